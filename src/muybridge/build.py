@@ -1,0 +1,238 @@
+"""The one place where recipe sections become objects. Below it, parts take plain keyword arguments."""
+
+import functools
+import hashlib
+import importlib.util
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from muybridge.console import log, progress
+from muybridge.data.loader import TrainClips, VideoViews, num_batches
+from muybridge.data.manifest import Manifest
+from muybridge.data.sampling import ClipSpec
+from muybridge.draws import torch_seed
+from muybridge.errors import UserError
+from muybridge.models import VideoModel, create
+from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.video import FileReader, RamCache, Reader
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model computes."""
+
+    device: torch.device
+    bf16: bool
+
+    @property
+    def non_blocking(self) -> bool:
+        return self.device.type == "cuda"
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def device(runtime: Runtime) -> torch.device:
+    """Raises UserError for a device that is not there."""
+    name = runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"runtime.device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def placement(recipe: Recipe, runtime: Runtime) -> Placement:
+    """Of a resolved recipe; sets the number of threads and torch's reproducible choices."""
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return Placement(device(runtime), bf16=recipe.precision == "bf16")
+
+
+def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
+    """The recipe with nothing left open: precision by rule, hashes of the manifest and of a model of your own.
+    Raises UserError where a hash is given and differs."""
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device(runtime)) else "fp32"
+    found = {"data.sha256": manifest.sha256(), "model.source_sha256": _source_hash(recipe.model.name)}
+    given = {"data.sha256": recipe.data.sha256, "model.source_sha256": recipe.model.source_sha256}
+    for name, value in given.items():
+        if value is not None and value != found[name]:
+            what = "manifest" if name.startswith("data") else "model's file"
+            raise UserError(f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since")
+    return replace(recipe, {"precision": precision, **found})
+
+
+def has_bf16(chosen: torch.device) -> bool:
+    """Does the hardware compute in bfloat16 itself?"""
+    if chosen.type == "cuda":
+        return torch.cuda.get_device_capability(chosen) >= (8, 0)
+    if chosen.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def source_file(model_name: str) -> Path | None:
+    """The file of a `module:function` model; None for a registered one."""
+    if ":" not in model_name:
+        return None
+    module = model_name.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UserError(f"Model '{model_name}': the module '{module}' is not found on Python's path")
+    return Path(spec.origin)
+
+
+def _source_hash(model_name: str) -> str | None:
+    file = source_file(model_name)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+
+
+def model(recipe: Recipe, num_classes: int) -> VideoModel:
+    """A model with fresh weights, drawn by the recipe's seed."""
+    torch.manual_seed(torch_seed(recipe.seed, "weights"))
+    return create(
+        recipe.model.name,
+        num_classes=num_classes,
+        num_frames=recipe.clip.num_frames,
+        temporal_pooling=recipe.model.temporal_pooling,
+        dropout=recipe.model.dropout,
+        **recipe.model.options,
+    )
+
+
+def place(net: nn.Module, where: Placement) -> None:
+    """Move to the device, convolution weights channels-last (2.8 times faster on CPUs, and what GPUs like)."""
+    net.to(where.device)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in net.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.to(memory_format=formats[parameter.dim()])
+
+
+def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
+    """Norms and biases are exempt from weight decay."""
+    o = recipe.optim
+    decayed = [p for p in net.parameters() if p.requires_grad and p.dim() > 1]
+    exempt = [p for p in net.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    if o.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=o.lr)
+    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
+
+
+def peak_lr(recipe: Recipe) -> float:
+    """SGD's learning rate is quoted with a batch size and scaled linearly to the one used."""
+    o = recipe.optim
+    if o.optimizer == "sgd" and o.lr_batch_size is not None:
+        return o.lr * o.batch_size / o.lr_batch_size
+    return o.lr
+
+
+def lr_at(step: int, *, peak: float, schedule: str, warmup_steps: int, num_steps: int) -> float:
+    """Learning rate of a step: linear from a hundredth of the peak, then constant, or a half cosine to zero."""
+    if step < warmup_steps:
+        return peak * (0.01 + 0.99 * step / warmup_steps)
+    if schedule == "constant":
+        return peak
+    done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def steps_per_epoch(recipe: Recipe, num_rows: int) -> int:
+    return num_batches(num_rows, recipe.optim.batch_size)
+
+
+def clip_spec(recipe: Recipe) -> ClipSpec:
+    c = recipe.clip
+    return ClipSpec(
+        num_frames=c.num_frames,
+        sampling=c.sampling,
+        jitter=c.jitter,
+        stride_frames=c.stride_frames,
+        target_fps=c.target_fps,
+        past_end=c.past_end,
+    )
+
+
+def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClips:
+    return TrainClips(
+        manifest,
+        reader,
+        clip_spec(recipe),
+        size=recipe.clip.size,
+        crop=recipe.augment.crop,
+        flip_probability=recipe.augment.flip_probability,
+        crop_fraction=recipe.evaluation.crop_fraction,
+        seed=recipe.seed,
+    )
+
+
+def video_views(recipe: Recipe, manifest: Manifest, reader: Reader) -> VideoViews:
+    e = recipe.evaluation
+    return VideoViews(
+        manifest,
+        reader,
+        clip_spec(recipe),
+        size=recipe.clip.size,
+        num_clips=e.num_clips,
+        num_crops=e.num_crops,
+        crop_fraction=e.crop_fraction,
+    )
+
+
+def file_reader(recipe: Recipe) -> FileReader:
+    return FileReader(short_side=recipe.clip.short_side)
+
+
+def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, rows: np.ndarray) -> tuple[Reader, int]:
+    """How frames are read, and by how many processes: from a RAM cache where the rows' frames fit, else from the files.
+    What was decided is said."""
+    files = file_reader(recipe)
+    needed = _decoded_bytes(manifest, rows, recipe.clip.short_side)
+    limit = psutil.virtual_memory().available / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
+    if needed <= limit and not runtime.num_workers:
+        cache = _ram_cache(manifest.sha256(), str(manifest.root.resolve()), files)
+        wanted = [manifest.row(int(index)) for index in rows]
+        missing = cache.missing(wanted)
+        if missing:
+            log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
+            with progress("decoding", len(missing)) as bar:
+                cache.fill(missing, threads=os.cpu_count() or 1, advance=bar.advance)
+        return cache, 0
+    workers = min(8, os.cpu_count() or 1) if runtime.num_workers is None else runtime.num_workers
+    if runtime.num_workers is None:
+        log(f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "
+            f"{limit / GIB:.1f} GiB of the cache (runtime.cache_gib)")  # fmt: skip
+    return files, workers
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a study read one set
+def _ram_cache(manifest_sha256: str, root: str, files: FileReader) -> RamCache:
+    return RamCache(files)
+
+
+def _decoded_bytes(manifest: Manifest, rows: np.ndarray, short_side: int | None) -> float:
+    columns = {name: manifest.columns[name][rows].astype(np.float64) for name in ("num_frames", "width", "height")}
+    short = np.minimum(columns["width"], columns["height"])
+    scale = 1.0 if short_side is None else short_side / short
+    return float((columns["num_frames"] * columns["width"] * columns["height"] * scale**2 * 3).sum())

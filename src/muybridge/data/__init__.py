@@ -1,0 +1,1 @@
+"""From labelled videos to batches: manifest, preparation, sampling, transforms, loader."""

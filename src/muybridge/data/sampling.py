@@ -1,0 +1,80 @@
+"""Which frames make a clip: arithmetic on integers. No file, no global random state.
+
+Indices are (T,L): T snippets of L frames each. L is 1 for RGB; more for inputs made of neighbouring frames.
+
+Uniform (TSN): the video is cut into T equal segments and one frame is taken from each; a video shorter than T repeats
+frames in order. Dense: T frames, `stride_frames` apart; what happens past the end is a named policy.
+Sources: Wang et al. 2016 (TSN), section 3.1; the 2021 study "Deep Analysis of CNN-based Spatio-temporal
+Representations", section 4 and supplement.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """How to sample; the fields are those of the recipe's section `clip`."""
+
+    num_frames: int
+    sampling: Literal["uniform", "dense"] = "uniform"
+    jitter: Literal["segment", "shared"] = "segment"
+    stride_frames: int = 2
+    target_fps: float | None = None
+    past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
+    snippet_frames: int = 1
+
+
+def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generator: np.random.Generator) -> np.ndarray:
+    """(T,L) indices of one random clip."""
+    n, T = num_frames_in_video, spec.num_frames
+    if spec.sampling == "uniform":
+        offsets = generator.random(T) if spec.jitter == "segment" else np.full(T, generator.random())
+        starts_T = np.floor((np.arange(T) + offsets) * n / T)
+    else:
+        steps_T = np.arange(T) * _stride(fps, spec)
+        latest = max(0.0, n - _span(fps, spec))
+        starts_T = np.floor(generator.integers(0, int(latest) + 1) + steps_T)
+    return _snippets(starts_T.astype(np.int64), n, spec)
+
+
+def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_clips: int) -> np.ndarray:
+    """(M,T,L) indices of the M clips that an evaluation looks at.
+
+    Uniform: the middle frame of each segment; M clips shift it by the integers -M/2 < s ≤ M/2, cut to half a segment.
+    Dense: M starts evenly from 0 to the last that fits, truncated; one clip starts at 0.
+    """
+    n, T, M = num_frames_in_video, spec.num_frames, num_clips
+    if spec.sampling == "uniform":
+        shifts_M = np.arange(M) - (M - 1) // 2
+        half = n / T / 2
+        shifts_M = np.clip(shifts_M, -np.floor(half), np.floor(half))
+        middles_T = np.floor((np.arange(T) + 0.5) * n / T)
+        starts_MT = np.clip(middles_T + shifts_M[:, None], 0, n - 1)
+    else:
+        latest = max(0.0, n - _span(fps, spec))
+        first_M = np.floor(np.linspace(0.0, latest, M))
+        starts_MT = np.floor(first_M[:, None] + np.arange(T) * _stride(fps, spec))
+    return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
+
+
+def _stride(fps: float, spec: ClipSpec) -> float:
+    """Frames of this video between two of a clip."""
+    return spec.stride_frames * (fps / spec.target_fps if spec.target_fps else 1.0)
+
+
+def _span(fps: float, spec: ClipSpec) -> float:
+    """Frames of this video that a clip covers, as Kinetics protocols count it: T × stride."""
+    return spec.num_frames * _stride(fps, spec)
+
+
+def _snippets(starts_T: np.ndarray, n: int, spec: ClipSpec) -> np.ndarray:
+    indices_TL = starts_T[:, None] + np.arange(spec.snippet_frames)
+    if spec.past_end == "wrap":
+        return indices_TL % n
+    if spec.past_end == "mirror" and n > 1:
+        folded = indices_TL % (2 * n - 2)
+        return np.where(folded < n, folded, 2 * n - 2 - folded)
+    return np.minimum(indices_TL, n - 1)

@@ -1,0 +1,141 @@
+"""Where labelled videos come from: a folder of class folders, a CSV, official split lists. Names only; nothing is opened."""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from muybridge.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled video, or a part of one, before anybody looked inside."""
+
+    path: str
+    """Relative to the root, with forward slashes."""
+    label: str
+    group: str = ""
+    split: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
+    """Every file below `root/CLASS/` as (items, strays): strays are files that lie in no class folder, with the reason.
+    Hidden files are passed over. Raises UserError where there is nothing to find."""
+    if not root.exists():
+        raise UserError(f"There is no folder {root}")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
+    items: list[Item] = []
+    strays: list[tuple[str, str]] = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            path = (Path(folder) / name).relative_to(root)
+            if len(path.parts) == 1:
+                strays.append((path.as_posix(), "lies in no class folder"))
+            else:
+                items.append(Item(path.as_posix(), path.parts[0]))
+    if not items:
+        raise UserError(f"{root} holds no class folders with files: FOLDER/CLASS/video is expected, or --csv FILE")
+    items.sort(key=lambda item: (item.label, item.path))
+    return items, strays
+
+
+def csv_list(path: Path) -> list[Item]:
+    """Rows of a CSV with the columns path,label and optionally group,split,start,end (seconds); paths relative to the
+    CSV's folder. Raises UserError that names line and column."""
+    known = ("path", "label", "group", "split", "start", "end")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or []]
+            for needed in ("path", "label"):
+                if needed not in header:
+                    raise UserError(f"{path} needs the columns path,label; it has {','.join(header) or 'none'}")
+            for name in header:
+                if name not in known and get_close(name, known):
+                    raise UserError(f"{path}: unknown column '{name}'. {nearest(name, known)}")
+            reader.fieldnames = header
+            items = [_item(path, number, row) for number, row in enumerate(reader, start=2)]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV text file: {error}") from None
+    if not items:
+        raise UserError(f"{path} has no rows")
+    return items
+
+
+def get_close(name: str, known: Sequence[str]) -> bool:
+    """Is `name` most likely a mistyped known column (rather than a column of the user's own)?"""
+    return nearest(name, known).startswith("Did you mean")
+
+
+def split_lists(items: list[Item], lists: dict[str, Path]) -> list[Item]:
+    """Items with the split that official list files give: a line a video, its path (UCF101's `Class/v_x.avi 1` too; a
+    path may leave out folder or ending). Items in no list are marked unused. Raises UserError for a line that matches
+    no video."""
+    by_name: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        path = Path(item.path)
+        for name in {item.path, path.name, path.stem, path.with_suffix("").as_posix()}:
+            by_name.setdefault(name, []).append(index)
+    splits = ["unused"] * len(items)
+    for split, file in lists.items():
+        try:
+            lines = file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} cannot be read: {error}") from None
+        for number, line in enumerate(lines, start=1):
+            name = re.sub(r"\s+-?\d+$", "", line.strip())
+            if not name:
+                continue
+            matches = by_name.get(name, [])
+            if len(matches) != 1:
+                raise UserError(f"{file}, line {number}: '{name}' matches {len(matches) or 'no'} videos; one is needed")
+            if splits[matches[0]] not in ("unused", split):
+                raise UserError(f"{file}, line {number}: '{name}' is in the list of {splits[matches[0]]} too")
+            splits[matches[0]] = split
+    return [replace(item, split=split) for item, split in zip(items, splits, strict=True)]
+
+
+def grouped(items: list[Item], pattern: str) -> list[Item]:
+    """Items with the group that a regular expression finds in their path: its first parenthesis, or the whole match.
+    Raises UserError where it does not match a path."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--group '{pattern}' is no regular expression: {error}") from None
+    found = []
+    for item in items:
+        match = expression.search(item.path)
+        if match is None:
+            raise UserError(f"--group '{pattern}' finds nothing in '{item.path}'; every path needs a group")
+        found.append(replace(item, group=match.group(1 if expression.groups else 0) or ""))
+    return found
+
+
+def _item(path: Path, number: int, row: dict[str, str | None]) -> Item:
+    def text(name: str) -> str:
+        return (row.get(name) or "").strip()
+
+    def seconds(name: str) -> float | None:
+        try:
+            return float(text(name)) if text(name) else None
+        except ValueError:
+            raise UserError(f"{path}, line {number}: {name} is '{text(name)}', seconds are needed") from None
+
+    if not text("path") or not text("label"):
+        raise UserError(f"{path}, line {number}: path and label must not be empty")
+    start, end = seconds("start"), seconds("end")
+    if end is not None and end <= (start or 0.0) or (start is not None and start < 0):
+        raise UserError(f"{path}, line {number}: start {start} and end {end} enclose no part of a video")
+    split = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(text("split"), text("split"))
+    return Item(Path(text("path")).as_posix(), text("label"), text("group"), split, start, end)

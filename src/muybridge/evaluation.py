@@ -1,0 +1,199 @@
+"""One evaluation for every model: in training, alone, and in `predict`.
+
+`score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from muybridge import build, checkpoint
+from muybridge.build import Placement
+from muybridge.console import progress
+from muybridge.data.loader import Views, VideoViews, view_batches
+from muybridge.data.manifest import Manifest
+from muybridge.data.transforms import to_input
+from muybridge.errors import UserError, nearest
+from muybridge.models import VideoModel, WeightedLogits
+from muybridge.recipe import Runtime, replace
+from muybridge.runs import Run
+from muybridge.scores import Average, Scores
+
+
+def score(
+    model: VideoModel,
+    views: VideoViews,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    where: Placement,
+    labels_N: np.ndarray,
+    classes: Sequence[str],
+    average: Average,
+    batch_size: int,
+    num_workers: int = 0,
+    worker_start: str = "spawn",
+    text: str = "evaluating",
+) -> Scores:
+    """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together.
+
+    The model is left in the mode it came in. Raises DecodeError with the path of a file that cannot be read.
+    """
+    rows = [int(row) for row in rows]
+    logits: list[np.ndarray] = []
+    seen: list[Views] = []
+    was_training = model.training
+    model.eval()
+    try:
+        items = view_batches(
+            views, rows, num_workers=num_workers, worker_start=worker_start, pin_memory=where.device.type == "cuda"
+        )
+        with progress(text, len(rows)) as bar, torch.inference_mode():
+            for chunk in _chunks(items, max(1, batch_size // views.num_views)):
+                clips_VTHWC = torch.cat([item.clips_VTHWC for item in chunk])
+                for part in clips_VTHWC.split(batch_size):
+                    logits.append(_forward(model, part, where))
+                seen += [Views(item.clips_VTHWC[:0], item.row, item.clip_start_V, item.crop_V) for item in chunk]
+                bar.advance(len(chunk))
+    finally:
+        model.train(was_training)
+    return Scores(
+        classes=tuple(classes),
+        ids_N=views.manifest.text("id", np.array(rows)),
+        labels_N=np.asarray(labels_N),
+        groups_N=views.manifest.text("group", np.array(rows)),
+        video_V=np.repeat(np.arange(len(rows)), views.num_views),
+        clip_start_V=np.concatenate([item.clip_start_V for item in seen]),
+        crop_V=np.concatenate([item.crop_V for item in seen]),
+        logits_VK=np.concatenate(logits),
+        average=average,
+    )
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "test",
+    fold: int | None = None,
+    checkpoint_name: str | None = None,
+    changes: dict[str, Any] | None = None,
+    runtime: Runtime | None = None,
+    out: str | Path | None = None,
+) -> Scores:
+    """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
+
+    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say). Testing on videos
+    that the run was trained on is refused, unless `split` is "train". Scores are written to `out`, where it is given.
+    Raises UserError.
+    """
+    folder = Run.open(run)
+    trained = folder.recipe()
+    wrong = [name for name in changes or {} if name.split(".")[0] not in ("evaluation", "clip")]
+    if wrong:
+        raise UserError(f"An evaluation changes evaluation.… and clip.… only, not '{wrong[0]}'")
+    recipe = replace(trained, changes or {})
+    runtime = runtime or Runtime()
+    manifest = Manifest.load(data or recipe.data.manifest)
+    classes = folder.dataset()["classes"]
+    if data is None and manifest.sha256() != recipe.data.sha256:
+        raise UserError(f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it")
+    rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
+    if len(rows) == 0:
+        raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}")
+    if split != "train":
+        _refuse_seen(folder, manifest, rows, split)
+    labels_N = class_indices(manifest, rows, classes)
+    model = load_model(folder, checkpoint_name or trained.evaluation.checkpoint)
+    where = build.placement(recipe, runtime)
+    build.place(model, where)
+    reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows)
+    scores = score(
+        model,
+        build.video_views(recipe, manifest, reader),
+        rows,
+        where=where,
+        labels_N=labels_N,
+        classes=classes,
+        average=recipe.evaluation.average,
+        batch_size=recipe.optim.batch_size,
+        num_workers=workers,
+        worker_start=runtime.worker_start,
+    )
+    if out is not None:
+        scores.save(Path(out))
+    return scores
+
+
+def load_model(folder: Run, which: str, *, allow_code: bool = True) -> VideoModel:
+    """A run's model with the weights of a checkpoint, on the CPU."""
+    recipe = folder.recipe()
+    model = build.model(recipe, len(folder.dataset()["classes"]))
+    checkpoint.load_model(folder.checkpoints, model, which)
+    return model
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """The figures of one evaluation; each says at which level it counts."""
+    return {
+        "video_top1": scores.video_accuracy(),
+        "video_top5": scores.video_accuracy(min(5, len(scores.classes))),
+        "clip_top1": scores.clip_accuracy(),
+        "mean_class": scores.mean_class_accuracy(),
+        "loss": scores.cross_entropy(),
+        "videos": len(scores.ids_N),
+        "views": scores.num_views,
+    }
+
+
+def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Labels of rows as indices into a run's classes. Raises UserError for a class that the run does not know."""
+    index = {name: i for i, name in enumerate(classes)}
+    labels = manifest.text("label", rows).tolist()
+    unknown = sorted(set(labels) - index.keys())
+    if unknown:
+        raise UserError(f"The run knows no class '{unknown[0]}'. {nearest(unknown[0], classes)}")
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def _refuse_seen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> None:
+    seen = folder.trained_on()
+    for column, what in (("sha256", "videos"), ("group", "groups")):
+        known = set(seen[column].tolist()) - {""}
+        both = [value for value in manifest.text(column, rows).tolist() if value in known]
+        if both:
+            raise UserError(
+                f"{len(both)} of {len(rows)} videos of split '{split}' are from {what} that {folder.path} was trained on; "
+                "such a figure would flatter the model. Training accuracy is asked for with --split train"
+            )
+
+
+def _forward(model: nn.Module, clips_VTHWC: torch.Tensor, where: Placement) -> np.ndarray:
+    preprocessing = model.preprocessing
+    x_BCTHW = to_input(
+        clips_VTHWC.to(where.device, non_blocking=where.non_blocking),
+        None,
+        mean=preprocessing.mean,  # type: ignore[union-attr, arg-type]
+        std=preprocessing.std,  # type: ignore[union-attr, arg-type]
+    )
+    with where.autocast():
+        out = model(x_BCTHW)
+    logits_VK = out.logits_NBK[0] if isinstance(out, WeightedLogits) else out
+    return logits_VK.float().cpu().numpy()
+
+
+def _chunks(items: Iterable[Views], size: int) -> Iterator[list[Views]]:
+    chunk: list[Views] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+

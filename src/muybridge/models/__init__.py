@@ -1,0 +1,7 @@
+"""Networks: clip in, logits out. `create("tsm_resnet18", num_classes=10)` builds one by name."""
+
+from muybridge.models import families
+from muybridge.models.contract import Preprocessing, VideoModel, WeightedLogits
+from muybridge.models.registry import Entry, create, entries, entry
+
+__all__ = ["Entry", "Preprocessing", "VideoModel", "WeightedLogits", "create", "entries", "entry", "families"]

@@ -1,0 +1,1 @@
+"""2D image networks that video models grow from; each is written once."""

@@ -1,0 +1,137 @@
+"""ResNet (He et al. 2016) as a 2D feature extractor, parameter names as torchvision's (stride on a bottleneck's 3x3).
+
+It knows nothing of time but two places where a temporal method may put a module: `temporal`, the first operation of
+the residual branch of every block, and `pool2` … `pool4`, before stages 2 to 4. Both are the identity by default.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+Temporal = Callable[[int], nn.Module]
+"""Channels to the module that is put into a residual branch."""
+
+
+def _identity(channels: int) -> nn.Module:
+    return nn.Identity()
+
+
+def _conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
+
+
+def _conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions."""
+
+    expansion = 1
+
+    def __init__(self, c_in: int, width: int, stride: int, temporal: Temporal) -> None:
+        super().__init__()
+        self.temporal = temporal(c_in)
+        self.conv1, self.bn1 = _conv3x3(c_in, width, stride), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv3x3(width, width), nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _downsample(c_in, width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu(self.bn1(self.conv1(self.temporal(x))))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1."""
+
+    expansion = 4
+
+    def __init__(self, c_in: int, width: int, stride: int, temporal: Temporal) -> None:
+        super().__init__()
+        c_out = width * self.expansion
+        self.temporal = temporal(c_in)
+        self.conv1, self.bn1 = _conv1x1(c_in, width), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv3x3(width, width, stride), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = _conv1x1(width, c_out), nn.BatchNorm2d(c_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _downsample(c_in, c_out, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu(self.bn1(self.conv1(self.temporal(x))))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and c_in == c_out:
+        return None
+    return nn.Sequential(_conv1x1(c_in, c_out, stride), nn.BatchNorm2d(c_out))
+
+
+class ResNet(nn.Module):
+    """Images (N,C,H,W) to a feature map (N,num_features,H/32,W/32)."""
+
+    stem = "conv1"
+    """The first convolution: methods that inflate treat it on its own."""
+    stem_frames = 3
+    """Temporal length of the inflated stem (2021 study)."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        *,
+        width: int = 64,
+        temporal: Temporal = _identity,
+        pool: Callable[[], nn.Module] = nn.Identity,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        channels = width
+        for stage, depth in enumerate(depths, start=1):
+            stage_width = width * 2 ** (stage - 1)
+            blocks: list[nn.Module] = []
+            for index in range(depth):
+                blocks.append(block(channels, stage_width, 2 if stage > 1 and index == 0 else 1, temporal))
+                channels = stage_width * block.expansion
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+            if stage > 1:
+                self.add_module(f"pool{stage}", pool())
+        self.num_features = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.groups == 1:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer1(x)
+        x = self.layer2(self.pool2(x))
+        x = self.layer3(self.pool3(x))
+        return self.layer4(self.pool4(x))
+
+
+Kind = Literal["resnet_tiny", "resnet18", "resnet34", "resnet50", "resnet101"]
+
+_SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int]] = {
+    "resnet_tiny": (BasicBlock, (1, 1, 1, 1), 16),  # ours: for demos and small clips on a CPU
+    "resnet18": (BasicBlock, (2, 2, 2, 2), 64),
+    "resnet34": (BasicBlock, (3, 4, 6, 3), 64),
+    "resnet50": (Bottleneck, (3, 4, 6, 3), 64),
+    "resnet101": (Bottleneck, (3, 4, 23, 3), 64),
+}
+KINDS = tuple(_SIZES)
+
+
+def resnet(
+    kind: str, *, temporal: Temporal = _identity, pool: Callable[[], nn.Module] = nn.Identity
+) -> ResNet:
+    """One of KINDS."""
+    block, depths, width = _SIZES[kind]
+    return ResNet(block, depths, width=width, temporal=temporal, pool=pool)

@@ -1,0 +1,1 @@
+"""Temporal methods: what turns an image network into a video network. One file a method."""

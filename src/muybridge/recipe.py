@@ -1,0 +1,297 @@
+"""Recipe and runtime: what changes a result, and what does not.
+
+A **recipe** is one frozen value with everything that changes a result: data, clip, augmentation, model, optimisation,
+evaluation, precision, seed. A **runtime** is what does not: device, workers, caches, how often to save. Recipes are
+written in Python (`muybridge.recipes`), varied with `replace`, and stored as JSON wherever a run leaves a trace.
+
+Only `build` and the verbs (train, evaluate, …) see a recipe; every part below takes plain keyword arguments.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from muybridge.errors import UserError, nearest
+
+FORMAT_VERSION = 1
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Section(BaseModel):
+    """Strict, frozen, and closed: a wrong type or an unknown field is an error, never a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Which videos."""
+
+    manifest: str = ""
+    """Path of the manifest (a CSV that `muybridge prepare` writes)."""
+    fold: int | None = Field(default=None, ge=1)
+    """Which of the manifest's splits: column `split_<fold>`; none where there is one split."""
+    sha256: str | None = None
+    """Hash of the manifest, filled in when training starts: two runs with the same hash saw the same videos."""
+
+
+class Clip(Section):
+    """How frames of a video become one clip (see `muybridge.data.sampling`)."""
+
+    num_frames: int = Field(default=8, ge=1)
+    """Frames in a clip."""
+    sampling: Literal["uniform", "dense"] = "uniform"
+    """uniform: one frame of each of `num_frames` equal segments; dense: consecutive frames, `stride_frames` apart."""
+    jitter: Literal["segment", "shared"] = "segment"
+    """Uniform sampling in training: one random offset a segment, or one shared by all segments."""
+    stride_frames: int = Field(default=2, ge=1)
+    """Dense sampling: frames between two of a clip (at `target_fps`, where that is given)."""
+    target_fps: float | None = Field(default=None, gt=0)
+    """Dense sampling: count the stride at this frame rate, so that a clip spans the same time in every video."""
+    past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
+    """Dense sampling in a video shorter than the clip: hold the last frame, run back and forth, or start over."""
+    size: int = Field(default=112, ge=1)
+    """Height and width of the model's input, pixels."""
+    short_side: int | None = Field(default=None, ge=1)
+    """Scale frames when decoding so that their short side has this many pixels; none keeps the file's size."""
+
+
+class Augment(Section):
+    """What training does to a clip: one draw a clip, all its frames alike."""
+
+    crop: Literal["multiscale", "random", "center"] = "multiscale"
+    """multiscale: sides of 1, .875, .75, .66 of the short side at 13 fixed points; random: any place; center: as in
+    evaluation."""
+    flip_probability: float = Field(default=0.5, ge=0, le=1)
+    """Mirror left and right; labels follow the manifest's mirror map, and a manifest can switch mirroring off."""
+
+
+class Model(Section):
+    """Which network."""
+
+    name: str = ""
+    """A name that `muybridge models` lists, or `module:function` for your own."""
+    temporal_pooling: bool = False
+    """Halve time three times inside the network."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Dropout before the classifier."""
+    options: dict[str, bool | int | float | str] = {}
+    """Further keyword arguments of the model's builder."""
+    source_sha256: str | None = None
+    """Hash of the file of a `module:function` model, filled in when training starts."""
+
+
+class Optim(Section):
+    """How the weights move."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov-free momentum, or AdamW."""
+    lr: float = Field(default=0.01, gt=0)
+    """Peak learning rate, quoted for `lr_batch_size`."""
+    lr_batch_size: int | None = Field(default=None, ge=1)
+    """SGD's `lr` is meant for this batch size and scaled linearly to `batch_size`; none: taken as it is."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD's momentum."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """Weight decay; norms and biases are exempt."""
+    batch_size: int = Field(default=16, ge=1)
+    """Clips a step. An epoch is cut into batches of this size or one less: no clip is dropped."""
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the training videos."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Linear warm-up from a hundredth of the peak."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up; cosine ends at zero."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target spread over all classes."""
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the whole gradient; none: not clipped."""
+
+
+class Evaluation(Section):
+    """How a video is scored: the mean over its views (clips × crops)."""
+
+    num_clips: int = Field(default=1, ge=1)
+    """Temporal clips a video."""
+    num_crops: Literal[1, 3] = 1
+    """1: centre; 3: start, centre and end of the longer side."""
+    crop_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Side of the crop as a share of the short side (224/256 in the papers that resize to 256)."""
+    average: Literal["logits", "probabilities"] = "logits"
+    """What is averaged over the views."""
+    every_epochs: int = Field(default=1, ge=1)
+    """Validate after every so many epochs, and after the last."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights are scored on the test split, once: the last, or the best on val (never chosen on test)."""
+
+
+class Recipe(Section):
+    """Everything that changes a result."""
+
+    data: Data = Data()
+    clip: Clip = Clip()
+    augment: Augment = Augment()
+    model: Model = Model()
+    optim: Optim = Optim()
+    evaluation: Evaluation = Evaluation()
+    precision: Precision = "auto"
+    """fp32, bf16 (autocast), or auto: bf16 where the hardware has it, by rule and not by timing; the run's recipe says
+    which it was."""
+    seed: int = Field(default=0, ge=0)
+    """Every draw is keyed by it."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.optim.warmup_epochs >= self.optim.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs ({self.optim.warmup_epochs:g}) must be below optim.epochs ({self.optim.epochs})"
+            )
+        if self.clip.short_side is not None and self.clip.short_side < self.clip.size and self.augment.crop == "random":
+            raise ValueError(
+                f"augment.crop 'random' cuts {self.clip.size} pixels from a short side of {self.clip.short_side}; "
+                "raise clip.short_side or lower clip.size"
+            )
+        return self
+
+
+class Runtime(Section):
+    """What changes no result."""
+
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, …"""
+    num_workers: int | None = Field(default=None, ge=0)
+    """Decoding processes; none: 0 where the set fits the RAM cache, else one a core (at most 8)."""
+    worker_start: Literal["fork", "forkserver", "spawn"] = "spawn"
+    """How worker processes start."""
+    cache_gib: float | None = Field(default=None, ge=0)
+    """Memory for decoded frames; none: a quarter of what is free; 0: no cache."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the model; none: torch's own choice. (Bit-identity holds for one number of threads.)"""
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """Also save every so many steps; a checkpoint is always saved after each epoch's validation."""
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(kind: type[S], values: Mapping[str, Any], *, where: str = "recipe") -> S:
+    """`kind` from plain values, with errors for people. Raises UserError that names field, value and nearest name."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(_explain(error, kind, where)) from None
+
+
+def replace(recipe: S, changes: Mapping[str, Any]) -> S:
+    """A copy with dotted fields changed (`{"optim.lr": 0.1}`), validated again as a whole."""
+    values = recipe.model_dump()
+    for dotted, value in changes.items():
+        _set(values, type(recipe), dotted, value)
+    return validated(type(recipe), values)
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """`["optim.lr=0.1", …]` as `{"optim.lr": 0.1, …}`; values are JSON, and a bare word is a string."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        dotted, equals, text = setting.partition("=")
+        if not equals or not dotted.strip():
+            raise UserError(f"--set takes section.field=value, not '{setting}'. For example: --set optim.lr=0.02")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = {"None": None, "none": None, "True": True, "False": False}.get(text, text)
+        changes[dotted.strip()] = value
+    return changes
+
+
+def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
+    """Dotted fields in which two recipes differ, with both values."""
+    flat_a, flat_b = _flat(a.model_dump()), _flat(b.model_dump())
+    return {
+        name: (flat_a.get(name), flat_b.get(name))
+        for name in sorted(flat_a.keys() | flat_b.keys())
+        if flat_a.get(name) != flat_b.get(name)
+    }
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """16 hex digits over all that changes a result. The manifest counts by its content, not by where it lies."""
+    values = recipe.model_dump()
+    if values["data"]["sha256"] is not None:
+        values["data"].pop("manifest")
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_json(section: Section) -> str:
+    return json.dumps({"format_version": FORMAT_VERSION, **section.model_dump()}, indent=2) + "\n"
+
+
+def from_json(kind: type[S], path: Path) -> S:
+    """Read a recipe or runtime file. Raises UserError that names the file and what is wrong in it."""
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no recipe: an object with sections is expected")
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+    return validated(kind, values, where=str(path))
+
+
+def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
+    """Every dotted field with its documentation, as `--help` and the docs print it."""
+    found: dict[str, str] = {}
+    for name, info in kind.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            found |= fields(section, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = " ".join((info.description or "").split())
+    return found
+
+
+def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -> None:
+    valid = fields(kind)
+    if dotted not in valid and not dotted.startswith("model.options."):
+        endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
+        hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
+        raise UserError(f"There is no field '{dotted}' in a {kind.__name__.lower()}. {hint}")
+    *sections, name = dotted.split(".")
+    for section in sections:
+        values = values[section]
+    values[name] = value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        value = problem["input"]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"there is no field '{name}'. {nearest(name, fields(kind))}")
+        elif problem["type"] == "literal_error":
+            expected = problem.get("ctx", {}).get("expected", "")
+            valid = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+            close = nearest(value, valid) if isinstance(value, str) else ""
+            lines.append(f"{name} is {value!r}, but takes {expected}. {close}".rstrip())
+        elif problem["type"] == "value_error":
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            lines.append(f"{name} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return f"{where}: " + "; ".join(lines)

@@ -1,0 +1,152 @@
+"""The run folder: what one recipe leaves on disk (format: docs/formats.md). NumPy only, so that reports need no torch.
+
+    RUN/
+      recipe.json        everything that changes the result, resolved (precision, hashes)
+      runtime.json       device, workers, …
+      environment.json   versions, machine, threads
+      dataset.json       classes, mirroring, reversed pairs, sizes of the splits
+      trained_on.npz     ids, groups and content hashes of the training videos
+      cost.json          parameters, multiply-adds
+      metrics.jsonl      what training measured; nothing in it depends on time
+      timing.jsonl       how long it took
+      checkpoints/       step-00000120/ …, and the pointers `last` and `best`
+      scores/            test.npz, val.npz: per-view scores
+      source/            the file of a model of your own
+      result.json        the final figures; a run is finished when it is there
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from muybridge.errors import UserError
+from muybridge.files import read_json, write_durable, write_json
+from muybridge.recipe import Recipe, Runtime, from_json
+from muybridge.scores import Scores
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Reading raises UserError that names the file."""
+
+    path: Path
+
+    @staticmethod
+    def open(path: str | Path) -> "Run":
+        """An existing run folder. Raises UserError where there is none."""
+        path = Path(path)
+        if not (path / "recipe.json").exists():
+            what = "has no recipe.json, so it is no run" if path.is_dir() else "does not exist"
+            raise UserError(f"No such run: {path} {what}. `muybridge train --out {path}` makes one")
+        return Run(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    def recipe(self) -> Recipe:
+        return from_json(Recipe, self.path / "recipe.json")
+
+    def runtime(self) -> Runtime:
+        return from_json(Runtime, self.path / "runtime.json")
+
+    def dataset(self) -> dict[str, Any]:
+        return read_json(self.path / "dataset.json")
+
+    def cost(self) -> dict[str, Any]:
+        return read_json(self.path / "cost.json")
+
+    def environment(self) -> dict[str, Any]:
+        return read_json(self.path / "environment.json")
+
+    def result(self) -> dict[str, Any]:
+        return read_json(self.path / "result.json")
+
+    def metrics(self, kind: str) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl of one kind ("train", "val")."""
+        if not self.metrics_file.exists():
+            return []
+        lines = (json.loads(line) for line in self.metrics_file.read_text().splitlines())
+        return [line for line in lines if line["kind"] == kind]
+
+    def timing(self) -> list[dict[str, Any]]:
+        file = self.path / "timing.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def scores(self, name: str = "test") -> Scores:
+        return Scores.load(self.path / "scores" / f"{name}.npz")
+
+    def trained_on(self) -> dict[str, np.ndarray]:
+        """ids, groups and sha256 of the training videos."""
+        with np.load(self.path / "trained_on.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only one process trains in a folder. Raises UserError where another one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{self.path} is in use: another process trains in it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_metrics(self, line: dict[str, Any]) -> None:
+        _append(self.metrics_file, line)
+
+    def write_timing(self, line: dict[str, Any]) -> None:
+        _append(self.path / "timing.jsonl", line)
+
+    def metrics_bytes(self) -> int:
+        """Length of metrics.jsonl, once it is on the disk for sure."""
+        if not self.metrics_file.exists():
+            return 0
+        descriptor = os.open(self.metrics_file, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    def truncate_metrics(self, length: int) -> None:
+        """Forget what was measured after a checkpoint."""
+        if not self.metrics_file.exists():
+            write_durable(self.metrics_file, b"")
+        os.truncate(self.metrics_file, length)
+
+    def save_scores(self, name: str, scores: Scores) -> None:
+        (self.path / "scores").mkdir(exist_ok=True)
+        scores.save(self.path / "scores" / f"{name}.npz")
+
+    def finish(self, result: dict[str, Any]) -> None:
+        write_json(self.path / "result.json", {"format_version": FORMAT_VERSION, **result})
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
