@@ -1,10 +1,10 @@
 """The one place where recipe sections become objects. Below it, parts take plain keyword arguments."""
 
 import functools
-import hashlib
 import importlib.util
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
+from muybridge.files import sha256_file
 from muybridge.models import VideoModel, create
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.video import FileReader, RamCache, Reader
@@ -102,9 +103,23 @@ def source_file(model_name: str) -> Path | None:
     return Path(spec.origin)
 
 
+def import_source(folder: Path, model_name: str, sha256: str | None) -> None:
+    """Make a run's own copy of a `module:function` model importable. Raises UserError where it was changed."""
+    module_name = model_name.partition(":")[0]
+    file = folder / f"{module_name.rpartition('.')[2]}.py"
+    if not file.is_file() or sha256_file(file) != sha256:
+        raise UserError(f"{file} is missing or is not the file that the run was trained with")
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+
+
 def _source_hash(model_name: str) -> str | None:
     file = source_file(model_name)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+    return sha256_file(file) if file else None
 
 
 def model(recipe: Recipe, num_classes: int) -> VideoModel:

@@ -3,7 +3,7 @@
 `score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,16 @@ def evaluate(
     split: str = "test",
     fold: int | None = None,
     checkpoint_name: str | None = None,
-    changes: dict[str, Any] | None = None,
-    runtime: Runtime | None = None,
+    changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
 ) -> Scores:
     """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
 
     `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say). Testing on videos
     that the run was trained on is refused, unless `split` is "train". Scores are written to `out`, where it is given.
-    Raises UserError.
+    A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
     """
     folder = Run.open(run)
     trained = folder.recipe()
@@ -107,7 +108,7 @@ def evaluate(
     if split != "train":
         _refuse_seen(folder, manifest, rows, split)
     labels_N = class_indices(manifest, rows, classes)
-    model = load_model(folder, checkpoint_name or trained.evaluation.checkpoint)
+    model = load_model(folder, checkpoint_name or trained.evaluation.checkpoint, allow_code=allow_code)
     where = build.placement(recipe, runtime)
     build.place(model, where)
     reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows)
@@ -128,9 +129,17 @@ def evaluate(
     return scores
 
 
-def load_model(folder: Run, which: str, *, allow_code: bool = True) -> VideoModel:
-    """A run's model with the weights of a checkpoint, on the CPU."""
+def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoModel:
+    """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
+    its code is allowed."""
     recipe = folder.recipe()
+    if ":" in recipe.model.name:
+        if not allow_code:
+            raise UserError(
+                f"{folder.path} holds a model of its own ('{recipe.model.name}'); loading it runs the code in "
+                f"{folder.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
+            )
+        build.import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
     model = build.model(recipe, len(folder.dataset()["classes"]))
     checkpoint.load_model(folder.checkpoints, model, which)
     return model

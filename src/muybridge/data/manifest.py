@@ -1,6 +1,6 @@
 """The manifest: one row a video, or a labelled part of one (format: docs/formats.md).
 
-`NAME.csv` holds the rows, `NAME.json` beside it the ordered classes, the root of the paths and what mirroring does to a
+`NAME.csv` holds the rows, `NAME.csv.json` beside it the ordered classes, the root of the paths and what mirroring does to a
 label. In memory it is columns of fixed-width arrays: 240,000 rows cost tens of megabytes and pickle at copying speed.
 """
 
@@ -114,7 +114,7 @@ class Manifest:
             "mirror": None if self.mirror is None else dict(self.mirror),
             "reversed_pairs": [list(pair) for pair in self.reversed_pairs],
         }
-        write_json(path.with_suffix(".json"), about)
+        write_json(path.with_suffix(".csv.json"), about)
         write_atomic(path, text.getvalue())
 
     @staticmethod
@@ -178,10 +178,10 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no manifest {path}. Make one: muybridge prepare FOLDER --out {path}")
     if path.is_dir():
         raise UserError(f"{path} is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv")
-    beside = path.with_suffix(".json")
+    beside = path.with_suffix(".csv.json")
     if path.suffix != ".csv" or not beside.exists():
         raise UserError(
-            f"{path} is no manifest: a manifest is NAME.csv with NAME.json beside it, as `muybridge prepare` writes it "
+            f"{path} is no manifest: a manifest is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it "
             "(a plain list of path,label becomes one with `muybridge prepare --csv`)"
         )
     about = read_json(beside)

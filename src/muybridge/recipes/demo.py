@@ -1,6 +1,6 @@
 """The demo's recipe: five models on made clips of 64x64 pixels, in minutes on two CPU cores."""
 
-from muybridge.recipe import Augment, Clip, Evaluation, Optim, Recipe
+from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe
 
 
 def demo() -> Recipe:
@@ -9,8 +9,7 @@ def demo() -> Recipe:
     return Recipe(
         clip=Clip(num_frames=8, sampling="uniform", size=64),
         augment=Augment(crop="center", flip_probability=0.5),
-        optim=Optim(
-            optimizer="sgd", lr=0.1, batch_size=32, epochs=10, warmup_epochs=1, weight_decay=5e-4, clip_grad_norm=5.0
-        ),
+        model=Model(dropout=0.0),
+        optim=Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05, batch_size=32, epochs=12, warmup_epochs=1),
         evaluation=Evaluation(num_clips=1),
     )

@@ -1,0 +1,5 @@
+"""`python -m muybridge`."""
+
+from muybridge.cli import main
+
+main()

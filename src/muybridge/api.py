@@ -1,0 +1,112 @@
+"""The Python API: the commands as functions (`muybridge.prepare`, `train`, `resume`, `evaluate`, `compare`, `load`)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muybridge import evaluation, recipes, study, training
+from muybridge.data.prepare import prepare
+from muybridge.errors import UserError
+from muybridge.predict import Predictor
+from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.runs import Run
+from muybridge.scores import Scores
+from muybridge.study import Study
+
+
+def recipe_of(
+    recipe: str | Recipe | None = None,
+    *,
+    model: str | None = None,
+    data: str | Path | None = None,
+    fold: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """A recipe from a name (see `muybridge.recipes.load`), with a model, a manifest and dotted changes put in."""
+    base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
+    named: dict[str, Any] = {}
+    if model is not None:
+        named |= {"model.name": model, "model.source_sha256": None}
+    if data is not None:
+        named |= {"data.manifest": str(data), "data.sha256": None}
+    if fold is not None:
+        named["data.fold"] = fold
+    return replace(base, named | dict(changes or {}))
+
+
+def train(
+    recipe: str | Recipe | None = None,
+    *,
+    model: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path,
+    fold: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Train one model into the run folder `out`. See `muybridge train --help`."""
+    return training.train(
+        recipe_of(recipe, model=model, data=data, fold=fold, changes=changes), out=out, runtime=runtime
+    )
+
+
+def resume(run: str | Path | Run, *, runtime: Runtime | None = None) -> Run:
+    """Continue a run that was stopped."""
+    return training.resume(_folder(run), runtime=runtime)
+
+
+def evaluate(
+    run: str | Path | Run,
+    *,
+    data: str | Path | None = None,
+    split: str = "test",
+    fold: int | None = None,
+    checkpoint: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Scores:
+    """Score a run on a split of its manifest, or of another one with the same classes."""
+    return evaluation.evaluate(
+        _folder(run), data=data, split=split, fold=fold, checkpoint_name=checkpoint, changes=changes, out=out,
+        allow_code=allow_code, runtime=runtime,
+    )  # fmt: skip
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    data: str | Path,
+    out: str | Path,
+    recipe: str | Recipe | None = None,
+    seeds: int | Sequence[int] = 1,
+    folds: Sequence[int] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    title: str | None = None,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Train and score models × seeds × folds by one recipe and write the report."""
+    if not models:
+        raise UserError("compare needs at least one model")
+    return study.compare(
+        list(models),
+        recipe=recipe_of(recipe, data=data, changes=changes),
+        out=out,
+        seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
+        folds=folds,
+        title=title,
+        runtime=runtime,
+    )
+
+
+def load(run: str | Path | Run, *, allow_code: bool = False, runtime: Runtime | None = None) -> Predictor:
+    """A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
+    return Predictor(_folder(run), allow_code=allow_code, runtime=runtime)
+
+
+def _folder(run: str | Path | Run) -> Path:
+    return run.path if isinstance(run, Run) else Path(run)
+
+
+__all__ = ["compare", "evaluate", "load", "prepare", "recipe_of", "resume", "train"]

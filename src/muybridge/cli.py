@@ -1,0 +1,403 @@
+"""The command line: one command a job, each a thin skin over the Python API.
+
+Results go to standard output, everything else to standard error. `--json` prints one JSON document instead. What a
+person can mend is said in a line and exits with 2; Ctrl-C exits with 130.
+"""
+
+import json
+import os
+import sys
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+# A thread that waits must not spin while a neighbour could use the core: with a busy machine this is 40 % of the speed.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import typer
+
+from muybridge import __version__
+from muybridge.errors import Interrupted, UserError
+
+app = typer.Typer(
+    name="muybridge",
+    help="Video action recognition: train many architectures under one protocol, compare them honestly, use the best.\n\n"
+    "Start with [bold]muybridge demo[/bold], or with a folder of videos: "
+    "[bold]muybridge prepare FOLDER --out set.csv[/bold], then "
+    "[bold]muybridge compare --data set.csv --models tsn_resnet_tiny,tsm_resnet_tiny --out study[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.FIELD=VALUE", help="Change a field of the recipe or (runtime.FIELD) of the runtime."
+    ),
+]
+Data = Annotated[Path | None, typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import the model file that the run brings along. Only for runs you trust.")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where videos, runs and the report go.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the videos and of the training.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A taste in under a minute: fewer videos, two models.")] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """From nothing to an answer: make real video files, train five architectures under one recipe, write the report.
+
+    Most classes differ only in the direction of time: which architectures can tell?
+    """
+    with _answering(as_json):
+        from muybridge import demo as job
+
+        changes, runtime = _changes(settings)
+        study = job.demo(out, seed=seed, quick=quick, changes=changes, runtime=runtime)
+        _answer_study(study, as_json)
+
+
+@app.command()
+def motions(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    clips: Annotated[int, typer.Option(help="How many videos.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a data set of real video files in which most classes differ only in the direction of time."""
+    with _answering(as_json):
+        from muybridge.data.motions import motions as job
+
+        prepared = job(folder, clips=clips, seed=seed, jobs=jobs)
+        _answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
+
+
+@app.command()
+def prepare(
+    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="One subfolder a class.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="The manifest to write, a .csv file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Columns path,label and optionally group,split,start,end (seconds).")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="What in a path names its source (person, recording); its first parenthesis."),
+    ] = None,
+    train_list: Annotated[Path | None, typer.Option(metavar="FILE", help="An official split: a line a video.")] = None,
+    val_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its validation part, if there is one.")] = None,
+    test_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its test part.")] = None,
+    folds: Annotated[int | None, typer.Option(metavar="K", help="K test folds instead of one test split.")] = None,
+    val: Annotated[float, typer.Option(help="Share for validation, cut from train by group.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Share for the test.")] = 0.2,
+    min_frames: Annotated[int, typer.Option(min=1, help="Shorter videos are left out, and listed.")] = 4,
+    mirror: Annotated[
+        str, typer.Option(help="What mirroring does to a label: same, off, or auto (left and right swap).")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at every video once, list what is broken, split without leaks, write a manifest."""
+    with _answering(as_json):
+        from muybridge.data.prepare import prepare as job
+
+        if out is None:
+            raise UserError("prepare needs --out MANIFEST, the .csv file to write")
+        prepared = job(
+            folder, out=out, csv=csv, group=group, train_list=train_list, val_list=val_list, test_list=test_list,
+            folds=folds, val=val, test=test, min_frames=min_frames, mirror=mirror, seed=seed, jobs=jobs,
+        )  # fmt: skip
+        _answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe, mine.py:function, or RUN/recipe.json.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A name from `muybridge models`, or module:function.")] = None,
+    data: Data = None,
+    fold: Annotated[int | None, typer.Option(help="Which fold of the manifest.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model. Ctrl-C saves; --resume continues, to the same bits as if never stopped."""
+    with _answering(as_json):
+        from muybridge import api
+
+        changes, runtime = _changes(settings)
+        if resume is not None:
+            given = {"RECIPE": recipe, "--model": model, "--data": data, "--fold": fold, "--out": out, "--set": changes}
+            extra = [name for name, value in given.items() if value]
+            if extra:
+                raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
+            run = api.resume(resume, runtime=runtime if settings else None)
+        else:
+            if out is None:
+                raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
+            run = api.train(recipe, model=model, data=data, fold=fold, out=out, changes=changes, runtime=runtime)
+        _answer(as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result()))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="test, val, or train (then it is training accuracy).")] = "test",
+    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the per-view scores here (.npz).")] = None,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run: clip and video accuracy, with as many views as you like (--set evaluation.num_clips=10)."""
+    with _answering(as_json):
+        from muybridge import api
+        from muybridge.evaluation import figures
+
+        changes, runtime = _changes(settings)
+        scores = api.evaluate(
+            run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
+            allow_code=allow_code, runtime=runtime,
+        )  # fmt: skip
+        result = {split: figures(scores)}
+        _answer(as_json, lambda: {"run": str(run), **result}, lambda: _print_result(str(run), result))
+
+
+@app.command()
+def compare(
+    models: Annotated[str, typer.Option(metavar="A,B,…", help="Names from `muybridge models`.")],
+    data: Annotated[Path, typer.Option(metavar="MANIFEST", help="A manifest that `prepare` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="STUDY", help="Where runs and the report go.")],
+    recipe: Annotated[str | None, typer.Option(help="The protocol: a recipe as `train` takes it.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds a model.")] = 1,
+    folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all it has.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train models × seeds × folds under one protocol, score all alike, write the report. A finished run is not run
+    again, a stopped one goes on."""
+    with _answering(as_json):
+        from muybridge import api
+
+        changes, runtime = _changes(settings)
+        study = api.compare(
+            _list(models), data=data, out=out, recipe=recipe, seeds=seeds,
+            folds=[_number(fold, "--folds") for fold in _list(folds)] if folds else None,
+            changes=changes, title=title, runtime=runtime,
+        )  # fmt: skip
+        _answer_study(study, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The HTML file; none: in the study's folder.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the report of finished runs: one HTML file that works offline, and its tables as Markdown, CSV and JSON."""
+    with _answering(as_json):
+        from muybridge.results.comparison import find_runs
+        from muybridge.results.report import write_report
+
+        found, folder = find_runs(runs)
+        target = out or (folder or Path()) / "report.html"
+        comparison = write_report(found, out=target, title=title)
+        if open_it:
+            webbrowser.open(target.resolve().as_uri())
+        _answer(as_json, lambda: {"report": str(target), **comparison.as_json()}, lambda: _print_comparison(comparison, target))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
+    top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    window_seconds: Annotated[
+        float | None, typer.Option(help="Cut videos into windows; 0: never. None: those far longer than the training videos.")
+    ] = None,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Label videos with a run, by the same code as the evaluation; a long video gives time-stamped windows."""
+    with _answering(as_json):
+        from muybridge import predict as job
+
+        changes, runtime = _changes(settings)
+        if changes:
+            raise UserError(f"predict uses the run's own recipe; '{next(iter(changes))}' cannot be set, runtime.… can")
+        found = job.predict(
+            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime
+        )
+        _answer(as_json, lambda: {"run": str(run), "predictions": [p.as_json() for p in found]}, lambda: _print_predictions(found))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List every model: name, paper, parameters and multiply-adds of a clip of 8 frames of 112x112, 10 classes."""
+    with _answering(as_json):
+        from muybridge.measure import count
+        from muybridge.models import entries
+
+        rows = []
+        for entry in entries():
+            cost = count(entry.name, num_classes=10, num_frames=8, size=112)
+            about = {"name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options()}
+            rows.append(about | {"params": cost.params, "conv_macs": cost.conv_macs, "macs": cost.macs})
+
+        def show() -> None:
+            lines = [[r["name"], f"{r['params'] / 1e6:.2f} M", f"{r['conv_macs'] / 1e9:.2f} G", r["paper"]] for r in rows]
+            _table(["model", "parameters", "conv MACs @8x112", "paper"], lines, numeric=(1, 2))
+
+        _answer(as_json, lambda: {"models": rows, "input": {"num_frames": 8, "size": 112, "num_classes": 10}}, show)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"muybridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    sys.path.insert(0, os.getcwd())  # `module:function` models lie where the user stands
+
+
+@contextmanager
+def _answering(as_json: bool) -> Iterator[None]:
+    """Errors for people: one line, exit 2; with --json the document says it too."""
+    try:
+        yield
+    except Interrupted as stopped:
+        _fail(as_json, str(stopped), 130)
+    except KeyboardInterrupt:
+        _fail(as_json, "stopped", 130)
+    except UserError as error:
+        _fail(as_json, str(error), 2)
+
+
+def _fail(as_json: bool, message: str, code: int) -> None:
+    if as_json:
+        typer.echo(json.dumps({"error": message}))
+    typer.echo(message if code == 130 else f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(value(), indent=2))
+    else:
+        show()
+
+
+def _changes(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
+    """--set for the recipe, and the runtime with its own."""
+    from muybridge.recipe import Runtime, parse_overrides, replace
+
+    parsed = parse_overrides(settings or [])
+    own = {name.removeprefix("runtime."): parsed.pop(name) for name in list(parsed) if name.startswith("runtime.")}
+    return parsed, replace(Runtime(), own)
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str, option: str) -> int:
+    if not text.isdigit():
+        raise UserError(f"{option} takes numbers, not '{text}'")
+    return int(text)
+
+
+def _answer_study(study: Any, as_json: bool) -> None:
+    from muybridge.results.comparison import compared
+
+    comparison = compared(study.runs)
+    value = {"study": str(study.path), "report": str(study.report), **comparison.as_json()}
+    _answer(as_json, lambda: value, lambda: _print_comparison(comparison, study.report))
+
+
+def _print_prepared(prepared: Any) -> None:
+    for warning in prepared.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for rejected in prepared.rejected:
+        typer.echo(f"rejected: {rejected['path']}: {rejected['reason']}", err=True)
+    lines = [[name, *(str(counts.get(split, 0)) for split in ("train", "val", "test", "unused"))] for name, counts in prepared.splits.items()]
+    _table(["split", "train", "val", "test", "unused"], lines, numeric=(1, 2, 3, 4))
+    groups = f", {prepared.groups} groups" if prepared.groups else ""
+    typer.echo(
+        f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected: {prepared.manifest}"
+    )
+
+
+def _print_result(run: str, result: dict[str, Any]) -> None:
+    lines = []
+    for split in ("train", "val", "test"):
+        if split in result:
+            r = result[split]
+            name = "train (what it was trained on)" if split == "train" else split
+            views = f"{r['views']:.0f} view{'s' if r['views'] > 1 else ''}"
+            lines.append([name, f"{r['video_top1']:.3f}", f"{r['video_top5']:.3f}", f"{r['clip_top1']:.3f}", f"{r['mean_class']:.3f}", f"{r['videos']:.0f}", views])
+    _table(["split", "video top-1", "video top-5", "clip top-1", "mean class", "videos", "of"], lines, numeric=(1, 2, 3, 4, 5))
+    typer.echo(run)
+
+
+def _print_predictions(found: list[Any]) -> None:
+    for prediction in found:
+        typer.echo(f"{prediction.path}  {_clock(prediction.start_seconds)} – {_clock(prediction.end_seconds)}")
+        for label, score in zip(prediction.labels, prediction.scores, strict=True):
+            typer.echo(f"  {score:6.3f}  {label}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):02d}:{rest:05.2f}"
+
+
+def _print_comparison(comparison: Any, report_file: Path) -> None:
+    header, lines = comparison.table()
+    _table(header, lines, numeric=tuple(range(1, len(header))))
+    for finding in comparison.findings():
+        typer.echo(finding)
+    typer.echo(f"report: {report_file}")
+
+
+def _table(header: list[str], lines: list[list[str]], *, numeric: tuple[int, ...] = ()) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    console = Console(highlight=False)
+    console.print(table) if console.is_terminal else Console(highlight=False, width=160).print(table)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""`muybridge demo`: an answer in minutes, from nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muybridge.console import log
+from muybridge.data.manifest import Manifest
+from muybridge.data.motions import motions
+from muybridge.recipe import Runtime, replace
+from muybridge.recipes import demo as demo_recipe
+from muybridge.study import Study, compare
+
+MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
+CLIPS = 2000
+QUICK_MODELS = MODELS[:2]
+QUICK_CLIPS = 1000
+
+
+def demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Make `motions` clips below `out`, train the demo's models under one recipe, write the report. Called again, it
+    goes on where it was stopped. Raises UserError, Interrupted."""
+    out = Path(out)
+    manifest = out / "videos" / "manifest.csv"
+    if manifest.exists():
+        log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
+    else:
+        motions(manifest.parent, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
+    recipe = replace(demo_recipe(), {"data.manifest": str(manifest), **(changes or {})})
+    return compare(
+        QUICK_MODELS if quick else MODELS,
+        recipe=recipe,
+        out=out,
+        seeds=(seed,),
+        title="muybridge demo: which architectures see the direction of time?",
+        runtime=runtime,
+    )

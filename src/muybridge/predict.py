@@ -1,0 +1,139 @@
+"""Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muybridge import build
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.errors import UserError
+from muybridge.evaluation import load_model, score
+from muybridge.recipe import Runtime
+from muybridge.runs import Run
+from muybridge.scores import Scores
+from muybridge.video import probe
+
+LONG = 2.0
+"""A video this many times longer than the longest that was trained on is cut into windows."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of a video, or of one window of it."""
+
+    path: str
+    start_seconds: float
+    end_seconds: float
+    labels: tuple[str, ...]
+    """Best first."""
+    scores: tuple[float, ...]
+    """Probabilities of `labels`."""
+
+    @property
+    def label(self) -> str:
+        return self.labels[0]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
+
+
+class Predictor:
+    """A loaded run: `predictor("some.mp4")`."""
+
+    def __init__(self, run: str | Path, *, runtime: Runtime | None = None, allow_code: bool = False) -> None:
+        self._run = Run.open(run)
+        self._recipe = self._run.recipe()
+        self._dataset = self._run.dataset()
+        self.classes: tuple[str, ...] = tuple(self._dataset["classes"])
+        self._where = build.placement(self._recipe, runtime or Runtime())
+        self.model = load_model(self._run, self._recipe.evaluation.checkpoint, allow_code=allow_code)
+        build.place(self.model, self._where)
+
+    def __call__(
+        self, video: str | Path, *, top: int = 5, window_seconds: float | None = None
+    ) -> list[Prediction]:
+        """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
+        Raises DecodeError (a UserError) for a file that is no video."""
+        rows = _windows(Path(video), self._dataset["longest_trained_seconds"], window_seconds, self.classes)
+        probabilities_NK = self.score(rows).video_probabilities()
+        predictions = []
+        for index in range(len(rows)):
+            order = np.argsort(-probabilities_NK[index], kind="stable")[:top]
+            row = rows.row(index)
+            predictions.append(
+                Prediction(
+                    str(video),
+                    row.start_frame / row.fps,
+                    (row.start_frame + row.num_frames) / row.fps,
+                    tuple(self.classes[k] for k in order),
+                    tuple(float(probabilities_NK[index, k]) for k in order),
+                )
+            )
+        return predictions
+
+    def score(self, rows: Manifest) -> Scores:
+        """Per-view scores of rows, as an evaluation gives them."""
+        recipe = self._recipe
+        return score(
+            self.model,
+            build.video_views(recipe, rows, build.file_reader(recipe)),
+            range(len(rows)),
+            where=self._where,
+            labels_N=np.full(len(rows), -1),
+            classes=self.classes,
+            average=recipe.evaluation.average,
+            batch_size=recipe.optim.batch_size,
+            text="predicting",
+        )
+
+
+def predict(
+    run: str | Path,
+    videos: Sequence[str | Path],
+    *,
+    top: int = 5,
+    window_seconds: float | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> list[Prediction]:
+    """Predictions for files, in order. Raises UserError for a run or file that is not there."""
+    missing = [str(video) for video in videos if not Path(video).exists()]
+    if missing:
+        raise UserError(f"There is no file {missing[0]}")
+    predictor = Predictor(run, runtime=runtime, allow_code=allow_code)
+    return [found for video in videos for found in predictor(video, top=top, window_seconds=window_seconds)]
+
+
+def _windows(
+    video: Path, longest_trained_seconds: float, window_seconds: float | None, classes: Sequence[str]
+) -> Manifest:
+    """A manifest of one file: the whole, or equal windows."""
+    if window_seconds is not None and window_seconds < 0:
+        raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
+    info = probe(video)
+    length = info.num_frames
+    if window_seconds is None:
+        is_long = info.num_frames / info.fps > LONG * longest_trained_seconds
+        window_seconds = longest_trained_seconds if is_long else 0.0
+    if window_seconds:
+        length = max(1, round(window_seconds * info.fps))
+    starts = np.arange(0, info.num_frames, length)
+    if len(starts) > 1 and info.num_frames - starts[-1] < length / 2:
+        starts = starts[:-1]  # a short rest joins the last window
+    ends = [*starts[1:], info.num_frames]
+    count = len(starts)
+    return from_columns(
+        {
+            "id": [f"{video}#{start}" for start in starts], "path": [str(video.resolve())] * count,
+            "start_frame": starts, "num_frames": np.array(ends) - starts, "label": [classes[0]] * count,
+            "group": [""] * count, "fps": [info.fps] * count, "width": [info.width] * count,
+            "height": [info.height] * count, "sha256": [""] * count, "split": ["unused"] * count,
+        },
+        classes=classes, root=Path("/"), mirror=None, where=str(video),
+    )  # fmt: skip
+
+
+

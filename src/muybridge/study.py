@@ -1,0 +1,119 @@
+"""A study: recipes that differ only in what is being compared (model, seed, fold), run one after another.
+
+    STUDY/
+      study.json       models, seeds, folds, and the protocol they share
+      runs/NAME/       one run folder each; a finished run is not run again
+      report.html …    what it shows a person
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muybridge import build
+from muybridge.console import log
+from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
+from muybridge.files import write_json
+from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace
+from muybridge.results.report import write_report
+from muybridge.runs import Run
+from muybridge.training import resume, train
+
+FORMAT_VERSION = 1
+COMPARED = ("model.name", "seed", "data.fold", "model.source_sha256")
+"""Fields in which the runs of a comparison differ."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished comparison on disk."""
+
+    path: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    recipe: Recipe,
+    out: str | Path,
+    seeds: Sequence[int] = (0,),
+    folds: Sequence[int] | None = None,
+    title: str | None = None,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Train every model with every seed on every fold by one recipe, score all alike, write the report.
+
+    `folds`: none takes every fold the manifest has. A run that is finished is not run again; one that was stopped is
+    continued. Raises UserError, Interrupted.
+    """
+    out = Path(out)
+    runtime = runtime or Runtime()
+    manifest = Manifest.load(recipe.data.manifest)
+    chosen_folds: Sequence[int | None] = folds or manifest.folds or (None,)
+    for fold in chosen_folds:
+        manifest.split("test", fold)
+    if len(set(models)) != len(models) or len(set(seeds)) != len(seeds):
+        raise UserError("Models and seeds of a comparison must differ from each other")
+    plan = plan_recipes(models, recipe=recipe, seeds=seeds, folds=chosen_folds)
+    plan = {name: build.resolve(planned, runtime, manifest) for name, planned in plan.items()}
+    for name in models:  # every name and clip length is checked before the first minute is spent
+        build.model(replace(recipe, {"model.name": name}), len(manifest.classes))
+    states = {name: _state(out / "runs" / name, planned) for name, planned in plan.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "study.json", {
+        "format_version": FORMAT_VERSION, "title": title or f"{len(models)} models on {Path(recipe.data.manifest).stem}",
+        "models": list(models), "seeds": list(seeds), "folds": [fold for fold in chosen_folds if fold is not None],
+        "runs": list(plan), "protocol": recipe.model_dump(),
+    })  # fmt: skip
+    runs = []
+    for number, (name, planned) in enumerate(plan.items(), start=1):
+        folder = out / "runs" / name
+        if states[name] == "finished":
+            log(f"[{number}/{len(plan)}] {name}: finished before")
+            runs.append(Run(folder))
+            continue
+        log(f"[{number}/{len(plan)}] {name}")
+        run = resume(folder, runtime=runtime) if states[name] == "begun" else train(planned, out=folder, runtime=runtime)
+        test = run.result().get("test", {})
+        log(f"    video accuracy {test.get('video_top1', float('nan')):.3f} on {test.get('videos', 0):.0f} test videos")
+        runs.append(run)
+    study = Study(out, tuple(runs))
+    write_report(study.runs, out=study.report, title=title)
+    return study
+
+
+def plan_recipes(
+    models: Sequence[str], *, recipe: Recipe, seeds: Sequence[int], folds: Sequence[int | None]
+) -> dict[str, Recipe]:
+    """Run names to recipes: every model × seed × fold, differing in nothing else."""
+    plan = {}
+    for model in models:
+        for seed in seeds:
+            for fold in folds:
+                name = f"{model.replace(':', '.')}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+                plan[name] = replace(recipe, {"model.name": model, "seed": seed, "data.fold": fold})
+    return plan
+
+
+def _state(folder: Path, planned: Recipe) -> str:
+    """"new", "begun" or "finished". Raises UserError for a folder that holds a run of another recipe."""
+    if not (folder / "recipe.json").exists():
+        return "new"
+    run = Run(folder)
+    if fingerprint(run.recipe()) != fingerprint(planned):
+        changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(run.recipe(), planned).items())[:4])
+        raise UserError(f"{folder} holds a run of another recipe ({changes}). Choose another --out, or remove that folder")
+    return "finished" if run.is_finished else "begun"
+
+
+def as_json(study: Study) -> dict[str, Any]:
+    from muybridge.results.comparison import compared
+
+    return {"study": str(study.path), "report": str(study.report), **compared(study.runs).as_json()}
