@@ -1,11 +1,11 @@
 """muybridge: train many video architectures under one protocol, compare them honestly, use the best.
 
-    import muybridge
-    muybridge.prepare("videos/", out="set.csv")
-    run = muybridge.train("small", model="tsm_resnet_tiny", data="set.csv", out="runs/tsm")
-    scores = muybridge.evaluate(run)
-    study = muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data="set.csv", out="study")
-    print(muybridge.load(run)("some.mp4"))
+import muybridge
+muybridge.prepare("videos/", out="set.csv")
+run = muybridge.train("small", model="tsm_resnet_tiny", data="set.csv", out="runs/tsm")
+scores = muybridge.evaluate(run)
+study = muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data="set.csv", out="study")
+print(muybridge.load(run)("some.mp4"))
 """
 
 from typing import TYPE_CHECKING, Any

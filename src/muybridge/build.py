@@ -75,7 +75,9 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     for name, value in given.items():
         if value is not None and value != found[name]:
             what = "manifest" if name.startswith("data") else "model's file"
-            raise UserError(f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since")
+            raise UserError(
+                f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since"
+            )
     return replace(recipe, {"precision": precision, **found})
 
 
@@ -175,6 +177,11 @@ def lr_at(step: int, *, peak: float, schedule: str, warmup_steps: int, num_steps
 
 def steps_per_epoch(recipe: Recipe, num_rows: int) -> int:
     return num_batches(num_rows, recipe.optim.batch_size)
+
+
+def num_epochs(recipe: Recipe, num_rows: int) -> int:
+    """Whole passes: what the recipe says, or as many as its `min_steps` take on so small a set."""
+    return max(recipe.optim.epochs, math.ceil(recipe.optim.min_steps / steps_per_epoch(recipe, num_rows)))
 
 
 def clip_spec(recipe: Recipe) -> ClipSpec:

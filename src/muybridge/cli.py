@@ -50,7 +50,9 @@ AllowCode = Annotated[
 def demo(
     out: Annotated[Path, typer.Option(help="Where videos, runs and the report go.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos and of the training.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A taste in under a minute: fewer videos, two models.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A taste in under a minute: fewer videos, two models.")
+    ] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -87,14 +89,19 @@ def prepare(
     folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="One subfolder a class.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="The manifest to write, a .csv file.")] = None,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Columns path,label and optionally group,split,start,end (seconds).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Columns path,label and optionally group,split,start,end (seconds)."),
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help="What in a path names its source (person, recording); its first parenthesis."),
+        typer.Option(
+            metavar="REGEX", help="What in a path names its source (person, recording); its first parenthesis."
+        ),
     ] = None,
     train_list: Annotated[Path | None, typer.Option(metavar="FILE", help="An official split: a line a video.")] = None,
-    val_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its validation part, if there is one.")] = None,
+    val_list: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="… its validation part, if there is one.")
+    ] = None,
     test_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its test part.")] = None,
     folds: Annotated[int | None, typer.Option(metavar="K", help="K test folds instead of one test split.")] = None,
     val: Annotated[float, typer.Option(help="Share for validation, cut from train by group.")] = 0.15,
@@ -148,7 +155,9 @@ def train(
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
             run = api.train(recipe, model=model, data=data, fold=fold, out=out, changes=changes, runtime=runtime)
-        _answer(as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result()))
+        _answer(
+            as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result())
+        )
 
 
 @app.command()
@@ -206,7 +215,9 @@ def compare(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The HTML file; none: in the study's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The HTML file; none: in the study's folder.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     as_json: Json = False,
@@ -221,7 +232,11 @@ def report(
         comparison = write_report(found, out=target, title=title)
         if open_it:
             webbrowser.open(target.resolve().as_uri())
-        _answer(as_json, lambda: {"report": str(target), **comparison.as_json()}, lambda: _print_comparison(comparison, target))
+        _answer(
+            as_json,
+            lambda: {"report": str(target), **comparison.as_json()},
+            lambda: _print_comparison(comparison, target),
+        )
 
 
 @app.command()
@@ -230,7 +245,8 @@ def predict(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
     top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
     window_seconds: Annotated[
-        float | None, typer.Option(help="Cut videos into windows; 0: never. None: those far longer than the training videos.")
+        float | None,
+        typer.Option(help="Cut videos into windows; 0: never. None: those far longer than the training videos."),
     ] = None,
     settings: Settings = None,
     allow_code: AllowCode = False,
@@ -243,10 +259,12 @@ def predict(
         changes, runtime = _changes(settings)
         if changes:
             raise UserError(f"predict uses the run's own recipe; '{next(iter(changes))}' cannot be set, runtime.… can")
-        found = job.predict(
-            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime
+        found = job.predict(run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime)
+        _answer(
+            as_json,
+            lambda: {"run": str(run), "predictions": [p.as_json() for p in found]},
+            lambda: _print_predictions(found),
         )
-        _answer(as_json, lambda: {"run": str(run), "predictions": [p.as_json() for p in found]}, lambda: _print_predictions(found))
 
 
 @app.command()
@@ -256,14 +274,16 @@ def models(as_json: Json = False) -> None:
         from muybridge.measure import count
         from muybridge.models import entries
 
-        rows = []
+        rows: list[dict[str, Any]] = []
         for entry in entries():
             cost = count(entry.name, num_classes=10, num_frames=8, size=112)
             about = {"name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options()}
             rows.append(about | {"params": cost.params, "conv_macs": cost.conv_macs, "macs": cost.macs})
 
         def show() -> None:
-            lines = [[r["name"], f"{r['params'] / 1e6:.2f} M", f"{r['conv_macs'] / 1e9:.2f} G", r["paper"]] for r in rows]
+            lines = [
+                [r["name"], f"{r['params'] / 1e6:.2f} M", f"{r['conv_macs'] / 1e9:.2f} G", r["paper"]] for r in rows
+            ]
             _table(["model", "parameters", "conv MACs @8x112", "paper"], lines, numeric=(1, 2))
 
         _answer(as_json, lambda: {"models": rows, "input": {"num_frames": 8, "size": 112, "num_classes": 10}}, show)
@@ -277,7 +297,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     sys.path.insert(0, os.getcwd())  # `module:function` models lie where the user stands
 
@@ -341,12 +363,14 @@ def _print_prepared(prepared: Any) -> None:
         typer.echo(f"warning: {warning}", err=True)
     for rejected in prepared.rejected:
         typer.echo(f"rejected: {rejected['path']}: {rejected['reason']}", err=True)
-    lines = [[name, *(str(counts.get(split, 0)) for split in ("train", "val", "test", "unused"))] for name, counts in prepared.splits.items()]
+    lines = [
+        [name, *(str(counts.get(split, 0)) for split in ("train", "val", "test", "unused"))]
+        for name, counts in prepared.splits.items()
+    ]
     _table(["split", "train", "val", "test", "unused"], lines, numeric=(1, 2, 3, 4))
     groups = f", {prepared.groups} groups" if prepared.groups else ""
-    typer.echo(
-        f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected: {prepared.manifest}"
-    )
+    counts_text = f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected"
+    typer.echo(f"{counts_text}: {prepared.manifest}")
 
 
 def _print_result(run: str, result: dict[str, Any]) -> None:
@@ -356,8 +380,22 @@ def _print_result(run: str, result: dict[str, Any]) -> None:
             r = result[split]
             name = "train (what it was trained on)" if split == "train" else split
             views = f"{r['views']:.0f} view{'s' if r['views'] > 1 else ''}"
-            lines.append([name, f"{r['video_top1']:.3f}", f"{r['video_top5']:.3f}", f"{r['clip_top1']:.3f}", f"{r['mean_class']:.3f}", f"{r['videos']:.0f}", views])
-    _table(["split", "video top-1", "video top-5", "clip top-1", "mean class", "videos", "of"], lines, numeric=(1, 2, 3, 4, 5))
+            lines.append(
+                [
+                    name,
+                    f"{r['video_top1']:.3f}",
+                    f"{r['video_top5']:.3f}",
+                    f"{r['clip_top1']:.3f}",
+                    f"{r['mean_class']:.3f}",
+                    f"{r['videos']:.0f}",
+                    views,
+                ]
+            )
+    _table(
+        ["split", "video top-1", "video top-5", "clip top-1", "mean class", "videos", "of"],
+        lines,
+        numeric=(1, 2, 3, 4, 5),
+    )
     typer.echo(run)
 
 

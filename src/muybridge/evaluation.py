@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from muybridge import build, checkpoint
 from muybridge.build import Placement
 from muybridge.console import progress
-from muybridge.data.loader import Views, VideoViews, view_batches
+from muybridge.data.loader import VideoViews, Views, view_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError, nearest
@@ -101,7 +100,9 @@ def evaluate(
     manifest = Manifest.load(data or recipe.data.manifest)
     classes = folder.dataset()["classes"]
     if data is None and manifest.sha256() != recipe.data.sha256:
-        raise UserError(f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it")
+        raise UserError(
+            f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it"
+        )
     rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
     if len(rows) == 0:
         raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}")
@@ -180,13 +181,13 @@ def _refuse_seen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) 
             )
 
 
-def _forward(model: nn.Module, clips_VTHWC: torch.Tensor, where: Placement) -> np.ndarray:
+def _forward(model: VideoModel, clips_VTHWC: torch.Tensor, where: Placement) -> np.ndarray:
     preprocessing = model.preprocessing
     x_BCTHW = to_input(
         clips_VTHWC.to(where.device, non_blocking=where.non_blocking),
         None,
-        mean=preprocessing.mean,  # type: ignore[union-attr, arg-type]
-        std=preprocessing.std,  # type: ignore[union-attr, arg-type]
+        mean=preprocessing.mean,
+        std=preprocessing.std,
     )
     with where.autocast():
         out = model(x_BCTHW)
@@ -203,6 +204,3 @@ def _chunks(items: Iterable[Views], size: int) -> Iterator[list[Views]]:
             chunk = []
     if chunk:
         yield chunk
-
-
-

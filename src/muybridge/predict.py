@@ -52,9 +52,7 @@ class Predictor:
         self.model = load_model(self._run, self._recipe.evaluation.checkpoint, allow_code=allow_code)
         build.place(self.model, self._where)
 
-    def __call__(
-        self, video: str | Path, *, top: int = 5, window_seconds: float | None = None
-    ) -> list[Prediction]:
+    def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
         """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
         Raises DecodeError (a UserError) for a file that is no video."""
         rows = _windows(Path(video), self._dataset["longest_trained_seconds"], window_seconds, self.classes)
@@ -134,6 +132,3 @@ def _windows(
         },
         classes=classes, root=Path("/"), mirror=None, where=str(video),
     )  # fmt: skip
-
-
-

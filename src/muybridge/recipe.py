@@ -102,6 +102,8 @@ class Optim(Section):
     """Clips a step. An epoch is cut into batches of this size or one less: no clip is dropped."""
     epochs: int = Field(default=30, ge=1)
     """Passes over the training videos."""
+    min_steps: int = Field(default=0, ge=0)
+    """At least so many updates: a small set is passed over more often than `epochs` says."""
     warmup_epochs: float = Field(default=0.0, ge=0)
     """Linear warm-up from a hundredth of the peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -124,7 +126,7 @@ class Evaluation(Section):
     average: Literal["logits", "probabilities"] = "logits"
     """What is averaged over the views."""
     every_epochs: int = Field(default=1, ge=1)
-    """Validate after every so many epochs, and after the last."""
+    """Validate, and save, after every so many epochs, and after the last."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights are scored on the test split, once: the last, or the best on val (never chosen on test)."""
 
@@ -172,7 +174,7 @@ class Runtime(Section):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of the model; none: torch's own choice. (Bit-identity holds for one number of threads.)"""
     checkpoint_steps: int | None = Field(default=None, ge=1)
-    """Also save every so many steps; a checkpoint is always saved after each epoch's validation."""
+    """Also save every so many steps, beside the saves at `evaluation.every_epochs`."""
 
 
 S = TypeVar("S", bound=Section)

@@ -1,18 +1,18 @@
 """The run folder: what one recipe leaves on disk (format: docs/formats.md). NumPy only, so that reports need no torch.
 
-    RUN/
-      recipe.json        everything that changes the result, resolved (precision, hashes)
-      runtime.json       device, workers, …
-      environment.json   versions, machine, threads
-      dataset.json       classes, mirroring, reversed pairs, sizes of the splits
-      trained_on.npz     ids, groups and content hashes of the training videos
-      cost.json          parameters, multiply-adds
-      metrics.jsonl      what training measured; nothing in it depends on time
-      timing.jsonl       how long it took
-      checkpoints/       step-00000120/ …, and the pointers `last` and `best`
-      scores/            test.npz, val.npz: per-view scores
-      source/            the file of a model of your own
-      result.json        the final figures; a run is finished when it is there
+RUN/
+  recipe.json        everything that changes the result, resolved (precision, hashes)
+  runtime.json       device, workers, …
+  environment.json   versions, machine, threads
+  dataset.json       classes, mirroring, reversed pairs, sizes of the splits
+  trained_on.npz     ids, groups and content hashes of the training videos
+  cost.json          parameters, multiply-adds
+  metrics.jsonl      what training measured; nothing in it depends on time
+  timing.jsonl       how long it took
+  checkpoints/       step-00000120/ …, and the pointers `last` and `best`
+  scores/            test.npz, val.npz: per-view scores
+  source/            the file of a model of your own
+  result.json        the final figures; a run is finished when it is there
 """
 
 import json

@@ -44,7 +44,9 @@ class Scores:
     def __post_init__(self) -> None:
         num_videos, num_views = len(self.ids_N), len(self.video_V)
         if self.logits_VK.shape != (num_views, len(self.classes)):
-            raise ValueError(f"logits of shape {self.logits_VK.shape} for {num_views} views, {len(self.classes)} classes")
+            raise ValueError(
+                f"logits of shape {self.logits_VK.shape} for {num_views} views, {len(self.classes)} classes"
+            )
         if not np.array_equal(np.unique(self.video_V), np.arange(num_videos)):
             raise ValueError("every video needs at least one view")
 

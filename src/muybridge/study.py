@@ -1,9 +1,9 @@
 """A study: recipes that differ only in what is being compared (model, seed, fold), run one after another.
 
-    STUDY/
-      study.json       models, seeds, folds, and the protocol they share
-      runs/NAME/       one run folder each; a finished run is not run again
-      report.html …    what it shows a person
+STUDY/
+  study.json       models, seeds, folds, and the protocol they share
+  runs/NAME/       one run folder each; a finished run is not run again
+  report.html …    what it shows a person
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,9 @@ def compare(
             runs.append(Run(folder))
             continue
         log(f"[{number}/{len(plan)}] {name}")
-        run = resume(folder, runtime=runtime) if states[name] == "begun" else train(planned, out=folder, runtime=runtime)
+        run = (
+            resume(folder, runtime=runtime) if states[name] == "begun" else train(planned, out=folder, runtime=runtime)
+        )
         test = run.result().get("test", {})
         log(f"    video accuracy {test.get('video_top1', float('nan')):.3f} on {test.get('videos', 0):.0f} test videos")
         runs.append(run)
@@ -103,13 +105,15 @@ def plan_recipes(
 
 
 def _state(folder: Path, planned: Recipe) -> str:
-    """"new", "begun" or "finished". Raises UserError for a folder that holds a run of another recipe."""
+    """ "new", "begun" or "finished". Raises UserError for a folder that holds a run of another recipe."""
     if not (folder / "recipe.json").exists():
         return "new"
     run = Run(folder)
     if fingerprint(run.recipe()) != fingerprint(planned):
         changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(run.recipe(), planned).items())[:4])
-        raise UserError(f"{folder} holds a run of another recipe ({changes}). Choose another --out, or remove that folder")
+        raise UserError(
+            f"{folder} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
+        )
     return "finished" if run.is_finished else "begun"
 
 

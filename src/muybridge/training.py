@@ -35,7 +35,7 @@ from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
 from muybridge.models import VideoModel, WeightedLogits
-from muybridge.recipe import Recipe, Runtime, diff, fingerprint, to_json
+from muybridge.recipe import Recipe, Runtime, fingerprint, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
 
@@ -48,7 +48,9 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
     runtime = runtime or Runtime()
     run = Run(Path(out))
     if (run.path / "recipe.json").exists():
-        raise UserError(f"{out} holds a run already. Continue it with `muybridge train --resume {out}`, or choose another --out")
+        raise UserError(
+            f"{out} holds a run already. Continue it with `muybridge train --resume {out}`, or choose another --out"
+        )
     if run.path.exists() and any(run.path.iterdir()):
         raise UserError(f"{out} is not empty and holds no run; choose another --out")
     if not recipe.data.manifest or not recipe.model.name:
@@ -100,7 +102,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     run.truncate_metrics(state.metrics_bytes)
 
     per_epoch = build.steps_per_epoch(recipe, len(rows))
-    num_steps = per_epoch * recipe.optim.epochs
+    epochs = build.num_epochs(recipe, len(rows))
+    num_steps = per_epoch * epochs
     batches = train_batches(
         clips, rows, batch_size=recipe.optim.batch_size, first_step=state.step, num_steps=num_steps,
         num_workers=num_workers, worker_start=runtime.worker_start, pin_memory=where.device.type == "cuda",
@@ -150,7 +153,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
                     "clip_top1": state.correct / state.clips, "lr": lr,
                 })  # fmt: skip
                 state.loss_sum, state.correct, state.clips = 0.0, 0, 0
-                due = epoch % recipe.evaluation.every_epochs == 0 or epoch == recipe.optim.epochs
+                due = epoch % recipe.evaluation.every_epochs == 0 or epoch == epochs
                 is_best = False
                 if due and len(val_rows):
                     val = figures(score_rows(val_rows, f"{run.name}: validating"))
@@ -161,17 +164,24 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
                     "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": trained_clips / train_seconds,
                     "total_seconds": time.perf_counter() - epoch_started,
                 })  # fmt: skip
-                _save(run, model, optimizer, state, is_best=is_best)
+                if due:
+                    _save(run, model, optimizer, state, is_best=is_best)
                 epoch_started, epoch_first_step = time.perf_counter(), state.step
             elif runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0:
                 _save(run, model, optimizer, state)
             if stop() and state.step < num_steps:
                 _save(run, model, optimizer, state)
-                raise Interrupted(f"Stopped at step {state.step} of {num_steps}; saved. Continue: muybridge train --resume {run.path}")
+                raise Interrupted(
+                    f"Stopped at step {state.step} of {num_steps}; saved. Continue: muybridge train --resume {run.path}"
+                )
 
     if recipe.evaluation.checkpoint == "best" and checkpoint.exists(run.checkpoints, "best"):
         checkpoint.load_model(run.checkpoints, model, "best")
-    result: dict[str, Any] = {"fingerprint": fingerprint(recipe), "steps": num_steps, "checkpoint": recipe.evaluation.checkpoint}
+    result: dict[str, Any] = {
+        "fingerprint": fingerprint(recipe),
+        "steps": num_steps,
+        "checkpoint": recipe.evaluation.checkpoint,
+    }
     for split, which in (("val", val_rows), ("test", test_rows)):
         if len(which):
             scores = score_rows(which, f"{run.name}: scoring {split}")
@@ -227,7 +237,8 @@ def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) ->
         "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
     })  # fmt: skip
-    np.savez(run.path / "trained_on.npz", **{name: manifest.text(name, rows) for name in ("id", "group", "sha256")})
+    ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
+    np.savez(run.path / "trained_on.npz", id=ids, group=groups, sha256=hashes)
     write_json(run.path / "cost.json", _cost(recipe, len(manifest.classes)))
     write_json(run.path / "environment.json", {
         "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
@@ -240,6 +251,11 @@ def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) ->
         shutil.copyfile(source, run.path / "source" / source.name)
     write_atomic(run.path / "runtime.json", to_json(runtime))
     write_atomic(run.path / "recipe.json", to_json(recipe))  # last: from here on the folder is a run
+    if build.num_epochs(recipe, len(rows)) != recipe.optim.epochs:
+        log(
+            f"{build.num_epochs(recipe, len(rows))} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
+            f"{recipe.optim.min_steps} steps (optim.min_steps)"
+        )
     if build.peak_lr(recipe) != recipe.optim.lr:
         log(
             f"learning rate {build.peak_lr(recipe):.4g}: {recipe.optim.lr:g} is meant for batches of "
@@ -295,6 +311,3 @@ def _stop_signals() -> Iterator[Any]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-

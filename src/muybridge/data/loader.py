@@ -119,9 +119,7 @@ class VideoViews(Dataset[Any]):
         frames = _read(self.reader, row, distinct)
         if isinstance(frames, DecodeError):
             return frames
-        boxes = test_boxes(
-            frames.shape[1], frames.shape[2], num_crops=self.num_crops, crop_fraction=self.crop_fraction
-        )
+        boxes = test_boxes(frames.shape[1], frames.shape[2], num_crops=self.num_crops, crop_fraction=self.crop_fraction)
         crops = [crop_resize(frames, box, self.size) for box in boxes]  # each (distinct,S,S,C)
         places_MF = places.reshape(self.num_clips, -1)
         views = np.stack([crop[places_F] for places_F in places_MF for crop in crops])

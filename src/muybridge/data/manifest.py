@@ -103,7 +103,9 @@ class Manifest:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
-        plain = [self.text(n).tolist() if self.columns[n].dtype.kind == "S" else self.columns[n].tolist() for n in names]
+        plain = [
+            self.text(n).tolist() if self.columns[n].dtype.kind == "S" else self.columns[n].tolist() for n in names
+        ]
         writer.writerows(zip(*plain, strict=True))
         folder = path.parent.resolve()
         inside = self.root.resolve().is_relative_to(folder)
@@ -132,7 +134,9 @@ class Manifest:
         missing = [name for name in COLUMNS if name not in header]
         if missing or not any(name.startswith("split") for name in header):
             needed = ", ".join(missing or ["split"])
-            raise UserError(f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md")
+            raise UserError(
+                f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md"
+            )
         for number, line in enumerate(lines, start=2):
             if len(line) != len(header):
                 raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
@@ -187,7 +191,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     about = read_json(beside)
     if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{beside} is not the JSON of a manifest of format_version {FORMAT_VERSION}")
-    expected = {"root": str, "classes": list, "mirror": (dict, type(None)), "reversed_pairs": list}
+    expected: dict[str, Any] = {"root": str, "classes": list, "mirror": (dict, type(None)), "reversed_pairs": list}
     for name, kind in expected.items():
         if not isinstance(about.get(name, about), kind):
             raise UserError(f"{beside}: '{name}' is missing or of the wrong type; see docs/formats.md")
@@ -214,7 +218,9 @@ def _check(manifest: Manifest, where: str) -> None:
         raise UserError(f"{where}: a classifier needs at least two classes, here is {len(classes)}")
     for number, label in enumerate(manifest.text("label").tolist(), start=2):
         if label not in classes:
-            raise UserError(f"{where}, line {number}: label '{label}' is not among the classes. {nearest(label, classes)}")
+            raise UserError(
+                f"{where}, line {number}: label '{label}' is not among the classes. {nearest(label, classes)}"
+            )
     ids, counts = np.unique(columns["id"], return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{where}: the id '{ids[counts > 1][0].decode()}' occurs more than once; ids must be unique")
@@ -230,13 +236,17 @@ def _check(manifest: Manifest, where: str) -> None:
         splits = manifest.text(column)
         unknown = np.flatnonzero(~np.isin(splits, SPLITS))
         if len(unknown):
-            raise UserError(f"{where}, line {unknown[0] + 2}: {column} is '{splits[unknown[0]]}'; {' '.join(SPLITS)} are valid")
+            raise UserError(
+                f"{where}, line {unknown[0] + 2}: {column} is '{splits[unknown[0]]}'; {' '.join(SPLITS)} are valid"
+            )
         _check_groups(manifest, column, where)
 
 
 def _check_groups(manifest: Manifest, column: str, where: str) -> None:
     seen: dict[bytes, tuple[bytes, int]] = {}
-    for line, (group, split) in enumerate(zip(manifest.columns["group"], manifest.columns[column], strict=True), start=2):
+    for line, (group, split) in enumerate(
+        zip(manifest.columns["group"], manifest.columns[column], strict=True), start=2
+    ):
         if group:
             first_split, first_line = seen.setdefault(group, (split, line))
             if split != first_split:

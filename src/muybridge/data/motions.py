@@ -58,7 +58,9 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
     bytes, with any number of jobs. Raises UserError for too few clips or a folder that is in use."""
     folder = Path(folder)
     if clips < 5 * len(CLASSES):
-        raise UserError(f"{clips} clips are too few for {len(CLASSES)} classes in three splits; at least {5 * len(CLASSES)}")
+        raise UserError(
+            f"{clips} clips are too few for {len(CLASSES)} classes in three splits; at least {5 * len(CLASSES)}"
+        )
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; choose another folder")
     labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])
@@ -83,9 +85,7 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
         "height": np.full(clips, SIZE), "sha256": hashes, "split": np.array(list(SPLIT_SHARES))[part],
     }  # fmt: skip
     out = folder / "manifest.csv"
-    manifest = from_columns(
-        columns, classes=CLASSES, root=folder, mirror=MIRROR, reversed_pairs=PAIRS, where=str(out)
-    )
+    manifest = from_columns(columns, classes=CLASSES, root=folder, mirror=MIRROR, reversed_pairs=PAIRS, where=str(out))
     manifest.save(out)
     return summary(out, manifest, rejected=[], warnings=[])
 

@@ -149,7 +149,8 @@ def _items(
     test_list: str | Path | None,
 ) -> tuple[Path, list[Item], list[tuple[str, str]]]:
     if csv is not None:
-        root, strays = Path(csv).parent, []
+        root = Path(csv).parent
+        strays: list[tuple[str, str]] = []
         items = csv_list(Path(csv))
     else:
         root = Path(folder or "")
@@ -207,7 +208,9 @@ def _look(
         found = by_path[path]
         if not isinstance(found, str) and found[0].num_frames < found[0].declared_frames - 1:
             video = found[0]
-            warnings.append(f"{path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded")
+            warnings.append(
+                f"{path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded"
+            )
     return kept, infos, rejected, warnings
 
 
@@ -255,7 +258,9 @@ def _splits(
         if folds is not None:
             raise UserError("--folds cuts folds by itself; it does not go with an official split")
         if (given == "").any():
-            raise UserError(f"Column split is filled in {int((given != '').sum())} of {len(given)} rows: fill all or none")
+            raise UserError(
+                f"Column split is filled in {int((given != '').sum())} of {len(given)} rows: fill all or none"
+            )
         split = given.astype("<U6")
         _warn_copies(hashes, split, warnings)
         if not (split == "val").any() and val > 0:
@@ -333,7 +338,8 @@ def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, s
                 found[name] = name.replace(word, other)
     if any(partner not in classes for partner in found.values()):
         alone = next(name for name, partner in found.items() if partner not in classes)
-        warnings.append(f"class '{alone}' names a side and has no counterpart, so training will not mirror (--mirror same to allow)")
+        warnings.append(
+            f"class '{alone}' names a side and has no counterpart, so training will not mirror (--mirror same to allow)"
+        )
         return None
     return found
-

@@ -135,7 +135,9 @@ def _item(path: Path, number: int, row: dict[str, str | None]) -> Item:
     if not text("path") or not text("label"):
         raise UserError(f"{path}, line {number}: path and label must not be empty")
     start, end = seconds("start"), seconds("end")
-    if end is not None and end <= (start or 0.0) or (start is not None and start < 0):
+    if (end is not None and end <= (start or 0.0)) or (start is not None and start < 0):
         raise UserError(f"{path}, line {number}: start {start} and end {end} enclose no part of a video")
-    split = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(text("split"), text("split"))
+    split = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(
+        text("split"), text("split")
+    )
     return Item(Path(text("path")).as_posix(), text("label"), text("group"), split, start, end)

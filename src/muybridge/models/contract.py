@@ -79,4 +79,6 @@ class VideoModel(nn.Module):
         if frames < self.min_frames:
             raise UserError(f"{name} needs clips of at least {self.min_frames} frames; got {frames} (clip.num_frames)")
         if min(height, width) < self.min_size:
-            raise UserError(f"{name} needs at least {self.min_size}x{self.min_size} pixels; got {height}x{width} (clip.size)")
+            raise UserError(
+                f"{name} needs at least {self.min_size}x{self.min_size} pixels; got {height}x{width} (clip.size)"
+            )

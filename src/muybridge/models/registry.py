@@ -67,7 +67,9 @@ def create(
     valid = _options(build)
     unknown = [option for option in options if option not in valid]
     if unknown:
-        raise UserError(f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}")
+        raise UserError(
+            f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}"
+        )
     model = build(
         num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, dropout=dropout, **options
     )

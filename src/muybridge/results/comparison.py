@@ -1,5 +1,10 @@
-"""What a set of finished runs says, as numbers: one row a model, over its seeds and folds."""
+"""What a set of finished runs says, as numbers: one row a model, over its seeds and folds.
 
+Runs whose recipes agree in all but seed and fold are one row: their folds are joined, their seeds averaged. Two settings
+of one model are two rows, and never pass for seeds of each other.
+"""
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +16,7 @@ import numpy as np
 
 from muybridge.errors import UserError
 from muybridge.files import read_json
-from muybridge.recipe import Recipe, diff
+from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.results.statistics import Interval, accuracy_interval
 from muybridge.runs import Run
 from muybridge.scores import Scores, concatenate
@@ -22,7 +27,7 @@ COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256"}
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A model's runs, pooled over folds, one `Scores` a seed; all seeds scored the same videos."""
+    """A model's runs, pooled over folds, one `Scores` a seed; all seeds scored the same videos, in the same order."""
 
     name: str
     family: str
@@ -53,10 +58,10 @@ class ModelResult:
         return np.sum([scores.confusion() for scores in self.scores], axis=0)
 
     @property
-    def train_clips_per_s(self) -> float:
-        """Median over epochs and runs, on the machine that trained."""
+    def train_clips_per_s(self) -> float | None:
+        """Median over epochs and runs, on the machine that trained; none where that was not measured."""
         rates = [line["train_clips_per_s"] for run in self.runs for line in run.timing()]
-        return float(median(rates)) if rates else float("nan")
+        return float(median(rates)) if rates else None
 
     def within_pairs(self, pairs: Sequence[Sequence[str]]) -> Interval:
         """Two-class accuracy over the videos of all pairs."""
@@ -99,9 +104,10 @@ class Comparison:
     models: tuple[ModelResult, ...]
     classes: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
-    """Pairs of classes that nothing but the direction of time tells apart, as the manifest says."""
+    """Pairs of classes that nothing but the direction of time tells apart, as the manifest says; only those with test
+    videos."""
     protocol: Recipe
-    """What all runs share."""
+    """The first run's recipe: what all share but for `differences`, model, seed and fold."""
     differences: dict[str, list[Any]]
     """Fields, beyond model, seed and fold, in which the runs differ, with every value: an unfair comparison's names."""
     notes: tuple[str, ...]
@@ -118,8 +124,9 @@ class Comparison:
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
                 row += [str(model.within_pairs(self.pairs)), "–" if outside is None else f"{outside.value:.3f}"]
-            cost = model.cost
-            rows.append([*row, millions(cost["params"]), giga(cost["conv_macs"]), f"{model.train_clips_per_s:.0f}"])
+            cost, rate = model.cost, model.train_clips_per_s
+            row += [millions(cost["params"]), giga(cost["conv_macs"]), "–" if rate is None else f"{rate:.0f}"]
+            rows.append(row)
         return header, rows
 
     def findings(self) -> list[str]:
@@ -127,48 +134,67 @@ class Comparison:
         return [*self._who_won(), *self._who_sees_time()]
 
     def _who_won(self) -> list[str]:
-        best = self.models[0]
-        count, seeds = len(best.scores[0].ids_N), len(best.scores)
-        views = best.scores[0].num_views
-        said = [
-            f"{best.name} has the highest video accuracy: {best.accuracy} on {count} test videos, "
-            f"{views} view{'s' if views > 1 else ''} each ({best.accuracy.method})."
-        ]
+        best = self.models[0].accuracy
+        count, views = len(self.models[0].scores[0].ids_N), self.models[0].scores[0].num_views
+        tested = f"on {count} test videos, {plural(views, 'view')} each"
         if len(self.models) == 1:
-            return said
-        close = [model.name for model in self.models[1:] if model.accuracy.high >= best.accuracy.low]
-        apart = [model.name for model in self.models[1:] if model.accuracy.high < best.accuracy.low]
+            return [f"{self.models[0].name} has video accuracy {best} {tested} ({best.method})."]
+        first = [model for model in self.models if model.accuracy.value == best.value]
+        others = self.models[len(first) :]
+        low = min(model.accuracy.low for model in first)
+        close = [model.name for model in others if model.accuracy.high >= low]
+        apart = [model.name for model in others if model.accuracy.high < low]
+        if len(first) == 1:
+            said = [f"{first[0].name} has the highest video accuracy: {best} {tested} ({best.method})."]
+        else:
+            names = listed([model.name for model in first])
+            said = [f"{names} share the highest video accuracy, {best.value:.3f} {tested}."]
         if close:
-            said.append(f"Its interval overlaps with that of {listed(close)}: these figures do not tell them apart.")
+            intervals = "Its interval overlaps" if len(first) == 1 else "Their intervals overlap"
+            said.append(f"{intervals} with that of {listed(close)}: these figures do not tell them apart.")
+        elif len(first) > 1:
+            said.append("These figures do not tell them apart.")
         if apart:
-            said.append(f"It lies clearly above {listed(apart)}.")
+            intervals = "Its interval lies" if len(first) == 1 else "Their intervals lie"
+            said.append(f"{intervals} above that of {listed(apart)}.")
+        seeds = min(len(model.scores) for model in self.models)
         if seeds < 3:
             said.append(
-                f"With {seeds} seed{'s' if seeds > 1 else ''} a model this compares these runs; a claim about the models needs at least 3."
+                f"With {plural(seeds, 'seed')} a model this compares these runs; a claim about the models needs at least 3."
             )
+        if self.differences:
+            fields = listed(list(self.differences))
+            said.append(f"The runs differ in more than the model ({fields}): so may the cause of what is seen here.")
         return said
 
     def _who_sees_time(self) -> list[str]:
         if not self.pairs:
             return []
-        found = {model.name: model.within_pairs(self.pairs) for model in self.models}
-        blind = [f"{name} ({i.value:.2f})" for name, i in found.items() if i.low <= 0.5]
-        seeing = [f"{name} ({i.value:.2f})" for name, i in found.items() if i.low > 0.5]
+        blind, seeing, reversing = [], [], []
+        for model in self.models:
+            found = model.within_pairs(self.pairs)
+            where = seeing if found.low > 0.5 else reversing if found.high < 0.5 else blind
+            where.append(f"{model.name} ({found.value:.2f})")
         said = []
         if blind:
             said.append(
-                f"Asked only which of two time-reversed classes a video shows, {listed(blind)} "
-                f"{'is' if len(blind) == 1 else 'are'} no better than a coin: chance, 0.50, lies in the interval."
+                f"Asked only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
+                f"chance, 0.50, lies in the interval{'' if len(blind) == 1 else 's'}."
             )
         if seeing:
-            verb = "tells" if len(seeing) == 1 else "tell"
-            said.append(f"{listed(seeing)} {verb} the direction of time (the intervals lie above 0.50).")
+            verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")
+            said.append(f"{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
+        if reversing:
+            verb, intervals = ("gives", "interval lies") if len(reversing) == 1 else ("give", "intervals lie")
+            said.append(
+                f"{listed(reversing)} {verb} the opposite direction more often than a coin would: the {intervals} below "
+                "0.50. The direction is seen, but labels or clips may be reversed between training and test."
+            )
         outside = [model.outside_pairs(self.pairs) for model in self.models]
-        known = [interval.value for interval in outside if interval is not None]
+        known = [f"{interval.value:.2f}" for interval in outside if interval is not None]
         if known:
             low, high = min(known), max(known)
-            span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-            said.append(f"On the other classes the models reach {span}.")
+            said.append(f"Accuracy on the other classes: {low if low == high else f'{low} to {high}'}.")
         return said
 
     def as_json(self) -> dict[str, Any]:
@@ -181,16 +207,22 @@ class Comparison:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
-    """Runs named by their folders, or by a study's folder; and that folder. Raises UserError."""
+    """Runs named by their folders or by studies' folders; and the study's folder, if one alone is named. Raises
+    UserError."""
     paths = list(paths)
-    if len(paths) == 1 and (paths[0] / "study.json").exists():
-        names = read_json(paths[0] / "study.json")["runs"]
-        return [Run(paths[0] / "runs" / name) for name in names], paths[0]
-    return [Run.open(path) for path in paths], None
+    studies = [path for path in paths if (path / "study.json").exists()]
+    runs = []
+    for path in paths:
+        if path in studies:
+            runs += [Run(path / "runs" / name) for name in read_json(path / "study.json")["runs"]]
+        else:
+            runs.append(Run.open(path))
+    return runs, paths[0] if paths == studies and len(paths) == 1 else None
 
 
 def compared(runs: Sequence[Run]) -> Comparison:
     """Raises UserError where no run is finished, or where runs were tested on different classes."""
+    runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and (run.path / "scores" / "test.npz").exists()]
     notes = []
     left_out = [run.name for run in runs if run not in finished]
@@ -198,48 +230,78 @@ def compared(runs: Sequence[Run]) -> Comparison:
         notes.append(f"Not finished, and left out: {listed(left_out)}.")
     if not finished:
         raise UserError("None of these runs is finished with test scores: " + ", ".join(str(run.path) for run in runs))
-    datasets = {run: run.dataset() for run in finished}
-    first = datasets[finished[0]]
-    for run, dataset in datasets.items():
-        if dataset["classes"] != first["classes"]:
+    first = finished[0].dataset()
+    for run in finished:
+        if run.dataset()["classes"] != first["classes"]:
             raise UserError(f"{run.path} and {finished[0].path} have different classes and cannot be compared")
     recipes = {run: run.recipe() for run in finished}
-    by_name: dict[str, list[Run]] = {}
-    for run in finished:
-        by_name.setdefault(recipes[run].model.name, []).append(run)
-    models = [_model(name, found, recipes, notes) for name, found in by_name.items()]
+    settings: dict[str, list[Run]] = {}
+    for run, recipe in recipes.items():
+        settings.setdefault(fingerprint(replace(recipe, {"seed": 0, "data.fold": None})), []).append(run)
+    names = _row_names([recipes[of_setting[0]] for of_setting in settings.values()])
+    models = [
+        _model(name, of_setting, recipes, notes) for name, of_setting in zip(names, settings.values(), strict=True)
+    ]
     models.sort(key=lambda model: -model.accuracy.value)
-    videos = {frozenset(model.scores[0].ids_N.tolist()) for model in models}
-    if len(videos) > 1:
+    if len({tuple(model.scores[0].ids_N.tolist()) for model in models}) > 1:
         notes.append("The models were not tested on the same videos: compare their figures with care.")
+    machines = {run: run.environment() for run in finished}
+    if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
+        notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
     return Comparison(
         models=tuple(models),
         classes=tuple(first["classes"]),
-        pairs=tuple((a, b) for a, b in first["reversed_pairs"]),
+        pairs=_tested_pairs(first["reversed_pairs"], models, notes),
         protocol=recipes[finished[0]],
         differences=_differences(list(recipes.values())),
         notes=tuple(notes),
     )
 
 
+def _row_names(settings: list[Recipe]) -> list[str]:
+    """The models' names; where two settings share one, with what they differ in."""
+    names = []
+    for setting in settings:
+        rivals = [other for other in settings if other.model.name == setting.model.name]
+        varied = sorted(
+            {name for other in rivals for name in diff(setting, other)} - {"seed", "data.fold", "data.manifest"}
+        )
+        values = ", ".join(f"{name.rsplit('.', 1)[-1]}={_short(_value(setting, name))}" for name in varied)
+        names.append(setting.model.name + (f" ({values})" if values else ""))
+    return names
+
+
 def _model(name: str, runs: list[Run], recipes: dict[Run, Recipe], notes: list[str]) -> ModelResult:
     by_seed: dict[int, list[Run]] = {}
     for run in runs:
         by_seed.setdefault(recipes[run].seed, []).append(run)
-    pooled = []
+    pooled: dict[int, Scores] = {}
     for seed, of_seed in sorted(by_seed.items()):
         try:
-            pooled.append(_sorted(concatenate([run.scores("test") for run in of_seed])))
+            pooled[seed] = _sorted(concatenate([run.scores("test") for run in of_seed]))
         except ValueError as error:
-            names = ", ".join(run.name for run in of_seed)
-            raise UserError(f"{names} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
-    common = set(pooled[0].ids_N.tolist()).intersection(*(set(p.ids_N.tolist()) for p in pooled))
-    if any(len(p.ids_N) != len(common) for p in pooled):
-        complete = [p for p in pooled if len(p.ids_N) == max(len(q.ids_N) for q in pooled)]
-        notes.append(f"{name}: {len(pooled) - len(complete)} of {len(pooled)} seeds lack folds and are left out.")
-        pooled = complete
-    family = name.split("_")[0]
-    return ModelResult(name, family, tuple(runs), tuple(pooled), runs[0].cost())
+            paths = ", ".join(str(run.path) for run in of_seed)
+            raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
+    tested = {seed: tuple(scores.ids_N.tolist()) for seed, scores in pooled.items()}
+    seeds_of = Counter(tested.values())
+    whole = max(seeds_of, key=lambda ids: (len(ids), seeds_of[ids]))
+    kept = [seed for seed in pooled if tested[seed] == whole]
+    if len(kept) < len(pooled):
+        notes.append(f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds and are left out.")
+    used = [run for seed in kept for run in by_seed[seed]]
+    family = recipes[used[0]].model.name.split("_")[0]
+    return ModelResult(name, family, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost())
+
+
+def _tested_pairs(
+    pairs: Sequence[Sequence[str]], models: Sequence[ModelResult], notes: list[str]
+) -> tuple[tuple[str, str], ...]:
+    seen = [{scores.classes[label] for label in np.unique(scores.labels_N)} for m in models for scores in m.scores[:1]]
+    tested = tuple((a, b) for a, b in pairs if all(a in classes and b in classes for classes in seen))
+    if len(tested) < len(pairs):
+        missing = [f"{a} / {b}" for a, b in pairs if (a, b) not in tested]
+        notes.append(f"Without test videos of both classes, and left out as time-reversed pairs: {listed(missing)}.")
+    return tested
 
 
 def _sorted(scores: Scores) -> Scores:
@@ -254,24 +316,39 @@ def _sorted(scores: Scores) -> Scores:
 
 
 def _differences(recipes: list[Recipe]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for recipe in recipes[1:]:
-        for name in diff(recipes[0], recipe):
-            if name not in COMPARED:
-                found.setdefault(name, [])
-    for name in found:
+    names = {name for recipe in recipes for name in diff(recipes[0], recipe)} - COMPARED
+    if all(recipe.data.sha256 == recipes[0].data.sha256 is not None for recipe in recipes):
+        names -= {"data.manifest"}  # the same content, wherever it lies
+    found: dict[str, list[Any]] = {name: [] for name in sorted(names)}
+    for name, values in found.items():
         for recipe in recipes:
-            value: Any = recipe
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, dict) else getattr(value, part)
-            if value not in found[name]:
-                found[name].append(value)
+            if (value := _value(recipe, name)) not in values:
+                values.append(value)
     return found
 
 
+def _value(recipe: Recipe, name: str) -> Any:
+    """A dotted field; none for an option of the model that this recipe does not give."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:8] if len(text) == 64 else text  # a hash
+
+
 def listed(names: Sequence[str]) -> str:
-    """ "a, b and c" """
+    """ "a, b and c"; beyond six, the first five and how many others."""
+    if len(names) > 6:
+        names = [*names[:5], f"{len(names) - 5} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def millions(count: float) -> str:

@@ -11,7 +11,7 @@ WIDTH = 520
 COLORS = ["#2a6f97", "#d1495b", "#66a182", "#edae49", "#7b5ea7", "#00798c", "#b56576", "#6c757d"]
 
 
-def accuracy_against_macs(comparison: Comparison) -> alt.LayerChart:
+def accuracy_against_macs(comparison: Comparison) -> alt.LayerChart | alt.FacetChart:
     """Video accuracy with its interval over convolution MACs; area shows parameters."""
     rows = [
         {
@@ -79,7 +79,7 @@ def curves(comparison: Comparison, quantity: str) -> alt.Chart:
     )
 
 
-def confusion(comparison: Comparison, model: ModelResult) -> alt.LayerChart:
+def confusion(comparison: Comparison, model: ModelResult) -> alt.LayerChart | alt.FacetChart:
     """Row-normalised confusion matrix; the counts are summed over seeds and folds."""
     counts_KK = model.confusion
     shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))

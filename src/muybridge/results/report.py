@@ -206,7 +206,9 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
 def _themed(chart: Any) -> Any:
     return (
         chart.configure_view(strokeWidth=0)
-        .configure_axis(labelFontSize=11, titleFontSize=11, titleFontWeight="normal", gridColor="#eee", domainColor="#999")
+        .configure_axis(
+            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", gridColor="#eee", domainColor="#999"
+        )
         .configure_legend(labelFontSize=11, titleFontSize=11, titleFontWeight="normal", orient="right")
         .configure_title(fontSize=12, anchor="start")
     )

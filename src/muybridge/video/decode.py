@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
@@ -66,7 +67,7 @@ def _probe(path: str | os.PathLike[str]) -> VideoInfo:
     times: list[float | None] = []
     width = height = 0
     declared = _Declared(0, None)
-    for frame, declared in _decoded(path):
+    for frame, declared in _decoded(path):  # noqa: B007 (used below)
         if not times:
             quarter_turns = round(frame.rotation / 90) % 2
             width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
@@ -161,8 +162,9 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[tuple[VideoFrame, _Declar
 
 def _reason(error: av.error.FFmpegError) -> str:
     reason = error.strerror or type(error).__name__
-    if error.log is not None:  # (level, component, message)
-        reason += f" ({error.log[1]}: {error.log[2].strip()})"
+    if error.log is not None:
+        _, component, message = cast(tuple[int, str, str], error.log)  # PyAV's stub names two
+        reason += f" ({component}: {message.strip()})"
     return reason
 
 

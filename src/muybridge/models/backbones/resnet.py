@@ -94,6 +94,7 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        stages: list[nn.Module] = []
         channels = width
         for stage, depth in enumerate(depths, start=1):
             stage_width = width * 2 ** (stage - 1)
@@ -101,9 +102,9 @@ class ResNet(nn.Module):
             for index in range(depth):
                 blocks.append(block(channels, stage_width, 2 if stage > 1 and index == 0 else 1, temporal))
                 channels = stage_width * block.expansion
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-            if stage > 1:
-                self.add_module(f"pool{stage}", pool())
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.pool2, self.pool3, self.pool4 = pool(), pool(), pool()
         self.num_features = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.groups == 1:
@@ -129,9 +130,7 @@ _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 KINDS = tuple(_SIZES)
 
 
-def resnet(
-    kind: str, *, temporal: Temporal = _identity, pool: Callable[[], nn.Module] = nn.Identity
-) -> ResNet:
+def resnet(kind: str, *, temporal: Temporal = _identity, pool: Callable[[], nn.Module] = nn.Identity) -> ResNet:
     """One of KINDS."""
     block, depths, width = _SIZES[kind]
     return ResNet(block, depths, width=width, temporal=temporal, pool=pool)

@@ -87,13 +87,15 @@ def conv3d(conv: nn.Conv2d, *, frames: int, stride_frames: int = 1) -> nn.Conv3d
     """The convolution with a temporal extent; stride, dilation and groups kept."""
     if isinstance(conv.padding, str):
         raise ValueError(f"padding '{conv.padding}' of a backbone's convolution: numbers are needed")
+    (kernel_h, kernel_w), (stride_h, stride_w) = conv.kernel_size, conv.stride
+    (padding_h, padding_w), (dilation_h, dilation_w) = conv.padding, conv.dilation
     return nn.Conv3d(
         conv.in_channels,
         conv.out_channels,
-        (frames, *conv.kernel_size),
-        (stride_frames, *conv.stride),
-        (frames // 2, *conv.padding),
-        (1, *conv.dilation),
+        (frames, kernel_h, kernel_w),
+        (stride_frames, stride_h, stride_w),
+        (frames // 2, padding_h, padding_w),
+        (1, dilation_h, dilation_w),
         conv.groups,
         conv.bias is not None,
     )

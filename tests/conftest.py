@@ -1,0 +1,42 @@
+"""What several tests share: a small made set, a recipe that trains on it in seconds, and one finished run."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from muybridge.data.motions import motions
+from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, replace
+from muybridge.training import train
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made_set(tmp_path_factory):
+    """Path of a manifest of 60 made videos."""
+    return motions(tmp_path_factory.mktemp("motions") / "set", clips=60, seed=3).manifest
+
+
+@pytest.fixture(scope="session")
+def recipe(made_set):
+    """Two epochs of three steps, with everything random switched on."""
+    return replace(
+        Recipe(
+            clip=Clip(num_frames=4, size=32),
+            augment=Augment(crop="multiscale"),
+            model=Model(name="tsm_resnet_tiny", dropout=0.5),
+            optim=Optim(lr=0.02, batch_size=16, epochs=2, warmup_epochs=1, clip_grad_norm=5.0),
+            evaluation=Evaluation(num_clips=2, num_crops=3),
+            precision="fp32",
+        ),
+        {"data.manifest": str(made_set)},
+    )
+
+
+@pytest.fixture(scope="session")
+def run(recipe, tmp_path_factory):
+    """A finished run."""
+    return train(recipe, out=tmp_path_factory.mktemp("runs") / "run")

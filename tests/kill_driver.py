@@ -1,0 +1,101 @@
+"""Kill a training run at every file operation of its checkpoints, resume it, and compare with the undisturbed run.
+
+    python kill_driver.py RECIPE.json FOLDER
+
+Prints a JSON document: how many operations there were, of which kinds, and where the end differed.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+
+from same_bits import everything
+
+from muybridge import checkpoint, training
+from muybridge.console import console
+from muybridge.recipe import Recipe, from_json
+
+OPERATIONS = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+
+
+def patched(kill_at: int | None) -> list[str]:
+    """Count the file operations inside `checkpoint.save`; at number `kill_at`, do half of a write and die."""
+    seen: list[str] = []
+    inside = [False]
+    save = checkpoint.save
+
+    def watched_save(*args, **kwargs):
+        inside[0] = True
+        try:
+            save(*args, **kwargs)
+        finally:
+            inside[0] = False
+
+    def watched(name, operation):
+        def call(*args, **kwargs):
+            if inside[0]:
+                if len(seen) == kill_at:
+                    if name == "write":
+                        operation(args[0], bytes(args[1])[: len(args[1]) // 2])
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen.append(name)
+            return operation(*args, **kwargs)
+
+        return call
+
+    checkpoint.save = watched_save
+    for name in OPERATIONS:
+        setattr(os, name, watched(name, getattr(os, name)))
+    return seen
+
+
+def in_child(work) -> int:
+    """Exit status of a forked child that does `work`; negative for the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def main() -> None:
+    console.quiet = True
+    recipe, folder = from_json(Recipe, Path(sys.argv[1])), Path(sys.argv[2])
+    whole = folder / "whole"
+
+    def count() -> None:
+        seen = patched(None)
+        training.train(recipe, out=whole)
+        (folder / "operations.json").write_text(json.dumps(seen))
+
+    folder.mkdir(parents=True)
+    assert in_child(count) == 0
+    expected = everything(training.Run(whole))
+    kinds = json.loads((folder / "operations.json").read_text())
+    different = []
+    for number in range(len(kinds)):
+        out = folder / f"killed-{number}"
+
+        def die(number=number, out=out) -> None:
+            patched(number)
+            training.train(recipe, out=out)
+
+        def go_on(out=out) -> None:
+            training.resume(out)
+
+        assert in_child(die) == -signal.SIGKILL, f"operation {number} was not reached"
+        if in_child(go_on) != 0 or everything(training.Run(out)) != expected:
+            different.append([number, kinds[number]])
+    print(json.dumps({"operations": len(kinds), "kinds": sorted(set(kinds)), "different": different}))
+
+
+main()

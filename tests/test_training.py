@@ -1,0 +1,258 @@
+"""The loop: it learns, it says what it did, it stops and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.torch
+import torch
+from same_bits import everything
+
+from muybridge import build, evaluation
+from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
+from muybridge.recipe import Runtime, replace
+from muybridge.recipes import SHIPPED
+from muybridge.runs import Run
+from muybridge.training import resume, train
+
+
+def test_a_run_folder_is_whole(run, recipe):
+    assert run.is_finished
+    assert run.recipe().data.sha256 == Manifest.load(recipe.data.manifest).sha256()
+    assert [line["epoch"] for line in run.metrics("train")] == [1, 2]
+    assert {"epoch", "loss", "video_top1", "clip_top1"} <= run.metrics("val")[-1].keys()
+    scores = run.scores("test")
+    assert scores.num_views == 6
+    assert sorted(scores.ids_N) == sorted(Manifest.load(recipe.data.manifest).text("id", slice(None))[
+        Manifest.load(recipe.data.manifest).split("test")])  # fmt: skip
+    assert run.result()["test"]["video_top1"] == scores.video_accuracy()
+    assert run.cost()["params"] > 300_000
+    assert set(run.trained_on()) == {"id", "group", "sha256"}
+    assert len(run.timing()) == 2
+
+
+def test_nothing_measured_depends_on_time(run):
+    for line in map(json.loads, run.metrics_file.read_text().splitlines()):
+        assert not [key for key in line if "second" in key or "per_s" in key]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_recipe_gives_the_same_bits(recipe, tmp_path, precision):
+    recipe = replace(recipe, {"precision": precision})
+    first, second = train(recipe, out=tmp_path / "a"), train(recipe, out=tmp_path / "b")
+    assert everything(first) == everything(second)
+    other = train(replace(recipe, {"seed": 1}), out=tmp_path / "c")
+    assert everything(other)["model.safetensors"] != everything(first)["model.safetensors"]
+
+
+def test_workers_and_cache_change_no_bit(run, recipe, tmp_path):
+    for name, runtime in {"files": Runtime(cache_gib=0, num_workers=0), "workers": Runtime(num_workers=2)}.items():
+        assert everything(train(recipe, out=tmp_path / name, runtime=runtime)) == everything(run)
+
+
+def test_it_learns(recipe, tmp_path):
+    learned = train(
+        replace(recipe, {
+            "optim.epochs": 25, "optim.optimizer": "adamw", "optim.lr": 3e-3, "model.dropout": 0.0,
+            "augment.crop": "center", "evaluation.every_epochs": 25, "augment.flip_probability": 0.0,
+        }),
+        out=tmp_path / "run",
+    )  # fmt: skip
+    losses = [line["loss"] for line in learned.metrics("train")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_min_steps_lengthens_a_small_set(recipe):
+    longer = replace(recipe, {"optim.min_steps": 100})
+    assert build.num_epochs(longer, 42) == 34  # 3 steps an epoch
+    assert build.num_epochs(longer, 42_000) == 2
+
+
+def test_the_learning_rate_scales_with_the_batch_and_says_so(recipe, tmp_path, capsys):
+    scaled = replace(recipe, {"optim.lr": 0.04, "optim.lr_batch_size": 64, "optim.epochs": 1, "optim.warmup_epochs": 0})
+    assert build.peak_lr(scaled) == pytest.approx(0.01)
+    assert build.peak_lr(replace(scaled, {"optim.optimizer": "adamw"})) == 0.04
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.01), (5, 0.505), (10, 1.0), (60, 0.5), (110, 0.0)])
+def test_cosine_after_a_linear_warm_up(step, expected):
+    lr = build.lr_at(step, peak=1.0, schedule="cosine", warmup_steps=10, num_steps=110)
+    assert lr == pytest.approx(expected, abs=1e-9)
+
+
+def test_norms_and_biases_are_not_decayed(recipe):
+    model = build.model(recipe, 10)
+    decayed, exempt = build.optimizer(recipe, model).param_groups
+    assert decayed["weight_decay"] == recipe.optim.weight_decay
+    assert exempt["weight_decay"] == 0
+    assert {p.dim() for p in exempt["params"]} == {1}
+    assert sum(len(group["params"]) for group in (decayed, exempt)) == len(list(model.parameters()))
+
+
+def test_best_is_chosen_on_val_and_can_be_scored(recipe, tmp_path):
+    best = train(replace(recipe, {"evaluation.checkpoint": "best", "optim.epochs": 4}), out=tmp_path / "run")
+    accuracies = [line["video_top1"] for line in best.metrics("val")]
+    pointed = (best.checkpoints / "best").read_text()
+    step = best.metrics("val")[accuracies.index(max(accuracies))]["step"]
+    assert pointed == f"step-{step:08d}"
+    assert best.result()["val"]["video_top1"] == max(accuracies)
+    assert len([folder for folder in best.checkpoints.iterdir() if folder.is_dir()]) <= 2
+
+
+def test_a_loss_that_is_no_number_stops_with_the_cause(recipe, tmp_path):
+    with pytest.raises(UserError, match=r"became nan at step \d+ .*last good checkpoint is .*step-"):
+        train(
+            replace(
+                recipe, {"optim.lr": 1e18, "optim.clip_grad_norm": None, "optim.epochs": 8, "optim.warmup_epochs": 6}
+            ),
+            out=tmp_path / "run",
+            runtime=Runtime(checkpoint_steps=1),
+        )
+
+
+def test_a_folder_that_is_in_use_is_refused(run, recipe, tmp_path):
+    with pytest.raises(UserError, match="holds a run already"):
+        train(recipe, out=run.path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not empty"):
+        train(recipe, out=tmp_path / "mine")
+    with Run(tmp_path / "locked").lock(), pytest.raises(UserError, match="in use"), Run(tmp_path / "locked").lock():
+        pass
+
+
+def test_a_changed_manifest_is_not_resumed(recipe, tmp_path):
+    run = train(recipe, out=tmp_path / "run")
+    (run.path / "result.json").unlink()
+    copy = Manifest.load(recipe.data.manifest)
+    rows = copy.columns["split"].copy()
+    rows[rows == b"val"] = b"test"
+    Manifest({**copy.columns, "split": rows}, copy.classes, copy.root, copy.mirror).save(tmp_path / "changed.csv")
+    text = (run.path / "recipe.json").read_text().replace(recipe.data.manifest, str(tmp_path / "changed.csv"))
+    (run.path / "recipe.json").write_text(text)
+    with pytest.raises(UserError, match="manifest is not the one"):
+        resume(run.path)
+
+
+def test_a_finished_run_is_returned_as_it_is(run):
+    before = everything(run)
+    assert resume(run.path).path == run.path
+    assert everything(run) == before
+
+
+def test_a_checkpoint_of_another_network_is_an_error(run):
+    from muybridge import checkpoint
+
+    other = build.model(replace(run.recipe(), {"model.name": "i3d_resnet_tiny"}), 10)
+    with pytest.raises(UserError, match=r"does not fit the model: \d+ tensors differ"):
+        checkpoint.load_model(run.checkpoints, other)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_takes_a_step(name, made_set, tmp_path):
+    recipe = replace(SHIPPED[name](), {
+        "data.manifest": str(made_set), "model.name": "tsn_resnet_tiny", "optim.epochs": 1, "optim.min_steps": 0,
+        "optim.warmup_epochs": 0, "optim.batch_size": 64,
+    })  # fmt: skip
+    assert train(recipe, out=tmp_path / "run").result()["steps"] == 1
+
+
+def start(recipe_file, out):
+    command = [
+        sys.executable,
+        "-m",
+        "muybridge",
+        "train",
+        str(recipe_file),
+        "--out",
+        str(out),
+        "--set",
+        "runtime.threads=1",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def long_recipe(recipe, tmp_path):
+    from muybridge.recipe import to_json
+
+    long = replace(recipe, {"optim.epochs": 12})
+    (tmp_path / "long.json").write_text(to_json(long))
+    return long, tmp_path / "long.json"
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    assert path.exists(), process.communicate()[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_resume_ends_alike(long_recipe, tmp_path, number):
+    long, file = long_recipe
+    whole = train(long, out=tmp_path / "whole")
+    process = start(file, tmp_path / "stopped")
+    wait_for(tmp_path / "stopped" / "checkpoints" / "last", process)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    stopped = Run(tmp_path / "stopped")
+    assert not stopped.is_finished
+    assert everything(resume(stopped.path)) == everything(whole)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_no_bit(long_recipe, tmp_path, kills):
+    import random
+
+    long, file = long_recipe
+    whole = train(long, out=tmp_path / "whole")
+    draw = random.Random(kills)
+    out = tmp_path / "killed"
+    process = start(file, out)
+    wait_for(out / "recipe.json", process)
+    for _ in range(kills):
+        time.sleep(draw.uniform(0.0, 1.5))
+        process.kill()
+        process.communicate()
+        if (out / "result.json").exists():
+            break
+        process = subprocess.Popen(
+            [sys.executable, "-m", "muybridge", "train", "--resume", str(out)], stderr=subprocess.PIPE, text=True
+        )
+        wait_for(out / ".lock", process)
+        time.sleep(draw.uniform(1.5, 3.0))
+    process.communicate()
+    finished = resume(out, runtime=Runtime(threads=1))
+    assert everything(finished) == everything(whole)
+
+
+def test_a_kill_at_every_file_operation_of_a_checkpoint_changes_no_bit(recipe, tmp_path):
+    """In a process of its own, which forks a child for every operation, kills it there, and resumes."""
+    from muybridge.recipe import to_json
+
+    (tmp_path / "recipe.json").write_text(to_json(recipe))
+    driver = os.path.join(os.path.dirname(__file__), "kill_driver.py")
+    command = [sys.executable, driver, str(tmp_path / "recipe.json"), str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["operations"] >= 20
+    assert {"write", "fsync", "rename", "replace"} <= set(report["kinds"])
+    assert report["different"] == []
+
+
+def test_optimizer_state_is_stored_by_name(run):
+    last = run.checkpoints / (run.checkpoints / "last").read_text()
+    names = set(safetensors.torch.load_file(last / "optimizer.safetensors"))
+    model = evaluation.load_model(run, "last")
+    assert names == {f"{name}/momentum_buffer" for name, _ in model.named_parameters()}
+    assert all(torch.isfinite(p).all() for p in model.parameters())
