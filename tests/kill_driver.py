@@ -12,9 +12,6 @@ import sys
 from pathlib import Path
 
 import torch
-
-torch.set_num_threads(1)
-
 from same_bits import everything
 
 from muybridge import checkpoint, training
@@ -69,6 +66,7 @@ def in_child(work) -> int:
 
 def main() -> None:
     console.quiet = True
+    torch.set_num_threads(1)
     recipe, folder = from_json(Recipe, Path(sys.argv[1])), Path(sys.argv[2])
     whole = folder / "whole"
 

@@ -60,7 +60,7 @@ def imported(path):
         elif isinstance(node, ast.Import):
             for name in node.names:
                 if name.name.split(".")[0] == "muybridge":
-                    yield (name.name.split(".") + ["__init__"])[1]
+                    yield [*name.name.split("."), "__init__"][1]
 
 
 def test_imports_follow_the_table():

@@ -26,6 +26,9 @@ from muybridge.video import FileReader, RamCache, Reader
 
 GIB = 2**30
 
+SNIPPET_FRAMES = {"rgb": 1, "difference": 2}
+"""Frames that make one time step of a model's input."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -193,6 +196,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
         stride_frames=c.stride_frames,
         target_fps=c.target_fps,
         past_end=c.past_end,
+        snippet_frames=SNIPPET_FRAMES[c.modality],
     )
 
 

@@ -369,7 +369,9 @@ def _print_prepared(prepared: Any) -> None:
     ]
     _table(["split", "train", "val", "test", "unused"], lines, numeric=(1, 2, 3, 4))
     groups = f", {prepared.groups} groups" if prepared.groups else ""
-    counts_text = f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected"
+    counts_text = (
+        f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected"
+    )
     typer.echo(f"{counts_text}: {prepared.manifest}")
 
 

@@ -54,7 +54,7 @@ def score(
             for chunk in _chunks(items, max(1, batch_size // views.num_views)):
                 clips_VTHWC = torch.cat([item.clips_VTHWC for item in chunk])
                 for part in clips_VTHWC.split(batch_size):
-                    logits.append(_forward(model, part, where))
+                    logits.append(_forward(model, part, where, views.spec.snippet_frames))
                 seen += [Views(item.clips_VTHWC[:0], item.row, item.clip_start_V, item.crop_V) for item in chunk]
                 bar.advance(len(chunk))
     finally:
@@ -181,13 +181,14 @@ def _refuse_seen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) 
             )
 
 
-def _forward(model: VideoModel, clips_VTHWC: torch.Tensor, where: Placement) -> np.ndarray:
+def _forward(model: VideoModel, clips_VTHWC: torch.Tensor, where: Placement, snippet_frames: int) -> np.ndarray:
     preprocessing = model.preprocessing
     x_BCTHW = to_input(
         clips_VTHWC.to(where.device, non_blocking=where.non_blocking),
         None,
         mean=preprocessing.mean,
         std=preprocessing.std,
+        snippet_frames=snippet_frames,
     )
     with where.autocast():
         out = model(x_BCTHW)

@@ -54,6 +54,9 @@ class Clip(Section):
     """Dense sampling: count the stride at this frame rate, so that a clip spans the same time in every video."""
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
     """Dense sampling in a video shorter than the clip: hold the last frame, run back and forth, or start over."""
+    modality: Literal["rgb", "difference"] = "rgb"
+    """rgb: frames; difference: each frame's successor minus the frame, so that what stands still is zero (TSN's RGB
+    difference; for a camera that does not move)."""
     size: int = Field(default=112, ge=1)
     """Height and width of the model's input, pixels."""
     short_side: int | None = Field(default=None, ge=1)

@@ -201,6 +201,7 @@ def _step(
         batch.flip_B.to(where.device, non_blocking=where.non_blocking) if bool(batch.flip_B.any()) else None,
         mean=model.preprocessing.mean,
         std=model.preprocessing.std,
+        snippet_frames=build.SNIPPET_FRAMES[recipe.clip.modality],
     )
     with where.autocast():
         out = model(x_BCTHW)

@@ -58,14 +58,23 @@ def crop_resize(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 
 def to_input(
-    x_BTHWC: torch.Tensor, flip_B: torch.Tensor | None, *, mean: Sequence[float], std: Sequence[float]
+    x_BTHWC: torch.Tensor,
+    flip_B: torch.Tensor | None,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    snippet_frames: int = 1,
 ) -> torch.Tensor:
     """uint8 clips on the device to a model's input: mirrored where `flip_B` says so, scaled to 0 … 1, normalised.
 
-    Returns x_BCTHW float32 whose memory is channels-last, as convolutions like it.
+    With snippets of two frames each time step is the second frame minus the first. Returns x_BCTHW float32 whose memory
+    is channels-last, as convolutions like it.
     """
     if flip_B is not None:
         x_BTHWC = torch.where(flip_B[:, None, None, None, None], x_BTHWC.flip(3), x_BTHWC)
+    if snippet_frames == 2:
+        first, second = x_BTHWC.unflatten(1, (-1, 2)).float().unbind(2)
+        x_BTHWC, mean = second - first, [0.0] * len(mean)
     scale = torch.tensor([1 / (255 * s) for s in std], device=x_BTHWC.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x_BTHWC.device)
     return (x_BTHWC * scale + shift).permute(0, 4, 1, 2, 3)

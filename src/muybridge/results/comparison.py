@@ -263,9 +263,8 @@ def _row_names(settings: list[Recipe]) -> list[str]:
     names = []
     for setting in settings:
         rivals = [other for other in settings if other.model.name == setting.model.name]
-        varied = sorted(
-            {name for other in rivals for name in diff(setting, other)} - {"seed", "data.fold", "data.manifest"}
-        )
+        named_by = {"seed", "data.fold"} | ({"data.manifest"} if setting.data.sha256 else set())
+        varied = sorted({name for other in rivals for name in diff(setting, other)} - named_by)
         values = ", ".join(f"{name.rsplit('.', 1)[-1]}={_short(_value(setting, name))}" for name in varied)
         names.append(setting.model.name + (f" ({values})" if values else ""))
     return names
@@ -356,4 +355,4 @@ def millions(count: float) -> str:
 
 
 def giga(count: float) -> str:
-    return f"{count / 1e9:.2f} G" if count >= 1e8 else f"{count / 1e6:.1f} M"
+    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.1f} M"

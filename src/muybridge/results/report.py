@@ -1,27 +1,29 @@
 """The report: one HTML file that opens from disk, offline, and its table as Markdown, CSV and JSON beside it.
 
 A report is a list of sections; each says something in words, tables or charts. To add one, write a function from a
-Comparison to a Section (or none, where it has nothing to say) and put it into SECTIONS.
+Comparison to a Section (or none, where it has nothing to say) and put it into SECTIONS. How the page looks is in
+report.html.jinja; charts are in figures.py.
 """
 
 import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import jinja2
+import numpy as np
 import vl_convert
 
 from muybridge import __version__
 from muybridge.files import write_atomic, write_json
-from muybridge.recipe import fields
+from muybridge.recipe import Recipe, fields
 from muybridge.results import figures
-from muybridge.results.comparison import Comparison, compared
+from muybridge.results.comparison import COMPARED, Comparison, compared, listed, plural
 from muybridge.runs import Run
 
 
@@ -29,21 +31,26 @@ from muybridge.runs import Run
 class Table:
     header: list[str]
     rows: list[list[str]]
+    kind: Literal["numbers", "words"] = "numbers"
+    """numbers: all columns but the first stand to the right and do not wrap."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A part of the page, in this order: text, tables, key, charts, details, caption."""
 
     title: str
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     charts: tuple[tuple[str, alt.TopLevelMixin], ...] = ()
     """(description for those who cannot see it, chart)."""
+    has_key: bool = False
+    """Whether the charts need the key of the models' colours."""
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    kind: str = field(default="plain")
+    kind: Literal["plain", "warning", "folded"] = "plain"
+    """warning: set apart; folded: the tables are shown on a click."""
 
 
 def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = None) -> Comparison:
@@ -51,7 +58,7 @@ def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = No
     out = Path(out)
     comparison = compared(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, render(comparison, title=title or "muybridge report"))
+    write_atomic(out, render(comparison, title=title or default_title(comparison)))
     header, rows = comparison.table()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -62,6 +69,14 @@ def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = No
     return comparison
 
 
+def default_title(comparison: Comparison) -> str:
+    """What was compared on what."""
+    models = comparison.models
+    manifest = Path(comparison.protocol.data.manifest)
+    data = manifest.parent.name if manifest.stem == "manifest" and manifest.parent.name else manifest.stem
+    return f"{models[0].name if len(models) == 1 else f'{len(models)} models'} on {data}"
+
+
 def render(comparison: Comparison, *, title: str) -> str:
     """The page."""
     sections = [section for make in SECTIONS if (section := make(comparison)) is not None]
@@ -69,11 +84,14 @@ def render(comparison: Comparison, *, title: str) -> str:
     for section in sections:
         for _, chart in section.charts:
             charts.append(_themed(chart).to_dict())
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     template = environment.from_string(resources("muybridge.results").joinpath("report.html.jinja").read_text())
     return template.render(
         title=title,
         sections=sections,
+        key=figures.colors(comparison),
         # "<" cannot end the script element then
         charts=json.dumps(charts).replace("<", "\\u003c"),
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
@@ -82,25 +100,28 @@ def render(comparison: Comparison, *, title: str) -> str:
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def _verdict(comparison: Comparison) -> Section:
     header, rows = comparison.table()
     clip, evaluation = comparison.protocol.clip, comparison.protocol.evaluation
-    first = comparison.models[0]
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
+    methods = listed(sorted({model.accuracy.method for model in comparison.models}))
+    tested = sorted({len(model.scores[0].ids_N) for model in comparison.models})
     return Section(
         title="Result",
         text=tuple(comparison.findings()) + comparison.notes,
         tables=(Table(header, rows),),
+        charts=(("Video accuracy with its interval: " + _spoken(comparison), figures.accuracies(comparison)),),
         caption=(
-            f"Every model: {clip.num_frames} frames ({sampling}) of {clip.size} x {clip.size}; a video's score is the "
-            f"mean of the {evaluation.average} of {evaluation.num_clips} clip(s) x {evaluation.num_crops} crop(s); "
-            f"{evaluation.checkpoint} checkpoint; {len(first.scores[0].ids_N)} test videos. Clip top-1 counts every view "
-            "alone. Conv MACs are multiply-adds of convolutions only, of one clip. Train clips/s is the median over "
-            "epochs on the machine that trained. Intervals: " + first.accuracy.method + "."
+            f"Every model: {clip.num_frames} frames ({sampling}) of {clip.size} × {clip.size}; a video's score is the mean "
+            f"of the {evaluation.average} of {plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
+            f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
+            "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the multiply-adds of "
+            "convolutions only, of one clip. Train clips/s is the median over epochs on the machine that trained. "
+            f"Intervals: 95 %, {methods}."
         ),
     )
 
@@ -112,35 +133,43 @@ def _differences(comparison: Comparison) -> Section | None:
     return Section(
         title="What differs beside the model",
         text=("These runs did not follow one protocol. What they differ in, beside model, seed and fold:",),
-        tables=(Table(["field", "values"], rows),),
+        tables=(Table(["field", "values"], rows, "words"),),
         kind="warning",
     )
 
 
 def _cost(comparison: Comparison) -> Section:
-    models = ", ".join(f"{m.name} {m.accuracy.value:.3f}" for m in comparison.models)
-    description = f"Video accuracy against multiply-adds: {models}"
-    return Section(title="Accuracy against cost", charts=((description, figures.accuracy_against_macs(comparison)),))
+    return Section(
+        title="Accuracy against cost",
+        charts=(
+            ("Video accuracy against multiply-adds: " + _spoken(comparison), figures.accuracy_against_macs(comparison)),
+        ),
+        has_key=True,
+        caption="Area: parameters. Models of nearly the same cost are drawn side by side.",
+    )
 
 
-def _pairs(comparison: Comparison) -> Section | None:
+def _direction(comparison: Comparison) -> Section | None:
     if not comparison.pairs:
         return None
-    rows = []
-    for model in comparison.models:
-        rows.append([model.name, *(str(model.within_pairs([pair])) for pair in comparison.pairs)])
+    models = comparison.models
+    rows = [[f"{a} / {b}", *(str(model.within_pairs([(a, b)])) for model in models)] for a, b in comparison.pairs] + [
+        ["all pairs", *(str(model.within_pairs(comparison.pairs)) for model in models)]
+    ]
+    spoken = "; ".join(f"{model.name} {model.within_pairs(comparison.pairs).value:.3f}" for model in models)
     return Section(
         title="Does it use time?",
         text=(
             "The classes of each pair are each other's reversal in time. A video of the pair is shown, and only the two "
             "may be answered: 0.5 is chance.",
         ),
-        tables=(Table(["model", *(f"{a} / {b}" for a, b in comparison.pairs)], rows),),
+        tables=(Table(["pair", *(model.name for model in models)], rows),),
+        charts=(("Accuracy between time-reversed classes: " + spoken, figures.direction(comparison)),),
     )
 
 
 def _curves(comparison: Comparison) -> Section | None:
-    if not any(run.metrics("train") for model in comparison.models for run in model.runs):
+    if not any(run.metrics(part) for model in comparison.models for run in model.runs for part in ("train", "val")):
         return None
     return Section(
         title="Training and validation",
@@ -148,45 +177,59 @@ def _curves(comparison: Comparison) -> Section | None:
             ("Loss over the epochs", figures.curves(comparison, "loss")),
             ("Accuracy over the epochs", figures.curves(comparison, "accuracy")),
         ),
-        caption="Mean over the runs of a model. Solid: validation; dashed: training, measured on augmented clips on the way.",
+        has_key=True,
+        caption=(
+            "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
+            "the weights move."
+        ),
     )
 
 
 def _confusion(comparison: Comparison) -> Section:
-    charts = tuple(
-        (f"Confusion matrix of {model.name}", figures.confusion(comparison, model)) for model in comparison.models
-    )
+    models = comparison.models
+    errors = [_most_frequent_errors(comparison.classes, model.confusion) for model in models]
+    rows = [
+        [str(rank + 1), *(found[rank] if rank < len(found) else "" for found in errors)]
+        for rank in range(max(map(len, errors)))
+    ]
+    table = Table(["", *(model.name for model in models)], rows, "words")
     return Section(
         title="Confusion",
-        charts=charts,
-        caption="Test videos, summed over seeds and folds. Shade: share of the true class.",
-        kind="grid",
+        text=("Most frequent errors, true class → predicted class (of the true class's videos):",) if rows else (),
+        tables=(table,) if rows else (),
+        charts=tuple((f"Confusion matrix of {model.name}", figures.confusion(comparison, model)) for model in models),
+        caption=(
+            "Test videos, summed over seeds and folds. Shade: share of the true class's videos, white for none, dark blue "
+            "for all."
+        ),
     )
 
 
 def _protocol(comparison: Comparison) -> Section:
     values = comparison.protocol.model_dump()
-    described = fields(type(comparison.protocol))
     rows = []
-    for name, description in described.items():
-        if name in ("model.name", "seed", "data.fold", "model.source_sha256"):
+    for name, description in fields(Recipe).items():
+        if name in COMPARED:
             continue
         value: Any = values
         for part in name.split("."):
             value = value[part]
-        rows.append([name, json.dumps(value), description])
+        shown = comparison.differences.get(name, [value])
+        rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
     runs = [run for model in comparison.models for run in model.runs]
-    environment = runs[0].environment()
     sizes = runs[0].dataset()["split_sizes"]
+    machines = {
+        "{processor}, {device}, {threads} threads, torch {torch}, Python {python}".format(**run.environment()): None
+        for run in runs
+    }
     return Section(
         title="Protocol",
         text=(
-            f"{len(runs)} runs; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
-            + (" (of the first fold)." if comparison.protocol.data.fold else ".")
-            + f" {environment['processor']}, {environment['device']}, {environment['threads']} threads, "
-            f"torch {environment['torch']}, Python {environment['python']}.",
+            f"{plural(len(runs), 'run')}; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
+            + (" (of the first run's fold)." if comparison.protocol.data.fold else ".")
+            + f" Trained on {'; '.join(machines)}.",
         ),
-        tables=(Table(["field", "value", "meaning"], rows),),
+        tables=(Table(["field", "value", "meaning"], rows, "words"),),
         details=(("Runs", "\n".join(str(run.path) for run in runs)),),
         kind="folded",
     )
@@ -196,11 +239,24 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     _verdict,
     _differences,
     _cost,
-    _pairs,
+    _direction,
     _curves,
     _confusion,
     _protocol,
 )
+
+
+def _spoken(comparison: Comparison) -> str:
+    return "; ".join(f"{model.name} {model.accuracy}" for model in comparison.models)
+
+
+def _most_frequent_errors(classes: Sequence[str], counts_KK: np.ndarray, most: int = 5) -> list[str]:
+    errors_KK = counts_KK - np.diag(np.diag(counts_KK))
+    order = np.argsort(-errors_KK, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(index), len(classes)) for index in order]
+    return [
+        f"{classes[i]} → {classes[j]} ({errors_KK[i, j]} of {counts_KK[i].sum()})" for i, j in pairs if errors_KK[i, j]
+    ]
 
 
 def _themed(chart: Any) -> Any:
