@@ -170,7 +170,9 @@ class Comparison:
     def _who_sees_time(self) -> list[str]:
         if not self.pairs:
             return []
-        blind, seeing, reversing = [], [], []
+        blind: list[str] = []
+        seeing: list[str] = []
+        reversing: list[str] = []
         for model in self.models:
             found = model.within_pairs(self.pairs)
             where = seeing if found.low > 0.5 else reversing if found.high < 0.5 else blind

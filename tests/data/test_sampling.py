@@ -1,0 +1,209 @@
+"""Sampling: exact indices, and what must hold for every length of video."""
+
+import numpy as np
+import pytest
+
+from muybridge.data.sampling import ClipSpec, test_indices, train_indices
+from muybridge.draws import generator
+
+test_indices.__test__ = False  # pytest would take the function for a test
+
+
+def draw(seed):
+    return generator(seed, "test of sampling")
+
+
+def clips(n, num_clips=1, fps=25.0, **spec):
+    """(M,T) of single frames."""
+    return test_indices(n, fps, ClipSpec(**spec), num_clips=num_clips)[:, :, 0].tolist()
+
+
+def train(n, seed=0, fps=25.0, **spec):
+    return train_indices(n, fps, ClipSpec(**spec), draw(seed))[:, 0]
+
+
+MIDDLES = [6, 18, 31, 43, 56, 68, 81, 93]
+
+
+def test_uniform_takes_the_middle_of_each_segment():
+    assert clips(100, num_frames=8) == [MIDDLES]
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 7, 8, 16, 32])
+def test_uniform_middles_are_exact_for_every_length(T):
+    for n in range(1, 400):
+        assert clips(n, num_frames=T) == [[(2 * i + 1) * n // (2 * T) for i in range(T)]]
+
+
+def test_uniform_clips_shift_by_integers():
+    expected = [[middle + shift for middle in MIDDLES] for shift in range(-4, 6)]
+    assert clips(100, 10, num_frames=8) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "shifts"), [(1, [0]), (2, [0, 1]), (3, [-1, 0, 1]), (4, [-1, 0, 1, 2]), (5, [-2, -1, 0, 1, 2])]
+)
+def test_uniform_shifts_of_m_clips(num_clips, shifts):
+    assert clips(100, num_clips, num_frames=8) == [[middle + s for middle in MIDDLES] for s in shifts]
+
+
+def test_uniform_shifts_stop_at_half_a_segment():
+    middles = [3, 9, 15, 21, 27, 33, 39, 45]  # segments of 6: half is 3
+    shifts = [-3, -3, -2, -1, 0, 1, 2, 3, 3, 3]
+    expected = [[min(middle + s, 47) for middle in middles] for s in shifts]
+    assert clips(48, 10, num_frames=8) == expected
+
+
+def test_uniform_repeats_frames_of_a_short_video_in_order():
+    assert clips(5, num_frames=8) == [[0, 0, 1, 2, 2, 3, 4, 4]]
+    assert clips(1, 3, num_frames=4) == [[0, 0, 0, 0]] * 3
+    for n in range(1, 8):
+        [clip] = clips(n, num_frames=8)
+        assert clip == sorted(clip)
+        assert set(clip) == set(range(n))
+
+
+def test_dense_starts_are_spread_from_zero_to_the_last_that_fits():
+    expected = [[start + 2 * i for i in range(8)] for start in (0, 42, 84)]
+    assert clips(100, 3, num_frames=8, sampling="dense", stride_frames=2) == expected
+
+
+def test_dense_takes_the_first_clip_where_there_is_one():
+    assert clips(100, 1, num_frames=8, sampling="dense", stride_frames=3) == [[3 * i for i in range(8)]]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("repeat", [0, 2, 4, 4, 4, 4]), ("mirror", [0, 2, 4, 2, 0, 2]), ("wrap", [0, 2, 4, 1, 3, 0])],
+)
+def test_what_happens_past_the_end(policy, expected):
+    spec = {"num_frames": 6, "sampling": "dense", "stride_frames": 2, "past_end": policy}
+    assert clips(5, 2, **spec) == [expected, expected]
+    assert train(5, seed=1, **spec).tolist() == expected
+
+
+@pytest.mark.parametrize("policy", ["repeat", "mirror", "wrap"])
+def test_one_frame_is_enough(policy):
+    spec = {"num_frames": 4, "sampling": "dense", "stride_frames": 2, "past_end": policy}
+    assert clips(1, 2, **spec) == [[0, 0, 0, 0]] * 2
+    assert train(1, **spec).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("fps", [10, 20, 30, 60])
+def test_target_fps_spans_the_same_seconds_at_any_rate(fps):
+    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "target_fps": 10.0}
+    seconds = [0.2 * i for i in range(8)]
+    [first, last] = clips(10 * fps, 2, fps=fps, **spec)
+    np.testing.assert_allclose(np.array(first) / fps, seconds)
+    np.testing.assert_allclose(np.array(last) / fps, [10 - 1.6 + s for s in seconds])
+    trained = train(10 * fps, fps=fps, **spec) / fps
+    np.testing.assert_allclose(trained - trained[0], seconds)
+
+
+def test_target_fps_with_a_stride_between_frames_is_cut_down():
+    spec = {"num_frames": 5, "sampling": "dense", "stride_frames": 2, "target_fps": 10.0}
+    assert clips(100, fps=24, **spec) == [[0, 4, 9, 14, 19]]  # 4.8 frames apart
+    assert clips(100, fps=5, **spec) == [[0, 1, 2, 3, 4]]
+    assert clips(100, fps=2.5, **spec) == [[0, 0, 1, 1, 2]], "a slow video repeats frames, in order"
+
+
+def test_without_target_fps_the_rate_does_not_matter():
+    spec = {"num_frames": 4, "sampling": "dense", "stride_frames": 3}
+    assert clips(90, 3, fps=10, **spec) == clips(90, 3, fps=60, **spec)
+
+
+@pytest.mark.parametrize("jitter", ["segment", "shared"])
+@pytest.mark.parametrize("n", [8, 13, 64, 100, 301])
+def test_training_takes_one_frame_of_every_segment_and_every_frame_in_time(jitter, n):
+    T, seen = 8, set()
+    for seed in range(400):
+        clip = train(n, seed, num_frames=T, jitter=jitter)
+        for i, index in enumerate(clip.tolist()):
+            assert i * n // T <= index <= -(-(i + 1) * n // T) - 1
+        seen.update(clip.tolist())
+    if n <= 100:
+        assert seen == set(range(n))
+
+
+def test_jitter_of_segments_is_their_own_and_shared_jitter_is_one():
+    shared = np.stack([train(80, seed, num_frames=8, jitter="shared") for seed in range(200)])
+    assert (np.diff(shared, axis=1) == 10).all()
+    assert set(shared[:, 0].tolist()) == set(range(10))
+    own = np.stack([train(80, seed, num_frames=8, jitter="segment") for seed in range(200)]) % 10
+    correlations = np.corrcoef(own.T)[~np.eye(8, dtype=bool)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(200)
+
+
+def test_training_offsets_are_even():
+    """A frame of a segment is as likely as any other (chi-squared, 9 degrees of freedom)."""
+    offsets = np.concatenate([train(80, seed, num_frames=8) % 10 for seed in range(500)])
+    counts = np.bincount(offsets, minlength=10)
+    assert ((counts - 400) ** 2 / 400).sum() < 35
+
+
+def test_dense_training_starts_anywhere_that_fits():
+    clips_ = [train(20, seed, num_frames=4, sampling="dense", stride_frames=2) for seed in range(600)]
+    assert {int(clip[0]) for clip in clips_} == set(range(13))  # 20 - 4 × 2, and zero
+    assert all((np.diff(clip) == 2).all() for clip in clips_)
+
+
+@pytest.mark.parametrize("jitter", ["segment", "shared"])
+def test_training_repeats_frames_of_a_short_video_in_order(jitter):
+    for seed in range(50):
+        clip = train(3, seed, num_frames=8, jitter=jitter).tolist()
+        assert clip == sorted(clip)
+        assert set(clip) == {0, 1, 2}
+
+
+def test_snippets_are_neighbouring_frames():
+    for spec in (ClipSpec(num_frames=4, snippet_frames=5), ClipSpec(num_frames=4, snippet_frames=5, sampling="dense")):
+        found = test_indices(100, 25, spec, num_clips=3)
+        assert found.shape == (3, 4, 5)
+        assert (np.diff(found, axis=2) == 1).all()
+        trained = train_indices(60, 25, ClipSpec(num_frames=4, snippet_frames=5, past_end="repeat"), draw(0))
+        assert trained.shape == (4, 5)
+        assert np.isin(np.diff(trained, axis=1), (0, 1)).all()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "dense"])
+@pytest.mark.parametrize("policy", ["repeat", "mirror", "wrap"])
+def test_indices_are_always_in_range(sampling, policy):
+    random = np.random.default_rng(1)
+    for _ in range(400):
+        n, T, L, M = (int(random.integers(1, high)) for high in (200, 40, 6, 12))
+        spec = ClipSpec(
+            num_frames=T, sampling=sampling, past_end=policy, snippet_frames=L,
+            stride_frames=int(random.integers(1, 9)), jitter=str(random.choice(["segment", "shared"])),
+            target_fps=None if random.random() < 0.5 else float(random.uniform(1, 60)),
+        )  # fmt: skip
+        fps = float(random.uniform(0.5, 240))
+        trained = train_indices(n, fps, spec, random)
+        tested = test_indices(n, fps, spec, num_clips=M)
+        assert trained.shape == (T, L)
+        assert tested.shape == (M, T, L)
+        for indices in (trained, tested):
+            assert np.issubdtype(indices.dtype, np.integer)
+            assert indices.min() >= 0
+            assert indices.max() < n
+
+
+def test_the_same_generator_gives_the_same_clip_and_the_global_one_is_left_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert (train(77, 5, num_frames=8) == train(77, 5, num_frames=8)).all()
+    assert (train(77, 5, num_frames=8) != train(77, 6, num_frames=8)).any()
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+
+
+class AlmostOne:
+    """The largest number below one, as a generator may give it."""
+
+    def random(self, size=None):
+        value = np.nextafter(1.0, 0.0)
+        return value if size is None else np.full(size, value)
+
+
+@pytest.mark.parametrize("jitter", ["segment", "shared"])
+def test_rounding_does_not_push_the_last_frame_over_the_end(jitter):
+    for n in (7, 8, 9, 100, 299):
+        clip = train_indices(n, 25, ClipSpec(num_frames=8, jitter=jitter), AlmostOne())[:, 0].tolist()
+        assert clip == [-(-(i + 1) * n // 8) - 1 for i in range(8)]

@@ -1,0 +1,158 @@
+"""`predict` and `evaluate` are one code path, and neither flatters."""
+
+import numpy as np
+import pytest
+
+import muybridge
+from muybridge.data.manifest import Manifest
+from muybridge.data.motions import encode, render
+from muybridge.errors import UserError
+from muybridge.predict import Predictor, predict
+from muybridge.recipe import replace
+from muybridge.training import train
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory):
+    """A run that has learned enough to have opinions."""
+    more = {
+        "optim.epochs": 20,
+        "optim.optimizer": "adamw",
+        "optim.lr": 3e-3,
+        "model.dropout": 0.0,
+        "evaluation.every_epochs": 20,
+    }
+    learned = train(replace(recipe, more), out=tmp_path_factory.mktemp("runs") / "learned")
+    assert np.ptp(learned.scores("test").logits_VK, axis=1).min() > 1
+    return learned
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return Predictor(run.path)
+
+
+def test_predictions_are_the_scores_of_the_evaluation(run, predictor, recipe):
+    manifest = Manifest.load(recipe.data.manifest)
+    scores = run.scores("test")
+    rows = manifest.split("test")
+    for place, row in enumerate(rows[:6]):
+        (prediction,) = predictor(manifest.row(int(row)).path, top=10)
+        by_name = dict(zip(prediction.labels, prediction.scores, strict=True))
+        found = np.array([by_name[name] for name in manifest.classes])
+        assert np.allclose(found, scores.video_probabilities()[place], atol=1e-5)
+        assert prediction.label == manifest.classes[scores.video_scores()[place].argmax()]
+        assert list(prediction.scores) == sorted(prediction.scores, reverse=True)
+
+
+def test_evaluating_again_gives_the_stored_scores(run):
+    again = muybridge.evaluate(run)
+    assert np.allclose(again.logits_VK, run.scores("test").logits_VK, atol=1e-5)
+    assert (again.clip_start_V == run.scores("test").clip_start_V).all()
+
+
+def test_views_can_be_changed_after_training(run, tmp_path):
+    one = muybridge.evaluate(
+        run, changes={"evaluation.num_clips": 1, "evaluation.num_crops": 1}, out=tmp_path / "s.npz"
+    )
+    assert one.num_views == 1
+    assert one.video_accuracy() == one.clip_accuracy()
+    assert (tmp_path / "s.npz").exists()
+    with pytest.raises(UserError, match="changes evaluation"):
+        muybridge.evaluate(run, changes={"optim.lr": 1.0})
+
+
+def test_averaging_probabilities_differs_from_averaging_logits(run):
+    logits = muybridge.evaluate(run)
+    probabilities = muybridge.evaluate(run, changes={"evaluation.average": "probabilities"})
+    assert np.array_equal(logits.logits_VK, probabilities.logits_VK)
+    assert not np.allclose(logits.video_probabilities(), probabilities.video_probabilities())
+
+
+def test_testing_on_what_was_trained_on_is_refused(run, recipe, tmp_path):
+    manifest = Manifest.load(recipe.data.manifest)
+    swapped = manifest.columns["split"].copy()
+    swapped[manifest.split("train")] = b"test"
+    other = Manifest({**manifest.columns, "split": swapped}, manifest.classes, manifest.root, manifest.mirror)
+    other.save(tmp_path / "swapped.csv")
+    with pytest.raises(UserError, match="would flatter"):
+        muybridge.evaluate(run, data=tmp_path / "swapped.csv")
+    assert len(muybridge.evaluate(run, split="train").ids_N) == len(manifest.split("train"))
+
+
+def test_a_split_that_is_not_there(run):
+    with pytest.raises(UserError, match="no video in split 'unused'"):
+        muybridge.evaluate(run, split="unused")
+    with pytest.raises(UserError, match="no fold 2"):
+        muybridge.evaluate(run, fold=2)
+
+
+def test_a_manifest_with_other_classes_is_refused(run, recipe, tmp_path):
+    manifest = Manifest.load(recipe.data.manifest)
+    labels = np.char.encode(np.where(manifest.text("label") == "crowd", "crowds", manifest.text("label")))
+    classes = tuple("crowds" if name == "crowd" else name for name in manifest.classes)
+    Manifest({**manifest.columns, "label": labels}, classes, manifest.root, {}).save(tmp_path / "other.csv")
+    with pytest.raises(UserError, match="knows no class 'crowds'. Did you mean 'crowd'"):
+        muybridge.evaluate(run, data=tmp_path / "other.csv", split="val")
+
+
+def test_a_long_video_gives_windows(predictor, tmp_path):
+    long = np.concatenate([render("grow", seed=0, index=i) for i in range(5)])  # 120 frames; trained on 24
+    encode(tmp_path / "long.mp4", long)
+    windows = predictor(tmp_path / "long.mp4")
+    assert [round(w.start_seconds, 2) for w in windows] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert windows[-1].end_seconds == pytest.approx(5.0)
+    assert len(predictor(tmp_path / "long.mp4", window_seconds=0)) == 1
+    assert len(predictor(tmp_path / "long.mp4", window_seconds=2.0)) == 3
+    short = predictor(tmp_path / "long.mp4", window_seconds=2.2)  # the rest of .6 s joins the second window
+    assert [round(w.end_seconds, 1) for w in short] == [2.2, 5.0]
+
+
+def test_a_window_scores_as_the_same_frames_in_a_file_of_their_own(predictor, tmp_path):
+    parts = [render(label, seed=0, index=i) for i, label in enumerate(["grow", "crowd", "move_left"])]
+    encode(tmp_path / "long.mp4", np.concatenate(parts))
+    encode(tmp_path / "part.mp4", parts[1])
+    window = predictor(tmp_path / "long.mp4", window_seconds=1.0)[1]
+    (alone,) = predictor(tmp_path / "part.mp4")
+    assert window.labels == alone.labels
+    assert np.allclose(window.scores, alone.scores, atol=1e-4)
+
+
+def test_wrong_inputs_are_said_plainly(run, tmp_path):
+    with pytest.raises(UserError, match="There is no file"):
+        predict(run.path, [tmp_path / "none.mp4"])
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(UserError, match=r"text\.mp4: Invalid data"):
+        predict(run.path, [tmp_path / "text.mp4"])
+    with pytest.raises(UserError, match="No such run"):
+        predict(tmp_path / "none", [tmp_path / "text.mp4"])
+
+
+MODULE = """
+from muybridge.models import create
+
+def net(*, num_classes, num_frames, temporal_pooling, dropout, method="tsm"):
+    return create(f"{method}_resnet_tiny", num_classes=num_classes, num_frames=num_frames,
+                  temporal_pooling=temporal_pooling, dropout=dropout)
+"""
+
+
+def test_a_model_of_ones_own_travels_with_its_run(recipe, tmp_path, monkeypatch):
+    import sys
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mynets.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    own = replace(recipe, {"model.name": "mynets:net", "model.options.method": "tam"})
+    mine = train(own, out=tmp_path / "run")
+    assert (mine.path / "source" / "mynets.py").read_text() == MODULE
+    (tmp_path / "code" / "mynets.py").unlink()
+    monkeypatch.delitem(sys.modules, "mynets")
+    with pytest.raises(UserError, match="allow-code"):
+        muybridge.load(mine)
+    video = Manifest.load(recipe.data.manifest).row(0).path
+    assert muybridge.load(mine, allow_code=True)(video)[0].label
+    monkeypatch.delitem(sys.modules, "mynets")
+    (mine.path / "source" / "mynets.py").write_text(MODULE + "# changed")
+    with pytest.raises(UserError, match="not the file that the run was trained with"):
+        muybridge.load(mine, allow_code=True)

@@ -1,0 +1,71 @@
+"""A comparison: one protocol, nothing run twice, nothing mixed."""
+
+import pytest
+
+import muybridge
+from muybridge import demo
+from muybridge.errors import UserError
+from muybridge.recipe import diff, replace
+from muybridge.recipes import demo as demo_recipe
+from muybridge.study import compare, plan_recipes
+
+
+@pytest.fixture(scope="module")
+def study(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    return compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, seeds=(0, 1))
+
+
+def test_runs_and_report(study):
+    assert [run.name for run in study.runs] == [
+        "tsn_resnet_tiny-seed0", "tsn_resnet_tiny-seed1", "tsm_resnet_tiny-seed0", "tsm_resnet_tiny-seed1",
+    ]  # fmt: skip
+    assert all(run.is_finished for run in study.runs)
+    page = study.report.read_text()
+    assert "tsn_resnet_tiny" in page
+    assert {file.suffix for file in study.path.glob("report.*")} == {".html", ".md", ".csv", ".json"}
+
+
+def test_a_finished_run_is_not_run_again_and_a_lost_one_is(study, recipe):
+    stamps = {run.name: (run.path / "result.json").stat().st_mtime_ns for run in study.runs}
+    (study.runs[1].path / "result.json").unlink()  # as if it had been stopped before the end
+    again = compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=study.path, seeds=(0, 1))
+    changed = [run.name for run in again.runs if (run.path / "result.json").stat().st_mtime_ns != stamps[run.name]]
+    assert changed == ["tsn_resnet_tiny-seed1"]
+
+
+def test_another_recipe_in_the_same_folder_is_refused(study, recipe):
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.02, is 0\.03"):
+        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"optim.lr": 0.03}), out=study.path)
+
+
+def test_every_model_of_a_study_sees_the_same_clips(study):
+    orders = {run.name: run.trained_on()["id"].tolist() for run in study.runs}
+    assert len({tuple(order) for order in orders.values()}) == 1
+
+
+def test_recipes_of_a_study_differ_in_model_seed_and_fold_only(recipe):
+    plan = plan_recipes(["a", "b"], recipe=recipe, seeds=(0, 1), folds=(1, 2))
+    assert len(plan) == 8
+    for planned in plan.values():
+        assert set(diff(recipe, planned)) <= {"model.name", "seed", "data.fold"}
+
+
+def test_the_demo_compares_five_models_under_one_recipe():
+    plan = list(plan_recipes(demo.MODELS, recipe=demo_recipe(), seeds=(0,), folds=(None,)).values())
+    assert len(plan) == 5
+    assert {recipe.model.name.split("_")[0] for recipe in plan} == {"tsn", "tsm", "tam", "i3d", "s3d"}
+    for recipe in plan[1:]:
+        assert set(diff(plan[0], recipe)) == {"model.name"}
+
+
+def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):
+    with pytest.raises(UserError, match="tsm_resnet_tiny"):
+        compare(["tsn_resnet_tiny", "tsm_resnet_tny"], recipe=recipe, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    with pytest.raises(UserError, match="at least 8 frames"):
+        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"model.temporal_pooling": True}), out=tmp_path / "study")
+    with pytest.raises(UserError, match="no fold 3"):
+        compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "study", folds=(3,))
+    with pytest.raises(UserError, match="at least one model"):
+        muybridge.compare([], data=recipe.data.manifest, out=tmp_path / "study")
