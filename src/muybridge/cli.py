@@ -315,6 +315,8 @@ def _answering(as_json: bool) -> Iterator[None]:
         _fail(as_json, "stopped", 130)
     except UserError as error:
         _fail(as_json, str(error), 2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}", 2)
 
 
 def _fail(as_json: bool, message: str, code: int) -> None:

@@ -118,7 +118,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
 
     model.train()
     val: dict[str, float] = {}
-    epoch_started, epoch_first_step = time.perf_counter(), state.step
+    epoch_started, clips_before = time.perf_counter(), state.clips
     with _stop_signals() as stop, progress(run.name, num_steps) as bar:
         bar.advance(state.step)
         for step, batch in zip(range(state.step, num_steps), batches, strict=True):
@@ -129,7 +129,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
             for group in optimizer.param_groups:
                 group["lr"] = lr
             torch.manual_seed(torch_seed(recipe.seed, "dropout", step))
-            loss, correct = _step(model, optimizer, batch, where, recipe)
+            loss, correct = training_step(model, optimizer, batch, where, recipe)
             if not np.isfinite(loss):
                 raise UserError(
                     f"The loss became {loss} at step {step} (learning rate {lr:.3g}). A lower optim.lr, a longer "
@@ -145,9 +145,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
             epoch, in_epoch = divmod(state.step, per_epoch)
             if in_epoch == 0:
                 train_seconds = time.perf_counter() - epoch_started
-                trained_clips = sum(
-                    len(part) for part in np.array_split(rows, per_epoch)[epoch_first_step % per_epoch :]
-                )
+                clips_per_s = (state.clips - clips_before) / train_seconds
                 run.write_metrics({
                     "kind": "train", "epoch": epoch, "step": state.step, "loss": state.loss_sum / state.clips,
                     "clip_top1": state.correct / state.clips, "lr": lr,
@@ -161,12 +159,12 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
                     is_best = val["video_top1"] > state.best
                     state.best = max(state.best, val["video_top1"])
                 run.write_timing({
-                    "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": trained_clips / train_seconds,
+                    "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
                     "total_seconds": time.perf_counter() - epoch_started,
                 })  # fmt: skip
                 if due:
                     _save(run, model, optimizer, state, is_best=is_best)
-                epoch_started, epoch_first_step = time.perf_counter(), state.step
+                epoch_started, clips_before = time.perf_counter(), 0
             elif runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0:
                 _save(run, model, optimizer, state)
             if stop() and state.step < num_steps:
@@ -191,7 +189,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     return run
 
 
-def _step(
+def training_step(
     model: VideoModel, optimizer: torch.optim.Optimizer, batch: Batch, where: Placement, recipe: Recipe
 ) -> tuple[float, int]:
     """One update. Returns the mean loss of the clips and how many were answered right."""

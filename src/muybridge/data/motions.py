@@ -107,8 +107,8 @@ def render_forward(label: str, draw: np.random.Generator) -> np.ndarray:
     for _ in range(count):
         motion = _MOTIONS[label](draw)
         moved = Path2D(motion.x_T + drift_T2[:, 0], motion.y_T + drift_T2[:, 1], motion.radius_T, motion.angle_T)
-        scene_THW3 = _paint(scene_THW3, moved, draw)
-    scene_THW3 = scene_THW3 + draw.normal(0, draw.uniform(1, 5), scene_THW3.shape)
+        _paint(scene_THW3, moved, draw)
+    scene_THW3 += np.float32(draw.uniform(1, 5)) * draw.standard_normal(scene_THW3.shape, dtype=np.float32)
     return np.clip(np.rint(scene_THW3), 0, 255).astype(np.uint8)
 
 
@@ -189,10 +189,10 @@ def _drift(draw: np.random.Generator) -> np.ndarray:
 
 
 def _background(draw: np.random.Generator) -> np.ndarray:
-    """(T,H,W,3) float: smooth texture over a colour gradient, drifting with a camera of its own."""
+    """(T,H,W,3) float32: smooth texture over a colour gradient, drifting with a camera of its own."""
     drift_T2 = _drift(draw)
     y_THW, x_THW = _grid(drift_T2)
-    base_3, tint_3 = draw.uniform(40, 200, 3), draw.uniform(-40, 40, 3)
+    base_3, tint_3 = draw.uniform(40, 200, 3).astype(np.float32), draw.uniform(-40, 40, 3).astype(np.float32)
     texture_THW = np.zeros_like(x_THW)
     for _ in range(int(draw.integers(2, 5))):
         fx, fy, phase = draw.normal(0, 0.12), draw.normal(0, 0.12), draw.uniform(0, 2 * np.pi)
@@ -203,25 +203,33 @@ def _background(draw: np.random.Generator) -> np.ndarray:
 
 
 def _grid(drift_T2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    y_HW, x_HW = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
-    return y_HW[None] - drift_T2[:, 1, None, None], x_HW[None] - drift_T2[:, 0, None, None]
+    """y and x of every pixel in every frame, each (T,H,W), as the drifting camera sees them."""
+    y_HW, x_HW = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    drift_T211 = drift_T2.astype(np.float32)[:, :, None, None]
+    return y_HW - drift_T211[:, 1], x_HW - drift_T211[:, 0]
 
 
-def _paint(scene_THW3: np.ndarray, path: Path2D, draw: np.random.Generator) -> np.ndarray:
-    """An object drawn over the scene, its edges smooth."""
-    y_HW, x_HW = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
-    dx_THW, dy_THW = x_HW - path.x_T[:, None, None], y_HW - path.y_T[:, None, None]
-    cos_T, sin_T = np.cos(path.angle_T)[:, None, None], np.sin(path.angle_T)[:, None, None]
-    radius_T = path.radius_T[:, None, None]
-    u_THW = (dx_THW * cos_T + dy_THW * sin_T) / radius_T
-    v_THW = (dy_THW * cos_T - dx_THW * sin_T) / radius_T
+def _paint(scene_THW3: np.ndarray, path: Path2D, draw: np.random.Generator) -> None:
+    """Draw an object over the scene, in place, its edges smooth."""
+    reach = 1.3 * path.radius_T.max() + 1  # no shape is larger
+    left, right = (int(np.clip(edge, 0, SIZE)) for edge in (path.x_T.min() - reach, path.x_T.max() + reach + 1))
+    top, bottom = (int(np.clip(edge, 0, SIZE)) for edge in (path.y_T.min() - reach, path.y_T.max() + reach + 1))
+    part_THW3 = scene_THW3[:, top:bottom, left:right]
+    y_HW, x_HW = np.mgrid[top:bottom, left:right].astype(np.float32)
+    x_T, y_T, radius_T, angle_T = (
+        values.astype(np.float32)[:, None, None] for values in (path.x_T, path.y_T, path.radius_T, path.angle_T)
+    )
+    dx_THW, dy_THW = x_HW - x_T, y_HW - y_T
+    u_THW = (dx_THW * np.cos(angle_T) + dy_THW * np.sin(angle_T)) / radius_T
+    v_THW = (dy_THW * np.cos(angle_T) - dx_THW * np.sin(angle_T)) / radius_T
     inside_THW = np.clip(_shape(u_THW, v_THW, draw) * radius_T + 0.5, 0, 1)
     color_3 = draw.uniform(0, 255, 3)
-    stripes_THW = 1 + draw.uniform(0, 0.35) * np.sign(np.sin(draw.uniform(2, 7) * u_THW + draw.uniform(0, 6)))
+    strength, frequency, phase = draw.uniform(0, 0.35), draw.uniform(2, 7), draw.uniform(0, 6)
     mean_3 = scene_THW3.mean((0, 1, 2))
     if np.abs(color_3 - mean_3).max() < 60:  # an object that can be seen
         color_3 = np.where(mean_3 > 128, mean_3 - 90, mean_3 + 90)
-    return scene_THW3 + inside_THW[..., None] * (color_3 * stripes_THW[..., None] - scene_THW3)
+    stripes_THW = np.float32(1) + np.float32(strength) * np.sign(np.sin(frequency * u_THW + phase))
+    part_THW3 += inside_THW[..., None] * (color_3.astype(np.float32) * stripes_THW[..., None] - part_THW3)
 
 
 def _shape(u: np.ndarray, v: np.ndarray, draw: np.random.Generator) -> np.ndarray:

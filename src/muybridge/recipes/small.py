@@ -4,14 +4,14 @@ from muybridge.recipe import Augment, Clip, Evaluation, Optim, Recipe
 
 
 def small() -> Recipe:
-    """Small labelled sets (tens to a few thousand clips) trained from scratch; dense clips and long schedules, since
-    passes over a small set are cheap."""
+    """Small labelled sets (tens to a few thousand clips) trained from scratch: dense clips, crops and mirroring, AdamW,
+    and at least a thousand updates however small the set. Shown on Weizmann in docs/weizmann.md."""
     return Recipe(
         clip=Clip(num_frames=8, sampling="dense", stride_frames=2, size=96, short_side=112),
         augment=Augment(crop="multiscale", flip_probability=0.5),
         optim=Optim(
-            optimizer="sgd", lr=0.05, lr_batch_size=16, batch_size=16, epochs=100, warmup_epochs=5,
-            weight_decay=5e-4, label_smoothing=0.1, clip_grad_norm=5.0,
+            optimizer="adamw", lr=2e-3, weight_decay=0.05, batch_size=16, epochs=30, min_steps=1000, warmup_epochs=1,
+            label_smoothing=0.1,
         ),
-        evaluation=Evaluation(num_clips=4, every_epochs=5),
+        evaluation=Evaluation(num_clips=5, every_epochs=5),
     )  # fmt: skip
