@@ -164,7 +164,7 @@ class Comparison:
             )
         if self.differences:
             fields = listed(list(self.differences))
-            said.append(f"The runs differ in more than the model ({fields}): so may the cause of what is seen here.")
+            said.append(f"The runs differ in more than the model ({fields}): what is seen here may come from that.")
         return said
 
     def _who_sees_time(self) -> list[str]:

@@ -19,6 +19,8 @@ COLORS = [
     "#b5838d", "#6c757d", "#8c6d31", "#c2559d", "#1f3b73", "#9bb83c",
 ]  # fmt: skip
 LONGEST_NAME = 36
+SI = "format(datum.value, '~s')"
+"""Each tick with its own prefix, 50M and 1.2G; an axis format would give all the same."""
 
 
 def colors(comparison: Comparison) -> dict[str, str]:
@@ -53,12 +55,14 @@ def accuracy_against_macs(comparison: Comparison) -> alt.LayerChart | alt.FacetC
         for model, px in zip(comparison.models, drawn_px, strict=True)
     ]  # fmt: skip
     clip = comparison.protocol.clip
+    shared = not any(name.startswith("clip.") for name in comparison.differences)
+    of_what = f"one clip of {clip.num_frames} × {clip.size} × {clip.size}" if shared else "one clip"
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(
             "drawn:Q",
             scale=alt.Scale(type="log", domain=[low, high], nice=False),
-            axis=alt.Axis(format="~s", values=_log_ticks(low, high), grid=False),
-            title=f"convolution multiply-adds (MACs) of one clip of {clip.num_frames} × {clip.size} × {clip.size}, log",
+            axis=alt.Axis(labelExpr=SI, values=_log_ticks(low, high), grid=False),
+            title=f"convolution multiply-adds (MACs) of {of_what}, log",
         ),
         color=_color(comparison),
     )
@@ -71,9 +75,9 @@ def accuracy_against_macs(comparison: Comparison) -> alt.LayerChart | alt.FacetC
         y=alt.Y("value:Q", axis=axis, scale=scale),
         size=alt.Size(
             "parameters:Q",
-            scale=alt.Scale(range=[0, 500], domain=[0, max(params)]),
+            scale=alt.Scale(range=[40, 500], domain=[0, max(params)]),
             legend=alt.Legend(
-                title="parameters", format="~s", symbolFillColor="#888", symbolStrokeWidth=0,
+                title="parameters", labelExpr=SI, symbolFillColor="#888", symbolStrokeWidth=0,
                 values=sorted({float(f"{count:.2g}") for count in (min(params), max(params))}),
             ),
         ),
@@ -102,11 +106,11 @@ def curves(comparison: Comparison, quantity: str) -> alt.Chart:
         .encode(
             x=alt.X(
                 "epoch:Q",
-                scale=alt.Scale(domain=[min(1, last - 1), last], nice=False),
-                axis=alt.Axis(tickMinStep=1, format="d"),
+                scale=alt.Scale(domain=[1, last] if last > 1 else [0, 2], nice=False),
+                axis=alt.Axis(values=_epoch_ticks(last), format="d"),
                 title="epoch",
             ),
-            y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity)),
+            y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity), axis=alt.Axis(tickCount=6)),
             color=_color(comparison),
             strokeDash=alt.StrokeDash(
                 "part:N", legend=None, scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
@@ -129,7 +133,7 @@ def confusion(comparison: Comparison, model: ModelResult) -> alt.LayerChart | al
         for j in range(len(classes))
         if counts_KK[i, j] or has_room
     ]
-    cell = max(16, min(30, 300 / len(classes))) if has_room else max(2, 480 / len(classes))
+    cell = max(16, min(30, 300 / len(classes))) if has_room else max(2, 420 / len(classes))
     # where there is no room for every name, some are left out, and the tooltip has them all
     names = alt.Axis(labelLimit=150, labelOverlap=not has_room, ticks=has_room, domain=False)
     base = alt.Chart(alt.Data(values=rows)).encode(
@@ -215,10 +219,16 @@ def _accuracy_axis(intervals: Sequence[Interval], also: float | None = None) -> 
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten; the powers alone where the range is wide."""
+    """1, 2 and 5 times powers of ten; more where the range is narrow, the powers alone where it is wide."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    leading = (1, 2, 5) if high / low < 1e3 else (1,)
+    leading = (1, 1.5, 2, 3, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 1e3 else (1,)
     return [float(f"{digit}e{power}") for power in powers for digit in leading if low <= digit * 10.0**power <= high]
+
+
+def _epoch_ticks(last: int) -> list[int]:
+    """Whole epochs, at most ten or so."""
+    step = next(digit * 10**power for power in range(9) for digit in (1, 2, 5) if last <= 10 * digit * 10**power)
+    return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
 def _apart(positions: np.ndarray, *, gap: float) -> np.ndarray:

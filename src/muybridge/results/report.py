@@ -8,8 +8,10 @@ report.html.jinja; charts are in figures.py.
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ import altair as alt
 import jinja2
 import numpy as np
 import vl_convert
+from markupsafe import Markup, escape
 
 from muybridge import __version__
 from muybridge.files import write_atomic, write_json
@@ -87,6 +90,7 @@ def render(comparison: Comparison, *, title: str) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["breakable"] = _breakable
     template = environment.from_string(resources("muybridge.results").joinpath("report.html.jinja").read_text())
     return template.render(
         title=title,
@@ -94,7 +98,7 @@ def render(comparison: Comparison, *, title: str) -> str:
         key=figures.colors(comparison),
         # "<" cannot end the script element then
         charts=json.dumps(charts).replace("<", "\\u003c"),
-        bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+        bundle=_bundle(),
         version=__version__,
     )
 
@@ -116,8 +120,9 @@ def _verdict(comparison: Comparison) -> Section:
         tables=(Table(header, rows),),
         charts=(("Video accuracy with its interval: " + _spoken(comparison), figures.accuracies(comparison)),),
         caption=(
-            f"Every model: {clip.num_frames} frames ({sampling}) of {clip.size} × {clip.size}; a video's score is the mean "
-            f"of the {evaluation.average} of {plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
+            f"{'The first run' if comparison.differences else 'Every model'}: {clip.num_frames} frames ({sampling}) of "
+            f"{clip.size} × {clip.size}; a video's score is the mean of the {evaluation.average} of "
+            f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
             "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the multiply-adds of "
             "convolutions only, of one clip. Train clips/s is the median over epochs on the machine that trained. "
@@ -145,7 +150,9 @@ def _cost(comparison: Comparison) -> Section:
             ("Video accuracy against multiply-adds: " + _spoken(comparison), figures.accuracy_against_macs(comparison)),
         ),
         has_key=True,
-        caption="Area: parameters. Models of nearly the same cost are drawn side by side.",
+        caption=(
+            "Area grows with parameters. Models of nearly the same cost are moved apart to be seen; the table has their figures."
+        ),
     )
 
 
@@ -187,16 +194,12 @@ def _curves(comparison: Comparison) -> Section | None:
 
 def _confusion(comparison: Comparison) -> Section:
     models = comparison.models
-    errors = [_most_frequent_errors(comparison.classes, model.confusion) for model in models]
-    rows = [
-        [str(rank + 1), *(found[rank] if rank < len(found) else "" for found in errors)]
-        for rank in range(max(map(len, errors)))
-    ]
-    table = Table(["", *(model.name for model in models)], rows, "words")
+    rows = [[model.name, _most_frequent_errors(comparison.classes, model.confusion)] for model in models]
+    text = "Most frequent errors as true class → predicted class, and how many of the true class's videos."
     return Section(
         title="Confusion",
-        text=("Most frequent errors, true class → predicted class (of the true class's videos):",) if rows else (),
-        tables=(table,) if rows else (),
+        text=(text,),
+        tables=(Table(["model", "most frequent errors"], rows, "words"),),
         charts=tuple((f"Confusion matrix of {model.name}", figures.confusion(comparison, model)) for model in models),
         caption=(
             "Test videos, summed over seeds and folds. Shade: share of the true class's videos, white for none, dark blue "
@@ -246,17 +249,30 @@ SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
 )
 
 
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, so that the page needs no network."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _breakable(text: str) -> Markup:
+    """Long names, and no others, may go on in the next line after a separator."""
+    words = [re.sub(r"(?<=[_/:.])", "<wbr>", word) if len(word) > 28 else word for word in str(escape(text)).split(" ")]
+    return Markup(" ".join(words))
+
+
 def _spoken(comparison: Comparison) -> str:
     return "; ".join(f"{model.name} {model.accuracy}" for model in comparison.models)
 
 
-def _most_frequent_errors(classes: Sequence[str], counts_KK: np.ndarray, most: int = 5) -> list[str]:
+def _most_frequent_errors(classes: Sequence[str], counts_KK: np.ndarray, most: int = 3) -> str:
     errors_KK = counts_KK - np.diag(np.diag(counts_KK))
     order = np.argsort(-errors_KK, axis=None, kind="stable")[:most]
     pairs = [divmod(int(index), len(classes)) for index in order]
-    return [
+    found = [
         f"{classes[i]} → {classes[j]} ({errors_KK[i, j]} of {counts_KK[i].sum()})" for i, j in pairs if errors_KK[i, j]
     ]
+    return ", ".join(found) or "none"
 
 
 def _themed(chart: Any) -> Any:

@@ -6,7 +6,7 @@ plus over seeds (Satterthwaite's degrees of freedom). Wilson's interval is then 
 videos that would vary as much, p (1 - p) / variance, at most as many as there are. Near 1 it keeps to the range and
 covers far better than p ± t · standard error (tests/results/test_statistics.py simulates both).
 
-Where no variance is seen (every video right), p ± 0 would claim certainty: then each group counts as one video.
+Where every video is right (or none), nothing is known of how errors come together: then each group counts as one video.
 The part of the variance that seeds and videos share is counted twice, so intervals over seeds err to the wide side.
 """
 
@@ -47,14 +47,16 @@ def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray) -> Interval:
     if num_units == 1:
         return Interval(value, 0.0, 1.0, f"one {over} says nothing of others")
     method = f"Wilson over {num_units} {over}s" + (f" and {num_seeds} seeds" if num_seeds > 1 else "")
+    if value in (0, 1):
+        return Interval(value, *wilson(value, num_units, z), method)
     parts = [(num_units / (num_units - 1) * float((residuals_G**2).sum()) / num_videos**2, num_units - 1)]
     if num_seeds > 1:
         parts.append((float(correct_SN.mean(1).var(ddof=1)) / num_seeds, num_seeds - 1))
     variance = sum(v for v, _ in parts)
-    if variance < 1e-15:  # rounding aside, none
-        return Interval(value, *wilson(value, num_units, z), method)
-    dof = variance**2 / sum(v**2 / d for v, d in parts)
-    as_many = min(value * (1 - value) / variance, num_seeds * num_videos)
+    spread = sum(v**2 / dof for v, dof in parts)
+    dof = variance**2 / spread if spread > 0 else num_units - 1
+    most = num_seeds * num_videos
+    as_many = min(value * (1 - value) / variance, most) if variance > 0 else most
     return Interval(value, *wilson(value, as_many, float(stdtrit(dof, 0.5 + CONFIDENCE / 2))), method)
 
 

@@ -1,0 +1,284 @@
+"""What a set of runs is said to show: folds joined, seeds lined up, settings kept apart, and sentences that follow from
+the figures."""
+
+import json
+
+import numpy as np
+import pytest
+from made_runs import CLASSES, PAIRS, made_scores, make_run
+
+from muybridge.errors import UserError
+from muybridge.results.comparison import compared, find_runs, listed
+from muybridge.runs import Run
+from muybridge.scores import Scores
+
+
+def names(comparison):
+    return [model.name for model in comparison.models]
+
+
+def said(runs):
+    return " ".join(compared(runs).findings())
+
+
+def reordered(scores, order):
+    rank = np.argsort(order)
+    return Scores(
+        scores.classes, scores.ids_N[order], scores.labels_N[order], scores.groups_N[order], rank[scores.video_V],
+        scores.clip_start_V, scores.crop_V, scores.logits_VK, scores.average,
+    )  # fmt: skip
+
+
+def answering(share_forward, videos=240):
+    """Scores of videos of the two pairs only; the right one of a pair wins for this share of the videos of each class."""
+    paired = made_scores(np.ones(videos, dtype=bool), classes=CLASSES)
+    other = np.array([1, 0, 3, 2, 4, 5])
+    forward = (np.arange(videos) // len(CLASSES)) < share_forward * videos / len(CLASSES)
+    answer = np.where(forward, paired.labels_N, other[paired.labels_N])
+    logits = np.eye(len(CLASSES), dtype=np.float32)[answer]
+    return Scores(
+        paired.classes, paired.ids_N, paired.labels_N, paired.groups_N, paired.video_V, paired.clip_start_V,
+        paired.crop_V, logits, paired.average,
+    )  # fmt: skip
+
+
+# --- rows: folds, seeds, settings
+
+
+def test_folds_are_joined_video_by_video(tmp_path):
+    one = make_run(tmp_path / "f1", fold=1, videos=30, accuracy=1.0)
+    two = make_run(tmp_path / "f2", fold=2, videos=90, accuracy=0.5)
+    (model,) = compared([two, one]).models
+    assert model.accuracy.value == (30 + 45) / 120  # not the mean of the folds' accuracies
+    assert len(model.scores) == 1
+    assert model.confusion.sum() == 120
+
+
+def test_seeds_are_lined_up_by_video(tmp_path):
+    a, b = make_run(tmp_path / "a", seed=0, views=3), make_run(tmp_path / "b", seed=1, views=3)
+    a.save_scores("test", made_scores(np.arange(60) < 48, views=3))
+    b.save_scores("test", reordered(a.scores(), np.random.default_rng(0).permutation(60)))
+    (model,) = compared([a, b]).models
+    assert model.correct_SN.shape == (2, 60)
+    assert (model.correct_SN[0] == model.correct_SN[1]).all()
+    assert model.accuracy.value == 0.8
+
+
+def test_a_seed_that_lacks_folds_is_left_out_with_its_runs(tmp_path):
+    runs = [make_run(tmp_path / f"s{s}f{f}", seed=s, fold=f) for s, f in [(0, 1), (0, 2), (1, 1), (2, 1), (2, 2)]]
+    comparison = compared(runs)
+    (model,) = comparison.models
+    assert len(model.scores) == 2
+    assert {run.name for run in model.runs} == {"s0f1", "s0f2", "s2f1", "s2f2"}
+    assert comparison.notes == ("tsm_resnet_tiny: 1 of 3 seeds lack folds and are left out.",)
+
+
+def test_seeds_of_different_folds_never_pass_for_the_same_videos(tmp_path):
+    (model,) = compared(
+        [make_run(tmp_path / "a", seed=0, fold=1, accuracy=1.0), make_run(tmp_path / "b", seed=1, fold=2, accuracy=0.5)]
+    ).models
+    assert len(model.scores) == 1
+    assert len(model.runs) == 1
+
+
+def test_two_settings_of_a_model_are_two_rows(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", seed=0, accuracy=0.9),
+        make_run(tmp_path / "b", seed=1, accuracy=0.5, changes={"clip.num_frames": 16}),
+        make_run(tmp_path / "c", model="tsn_resnet_tiny", accuracy=0.2),
+    ]
+    comparison = compared(runs)
+    assert names(comparison) == ["tsm_resnet_tiny (num_frames=8)", "tsm_resnet_tiny (num_frames=16)", "tsn_resnet_tiny"]
+    assert comparison.differences == {"clip.num_frames": [8, 16]}
+    assert "differ in more than the model (clip.num_frames)" in " ".join(comparison.findings())
+
+
+def test_what_runs_may_differ_in_without_a_word(tmp_path):
+    runs = [
+        make_run(tmp_path / "a"),
+        make_run(tmp_path / "b", seed=1, changes={"data.manifest": "/moved/set.csv"}),
+        make_run(tmp_path / "c", model="tsn_resnet_tiny"),
+    ]
+    comparison = compared(runs)
+    assert comparison.differences == {}
+    assert sorted(names(comparison)) == ["tsm_resnet_tiny", "tsn_resnet_tiny"]
+
+
+def test_differences_name_every_value_once_and_options_that_some_lack(tmp_path):
+    changes = [{}, {"optim.lr": 0.5}, {"optim.lr": 0.5, "model.options.places": 3}]
+    runs = [make_run(tmp_path / str(i), model=f"m{i}", changes=change) for i, change in enumerate(changes)]
+    assert compared(runs).differences == {"model.options.places": [None, 3], "optim.lr": [0.01, 0.5]}
+    other_data = make_run(tmp_path / "x", model="x", changes={"data.sha256": "b" * 64, "data.manifest": "/other.csv"})
+    assert set(compared([runs[0], other_data]).differences) == {"data.manifest", "data.sha256"}
+
+
+def test_the_best_comes_first_and_a_run_counts_once(tmp_path):
+    runs = [make_run(tmp_path / str(i), model=f"m{i}", accuracy=a) for i, a in enumerate((0.5, 0.9, 0.7))]
+    again = Run(tmp_path / "1" / ".." / "0")
+    assert names(compared([*runs, runs[1], again])) == ["m1", "m2", "m0"]
+
+
+def test_runs_that_cannot_be_compared(tmp_path):
+    run, same = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    with pytest.raises(UserError, match=r"a, .*b cannot be pooled as folds of tsm_resnet_tiny, seed 0"):
+        compared([run, same])
+    with pytest.raises(UserError, match="different classes"):
+        compared([run, make_run(tmp_path / "c", model="m", classes=("x", "y"))])
+    unfinished = make_run(tmp_path / "d", model="m", finished=False)
+    with pytest.raises(UserError, match="None of these runs is finished"):
+        compared([unfinished])
+    assert compared([run, unfinished]).notes == ("Not finished, and left out: d.",)
+
+
+def test_models_tested_on_different_videos_are_noted(tmp_path):
+    runs = [make_run(tmp_path / "a", model="a", fold=1), make_run(tmp_path / "b", model="b", fold=2)]
+    assert any("same videos" in note for note in compared(runs).notes)
+
+
+def test_speeds_of_different_machines_are_noted(tmp_path):
+    runs = [make_run(tmp_path / "a", model="a"), make_run(tmp_path / "b", model="b")]
+    assert compared(runs).notes == ()
+    file = runs[0].path / "environment.json"
+    file.write_text(json.dumps({**runs[0].environment(), "processor": "another"}))
+    assert any("clips/s do not compare" in note for note in compared(runs).notes)
+
+
+# --- figures
+
+
+def test_the_table_and_the_json_say_the_same(tmp_path):
+    run = make_run(tmp_path / "a", accuracy=0.9, videos=60, pairs=PAIRS, macs=1.8e9, params=11.2e6)
+    comparison = compared([run])
+    header, rows = comparison.table()
+    row = dict(zip(header, rows[0], strict=True))
+    assert row["model"] == "tsm_resnet_tiny"
+    assert row["video top-1 [95 %]"].startswith("0.900 [0.7")
+    assert (row["parameters"], row["conv MACs"], row["train clips/s"]) == ("11.20 M", "1.80 G", "250")
+    value = json.loads(json.dumps(comparison.as_json(), allow_nan=False))["models"][0]
+    assert value["video_top1"] == 0.9
+    assert value["low"] < 0.9 < value["high"]
+    assert row["within pairs [95 %]"].startswith(f"{value['within_pairs']:.3f}")
+    assert row["other classes"] == f"{value['outside_pairs']:.3f}"
+
+
+def test_a_run_without_timing_has_no_speed_rather_than_nan(tmp_path):
+    comparison = compared([make_run(tmp_path / "a", epochs=0)])
+    assert comparison.table()[1][0][-1] == "–"
+    assert json.loads(json.dumps(comparison.as_json(), allow_nan=False))["models"][0]["train_clips_per_s"] is None
+
+
+def test_within_pairs_asks_for_one_of_two(tmp_path):
+    """`answering` errs only inside the pairs' classes and, for the other two classes, between nothing."""
+    run = make_run(tmp_path / "a", pairs=PAIRS, videos=240)
+    run.save_scores("test", answering(0.75))
+    (model,) = compared([run]).models
+    assert model.within_pairs(PAIRS).value == 0.75
+    assert model.within_pairs([PAIRS[0]]).value == 0.75
+    assert model.outside_pairs(PAIRS).value == 1.0
+
+
+def test_outside_pairs_is_nothing_where_every_class_is_paired(tmp_path):
+    run = make_run(tmp_path / "a", classes=CLASSES[:4], pairs=PAIRS)
+    comparison = compared([run])
+    assert comparison.models[0].outside_pairs(PAIRS) is None
+    assert "–" in comparison.table()[1][0]
+    assert "other classes" not in " ".join(comparison.findings())
+
+
+def test_pairs_without_test_videos_are_left_out(tmp_path):
+    run = make_run(tmp_path / "a", videos=3, accuracy=1.0, pairs=PAIRS)  # left, right and open occur; close does not
+    comparison = compared([run])
+    assert comparison.pairs == (("left", "right"),)
+    assert any("open / close" in note for note in comparison.notes)
+
+
+# --- sentences
+
+
+def test_one_model_wins_nothing(tmp_path):
+    text = said([make_run(tmp_path / "a", accuracy=0.9)])
+    assert text.startswith("tsm_resnet_tiny has video accuracy 0.900 [")
+    assert "on 60 test videos, 2 views each (Wilson over 60 videos)." in text
+    assert "highest" not in text
+    assert "seed" not in text
+
+
+def test_overlapping_intervals_are_not_told_apart(tmp_path):
+    runs = [make_run(tmp_path / str(i), model=f"m{i}", accuracy=a) for i, a in enumerate((0.8, 0.75, 0.3))]
+    text = said(runs)
+    assert "m0 has the highest video accuracy: 0.800" in text
+    assert "Its interval overlaps with that of m1: these figures do not tell them apart." in text
+    assert "Its interval lies above that of m2." in text
+
+
+def test_no_overlap_is_claimed_where_there_is_none(tmp_path):
+    text = said([make_run(tmp_path / "a", model="a", accuracy=0.9), make_run(tmp_path / "b", model="b", accuracy=0.2)])
+    assert "above that of b" in text
+    assert "overlap" not in text
+    assert "apart" not in text
+
+
+def test_equals_share_the_place(tmp_path):
+    runs = [make_run(tmp_path / str(i), model=f"m{i}", accuracy=a) for i, a in enumerate((0.8, 0.8, 0.1))]
+    text = said(runs)
+    assert "m0 and m1 share the highest video accuracy, 0.800" in text
+    assert "do not tell them apart" in text
+    assert "Their intervals lie above that of m2." in text
+
+
+def test_fewer_than_three_seeds_compare_runs_not_models(tmp_path):
+    runs = [make_run(tmp_path / f"{m}{s}", model=m, seed=s) for m in "ab" for s in range(3)]
+    assert "a claim about the models needs at least 3" not in said(runs)
+    assert "With 2 seeds a model this compares these runs" in said(runs[:5])  # the other model has three
+    assert "With 1 seed a model this compares these runs" in said(runs[:4])
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.5, "m (0.50) cannot be told from a coin: chance, 0.50, lies in the interval."),
+        (0.55, "m (0.55) cannot be told from a coin: chance, 0.50, lies in the interval."),
+        (0.45, "m (0.45) cannot be told from a coin: chance, 0.50, lies in the interval."),
+        (0.9, "m (0.90) tells the direction of time: the interval lies above 0.50."),
+        (0.1, "m (0.10) gives the opposite direction more often than a coin would: the interval lies below 0.50."),
+    ],
+)
+def test_who_sees_time(tmp_path, share, expected):
+    run = make_run(tmp_path / "a", model="m", pairs=PAIRS, videos=240)
+    run.save_scores("test", answering(share))
+    text = said([run])
+    assert expected in text
+    assert sum(sign in text for sign in ("coin: chance", "tells the direction", "opposite direction")) == 1
+    assert "Accuracy on the other classes: 1.00." in text
+
+
+def test_nothing_is_said_of_time_where_no_pair_is_known(tmp_path):
+    text = said([make_run(tmp_path / "a")])
+    assert "direction" not in text
+    assert "coin" not in text
+
+
+# --- finding runs
+
+
+def test_runs_are_found_by_folder_and_by_study(tmp_path):
+    study = tmp_path / "study"
+    made = [make_run(study / "runs" / name, seed=i) for i, name in enumerate(("a", "b"))]
+    (study / "study.json").write_text(json.dumps({"runs": ["a", "b", "planned"]}))
+    alone = make_run(tmp_path / "alone", seed=7)
+    assert find_runs([alone.path]) == ([alone], None)
+    found, folder = find_runs([study])
+    assert [run.name for run in found] == ["a", "b", "planned"]
+    assert folder == study
+    found, folder = find_runs([study, alone.path])
+    assert len(found) == 4
+    assert folder is None
+    assert len(compared(found).models[0].scores) == len(made) + 1
+    with pytest.raises(UserError, match="No such run"):
+        find_runs([tmp_path / "nowhere"])
+
+
+def test_long_lists_are_cut(tmp_path):
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 others"
