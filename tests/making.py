@@ -124,6 +124,10 @@ def write_rotated(path, num_frames=40):
     return write_video(path, stored, options=B_FRAMES, upright={"degrees": -90})
 
 
+def write_portrait(path, num_frames=40):
+    return write_clip(path, 0, num_frames, height=64, width=48)
+
+
 def write_raw_h264(path, num_frames=40):
     """A bare stream: no header that counts frames, no time stamps."""
     return write_video(path, [coded(i) for i in range(num_frames)], options={"g": "12", "bf": "0"})
@@ -140,6 +144,7 @@ KINDS = {
     "vfr.mp4": write_vfr,
     "odd_size.mp4": write_odd_size,
     "rotated.mp4": write_rotated,
+    "portrait.avi": write_portrait,
     "raw.h264": write_raw_h264,
     "ffv1.mkv": write_ffv1_mkv,
 }

@@ -1,5 +1,6 @@
 """Draws: named, independent of one another, and of anything that happened before."""
 
+import os
 import subprocess
 import sys
 from itertools import combinations, product
@@ -63,7 +64,7 @@ def test_a_new_process_draws_the_same():
     code = (
         "from muybridge.draws import *; print(generator(4, 'clip', 2, 'ü.avi').random(8).tolist(), torch_seed(4, 'w'))"
     )
-    environment = {"PYTHONHASHSEED": "77", "PYTHONUTF8": "1"}
+    environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONUTF8": "1"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout.strip() == f"{first(4, 'clip', 2, 'ü.avi')} {torch_seed(4, 'w')}"
 

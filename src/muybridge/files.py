@@ -15,7 +15,8 @@ from muybridge.errors import UserError
 
 def write_durable(path: Path, data: bytes) -> None:
     """Write a new file and flush it to the disk. Not atomic: for files inside a folder that is renamed as a whole."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    binary = getattr(os, "O_BINARY", 0)  # Windows would write \r\n for \n
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | binary, 0o666)
     try:
         view = memoryview(data)
         while view:
@@ -56,7 +57,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises UserError that names the file."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -25,7 +25,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 class Section(BaseModel):
     """Strict, frozen, and closed: a wrong type or an unknown field is an error, never a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Data(Section):
@@ -239,7 +241,7 @@ def to_json(section: Section) -> str:
 def from_json(kind: type[S], path: Path) -> S:
     """Read a recipe or runtime file. Raises UserError that names the file and what is wrong in it."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -266,7 +268,8 @@ def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
 
 def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -> None:
     valid = fields(kind)
-    if dotted not in valid and not dotted.startswith("model.options."):
+    is_option = dotted.startswith("model.options.") and dotted.count(".") == 2 and not dotted.endswith(".")
+    if dotted not in valid and not is_option:
         endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
         hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
         raise UserError(f"There is no field '{dotted}' in a {kind.__name__.lower()}. {hint}")

@@ -5,6 +5,8 @@ view alone, video accuracy counts videos: two different figures, never mixed. Nu
 """
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -89,9 +91,10 @@ class Scores:
         return float(-np.log(np.maximum(probabilities_N, 1e-12)).mean())
 
     def confusion(self) -> np.ndarray:
-        """(K,K) counts: rows are true classes, columns predicted ones."""
+        """(K,K) counts: rows are true classes, columns predicted ones. Videos of unknown truth are in no row."""
         counts_KK = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        np.add.at(counts_KK, (self.labels_N, self.video_scores().argmax(1)), 1)
+        known_N = self.labels_N >= 0
+        np.add.at(counts_KK, (self.labels_N[known_N], self.video_scores().argmax(1)[known_N]), 1)
         return counts_KK
 
     def within(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +118,8 @@ class Scores:
     def load(path: Path) -> "Scores":
         """Raises UserError that names the file."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # of bytes, as NumPy leaves a damaged file open
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 version = int(arrays["format_version"])
                 if version != FORMAT_VERSION:
                     raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
@@ -129,7 +133,9 @@ class Scores:
             raise UserError(f"{path} is not there") from None
         except UserError:
             raise
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"{path} holds no scores: {error}") from None
+        except (zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path} holds no scores: {error}") from None
 
 

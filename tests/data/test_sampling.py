@@ -155,14 +155,33 @@ def test_training_repeats_frames_of_a_short_video_in_order(jitter):
         assert set(clip) == {0, 1, 2}
 
 
-def test_snippets_are_neighbouring_frames():
-    for spec in (ClipSpec(num_frames=4, snippet_frames=5), ClipSpec(num_frames=4, snippet_frames=5, sampling="dense")):
-        found = test_indices(100, 25, spec, num_clips=3)
-        assert found.shape == (3, 4, 5)
+@pytest.mark.parametrize("policy", ["repeat", "mirror", "wrap"])
+@pytest.mark.parametrize("L", [2, 5])
+@pytest.mark.parametrize("n", [30, 41, 100])
+def test_snippets_are_neighbouring_frames_and_stay_in_the_video(policy, L, n):
+    """A snippet that ran past the end would show a jump that is not in the video."""
+    for sampling in ("uniform", "dense"):
+        spec = ClipSpec(num_frames=8, snippet_frames=L, sampling=sampling, past_end=policy)
+        found = test_indices(n, 25, spec, num_clips=10)
+        assert found.shape == (10, 8, L)
+        trained = np.stack([train_indices(n, 25, spec, draw(seed)) for seed in range(200)])
+        assert trained.shape == (200, 8, L)
         assert (np.diff(found, axis=2) == 1).all()
-        trained = train_indices(60, 25, ClipSpec(num_frames=4, snippet_frames=5, past_end="repeat"), draw(0))
-        assert trained.shape == (4, 5)
-        assert np.isin(np.diff(trained, axis=1), (0, 1)).all()
+        assert (np.diff(trained, axis=2) == 1).all()
+        assert (trained.min(), trained.max()) == (0, n - 1), "the first and the last frame are seen"
+
+
+def test_snippets_of_one_frame_change_nothing_of_the_clip():
+    for sampling in ("uniform", "dense"):
+        one = ClipSpec(num_frames=8, sampling=sampling)
+        assert test_indices(70, 25, one, num_clips=4).shape == (4, 8, 1)
+        assert train_indices(70, 25, one, draw(0)).shape == (8, 1)
+
+
+def test_the_middle_of_each_segment_for_snippets():
+    """TSN: the segments are cut from the places where a snippet can start."""
+    spec = ClipSpec(num_frames=4, snippet_frames=5)
+    assert test_indices(44, 25, spec, num_clips=1).tolist() == [[[s + i for i in range(5)] for s in (5, 15, 25, 35)]]
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "dense"])
@@ -188,10 +207,10 @@ def test_indices_are_always_in_range(sampling, policy):
 
 
 def test_the_same_generator_gives_the_same_clip_and_the_global_one_is_left_alone():
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
     assert (train(77, 5, num_frames=8) == train(77, 5, num_frames=8)).all()
     assert (train(77, 5, num_frames=8) != train(77, 6, num_frames=8)).any()
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
 
 
 class AlmostOne:

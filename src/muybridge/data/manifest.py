@@ -8,6 +8,8 @@ import csv
 import hashlib
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +49,7 @@ class Manifest:
 
     @property
     def split_columns(self) -> tuple[str, ...]:
-        return tuple(name for name in self.columns if name.startswith("split"))
+        return tuple(name for name in self.columns if _is_split(name))
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -125,14 +127,14 @@ class Manifest:
         path = Path(path)
         about = _read_about(path)
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file)
                 header = next(reader, [])
                 lines = [line for line in reader if line]
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path} is not a CSV text file: {error}") from None
         missing = [name for name in COLUMNS if name not in header]
-        if missing or not any(name.startswith("split") for name in header):
+        if missing or not any(map(_is_split, header)):
             needed = ", ".join(missing or ["split"])
             raise UserError(
                 f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md"
@@ -142,10 +144,13 @@ class Manifest:
                 raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
         if not lines:
             raise UserError(f"{path} has no rows")
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if twice:
+            raise UserError(f"{path} has the column {twice[0]} more than once")
         table = dict(zip(header, zip(*lines, strict=True), strict=True))
         root = Path(about["root"])
         manifest = from_columns(
-            {name: _parse(path, name, table[name]) for name in header if name in COLUMNS or name.startswith("split")},
+            {name: _parse(path, name, table[name]) for name in header if name in COLUMNS or _is_split(name)},
             classes=about["classes"],
             root=root if root.is_absolute() else path.parent / root,
             mirror=about["mirror"],
@@ -193,9 +198,19 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise UserError(f"{beside} is not the JSON of a manifest of format_version {FORMAT_VERSION}")
     expected: dict[str, Any] = {"root": str, "classes": list, "mirror": (dict, type(None)), "reversed_pairs": list}
     for name, kind in expected.items():
-        if not isinstance(about.get(name, about), kind):
+        if name not in about or not isinstance(about[name], kind):
             raise UserError(f"{beside}: '{name}' is missing or of the wrong type; see docs/formats.md")
+    pairs = [*about["reversed_pairs"], *map(list, (about["mirror"] or {}).items())]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise UserError(f"{beside}: 'reversed_pairs' is a list of pairs of classes; see docs/formats.md")
+    if not all(isinstance(name, str) for name in [*about["classes"], *(name for pair in pairs for name in pair)]):
+        raise UserError(f"{beside}: names of classes are text, in quotes; see docs/formats.md")
     return about
+
+
+def _is_split(column: str) -> bool:
+    """`split`, or `split_1`, `split_2`, … (other columns are the user's own)."""
+    return re.fullmatch(r"split(_[1-9][0-9]*)?", column) is not None
 
 
 def _parse(path: Path, name: str, values: Sequence[str]) -> Sequence[Any]:
@@ -208,12 +223,16 @@ def _parse(path: Path, name: str, values: Sequence[str]) -> Sequence[Any]:
             parsed.append(kind(value))
         except ValueError:
             raise UserError(f"{path}, line {number}: {name} is '{value}', a number is needed") from None
+        if abs(parsed[-1]) > 2**53:
+            raise UserError(f"{path}, line {number}: {name} is '{value}', too large")
     return parsed
 
 
 def _check(manifest: Manifest, where: str) -> None:
     columns = manifest.columns
     classes = set(manifest.classes)
+    if len(classes) < len(manifest.classes):
+        raise UserError(f"{where}: a class is named twice; classes are {', '.join(manifest.classes)}")
     if len(classes) < 2:
         raise UserError(f"{where}: a classifier needs at least two classes, here is {len(classes)}")
     for number, label in enumerate(manifest.text("label").tolist(), start=2):
@@ -247,7 +266,7 @@ def _check_groups(manifest: Manifest, column: str, where: str) -> None:
     for line, (group, split) in enumerate(
         zip(manifest.columns["group"], manifest.columns[column], strict=True), start=2
     ):
-        if group:
+        if group and split != b"unused":
             first_split, first_line = seen.setdefault(group, (split, line))
             if split != first_split:
                 raise UserError(

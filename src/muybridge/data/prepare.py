@@ -1,6 +1,7 @@
 """`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,18 +79,21 @@ def prepare(
         raise UserError(f"val ({val}) and test ({test}) are shares of the whole: 0 ≤ val, 0 < test, together below 1")
     if folds is not None and folds < 2:
         raise UserError(f"--folds {folds}: at least two folds are needed")
+    if min_frames < 1:
+        raise UserError(f"--min-frames {min_frames}: at least one frame is needed")
+    if mirror not in ("auto", "same", "off"):
+        raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
     root, items, strays = _items(folder, csv, train_list, val_list, test_list)
     if group is not None:
         items = grouped(items, group)
-    listed = [item.label for item in items]
-    if len(set(listed)) < 2:
-        raise UserError(f"Only one class ('{listed[0]}') was found; a classifier needs at least two")
-    if out.resolve() in {(root / item.path).resolve() for item in items}:
+    _check_items(items, folds)
+    inputs = [root / item.path for item in items] + [Path(p) for p in (csv, train_list, val_list, test_list) if p]
+    if out.resolve() in {path.resolve() for path in inputs}:
         raise UserError(f"--out {out} would overwrite one of the files to prepare")
 
     kept, infos, rejected, warnings = _look(root, items, min_frames=min_frames, jobs=jobs)
     rejected += [{"path": path, "reason": reason} for path, reason in strays]
-    lost = sorted(set(listed) - {item.label for item in kept})
+    lost = sorted({item.label for item in items} - {item.label for item in kept})
     if len({item.label for item in kept}) < 2:
         raise UserError(
             f"Of {len(items)} videos {len(kept)} could be used, of {len({i.label for i in kept})} class(es); two classes "
@@ -98,16 +102,12 @@ def prepare(
     if lost:
         warnings.append(f"no video of {', '.join(lost)} could be used; the classes are left out")
 
-    ids = [_row_id(item) for item in kept]
-    twice = [name for name, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise UserError(f"'{twice[0]}' is listed more than once; a part needs its own start or end")
     labels = np.array([item.label for item in kept])
     classes = sorted(set(labels.tolist()))
     hashes = np.array([info.sha256 for info in infos])
     groups = np.array([item.group for item in kept])
     columns: dict[str, Any] = {
-        "id": ids,
+        "id": [_row_id(item) for item in kept],
         "path": [item.path for item in kept],
         "start_frame": [info.start_frame for info in infos],
         "num_frames": [info.num_frames for info in infos],
@@ -162,6 +162,20 @@ def _items(
             raise UserError("An official split needs --train-list and --test-list (and --val-list, where there is one)")
         items = split_lists(items, named)
     return root, items, strays
+
+
+def _check_items(items: Sequence[Item], folds: int | None) -> None:
+    """Mistakes that can be told before hours of decoding."""
+    if len({item.label for item in items}) < 2:
+        raise UserError(f"Only one class ('{items[0].label}') was found; a classifier needs at least two")
+    twice = [name for name, count in Counter(map(_row_id, items)).items() if count > 1]
+    if twice:
+        raise UserError(f"'{twice[0]}' is listed more than once; a part needs its own start or end")
+    num_split = sum(item.split != "" for item in items)
+    if num_split and folds is not None:
+        raise UserError("--folds cuts folds by itself; it does not go with an official split")
+    if 0 < num_split < len(items):
+        raise UserError(f"Column split is filled in {num_split} of {len(items)} rows: fill all or none")
 
 
 @dataclass(frozen=True)
@@ -235,8 +249,8 @@ def _part(item: Item, video: VideoInfo) -> tuple[int, int]:
 def _row_id(item: Item) -> str:
     if item.start_seconds is None and item.end_seconds is None:
         return item.path
-    end = "" if item.end_seconds is None else f"{item.end_seconds:g}"
-    return f"{item.path}#{item.start_seconds or 0:g}-{end}"
+    end = "" if item.end_seconds is None else f"{item.end_seconds:.12g}"
+    return f"{item.path}#{item.start_seconds or 0:.12g}-{end}"
 
 
 def _splits(
@@ -255,19 +269,10 @@ def _splits(
     units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
     has_groups = bool((groups != "").any())
     if (given != "").any():
-        if folds is not None:
-            raise UserError("--folds cuts folds by itself; it does not go with an official split")
-        if (given == "").any():
-            raise UserError(
-                f"Column split is filled in {int((given != '').sum())} of {len(given)} rows: fill all or none"
-            )
         split = given.astype("<U6")
         _warn_copies(hashes, split, warnings)
-        if not (split == "val").any() and val > 0:
-            train = np.flatnonzero(split == "train")
-            share = min(0.5, val * len(given) / max(1, len(train)))
-            cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose="val")
-            split[train[cut == 1]] = "val"
+        if not (split == "val").any():
+            _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
         return {"split": split}
     if not has_groups:
         warnings.append(
@@ -276,31 +281,43 @@ def _splits(
         )
     elif (groups == "").any():
         warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
-    num_units = len(set(units.tolist()))
-    if num_units < (folds or 3):
-        raise UserError(f"{num_units} group(s) are too few for {folds or 3} parts that share none")
+    num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
+    if num_units < num_parts:
+        raise UserError(f"{num_units} group(s) are too few for {num_parts} parts that share none")
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
-        return {"split": np.array(["train", "val", "test"])[part]}
+        split = np.array(["train", "val", "test"])[part]
+        _warn_copies(hashes, split, warnings)
+        return {"split": split}
     fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
     columns = {}
     for fold in range(folds):
         split = np.where(fold_N == fold, "test", "train").astype("<U5")
-        train = np.flatnonzero(fold_N != fold)
-        if val > 0:
-            cut = assign(units[train], labels[train], [1 - val, val], seed=seed, purpose=f"val of fold {fold + 1}")
-            split[train[cut == 1]] = "val"
+        _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
         columns[f"split_{fold + 1}"] = split
+    _warn_copies(hashes, fold_N.astype(str), warnings)
     return columns
 
 
-def _warn_copies(hashes: np.ndarray, split: np.ndarray, warnings: list[str]) -> None:
-    sides: dict[str, set[str]] = {}
-    for digest, side in zip(hashes.tolist(), split.tolist(), strict=True):
-        sides.setdefault(digest, set()).add(side)
-    straddling = sum("test" in found and len(found - {"unused"}) > 1 for found in sides.values())
+def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: float, seed: int, purpose: str) -> None:
+    """Turn a part of train into val, in place: the share `val` of all that is used, at most half of train."""
+    train = np.flatnonzero(split == "train")
+    if val == 0 or len(train) == 0:
+        return
+    share = min(0.5, val * int((split != "unused").sum()) / len(train))
+    cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
+    split[train[cut == 1]] = "val"
+
+
+def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
+    """Files that lie on more than one side, by an official split or by a group of their own for each copy or part."""
+    found: dict[str, set[str]] = {}
+    for digest, side in zip(hashes.tolist(), sides.tolist(), strict=True):
+        if side != "unused":
+            found.setdefault(digest, set()).add(side)
+    straddling = sum(len(sides) > 1 for sides in found.values())
     if straddling:
-        warnings.append(f"{straddling} file(s) of the test split have exact copies, or other parts, in train or val")
+        warnings.append(f"{straddling} file(s) have exact copies, or other parts, in another split")
 
 
 def _check_splits(manifest: Manifest, warnings: list[str]) -> None:
@@ -328,14 +345,9 @@ def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, s
         return {}
     if mirror == "off":
         return None
-    if mirror != "auto":
-        raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
     swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
-    found: dict[str, str] = {}
-    for name in classes:
-        for word, other in swap.items():
-            if word in name:
-                found[name] = name.replace(word, other)
+    swapped = {name: re.sub("|".join(swap), lambda word: swap[word.group()], name) for name in classes}
+    found = {name: partner for name, partner in swapped.items() if partner != name}
     if any(partner not in classes for partner in found.values()):
         alone = next(name for name, partner in found.items() if partner not in classes)
         warnings.append(

@@ -31,8 +31,10 @@ def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generato
     """(T,L) indices of one random clip."""
     n, T = num_frames_in_video, spec.num_frames
     if spec.sampling == "uniform":
+        num_starts = _num_starts(n, spec)
         offsets = generator.random(T) if spec.jitter == "segment" else np.full(T, generator.random())
-        starts_T = np.floor((np.arange(T) + offsets) * n / T)
+        ends_T = np.ceil((np.arange(T) + 1) * num_starts / T)
+        starts_T = np.minimum(np.floor((np.arange(T) + offsets) * num_starts / T), ends_T - 1)  # whatever rounding does
     else:
         steps_T = np.arange(T) * _stride(fps, spec)
         latest = max(0.0, n - _span(fps, spec))
@@ -48,16 +50,22 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
     """
     n, T, M = num_frames_in_video, spec.num_frames, num_clips
     if spec.sampling == "uniform":
+        num_starts = _num_starts(n, spec)
         shifts_M = np.arange(M) - (M - 1) // 2
-        half = n / T / 2
+        half = num_starts / T / 2
         shifts_M = np.clip(shifts_M, -np.floor(half), np.floor(half))
-        middles_T = np.floor((np.arange(T) + 0.5) * n / T)
-        starts_MT = np.clip(middles_T + shifts_M[:, None], 0, n - 1)
+        middles_T = np.floor((np.arange(T) + 0.5) * num_starts / T)
+        starts_MT = np.clip(middles_T + shifts_M[:, None], 0, num_starts - 1)
     else:
         latest = max(0.0, n - _span(fps, spec))
         first_M = np.floor(np.linspace(0.0, latest, M))
         starts_MT = np.floor(first_M[:, None] + np.arange(T) * _stride(fps, spec))
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
+
+
+def _num_starts(n: int, spec: ClipSpec) -> int:
+    """How many frames a snippet can start at without running past the end."""
+    return max(1, n - spec.snippet_frames + 1)
 
 
 def _stride(fps: float, spec: ClipSpec) -> float:
@@ -66,8 +74,10 @@ def _stride(fps: float, spec: ClipSpec) -> float:
 
 
 def _span(fps: float, spec: ClipSpec) -> float:
-    """Frames of this video that a clip covers, as Kinetics protocols count it: T × stride."""
-    return spec.num_frames * _stride(fps, spec)
+    """Frames of this video that a clip covers, as Kinetics protocols count it: T × stride; more where the last snippet
+    is longer than a stride."""
+    stride = _stride(fps, spec)
+    return spec.num_frames * stride + max(0.0, spec.snippet_frames - max(1.0, stride))
 
 
 def _snippets(starts_T: np.ndarray, n: int, spec: ClipSpec) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Where labelled videos come from: a folder of class folders, a CSV, official split lists. Names only; nothing is opened."""
 
 import csv
+import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from muybridge.data.manifest import SPLITS
 from muybridge.errors import UserError, nearest
 
 
@@ -24,7 +27,7 @@ class Item:
 
 
 def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Every file below `root/CLASS/` as (items, strays): strays are files that lie in no class folder, with the reason.
+    """Every file below `root/CLASS/` as (items, strays): strays are files that cannot be used, with the reason.
     Hidden files are passed over. Raises UserError where there is nothing to find."""
     if not root.exists():
         raise UserError(f"There is no folder {root}")
@@ -38,7 +41,10 @@ def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
             if name.startswith("."):
                 continue
             path = (Path(folder) / name).relative_to(root)
-            if len(path.parts) == 1:
+            readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            if readable != path.as_posix():
+                strays.append((readable, "its name is not UTF-8 text; rename it"))
+            elif len(path.parts) == 1:
                 strays.append((path.as_posix(), "lies in no class folder"))
             else:
                 items.append(Item(path.as_posix(), path.parts[0]))
@@ -59,11 +65,12 @@ def csv_list(path: Path) -> list[Item]:
             for needed in ("path", "label"):
                 if needed not in header:
                     raise UserError(f"{path} needs the columns path,label; it has {','.join(header) or 'none'}")
+            absent = [name for name in known if name not in header]
             for name in header:
-                if name not in known and get_close(name, known):
-                    raise UserError(f"{path}: unknown column '{name}'. {nearest(name, known)}")
+                if name not in known and get_close_matches(name, absent, cutoff=0.75):  # not a column of the user's own
+                    raise UserError(f"{path}: unknown column '{name}'. {nearest(name, absent)}")
             reader.fieldnames = header
-            items = [_item(path, number, row) for number, row in enumerate(reader, start=2)]
+            items = [_item(path, reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -71,11 +78,6 @@ def csv_list(path: Path) -> list[Item]:
     if not items:
         raise UserError(f"{path} has no rows")
     return items
-
-
-def get_close(name: str, known: Sequence[str]) -> bool:
-    """Is `name` most likely a mistyped known column (rather than a column of the user's own)?"""
-    return nearest(name, known).startswith("Did you mean")
 
 
 def split_lists(items: list[Item], lists: dict[str, Path]) -> list[Item]:
@@ -90,13 +92,15 @@ def split_lists(items: list[Item], lists: dict[str, Path]) -> list[Item]:
     splits = ["unused"] * len(items)
     for split, file in lists.items():
         try:
-            lines = file.read_text().splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file} cannot be read: {error}") from None
         for number, line in enumerate(lines, start=1):
-            name = re.sub(r"\s+-?\d+$", "", line.strip())
+            name = line.strip()
             if not name:
                 continue
+            if name not in by_name:
+                name = re.sub(r"\s+-?\d+$", "", name)
             matches = by_name.get(name, [])
             if len(matches) != 1:
                 raise UserError(f"{file}, line {number}: '{name}' matches {len(matches) or 'no'} videos; one is needed")
@@ -122,16 +126,21 @@ def grouped(items: list[Item], pattern: str) -> list[Item]:
     return found
 
 
-def _item(path: Path, number: int, row: dict[str, str | None]) -> Item:
+def _item(path: Path, number: int, row: dict[str | Any, str | Any]) -> Item:
     def text(name: str) -> str:
         return (row.get(name) or "").strip()
 
     def seconds(name: str) -> float | None:
         try:
-            return float(text(name)) if text(name) else None
+            value = float(text(name)) if text(name) else None
         except ValueError:
-            raise UserError(f"{path}, line {number}: {name} is '{text(name)}', seconds are needed") from None
+            value = math.nan
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{path}, line {number}: {name} is '{text(name)}', seconds are needed")
+        return value
 
+    if None in row:
+        raise UserError(f'{path}, line {number}: more fields than the header has; a comma in a name needs "quotes"')
     if not text("path") or not text("label"):
         raise UserError(f"{path}, line {number}: path and label must not be empty")
     start, end = seconds("start"), seconds("end")
@@ -140,4 +149,6 @@ def _item(path: Path, number: int, row: dict[str, str | None]) -> Item:
     split = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(
         text("split"), text("split")
     )
+    if split and split not in SPLITS:
+        raise UserError(f"{path}, line {number}: split is '{split}'. {nearest(split, SPLITS)}")
     return Item(Path(text("path")).as_posix(), text("label"), text("group"), split, start, end)

@@ -30,6 +30,7 @@ def assign(units_N: np.ndarray, labels_N: np.ndarray, shares: list[float], *, se
             - np.sum((filled_PK[part] - target_PK[part]) ** 2 / np.maximum(target_PK[part], 1e-9))
             for part in range(len(shares))
         ]
-        part_U[unit] = int(np.argmin(error_P))
+        nearest = np.flatnonzero(np.array(error_P) <= min(error_P) + 1e-9)  # of these, the part that lacks most rows
+        part_U[unit] = nearest[np.argmax((target_PK - filled_PK)[nearest].sum(1))]
         filled_PK[part_U[unit]] += counts_UK[unit]
     return part_U[units_N]

@@ -4,6 +4,7 @@ Counting decoded frames, rather than trusting headers or time stamps, is right f
 count, frame rates vary, AVI indices count packets. Frames come upright (rotation flags applied) and of one size.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,8 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 _LOG_LOCK = threading.Lock()
+# While the log is on for one thread, other threads' messages go to Python's logging: nobody's terminal unless asked for.
+logging.getLogger("libav").addHandler(logging.NullHandler())
 
 
 def _probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -123,7 +126,19 @@ class _Converter:
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         pixels = rgb.to_ndarray()
         quarter_turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+        mirrored = _is_mirrored(frame)
+        if not quarter_turns and not mirrored:
+            return pixels
+        return np.ascontiguousarray(np.rot90(pixels[::-1] if mirrored else pixels, quarter_turns))
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    """Does the display matrix mirror the picture, beside turning it? (`rotation` is the turn of its rows alone.)"""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(cast(bytes, matrix), dtype=np.int32)[:5].tolist()  # it is a buffer
+    return bool(a * d - b * c < 0)
 
 
 def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -146,7 +161,7 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[tuple[VideoFrame, _Declar
     if Path(path).is_dir():
         raise DecodeError(path, "is a folder, not a video file")
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(f"file:{os.fspath(path)}") as container:  # a name is a name, also with a colon in it
             if not container.streams.video:
                 raise DecodeError(path, "no video stream")
             stream = container.streams.video[0]

@@ -1,0 +1,167 @@
+"""Motions: real files in which only time tells the classes of a pair apart."""
+
+import av
+import numpy as np
+import pytest
+
+from muybridge.data import motions as made
+from muybridge.data.manifest import Manifest
+from muybridge.data.motions import CLASSES, MIRROR, NUM_FRAMES, PAIRS, SIZE, encode, motions, render, render_forward
+from muybridge.draws import generator
+from muybridge.errors import UserError
+from muybridge.video import FileReader, probe, read_frames
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return motions(tmp_path_factory.mktemp("motions") / "set", clips=50, seed=5, jobs=2)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_jobs(prepared, tmp_path):
+    first = contents(prepared.manifest.parent)
+    again = motions(tmp_path / "again", clips=50, seed=5, jobs=1)
+    assert contents(tmp_path / "again") == first
+    assert again.sha256 == prepared.sha256
+
+
+def test_every_clip_is_another_and_so_is_another_seed():
+    rendered = [render("move_left", seed=seed, index=index) for seed in (0, 1) for index in (0, 1)]
+    for i, one in enumerate(rendered):
+        for other in rendered[:i]:
+            assert (one != other).mean() > 0.5
+
+
+def test_the_manifest_says_what_was_made(prepared):
+    manifest = Manifest.load(prepared.manifest)
+    assert manifest.classes == CLASSES
+    assert len(CLASSES) == 10
+    assert manifest.reversed_pairs == PAIRS
+    assert manifest.mirror == MIRROR
+    assert prepared.videos == len(manifest) == 50
+    assert prepared.classes == dict.fromkeys(CLASSES, 5)
+    assert prepared.rejected == []
+    assert manifest.sha256() == prepared.sha256
+    assert len(set(manifest.columns["sha256"].tolist())) == 50
+    for i in range(0, 50, 7):
+        row, info = manifest.row(i), probe(manifest.row(i).path)
+        assert (row.num_frames, info.num_frames) == (NUM_FRAMES, NUM_FRAMES)
+        assert row.fps == pytest.approx(info.fps)
+        assert (info.height, info.width) == (SIZE, SIZE)
+        assert row.id.startswith(manifest.text("label")[i])
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_every_class_is_in_train_and_test(prepared, part):
+    manifest = Manifest.load(prepared.manifest)
+    assert set(manifest.text("label")[manifest.split(part)].tolist()) == set(CLASSES)
+
+
+def test_mirroring_swaps_sides_and_leaves_the_rest():
+    manifest_labels = {label: MIRROR.get(label, label) for label in CLASSES}
+    assert {manifest_labels[partner] for partner in manifest_labels.values()} == set(CLASSES)
+    assert all(manifest_labels[manifest_labels[label]] == label for label in CLASSES)
+    assert {label for label in CLASSES if manifest_labels[label] != label} == {
+        "move_left", "move_right", "turn_clockwise", "turn_counterclockwise",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("forward", "backward"), PAIRS)
+def test_the_second_of_a_pair_is_the_reversal_of_the_first(forward, backward):
+    for index in range(2):
+        reversed_THWC = render_forward(forward, generator(3, "motions", index, backward))[::-1]
+        assert np.array_equal(render(backward, seed=3, index=index), reversed_THWC)
+        assert not np.array_equal(render(backward, seed=3, index=index), render(forward, seed=3, index=index)[::-1])
+
+
+def test_files_hold_what_was_rendered(prepared):
+    manifest = Manifest.load(prepared.manifest)
+    for index in range(10):
+        found = FileReader().read_all(manifest.row(index)).astype(float)
+        rendered = render(manifest.text("label")[index], seed=5, index=index).astype(float)
+        assert found.shape == rendered.shape == (NUM_FRAMES, SIZE, SIZE, 3)
+        assert np.abs(found - rendered).mean() < 8
+        backwards = np.abs(found - rendered[::-1]).mean()
+        assert backwards > np.abs(found - rendered).mean()
+
+
+@pytest.mark.parametrize("label", ["move_right", "move_left", "crowd"])
+def test_every_frame_is_a_key_frame(prepared, label):
+    for path in sorted((prepared.manifest.parent / label).iterdir())[:2]:
+        with av.open(str(path)) as container:
+            assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
+        with av.open(str(path)) as container:
+            assert [frame.key_frame for frame in container.decode(video=0)] == [True] * NUM_FRAMES
+
+
+def test_the_codec_carries_no_arrow_of_time(tmp_path):
+    """Coding the reversal is the same as reversing the coded, to the pixel."""
+    frames_THWC = render("move_right", seed=1, index=0)
+    encode(tmp_path / "forward.mp4", frames_THWC)
+    encode(tmp_path / "backward.mp4", frames_THWC[::-1])
+    forward = read_frames(tmp_path / "forward.mp4", range(NUM_FRAMES))
+    backward = read_frames(tmp_path / "backward.mp4", range(NUM_FRAMES))
+    assert np.array_equal(forward[::-1], backward)
+
+
+def features(frames_THWC):
+    """What single frames show, pooled over a clip's frames: brightness, contrast, colour, edges, middle against rim."""
+    gray_THW = frames_THWC.mean(-1, dtype=np.float32)
+    return [
+        gray_THW.mean(),
+        gray_THW.std((1, 2)).mean(),
+        frames_THWC.std(-1, dtype=np.float32).mean(),
+        np.abs(np.diff(gray_THW, axis=2)).mean() - np.abs(np.diff(gray_THW, axis=1)).mean(),
+        gray_THW[:, 16:48, 16:48].std() - gray_THW.std(),
+    ]
+
+
+@pytest.mark.parametrize(("forward", "backward"), PAIRS)
+def test_the_two_of_a_pair_have_the_same_single_frames(forward, backward):
+    count = 60
+    one, other = (
+        np.array([features(render(label, seed=9, index=index)) for index in range(count)])
+        for label in (forward, backward)
+    )
+    error = np.sqrt((one.var(0) + other.var(0)) / count)
+    assert (np.abs(one.mean(0) - other.mean(0)) < 4.5 * error).all()
+
+
+def test_motion_goes_where_the_name_says():
+    """x grows to the right, y downwards, and the angle clockwise on the screen."""
+    for index in range(20):
+        paths = {label: made._MOTIONS[label](generator(0, "test of motions", index)) for label, _ in PAIRS}
+        assert (np.diff(paths["move_right"].x_T) > 0).all()
+        assert np.ptp(paths["move_right"].y_T) == 0
+        assert (np.diff(paths["move_down"].y_T) > 0).all()
+        assert np.ptp(paths["move_down"].x_T) == 0
+        assert (np.diff(paths["grow"].radius_T) > 0).all()
+        assert (np.diff(paths["turn_clockwise"].angle_T) > 0).all()
+
+
+def sideways(frames_THWC):
+    """Where the moving object is, left to right, in the first and in the last frames."""
+    gray_THW = frames_THWC.mean(-1, dtype=np.float32)
+    change_THW = np.abs(gray_THW - np.median(gray_THW, axis=0))
+    change_THW[change_THW < 25] = 0
+    weight_TW = change_THW.sum(1) + 1e-6
+    places_T = (weight_TW * np.arange(SIZE)).sum(1) / weight_TW.sum(1)
+    return places_T[:4].mean(), places_T[-4:].mean()
+
+
+@pytest.mark.parametrize(("label", "sign"), [("move_right", 1), ("move_left", -1)])
+def test_objects_are_seen_to_move_to_their_side(label, sign):
+    moved = [np.subtract(*sideways(render(label, seed=2, index=index))[::-1]) for index in range(20)]
+    assert np.mean(np.sign(moved) == sign) >= 0.8
+
+
+def test_too_few_clips_and_a_folder_in_use_are_told(tmp_path):
+    with pytest.raises(UserError, match="49 clips are too few"):
+        motions(tmp_path / "set", clips=49)
+    assert not (tmp_path / "set").exists()
+    (tmp_path / "something").touch()
+    with pytest.raises(UserError, match="not empty"):
+        motions(tmp_path, clips=50)

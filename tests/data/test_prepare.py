@@ -1,0 +1,450 @@
+"""Prepare: what is broken is told, nothing is lost, and no split leaks."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from making import ODD, code_of, codes_of, uneven_times_ms, write_clip, write_vfr
+
+from muybridge.data import prepare as prepare_module
+from muybridge.data.manifest import Manifest
+from muybridge.data.prepare import prepare
+from muybridge.errors import UserError
+from muybridge.video import FileReader
+
+PARTS = ("train", "val", "test")
+
+
+def write_set(root, classes=("jump", "run", "walk"), groups=6, clips=2, first=0):
+    """CLASS/v_gGG_cCC.avi, every file with pictures of its own."""
+    for label in classes:
+        for g in range(groups):
+            for c in range(clips):
+                write_clip(root / label / f"v_g{g:02d}_c{c:02d}.avi", first % 1000, 5)
+                first += 1
+    return root
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set") / "videos")
+
+
+def load(prepared):
+    return Manifest.load(prepared.manifest)
+
+
+def message(*arguments, **settings):
+    with pytest.raises(UserError) as caught:
+        prepare(*arguments, **settings)
+    return str(caught.value)
+
+
+def assert_whole(manifest, column="split"):
+    """No group on two sides; every class in train and test."""
+    splits, groups, labels = manifest.text(column), manifest.text("group"), manifest.text("label")
+    for group in set(groups.tolist()) - {""}:
+        assert len(set(splits[groups == group].tolist())) == 1, group
+    for part in ("train", "test"):
+        assert set(labels[splits == part].tolist()) == set(manifest.classes)
+
+
+def write_csv(path, header, *rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+    return path
+
+
+def test_a_folder_of_class_folders(videos, tmp_path):
+    prepared = prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_")
+    manifest = load(prepared)
+    assert prepared.manifest == tmp_path / "m.csv"
+    assert prepared.videos == len(manifest) == 36
+    assert prepared.rejected == []
+    assert prepared.warnings == []
+    assert prepared.classes == {"jump": 12, "run": 12, "walk": 12}
+    assert prepared.groups == 6
+    assert sum(prepared.splits["split"].values()) == 36
+    assert set(prepared.splits["split"]) == set(PARTS)
+    assert prepared.sha256 == manifest.sha256()
+    assert manifest.classes == ("jump", "run", "walk")
+    assert manifest.mirror == {}
+    assert set(manifest.text("group").tolist()) == {f"g{g:02d}" for g in range(6)}
+    for i in range(36):
+        row = manifest.row(i)
+        assert row.path == str(videos / row.id)
+        assert (row.start_frame, row.num_frames, row.fps) == (0, 5, 25.0)
+        assert row.id.split("/")[0] == manifest.text("label")[i]
+    assert set(manifest.columns["width"].tolist()) == {64}
+    assert set(manifest.columns["height"].tolist()) == {48}
+    assert_whole(manifest)
+    assert prepared.as_json()["manifest"] == str(tmp_path / "m.csv")
+
+
+def test_a_group_never_straddles_over_20_seeds(videos, tmp_path):
+    seen = set()
+    for seed in range(20):
+        manifest = load(prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed))
+        assert_whole(manifest)
+        assert [len(manifest.split(part)) for part in PARTS] == [24, 6, 6]
+        seen.add(manifest.columns["split"].tobytes())
+    assert len(seen) > 5, "the seed decides which groups are held out"
+
+
+def test_the_same_arguments_give_the_same_bytes(videos, tmp_path):
+    one = prepare(videos, out=tmp_path / "a.csv", seed=4, jobs=1)
+    other = prepare(videos, out=tmp_path / "b.csv", seed=4, jobs=3)
+    assert one.manifest.read_bytes() == other.manifest.read_bytes()
+    assert one.sha256 == other.sha256
+    assert one.sha256 != prepare(videos, out=tmp_path / "c.csv", seed=5).sha256
+
+
+def test_without_a_group_the_split_is_random_and_says_so(videos, tmp_path):
+    prepared = prepare(videos, out=tmp_path / "m.csv")
+    [warning] = prepared.warnings
+    assert "no group is known" in warning
+    assert "--group" in warning
+    manifest = load(prepared)
+    for label in manifest.classes:
+        counts = [(manifest.text("label")[manifest.split(part)] == label).sum() for part in PARTS]
+        assert np.abs(np.array(counts) - 12 * np.array([0.65, 0.15, 0.2])).max() <= 1
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.15, 0.2), (0.25, 0.25), (0.0, 0.5), (0.0, 0.25)])
+def test_val_and_test_are_shares_of_the_whole(videos, tmp_path, val, test):
+    prepared = prepare(videos, out=tmp_path / "m.csv", val=val, test=test)
+    manifest = load(prepared)
+    assert len(manifest.split("val")) == pytest.approx(36 * val, abs=2)
+    assert len(manifest.split("test")) == pytest.approx(36 * test, abs=2)
+    assert (val == 0) == any("no validation split" in warning for warning in prepared.warnings)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 6])
+def test_every_video_is_in_exactly_one_test_fold_and_val_is_cut_by_group(videos, tmp_path, folds):
+    prepared = prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", folds=folds)
+    manifest = load(prepared)
+    assert manifest.folds == tuple(range(1, folds + 1))
+    assert set(prepared.splits) == {f"split_{fold}" for fold in manifest.folds}
+    tested = np.concatenate([manifest.split("test", fold) for fold in manifest.folds])
+    assert sorted(tested.tolist()) == list(range(36))
+    for fold in manifest.folds:
+        assert_whole(manifest, f"split_{fold}")
+        assert len(manifest.split("test", fold)) == 36 // folds
+        assert len(manifest.split("val", fold)) == 6  # one group of six: 15 % of the whole is nearest to it
+        rows = np.concatenate([manifest.split(part, fold) for part in PARTS])
+        assert sorted(rows.tolist()) == list(range(36))
+
+
+def test_folds_without_groups(videos, tmp_path):
+    prepared = prepare(videos, out=tmp_path / "m.csv", folds=4, val=0.25)
+    manifest = load(prepared)
+    assert any("no group is known" in warning for warning in prepared.warnings)
+    for fold in manifest.folds:
+        assert [len(manifest.split(part, fold)) for part in PARTS] == [18, 9, 9]
+
+
+def test_official_lists(videos, tmp_path):
+    names = sorted(path.relative_to(videos).as_posix() for path in videos.rglob("*.avi"))
+    test = [name for name in names if "_g05_" in name]
+    unused = [name for name in names if "_g04_c01" in name]
+    train = [name for name in names if name not in test + unused]
+    (tmp_path / "train.txt").write_text("".join(f"{name} 1\n" for name in train))
+    (tmp_path / "test.txt").write_text("".join(f"{name}\n" for name in test))
+    prepared = prepare(
+        videos, out=tmp_path / "m.csv", group=r"_(g\d+)_",
+        train_list=tmp_path / "train.txt", test_list=tmp_path / "test.txt",
+    )  # fmt: skip
+    manifest = load(prepared)
+    ids = manifest.text("id")
+    assert sorted(ids[manifest.split("test")].tolist()) == test
+    assert sorted(ids[manifest.split("unused")].tolist()) == unused
+    assert sorted(ids[np.concatenate([manifest.split("train"), manifest.split("val")])].tolist()) == train
+    assert set(manifest.text("group")[manifest.split("val")].tolist()) in [{f"g{g:02d}"} for g in range(5)]
+    (tmp_path / "val.txt").write_text("".join(f"{name}\n" for name in train if "_g00_" in name))
+    (tmp_path / "train.txt").write_text("".join(f"{name}\n" for name in train if "_g00_" not in name))
+    manifest = load(
+        prepare(
+            videos, out=tmp_path / "m.csv", train_list=tmp_path / "train.txt", val_list=tmp_path / "val.txt",
+            test_list=tmp_path / "test.txt",
+        )
+    )  # fmt: skip
+    assert {name.split("_")[1] for name in manifest.text("id")[manifest.split("val")].tolist()} == {"g00"}
+
+
+def test_what_no_list_names_does_not_count_for_the_share_of_val(videos, tmp_path):
+    """A small official split of a large folder: val is a share of what is used."""
+    used = [path.relative_to(videos).as_posix() for path in sorted(videos.rglob("*c00.avi"))]
+    (tmp_path / "train.txt").write_text("\n".join(name for name in used if "_g05_" not in name))
+    (tmp_path / "test.txt").write_text("\n".join(name for name in used if "_g05_" in name))
+    manifest = load(
+        prepare(
+            videos, out=tmp_path / "m.csv", val=0.18, train_list=tmp_path / "train.txt", test_list=tmp_path / "test.txt"
+        )
+    )
+    assert [len(manifest.split(part)) for part in (*PARTS, "unused")] == [12, 3, 3, 18]
+
+
+def test_a_train_list_needs_a_test_list(videos, tmp_path):
+    (tmp_path / "train.txt").write_text("v_g00_c00\n")
+    assert "--test-list" in message(videos, out=tmp_path / "m.csv", train_list=tmp_path / "train.txt")
+    assert "--train-list" in message(videos, out=tmp_path / "m.csv", test_list=tmp_path / "train.txt")
+
+
+def test_parts_of_a_video_are_its_frames_by_display_time(tmp_path):
+    write_vfr(tmp_path / "vfr.mp4")
+    times = np.array(uneven_times_ms(40)) / 1000
+    write_clip(tmp_path / "even.avi", 100, 30, fps=10)
+    rows = [
+        ("vfr.mp4", "a", 0.5, 1.25), ("vfr.mp4", "b", 1.25, ""), ("vfr.mp4", "a", "", 0.5), ("even.avi", "b", 0.0, 1.0),
+        ("even.avi", "a", 1.0, 2.05), ("even.avi", "b", 2.05, 99), ("vfr.mp4", "a", times[7], times[12]),
+    ]  # fmt: skip
+    write_csv(tmp_path / "parts.csv", "path,label,start,end", *rows)
+    manifest = load(prepare(csv=tmp_path / "parts.csv", out=tmp_path / "m.csv", val=0.0, test=0.5, min_frames=1))
+    assert manifest.text("id").tolist() == [
+        "vfr.mp4#0.5-1.25", "vfr.mp4#1.25-", "vfr.mp4#0-0.5", "even.avi#0-1", "even.avi#1-2.05", "even.avi#2.05-99",
+        f"vfr.mp4#{times[7]:g}-{times[12]:g}",
+    ]  # fmt: skip
+    for i, (path, _, start, end) in enumerate(rows):
+        shown = times if path == "vfr.mp4" else np.arange(30) / 10
+        wanted = np.flatnonzero((shown >= (start or 0)) & (shown < (end or np.inf)))
+        row = manifest.row(i)
+        assert (row.start_frame, row.num_frames) == (wanted[0], len(wanted)), row.id
+        found = codes_of(FileReader().read(row, np.arange(row.num_frames)))
+        assert found == [number + (100 if path == "even.avi" else 0) for number in wanted]
+    assert len(set(manifest.text("split")[manifest.text("path") == "vfr.mp4"].tolist())) == 1
+    assert len(set(manifest.text("split")[manifest.text("path") == "even.avi"].tolist())) == 1
+
+
+def test_a_part_outside_its_video_is_told(tmp_path):
+    for i in range(4):
+        write_clip(tmp_path / f"{i}.avi", 10 * i, 10, fps=10)
+    rows = [(f"{i}.avi", "ab"[i % 2], "", "") for i in range(4)]
+    write_csv(tmp_path / "l.csv", "path,label,start,end", *rows, ("0.avi", "a", 2, 3), ("1.avi", "b", 0.8, 3))
+    prepared = prepare(csv=tmp_path / "l.csv", out=tmp_path / "m.csv", val=0.0, test=0.5)
+    assert prepared.rejected == [
+        {"path": "0.avi", "reason": "too short: 0 frames in this part, at least 4 are needed (--min-frames)"},
+        {"path": "1.avi", "reason": "too short: 2 frames in this part, at least 4 are needed (--min-frames)"},
+    ]
+    assert prepared.videos == 4
+
+
+def test_parts_that_start_close_together_late_in_a_long_video_have_ids_of_their_own():
+    items = [prepare_module.Item("a.avi", "x", "", "", 10800.125, end) for end in (10800.5, 10800.75)]
+    assert len({prepare_module._row_id(item) for item in items}) == 2
+
+
+def test_the_columns_group_and_split_of_a_csv(videos, tmp_path):
+    names = sorted(path.relative_to(videos).as_posix() for path in videos.rglob("*.avi"))
+    split = {"g00": "testing", "g01": "test", "g02": "validation"}
+    rows = [(f"videos/{name}", name.split("/")[0], name[-11:-8], split.get(name[-11:-8], "train")) for name in names]
+    shutil.copytree(videos, tmp_path / "videos")
+    write_csv(tmp_path / "l.csv", "path,label,group,split", *rows)
+    manifest = load(prepare(csv=tmp_path / "l.csv", out=tmp_path / "m.csv"))
+    groups = manifest.text("group")
+    assert [set(groups[manifest.split(part)].tolist()) for part in PARTS] == [
+        {"g03", "g04", "g05"}, {"g02"}, {"g00", "g01"},
+    ]  # fmt: skip
+    write_csv(tmp_path / "l.csv", "path,label,group", *[row[:3] for row in rows])
+    prepared = prepare(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+    assert prepared.warnings == []
+    assert_whole(load(prepared))
+    assert prepared.groups == 6
+
+
+def test_mistakes_are_told_before_anything_is_decoded(videos, tmp_path, monkeypatch):
+    def decode(path):
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(prepare_module, "_open", decode)
+    out = tmp_path / "m.csv"
+    header, a, b = "path,label,split", ("a.avi", "x", "train"), ("b.avi", "y", "")
+    (tmp_path / "l.txt").write_text("v_g00_c00\n")
+    half = write_csv(tmp_path / "half.csv", header, a, b)
+    twice = write_csv(tmp_path / "twice.csv", "path,label", a[:2], b[:2], a[:2])
+    one = write_csv(tmp_path / "one.csv", "path,label", a[:2], ("b.avi", "x"))
+    full = write_csv(tmp_path / "full.csv", header, a, ("b.avi", "y", "test"))
+    assert "split is filled in 1 of 2 rows" in message(csv=half, out=out)
+    assert "'a.avi' is listed more than once" in message(csv=twice, out=out)
+    assert "Only one class ('x')" in message(csv=one, out=out)
+    assert "official split" in message(csv=full, out=out, folds=2)
+    assert "mirror is 'sme'" in message(videos, out=out, mirror="sme")
+    assert "--min-frames 0" in message(videos, out=out, min_frames=0)
+    assert "--folds 1" in message(videos, out=out, folds=1)
+    assert "--out" in message(videos, out=tmp_path / "m.txt")
+    assert "would overwrite" in message(csv=full, out=full)
+    assert "one of them" in message(videos, csv=full, out=out)
+    assert "one of them" in message(out=out)
+    assert "finds nothing" in message(videos, out=out, group="g99")
+    for val, test in ((0.5, 0.5), (-0.1, 0.2), (0.1, 0.0), (1.0, 0.2)):
+        assert "shares of the whole" in message(videos, out=out, val=val, test=test)
+    assert not out.exists()
+
+
+def test_one_class_an_empty_folder_and_too_few_clips(videos, tmp_path):
+    out = tmp_path / "m.csv"
+    (tmp_path / "empty").mkdir()
+    assert "no class folders" in message(tmp_path / "empty", out=out)
+    shutil.copytree(videos / "run", tmp_path / "single" / "run")
+    assert "Only one class ('run')" in message(tmp_path / "single", out=out)
+    write_set(tmp_path / "few", groups=1, clips=1)
+    assert "Too few clips" in message(tmp_path / "few", out=out)
+    assert "2 group(s) are too few for 3 parts" in message(
+        write_set(tmp_path / "two", groups=2), out=out, group=r"_(g\d+)_"
+    )
+    assert not out.exists()
+    assert prepare(tmp_path / "two", out=out, group=r"_(g\d+)_", val=0.0, test=0.5).splits["split"] == {
+        "train": 6, "test": 6,
+    }  # fmt: skip
+
+
+def test_an_official_split_without_train_is_told(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "videos")
+    rows = [(f"videos/{p.relative_to(videos)}", p.parent.name, "test") for p in sorted(videos.rglob("*.avi"))]
+    write_csv(tmp_path / "l.csv", "path,label,split", *rows)
+    assert "would have none in train" in message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+    write_csv(tmp_path / "l.csv", "path,label,split", *[(*row[:2], "train") for row in rows])
+    assert "no test video" in message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+
+
+def test_broken_and_short_files_are_told_and_left_out(videos, tmp_path):
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    (root / "run" / "notes.txt").write_text("these are not pictures")
+    (root / "run" / "empty.avi").touch()
+    write_clip(root / "walk" / "short.avi", 500, 3)
+    (root / "readme.md").write_text("stray")
+    (root / "sit").mkdir()
+    (root / "sit" / "broken.mp4").write_bytes(b"\0" * 100)
+    prepared = prepare(root, out=tmp_path / "m.csv", val=0.0)
+    told = {entry["path"]: entry["reason"] for entry in prepared.rejected}
+    assert set(told) == {"run/notes.txt", "run/empty.avi", "walk/short.avi", "readme.md", "sit/broken.mp4"}
+    assert all(told.values())
+    assert told["walk/short.avi"].startswith("too short: 3 frames, at least 4")
+    assert prepared.videos == 36
+    assert any("no video of sit" in warning for warning in prepared.warnings)
+    assert load(prepared).classes == ("jump", "run", "walk")
+    assert prepare(root, out=tmp_path / "m.csv", val=0.0, min_frames=3).videos == 37
+
+
+def test_nothing_usable_gives_the_reasons(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "x.mp4").write_text("text")
+    said = message(tmp_path, out=tmp_path / "m.csv")
+    assert "Of 2 videos 0 could be used" in said
+    assert "a/x.mp4: Invalid data" in said
+
+
+@pytest.mark.skipif(not ODD.exists(), reason="the real files are not at hand")
+def test_videos_and_rejected_are_all(tmp_path):
+    names = sorted(path.name for path in ODD.iterdir() if path.name != "MANIFEST.tsv")
+    for i, name in enumerate(names):
+        (tmp_path / "set" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(ODD / name, tmp_path / "set" / "ab"[i % 2] / name)
+    prepared = prepare(tmp_path / "set", out=tmp_path / "m.csv")
+    manifest = load(prepared)
+    assert (prepared.videos, len(prepared.rejected)) == (19, 22)
+    told = [entry["path"] for entry in prepared.rejected] + manifest.text("path").tolist()
+    assert sorted(path.split("/")[1] for path in told) == names
+    assert all(entry["reason"] for entry in prepared.rejected)
+    assert any("truncated_half.avi: the header says 84 frames, 38 can be decoded" in w for w in prepared.warnings)
+    for i in range(len(manifest)):
+        row = manifest.row(i)
+        assert FileReader(short_side=16).read(row, np.array([row.num_frames - 1])).shape[0] == 1
+    assert prepare(tmp_path / "set", out=tmp_path / "m.csv", min_frames=1).videos == 31
+
+
+@pytest.mark.parametrize("group", [None, r"_(g\d+)_"])
+def test_copies_of_a_file_go_to_one_side(videos, tmp_path, group):
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    for i in range(5):
+        shutil.copy(root / "run" / "v_g00_c00.avi", root / "run" / f"v_g00_copy{i}.avi".replace("_copy", "_c9"))
+    for seed in range(10):
+        manifest = load(prepare(root, out=tmp_path / "m.csv", seed=seed, group=group))
+        copies = manifest.text("sha256") == manifest.text("sha256")[manifest.text("id") == "run/v_g00_c00.avi"][0]
+        assert copies.sum() == 6
+        assert len(set(manifest.text("split")[copies].tolist())) == 1
+
+
+def test_copies_on_both_sides_are_told(videos, tmp_path):
+    """Where an official split, or groups that are said to differ, part what is the same."""
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    shutil.copy(root / "run" / "v_g00_c00.avi", root / "run" / "v_g05_c09.avi")
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.avi"))
+    (tmp_path / "train.txt").write_text("\n".join(name for name in names if "_g05_" not in name))
+    (tmp_path / "test.txt").write_text("\n".join(name for name in names if "_g05_" in name))
+    lists = {"train_list": tmp_path / "train.txt", "test_list": tmp_path / "test.txt"}
+    prepared = prepare(root, out=tmp_path / "m.csv", **lists)
+    assert any(warning.startswith("1 file(s)") and "copies" in warning for warning in prepared.warnings)
+    told, parted = [], []
+    for seed in range(6):
+        prepared = prepare(root, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed)
+        manifest = load(prepared)
+        sides = dict(zip(manifest.text("id").tolist(), manifest.text("split").tolist(), strict=True))
+        parted.append(sides["run/v_g00_c00.avi"] != sides["run/v_g05_c09.avi"])
+        told.append(any("copies" in warning for warning in prepared.warnings))
+    assert told == parted
+    assert any(parted)
+    prepared = prepare(root, out=tmp_path / "m.csv", group=r"_(g\d+)_", folds=6)
+    assert any("copies" in warning for warning in prepared.warnings)
+
+
+def mirrored(classes, mirror="auto"):
+    warnings = []
+    return prepare_module._mirror(mirror, classes, warnings), warnings
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["jump", "walk"], {}),
+        (["move_left", "move_right", "wave"], {"move_left": "move_right", "move_right": "move_left"}),
+        (["TurnLeft", "TurnRight"], {"TurnLeft": "TurnRight", "TurnRight": "TurnLeft"}),
+        (["LEFT", "RIGHT"], {"LEFT": "RIGHT", "RIGHT": "LEFT"}),
+        (
+            ["Pushing something from left to right", "Pushing something from right to left"],
+            {
+                "Pushing something from left to right": "Pushing something from right to left",
+                "Pushing something from right to left": "Pushing something from left to right",
+            },
+        ),
+    ],
+)
+def test_classes_that_name_sides_are_swapped_when_mirrored(classes, expected):
+    assert mirrored(classes) == (expected, [])
+
+
+def test_a_side_without_counterpart_switches_mirroring_off():
+    found, [warning] = mirrored(["swipe left", "wave"])
+    assert found is None
+    assert "'swipe left'" in warning
+    assert "--mirror same" in warning
+    assert mirrored(["swipe left", "wave"], "same") == ({}, [])
+    assert mirrored(["move_left", "move_right"], "off") == (None, [])
+
+
+def test_mirroring_gets_into_the_manifest(tmp_path):
+    root = write_set(tmp_path / "videos", classes=("move_left", "move_right"), groups=3)
+    manifest = load(prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4))
+    assert manifest.mirrored_labels().tolist() == [1, 0]
+    manifest = load(prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4, mirror="off"))
+    assert manifest.mirrored_labels() is None
+    manifest = load(prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4, mirror="same"))
+    assert manifest.mirrored_labels().tolist() == [0, 1]
+
+
+def test_the_manifest_may_lie_anywhere(videos, tmp_path, monkeypatch):
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    monkeypatch.chdir(tmp_path)
+    hashes = set()
+    for out in ("m.csv", "videos/m.csv", "deep/er/m.csv"):
+        prepared = prepare("videos", out=out, seed=2, val=0.0)
+        hashes.add(prepared.sha256)
+        manifest = Manifest.load(out)
+        row = manifest.row(0)
+        assert code_of(FileReader().read(row, np.array([2]))[0]) == 2
+    assert len(hashes) == 1, "a manifest that lies among the videos is no video"

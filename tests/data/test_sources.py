@@ -1,0 +1,202 @@
+"""Sources: names out of folders, lists and CSV files, with mistakes told by line."""
+
+import os
+import sys
+
+import pytest
+
+from muybridge.data.sources import Item, class_folders, csv_list, grouped, split_lists
+from muybridge.errors import UserError
+
+
+def message(call, *arguments):
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_the_first_folder_is_the_class(tmp_path):
+    touch(tmp_path, "walk/b.avi", "walk/a.avi", "run/deep/er/c.MP4", "run/läuft 1.avi")
+    items, strays = class_folders(tmp_path)
+    assert items == [
+        Item("run/deep/er/c.MP4", "run"), Item("run/läuft 1.avi", "run"),
+        Item("walk/a.avi", "walk"), Item("walk/b.avi", "walk"),
+    ]  # fmt: skip
+    assert strays == []
+
+
+def test_hidden_files_are_passed_over_and_strays_are_told(tmp_path):
+    touch(tmp_path, "run/.DS_Store", ".git/x/y", "run/.cache/z.avi", "run/a.avi", "readme.txt", ".hidden")
+    items, strays = class_folders(tmp_path)
+    assert [item.path for item in items] == ["run/a.avi"]
+    assert strays == [("readme.txt", "lies in no class folder")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_text_is_told(tmp_path):
+    touch(tmp_path, "run/a.avi")
+    with open(os.fsencode(tmp_path) + b"/run/l\xe4uft.avi", "w"):
+        pass
+    items, strays = class_folders(tmp_path)
+    assert [item.path for item in items] == ["run/a.avi"]
+    [(name, reason)] = strays
+    assert name == "run/l\N{REPLACEMENT CHARACTER}uft.avi"
+    assert "UTF-8" in reason
+
+
+def test_links_are_followed(tmp_path):
+    touch(tmp_path, "elsewhere/a.avi", "set/run/b.avi")
+    (tmp_path / "set" / "walk").symlink_to(tmp_path / "elsewhere")
+    items, _ = class_folders(tmp_path / "set")
+    assert items == [Item("run/b.avi", "run"), Item("walk/a.avi", "walk")]
+
+
+def test_folders_with_nothing_to_find(tmp_path):
+    assert str(tmp_path / "none") in message(class_folders, tmp_path / "none")
+    touch(tmp_path, "a.avi")
+    assert "is a file" in message(class_folders, tmp_path / "a.avi")
+    assert "no class folders" in message(class_folders, tmp_path)
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_csv_of_paths_and_labels(tmp_path):
+    path = write(tmp_path / "a.csv", 'path,label\nx/a.avi,run\n"b, c.avi",walk\n')
+    assert csv_list(path) == [Item("x/a.avi", "run"), Item("b, c.avi", "walk")]
+
+
+def test_a_csv_with_everything(tmp_path):
+    path = write(
+        tmp_path / "a.csv",
+        "\ufeff label ,path,actor,split,start,end,group\r\n"
+        "run,./a.avi,jim,train,0.5,2,g1\r\n"
+        "\r\n"
+        " walk , a.avi ,kim,validation,2,,g1\r\n"
+        "walk,b.avi,kim,testing,,3.25,\r\n",
+    )
+    assert csv_list(path) == [
+        Item("a.avi", "run", "g1", "train", 0.5, 2.0),
+        Item("a.avi", "walk", "g1", "val", 2.0, None),
+        Item("b.avi", "walk", "", "test", None, 3.25),
+    ]
+
+
+@pytest.mark.parametrize("column", ["date", "rate", "place", "index", "age", "scene", "id", "notes", "hash"])
+def test_columns_of_the_users_own_are_passed_over(tmp_path, column):
+    path = write(tmp_path / "a.csv", f"path,label,{column}\na.avi,run,1\n")
+    assert csv_list(path) == [Item("a.avi", "run")]
+
+
+@pytest.mark.parametrize(
+    ("column", "nearest"), [("gruop", "group"), ("splits", "split"), ("strat", "start"), ("ends", "end")]
+)
+def test_a_mistyped_column_is_told(tmp_path, column, nearest):
+    path = write(tmp_path / "a.csv", f"path,label,{column}\na.avi,run,1\n")
+    said = message(csv_list, path)
+    assert f"'{column}'" in said
+    assert f"Did you mean '{nearest}'" in said
+
+
+def test_a_column_near_one_that_is_there_is_the_users_own(tmp_path):
+    path = write(tmp_path / "a.csv", "path,label,group,groups\na.avi,run,g1,1\n")
+    assert csv_list(path) == [Item("a.avi", "run", "g1")]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (",run", "path and label must not be empty"),
+        ("b.avi,", "path and label must not be empty"),
+        ("b.avi", "path and label must not be empty"),
+        ("b.avi,run,,,soon", "start is 'soon'"),
+        ("b.avi,run,,,nan", "start is 'nan'"),
+        ("b.avi,run,,,1,inf", "end is 'inf'"),
+        ("b.avi,run,,,2,1", "start 2.0 and end 1.0"),
+        ("b.avi,run,,,2,2", "start 2.0 and end 2.0"),
+        ("b.avi,run,,,-1,2", "start -1.0"),
+        ("b.avi,run,,,,0", "end 0.0"),
+        ("b.avi,run,,tset", "Did you mean 'test'"),
+        ("b,1.avi,run,,test,0,1", "more fields than the header"),
+    ],
+)
+def test_a_wrong_row_is_told_with_its_line(tmp_path, row, said):
+    path = write(tmp_path / "a.csv", f"path,label,group,split,start,end\na.avi,run\n\n{row}\n")
+    told = message(csv_list, path)
+    assert f"{path}, line 4" in told
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("file,label\na,b\n", "needs the columns path,label; it has file,label"),
+        ("path,class\na,b\n", "needs the columns path,label"),
+        ("", "it has none"),
+        ("path,label\n", "has no rows"),
+        (b"path,label\nl\xe4uft.avi,run\n", "is not a CSV text file"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_csv_that_cannot_be_used_is_told(tmp_path, content, said):
+    path = tmp_path / "a.csv"
+    if content is not None:
+        write(path, content)
+    told = message(csv_list, path)
+    assert str(path) in told
+    assert said in told
+
+
+ITEMS = [
+    Item("run/v_a_g01.avi", "run"), Item("run/v_b_g02.avi", "run"), Item("walk/v_c_g01.avi", "walk"),
+    Item("walk/kick 3.avi", "walk"), Item("walk/same.avi", "walk"), Item("run/same.avi", "run"),
+]  # fmt: skip
+
+
+def test_official_lists(tmp_path):
+    train = write(tmp_path / "train.txt", "run/v_a_g01.avi 1\r\n\r\nwalk/v_c_g01 2\r\nrun/same.avi\r\n")
+    test = write(tmp_path / "test.txt", "\ufeffv_b_g02.avi\nkick 3\n")
+    found = split_lists(ITEMS, {"train": train, "test": test})
+    assert [item.split for item in found] == ["train", "test", "train", "test", "unused", "train"]
+    assert [(item.path, item.label) for item in found] == [(item.path, item.label) for item in ITEMS]
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ({"train": "nothing.avi\n"}, "train, line 1: 'nothing.avi' matches no videos"),
+        ({"train": "v_a_g01\nsame\n"}, "train, line 2: 'same' matches 2 videos"),
+        (
+            {"train": "v_a_g01\n", "test": "\nrun/v_a_g01.avi 1\n"},
+            "test, line 2: 'run/v_a_g01.avi' is in the list of train",
+        ),
+    ],
+)
+def test_a_line_of_a_list_that_fits_no_video_is_told(tmp_path, lists, said):
+    files = {split: write(tmp_path / split, text) for split, text in lists.items()}
+    assert said in message(split_lists, ITEMS, files)
+
+
+def test_a_list_that_cannot_be_read_is_told(tmp_path):
+    assert str(tmp_path / "none") in message(split_lists, ITEMS, {"train": tmp_path / "none"})
+    assert str(tmp_path / "bad") in message(split_lists, ITEMS, {"train": write(tmp_path / "bad", b"\xff\xfe")})
+
+
+def test_groups_by_expression():
+    assert [item.group for item in grouped(ITEMS[:3], r"_g\d+")] == ["_g01", "_g02", "_g01"]
+    assert [item.group for item in grouped(ITEMS[:3], r"v_\w_(g\d+)")] == ["g01", "g02", "g01"]
+    assert [item.group for item in grouped(ITEMS[:3], r"^(\w+)/.*(g\d+)")] == ["run", "run", "walk"]
+
+
+def test_a_group_expression_that_does_not_fit_is_told():
+    assert "'walk/kick 3.avi'" in message(grouped, ITEMS, r"_g\d+")
+    assert "no regular expression" in message(grouped, ITEMS, "(g")
