@@ -24,7 +24,7 @@ def commands():
                     yield pytest.param(shlex.split(line, comments=True)[1:], id=f"{page.name}: {line[:60]}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_every_command_in_the_documents_parses(words):
     name, *rest = words
     command = get_command(app).commands[name]

@@ -17,7 +17,7 @@ ALLOWED = {
     "draws": set(),
     "console": set(),
     "files": {"errors"},
-    "recipe": {"errors"},
+    "recipe": {"errors", "files"},
     "scores": {"errors", "files"},
     "runs": {"errors", "files", "recipe", "scores"},
     "video": {"errors"},

@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-# A thread that waits must not spin while a neighbour could use the core: with a busy machine this is 40 % of the speed.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import typer
 
 from muybridge import __version__

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from muybridge.errors import UserError, nearest
+from muybridge.files import read_json
 
 FORMAT_VERSION = 1
 
@@ -185,12 +186,12 @@ class Runtime(Section):
 S = TypeVar("S", bound=Section)
 
 
-def validated(kind: type[S], values: Mapping[str, Any], *, where: str = "recipe") -> S:
+def validated(kind: type[S], values: Mapping[str, Any], *, where: str | None = None) -> S:
     """`kind` from plain values, with errors for people. Raises UserError that names field, value and nearest name."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(_explain(error, kind, where)) from None
+        raise UserError(_explain(error, kind, where or kind.__name__.lower())) from None
 
 
 def replace(recipe: S, changes: Mapping[str, Any]) -> S:
@@ -240,12 +241,7 @@ def to_json(section: Section) -> str:
 
 def from_json(kind: type[S], path: Path) -> S:
     """Read a recipe or runtime file. Raises UserError that names the file and what is wrong in it."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+    values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no recipe: an object with sections is expected")
     version = values.pop("format_version", None)

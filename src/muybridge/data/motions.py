@@ -7,6 +7,7 @@ drift and noise vary from clip to clip.
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,13 +64,16 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
         )
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; choose another folder")
+    unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])
     names = [f"{label}/{i:05d}.mp4" for i, label in enumerate(labels)]
     for label in CLASSES:
-        (folder / label).mkdir(parents=True, exist_ok=True)
+        (unfinished / label).mkdir(parents=True)
 
     def write(index: int) -> str:
-        path = folder / names[index]
+        path = unfinished / names[index]
         encode(path, render(str(labels[index]), seed=seed, index=index))
         return sha256_file(path)
 
@@ -84,10 +88,14 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
         "label": labels, "group": [""] * clips, "fps": np.full(clips, float(FPS)), "width": np.full(clips, SIZE),
         "height": np.full(clips, SIZE), "sha256": hashes, "split": np.array(list(SPLIT_SHARES))[part],
     }  # fmt: skip
-    out = folder / "manifest.csv"
-    manifest = from_columns(columns, classes=CLASSES, root=folder, mirror=MIRROR, reversed_pairs=PAIRS, where=str(out))
-    manifest.save(out)
-    return summary(out, manifest, rejected=[], warnings=[])
+    manifest = from_columns(
+        columns, classes=CLASSES, root=unfinished, mirror=MIRROR, reversed_pairs=PAIRS, where=str(folder)
+    )
+    manifest.save(unfinished / "manifest.csv")
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
+    return summary(folder / "manifest.csv", manifest, rejected=[], warnings=[])
 
 
 def render(label: str, *, seed: int, index: int) -> np.ndarray:

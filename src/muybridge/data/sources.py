@@ -36,7 +36,13 @@ def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
     items: list[Item] = []
     strays: list[tuple[str, str]] = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        above = os.path.realpath(folder)
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if not name.startswith(".")
+            and not f"{above}{os.sep}".startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
+        ]  # a link that leads back up would be walked for ever
         for name in sorted(names):
             if name.startswith("."):
                 continue
