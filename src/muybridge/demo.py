@@ -14,7 +14,7 @@ from muybridge.study import Study, compare
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
 CLIPS = 2000
 QUICK_MODELS = MODELS[:2]
-QUICK_CLIPS = 1000
+QUICK_CLIPS = 1200
 
 
 def demo(

@@ -190,7 +190,8 @@ class Comparison:
             verb, intervals = ("gives", "interval lies") if len(reversing) == 1 else ("give", "intervals lie")
             said.append(
                 f"{listed(reversing)} {verb} the opposite direction more often than a coin would: the {intervals} below "
-                "0.50. The direction is seen, but labels or clips may be reversed between training and test."
+                "0.50. One interval in twenty misses by chance; if other seeds show it too, labels or clips are reversed "
+                "between training and test."
             )
         outside = [model.outside_pairs(self.pairs) for model in self.models]
         known = [f"{interval.value:.2f}" for interval in outside if interval is not None]
