@@ -64,8 +64,7 @@ def measure(name: str, manifest_file: Path, rounds: int) -> dict[str, float | st
     def batches(epoch: int) -> Iterator[Batch]:
         return train_batches(
             build.train_clips(recipe, manifest, reader), rows, batch_size=recipe.optim.batch_size,
-            first_step=epoch * per_epoch, num_steps=(epoch + 1) * per_epoch, num_workers=num_workers,
-            worker_start=runtime.worker_start, pin_memory=False,
+            first_step=epoch * per_epoch, num_steps=(epoch + 1) * per_epoch, num_workers=num_workers, pin_memory=False,
         )  # fmt: skip
 
     def rate(source: Iterator[Batch]) -> float:

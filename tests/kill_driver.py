@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -58,8 +59,10 @@ def in_child(work) -> int:
     if child == 0:
         try:
             work()
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     status = os.waitpid(child, 0)[1]
     return os.waitstatus_to_exitcode(status)
 

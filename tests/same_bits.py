@@ -2,11 +2,8 @@
 
 
 def everything(run):
-    last = run.checkpoints / (run.checkpoints / "last").read_text()
-    files = [
-        last / "model.safetensors",
-        last / "optimizer.safetensors",
-        run.metrics_file,
-        *run.path.glob("scores/*.npz"),
-    ]
-    return {file.name: file.read_bytes() for file in files}
+    files = [run.metrics_file, *run.path.glob("scores/*.npz")]
+    for which in ("last", "best"):
+        folder = run.checkpoints / (run.checkpoints / which).read_text()
+        files += [folder / "model.safetensors", folder / "optimizer.safetensors"]
+    return {str(file.relative_to(run.path)): file.read_bytes() for file in files}

@@ -186,6 +186,16 @@ def test_mistakes_exit_2_with_a_line_for_people(what, made_set, run, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_one_bad_file_does_not_take_the_others_answers(made_set, run, tmp_path):
+    video = next(made_set.parent.glob("grow/*.mp4"))
+    (tmp_path / "text.mp4").write_text("x")
+    result = call("predict", run.path, tmp_path / "text.mp4", video, "--json")
+    assert result.exit_code == 2
+    answer = json.loads(result.stdout)
+    assert [p["path"] for p in answer["predictions"]] == [str(video)]
+    assert [f["path"] for f in answer["failed"]] == [str(tmp_path / "text.mp4")]
+
+
 def test_a_real_process_prints_json_alone_and_no_traceback(made_set, tmp_path):
     def muybridge(*arguments):
         return subprocess.run([sys.executable, "-m", "muybridge", *map(str, arguments)], capture_output=True, text=True)

@@ -22,7 +22,7 @@ ALLOWED = {
     "runs": {"errors", "files", "recipe", "scores"},
     "video": {"errors"},
     "data": {"video", *BASE} - {"runs", "recipe", "scores"},
-    "models": {"errors"},
+    "models": {"errors", "files"},
     "measure": {"models"},
     "build": {"data", "models", "video", *BASE} - {"runs", "scores"},
     "checkpoint": {"errors", "files"},

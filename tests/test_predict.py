@@ -108,6 +108,21 @@ def test_a_long_video_gives_windows(predictor, tmp_path):
     assert [round(w.end_seconds, 1) for w in short] == [2.2, 5.0]
 
 
+def test_all_windows_of_a_video_cost_one_pass(predictor, tmp_path, monkeypatch):
+    from muybridge.video import decode, readers
+
+    passes = []
+
+    def counted(path, **options):
+        passes.append(path)
+        return decode.frames(path, **options)
+
+    monkeypatch.setattr(readers, "frames", counted)
+    encode(tmp_path / "long.mp4", np.concatenate([render("grow", seed=0, index=i) for i in range(5)]))
+    assert len(predictor(tmp_path / "long.mp4")) == 5
+    assert len(passes) == 1
+
+
 def test_a_window_scores_as_the_same_frames_in_a_file_of_their_own(predictor, tmp_path):
     parts = [render(label, seed=0, index=i) for i, label in enumerate(["grow", "crowd", "move_left"])]
     encode(tmp_path / "long.mp4", np.concatenate(parts))
@@ -122,8 +137,9 @@ def test_wrong_inputs_are_said_plainly(run, tmp_path):
     with pytest.raises(UserError, match="There is no file"):
         predict(run.path, [tmp_path / "none.mp4"])
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(UserError, match=r"text\.mp4: Invalid data"):
-        predict(run.path, [tmp_path / "text.mp4"])
+    found, failed = predict(run.path, [tmp_path / "text.mp4", Manifest.load(run.recipe().data.manifest).row(0).path])
+    assert len(found) == 1
+    assert (failed[0].path, "Invalid data" in failed[0].reason) == (str(tmp_path / "text.mp4"), True)
     with pytest.raises(UserError, match="No such run"):
         predict(tmp_path / "none", [tmp_path / "text.mp4"])
 

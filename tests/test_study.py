@@ -39,6 +39,22 @@ def test_another_recipe_in_the_same_folder_is_refused(study, recipe):
         compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"optim.lr": 0.03}), out=study.path)
 
 
+def test_a_study_grows(study, recipe):
+    grown = compare(["tam_resnet_tiny"], recipe=recipe, out=study.path)
+    assert [run.name for run in grown.runs] == [*(run.name for run in study.runs), "tam_resnet_tiny-seed0"]
+    assert {model.name for model in grown.comparison.models} == {
+        "tsn_resnet_tiny",
+        "tsm_resnet_tiny",
+        "tam_resnet_tiny",
+    }
+
+
+def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
+    for name in ("seed", "data.fold", "model.name"):
+        with pytest.raises(UserError, match=f"{name} is what compare varies"):
+            muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, out=tmp_path / "s", changes={name: 1})
+
+
 def test_every_model_of_a_study_sees_the_same_clips(study):
     orders = {run.name: run.trained_on()["id"].tolist() for run in study.runs}
     assert len({tuple(order) for order in orders.values()}) == 1

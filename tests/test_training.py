@@ -18,7 +18,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace
 from muybridge.recipes import SHIPPED
 from muybridge.runs import Run
-from muybridge.training import resume, train
+from muybridge.training import lr_at, resume, train
 
 
 def test_a_run_folder_is_whole(run, recipe):
@@ -47,7 +47,7 @@ def test_the_same_recipe_gives_the_same_bits(recipe, tmp_path, precision):
     first, second = train(recipe, out=tmp_path / "a"), train(recipe, out=tmp_path / "b")
     assert everything(first) == everything(second)
     other = train(replace(recipe, {"seed": 1}), out=tmp_path / "c")
-    assert everything(other)["model.safetensors"] != everything(first)["model.safetensors"]
+    assert everything(other)["metrics.jsonl"] != everything(first)["metrics.jsonl"]
 
 
 def test_workers_and_cache_change_no_bit(run, recipe, tmp_path):
@@ -76,12 +76,15 @@ def test_min_steps_lengthens_a_small_set(recipe):
 def test_the_learning_rate_scales_with_the_batch_and_says_so(recipe, tmp_path, capsys):
     scaled = replace(recipe, {"optim.lr": 0.04, "optim.lr_batch_size": 64, "optim.epochs": 1, "optim.warmup_epochs": 0})
     assert build.peak_lr(scaled) == pytest.approx(0.01)
+    done = train(scaled, out=tmp_path / "run")
+    assert done.metrics("train")[0]["lr"] < 0.01
+    assert "learning rate 0.01: 0.04 is meant for batches of 64" in " ".join(capsys.readouterr().err.split())
     assert build.peak_lr(replace(scaled, {"optim.optimizer": "adamw"})) == 0.04
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.01), (5, 0.505), (10, 1.0), (60, 0.5), (110, 0.0)])
 def test_cosine_after_a_linear_warm_up(step, expected):
-    lr = build.lr_at(step, peak=1.0, schedule="cosine", warmup_steps=10, num_steps=110)
+    lr = lr_at(step, peak=1.0, schedule="cosine", warmup_steps=10, num_steps=110)
     assert lr == pytest.approx(expected, abs=1e-9)
 
 
@@ -113,6 +116,63 @@ def test_a_loss_that_is_no_number_stops_with_the_cause(recipe, tmp_path):
             out=tmp_path / "run",
             runtime=Runtime(checkpoint_steps=1),
         )
+
+
+def test_a_checkpoint_never_holds_a_weight_that_is_no_number(recipe, tmp_path, monkeypatch):
+    """The loss of the last step is finite, its update is not: the checkpoint before it stays the last good one."""
+    from muybridge import training
+
+    step, calls = training.training_step, []
+
+    def poisoned(model, *arguments):
+        result = step(model, *arguments)
+        calls.append(result)
+        if len(calls) == 6:  # the last of the second epoch
+            model.fc.bias.data[0] = float("nan")
+        return result
+
+    monkeypatch.setattr(training, "training_step", poisoned)
+    with pytest.raises(
+        UserError, match=r"no finite number any more at step 6.*last good checkpoint is .*step-00000003"
+    ):
+        train(recipe, out=tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last").read_text() == "step-00000003"
+
+
+def test_best_without_validation_is_refused_before_training(recipe, tmp_path):
+    manifest = Manifest.load(recipe.data.manifest)
+    rows = manifest.columns["split"].copy()
+    rows[rows == b"val"] = b"train"
+    Manifest({**manifest.columns, "split": rows}, manifest.classes, manifest.root, {}).save(tmp_path / "no-val.csv")
+    changes = {"data.manifest": str(tmp_path / "no-val.csv"), "evaluation.checkpoint": "best"}
+    with pytest.raises(UserError, match="no validation split"):
+        train(replace(recipe, changes), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_stopped_beginning_leaves_is_no_obstacle(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in (".lock", "dataset.json", ".cost.json.partial"):
+        (tmp_path / "run" / name).write_text("")
+    assert train(replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0}), out=tmp_path / "run").is_finished
+
+
+def test_a_run_can_be_continued_from_another_folder(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(recipe.data.manifest))
+    run = train(
+        replace(recipe, {"data.manifest": "manifest.csv", "optim.epochs": 1, "optim.warmup_epochs": 0}),
+        out=tmp_path / "run",
+    )
+    monkeypatch.chdir(tmp_path)
+    (run.path / "result.json").unlink()
+    assert resume("run").is_finished
+
+
+def test_weights_carry_their_preprocessing(run):
+    last = run.checkpoints / (run.checkpoints / "last").read_text()
+    with safetensors.safe_open(last / "model.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["preprocessing"])
+    assert about["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 
 def test_a_folder_that_is_in_use_is_refused(run, recipe, tmp_path):

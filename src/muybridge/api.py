@@ -89,6 +89,10 @@ def compare(
     """Train and score models × seeds × folds by one recipe and write the report."""
     if not models:
         raise UserError("compare needs at least one model")
+    taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
+    for name in changes or {}:
+        if name in taken:
+            raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
     return study.compare(
         list(models),
         recipe=recipe_of(recipe, data=data, changes=changes),

@@ -1,10 +1,8 @@
 """The one place where recipe sections become objects. Below it, parts take plain keyword arguments."""
 
 import functools
-import importlib.util
 import math
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
-from muybridge.files import sha256_file
 from muybridge.models import VideoModel, create
+from muybridge.models.registry import source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.video import FileReader, RamCache, Reader
 
@@ -62,9 +60,14 @@ def placement(recipe: Recipe, runtime: Runtime) -> Placement:
     """Of a resolved recipe; sets the number of threads and torch's reproducible choices."""
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    return Placement(device(runtime), bf16=recipe.precision == "bf16")
+    chosen = device(runtime)
+    if chosen.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what repeatable matrix products need
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return Placement(chosen, bf16=recipe.precision == "bf16")
 
 
 def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
@@ -73,7 +76,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device(runtime)) else "fp32"
-    found = {"data.sha256": manifest.sha256(), "model.source_sha256": _source_hash(recipe.model.name)}
+    found = {"data.sha256": manifest.sha256(), "model.source_sha256": source_sha256(recipe.model.name)}
     given = {"data.sha256": recipe.data.sha256, "model.source_sha256": recipe.model.source_sha256}
     for name, value in given.items():
         if value is not None and value != found[name]:
@@ -81,7 +84,9 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
             raise UserError(
                 f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since"
             )
-    return replace(recipe, {"precision": precision, **found})
+    return replace(
+        recipe, {"precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()), **found}
+    )
 
 
 def has_bf16(chosen: torch.device) -> bool:
@@ -92,39 +97,6 @@ def has_bf16(chosen: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
-
-
-def source_file(model_name: str) -> Path | None:
-    """The file of a `module:function` model; None for a registered one."""
-    if ":" not in model_name:
-        return None
-    module = model_name.partition(":")[0]
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise UserError(f"Model '{model_name}': the module '{module}' is not found on Python's path")
-    return Path(spec.origin)
-
-
-def import_source(folder: Path, model_name: str, sha256: str | None) -> None:
-    """Make a run's own copy of a `module:function` model importable. Raises UserError where it was changed."""
-    module_name = model_name.partition(":")[0]
-    file = folder / f"{module_name.rpartition('.')[2]}.py"
-    if not file.is_file() or sha256_file(file) != sha256:
-        raise UserError(f"{file} is missing or is not the file that the run was trained with")
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{file} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)
-
-
-def _source_hash(model_name: str) -> str | None:
-    file = source_file(model_name)
-    return sha256_file(file) if file else None
 
 
 def model(recipe: Recipe, num_classes: int) -> VideoModel:
@@ -166,16 +138,6 @@ def peak_lr(recipe: Recipe) -> float:
     if o.optimizer == "sgd" and o.lr_batch_size is not None:
         return o.lr * o.batch_size / o.lr_batch_size
     return o.lr
-
-
-def lr_at(step: int, *, peak: float, schedule: str, warmup_steps: int, num_steps: int) -> float:
-    """Learning rate of a step: linear from a hundredth of the peak, then constant, or a half cosine to zero."""
-    if step < warmup_steps:
-        return peak * (0.01 + 0.99 * step / warmup_steps)
-    if schedule == "constant":
-        return peak
-    done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def steps_per_epoch(recipe: Recipe, num_rows: int) -> int:
@@ -234,27 +196,41 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     """How frames are read, and by how many processes: from a RAM cache where the rows' frames fit, else from the files.
     What was decided is said."""
     files = file_reader(recipe)
-    needed = _decoded_bytes(manifest, rows, recipe.clip.short_side)
-    limit = psutil.virtual_memory().available / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
-    if needed <= limit and not runtime.num_workers:
-        cache = _ram_cache(manifest.sha256(), str(manifest.root.resolve()), files)
-        wanted = [manifest.row(int(index)) for index in rows]
-        missing = cache.missing(wanted)
-        if missing:
+    cache = _ram_cache(manifest.sha256(), str(manifest.root.resolve()), files)
+    missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
+    needed = _decoded_bytes(manifest, missing, recipe.clip.short_side)
+    limit = _free_bytes() / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
+    if needed <= limit and limit > 0 and not runtime.num_workers:
+        if len(missing):
             log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
             with progress("decoding", len(missing)) as bar:
-                cache.fill(missing, threads=os.cpu_count() or 1, advance=bar.advance)
+                cache.fill(
+                    [manifest.row(int(index)) for index in missing], threads=os.cpu_count() or 1, advance=bar.advance
+                )
         return cache, 0
     workers = min(8, os.cpu_count() or 1) if runtime.num_workers is None else runtime.num_workers
     if runtime.num_workers is None:
-        log(f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "
-            f"{limit / GIB:.1f} GiB of the cache (runtime.cache_gib)")  # fmt: skip
+        log(
+            f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "
+            f"{limit / GIB:.1f} GiB of the cache (runtime.cache_gib)"
+        )
     return files, workers
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a study read one set
 def _ram_cache(manifest_sha256: str, root: str, files: FileReader) -> RamCache:
     return RamCache(files)
+
+
+def _free_bytes() -> float:
+    """Memory that may be used, also inside a container."""
+    free = float(psutil.virtual_memory().available)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):  # no such limit ("max")
+        return free
+    return min(free, max(0.0, limit - used))
 
 
 def _decoded_bytes(manifest: Manifest, rows: np.ndarray, short_side: int | None) -> float:

@@ -53,19 +53,25 @@ def save(
     if not final.exists():
         partial.mkdir()
         model_tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        write_durable(partial / "model.safetensors", safetensors.torch.save(model_tensors))
+        write_durable(partial / "model.safetensors", safetensors.torch.save(model_tensors, _about(model)))
         write_durable(partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer)))
         about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
         write_durable(partial / "state.json", about.encode())
         sync_folder(partial)
         partial.rename(final)
         sync_folder(folder)
-    write_atomic(folder / "last", name)
-    if is_best:
+    if is_best:  # before `last`: a run that resumes from this step counts its best as known
         write_atomic(folder / "best", name)
+    write_atomic(folder / "last", name)
     for other in folder.iterdir():
         if other.is_dir() and other.name not in _pointed(folder):
             shutil.rmtree(other)
+
+
+def _about(model: nn.Module) -> dict[str, str]:
+    """What a weights file says of itself: the preprocessing travels with the weights."""
+    preprocessing = getattr(model, "preprocessing", None)
+    return {} if preprocessing is None else {"preprocessing": json.dumps(asdict(preprocessing))}
 
 
 def exists(folder: Path, which: str = "last") -> bool:

@@ -45,7 +45,9 @@ AllowCode = Annotated[
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where videos, runs and the report go.")] = Path("demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where videos, runs and the report go; none: demo, or demo-quick.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos and of the training.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A taste in under a minute: fewer videos, two models.")
@@ -61,7 +63,9 @@ def demo(
         from muybridge import demo as job
 
         changes, runtime = _changes(settings)
-        study = job.demo(out, seed=seed, quick=quick, changes=changes, runtime=runtime)
+        study = job.demo(
+            out or Path("demo-quick" if quick else "demo"), seed=seed, quick=quick, changes=changes, runtime=runtime
+        )
         _answer_study(study, as_json)
 
 
@@ -140,6 +144,7 @@ def train(
     """Train a model. Ctrl-C saves; --resume continues, to the same bits as if never stopped."""
     with _answering(as_json):
         from muybridge import api
+        from muybridge.runs import Run
 
         changes, runtime = _changes(settings)
         if resume is not None:
@@ -147,7 +152,7 @@ def train(
             extra = [name for name, value in given.items() if value]
             if extra:
                 raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
-            run = api.resume(resume, runtime=runtime if settings else None)
+            run = api.resume(resume, runtime=_runtime(settings, Run.open(resume).runtime()))
         else:
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
@@ -221,12 +226,14 @@ def report(
 ) -> None:
     """Write the report of finished runs: one HTML file that works offline, and its tables as Markdown, CSV and JSON."""
     with _answering(as_json):
+        from muybridge.files import read_json
         from muybridge.results.comparison import find_runs
         from muybridge.results.report import write_report
 
         found, folder = find_runs(runs)
         target = out or (folder or Path()) / "report.html"
-        comparison = write_report(found, out=target, title=title)
+        known = read_json(folder / "study.json").get("title") if folder else None
+        comparison = write_report(found, out=target, title=title or known)
         if open_it:
             webbrowser.open(target.resolve().as_uri())
         _answer(
@@ -256,12 +263,21 @@ def predict(
         changes, runtime = _changes(settings)
         if changes:
             raise UserError(f"predict uses the run's own recipe; '{next(iter(changes))}' cannot be set, runtime.… can")
-        found = job.predict(run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime)
-        _answer(
-            as_json,
-            lambda: {"run": str(run), "predictions": [p.as_json() for p in found]},
-            lambda: _print_predictions(found),
+        found, failed = job.predict(
+            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime
         )
+        if failed and not found:
+            raise failed[0]
+        value = {
+            "run": str(run),
+            "predictions": [prediction.as_json() for prediction in found],
+            "failed": [{"path": error.path, "reason": error.reason} for error in failed],
+        }
+        _answer(as_json, lambda: value, lambda: _print_predictions(found))
+        for error in failed:
+            typer.echo(f"error: {error}", err=True)
+        if failed:
+            raise typer.Exit(2)
 
 
 @app.command()
@@ -298,7 +314,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    sys.path.insert(0, os.getcwd())  # `module:function` models lie where the user stands
+    sys.path.append(os.getcwd())  # `module:function` models lie where the user stands
 
 
 @contextmanager
@@ -312,6 +328,9 @@ def _answering(as_json: bool) -> Iterator[None]:
         _fail(as_json, "stopped", 130)
     except UserError as error:
         _fail(as_json, str(error), 2)
+    except BrokenPipeError:  # `muybridge models | head`: who listened has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
     except OSError as error:  # a full disk, a folder that may not be written
         _fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}", 2)
 
@@ -332,11 +351,18 @@ def _answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) -
 
 def _changes(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
     """--set for the recipe, and the runtime with its own."""
-    from muybridge.recipe import Runtime, parse_overrides, replace
+    from muybridge.recipe import Runtime, parse_overrides
+
+    changes = {n: value for n, value in parse_overrides(settings or []).items() if not n.startswith("runtime.")}
+    return changes, _runtime(settings, Runtime())
+
+
+def _runtime(settings: list[str] | None, base: Any) -> Any:
+    """A runtime with --set runtime.FIELD put in."""
+    from muybridge.recipe import parse_overrides, replace
 
     parsed = parse_overrides(settings or [])
-    own = {name.removeprefix("runtime."): parsed.pop(name) for name in list(parsed) if name.startswith("runtime.")}
-    return parsed, replace(Runtime(), own)
+    return replace(base, {n.removeprefix("runtime."): v for n, v in parsed.items() if n.startswith("runtime.")})
 
 
 def _list(text: str) -> list[str]:
@@ -350,11 +376,8 @@ def _number(text: str, option: str) -> int:
 
 
 def _answer_study(study: Any, as_json: bool) -> None:
-    from muybridge.results.comparison import compared
-
-    comparison = compared(study.runs)
-    value = {"study": str(study.path), "report": str(study.report), **comparison.as_json()}
-    _answer(as_json, lambda: value, lambda: _print_comparison(comparison, study.report))
+    value = {"study": str(study.path), "report": str(study.report), **study.comparison.as_json()}
+    _answer(as_json, lambda: value, lambda: _print_comparison(study.comparison, study.report))
 
 
 def _print_prepared(prepared: Any) -> None:

@@ -3,16 +3,12 @@
 Standard output belongs to results. Where standard error is no terminal, bars become a line now and then.
 """
 
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 _LINE_SECONDS = 15.0
@@ -22,11 +18,6 @@ _open_bars: list[Progress] = []
 def log(message: str) -> None:
     """One line for the person who waits."""
     console.print(message, markup=False)
-
-
-def warn(message: str) -> None:
-    """One line that should not be missed."""
-    console.print(f"[yellow]warning:[/yellow] {_escape(message)}")
 
 
 class Bar:
@@ -79,18 +70,6 @@ def progress(text: str, total: int) -> Iterator[Bar]:
         yield bar
     finally:
         bar.close()
-
-
-def track(items: Iterable[T], text: str, total: int) -> Iterator[T]:
-    """The items, with a progress bar."""
-    with progress(text, total) as bar:
-        for item in items:
-            yield item
-            bar.advance()
-
-
-def is_quiet() -> bool:
-    return not sys.stderr.isatty()
 
 
 def _escape(text: str) -> str:

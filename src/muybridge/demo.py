@@ -28,11 +28,12 @@ def demo(
     """Make `motions` clips below `out`, train the demo's models under one recipe, write the report. Called again, it
     goes on where it was stopped. Raises UserError, Interrupted."""
     out = Path(out)
-    manifest = out / "videos" / "manifest.csv"
+    clips = QUICK_CLIPS if quick else CLIPS
+    manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
     if manifest.exists():
         log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
     else:
-        motions(manifest.parent, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
+        motions(manifest.parent, clips=clips, seed=seed)
     recipe = replace(demo_recipe(), {"data.manifest": str(manifest), **(changes or {})})
     return compare(
         QUICK_MODELS if quick else MODELS,

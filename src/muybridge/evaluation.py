@@ -12,12 +12,13 @@ import torch
 
 from muybridge import build, checkpoint
 from muybridge.build import Placement
-from muybridge.console import progress
+from muybridge.console import log, progress
 from muybridge.data.loader import VideoViews, Views, view_batches
-from muybridge.data.manifest import Manifest
+from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
+from muybridge.models.registry import import_source
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores
@@ -34,7 +35,6 @@ def score(
     average: Average,
     batch_size: int,
     num_workers: int = 0,
-    worker_start: str = "spawn",
     text: str = "evaluating",
 ) -> Scores:
     """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together.
@@ -43,19 +43,19 @@ def score(
     """
     rows = [int(row) for row in rows]
     logits: list[np.ndarray] = []
-    seen: list[Views] = []
+    clip_starts: list[np.ndarray] = []
+    crops: list[np.ndarray] = []
     was_training = model.training
     model.eval()
     try:
-        items = view_batches(
-            views, rows, num_workers=num_workers, worker_start=worker_start, pin_memory=where.device.type == "cuda"
-        )
+        items = view_batches(views, rows, num_workers=num_workers)
         with progress(text, len(rows)) as bar, torch.inference_mode():
             for chunk in _chunks(items, max(1, batch_size // views.num_views)):
                 clips_VTHWC = torch.cat([item.clips_VTHWC for item in chunk])
                 for part in clips_VTHWC.split(batch_size):
                     logits.append(_forward(model, part, where, views.spec.snippet_frames))
-                seen += [Views(item.clips_VTHWC[:0], item.row, item.clip_start_V, item.crop_V) for item in chunk]
+                clip_starts += [item.clip_start_V for item in chunk]
+                crops += [item.crop_V for item in chunk]
                 bar.advance(len(chunk))
     finally:
         model.train(was_training)
@@ -65,8 +65,8 @@ def score(
         labels_N=np.asarray(labels_N),
         groups_N=views.manifest.text("group", np.array(rows)),
         video_V=np.repeat(np.arange(len(rows)), views.num_views),
-        clip_start_V=np.concatenate([item.clip_start_V for item in seen]),
-        crop_V=np.concatenate([item.crop_V for item in seen]),
+        clip_start_V=np.concatenate(clip_starts),
+        crop_V=np.concatenate(crops),
         logits_VK=np.concatenate(logits),
         average=average,
     )
@@ -105,9 +105,11 @@ def evaluate(
         )
     rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
     if len(rows) == 0:
-        raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}")
+        raise UserError(
+            f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
+        )
     if split != "train":
-        _refuse_seen(folder, manifest, rows, split)
+        _check_unseen(folder, manifest, rows, split)
     labels_N = class_indices(manifest, rows, classes)
     model = load_model(folder, checkpoint_name or trained.evaluation.checkpoint, allow_code=allow_code)
     where = build.placement(recipe, runtime)
@@ -123,9 +125,9 @@ def evaluate(
         average=recipe.evaluation.average,
         batch_size=recipe.optim.batch_size,
         num_workers=workers,
-        worker_start=runtime.worker_start,
     )
     if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         scores.save(Path(out))
     return scores
 
@@ -140,7 +142,7 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
                 f"{folder.path} holds a model of its own ('{recipe.model.name}'); loading it runs the code in "
                 f"{folder.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
             )
-        build.import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
+        import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
     model = build.model(recipe, len(folder.dataset()["classes"]))
     checkpoint.load_model(folder.checkpoints, model, which)
     return model
@@ -169,16 +171,22 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _refuse_seen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> None:
+def _check_unseen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> None:
+    """Refuse videos that the run was trained on; warn where only the name of a group is the same."""
     seen = folder.trained_on()
-    for column, what in (("sha256", "videos"), ("group", "groups")):
-        known = set(seen[column].tolist()) - {""}
-        both = [value for value in manifest.text(column, rows).tolist() if value in known]
-        if both:
-            raise UserError(
-                f"{len(both)} of {len(rows)} videos of split '{split}' are from {what} that {folder.path} was trained on; "
-                "such a figure would flatter the model. Training accuracy is asked for with --split train"
-            )
+    known = set(seen["sha256"].tolist())
+    both = sum(value in known for value in manifest.text("sha256", rows).tolist())
+    if both:
+        raise UserError(
+            f"{folder.path} was trained on {both} of the {len(rows)} videos of split '{split}'; such a figure would flatter "
+            "the model. Training accuracy is asked for with --split train"
+        )
+    groups = sorted((set(seen["group"].tolist()) - {""}) & set(manifest.text("group", rows).tolist()))
+    if groups:
+        log(
+            f"warning: {len(groups)} groups of split '{split}' have the name of a group that was trained on ('{groups[0]}'). "
+            "If they are the same sources, the figure flatters the model"
+        )
 
 
 def _forward(model: VideoModel, clips_VTHWC: torch.Tensor, where: Placement, snippet_frames: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from muybridge.evaluation import load_model, score
 from muybridge.recipe import Runtime
 from muybridge.runs import Run
 from muybridge.scores import Scores
-from muybridge.video import probe
+from muybridge.video import DecodeError, ForwardReader, probe
 
 LONG = 2.0
 """A video this many times longer than the longest that was trained on is cut into windows."""
@@ -77,7 +77,7 @@ class Predictor:
         recipe = self._recipe
         return score(
             self.model,
-            build.video_views(recipe, rows, build.file_reader(recipe)),
+            build.video_views(recipe, rows, ForwardReader(short_side=recipe.clip.short_side)),
             range(len(rows)),
             where=self._where,
             labels_N=np.full(len(rows), -1),
@@ -96,13 +96,21 @@ def predict(
     window_seconds: float | None = None,
     allow_code: bool = False,
     runtime: Runtime | None = None,
-) -> list[Prediction]:
-    """Predictions for files, in order. Raises UserError for a run or file that is not there."""
+) -> tuple[list[Prediction], list[DecodeError]]:
+    """Predictions for files, in order, and the files that are no videos, with the reason. Raises UserError for a run or
+    file that is not there."""
     missing = [str(video) for video in videos if not Path(video).exists()]
     if missing:
         raise UserError(f"There is no file {missing[0]}")
     predictor = Predictor(run, runtime=runtime, allow_code=allow_code)
-    return [found for video in videos for found in predictor(video, top=top, window_seconds=window_seconds)]
+    found: list[Prediction] = []
+    failed: list[DecodeError] = []
+    for video in videos:
+        try:
+            found += predictor(video, top=top, window_seconds=window_seconds)
+        except DecodeError as error:
+            failed.append(error)
+    return found, failed
 
 
 def _windows(

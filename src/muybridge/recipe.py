@@ -173,8 +173,6 @@ class Runtime(Section):
     """auto (CUDA where there is one), cpu, cuda, cuda:1, …"""
     num_workers: int | None = Field(default=None, ge=0)
     """Decoding processes; none: 0 where the set fits the RAM cache, else one a core (at most 8)."""
-    worker_start: Literal["fork", "forkserver", "spawn"] = "spawn"
-    """How worker processes start."""
     cache_gib: float | None = Field(default=None, ge=0)
     """Memory for decoded frames; none: a quarter of what is free; 0: no cache."""
     threads: int | None = Field(default=None, ge=1)

@@ -15,10 +15,11 @@ RUN/
   result.json        the final figures; a run is finished when it is there
 """
 
+import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from muybridge.errors import UserError
-from muybridge.files import read_json, write_durable, write_json
+from muybridge.files import read_json, write_atomic, write_durable, write_json
 from muybridge.recipe import Recipe, Runtime, from_json
 from muybridge.scores import Scores
 
@@ -91,8 +92,13 @@ class Run:
         return [line for line in lines if line["kind"] == kind]
 
     def timing(self) -> list[dict[str, Any]]:
+        """A line an epoch; the last one where a resumed run did an epoch again."""
         file = self.path / "timing.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for line in file.read_text().splitlines() if file.exists() else []:
+            with suppress(json.JSONDecodeError):  # the torn last line of a killed process
+                by_epoch |= {(values := json.loads(line))["epoch"]: values}
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def scores(self, name: str = "test") -> Scores:
         return Scores.load(self.path / "scores" / f"{name}.npz")
@@ -101,6 +107,16 @@ class Run:
         """ids, groups and sha256 of the training videos."""
         with np.load(self.path / "trained_on.npz", allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def save_trained_on(self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, id=ids, group=groups, sha256=sha256)
+        write_atomic(self.path / "trained_on.npz", buffer.getvalue())
+
+    def holds_only_beginnings(self) -> bool:
+        """Is there nothing here but what a process leaves that was stopped before its folder became a run?"""
+        own = {"dataset.json", "trained_on.npz", "cost.json", "environment.json", "source", "runtime.json", ".lock"}
+        return all(file.name in own or file.name.endswith(".partial") for file in self.path.iterdir())
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """A study: recipes that differ only in what is being compared (model, seed, fold), run one after another.
 
 STUDY/
-  study.json       models, seeds, folds, and the protocol they share
+  study.json       names of the runs, and the protocol they share
   runs/NAME/       one run folder each; a finished run is not run again
   report.html …    what it shows a person
 """
@@ -9,21 +9,19 @@ STUDY/
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from muybridge import build
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
-from muybridge.files import write_json
+from muybridge.files import read_json, write_json
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace
+from muybridge.results.comparison import Comparison
 from muybridge.results.report import write_report
 from muybridge.runs import Run
-from muybridge.training import resume, train
+from muybridge.training import check, resume, train
 
 FORMAT_VERSION = 1
-COMPARED = ("model.name", "seed", "data.fold", "model.source_sha256")
-"""Fields in which the runs of a comparison differ."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Study:
 
     path: Path
     runs: tuple[Run, ...]
+    comparison: Comparison
 
     @property
     def report(self) -> Path:
@@ -51,33 +50,33 @@ def compare(
     """Train every model with every seed on every fold by one recipe, score all alike, write the report.
 
     `folds`: none takes every fold the manifest has. A run that is finished is not run again; one that was stopped is
-    continued. Raises UserError, Interrupted.
+    continued. Called again with more models, seeds or folds, it adds them. Raises UserError, Interrupted.
     """
     out = Path(out)
     runtime = runtime or Runtime()
     manifest = Manifest.load(recipe.data.manifest)
     chosen_folds: Sequence[int | None] = folds or manifest.folds or (None,)
     for fold in chosen_folds:
-        manifest.split("test", fold)
+        if not len(manifest.split("test", fold)):
+            raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
     if len(set(models)) != len(models) or len(set(seeds)) != len(seeds):
         raise UserError("Models and seeds of a comparison must differ from each other")
     plan = plan_recipes(models, recipe=recipe, seeds=seeds, folds=chosen_folds)
     plan = {name: build.resolve(planned, runtime, manifest) for name, planned in plan.items()}
-    for name in models:  # every name and clip length is checked before the first minute is spent
-        build.model(replace(recipe, {"model.name": name}), len(manifest.classes))
+    for planned in plan.values():  # every name, clip length and split is checked before the first minute is spent
+        check(planned, manifest)
     states = {name: _state(out / "runs" / name, planned) for name, planned in plan.items()}
     out.mkdir(parents=True, exist_ok=True)
+    title = title or f"Models on {Path(recipe.data.manifest).stem}"
+    earlier = read_json(out / "study.json")["runs"] if (out / "study.json").exists() else []
+    names = [*(name for name in earlier if name not in plan and Run(out / "runs" / name).is_finished), *plan]
     write_json(out / "study.json", {
-        "format_version": FORMAT_VERSION, "title": title or f"{len(models)} models on {Path(recipe.data.manifest).stem}",
-        "models": list(models), "seeds": list(seeds), "folds": [fold for fold in chosen_folds if fold is not None],
-        "runs": list(plan), "protocol": recipe.model_dump(),
+        "format_version": FORMAT_VERSION, "title": title, "runs": names, "protocol": recipe.model_dump(),
     })  # fmt: skip
-    runs = []
     for number, (name, planned) in enumerate(plan.items(), start=1):
         folder = out / "runs" / name
         if states[name] == "finished":
             log(f"[{number}/{len(plan)}] {name}: finished before")
-            runs.append(Run(folder))
             continue
         log(f"[{number}/{len(plan)}] {name}")
         run = (
@@ -85,10 +84,8 @@ def compare(
         )
         test = run.result().get("test", {})
         log(f"    video accuracy {test.get('video_top1', float('nan')):.3f} on {test.get('videos', 0):.0f} test videos")
-        runs.append(run)
-    study = Study(out, tuple(runs))
-    write_report(study.runs, out=study.report, title=title)
-    return study
+    runs = tuple(Run(out / "runs" / name) for name in names)
+    return Study(out, runs, write_report(runs, out=out / "report.html", title=title))
 
 
 def plan_recipes(
@@ -115,9 +112,3 @@ def _state(folder: Path, planned: Recipe) -> str:
             f"{folder} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
         )
     return "finished" if run.is_finished else "begun"
-
-
-def as_json(study: Study) -> dict[str, Any]:
-    from muybridge.results.comparison import compared
-
-    return {"study": str(study.path), "report": str(study.report), **compared(study.runs).as_json()}

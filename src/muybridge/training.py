@@ -7,8 +7,8 @@ or (seed, purpose, step), so a run that was killed and resumed ends with the sam
 precision).
 """
 
+import math
 import platform
-import shutil
 import signal
 import sys
 import time
@@ -35,6 +35,7 @@ from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
 from muybridge.models import VideoModel, WeightedLogits
+from muybridge.models.registry import source_file
 from muybridge.recipe import Recipe, Runtime, fingerprint, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
@@ -51,16 +52,17 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         raise UserError(
             f"{out} holds a run already. Continue it with `muybridge train --resume {out}`, or choose another --out"
         )
-    if run.path.exists() and any(run.path.iterdir()):
+    if run.path.is_dir() and not run.holds_only_beginnings():
         raise UserError(f"{out} is not empty and holds no run; choose another --out")
     if not recipe.data.manifest or not recipe.model.name:
         missing = "model.name" if recipe.data.manifest else "data.manifest"
         raise UserError(f"The recipe leaves {missing} open; give --model NAME and --data MANIFEST")
     manifest = Manifest.load(recipe.data.manifest)
     recipe = build.resolve(recipe, runtime, manifest)
-    build.model(recipe, len(manifest.classes))  # a wrong name or option stops here, before anything is written
+    check(recipe, manifest)
+    cost = _cost(recipe, len(manifest.classes))  # with the checks, everything that can be wrong stops before a file is
     with run.lock():
-        _describe(run, recipe, runtime, manifest)
+        _describe(run, recipe, runtime, manifest, cost)
         return _train(run, recipe, runtime, manifest)
 
 
@@ -74,8 +76,22 @@ def resume(path: str | Path, *, runtime: Runtime | None = None) -> Run:
     runtime = runtime or run.runtime()
     manifest = Manifest.load(recipe.data.manifest)
     resolved = build.resolve(recipe, runtime, manifest)
+    before, now = run.environment(), _environment(runtime)
+    changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        log(f"warning: {'; '.join(changed)}: the run goes on, but its last bits may differ from an undisturbed one's")
     with run.lock():
         return _train(run, resolved, runtime, manifest)
+
+
+def check(recipe: Recipe, manifest: Manifest) -> None:
+    """Everything that can be told wrong before the first step. Raises UserError."""
+    sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
+    if sizes["train"] < 2:
+        raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few")
+    if recipe.evaluation.checkpoint == "best" and not sizes["val"]:
+        raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
+    build.model(recipe, len(manifest.classes))  # raises for a wrong name or option, or too short a clip
 
 
 def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Run:
@@ -106,23 +122,24 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     num_steps = per_epoch * epochs
     batches = train_batches(
         clips, rows, batch_size=recipe.optim.batch_size, first_step=state.step, num_steps=num_steps,
-        num_workers=num_workers, worker_start=runtime.worker_start, pin_memory=where.device.type == "cuda",
+        num_workers=num_workers, pin_memory=where.device.type == "cuda",
     )  # fmt: skip
 
     def score_rows(which: np.ndarray, text: str) -> Scores:
         return score(
             model, views, which, where=where, labels_N=labels_N[which], classes=manifest.classes,
             average=recipe.evaluation.average, batch_size=recipe.optim.batch_size, num_workers=num_workers,
-            worker_start=runtime.worker_start, text=text,
+            text=text,
         )  # fmt: skip
 
     model.train()
+    val_scores: Scores | None = None
     val: dict[str, float] = {}
     epoch_started, clips_before = time.perf_counter(), state.clips
     with _stop_signals() as stop, progress(run.name, num_steps) as bar:
         bar.advance(state.step)
         for step, batch in zip(range(state.step, num_steps), batches, strict=True):
-            lr = build.lr_at(
+            lr = lr_at(
                 step, peak=build.peak_lr(recipe), schedule=recipe.optim.schedule, num_steps=num_steps,
                 warmup_steps=round(recipe.optim.warmup_epochs * per_epoch),
             )  # fmt: skip
@@ -154,7 +171,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
                 due = epoch % recipe.evaluation.every_epochs == 0 or epoch == epochs
                 is_best = False
                 if due and len(val_rows):
-                    val = figures(score_rows(val_rows, f"{run.name}: validating"))
+                    val_scores = score_rows(val_rows, f"{run.name}: validating")
+                    val = figures(val_scores)
                     run.write_metrics({"kind": "val", "epoch": epoch, "step": state.step, **val})
                     is_best = val["video_top1"] > state.best
                     state.best = max(state.best, val["video_top1"])
@@ -162,19 +180,19 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
                     "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
                     "total_seconds": time.perf_counter() - epoch_started,
                 })  # fmt: skip
-                if due:
-                    _save(run, model, optimizer, state, is_best=is_best)
                 epoch_started, clips_before = time.perf_counter(), 0
-            elif runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0:
-                _save(run, model, optimizer, state)
-            if stop() and state.step < num_steps:
-                _save(run, model, optimizer, state)
+            else:
+                due = is_best = False
+            if due or stop() or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
+                _save(run, model, optimizer, state, is_best=is_best)
+            if stop():
                 raise Interrupted(
                     f"Stopped at step {state.step} of {num_steps}; saved. Continue: muybridge train --resume {run.path}"
                 )
 
-    if recipe.evaluation.checkpoint == "best" and checkpoint.exists(run.checkpoints, "best"):
+    if recipe.evaluation.checkpoint == "best":
         checkpoint.load_model(run.checkpoints, model, "best")
+        val_scores = None
     result: dict[str, Any] = {
         "fingerprint": fingerprint(recipe),
         "steps": num_steps,
@@ -182,7 +200,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     }
     for split, which in (("val", val_rows), ("test", test_rows)):
         if len(which):
-            scores = score_rows(which, f"{run.name}: scoring {split}")
+            known = val_scores if split == "val" else None  # the last epoch's validation, of these very weights
+            scores = known or score_rows(which, f"{run.name}: scoring {split}")
             run.save_scores(split, scores)
             result[split] = figures(scores)
     run.finish(result)
@@ -218,18 +237,29 @@ def training_step(
     return loss.item(), int(correct)  # the loop's one point of synchronisation
 
 
-def _save(
-    run: Run, model: VideoModel, optimizer: torch.optim.Optimizer, state: State, *, is_best: bool = False
-) -> None:
+def lr_at(step: int, *, peak: float, schedule: str, warmup_steps: int, num_steps: int) -> float:
+    """Learning rate of a step: linear from a hundredth of the peak, then constant, or a half cosine to zero."""
+    if step < warmup_steps:
+        return peak * (0.01 + 0.99 * step / warmup_steps)
+    if schedule == "constant":
+        return peak
+    done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _save(run: Run, model: VideoModel, optimizer: torch.optim.Optimizer, state: State, *, is_best: bool) -> None:
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise UserError(
+            f"A weight is no finite number any more at step {state.step}. A lower optim.lr, a longer warm-up or "
+            f"optim.clip_grad_norm may help. {_last_good(run)}"
+        )
     state.metrics_bytes = run.metrics_bytes()
     checkpoint.save(run.checkpoints, model, optimizer, state, is_best=is_best)
 
 
-def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> None:
+def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, cost: dict[str, Any]) -> None:
     """Everything about a run that is known before its first step."""
     rows = manifest.split("train", recipe.data.fold)
-    if len(rows) < 2:
-        raise UserError(f"{recipe.data.manifest}: {len(rows)} training videos are too few")
     write_json(run.path / "dataset.json", {
         "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
         "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
@@ -237,28 +267,25 @@ def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) ->
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
     })  # fmt: skip
     ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
-    np.savez(run.path / "trained_on.npz", id=ids, group=groups, sha256=hashes)
-    write_json(run.path / "cost.json", _cost(recipe, len(manifest.classes)))
-    write_json(run.path / "environment.json", {
-        "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
-        "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(),
-        "threads": torch.get_num_threads(), "device": str(build.device(runtime)),
-    })  # fmt: skip
-    source = build.source_file(recipe.model.name)
+    run.save_trained_on(ids=ids, groups=groups, sha256=hashes)
+    write_json(run.path / "cost.json", cost)
+    write_json(run.path / "environment.json", _environment(runtime))
+    source = source_file(recipe.model.name)
     if source is not None:
         (run.path / "source").mkdir(exist_ok=True)
-        shutil.copyfile(source, run.path / "source" / source.name)
+        write_atomic(run.path / "source" / source.name, source.read_bytes())
     write_atomic(run.path / "runtime.json", to_json(runtime))
     write_atomic(run.path / "recipe.json", to_json(recipe))  # last: from here on the folder is a run
-    if build.num_epochs(recipe, len(rows)) != recipe.optim.epochs:
+    epochs, peak = build.num_epochs(recipe, len(rows)), build.peak_lr(recipe)
+    if epochs != recipe.optim.epochs:
         log(
-            f"{build.num_epochs(recipe, len(rows))} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
+            f"{epochs} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
             f"{recipe.optim.min_steps} steps (optim.min_steps)"
         )
-    if build.peak_lr(recipe) != recipe.optim.lr:
+    if peak != recipe.optim.lr:
         log(
-            f"learning rate {build.peak_lr(recipe):.4g}: {recipe.optim.lr:g} is meant for batches of "
-            f"{recipe.optim.lr_batch_size}, scaled linearly to {recipe.optim.batch_size}"
+            f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
+            f"scaled linearly to {recipe.optim.batch_size}"
         )
 
 
@@ -270,9 +297,19 @@ def _cost(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     return cost.as_json()
 
 
-def _processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    """What the last bits of a run depend on, beside its recipe."""
+    device = build.device(runtime)
+    return {
+        "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
+        "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
+        "threads": runtime.threads or torch.get_num_threads(), "device": str(device),
+    }  # fmt: skip
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -28,7 +28,7 @@ def batches_of(clips, manifest, *, num_workers=0, first_step=0, num_steps=6):
     return list(
         train_batches(
             clips, manifest.split("train"), batch_size=16, first_step=first_step, num_steps=num_steps,
-            num_workers=num_workers, worker_start="spawn", pin_memory=False,
+            num_workers=num_workers, pin_memory=False,
         )
     )  # fmt: skip
 
@@ -113,8 +113,8 @@ def views_of(manifest, reader=None, **changes):
 
 def test_views_come_in_order_and_once_each_under_spawn(manifest):
     rows = [7, 3, 11, 3]
-    alone = list(view_batches(views_of(manifest), rows, num_workers=0, worker_start="spawn", pin_memory=False))
-    shared = list(view_batches(views_of(manifest), rows, num_workers=2, worker_start="spawn", pin_memory=False))
+    alone = list(view_batches(views_of(manifest), rows, num_workers=0))
+    shared = list(view_batches(views_of(manifest), rows, num_workers=2))
     assert [item.row for item in alone] == [item.row for item in shared] == rows
     assert all(torch.equal(a.clips_VTHWC, b.clips_VTHWC) for a, b in zip(alone, shared, strict=True))
     assert alone[0].clips_VTHWC.shape == (9, 4, 24, 24, 3)

@@ -236,11 +236,11 @@ def test_fewer_than_three_seeds_compare_runs_not_models(tmp_path):
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
-        (0.5, "m (0.50) cannot be told from a coin: chance, 0.50, lies in the interval."),
-        (0.55, "m (0.55) cannot be told from a coin: chance, 0.50, lies in the interval."),
-        (0.45, "m (0.45) cannot be told from a coin: chance, 0.50, lies in the interval."),
+        (0.5, "m (0.50) is no better than a coin: the interval does not lie above 0.50."),
+        (0.55, "m (0.55) is no better than a coin: the interval does not lie above 0.50."),
+        (0.4, "m (0.40) is no better than a coin: the interval does not lie above 0.50."),
         (0.9, "m (0.90) tells the direction of time: the interval lies above 0.50."),
-        (0.1, "m (0.10) gives the opposite direction more often than a coin would: the interval lies below 0.50."),
+        (0.1, "m (0.10) answers with the opposite direction: the interval lies below 0.25."),
     ],
 )
 def test_who_sees_time(tmp_path, share, expected):
@@ -248,7 +248,7 @@ def test_who_sees_time(tmp_path, share, expected):
     run.save_scores("test", answering(share))
     text = said([run])
     assert expected in text
-    assert sum(sign in text for sign in ("coin: chance", "tells the direction", "opposite direction")) == 1
+    assert sum(sign in text for sign in ("than a coin", "tells the direction", "opposite direction")) == 1
     assert "Accuracy on the other classes: 1.00." in text
 
 

@@ -78,9 +78,9 @@ def test_the_page_and_its_tables(tmp_path, near_equal):
     out = tmp_path / "deep" / "report.html"
     comparison = write_report(near_equal, out=out)
     header, rows = comparison.table()
-    assert list(csv.reader(out.with_suffix(".csv").read_text().splitlines())) == [header, *rows]
-    assert json.loads(out.with_suffix(".json").read_text())["models"][0]["model"] == rows[0][0]
-    assert out.with_suffix(".md").read_text().splitlines()[2].startswith(f"| {rows[0][0]} | {rows[0][1]} |")
+    assert list(csv.reader(out.with_suffix(".table.csv").read_text().splitlines())) == [header, *rows]
+    assert json.loads(out.with_suffix(".results.json").read_text())["models"][0]["model"] == rows[0][0]
+    assert out.with_suffix(".table.md").read_text().splitlines()[2].startswith(f"| {rows[0][0]} | {rows[0][1]} |")
     text = out.read_text()
     for cell in rows[0]:
         assert cell in text

@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 from making import KINDS, NUM_FRAMES, ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 
 from muybridge.errors import UserError
-from muybridge.video import DecodeError, FileReader, RamCache, Row, frames, probe, read_frames
+from muybridge.video import DecodeError, FileReader, ForwardReader, RamCache, Row, frames, probe, read_frames
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -282,12 +282,12 @@ def test_the_cache_gives_what_the_reader_gives(made, short_side):
     reader = FileReader(short_side=short_side)
     rows = [row_of(made / kind, start, 9, f"{kind}#{start}") for kind in KINDS for start in (0, 4, 31)]
     cache, advanced = RamCache(reader), []
-    assert cache.missing(rows) == rows
+    assert not any(row.id in cache for row in rows)
     cache.fill(rows[:5], threads=2)
-    assert cache.missing(rows) == rows[5:]
-    cache.fill(cache.missing(rows), threads=2, advance=lambda: advanced.append(1))
+    assert [row.id in cache for row in rows] == [True] * 5 + [False] * (len(rows) - 5)
+    cache.fill(rows[5:], threads=2, advance=lambda: advanced.append(1))
     assert len(advanced) == len(rows) - 5
-    assert cache.missing(rows) == []
+    assert all(row.id in cache for row in rows)
     for row in rows:
         for indices in ([0], [8, 0, 3, 3], list(range(9))):
             assert np.array_equal(cache.read(row, np.array(indices)), reader.read(row, np.array(indices)))
@@ -334,3 +334,14 @@ def test_a_file_can_be_read_after_it_was_moved(tmp_path):
     assert codes_of(reader.read_all(row_of(tmp_path / "b.avi", 0, 4))) == [3, 4, 5, 6]
     with pytest.raises(DecodeError, match="No such file"):
         reader.read_all(row_of(tmp_path / "a.avi", 0, 4))
+
+
+def test_the_forward_reader_agrees_with_the_file_reader(tmp_path):
+    path = tmp_path / "v.mp4"
+    KINDS["h264_b.mp4"](path)
+    forward, plain = ForwardReader(short_side=16), FileReader(short_side=16)
+    for start, indices in [(0, [0, 2, 2]), (3, [4, 0]), (8, [0, 1]), (2, [1, 1, 5]), (30, [9]), (0, [0])]:
+        row = Row("v", str(path), start, 10, 25.0)
+        assert np.array_equal(forward.read(row, np.array(indices)), plain.read(row, np.array(indices)))
+    with pytest.raises(DecodeError, match="decoding gives 40 frames"):
+        forward.read(Row("v", str(path), 38, 10, 25.0), np.array([1, 2]))

@@ -7,6 +7,7 @@ any step.
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,30 +172,25 @@ def train_batches(
     first_step: int,
     num_steps: int,
     num_workers: int,
-    worker_start: str,
     pin_memory: bool,
 ) -> Iterator[Batch]:
     """Batches of the steps first_step … num_steps - 1. Raises the DecodeError of a worker as it was."""
     keys = _Keys(rows, batch_size=batch_size, seed=clips.seed, first_step=first_step, num_steps=num_steps)
-    return _raising(_loader(clips, keys, _collate, num_workers, worker_start, pin_memory))
+    return _raising(_loader(clips, keys, _collate, num_workers, pin_memory))
 
 
-def view_batches(
-    views: VideoViews, rows: Sequence[int], *, num_workers: int, worker_start: str, pin_memory: bool
-) -> Iterator[Views]:
+def view_batches(views: VideoViews, rows: Sequence[int], *, num_workers: int) -> Iterator[Views]:
     """The views of each row, in order, one row an item."""
-    return _raising(_loader(views, [[int(row)] for row in rows], _only, num_workers, worker_start, pin_memory))
+    return _raising(_loader(views, [[int(row)] for row in rows], _only, num_workers, pin_memory=False))
 
 
-def _loader(
-    dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int, worker_start: str, pin_memory: bool
-) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int, pin_memory: bool) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=num_workers,
-        multiprocessing_context=worker_start if num_workers else None,
+        multiprocessing_context="spawn" if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
         prefetch_factor=4 if num_workers else None,
         pin_memory=pin_memory,
@@ -203,15 +199,31 @@ def _loader(
 
 
 def _raising(loader: DataLoader[Any]) -> Iterator[Any]:
-    for item in loader:
+    with _ignored_by_children(signal.SIGINT):
+        items = iter(loader)
+    for item in items:
         if isinstance(item, DecodeError):
             raise item
         yield item
 
 
+@contextmanager
+def _ignored_by_children(number: int) -> Iterator[None]:
+    """Processes started here ignore a signal from their first instruction on: Ctrl-C reaches the whole group, but it is
+    the trainer's to answer; it saves, then ends the workers."""
+    try:
+        before = signal.signal(number, signal.SIG_IGN)
+    except ValueError:  # not the main thread: signals are not ours to set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer: it saves, then ends the workers
 
 
 def _collate(items: list[tuple[np.ndarray, int, bool, int] | DecodeError]) -> Batch | DecodeError:

@@ -85,7 +85,7 @@ class Manifest:
         column = "split" if fold is None else f"split_{fold}"
         if column not in self.columns:
             if fold is None:
-                raise UserError(f"This manifest has {len(self.folds)} folds; name one of them (data.fold=1 … )")
+                raise UserError(f"This manifest has {len(self.folds)} folds; name one (--fold; in a recipe data.fold)")
             have = f"folds {', '.join(map(str, self.folds))}" if self.folds else "one split and no folds"
             raise UserError(f"There is no fold {fold}: this manifest has {have}")
         return np.flatnonzero(self.columns[column] == name.encode())

@@ -57,7 +57,7 @@ class Path2D:
 def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int | None = None) -> Prepared:
     """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`. The same arguments give the same
     bytes, with any number of jobs. Raises UserError for too few clips or a folder that is in use."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if clips < 5 * len(CLASSES):
         raise UserError(
             f"{clips} clips are too few for {len(CLASSES)} classes in three splits; at least {5 * len(CLASSES)}"
@@ -205,7 +205,7 @@ def _background(draw: np.random.Generator) -> np.ndarray:
     for _ in range(int(draw.integers(2, 5))):
         fx, fy, phase = draw.normal(0, 0.12), draw.normal(0, 0.12), draw.uniform(0, 2 * np.pi)
         texture_THW = texture_THW + draw.uniform(4, 14) * np.sin(fx * x_THW + fy * y_THW + phase)
-    slope = draw.normal(0, 0.5, 2)
+    slope = draw.normal(0, 0.5, 2).astype(np.float32)
     shade_THW = texture_THW + slope[0] * (x_THW - 32) + slope[1] * (y_THW - 32)
     return base_3 + tint_3 * (y_THW / SIZE - 0.5)[..., None] + shade_THW[..., None]
 

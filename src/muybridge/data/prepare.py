@@ -113,7 +113,7 @@ def prepare(
         "num_frames": [info.num_frames for info in infos],
         "label": labels,
         "group": groups,
-        "fps": [round(info.video.fps, 4) for info in infos],
+        "fps": [info.video.fps for info in infos],
         "width": [info.video.width for info in infos],
         "height": [info.video.height for info in infos],
         "sha256": hashes,
@@ -346,7 +346,8 @@ def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, s
     if mirror == "off":
         return None
     swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
-    swapped = {name: re.sub("|".join(swap), lambda word: swap[word.group()], name) for name in classes}
+    words = r"(?<![A-Za-z])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])|(?<![A-Z])(LEFT|RIGHT)(?![A-Z])"
+    swapped = {name: re.sub(words, lambda word: swap[word.group()], name) for name in classes}  # not "bright"
     found = {name: partner for name, partner in swapped.items() if partner != name}
     if any(partner not in classes for partner in found.values()):
         alone = next(name for name, partner in found.items() if partner not in classes)

@@ -14,11 +14,10 @@ from muybridge.errors import UserError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What pixels must look like for a network's weights; it travels with them."""
+    """What RGB values of 0 to 1 must become for a network's weights: (x - mean) / std. It travels with them."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    channel_order: str = "RGB"
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,12 +1,16 @@
 """One registry: a name, what builds it, where it comes from."""
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError, nearest
+from muybridge.files import sha256_file
 from muybridge.models.contract import VideoModel
 
 Builder = Callable[..., VideoModel]
@@ -102,3 +106,36 @@ def _own(name: str) -> Builder:
         if needed not in inspect.signature(build).parameters:
             raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
     return build
+
+
+def source_file(name: str) -> Path | None:
+    """The file of a `module:function` model; None for a registered one. Raises UserError where it is not found."""
+    if ":" not in name:
+        return None
+    module = name.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UserError(f"Model '{name}': the module '{module}' is not found on Python's path")
+    return Path(spec.origin)
+
+
+def source_sha256(name: str) -> str | None:
+    file = source_file(name)
+    return None if file is None else sha256_file(file)
+
+
+def import_source(folder: Path, name: str, sha256: str | None) -> None:
+    """Make the copy of a `module:function` model in `folder` importable. Raises UserError where it was changed."""
+    module_name = name.partition(":")[0]
+    file = folder / f"{module_name.rpartition('.')[2]}.py"
+    if not file.is_file() or sha256_file(file) != sha256:
+        raise UserError(f"{file} is missing or is not the file that the run was trained with")
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)

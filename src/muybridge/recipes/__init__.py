@@ -5,6 +5,7 @@ of a run by its `recipe.json`.
 """
 
 import importlib.util
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,13 @@ def load(name: str) -> Recipe:
     if not path.is_file() or spec is None or spec.loader is None:
         raise UserError(f"There is no file {path} to take the recipe '{function}' from")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     make = getattr(module, function, None)
     if not callable(make):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

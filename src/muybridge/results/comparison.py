@@ -175,23 +175,23 @@ class Comparison:
         reversing: list[str] = []
         for model in self.models:
             found = model.within_pairs(self.pairs)
-            where = seeing if found.low > 0.5 else reversing if found.high < 0.5 else blind
+            where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else blind
             where.append(f"{model.name} ({found.value:.2f})")
         said = []
         if blind:
+            verb, intervals = ("is", "interval does") if len(blind) == 1 else ("are", "intervals do")
             said.append(
-                f"Asked only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
-                f"chance, 0.50, lies in the interval{'' if len(blind) == 1 else 's'}."
+                f"Asked only which of two time-reversed classes a video shows, {listed(blind)} {verb} no better than a coin: "
+                f"the {intervals} not lie above 0.50."
             )
         if seeing:
             verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")
             said.append(f"{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
         if reversing:
-            verb, intervals = ("gives", "interval lies") if len(reversing) == 1 else ("give", "intervals lie")
+            verb, intervals = ("answers", "interval lies") if len(reversing) == 1 else ("answer", "intervals lie")
             said.append(
-                f"{listed(reversing)} {verb} the opposite direction more often than a coin would: the {intervals} below "
-                "0.50. One interval in twenty misses by chance; if other seeds show it too, labels or clips are reversed "
-                "between training and test."
+                f"{listed(reversing)} {verb} with the opposite direction: the {intervals} below 0.25. Labels or clips are "
+                "probably reversed between training and test."
             )
         outside = [model.outside_pairs(self.pairs) for model in self.models]
         known = [f"{interval.value:.2f}" for interval in outside if interval is not None]

@@ -23,6 +23,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from muybridge import __version__
+from muybridge.errors import UserError
 from muybridge.files import write_atomic, write_json
 from muybridge.recipe import Recipe, fields
 from muybridge.results import figures
@@ -59,6 +60,8 @@ class Section:
 def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = None) -> Comparison:
     """Write `out` (HTML) and its table as .md, .csv and .json beside it. Raises UserError where no run is finished."""
     out = Path(out)
+    if out.suffix != ".html":
+        raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.name}.html")
     comparison = compared(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, render(comparison, title=title or default_title(comparison)))
@@ -66,9 +69,9 @@ def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = No
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([header, *rows])
-    write_atomic(out.with_suffix(".csv"), text.getvalue())
-    write_atomic(out.with_suffix(".md"), markdown(header, rows))
-    write_json(out.with_suffix(".json"), comparison.as_json())
+    write_atomic(out.with_suffix(".table.csv"), text.getvalue())
+    write_atomic(out.with_suffix(".table.md"), markdown(header, rows))
+    write_json(out.with_suffix(".results.json"), comparison.as_json())
     return comparison
 
 

@@ -74,19 +74,22 @@ def _probe(path: str | os.PathLike[str]) -> VideoInfo:
         if not times:
             quarter_turns = round(frame.rotation / 90) % 2
             width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
+            _Converter(path, None)(frame)  # can its pixels be had, too?
         times.append(frame.time)
     if not times:
         raise DecodeError(path, "not one frame could be decoded")
     declared_fps = declared.fps
     times_seconds = _clean_times(times, declared_fps or 25.0)
     span_seconds = times_seconds[-1] - times_seconds[0]
-    fps = (len(times) - 1) / span_seconds if span_seconds > 0 else (declared_fps or 25.0)
+    fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else (declared_fps or 25.0)
+    if fps <= 0:
+        raise DecodeError(path, f"its time stamps span {span_seconds:.0f} seconds for {len(times)} frames")
     return VideoInfo(len(times), declared.num_frames, fps, width, height, times_seconds)
 
 
 def frames(path: str | os.PathLike[str], *, short_side: int | None = None) -> Iterator[np.ndarray]:
     """All frames in display order, each (H,W,3) uint8 RGB; scaled so that the short side is `short_side` pixels."""
-    convert = _Converter(short_side)
+    convert = _Converter(path, short_side)
     for frame, _ in _decoded(path):
         yield convert(frame)
 
@@ -100,7 +103,7 @@ def read_frames(
     if wanted.size == 0 or wanted.min() < 0:
         raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
     distinct, places = np.unique(wanted, return_inverse=True)
-    convert = _Converter(short_side)
+    convert = _Converter(path, short_side)
     found: list[np.ndarray] = []
     position = -1
     for position, (frame, _) in enumerate(_decoded(path)):
@@ -114,7 +117,8 @@ def read_frames(
 class _Converter:
     """Frames to upright RGB arrays of one size; one scaler for the whole clip."""
 
-    def __init__(self, short_side: int | None) -> None:
+    def __init__(self, path: str | os.PathLike[str], short_side: int | None) -> None:
+        self._path = path
         self._reformatter = VideoReformatter()
         self._short_side = short_side
         self._size: tuple[int, int] | None = None  # width, height; the first frame's, also where later ones differ
@@ -123,8 +127,13 @@ class _Converter:
         if self._size is None:
             self._size = _scaled(frame.width, frame.height, self._short_side)
         width, height = self._size
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-        pixels = rgb.to_ndarray()
+        try:
+            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+            pixels = rgb.to_ndarray()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(
+                self._path, f"pixels of format {frame.format.name} cannot be converted: {error}"
+            ) from None
         quarter_turns = round(frame.rotation / 90) % 4
         mirrored = _is_mirrored(frame)
         if not quarter_turns and not mirrored:

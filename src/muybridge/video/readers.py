@@ -1,13 +1,13 @@
 """Readers: one face, `read(row, indices)`, whatever the frames lie in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from muybridge.video.decode import frames, read_frames
+from muybridge.video.decode import DecodeError, frames, read_frames
 
 
 class Row(NamedTuple):
@@ -53,9 +53,8 @@ class RamCache:
         self._reader = reader
         self._clips: dict[str, np.ndarray] = {}
 
-    def missing(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows that are not in memory yet."""
-        return [row for row in rows if row.id not in self._clips]
+    def __contains__(self, row_id: str) -> bool:
+        return row_id in self._clips
 
     def fill(self, rows: Sequence[Row], *, threads: int, advance: Callable[[], None] = lambda: None) -> None:
         """Decode rows in parallel (decoding releases the interpreter). Raises DecodeError at the first failure."""
@@ -75,3 +74,29 @@ class RamCache:
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
         return self._clips[row.id][np.asarray(indices)]
+
+
+class ForwardReader:
+    """Rows of long files, read in order: each call goes on where the last one stopped, so that all windows of a video
+    cost one pass over it. An earlier frame, or another file, starts again."""
+
+    def __init__(self, *, short_side: int | None) -> None:
+        self._short_side = short_side
+        self._path, self._position = "", 0
+        self._frames: Iterator[np.ndarray] = iter(())
+
+    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        distinct, places = np.unique(np.asarray(indices) + row.start_frame, return_inverse=True)
+        if row.path != self._path or distinct[0] < self._position:
+            self._path, self._position = row.path, 0
+            self._frames = frames(row.path, short_side=self._short_side)
+        found = []
+        for index in distinct:
+            for frame in self._frames:
+                self._position += 1
+                if self._position == index + 1:
+                    found.append(frame)
+                    break
+            else:
+                raise DecodeError(row.path, f"frame {index} was asked for, but decoding gives {self._position} frames")
+        return np.stack(found)[places.reshape(-1)]

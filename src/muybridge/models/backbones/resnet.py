@@ -5,7 +5,6 @@ the residual branch of every block, and `pool2` … `pool4`, before stages 2 to 
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import nn
@@ -117,8 +116,6 @@ class ResNet(nn.Module):
         x = self.layer3(self.pool3(x))
         return self.layer4(self.pool4(x))
 
-
-Kind = Literal["resnet_tiny", "resnet18", "resnet34", "resnet50", "resnet101"]
 
 _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int]] = {
     "resnet_tiny": (BasicBlock, (1, 1, 1, 1), 16),  # ours: for demos and small clips on a CPU

@@ -44,8 +44,7 @@ def grow(backbone: nn.Module, make_conv: MakeConv, *, stem: str, stem_frames: in
         elif isinstance(module, nn.BatchNorm2d):
             new = nn.BatchNorm3d(module.num_features, module.eps, module.momentum)
         elif isinstance(module, nn.MaxPool2d):
-            kernel, stride, padding = _pair(module.kernel_size), _pair(module.stride), _pair(module.padding)
-            new = nn.MaxPool3d((1, *kernel), (1, *stride), (0, *padding), ceil_mode=module.ceil_mode)
+            new = FramePool(module)
         else:
             continue
         parent, _, child = name.rpartition(".")
@@ -83,6 +82,18 @@ class Factorised(nn.Module):
         return self.temporal(self.relu(self.bn(self.spatial(x_BCTHW))))
 
 
+class FramePool(nn.Module):
+    """The 2D pool, frame by frame. (MaxPool3d's gradient is not repeatable on CUDA; max_pool2d's is.)"""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        pooled = self.pool(x_BCTHW.transpose(1, 2).flatten(0, 1))
+        return pooled.unflatten(0, (x_BCTHW.shape[0], x_BCTHW.shape[2])).transpose(1, 2)
+
+
 def conv3d(conv: nn.Conv2d, *, frames: int, stride_frames: int = 1) -> nn.Conv3d:
     """The convolution with a temporal extent; stride, dilation and groups kept."""
     if isinstance(conv.padding, str):
@@ -99,7 +110,3 @@ def conv3d(conv: nn.Conv2d, *, frames: int, stride_frames: int = 1) -> nn.Conv3d
         conv.groups,
         conv.bias is not None,
     )
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
