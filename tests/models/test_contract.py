@@ -10,11 +10,6 @@ from muybridge.models import VideoModel, create, entries
 from muybridge.models.registry import register
 
 NAMES = [entry.name for entry in entries()]
-HEAVY = ("101", "50", "34")
-
-
-def every_model():
-    return [pytest.param(name, marks=[pytest.mark.slow] if name.endswith(HEAVY) else []) for name in NAMES]
 
 
 def make(name, **arguments):
@@ -28,7 +23,7 @@ def clip(model, *, batch=2, frames=8, size=32):
 
 
 @pytest.mark.parametrize("temporal_pooling", [False, True])
-@pytest.mark.parametrize("name", every_model())
+@pytest.mark.parametrize("name", NAMES)
 def test_shapes(name, temporal_pooling):
     model = make(name, temporal_pooling=temporal_pooling).eval()
     x_BCTHW = clip(model)
@@ -49,7 +44,7 @@ def test_longer_clips_and_pooling_to_an_eighth(method, frames):
         assert make(name, temporal_pooling=True).features(torch.randn(1, 3, frames, 32, 32)).shape[1] == frames // 8
 
 
-@pytest.mark.parametrize("name", every_model())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_finite_gradient(name):
     model = make(name).train()
     F.cross_entropy(model(clip(model, batch=3)), torch.tensor([0, 1, 2])).backward()
@@ -59,16 +54,17 @@ def test_every_parameter_gets_a_finite_gradient(name):
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
-@pytest.mark.parametrize("name", every_model())
+@pytest.mark.parametrize("name", NAMES)
 def test_clips_of_a_batch_do_not_touch_each_other(name):
     model = make(name).eval()
     x_BCTHW = clip(model, batch=3)
     with torch.no_grad():
         together, alone = model(x_BCTHW), torch.cat([model(x[None]) for x in x_BCTHW])
-    assert torch.allclose(together, alone, atol=1e-5)
+    scale = together.abs().max()  # untrained deep networks give logits of any size
+    assert torch.allclose(together / scale, alone / scale, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", every_model())
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_survive_a_round_trip(name, tmp_path):
     model = make(name).eval()
     x_BCTHW = clip(model)
@@ -80,7 +76,7 @@ def test_weights_survive_a_round_trip(name, tmp_path):
     assert torch.equal(other(x_BCTHW), model(x_BCTHW))
 
 
-@pytest.mark.parametrize("name", every_model())
+@pytest.mark.parametrize("name", NAMES)
 def test_reset_classifier(name):
     model = make(name).eval()
     x_BCTHW = clip(model)
