@@ -271,7 +271,7 @@ def test_a_signal_saves_and_resume_ends_alike(long_recipe, tmp_path, number):
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_change_no_bit(recipe, tmp_path, kills):
     """Every kill hits a process that is at work: starting, decoding, training, validating or saving."""
-    long = replace(recipe, {"optim.epochs": 20 + 12 * kills})
+    long = replace(recipe, {"optim.epochs": 60 + 12 * kills})
     (tmp_path / "long.json").write_text(to_json(long))
     whole = train(long, out=tmp_path / "whole")
     draw = random.Random(kills)
