@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muybridge import evaluation, recipes, study, training
+from muybridge import recipes, study, training
 from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
+from muybridge.evaluation import evaluate
 from muybridge.predict import Predictor
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
-from muybridge.scores import Scores
 from muybridge.study import Study
+from muybridge.training import resume
 
 
 def recipe_of(
@@ -50,30 +51,6 @@ def train(
     )
 
 
-def resume(run: str | Path | Run, *, runtime: Runtime | None = None) -> Run:
-    """Continue a run that was stopped."""
-    return training.resume(_folder(run), runtime=runtime)
-
-
-def evaluate(
-    run: str | Path | Run,
-    *,
-    data: str | Path | None = None,
-    split: str = "test",
-    fold: int | None = None,
-    checkpoint: str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    allow_code: bool = False,
-    runtime: Runtime | None = None,
-) -> Scores:
-    """Score a run on a split of its manifest, or of another one with the same classes."""
-    return evaluation.evaluate(
-        _folder(run), data=data, split=split, fold=fold, checkpoint_name=checkpoint, changes=changes, out=out,
-        allow_code=allow_code, runtime=runtime,
-    )  # fmt: skip
-
-
 def compare(
     models: Sequence[str],
     *,
@@ -104,13 +81,7 @@ def compare(
     )
 
 
-def load(run: str | Path | Run, *, allow_code: bool = False, runtime: Runtime | None = None) -> Predictor:
-    """A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
-    return Predictor(_folder(run), allow_code=allow_code, runtime=runtime)
-
-
-def _folder(run: str | Path | Run) -> Path:
-    return run.path if isinstance(run, Run) else Path(run)
-
+load = Predictor
+"""A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
 
 __all__ = ["compare", "evaluate", "load", "prepare", "recipe_of", "resume", "train"]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge import build, checkpoint
+from muybridge import build
+from muybridge import checkpoint as checkpoints
 from muybridge.build import Placement
 from muybridge.console import log, progress
 from muybridge.data.loader import VideoViews, Views, view_batches
@@ -73,12 +74,12 @@ def score(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     data: str | Path | None = None,
     split: str = "test",
     fold: int | None = None,
-    checkpoint_name: str | None = None,
+    checkpoint: str | None = None,
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     allow_code: bool = False,
@@ -111,7 +112,7 @@ def evaluate(
     if split != "train":
         _check_unseen(folder, manifest, rows, split)
     labels_N = class_indices(manifest, rows, classes)
-    model = load_model(folder, checkpoint_name or trained.evaluation.checkpoint, allow_code=allow_code)
+    model = load_model(folder, checkpoint or trained.evaluation.checkpoint, allow_code=allow_code)
     where = build.placement(recipe, runtime)
     build.place(model, where)
     reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows)
@@ -144,7 +145,7 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
             )
         import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
     model = build.model(recipe, len(folder.dataset()["classes"]))
-    checkpoint.load_model(folder.checkpoints, model, which)
+    checkpoints.load_model(folder.checkpoints, model, which)
     return model
 
 

@@ -43,7 +43,7 @@ class Prediction:
 class Predictor:
     """A loaded run: `predictor("some.mp4")`."""
 
-    def __init__(self, run: str | Path, *, runtime: Runtime | None = None, allow_code: bool = False) -> None:
+    def __init__(self, run: str | Path | Run, *, runtime: Runtime | None = None, allow_code: bool = False) -> None:
         self._run = Run.open(run)
         self._recipe = self._run.recipe()
         self._dataset = self._run.dataset()

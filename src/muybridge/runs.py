@@ -42,9 +42,9 @@ class Run:
     path: Path
 
     @staticmethod
-    def open(path: str | Path) -> "Run":
-        """An existing run folder. Raises UserError where there is none."""
-        path = Path(path)
+    def open(run: "str | Path | Run") -> "Run":
+        """An existing run folder, by its path. Raises UserError where there is none."""
+        path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
             what = "has no recipe.json, so it is no run" if path.is_dir() else "does not exist"
             raise UserError(f"No such run: {path} {what}. `muybridge train --out {path}` makes one")

@@ -66,9 +66,9 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         return _train(run, recipe, runtime, manifest)
 
 
-def resume(path: str | Path, *, runtime: Runtime | None = None) -> Run:
+def resume(run: str | Path | Run, *, runtime: Runtime | None = None) -> Run:
     """Continue a run from its last checkpoint; a finished one is returned as it is. Raises UserError, Interrupted."""
-    run = Run.open(path)
+    run = Run.open(run)
     if run.is_finished:
         log(f"{run.path} is finished already")
         return run
