@@ -147,7 +147,7 @@ WRONG = {
     "no such split": (["evaluate", "{run}", "--split", "tset"], "no video in split"),
     "no such checkpoint": (["evaluate", "{run}", "--checkpoint", "bset"], "no checkpoint 'bset'"),
     "a file that is no video": (["predict", "{run}", "{manifest}"], "manifest.csv: "),
-    "no such video": (["predict", "{run}", "{tmp}/none.mp4"], "There is no file"),
+    "no such video": (["predict", "{run}", "{tmp}/none.mp4"], "No such file"),
     "a report of nothing": (["report", "{tmp}/none"], "No such run"),
     "folds that are no numbers": (
         ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--folds", "one"],

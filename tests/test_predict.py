@@ -134,8 +134,7 @@ def test_a_window_scores_as_the_same_frames_in_a_file_of_their_own(predictor, tm
 
 
 def test_wrong_inputs_are_said_plainly(run, tmp_path):
-    with pytest.raises(UserError, match="There is no file"):
-        predict(run.path, [tmp_path / "none.mp4"])
+    assert predict(run.path, [tmp_path / "none.mp4"])[1][0].reason == "No such file or directory"
     (tmp_path / "text.mp4").write_text("no video")
     found, failed = predict(run.path, [tmp_path / "text.mp4", Manifest.load(run.recipe().data.manifest).row(0).path])
     assert len(found) == 1

@@ -312,3 +312,23 @@ def test_optimizer_state_is_stored_by_name(run):
     model = evaluation.load_model(run, "last")
     assert names == {f"{name}/momentum_buffer" for name, _ in model.named_parameters()}
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_a_moved_set_is_named_anew(recipe, tmp_path):
+    import shutil
+
+    shutil.copytree(os.path.dirname(recipe.data.manifest), tmp_path / "here")
+    short = {"data.manifest": str(tmp_path / "here" / "manifest.csv"), "optim.epochs": 1, "optim.warmup_epochs": 0}
+    run = train(replace(recipe, short), out=tmp_path / "run")
+    (run.path / "result.json").unlink()
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(UserError, match="not there any more; where is it"):
+        resume(run)
+    assert resume(run, data=tmp_path / "there" / "manifest.csv").is_finished
+    assert evaluation.evaluate(run).num_views == 6
+
+
+def test_a_run_without_a_checkpoint_gives_way(recipe, tmp_path):
+    with pytest.raises(UserError, match="became"):
+        train(replace(recipe, {"optim.lr": 1e18, "optim.clip_grad_norm": None}), out=tmp_path / "run")
+    assert train(replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0}), out=tmp_path / "run").is_finished

@@ -148,11 +148,11 @@ def train(
 
         changes, runtime = _changes(settings)
         if resume is not None:
-            given = {"RECIPE": recipe, "--model": model, "--data": data, "--fold": fold, "--out": out, "--set": changes}
+            given = {"RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--set": changes}
             extra = [name for name, value in given.items() if value]
             if extra:
                 raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
-            run = api.resume(resume, runtime=_runtime(settings, Run.open(resume).runtime()))
+            run = api.resume(resume, data=data, runtime=_runtime(settings, Run.open(resume).runtime()))
         else:
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
@@ -335,7 +335,11 @@ def _answering(as_json: bool) -> Iterator[None]:
         _fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}", 2)
 
 
+_answered: list[bool] = []
+
+
 def _fail(as_json: bool, message: str, code: int) -> None:
+    _answered.append(True)
     if as_json:
         typer.echo(json.dumps({"error": message}))
     typer.echo(message if code == 130 else f"error: {message}", err=True)
@@ -343,6 +347,7 @@ def _fail(as_json: bool, message: str, code: int) -> None:
 
 
 def _answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) -> None:
+    _answered.append(True)
     if as_json:
         typer.echo(json.dumps(value(), indent=2))
     else:
@@ -395,6 +400,11 @@ def _print_prepared(prepared: Any) -> None:
         f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected"
     )
     typer.echo(f"{counts_text}: {prepared.manifest}")
+    if prepared.mirror is None:
+        typer.echo("mirroring is off: no left-right flips in training")
+    elif prepared.mirror:
+        swaps = ", ".join(f"{a} ↔ {b}" for a, b in prepared.mirror.items() if a <= b)
+        typer.echo(f"mirroring swaps {swaps}; the other classes stay as they are (--mirror off: never mirror)")
 
 
 def _print_result(run: str, result: dict[str, Any]) -> None:
@@ -458,7 +468,12 @@ def _table(header: list[str], lines: list[list[str]], *, numeric: tuple[int, ...
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code == 2 and "--json" in sys.argv and not _answered:  # words that no command understands
+            typer.echo(json.dumps({"error": "usage: see standard error, or --help"}))
+        raise
 
 
 if __name__ == "__main__":

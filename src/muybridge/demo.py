@@ -7,6 +7,7 @@ from typing import Any
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.data.motions import motions
+from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace
 from muybridge.recipes import demo as demo_recipe
 from muybridge.study import Study, compare
@@ -30,6 +31,8 @@ def demo(
     out = Path(out)
     clips = QUICK_CLIPS if quick else CLIPS
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
+    if out.is_dir() and any(out.iterdir()) and not list(out.glob("videos-*")) and not list(out.glob(".videos-*")):
+        raise UserError(f"{out} is not empty and holds no demo; choose another --out")
     if manifest.exists():
         log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
     else:

@@ -98,6 +98,10 @@ def evaluate(
         raise UserError(f"An evaluation changes evaluation.… and clip.… only, not '{wrong[0]}'")
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
+    if data is None and not Path(recipe.data.manifest).exists():
+        raise UserError(
+            f"The manifest of {folder.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+        )
     manifest = Manifest.load(data or recipe.data.manifest)
     classes = folder.dataset()["classes"]
     if data is None and manifest.sha256() != recipe.data.sha256:

@@ -97,11 +97,8 @@ def predict(
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
-    """Predictions for files, in order, and the files that are no videos, with the reason. Raises UserError for a run or
-    file that is not there."""
-    missing = [str(video) for video in videos if not Path(video).exists()]
-    if missing:
-        raise UserError(f"There is no file {missing[0]}")
+    """Predictions for files, in order, and the files that are not there or no videos, with the reason. Raises UserError
+    for a run that is not there."""
     predictor = Predictor(run, runtime=runtime, allow_code=allow_code)
     found: list[Prediction] = []
     failed: list[DecodeError] = []

@@ -156,7 +156,8 @@ class Recipe(Section):
     def _fits_together(self) -> Self:
         if self.optim.warmup_epochs >= self.optim.epochs:
             raise ValueError(
-                f"optim.warmup_epochs ({self.optim.warmup_epochs:g}) must be below optim.epochs ({self.optim.epochs})"
+                f"optim.warmup_epochs ({self.optim.warmup_epochs:g}) must be below optim.epochs ({self.optim.epochs}): "
+                f"say both, for example optim.warmup_epochs={self.optim.epochs / 10:g}"
             )
         if self.clip.short_side is not None and self.clip.short_side < self.clip.size and self.augment.crop == "random":
             raise ValueError(

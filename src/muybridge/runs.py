@@ -47,7 +47,7 @@ class Run:
         path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
             what = "has no recipe.json, so it is no run" if path.is_dir() else "does not exist"
-            raise UserError(f"No such run: {path} {what}. `muybridge train --out {path}` makes one")
+            raise UserError(f"No such run: {path} {what}. A run is the folder that `muybridge train --out` makes")
         return Run(path)
 
     @property
@@ -114,8 +114,11 @@ class Run:
         write_atomic(self.path / "trained_on.npz", buffer.getvalue())
 
     def holds_only_beginnings(self) -> bool:
-        """Is there nothing here but what a process leaves that was stopped before its folder became a run?"""
-        own = {"dataset.json", "trained_on.npz", "cost.json", "environment.json", "source", "runtime.json", ".lock"}
+        """Is there nothing here but what a run leaves that was stopped before its first checkpoint?"""
+        own = {
+            "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "source",
+            "metrics.jsonl", "timing.jsonl", "checkpoints", ".lock",
+        }  # fmt: skip
         return all(file.name in own or file.name.endswith(".partial") for file in self.path.iterdir())
 
     @contextmanager

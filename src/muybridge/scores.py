@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 Average = Literal["logits", "probabilities"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """N videos, V views, K classes."""
 
@@ -51,6 +51,9 @@ class Scores:
             )
         if not np.array_equal(np.unique(self.video_V), np.arange(num_videos)):
             raise ValueError("every video needs at least one view")
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.ids_N)} videos, {self.num_views} views each, {len(self.classes)} classes)"
 
     @property
     def num_views(self) -> int:

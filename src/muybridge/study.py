@@ -7,7 +7,7 @@ STUDY/
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from muybridge import build
@@ -30,7 +30,7 @@ class Study:
 
     path: Path
     runs: tuple[Run, ...]
-    comparison: Comparison
+    comparison: Comparison = field(repr=False)
 
     @property
     def report(self) -> Path:
@@ -80,10 +80,14 @@ def compare(
             continue
         log(f"[{number}/{len(plan)}] {name}")
         run = (
-            resume(folder, runtime=runtime) if states[name] == "begun" else train(planned, out=folder, runtime=runtime)
+            resume(folder, data=recipe.data.manifest, runtime=runtime)
+            if states[name] == "begun"
+            else train(planned, out=folder, runtime=runtime)
         )
         test = run.result().get("test", {})
         log(f"    video accuracy {test.get('video_top1', float('nan')):.3f} on {test.get('videos', 0):.0f} test videos")
+    if len(names) > len(plan):
+        log(f"the report holds {len(names) - len(plan)} runs of earlier calls, too")
     runs = tuple(Run(out / "runs" / name) for name in names)
     return Study(out, runs, write_report(runs, out=out / "report.html", title=title))
 
@@ -103,9 +107,9 @@ def plan_recipes(
 
 def _state(folder: Path, planned: Recipe) -> str:
     """ "new", "begun" or "finished". Raises UserError for a folder that holds a run of another recipe."""
-    if not (folder / "recipe.json").exists():
-        return "new"
     run = Run(folder)
+    if not (folder / "recipe.json").exists() or not (run.is_finished or (run.checkpoints / "last").exists()):
+        return "new"
     if fingerprint(run.recipe()) != fingerprint(planned):
         changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(run.recipe(), planned).items())[:4])
         raise UserError(

@@ -36,7 +36,7 @@ from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
 from muybridge.models import VideoModel, WeightedLogits
 from muybridge.models.registry import source_file
-from muybridge.recipe import Recipe, Runtime, fingerprint, to_json
+from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
 
@@ -48,7 +48,9 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
     """
     runtime = runtime or Runtime()
     run = Run(Path(out))
-    if (run.path / "recipe.json").exists():
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"{out} is a file; --out names the run folder to make")
+    if (run.path / "checkpoints" / "last").exists() or run.is_finished:
         raise UserError(
             f"{out} holds a run already. Continue it with `muybridge train --resume {out}`, or choose another --out"
         )
@@ -66,13 +68,20 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         return _train(run, recipe, runtime, manifest)
 
 
-def resume(run: str | Path | Run, *, runtime: Runtime | None = None) -> Run:
-    """Continue a run from its last checkpoint; a finished one is returned as it is. Raises UserError, Interrupted."""
+def resume(run: str | Path | Run, *, data: str | Path | None = None, runtime: Runtime | None = None) -> Run:
+    """Continue a run from its last checkpoint; a finished one is returned as it is. `data`: where its manifest lies now,
+    if it was moved. Raises UserError, Interrupted."""
     run = Run.open(run)
     if run.is_finished:
         log(f"{run.path} is finished already")
         return run
     recipe = run.recipe()
+    if data is not None:
+        recipe = replace(recipe, {"data.manifest": str(data)})
+    elif not Path(recipe.data.manifest).exists():
+        raise UserError(
+            f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+        )
     runtime = runtime or run.runtime()
     manifest = Manifest.load(recipe.data.manifest)
     resolved = build.resolve(recipe, runtime, manifest)
@@ -81,6 +90,7 @@ def resume(run: str | Path | Run, *, runtime: Runtime | None = None) -> Run:
     if changed:
         log(f"warning: {'; '.join(changed)}: the run goes on, but its last bits may differ from an undisturbed one's")
     with run.lock():
+        write_atomic(run.path / "recipe.json", to_json(resolved))
         return _train(run, resolved, runtime, manifest)
 
 

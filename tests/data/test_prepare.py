@@ -448,3 +448,29 @@ def test_the_manifest_may_lie_anywhere(videos, tmp_path, monkeypatch):
         row = manifest.row(0)
         assert code_of(FileReader().read(row, np.array([2]))[0]) == 2
     assert len(hashes) == 1, "a manifest that lies among the videos is no video"
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["turn_clockwise", "turn_counterclockwise"], True),
+        (["Turn Clockwise", "Turn Anti-Clockwise"], False),  # the case of the second word differs from the first's
+        (["spin_cw", "spin_ccw"], True),
+        (["move_left", "move_right"], True),
+        (["bright", "upright"], None),
+    ],
+)
+def test_names_of_sides_and_turns_are_swapped(classes, expected):
+    from muybridge.data.mirroring import mirror_map
+
+    found, alone = mirror_map(classes)
+    if expected:
+        assert found == {classes[0]: classes[1], classes[1]: classes[0]}
+    assert bool(alone) == (expected is False)
+
+
+def test_the_made_set_gets_the_mirror_map_it_was_made_with():
+    from muybridge.data.mirroring import mirror_map
+    from muybridge.data.motions import CLASSES, MIRROR
+
+    assert mirror_map(list(CLASSES)) == (MIRROR, [])

@@ -192,11 +192,17 @@ def test_a_list_that_cannot_be_read_is_told(tmp_path):
 
 
 def test_groups_by_expression():
-    assert [item.group for item in grouped(ITEMS[:3], r"_g\d+")] == ["_g01", "_g02", "_g01"]
-    assert [item.group for item in grouped(ITEMS[:3], r"v_\w_(g\d+)")] == ["g01", "g02", "g01"]
-    assert [item.group for item in grouped(ITEMS[:3], r"^(\w+)/.*(g\d+)")] == ["run", "run", "walk"]
+    assert [item.group for item in grouped(ITEMS[:3], r"_g\d+")[0]] == ["_g01", "_g02", "_g01"]
+    assert [item.group for item in grouped(ITEMS[:3], r"v_\w_(g\d+)")[0]] == ["g01", "g02", "g01"]
+    assert [item.group for item in grouped(ITEMS[:3], r"^(\w+)/.*(g\d+)")[0]] == ["run", "run", "walk"]
+
+
+def test_a_path_without_a_group_is_listed():
+    found, without = grouped(ITEMS, r"_g\d+")
+    assert len(found) + len(without) == len(ITEMS)
+    assert ("walk/kick 3.avi", r"--group '_g\d+' finds nothing in its path") in without
 
 
 def test_a_group_expression_that_does_not_fit_is_told():
-    assert "'walk/kick 3.avi'" in message(grouped, ITEMS, r"_g\d+")
+    assert "finds nothing in any of" in message(grouped, ITEMS, "_person_")
     assert "no regular expression" in message(grouped, ITEMS, "(g")

@@ -1,7 +1,6 @@
 """`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 
 from muybridge.console import progress
 from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.mirroring import mirror_map
 from muybridge.data.sources import Item, class_folders, csv_list, grouped, split_lists
 from muybridge.data.splits import assign
 from muybridge.errors import UserError
@@ -35,6 +35,8 @@ class Prepared:
     splits: dict[str, dict[str, int]]
     """Rows a split, for each split column."""
     groups: int
+    mirror: dict[str, str] | None
+    """What mirroring makes of a class (a class not named stays as it is); none: training will not mirror."""
     sha256: str
 
     def as_json(self) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def prepare(
         raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
     root, items, strays = _items(folder, csv, train_list, val_list, test_list)
     if group is not None:
-        items = grouped(items, group)
+        items, ungrouped = grouped(items, group)
+        strays += ungrouped
     _check_items(items, folds)
     inputs = [root / item.path for item in items] + [Path(p) for p in (csv, train_list, val_list, test_list) if p]
     if out.resolve() in {path.resolve() for path in inputs}:
@@ -99,6 +102,11 @@ def prepare(
             f"Of {len(items)} videos {len(kept)} could be used, of {len({i.label for i in kept})} class(es); two classes "
             "are needed. The first reasons: " + "; ".join(f"{r['path']}: {r['reason']}" for r in rejected[:3])
         )
+    if folder is not None:
+        empty = sorted({path.name for path in root.iterdir() if _is_class(path)} - {item.label for item in items})
+        if empty:
+            warnings.append(f"{', '.join(empty)}: class folders without a usable file")
+    _warn_two_labels(kept, infos, warnings)
     if lost:
         warnings.append(f"no video of {', '.join(lost)} could be used; the classes are left out")
 
@@ -120,8 +128,8 @@ def prepare(
     }
     given = np.array([item.split for item in kept])
     columns |= _splits(given, groups, hashes, labels, folds=folds, val=val, test=test, seed=seed, warnings=warnings)
-    mirror_map = _mirror(mirror, classes, warnings)
-    manifest = from_columns(columns, classes=classes, root=root, mirror=mirror_map, where=str(out))
+    mirrored = _mirror(mirror, classes, warnings)
+    manifest = from_columns(columns, classes=classes, root=root, mirror=mirrored, where=str(out))
     _check_splits(manifest, warnings)
     manifest.save(out)
     return summary(out, manifest, rejected=rejected, warnings=warnings)
@@ -137,6 +145,7 @@ def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], wa
         classes=dict(Counter(manifest.text("label").tolist())),
         splits={column: dict(Counter(manifest.text(column).tolist())) for column in manifest.split_columns},
         groups=len(set(manifest.columns["group"].tolist()) - {b""}),
+        mirror=None if manifest.mirror is None else dict(manifest.mirror),
         sha256=manifest.sha256(),
     )
 
@@ -230,6 +239,8 @@ def _look(
 
 def _open(path: Path) -> tuple[VideoInfo, str] | str:
     """What is in a file and its hash, or the reason why it cannot be used."""
+    if path.exists() and not path.is_file():
+        return "is no regular file"
     try:
         return probe(path), sha256_file(path)
     except DecodeError as error:
@@ -309,6 +320,22 @@ def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: f
     split[train[cut == 1]] = "val"
 
 
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _warn_two_labels(kept: Sequence[Item], infos: Sequence["_Looked"], warnings: list[str]) -> None:
+    """The same content under two classes: one of them is wrong."""
+    labels: dict[tuple[str, int, int], dict[str, str]] = {}
+    for item, info in zip(kept, infos, strict=True):
+        labels.setdefault((info.sha256, info.start_frame, info.num_frames), {})[item.label] = item.path
+    both = [tuple(found.values()) for found in labels.values() if len(found) > 1]
+    if both:
+        warnings.append(
+            f"{len(both)} file(s) have exact copies with another label, the first: {' and '.join(both[0][:2])}"
+        )
+
+
 def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
     """Files that lie on more than one side, by an official split or by a group of their own for each copy or part."""
     found: dict[str, set[str]] = {}
@@ -345,14 +372,11 @@ def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, s
         return {}
     if mirror == "off":
         return None
-    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
-    words = r"(?<![A-Za-z])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])|(?<![A-Z])(LEFT|RIGHT)(?![A-Z])"
-    swapped = {name: re.sub(words, lambda word: swap[word.group()], name) for name in classes}  # not "bright"
-    found = {name: partner for name, partner in swapped.items() if partner != name}
-    if any(partner not in classes for partner in found.values()):
-        alone = next(name for name, partner in found.items() if partner not in classes)
+    found, alone = mirror_map(classes)
+    if alone:
         warnings.append(
-            f"class '{alone}' names a side and has no counterpart, so training will not mirror (--mirror same to allow)"
+            f"class '{alone[0]}' names a side or a turn and has no counterpart, so training will not mirror (--mirror same "
+            "to allow)"
         )
         return None
     return found

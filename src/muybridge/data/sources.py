@@ -116,20 +116,27 @@ def split_lists(items: list[Item], lists: dict[str, Path]) -> list[Item]:
     return [replace(item, split=split) for item, split in zip(items, splits, strict=True)]
 
 
-def grouped(items: list[Item], pattern: str) -> list[Item]:
-    """Items with the group that a regular expression finds in their path: its first parenthesis, or the whole match.
-    Raises UserError where it does not match a path."""
+def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str, str]]]:
+    """Items with the group that a regular expression finds in their path (its first parenthesis, or the whole match),
+    and those it finds nothing in, with the reason. Raises UserError where it finds nothing at all."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UserError(f"--group '{pattern}' is no regular expression: {error}") from None
-    found = []
+    found: list[Item] = []
+    without: list[tuple[str, str]] = []
     for item in items:
         match = expression.search(item.path)
-        if match is None:
-            raise UserError(f"--group '{pattern}' finds nothing in '{item.path}'; every path needs a group")
-        found.append(replace(item, group=match.group(1 if expression.groups else 0) or ""))
-    return found
+        name = (match.group(1 if expression.groups else 0) or "") if match else ""
+        if name:
+            found.append(replace(item, group=name))
+        else:
+            without.append((item.path, f"--group '{pattern}' finds nothing in its path"))
+    if not found:
+        raise UserError(
+            f"--group '{pattern}' finds nothing in any of {len(items)} paths; the first is '{items[0].path}'"
+        )
+    return found, without
 
 
 def _item(path: Path, number: int, row: dict[str | Any, str | Any]) -> Item:

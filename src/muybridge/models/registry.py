@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +75,22 @@ def create(
         raise UserError(
             f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}"
         )
-    model = build(
-        num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, dropout=dropout, **options
-    )
+    arguments = {"num_classes": num_classes, "num_frames": num_frames, "temporal_pooling": temporal_pooling}
+    try:
+        model = build(**arguments, dropout=dropout, **options)
+    except UserError:
+        raise
+    except Exception as error:
+        if ":" not in name:
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"Model '{name}', {frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, VideoModel):
-        raise UserError(f"'{name}' returned a {type(model).__name__}; a muybridge.models.VideoModel is needed")
+        raise UserError(
+            f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.models.VideoModel is needed"
+        )
     if num_frames < model.min_frames:
         raise UserError(f"Model '{name}' needs at least {model.min_frames} frames; the clip has {num_frames}")
     return model
@@ -102,9 +114,10 @@ def _own(name: str) -> Builder:
     build = getattr(module, function, None)
     if not callable(build):
         raise UserError(f"Model '{name}': '{module_name}' has no function '{function}'")
-    for needed in _COMMON:
-        if needed not in inspect.signature(build).parameters:
-            raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
+    parameters = inspect.signature(build).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_all and any(needed not in parameters for needed in _COMMON):
+        raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
     return build
 
 

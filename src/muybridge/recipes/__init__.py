@@ -24,6 +24,8 @@ def load(name: str) -> Recipe:
         return SHIPPED[name]()
     if name.endswith(".json"):
         return from_json(Recipe, Path(name))
+    if (Path(name) / "recipe.json").exists():
+        return from_json(Recipe, Path(name) / "recipe.json")
     file, colon, function = name.rpartition(":")
     if not colon or not file.endswith(".py"):
         raise UserError(
@@ -40,13 +42,22 @@ def load(name: str) -> Recipe:
     except UserError:
         raise
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}{_line(error)}: {type(error).__name__}: {error}") from error
     make = getattr(module, function, None)
     if not callable(make):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{path} has no function '{function}'. {nearest(function, found)}")
-    recipe = make()
+    try:
+        recipe = make()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}:{function}{_line(error)}: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise UserError(f"{path}:{function} returned a {type(recipe).__name__}; a muybridge.recipe.Recipe is needed")
     return recipe
+
+
+def _line(error: Exception) -> str:
+    number = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
+    return f", line {number}"

@@ -118,6 +118,9 @@ class Comparison:
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
         header += ["parameters", "conv MACs", "train clips/s"]
+        counts_seeds = any(len(model.scores) > 1 for model in self.models)
+        if counts_seeds:
+            header.append("seeds")
         rows = []
         for model in self.models:
             row = [model.name, str(model.accuracy), f"{model.clip_accuracy:.3f}", f"{model.mean_class:.3f}"]
@@ -126,7 +129,7 @@ class Comparison:
                 row += [str(model.within_pairs(self.pairs)), "–" if outside is None else f"{outside.value:.3f}"]
             cost, rate = model.cost, model.train_clips_per_s
             row += [millions(cost["params"]), giga(cost["conv_macs"]), "–" if rate is None else f"{rate:.0f}"]
-            rows.append(row)
+            rows.append([*row, str(len(model.scores))] if counts_seeds else row)
         return header, rows
 
     def findings(self) -> list[str]:
@@ -162,6 +165,9 @@ class Comparison:
             said.append(
                 f"With {plural(seeds, 'seed')} a model this compares these runs; a claim about the models needs at least 3."
             )
+        if any(len(model.scores) != seeds for model in self.models):
+            counts = listed([f"{model.name} {len(model.scores)}" for model in self.models])
+            said.append(f"The numbers of seeds differ ({counts}): means over more seeds are surer.")
         if self.differences:
             fields = listed(list(self.differences))
             said.append(f"The runs differ in more than the model ({fields}): what is seen here may come from that.")

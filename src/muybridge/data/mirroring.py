@@ -1,0 +1,45 @@
+"""What mirroring the picture does to the name of a class: left becomes right, clockwise becomes counter-clockwise."""
+
+import re
+
+_SIDES = {"left": "right", "right": "left"}
+_SIDE = re.compile(
+    r"(?<![A-Za-z])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])|(?<![A-Z])(LEFT|RIGHT)(?![A-Z])"
+)
+_AGAINST = re.compile(r"(counter|anti)([-_ ]?)clockwise", re.IGNORECASE)
+_TURNS = [
+    ("clockwise", f"{against}{joint}clockwise") for against in ("counter", "anti") for joint in ("", "-", "_", " ")
+] + [("cw", "ccw")]
+
+
+def mirror_map(classes: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(class to what it becomes, classes that name a side or turn and have no counterpart)."""
+    found: dict[str, str] = {}
+    alone = []
+    for name in classes:
+        candidates = _mirrored(name)
+        partner = next((candidate for candidate in candidates if candidate in classes), None)
+        if partner is not None:
+            found[name] = partner
+        elif candidates:
+            alone.append(name)
+    return found, alone
+
+
+def _mirrored(name: str) -> list[str]:
+    """What the mirrored class may be called; empty for a name without side or turn."""
+    sided = _SIDE.sub(lambda word: _like(_SIDES[word.group().lower()], word.group()), name)  # not "bright"
+    candidates = [sided] if sided != name else []
+    for clockwise, against in _TURNS:
+        for old, new in ((against, clockwise), (clockwise, against)):
+            word = re.search(rf"(?<![A-Za-z]){re.escape(old)}(?![A-Za-z])", sided, re.IGNORECASE)
+            if word and not (old == "clockwise" and _AGAINST.search(sided)):
+                candidates.append(sided[: word.start()] + _like(new, word.group()) + sided[word.end() :])
+    return candidates
+
+
+def _like(word: str, model: str) -> str:
+    """`word` in the case of `model`."""
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
