@@ -144,9 +144,11 @@ def test_wrong_inputs_are_said_plainly(run, tmp_path):
 
 
 MODULE = """
+import torch
 from muybridge.models import create
 
 def net(*, num_classes, num_frames, temporal_pooling, dropout, method="tsm"):
+    assert torch.linspace(0, 1, 3)[1].item() == 0.5  # a builder may compute
     return create(f"{method}_resnet_tiny", num_classes=num_classes, num_frames=num_frames,
                   temporal_pooling=temporal_pooling, dropout=dropout)
 """

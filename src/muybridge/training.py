@@ -61,8 +61,7 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         raise UserError(f"The recipe leaves {missing} open; give --model NAME and --data MANIFEST")
     manifest = Manifest.load(recipe.data.manifest)
     recipe = build.resolve(recipe, runtime, manifest)
-    check(recipe, manifest)
-    cost = _cost(recipe, len(manifest.classes))  # with the checks, everything that can be wrong stops before a file is
+    cost = check(recipe, manifest)
     with run.lock():
         _describe(run, recipe, runtime, manifest, cost)
         return _train(run, recipe, runtime, manifest)
@@ -94,14 +93,19 @@ def resume(run: str | Path | Run, *, data: str | Path | None = None, runtime: Ru
         return _train(run, resolved, runtime, manifest)
 
 
-def check(recipe: Recipe, manifest: Manifest) -> None:
-    """Everything that can be told wrong before the first step. Raises UserError."""
+def check(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """Everything that can be told wrong before the first file is written. Returns what the model costs, as counting it
+    tries its name, its options and the size of the clip. Raises UserError."""
     sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
     if sizes["train"] < 2:
         raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few")
     if recipe.evaluation.checkpoint == "best" and not sizes["val"]:
         raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
-    build.model(recipe, len(manifest.classes))  # raises for a wrong name or option, or too short a clip
+    cost = count(
+        recipe.model.name, num_classes=len(manifest.classes), num_frames=recipe.clip.num_frames, size=recipe.clip.size,
+        temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
+    )  # fmt: skip
+    return cost.as_json()
 
 
 def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Run:
@@ -297,14 +301,6 @@ def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, co
             f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
             f"scaled linearly to {recipe.optim.batch_size}"
         )
-
-
-def _cost(recipe: Recipe, num_classes: int) -> dict[str, Any]:
-    cost = count(
-        recipe.model.name, num_classes=num_classes, num_frames=recipe.clip.num_frames, size=recipe.clip.size,
-        temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
-    )  # fmt: skip
-    return cost.as_json()
 
 
 def _environment(runtime: Runtime) -> dict[str, Any]:

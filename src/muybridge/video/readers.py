@@ -68,10 +68,6 @@ class RamCache:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(clip.nbytes for clip in self._clips.values())
-
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
         return self._clips[row.id][np.asarray(indices)]
 
