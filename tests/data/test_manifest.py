@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from making import codes_of, write_clip
 
-from muybridge.data.manifest import COLUMNS, Manifest, from_columns
+from muybridge.data.manifest import COLUMNS, OPTIONAL, Manifest, from_columns
 from muybridge.errors import UserError
 from muybridge.video import FileReader
 
@@ -63,7 +63,7 @@ def test_round_trip(saved, tmp_path):
     back = Manifest.load(saved)
     first = made(root=tmp_path)
     assert len(back) == 6
-    assert set(back.columns) == set(first.columns) == {*COLUMNS, "split"}
+    assert set(back.columns) == set(first.columns) == {*COLUMNS, *OPTIONAL, "split"}
     for name, values in first.columns.items():
         assert back.columns[name].dtype == values.dtype, name
         assert np.array_equal(back.columns[name], values), name
@@ -83,7 +83,7 @@ def test_a_row_is_plain_values(saved, tmp_path):
     row = manifest.row(1)
     assert (row.id, row.start_frame, row.num_frames, row.fps) == ("a.avi#1-", 25, 15, 25.0)
     assert row.path == str(tmp_path / "a.avi")
-    assert [type(value) for value in row] == [str, str, int, int, float]
+    assert [type(value) for value in row] == [str, str, int, int, float, bool]
     assert manifest.row(3).path == str(tmp_path / "c" / "ü.avi")
 
 
@@ -170,7 +170,7 @@ def test_a_spreadsheet_may_have_written_it(saved):
         ("29.97", "0", ["line 4", "fps > 0"]),
         ("29.97", "nan", ["line 4", "fps > 0"]),
         ("29.97", "inf", ["line 4", "fps"]),
-        ("29.97", "29,97", ["line 4", "12 fields where the header has 11"]),
+        ("29.97", "29,97", ["line 4", "13 fields where the header has 12"]),
         ("a.avi#1-,", "a.avi#0-1,", ["'a.avi#0-1' occurs more than once"]),
         (",fps,", ",rate,", ["lacks the column fps"]),
         (",split\n", ",part\n", ["lacks the column split"]),

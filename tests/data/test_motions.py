@@ -80,7 +80,7 @@ def test_the_second_of_a_pair_is_the_reversal_of_the_first(forward, backward):
 def test_files_hold_what_was_rendered(prepared):
     manifest = Manifest.load(prepared.manifest)
     for index in range(10):
-        found = FileReader().read_all(manifest.row(index)).astype(float)
+        found = FileReader().read_all([manifest.row(index)])[0].astype(float)
         rendered = render(manifest.text("label")[index], seed=5, index=index).astype(float)
         assert found.shape == rendered.shape == (NUM_FRAMES, SIZE, SIZE, 3)
         assert np.abs(found - rendered).mean() < 8

@@ -25,8 +25,10 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test", "unused")
 
 _TEXT = ("id", "path", "label", "group", "sha256")
-_INTEGERS = ("start_frame", "num_frames", "width", "height")
+_INTEGERS = ("start_frame", "num_frames", "width", "height", "seekable")
 COLUMNS = ("id", "path", "start_frame", "num_frames", "label", "group", "fps", "width", "height", "sha256")
+OPTIONAL = {"seekable": 0}
+"""Columns that may be missing, and what they hold then."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Manifest:
             start_frame=int(columns["start_frame"][index]),
             num_frames=int(columns["num_frames"][index]),
             fps=float(columns["fps"][index]),
+            seekable=bool(columns["seekable"][index]),
         )
 
     def split(self, name: str, fold: int | None = None) -> np.ndarray:
@@ -92,16 +95,16 @@ class Manifest:
 
     def sha256(self) -> str:
         """Hash of everything that can change a result: content of the videos, parts, labels, groups, splits, classes,
-        mirroring. Not of where the files lie."""
+        mirroring. Not of where the files lie and how fast they can be read."""
         digest = hashlib.sha256(json.dumps([self.classes, self.mirror, FORMAT_VERSION]).encode())
-        for name in sorted(self.columns.keys() - {"path"}):
+        for name in sorted(self.columns.keys() - {"path", "seekable"}):
             digest.update(name.encode() + b"\0" + b"\0".join(str(v).encode() for v in self.columns[name].tolist()))
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write `path` (CSV) and the JSON beside it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        names = [*COLUMNS, *self.split_columns]
+        names = [*COLUMNS, *OPTIONAL, *self.split_columns]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
@@ -123,8 +126,11 @@ class Manifest:
 
     @staticmethod
     def load(path: str | Path) -> "Manifest":
-        """Read and check a manifest; a hand-edited one too. Raises UserError that names file, row and field."""
+        """Read and check a manifest; a hand-edited one too. A folder stands for the `manifest.csv` in it, as a pack has
+        one. Raises UserError that names file, row and field."""
         path = Path(path)
+        if (path / "manifest.csv").is_file():
+            path = path / "manifest.csv"
         about = _read_about(path)
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
@@ -150,7 +156,11 @@ class Manifest:
         table = dict(zip(header, zip(*lines, strict=True), strict=True))
         root = Path(about["root"])
         manifest = from_columns(
-            {name: _parse(path, name, table[name]) for name in header if name in COLUMNS or _is_split(name)},
+            {
+                name: _parse(path, name, table[name])
+                for name in header
+                if name in (*COLUMNS, *OPTIONAL) or _is_split(name)
+            },
             classes=about["classes"],
             root=root if root.is_absolute() else path.parent / root,
             mirror=about["mirror"],
@@ -176,6 +186,8 @@ def from_columns(
             arrays[name] = np.char.encode(np.asarray(values, dtype=np.str_), "utf-8")
         else:
             arrays[name] = np.asarray(values, dtype=np.int64 if name in _INTEGERS else np.float64)
+    for name, value in OPTIONAL.items():
+        arrays.setdefault(name, np.full(len(arrays["id"]), value, dtype=np.int64))
     pairs = tuple((str(a), str(b)) for a, b in reversed_pairs)
     manifest = Manifest(arrays, tuple(classes), root, mirror, pairs)
     _check(manifest, where)

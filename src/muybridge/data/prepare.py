@@ -125,6 +125,7 @@ def prepare(
         "width": [info.video.width for info in infos],
         "height": [info.video.height for info in infos],
         "sha256": hashes,
+        "seekable": [int(info.video.seekable) for info in infos],
     }
     given = np.array([item.split for item in kept])
     columns |= _splits(given, groups, hashes, labels, folds=folds, val=val, test=test, seed=seed, warnings=warnings)

@@ -1,6 +1,7 @@
-"""Frames out of video files: NumPy and PyAV, no torch."""
+"""Frames out of video files, folders of images, arrays and packs: NumPy, PyAV and simplejpeg, no torch."""
 
-from muybridge.video.decode import DecodeError, VideoInfo, frames, probe, read_frames
+from muybridge.video.decode import VideoInfo, frames, probe, read_frames
+from muybridge.video.errors import DecodeError
 from muybridge.video.readers import FileReader, ForwardReader, RamCache, Reader, Row
 
 __all__ = [

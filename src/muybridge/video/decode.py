@@ -2,12 +2,18 @@
 
 Counting decoded frames, rather than trusting headers or time stamps, is right for every file: headers lie about the
 count, frame rates vary, AVI indices count packets. Frames come upright (rotation flags applied) and of one size.
+
+Most files can be read faster, by their time stamps: what no wanted frame is made of is not decoded. `probe`, which
+decodes the whole file, tries whether this gives the very frames that counting gives; only then is a file `seekable`.
 """
 
+import functools
 import logging
 import os
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,21 +22,13 @@ import av
 import av.error
 import av.logging
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
-from muybridge.errors import UserError
-
-
-class DecodeError(UserError):
-    """A file that cannot be decoded: `path`, and the decoder's `reason`."""
-
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {reason}")
-        self.path, self.reason = os.fspath(path), reason
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # crosses process borders whole
-        return DecodeError, (self.path, self.reason)
+from muybridge.video.errors import DecodeError
+from muybridge.video.scaling import scaled_size
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class VideoInfo:
     height: int
     times_seconds: np.ndarray
     """(num_frames,) display time of each frame, counted from the first."""
+    seekable: bool
+    """Reading by time stamps was tried and gives the frames that counting gives."""
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -68,67 +68,238 @@ logging.getLogger("libav").addHandler(logging.NullHandler())
 
 def _probe(path: str | os.PathLike[str]) -> VideoInfo:
     times: list[float | None] = []
+    pts: list[int | None] = []
     width = height = 0
-    declared = _Declared(0, None)
-    for frame, declared in _decoded(path):  # noqa: B007 (used below)
-        if not times:
-            quarter_turns = round(frame.rotation / 90) % 2
-            width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
-            _Converter(path, None)(frame)  # can its pixels be had, too?
-        times.append(frame.time)
+    trial = _Trial()
+    with _opened(path) as (container, stream):
+        declared_frames = stream.frames
+        declared_fps = float(stream.average_rate) if stream.average_rate else None
+        for frame in container.decode(stream):
+            if not times:
+                quarter_turns = round(frame.rotation / 90) % 2
+                width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
+                _Converter(path, None)(frame)  # can its pixels be had, too?
+            trial.watch(len(times), frame)
+            times.append(frame.time)
+            pts.append(frame.pts)
     if not times:
         raise DecodeError(path, "not one frame could be decoded")
-    declared_fps = declared.fps
     times_seconds = _clean_times(times, declared_fps or 25.0)
     span_seconds = times_seconds[-1] - times_seconds[0]
     fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else (declared_fps or 25.0)
     if fps <= 0:
         raise DecodeError(path, f"its time stamps span {span_seconds:.0f} seconds for {len(times)} frames")
-    return VideoInfo(len(times), declared.num_frames, fps, width, height, times_seconds)
+    seekable = trial.passes(path, pts)
+    return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, seekable)
 
 
-def frames(path: str | os.PathLike[str], *, short_side: int | None = None) -> Iterator[np.ndarray]:
-    """All frames in display order, each (H,W,3) uint8 RGB; scaled so that the short side is `short_side` pixels."""
+def frames(
+    path: str | os.PathLike[str], *, start_frame: int = 0, short_side: int | None = None
+) -> Iterator[np.ndarray]:
+    """Frames from `start_frame` on in display order, each (H,W,3) uint8 RGB; scaled so that the short side is
+    `short_side` pixels."""
     convert = _Converter(path, short_side)
-    for frame, _ in _decoded(path):
-        yield convert(frame)
+    with _opened(path) as (container, stream):
+        for position, frame in enumerate(container.decode(stream)):
+            if position >= start_frame:
+                yield convert(frame)
 
 
 def read_frames(
-    path: str | os.PathLike[str], indices: Sequence[int] | np.ndarray, *, short_side: int | None = None
+    path: str | os.PathLike[str],
+    indices: Sequence[int] | np.ndarray,
+    *,
+    short_side: int | None = None,
+    seekable: bool = False,
 ) -> np.ndarray:
-    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. Raises DecodeError where the file
-    cannot be decoded or ends before the largest index."""
+    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. `seekable`: what `probe` said of the file.
+    Raises DecodeError where the file cannot be decoded or ends before the largest index."""
     wanted = np.asarray(indices, dtype=np.int64)
     if wanted.size == 0 or wanted.min() < 0:
         raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
     distinct, places = np.unique(wanted, return_inverse=True)
+    found = None
+    if seekable:
+        found = _stacked(path, _by_time_stamps(path, distinct.tolist()), len(distinct), short_side)
+    if found is None:
+        found = _stacked(path, _by_counting(path, distinct.tolist()), len(distinct), short_side)
+    assert found is not None, "counting gives all frames or raises"
+    return found if np.array_equal(places, np.arange(len(distinct))) else found[places]
+
+
+def _stacked(
+    path: str | os.PathLike[str], found: Iterator[VideoFrame], num_frames: int, short_side: int | None
+) -> np.ndarray | None:
+    """(T,H,W,3) of exactly `num_frames` frames; None where fewer come."""
     convert = _Converter(path, short_side)
-    found: list[np.ndarray] = []
+    clip: np.ndarray | None = None
     position = -1
-    for position, (frame, _) in enumerate(_decoded(path)):
-        if position == distinct[len(found)]:
-            found.append(convert(frame))
-            if len(found) == len(distinct):
-                return np.stack(found)[places]
-    raise DecodeError(path, f"frame {distinct[-1]} was asked for, but decoding gives {position + 1} frames")
+    for position, frame in enumerate(found):
+        pixels = convert(frame)
+        if clip is None:
+            clip = np.empty((num_frames, *pixels.shape), np.uint8)
+        clip[position] = pixels
+    return clip if position + 1 == num_frames else None
+
+
+def _by_counting(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[VideoFrame]:
+    """The frames at `wanted` (sorted, distinct), in order. Raises DecodeError where the file ends before the last."""
+    done = 0
+    position = -1
+    with _opened(path) as (container, stream):
+        for position, frame in enumerate(container.decode(stream)):
+            if position == wanted[done]:
+                yield frame
+                done += 1
+                if done == len(wanted):
+                    return
+    raise DecodeError(path, f"frame {wanted[-1]} was asked for, but decoding gives {position + 1} frames")
+
+
+SEEK_PACKETS = 100
+"""A key frame further ahead is sought, a nearer one is run up to: reading and dropping a packet is cheaper than a seek."""
+
+
+def _by_time_stamps(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[VideoFrame]:
+    """The frames at `wanted` (sorted, distinct), in order; fewer where the file does not keep what its packets promise.
+
+    Packets are read in their order. Those before the last key frame that a wanted frame needs are dropped, or sought
+    over; of the others, those that no frame is made of (B-frames that are no references) are not decoded.
+    """
+    index = _index_of(path)
+    if index is None or wanted[-1] >= len(index.pts_N):
+        return
+    wanted_pts: list[int] = index.pts_N[wanted].tolist()
+    last_key_before = index.keys_K[np.searchsorted(index.keys_K, wanted, side="right") - 1]
+    key_pts: list[int] = index.pts_N[last_key_before].tolist()
+    shown = set(wanted_pts)
+    try:
+        with _opened(path) as (container, stream):
+            context = stream.codec_context
+            packets = container.demux(stream)
+            num_read = done = 0
+            reached: int | None = None  # the key frame that was decoded last
+            skipping = False
+            while True:
+                if reached is None or key_pts[done] > reached:  # up to there nothing need be decoded
+                    if last_key_before[done] > num_read + SEEK_PACKETS:
+                        container.seek(key_pts[done], stream=stream)
+                        packets, num_read = container.demux(stream), int(last_key_before[done])
+                    packet = next(packets, None)
+                    while packet is not None and packet.pts != key_pts[done]:
+                        packet, num_read = next(packets, None), num_read + 1
+                    context.flush_buffers()
+                else:
+                    packet = next(packets, None)
+                if packet is None:
+                    return
+                num_read += 1
+                if packet.is_keyframe and packet.pts is not None:
+                    reached = packet.pts
+                skip = packet.size > 0 and packet.pts not in shown
+                if skip != skipping:
+                    context.skip_frame = "NONREF" if skip else "DEFAULT"
+                    skipping = skip
+                for frame in packet.decode():
+                    if frame.pts == wanted_pts[done]:
+                        yield frame
+                        done += 1
+                        if done == len(wanted_pts):
+                            return
+    except DecodeError:
+        return
+
+
+@dataclass(frozen=True)
+class _Index:
+    """When the frames of a file are shown, as its packets say."""
+
+    pts_N: np.ndarray
+    """Sorted: frame i is the one with pts_N[i]."""
+    keys_K: np.ndarray
+    """Which frames are key frames; the first is."""
+
+
+def _index_of(path: str | os.PathLike[str]) -> _Index | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return _scan(os.fspath(path), found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=8192)  # about 3 kB each; a file is scanned once, not once an epoch
+def _scan(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
+    """None where the packets do not say when every frame is shown."""
+    pts: list[int] = []
+    keys: list[int] = []
+    try:
+        with _opened(path) as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size == 0 or packet.is_discard:
+                    continue
+                if packet.pts is None or packet.is_corrupt:
+                    return None
+                pts.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+    except DecodeError:
+        return None
+    pts_N = np.array(sorted(pts), dtype=np.int64)
+    keys_K = np.searchsorted(pts_N, np.array(sorted(keys), dtype=np.int64))
+    if len(pts_N) == 0 or len(keys_K) == 0 or keys_K[0] != 0 or (np.diff(pts_N) <= 0).any():
+        return None
+    return _Index(pts_N, keys_K)
+
+
+class _Trial:
+    """Do time stamps give the frames that counting gives? Some frames of a full decode are remembered (a few key frames,
+    further and further apart, and what follows them), then read by their time stamps."""
+
+    AFTER_KEY = (0, 1, 4)
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._next_key, self._key = 0, 0
+        self._seen: dict[int, int] = {}
+
+    def watch(self, position: int, frame: VideoFrame) -> None:
+        if frame.key_frame and position >= self._next_key:
+            self._key, self._next_key = position, 4 * position + 8
+        if position - self._key in self.AFTER_KEY:
+            self._seen[position] = self._digest(frame)
+
+    def passes(self, path: str | os.PathLike[str], pts: list[int | None]) -> bool:
+        index = _index_of(path)
+        if index is None or index.pts_N.tolist() != pts:
+            return False
+        found = [self._digest(frame) for frame in _by_time_stamps(path, list(self._seen))]
+        return found == list(self._seen.values())
+
+    def _digest(self, frame: VideoFrame) -> int:
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return zlib.crc32(rgb.to_ndarray().tobytes())
 
 
 class _Converter:
-    """Frames to upright RGB arrays of one size; one scaler for the whole clip."""
+    """Frames to upright RGB arrays of one size; the scalers serve the whole clip."""
 
     def __init__(self, path: str | os.PathLike[str], short_side: int | None) -> None:
         self._path = path
-        self._reformatter = VideoReformatter()
+        self._scaler, self._to_rgb = VideoReformatter(), VideoReformatter()
         self._short_side = short_side
         self._size: tuple[int, int] | None = None  # width, height; the first frame's, also where later ones differ
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         if self._size is None:
-            self._size = _scaled(frame.width, frame.height, self._short_side)
+            self._size = scaled_size(frame.width, frame.height, self._short_side)
         width, height = self._size
         try:
-            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+            if frame.format.name in _SCALED_FIRST and (frame.width, frame.height) != self._size:
+                scaled = self._scaler.reformat(frame, width=width, height=height, threads=1)
+            else:
+                scaled = frame
+            rgb = self._to_rgb.reformat(scaled, width=width, height=height, format="rgb24", threads=1)
             pixels = rgb.to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             raise DecodeError(
@@ -141,6 +312,10 @@ class _Converter:
         return np.ascontiguousarray(np.rot90(pixels[::-1] if mirrored else pixels, quarter_turns))
 
 
+_SCALED_FIRST = {f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444")}
+"""Scaled as they are and converted afterwards: three times faster than both in one."""
+
+
 def _is_mirrored(frame: VideoFrame) -> bool:
     """Does the display matrix mirror the picture, beside turning it? (`rotation` is the turn of its rows alone.)"""
     matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -150,23 +325,9 @@ def _is_mirrored(frame: VideoFrame) -> bool:
     return bool(a * d - b * c < 0)
 
 
-def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    if short_side is None:
-        return width, height
-    scale = short_side / min(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-@dataclass(frozen=True)
-class _Declared:
-    """What the header says."""
-
-    num_frames: int
-    fps: float | None
-
-
-def _decoded(path: str | os.PathLike[str]) -> Iterator[tuple[VideoFrame, _Declared]]:
-    """Decoded frames in display order with what the header declares; every failure is a DecodeError."""
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its video stream; every failure inside is a DecodeError."""
     if Path(path).is_dir():
         raise DecodeError(path, "is a folder, not a video file")
     try:
@@ -175,9 +336,7 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[tuple[VideoFrame, _Declar
                 raise DecodeError(path, "no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "NONE"  # one thread a reader: processes scale better
-            declared = _Declared(stream.frames, float(stream.average_rate) if stream.average_rate else None)
-            for frame in container.decode(stream):
-                yield frame, declared
+            yield container, stream
     except av.error.FFmpegError as error:
         raise DecodeError(path, _reason(error)) from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Readers: one face, `read(row, indices)`, whatever the frames lie in."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from muybridge.video.decode import DecodeError, frames, read_frames
+from muybridge.video import arrays, decode, images, packs
+from muybridge.video.errors import DecodeError
 
 
 class Row(NamedTuple):
@@ -18,6 +20,8 @@ class Row(NamedTuple):
     start_frame: int
     num_frames: int
     fps: float
+    seekable: bool = False
+    """`prepare` tried that the file's time stamps give the right frames."""
 
 
 class Reader(Protocol):
@@ -26,24 +30,55 @@ class Reader(Protocol):
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray: ...
 
 
+class Medium(Protocol):
+    """What frames lie in: a module with these two functions. Both raise DecodeError."""
+
+    def frames(self, path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Frames in order from `start_frame` on, each (H,W,3) uint8 RGB."""
+        ...
+
+    def read_frames(
+        self, path: str, indices: np.ndarray, *, short_side: int | None = None, seekable: bool = False
+    ) -> np.ndarray:
+        """The frames at `indices` as (T,H,W,3) uint8."""
+        ...
+
+
+def medium_of(path: str) -> Medium:
+    """By what a path names: a pack's file, an array, a folder of images, else a video file."""
+    if path.endswith(packs.SUFFIX):
+        return packs
+    if path.endswith(arrays.SUFFIX):
+        return arrays
+    return images if os.path.isdir(path) else decode
+
+
 @dataclass(frozen=True)
 class FileReader:
-    """Frames straight from video files, scaled at decoding so that the short side is `short_side` pixels."""
+    """Frames from what rows name, scaled while they are decoded so that the short side is `short_side` pixels."""
 
     short_side: int | None = None
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
-        return read_frames(row.path, np.asarray(indices) + row.start_frame, short_side=self.short_side)
+        return medium_of(row.path).read_frames(
+            row.path, np.asarray(indices) + row.start_frame, short_side=self.short_side, seekable=row.seekable
+        )
 
-    def read_all(self, row: Row) -> np.ndarray:
-        """Every frame of the row."""
-        if row.start_frame == 0:  # one pass without bookkeeping; also checks nothing past the row's end
-            found = []
-            for frame in frames(row.path, short_side=self.short_side):
-                found.append(frame)
-                if len(found) == row.num_frames:
-                    return np.stack(found)
-        return self.read(row, np.arange(row.num_frames))
+    def read_all(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Every frame of rows that lie in one file, by one pass over it. Raises DecodeError."""
+        path, first = rows[0].path, min(row.start_frame for row in rows)
+        end = max(row.start_frame + row.num_frames for row in rows)
+        found: list[list[np.ndarray]] = [[] for _ in rows]
+        position = first - 1
+        for position, frame in enumerate(
+            medium_of(path).frames(path, start_frame=first, short_side=self.short_side), start=first
+        ):
+            for row, clip in zip(rows, found, strict=True):
+                if row.start_frame <= position < row.start_frame + row.num_frames:
+                    clip.append(frame)
+            if position == end - 1:
+                return [np.stack(clip) for clip in found]
+        raise DecodeError(path, f"frame {end - 1} was asked for, but decoding gives {position + 1} frames")
 
 
 class RamCache:
@@ -56,14 +91,18 @@ class RamCache:
     def __contains__(self, row_id: str) -> bool:
         return row_id in self._clips
 
-    def fill(self, rows: Sequence[Row], *, threads: int, advance: Callable[[], None] = lambda: None) -> None:
-        """Decode rows in parallel (decoding releases the interpreter). Raises DecodeError at the first failure."""
+    def fill(self, rows: Sequence[Row], *, threads: int, advance: Callable[[int], None] = lambda rows: None) -> None:
+        """Decode rows in parallel (decoding releases the interpreter), each file once. Raises DecodeError at the first
+        failure."""
+        by_path: dict[str, list[Row]] = {}
+        for row in rows:
+            by_path.setdefault(row.path, []).append(row)
         with ThreadPoolExecutor(threads) as pool:
-            jobs = {pool.submit(self._reader.read_all, row): row for row in rows}
+            jobs = {pool.submit(self._reader.read_all, together): together for together in by_path.values()}
             try:
                 for job in as_completed(jobs):
-                    self._clips[jobs[job].id] = job.result()
-                    advance()
+                    self._clips |= {row.id: clip for row, clip in zip(jobs[job], job.result(), strict=True)}
+                    advance(len(jobs.pop(job)))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -85,7 +124,7 @@ class ForwardReader:
         distinct, places = np.unique(np.asarray(indices) + row.start_frame, return_inverse=True)
         if row.path != self._path or distinct[0] < self._position:
             self._path, self._position = row.path, 0
-            self._frames = frames(row.path, short_side=self._short_side)
+            self._frames = medium_of(row.path).frames(row.path, short_side=self._short_side)
         found = []
         for index in distinct:
             for frame in self._frames:

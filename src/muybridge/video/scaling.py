@@ -1,0 +1,23 @@
+"""Sizes of frames, and scaling those that come as arrays."""
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+
+def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) with a short side of `short_side` pixels, the aspect kept; none: as it is."""
+    if short_side is None:
+        return width, height
+    scale = short_side / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def scaled(pixels_HW3: np.ndarray, short_side: int | None) -> np.ndarray:
+    """A picture at a short side of `short_side` pixels, bilinear."""
+    height, width = pixels_HW3.shape[:2]
+    size = scaled_size(width, height, short_side)
+    if size == (width, height):
+        return pixels_HW3
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
+    return VideoReformatter().reformat(frame, width=size[0], height=size[1], threads=1).to_ndarray()
