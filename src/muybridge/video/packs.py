@@ -1,15 +1,293 @@
-"""A pack's files: many videos' frames, each readable at random."""
+"""A pack's files: the frames of many videos in one file, each readable at random (format: docs/formats.md).
 
-from collections.abc import Iterator
+A file is: the coded frames one after another; where each begins (N+1 × uint64); which can be decoded alone (N × uint8);
+a JSON that names the videos; and a tail with the lengths. Frame i of a file is counted over all its videos.
 
+Two codecs: JPEG, every frame alone; and H.264 without B-frames, a key frame every few frames, coded for fast decoding:
+about a fifth of the bytes at a third of the speed.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import struct
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+import av
+import av.error
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from muybridge.video.errors import DecodeError
+from muybridge.video.jpeg import decode_jpeg, encode_jpeg
+from muybridge.video.scaling import scaled, scaled_size
 
 SUFFIX = ".pack"
+FORMAT_VERSION = 1
+Codec = Literal["jpeg", "h264"]
+
+GOP_FRAMES = 4
+"""H.264: every so many frames one that can be decoded alone."""
+
+_TAIL = struct.Struct("<QQ8s")
+"""Number of frames, bytes of JSON, magic."""
+_MAGIC = b"mbpack\x00\x01"
+_CHUNK_BYTES = 2**22
 
 
 def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
-    raise NotImplementedError
+    """Frames from `start_frame` on, each (H,W,3) uint8 RGB; those of the next video follow those of the last."""
+    file = _opened(path)
+    ends = [int(end) for end in file.ends_V if end > start_frame]
+    for end in ends:
+        for start in range(start_frame, end, 8 * GOP_FRAMES):
+            yield from read_frames(path, range(start, min(end, start + 8 * GOP_FRAMES)), short_side=short_side)
+        start_frame = end
 
 
-def read_frames(path: str, indices: np.ndarray, *, short_side: int | None = None, seekable: bool = False) -> np.ndarray:
-    raise NotImplementedError
+def read_frames(
+    path: str, indices: Sequence[int] | np.ndarray, *, short_side: int | None = None, seekable: bool = False
+) -> np.ndarray:
+    """The frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8. Raises DecodeError."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    if wanted.size == 0 or wanted.min() < 0:
+        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
+    file = _opened(path)
+    distinct, places = np.unique(wanted, return_inverse=True)
+    if distinct[-1] >= file.num_frames:
+        raise DecodeError(path, f"frame {distinct[-1]} was asked for, but it holds {file.num_frames} frames")
+    try:
+        clip = decode(file, distinct.tolist(), short_side)
+    except (ValueError, OSError, av.error.FFmpegError) as error:
+        raise DecodeError(path, f"frames {distinct.tolist()} cannot be decoded: {error}") from None
+    return clip if np.array_equal(places, np.arange(len(distinct))) else clip[places]
+
+
+def about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON of a pack's file. Raises DecodeError for a file that is none, or not whole."""
+    return _opened(os.fspath(path)).about
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Read the whole file and compare the hash of its frames. Raises DecodeError where a byte differs."""
+    file = _opened(os.fspath(path))
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        left = int(file.offsets[-1])
+        while left > 0 and (chunk := stream.read(min(_CHUNK_BYTES, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    if digest.hexdigest() != file.about["sha256"]:
+        raise DecodeError(path, "its frames are not those that were written: delete it and pack again")
+
+
+class CodedFrames(Protocol):
+    """Coded frames, by number."""
+
+    codec: Codec
+
+    def blob(self, index: int) -> bytes: ...
+    def is_key(self, index: int) -> bool: ...
+    def size_of(self, index: int) -> tuple[int, int]:
+        """(width, height)"""
+        ...
+
+
+def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
+    """Frames at sorted, distinct indices, of one size, as (T,H,W,3) uint8 RGB. Raises ValueError, FFmpegError."""
+    width, height = size = scaled_size(*coded.size_of(indices[0]), short_side)
+    clip_THW3 = np.empty((len(indices), height, width, 3), np.uint8)
+    if coded.codec == "jpeg":
+        for index, into_HW3 in zip(indices, clip_THW3, strict=True):
+            pixels = decode_jpeg(coded.blob(index), short_side, into_HW3=into_HW3)
+            if not np.shares_memory(pixels, into_HW3):
+                into_HW3[:] = pixels
+        return clip_THW3
+    context = VideoCodecContext.create("h264", "r")
+    context.thread_type = "NONE"
+    reformatter = VideoReformatter()
+    position = -1
+    for index, into_HW3 in zip(indices, clip_THW3, strict=True):
+        start = index
+        while not coded.is_key(start):
+            start -= 1
+        for i in range(max(start, position + 1), index + 1):
+            found = context.decode(av.Packet(coded.blob(i)))
+            if len(found) != 1:
+                raise ValueError(f"frame {i} is damaged")
+        position = index
+        pixels = reformatter.reformat(found[0], format="rgb24", threads=1).to_ndarray()
+        stored_width, stored_height = coded.size_of(index)
+        into_HW3[:] = scaled(pixels[:stored_height, :stored_width], size)
+    return clip_THW3
+
+
+class _File:
+    """An open file of a pack. Reading is by position: threads share it."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise DecodeError(path, error.strerror or str(error)) from None
+        weakref.finalize(self, os.close, self._descriptor)
+        size_bytes = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, _TAIL.size, max(0, size_bytes - _TAIL.size))
+        if len(tail) < _TAIL.size or not tail.endswith(_MAGIC):
+            raise DecodeError(path, "is no file of a pack, or not a whole one")
+        self.num_frames, json_bytes, _ = _TAIL.unpack(tail)
+        json_start = size_bytes - _TAIL.size - json_bytes
+        self.about: dict[str, Any] = json.loads(os.pread(self._descriptor, json_bytes, json_start))
+        self.codec: Codec = self.about["codec"]
+        table_start = json_start - self.num_frames - 8 * (self.num_frames + 1)
+        table = np.memmap(path, np.uint8, "r", offset=table_start, shape=(json_start - table_start,))
+        self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
+        self._keys = np.asarray(table[8 * (self.num_frames + 1) :])
+        videos = self.about["videos"]
+        self.ends_V = np.array([video["first_frame"] + video["num_frames"] for video in videos])
+        self._sizes_V2 = [(video["width"], video["height"]) for video in videos]
+
+    def blob(self, index: int) -> bytes:
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        return os.pread(self._descriptor, end - start, start)
+
+    def is_key(self, index: int) -> bool:
+        return bool(self._keys[index])
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        return self._sizes_V2[int(np.searchsorted(self.ends_V, index, side="right"))]
+
+
+def _opened(path: str) -> _File:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise DecodeError(path, error.strerror or str(error)) from None
+    return _cached_file(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_file(path: str, mtime_ns: int, num_bytes: int) -> _File:
+    return _File(path)
+
+
+class Coded:
+    """A video's coded frames in a scratch file: what `encode` gives and `write` takes."""
+
+    def __init__(self, scratch: IO[bytes], codec: Codec, size: tuple[int, int]) -> None:
+        self.scratch, self.codec, self.size = scratch, codec, size
+        self.offsets = [0]
+        self.keys: list[bool] = []
+
+    def add(self, data: bytes, *, is_key: bool) -> None:
+        self.scratch.write(data)
+        self.offsets.append(self.offsets[-1] + len(data))
+        self.keys.append(is_key)
+
+    def blob(self, index: int) -> bytes:
+        self.scratch.seek(self.offsets[index])
+        return self.scratch.read(self.offsets[index + 1] - self.offsets[index])
+
+    def is_key(self, index: int) -> bool:
+        return self.keys[index]
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        return self.size
+
+
+def encode(pictures: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, quality: int) -> Coded:
+    """Code pictures (H,W,3 uint8, all of one size). `quality`: JPEG's 1 … 100, or H.264's CRF (0 … 51, less is better).
+    The same pictures give the same bytes. Raises ValueError where there is none."""
+    coded: Coded | None = None
+    context: VideoCodecContext | None = None
+    for index, pixels_HW3 in enumerate(pictures):
+        height, width = pixels_HW3.shape[:2]
+        if coded is None:
+            coded = Coded(scratch, codec, (width, height))
+            context = _h264_encoder(width, height, crf=quality) if codec == "h264" else None
+        if context is None:
+            coded.add(encode_jpeg(pixels_HW3, quality), is_key=True)
+        else:
+            padded = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            frame.pts = index
+            for packet in context.encode(frame):
+                coded.add(bytes(packet), is_key=packet.is_keyframe)
+    if coded is None:
+        raise ValueError("there is no picture to code")
+    if context is not None:
+        for packet in context.encode(None):
+            coded.add(bytes(packet), is_key=packet.is_keyframe)
+    return coded
+
+
+def _h264_encoder(width: int, height: int, *, crf: int) -> VideoCodecContext:
+    context = VideoCodecContext.create("libx264", "w")
+    context.width, context.height = width + width % 2, height + height % 2
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    context.thread_type, context.thread_count = "NONE", 1
+    context.options = {
+        "preset": "medium", "tune": "fastdecode", "crf": str(crf), "g": str(GOP_FRAMES), "bf": "0", "sc_threshold": "0",
+    }  # fmt: skip
+    return context
+
+
+class Writer:
+    """Writes one file of a pack: videos in order, then `close`. The file is whole or not there."""
+
+    def __init__(self, path: Path, codec: Codec) -> None:
+        self.path, self._codec = path, codec
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._stream = self._partial.open("wb")
+        self._digest = hashlib.sha256()
+        self._offsets = [0]
+        self._keys: list[bool] = []
+        self._videos: list[dict[str, Any]] = []
+
+    @property
+    def num_bytes(self) -> int:
+        return self._offsets[-1]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self._keys)
+
+    def add(self, coded: Coded, about_video: dict[str, Any]) -> None:
+        """Append a video; `about_video` goes into the file's JSON as it is."""
+        width, height = coded.size
+        first = {"first_frame": self.num_frames, "num_frames": len(coded.keys), "width": width, "height": height}
+        self._videos.append({**first, **about_video})
+        coded.scratch.seek(0)
+        while chunk := coded.scratch.read(_CHUNK_BYTES):
+            self._stream.write(chunk)
+            self._digest.update(chunk)
+        start = self._offsets[-1]
+        self._offsets += [start + offset for offset in coded.offsets[1:]]
+        self._keys += coded.keys
+
+    def close(self) -> None:
+        """Finish the file, flush it to the disk, and put it in its place."""
+        described = {
+            "format_version": FORMAT_VERSION, "codec": self._codec, "sha256": self._digest.hexdigest(),
+            "videos": self._videos,
+        }  # fmt: skip
+        text = json.dumps(described, separators=(",", ":")).encode()
+        with self._stream as stream:
+            stream.write(np.array(self._offsets, dtype="<u8").tobytes())
+            stream.write(np.array(self._keys, dtype=np.uint8).tobytes())
+            stream.write(text)
+            stream.write(_TAIL.pack(self.num_frames, len(text), _MAGIC))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._partial.replace(self.path)
+
+    def discard(self) -> None:
+        self._stream.close()
+        self._partial.unlink(missing_ok=True)

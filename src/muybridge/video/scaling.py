@@ -13,10 +13,9 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def scaled(pixels_HW3: np.ndarray, short_side: int | None) -> np.ndarray:
-    """A picture at a short side of `short_side` pixels, bilinear."""
+def scaled(pixels_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture at `size` (width, height), bilinear."""
     height, width = pixels_HW3.shape[:2]
-    size = scaled_size(width, height, short_side)
     if size == (width, height):
         return pixels_HW3
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")

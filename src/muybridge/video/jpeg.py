@@ -1,0 +1,27 @@
+"""JPEG pictures: simplejpeg, which brings libjpeg-turbo."""
+
+import numpy as np
+import simplejpeg
+
+from muybridge.video.scaling import scaled, scaled_size
+
+
+def decode_jpeg(data: bytes, short_side: int | None = None, *, into_HW3: np.ndarray | None = None) -> np.ndarray:
+    """(H,W,3) uint8 RGB; in the memory of `into_HW3` where no scaling is needed. Where a much smaller short side is
+    wanted, it is decoded at a half, a quarter … of its size. Raises ValueError for a broken picture."""
+    if short_side is None:
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=into_HW3)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    size = scaled_size(width, height, short_side)
+    if size == (width, height):
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=into_HW3)
+    if size[0] > width:
+        return scaled(simplejpeg.decode_jpeg(data, "RGB"), size)
+    return scaled(simplejpeg.decode_jpeg(data, "RGB", min_width=size[0], min_height=size[1]), size)
+
+
+def encode_jpeg(pixels_HW3: np.ndarray, quality: int) -> bytes:
+    """With half the colour resolution (4:2:0), as videos have it."""
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels_HW3), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
