@@ -1,10 +1,12 @@
-"""The Python API: the commands as functions (`muybridge.prepare`, `train`, `resume`, `evaluate`, `compare`, `load`)."""
+"""The Python API: the commands as functions (`muybridge.prepare`, `pack`, `frames`, `train`, `resume`, …)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from muybridge import recipes, study, training
+from muybridge.data.frames import frames
+from muybridge.data.pack import pack
 from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.evaluation import evaluate
@@ -84,4 +86,4 @@ def compare(
 load = Predictor
 """A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
 
-__all__ = ["compare", "evaluate", "load", "prepare", "recipe_of", "resume", "train"]
+__all__ = ["compare", "evaluate", "frames", "load", "pack", "prepare", "recipe_of", "resume", "train"]

@@ -61,6 +61,13 @@ class Manifest:
     def text(self, column: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         return np.char.decode(self.columns[column][rows], "utf-8")
 
+    def plain_columns(self) -> dict[str, np.ndarray]:
+        """A copy of the columns, text as text: what `from_columns` takes. Text may become longer."""
+        return {
+            name: self.text(name).astype(object) if column.dtype.kind == "S" else column.copy()
+            for name, column in self.columns.items()
+        }
+
     def labels(self) -> np.ndarray:
         """(N,) class index of every row."""
         index = {name.encode(): i for i, name in enumerate(self.classes)}

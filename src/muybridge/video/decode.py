@@ -142,6 +142,13 @@ def _stacked(
     return clip if position + 1 == num_frames else None
 
 
+def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """(N,) display time of each frame of a seekable file, counted from the first, without decoding; none where its
+    packets do not say."""
+    index = _index_of(path)
+    return None if index is None else (index.pts_N - index.pts_N[0]) * index.tick_seconds
+
+
 def _by_counting(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[VideoFrame]:
     """The frames at `wanted` (sorted, distinct), in order. Raises DecodeError where the file ends before the last."""
     done = 0
@@ -218,6 +225,7 @@ class _Index:
     """Sorted: frame i is the one with pts_N[i]."""
     keys_K: np.ndarray
     """Which frames are key frames; the first is."""
+    tick_seconds: float
 
 
 def _index_of(path: str | os.PathLike[str]) -> _Index | None:
@@ -235,6 +243,7 @@ def _scan(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
     keys: list[int] = []
     try:
         with _opened(path) as (container, stream):
+            tick_seconds = float(stream.time_base or 0)
             for packet in container.demux(stream):
                 if packet.size == 0 or packet.is_discard:
                     continue
@@ -249,7 +258,7 @@ def _scan(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
     keys_K = np.searchsorted(pts_N, np.array(sorted(keys), dtype=np.int64))
     if len(pts_N) == 0 or len(keys_K) == 0 or keys_K[0] != 0 or (np.diff(pts_N) <= 0).any():
         return None
-    return _Index(pts_N, keys_K)
+    return _Index(pts_N, keys_K, tick_seconds)
 
 
 class _Trial:

@@ -11,7 +11,7 @@ def decode_jpeg(data: bytes, short_side: int | None = None, *, into_HW3: np.ndar
     wanted, it is decoded at a half, a quarter … of its size. Raises ValueError for a broken picture."""
     if short_side is None:
         return simplejpeg.decode_jpeg(data, "RGB", buffer=into_HW3)
-    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    width, height = jpeg_size(data)
     size = scaled_size(width, height, short_side)
     if size == (width, height):
         return simplejpeg.decode_jpeg(data, "RGB", buffer=into_HW3)
@@ -25,3 +25,9 @@ def encode_jpeg(pixels_HW3: np.ndarray, quality: int) -> bytes:
     return simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels_HW3), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height). Raises ValueError for what is no JPEG."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    return width, height

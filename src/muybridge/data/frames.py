@@ -1,0 +1,151 @@
+"""`frames`: write a set's frames as folders of JPEGs, as the papers' own tools leave them, with the study's list files."""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from muybridge.console import progress
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.pack import (
+    Form,
+    begun,
+    check_form,
+    in_order,
+    kept_frames,
+    locked,
+    pictures,
+    stored_rows,
+    video_name,
+    videos_of,
+)
+from muybridge.errors import Interrupted
+from muybridge.files import sync_folder, write_atomic, write_json
+from muybridge.video import Row
+from muybridge.video.jpeg import encode_jpeg, jpeg_size
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `frames` wrote."""
+
+    path: Path
+    videos: int
+    frames: int
+    bytes: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def frames(
+    manifest: str | Path,
+    *,
+    out: str | Path,
+    short_side: int | None = 256,
+    fps: float | None = None,
+    quality: int = 90,
+    jobs: int | None = None,
+) -> Written:
+    """Write `out/VIDEO/00001.jpg …` for every video of a manifest, `out/manifest.csv`, and for every split a list with
+    a line `path start end label` a row (numbers of the first and the last image; label: the line of `classes.txt`).
+
+    `short_side`, `fps` as in `pack`; `quality` is JPEG's (1 … 100). The same call goes on where a stopped one was.
+    Raises UserError; DecodeError for a video that cannot be read; Interrupted after Ctrl-C.
+    """
+    started = time.monotonic()
+    out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
+    form = check_form(short_side, fps, "jpeg", quality)
+    about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
+    begun(out, "frames", about)
+    out.mkdir(parents=True, exist_ok=True)
+    videos = videos_of(source)
+    named = list(zip(videos, _folders(source, videos), strict=True))
+
+    def write(item: tuple[np.ndarray, str], stop: Callable[[], bool]) -> _Folder:
+        indices, folder = item
+        return _write(out / folder, [source.row(int(index)) for index in indices], form, stop)
+
+    columns = source.plain_columns()
+    num_frames = num_bytes = 0
+    with locked(out):
+        write_json(out / "frames.json", about)
+        try:
+            with progress("writing frames", len(videos)) as bar:
+                for (indices, folder), done in zip(named, in_order(write, named, jobs=jobs), strict=True):
+                    num_frames, num_bytes = num_frames + done.frames, num_bytes + done.bytes
+                    for index, row in zip(indices, done.rows, strict=True):
+                        changed = {**row, "path": folder, "width": done.width, "height": done.height, "seekable": 0}
+                        for name, value in changed.items():
+                            columns[name][index] = value
+                    bar.advance()
+        except KeyboardInterrupt:
+            raise Interrupted(f"Stopped; whole folders stay in {out}. The same command goes on from there") from None
+        written = from_columns(
+            columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
+            where=str(out),
+        )  # fmt: skip
+        written.save(out / "manifest.csv")
+        _write_lists(out, written)
+    return Written(out, len(videos), num_frames, num_bytes, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    rows: list[dict[str, Any]]
+    frames: int
+    bytes: int
+    width: int
+    height: int
+
+
+def _write(folder: Path, rows: Sequence[Row], form: Form, stop: Callable[[], bool]) -> _Folder:
+    """A video's folder, whole or not there; one that is there already is taken as it is."""
+    kept = kept_frames(rows, form.fps)
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for number, picture in enumerate(pictures(rows, kept, form.short_side, stop), start=1):
+            (partial / f"{number:05d}.jpg").write_bytes(encode_jpeg(picture, form.quality))
+        partial.replace(folder)
+        sync_folder(folder.parent)
+    images = sorted(folder.iterdir())
+    width, height = jpeg_size(images[0].read_bytes())
+    num_bytes = sum(image.stat().st_size for image in images)
+    return _Folder(stored_rows(rows, kept, form.fps), len(kept), num_bytes, width, height)
+
+
+def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
+    """A folder for each video, named as its file without the ending where that is unique."""
+    names = [video_name(source, indices) for indices in videos]
+    inside = [
+        "/".join("_" if part == ".." else part for part in PurePosixPath(name).parts if part not in ("/", "."))
+        for name in names
+    ]
+    short = [PurePosixPath(name).with_suffix("").as_posix() for name in inside]
+    count = Counter(short)
+    return [short if count[short] == 1 else whole for short, whole in zip(short, inside, strict=True)]
+
+
+def _write_lists(out: Path, manifest: Manifest) -> None:
+    write_atomic(out / "classes.txt", "".join(f"{name}\n" for name in manifest.classes))
+    paths, labels = manifest.text("path").tolist(), manifest.labels().tolist()
+    starts = manifest.columns["start_frame"] + 1
+    ends = manifest.columns["start_frame"] + manifest.columns["num_frames"]
+    for column in manifest.split_columns:
+        fold = column.removeprefix("split")
+        splits = manifest.text(column)
+        for split in ("train", "val", "test"):
+            lines = [f"{paths[i]} {starts[i]} {ends[i]} {labels[i]}\n" for i in np.flatnonzero(splits == split)]
+            if lines:
+                write_atomic(out / f"{split}{fold}.txt", "".join(lines))

@@ -1,0 +1,429 @@
+"""`pack`: rewrite a set for training, so that any frame of any video is read at once.
+
+A pack is a folder: a few large files (`muybridge.video.packs`), a manifest with the rows, ids, labels, groups and splits
+of the one it was made from, and `pack.json`. It stands wherever a manifest stands. Videos are packed in the manifest's
+order; a file that is full is finished, flushed and renamed, so a stopped call goes on after the last whole file, and ends
+with the same bytes as one that was never stopped.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from muybridge.console import log, progress
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.errors import Interrupted, UserError, nearest
+from muybridge.files import read_json, sha256_file, sync_folder, write_json
+from muybridge.video import DecodeError, Row, packs
+from muybridge.video.decode import times_seconds
+from muybridge.video.packs import Codec, Coded
+from muybridge.video.readers import medium_of
+
+FORMAT_VERSION = 1
+FILE_BYTES = 2**29
+"""A file of a pack is finished when it has grown to this."""
+QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 20, 51)}
+"""Least, usual and greatest: JPEG's quality, H.264's CRF."""
+SCRATCH_BYTES = 2**25
+"""Coded videos larger than this wait on the disk, not in memory."""
+SAMPLE_VIDEOS, SAMPLE_FRAMES = 8, 48
+"""What an estimate codes."""
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pack; or an estimate of one (`dry_run`), not finished."""
+
+    path: Path
+    finished: bool
+    videos: int
+    rows: int
+    """Rows of the manifest; parts of one video share its frames."""
+    frames: int
+    bytes: int
+    files: int
+    psnr_db: dict[str, float]
+    """`least` and `mean`, over three frames of every video that were decoded again and compared with the source."""
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def pack(
+    manifest: str | Path,
+    *,
+    out: str | Path,
+    short_side: int | None = 256,
+    fps: float | None = None,
+    codec: str = "jpeg",
+    quality: int | None = None,
+    jobs: int | None = None,
+    dry_run: bool = False,
+) -> Packed:
+    """Write a pack of a manifest's videos into the folder `out`; use that wherever a manifest is asked for.
+
+    Frames are stored with the short side `short_side` (none: as they are). With `fps`, the first frame of every 1/fps
+    seconds is kept (a video with fewer frames a second keeps all). Without it every frame is stored, and a recipe picks
+    the same frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes. `quality`: JPEG's quality (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 20).
+    `dry_run` estimates bytes and time, and writes nothing.
+
+    The same call goes on where a stopped one was, and reads a finished pack again to check it. Raises UserError;
+    DecodeError for a video that cannot be read or is not the one that was prepared; Interrupted after Ctrl-C.
+    """
+    started = time.monotonic()
+    out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
+    form = check_form(short_side, fps, codec, quality)
+    about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
+    if codec == "h264":
+        about["gop_frames"] = packs.GOP_FRAMES
+    known = begun(out, "pack", about)
+    videos = videos_of(source)
+    if dry_run:
+        estimate = _estimate(source, videos, form, jobs)
+        num_files = max(1, -(-estimate.bytes // FILE_BYTES))
+        return Packed(
+            out, False, len(videos), len(source), estimate.frames, estimate.bytes, num_files, {}, estimate.seconds
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        if known is not None and known.get("finished"):
+            log(f"{out} is finished already; reading it again to check it")
+            _check_files(out, known)
+        else:
+            write_json(out / "pack.json", {**about, "finished": False})
+            _write_files(out, source, videos, form, jobs)
+            known = _finish(out, source, about)
+    return Packed(
+        out, True, len(videos), len(source), known["frames"], known["bytes"], len(known["files"]), known["psnr_db"],
+        time.monotonic() - started,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Form:
+    """How frames are stored."""
+
+    short_side: int | None
+    fps: float | None
+    codec: Codec
+    quality: int
+
+
+def check_form(short_side: int | None, fps: float | None, codec: str, quality: int | None) -> Form:
+    """Raises UserError for what cannot be."""
+    if codec not in QUALITIES:
+        raise UserError(f"--codec is '{codec}'. {nearest(codec, QUALITIES)}")
+    least, usual, greatest = QUALITIES[codec]
+    if quality is not None and not least <= quality <= greatest:
+        raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; {usual} is usual")
+    if short_side is not None and short_side < 1:
+        raise UserError(f"--short-side {short_side}: at least one pixel is needed")
+    if fps is not None and not fps > 0:
+        raise UserError(f"--fps {fps}: a frame rate above 0 is needed")
+    return Form(short_side, fps, cast(Codec, codec), usual if quality is None else quality)
+
+
+def videos_of(manifest: Manifest) -> list[np.ndarray]:
+    """The rows of each video, in the manifest's order: rows that are parts of one file are one video. (In a pack or an
+    array every row is a video of its own.)"""
+    paths = manifest.columns["path"]
+    is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
+    units = np.where(is_store, manifest.columns["id"], paths)
+    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))[inverse]
+    order = np.argsort(rank, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(rank[order])) + 1)
+
+
+def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
+    """Which frames of a video its rows need: all from the first to the last; with `fps` of every 1/fps seconds the
+    first."""
+    start, end = min(row.start_frame for row in rows), max(row.start_frame + row.num_frames for row in rows)
+    if fps is None:
+        return np.arange(start, end)
+    times = times_seconds(rows[0].path) if rows[0].seekable else None
+    since = np.arange(end - start) / rows[0].fps if times is None else times[start:end] - times[start]
+    slots = np.floor(since * fps + 1e-6)
+    return start + np.flatnonzero(np.diff(slots, prepend=-1.0) > 0)
+
+
+def pictures(
+    rows: Sequence[Row], kept: np.ndarray, short_side: int | None, stop: Callable[[], bool] = lambda: False
+) -> Iterator[np.ndarray]:
+    """The kept frames of a video, in order, each (H,W,3) uint8. Raises DecodeError where the video ends before the
+    last, KeyboardInterrupt when it is asked to stop."""
+    path, done = rows[0].path, 0
+    position = int(kept[0]) - 1
+    for position, picture in enumerate(
+        medium_of(path).frames(path, start_frame=int(kept[0]), short_side=short_side), start=int(kept[0])
+    ):
+        if stop():
+            raise KeyboardInterrupt
+        if position == kept[done]:
+            yield picture
+            done += 1
+            if done == len(kept):
+                return
+    raise DecodeError(path, f"frame {kept[-1]} was asked for, but decoding gives {position + 1} frames")
+
+
+def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> list[dict[str, Any]]:
+    """Where each row lies among the kept frames."""
+    found = []
+    for row in rows:
+        start = int(np.searchsorted(kept, row.start_frame))
+        end = int(np.searchsorted(kept, row.start_frame + row.num_frames))
+        if start == end:  # a part shorter than 1/fps seconds
+            start = max(0, start - 1)
+            end = start + 1
+        rate = row.fps if fps is None else round((end - start) * row.fps / row.num_frames, 4)
+        found.append({"id": row.id, "start_frame": start, "num_frames": end - start, "fps": rate})
+    return found
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    job: Callable[[Item, Callable[[], bool]], Result], items: Sequence[Item], *, jobs: int
+) -> Iterator[Result]:
+    """Results of `job(item, stop)` by threads (decoding and coding release the interpreter), in order. Few are ahead of
+    the taker, so that memory stays flat; `stop()` tells a job that nobody waits for it any more."""
+    ahead: deque[Future[Result]] = deque()
+    stop = threading.Event()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(job, item, stop.is_set))
+                if len(ahead) == 2 * jobs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time. Raises UserError where another one is at work."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder} is being written by another process") from None
+
+
+def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
+    """What the folder `out` says of itself in `NOUN.json`; none where nothing was begun. Raises UserError where it is
+    something else than `about`."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out names the folder to make")
+    if not (out / f"{noun}.json").exists():
+        if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+            raise UserError(f"{out} is not empty and holds no {noun}; choose another --out")
+        return None
+    known = read_json(out / f"{noun}.json")
+    for name, value in about.items():
+        if known.get(name) != value:
+            what = "another manifest" if name == "source_sha256" else f"{name} {known.get(name)}, not {value}"
+            raise UserError(f"{out} was begun with {what}; choose another --out, or delete it")
+    return dict(known)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    frames: int
+    bytes: int
+    seconds: float
+
+
+def _estimate(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> _Estimate:
+    """From the first frames of a few videos."""
+    chosen = [videos[i] for i in np.unique(np.linspace(0, len(videos) - 1, SAMPLE_VIDEOS).astype(int))]
+    num_frames = num_bytes = 0
+    started = time.monotonic()
+    for indices in chosen:
+        rows = [source.row(int(index)) for index in indices]
+        kept = kept_frames(rows, form.fps)[:SAMPLE_FRAMES]
+        with tempfile.TemporaryFile() as scratch:
+            coded = packs.encode(pictures(rows, kept, form.short_side), scratch, codec=form.codec, quality=form.quality)
+        num_frames, num_bytes = num_frames + len(coded.keys), num_bytes + coded.offsets[-1]
+    seconds = (time.monotonic() - started) / num_frames
+    columns = source.columns
+    rate = np.ones(len(source)) if form.fps is None else np.minimum(1.0, form.fps / columns["fps"])
+    ends = columns["start_frame"] + columns["num_frames"]
+    total = sum(int((ends[rows].max() - columns["start_frame"][rows].min()) * rate[rows[0]]) or 1 for rows in videos)
+    return _Estimate(total, int(total * num_bytes / num_frames), total * seconds / jobs)
+
+
+def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
+    files = sorted(out.glob(f"frames-*{packs.SUFFIX}"))
+    done = [video["name"] for path in files for video in packs.about(path)["videos"]]
+    if done != [video_name(source, indices) for indices in videos[: len(done)]]:
+        raise UserError(f"{out} holds files of another pack; delete it, or choose another --out")
+    if done:
+        log(f"{len(done)} of {len(videos)} videos are packed already")
+    left = videos[len(done) :]
+    if not left:
+        return
+    estimate = _estimate(source, left, form, jobs)
+    free_bytes = disk_usage(out).free
+    log(
+        f"packing {len(left)} videos, {estimate.frames} frames: about {_gib(estimate.bytes)} and "
+        f"{_duration(estimate.seconds)} with {jobs} thread(s); {_gib(free_bytes)} are free"
+    )
+    if estimate.bytes > free_bytes:
+        raise UserError(
+            f"{out} has {_gib(free_bytes)} free, about {_gib(estimate.bytes)} are needed: a smaller --short-side, --fps, or "
+            "--codec h264 needs less"
+        )
+
+    def code(indices: np.ndarray, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
+        return _code(source, indices, form, stop)
+
+    writer: packs.Writer | None = None
+    try:
+        with progress("packing", len(videos)) as bar:
+            bar.advance(len(done))
+            for coded, about_video in in_order(code, left, jobs=jobs):
+                writer = writer or packs.Writer(out / f"frames-{len(files):05d}{packs.SUFFIX}", form.codec)
+                with coded.scratch:
+                    writer.add(coded, about_video)
+                bar.advance()
+                if writer.num_bytes >= FILE_BYTES:
+                    files.append(_close(writer))
+                    writer = None
+        if writer is not None:
+            files.append(_close(writer))
+    except KeyboardInterrupt:
+        packed = sum(len(packs.about(path)["videos"]) for path in files)
+        raise Interrupted(
+            f"Stopped; {packed} of {len(videos)} videos are packed. The same command goes on from there"
+        ) from None
+    finally:
+        if writer is not None:
+            writer.discard()
+
+
+def _code(source: Manifest, indices: np.ndarray, form: Form, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
+    """A video's coded frames, and what its file says of it."""
+    rows = [source.row(int(index)) for index in indices]
+    _check_unchanged(rows[0].path, source.text("sha256", indices[:1])[0])
+    kept = kept_frames(rows, form.fps)
+    compared = {0, len(kept) // 2, len(kept) - 1}
+    originals: dict[int, np.ndarray] = {}
+
+    def watched() -> Iterator[np.ndarray]:
+        for index, picture in enumerate(pictures(rows, kept, form.short_side, stop)):
+            if index in compared:
+                originals[index] = np.array(picture)
+            yield picture
+
+    scratch = tempfile.SpooledTemporaryFile(SCRATCH_BYTES)  # noqa: SIM115 (the writer closes it)
+    try:
+        coded = packs.encode(watched(), scratch, codec=form.codec, quality=form.quality)
+        again = packs.decode(coded, sorted(originals))
+    except BaseException:
+        scratch.close()
+        raise
+    psnr_db = [round(psnr(originals[index], pixels), 2) for index, pixels in zip(sorted(originals), again, strict=True)]
+    return coded, {
+        "name": video_name(source, indices), "psnr_db": psnr_db, "rows": stored_rows(rows, kept, form.fps),
+    }  # fmt: skip
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 pictures in decibels; 100 where they are equal."""
+    error = float(np.mean((a.astype(np.float32) - b) ** 2))
+    return min(100.0, 10 * float(np.log10(255**2 / error))) if error > 0 else 100.0
+
+
+def video_name(source: Manifest, indices: np.ndarray) -> str:
+    return str(source.text("path" if len(indices) > 1 else "id", indices[:1])[0])
+
+
+def _check_unchanged(path: str, sha256: str) -> None:
+    if (
+        sha256
+        and os.path.isfile(path)
+        and not path.endswith((packs.SUFFIX, ".npy"))
+        and sha256 != sha256_file(Path(path))
+    ):
+        raise DecodeError(path, "is not the file that was prepared (its hash differs); prepare the set again")
+
+
+def _close(writer: packs.Writer) -> Path:
+    """Finish a file and read it again."""
+    writer.close()
+    sync_folder(writer.path.parent)
+    packs.check(writer.path)
+    return writer.path
+
+
+def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any]:
+    """The manifest and the finished `pack.json`."""
+    columns = source.plain_columns()
+    index_of = {name: index for index, name in enumerate(columns["id"])}
+    files, psnr_db = [], []
+    for path in sorted(out.glob(f"frames-*{packs.SUFFIX}")):
+        described = packs.about(path)
+        for video in described["videos"]:
+            psnr_db += video["psnr_db"]
+            for row in video["rows"]:
+                changed = {
+                    **row, "path": path.name, "start_frame": video["first_frame"] + row["start_frame"],
+                    "width": video["width"], "height": video["height"], "seekable": 0,
+                }  # fmt: skip
+                for name, value in changed.items():
+                    columns[name][index_of[row["id"]]] = value
+        num_frames = sum(video["num_frames"] for video in described["videos"])
+        files.append({
+            "name": path.name, "bytes": path.stat().st_size, "frames": num_frames, "sha256": described["sha256"],
+        })  # fmt: skip
+    from_columns(
+        columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
+        where=str(out),
+    ).save(out / "manifest.csv")  # fmt: skip
+    known = {
+        **about, "finished": True, "frames": sum(file["frames"] for file in files),
+        "bytes": sum(file["bytes"] for file in files),
+        "psnr_db": {"least": min(psnr_db), "mean": round(float(np.mean(psnr_db)), 2)}, "files": files,
+    }  # fmt: skip
+    write_json(out / "pack.json", known)
+    return known
+
+
+def _check_files(out: Path, known: dict[str, Any]) -> None:
+    with progress("checking", len(known["files"])) as bar:
+        for file in known["files"]:
+            packs.check(out / file["name"])
+            if packs.about(out / file["name"])["sha256"] != file["sha256"]:
+                raise UserError(f"{out / file['name']} is not the file that was packed; delete {out} and pack again")
+            bar.advance()
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
