@@ -1,15 +1,91 @@
-"""Arrays of clips: a `.npy` file of shape (N,T,H,W,3), uint8, read as N·T frames."""
+"""Arrays of clips: a `.npy` file of uint8 (N,T,H,W,3), read in place. Frame n·T+t is frame t of clip n.
 
-from collections.abc import Iterator
+One clip, (T,H,W,3), is read as N = 1. What else arrays come as is made into such a file by `prepare`.
+"""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from muybridge.video.decode import VideoInfo
+from muybridge.video.errors import DecodeError
+from muybridge.video.scaling import scaled, scaled_size
 
 SUFFIX = ".npy"
 
 
-def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
-    raise NotImplementedError
+def clips_of(path: str | os.PathLike[str]) -> np.ndarray:
+    """(N,T,H,W,3) uint8, mapped from the file and not loaded. Raises DecodeError."""
+    try:
+        return _mapped(os.fspath(path), os.stat(path).st_mtime_ns)
+    except OSError as error:
+        raise DecodeError(path, error.strerror or str(error)) from None
 
 
-def read_frames(path: str, indices: np.ndarray, *, short_side: int | None = None, seekable: bool = False) -> np.ndarray:
-    raise NotImplementedError
+@functools.lru_cache(maxsize=256)
+def _mapped(path: str, mtime_ns: int) -> np.ndarray:
+    clips = mapped(path)
+    if clips.ndim == 4:
+        clips = clips[None]
+    if clips.ndim != 5 or clips.shape[-1] != 3 or clips.dtype != np.uint8 or clips.size == 0:
+        found = f"{clips.dtype} of shape {clips.shape}"
+        raise DecodeError(path, f"is {found}; uint8 of (N,T,H,W,3) is read (`muybridge prepare --arrays` converts)")
+    return clips
+
+
+def mapped(path: str | os.PathLike[str]) -> np.ndarray:
+    """Whatever array a `.npy` file holds, mapped and not loaded. Raises DecodeError; Python objects are never loaded."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise DecodeError(path, error.strerror or str(error)) from None
+    except ValueError as error:
+        if "Python objects" in str(error):
+            raise DecodeError(
+                path,
+                "holds Python objects (pickles), which are not loaded, as they can run any code; save one plain array",
+            ) from None
+        raise DecodeError(path, f"is no whole .npy file: {error}") from None
+
+
+def probe(path: str | os.PathLike[str], *, fps: float) -> VideoInfo:
+    """What a file of one clip holds; `fps`, as arrays say none. Raises DecodeError."""
+    clips_NTHW3 = clips_of(path)
+    num_clips, num_frames, height, width, _ = clips_NTHW3.shape
+    if num_clips > 1:
+        raise DecodeError(path, f"holds {num_clips} clips, each with a label of its own: `muybridge prepare --arrays`")
+    return VideoInfo(num_frames, 0, fps, width, height, np.arange(num_frames) / fps, seekable=False)
+
+
+def frames(
+    path: str | os.PathLike[str], *, start_frame: int = 0, short_side: int | None = None
+) -> Iterator[np.ndarray]:
+    """Frames from `start_frame` on, each (H,W,3) uint8; scaled so that the short side is `short_side` pixels."""
+    clips_NTHW3 = clips_of(path)
+    num_clips, num_frames, height, width, _ = clips_NTHW3.shape
+    size = scaled_size(width, height, short_side)
+    for index in range(start_frame, num_clips * num_frames):
+        yield scaled(np.array(clips_NTHW3[divmod(index, num_frames)]), size)
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    indices: Sequence[int] | np.ndarray,
+    *,
+    short_side: int | None = None,
+    seekable: bool = False,
+) -> np.ndarray:
+    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. Raises DecodeError past the last one."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    if wanted.size == 0 or wanted.min() < 0:
+        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
+    clips_NTHW3 = clips_of(path)
+    num_clips, num_frames, height, width, _ = clips_NTHW3.shape
+    if wanted.max() >= num_clips * num_frames:
+        total = num_clips * num_frames
+        raise DecodeError(path, f"frame {wanted.max()} was asked for, but decoding gives {total} frames")
+    clip_THW3 = np.ascontiguousarray(clips_NTHW3[np.divmod(wanted, num_frames)])
+    size = scaled_size(width, height, short_side)
+    return clip_THW3 if size == (width, height) else np.stack([scaled(frame, size) for frame in clip_THW3])
