@@ -79,7 +79,8 @@ def pack(
 
     Frames are stored with the short side `short_side` (none: as they are). With `fps`, the first frame of every 1/fps
     seconds is kept (a video with fewer frames a second keeps all). Without it every frame is stored, and a recipe picks
-    the same frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes. `quality`: JPEG's quality (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 20).
+    the same frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes; `quality`: JPEG's
+    (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 20).
     `dry_run` estimates bytes and time, and writes nothing.
 
     The same call goes on where a stopped one was, and reads a finished pack again to check it. Raises UserError;

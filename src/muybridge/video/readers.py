@@ -68,16 +68,19 @@ class FileReader:
         """Every frame of rows that lie in one file, by one pass over it. Raises DecodeError."""
         path, first = rows[0].path, min(row.start_frame for row in rows)
         end = max(row.start_frame + row.num_frames for row in rows)
-        found: list[list[np.ndarray]] = [[] for _ in rows]
+        found: dict[str, list[np.ndarray]] = {row.id: [] for row in rows}
+        coming = sorted(rows, key=lambda row: row.start_frame, reverse=True)
+        here: list[Row] = []
         position = first - 1
-        for position, frame in enumerate(
-            medium_of(path).frames(path, start_frame=first, short_side=self.short_side), start=first
-        ):
-            for row, clip in zip(rows, found, strict=True):
-                if row.start_frame <= position < row.start_frame + row.num_frames:
-                    clip.append(frame)
+        pictures = medium_of(path).frames(path, start_frame=first, short_side=self.short_side)
+        for position, picture in enumerate(pictures, start=first):
+            while coming and coming[-1].start_frame == position:
+                here.append(coming.pop())
+            for row in here:
+                found[row.id].append(picture)
+            here = [row for row in here if position + 1 < row.start_frame + row.num_frames]
             if position == end - 1:
-                return [np.stack(clip) for clip in found]
+                return [np.stack(found[row.id]) for row in rows]
         raise DecodeError(path, f"frame {end - 1} was asked for, but decoding gives {position + 1} frames")
 
 
@@ -92,13 +95,13 @@ class RamCache:
         return row_id in self._clips
 
     def fill(self, rows: Sequence[Row], *, threads: int, advance: Callable[[int], None] = lambda rows: None) -> None:
-        """Decode rows in parallel (decoding releases the interpreter), each file once. Raises DecodeError at the first
-        failure."""
-        by_path: dict[str, list[Row]] = {}
+        """Decode rows in parallel (decoding releases the interpreter), each video file once. Raises DecodeError at the
+        first failure."""
+        together: dict[str, list[Row]] = {}
         for row in rows:
-            by_path.setdefault(row.path, []).append(row)
+            together.setdefault(row.path if medium_of(row.path) is decode else row.id, []).append(row)
         with ThreadPoolExecutor(threads) as pool:
-            jobs = {pool.submit(self._reader.read_all, together): together for together in by_path.values()}
+            jobs = {pool.submit(self._reader.read_all, parts): parts for parts in together.values()}
             try:
                 for job in as_completed(jobs):
                     self._clips |= {row.id: clip for row, clip in zip(jobs[job], job.result(), strict=True)}
