@@ -107,7 +107,10 @@ def pack(
             _check_files(out, known)
         else:
             write_json(out / "pack.json", {**about, "finished": False})
-            _write_files(out, source, videos, form, jobs)
+            try:
+                _write_files(out, source, videos, form, jobs)
+            except KeyboardInterrupt:
+                raise Interrupted(f"Stopped; whole files stay in {out}. The same command goes on from there") from None
             known = _finish(out, source, about)
     return Packed(
         out, True, len(videos), len(source), known["frames"], known["bytes"], len(known["files"]), known["psnr_db"],
@@ -313,11 +316,6 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
                     writer = None
         if writer is not None:
             files.append(_close(writer))
-    except KeyboardInterrupt:
-        packed = sum(len(packs.about(path)["videos"]) for path in files)
-        raise Interrupted(
-            f"Stopped; {packed} of {len(videos)} videos are packed. The same command goes on from there"
-        ) from None
     finally:
         if writer is not None:
             writer.discard()
