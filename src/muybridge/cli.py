@@ -96,11 +96,22 @@ def motions(
 
 @app.command()
 def prepare(
-    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="One subfolder a class.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="One subfolder a class, with video files or folders of images."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="The manifest to write, a .csv file.")] = None,
     csv: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Columns path,label and optionally group,split,start,end (seconds)."),
+    ] = None,
+    arrays: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Clips (N,T,H,W,3) in a .npy or .npz, instead of a folder.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="… a label a clip, .npy.")] = None,
+    groups: Annotated[Path | None, typer.Option(metavar="FILE", help="… a source a clip, .npy.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names for labels that are numbers: a line a class.")
     ] = None,
     group: Annotated[
         str | None,
@@ -108,7 +119,12 @@ def prepare(
             metavar="REGEX", help="What in a path names its source (person, recording); its first parenthesis."
         ),
     ] = None,
-    train_list: Annotated[Path | None, typer.Option(metavar="FILE", help="An official split: a line a video.")] = None,
+    train_list: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An official split: a line a video, with labels (path start end label) or without."
+        ),
+    ] = None,
     val_list: Annotated[
         Path | None, typer.Option(metavar="FILE", help="… its validation part, if there is one.")
     ] = None,
@@ -117,6 +133,7 @@ def prepare(
     val: Annotated[float, typer.Option(help="Share for validation, cut from train by group.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share for the test.")] = 0.2,
     min_frames: Annotated[int, typer.Option(min=1, help="Shorter videos are left out, and listed.")] = 4,
+    image_fps: Annotated[float, typer.Option(help="Frame rate of images and arrays, which say none.")] = 25.0,
     mirror: Annotated[
         str, typer.Option(help="What mirroring does to a label: same, off, or auto (left and right swap).")
     ] = "auto",
@@ -131,8 +148,9 @@ def prepare(
         if out is None:
             raise UserError("prepare needs --out MANIFEST, the .csv file to write")
         prepared = job(
-            folder, out=out, csv=csv, group=group, train_list=train_list, val_list=val_list, test_list=test_list,
-            folds=folds, val=val, test=test, min_frames=min_frames, mirror=mirror, seed=seed, jobs=jobs,
+            folder, out=out, csv=csv, arrays=arrays, labels=labels, groups=groups, classes=classes, group=group,
+            train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, val=val, test=test,
+            min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
         )  # fmt: skip
         _answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
 

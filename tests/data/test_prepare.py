@@ -2,16 +2,20 @@
 
 import csv
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
-from making import ODD, code_of, codes_of, uneven_times_ms, write_clip, write_vfr
+from making import ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, write_vfr
+from making_images import write_images
 
+from muybridge.data import inspection
 from muybridge.data import prepare as prepare_module
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepare import prepare
+from muybridge.data.sources import Item
 from muybridge.errors import UserError
-from muybridge.video import FileReader
+from muybridge.video import FileReader, VideoInfo
 
 PARTS = ("train", "val", "test")
 
@@ -230,8 +234,8 @@ def test_a_part_outside_its_video_is_told(tmp_path):
 
 
 def test_parts_that_start_close_together_late_in_a_long_video_have_ids_of_their_own():
-    items = [prepare_module.Item("a.avi", "x", "", "", 10800.125, end) for end in (10800.5, 10800.75)]
-    assert len({prepare_module._row_id(item) for item in items}) == 2
+    items = [Item("a.avi", "x", "", "", 10800.125, end) for end in (10800.5, 10800.75)]
+    assert len({item.id for item in items}) == 2
 
 
 def test_the_columns_group_and_split_of_a_csv(videos, tmp_path):
@@ -253,10 +257,10 @@ def test_the_columns_group_and_split_of_a_csv(videos, tmp_path):
 
 
 def test_mistakes_are_told_before_anything_is_decoded(videos, tmp_path, monkeypatch):
-    def decode(path):
-        raise AssertionError(f"{path} was opened")
+    def decode(*arguments, **settings):
+        raise AssertionError("a video was looked at")
 
-    monkeypatch.setattr(prepare_module, "_open", decode)
+    monkeypatch.setattr(prepare_module, "inspect", decode)
     out = tmp_path / "m.csv"
     header, a, b = "path,label,split", ("a.avi", "x", "train"), ("b.avi", "y", "")
     (tmp_path / "l.txt").write_text("v_g00_c00\n")
@@ -474,3 +478,232 @@ def test_the_made_set_gets_the_mirror_map_it_was_made_with():
     from muybridge.data.motions import CLASSES, MIRROR
 
     assert mirror_map(list(CLASSES)) == (MIRROR, [])
+
+
+IMAGE_RATE = "images and arrays say no frame rate: 25 frames a second are taken (--image-fps)"
+
+
+def codes_in(manifest):
+    """What each row shows, by id, read as training reads it."""
+    rows = [manifest.row(i) for i in range(len(manifest))]
+    return {row.id: codes_of(FileReader().read(row, np.arange(row.num_frames))) for row in rows}
+
+
+def write_frames(root, classes=("run", "walk"), clips=4, first=0):
+    """CLASS/v_c/img_00001.jpg …: six frames a folder, all with numbers of their own."""
+    for label in classes:
+        for c in range(clips):
+            write_images(root / label / f"v_{c}", first, 6)
+            first += 6
+    return root
+
+
+def test_folders_of_images_are_videos_beside_video_files(tmp_path):
+    root = write_frames(tmp_path / "set ü")
+    write_clip(root / "walk" / "v_4.avi", 500, 5)
+    write_images(root / "run" / "deep" / "er", 600, 5, name="{}.png", height=61, width=97)
+    prepared = prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.3)
+    manifest = load(prepared)
+    assert prepared.rejected == []
+    assert IMAGE_RATE in prepared.warnings
+    shown = {f"{label}/v_{c}": 6 * (4 * i + c) for i, label in enumerate(("run", "walk")) for c in range(4)}
+    expected = {name: list(range(first, first + 6)) for name, first in shown.items()}
+    expected |= {"walk/v_4.avi": [500, 501, 502, 503, 504], "run/deep/er": [600, 601, 602, 603, 604]}
+    assert codes_in(manifest) == expected
+    about = {manifest.row(i).id: i for i in range(len(manifest))}
+    columns = manifest.columns
+    assert [columns[side][about["run/deep/er"]] for side in ("width", "height")] == [97, 61]
+    assert set(columns["fps"].tolist()) == {25.0}
+    assert columns["seekable"][about["run/v_0"]] == 0
+    faster = prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.3, image_fps=12.5)
+    fps = dict(zip(load(faster).text("id").tolist(), load(faster).columns["fps"].tolist(), strict=True))
+    assert (fps["run/v_0"], fps["walk/v_4.avi"]) == (12.5, 25.0)
+    assert any("12.5 frames a second" in warning for warning in faster.warnings)
+
+
+def test_videos_alone_say_nothing_of_images(videos, tmp_path):
+    assert not any("images" in warning for warning in prepare(videos, out=tmp_path / "m.csv").warnings)
+
+
+def test_broken_and_odd_folders_of_images_are_told(tmp_path):
+    root = write_frames(tmp_path / "set")
+    broken = root / "run" / "v_1" / "img_00004.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    write_images(root / "run" / "v_2", 0, 3, name="depth_{:05d}.jpg")
+    write_images(root / "walk" / "short", 0, 3)
+    write_images(root / "walk", 0, 2)
+    (root / "walk" / "v_0" / "Thumbs.db").write_text("x")
+    prepared = prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.3)
+    told = {entry["path"]: entry["reason"] for entry in prepared.rejected}
+    assert set(told) == {"run/v_1", "run/v_2", "walk/short", "walk"}
+    assert told["run/v_1"].startswith("img_00004.jpg: ")
+    assert "depth_*: 3, img_*: 6" in told["run/v_2"]
+    assert told["walk/short"].startswith("too short: 3 frames, at least 4")
+    assert "lie in a class folder" in told["walk"]
+    assert prepared.videos == 6
+
+
+def test_copies_of_a_folder_go_to_one_side(tmp_path):
+    root = write_frames(tmp_path / "set", clips=6)
+    for c in range(3):
+        shutil.copytree(root / "run" / "v_0", root / "run" / f"copy_{c}")
+    hashes = set()
+    for seed in range(5):
+        prepared = prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4, seed=seed)
+        manifest = load(prepared)
+        copies = manifest.text("sha256") == manifest.text("sha256")[manifest.text("id") == "run/v_0"][0]
+        assert copies.sum() == 4
+        assert len(set(manifest.text("split")[copies].tolist())) == 1
+        hashes.add(tuple(manifest.text("sha256").tolist()))
+    assert len(hashes) == 1
+
+
+def test_parts_of_folders_and_videos_by_the_studys_lists(tmp_path):
+    root = tmp_path / "frames"
+    for n in range(4):
+        write_images(root / f"v {n}", 100 * n, 20)
+    write_images(root / "from 0", 500, 20, name="{:05d}.jpg", start=0)
+    write_clip(root / "v.avi", 600, 20)
+    (root / "empty").mkdir()
+    (tmp_path / "train.txt").write_text(
+        "v 0 1 20 2\nv 1 1 10 0\nv 1 11 20 2\nfrom 0 5 9 0\nnothing 1 9 2\nempty 1 9 2\n"
+    )
+    (tmp_path / "test.txt").write_text(f"{root}/v 2 3 7 0\nv.avi 3 7 2\nv.avi 18 25 2\nv 3 1 3 2\n")
+    (tmp_path / "classes.txt").write_text("still\nsit\njump\n")
+    lists = {"train_list": tmp_path / "train.txt", "test_list": tmp_path / "test.txt"}
+    prepared = prepare(root, out=tmp_path / "m.csv", val=0.0, min_frames=3, classes=tmp_path / "classes.txt", **lists)
+    manifest = load(prepared)
+    assert manifest.classes == ("still", "jump")
+    assert codes_in(manifest) == {
+        "v 0": list(range(20)), "v 1#1-10": list(range(100, 110)), "v 1#11-20": list(range(110, 120)),
+        "from 0#5-9": list(range(505, 510)), "v 2#3-7": list(range(202, 207)), "v.avi#3-7": list(range(602, 607)),
+        "v.avi#18-25": [617, 618, 619], "v 3#1-3": [300, 301, 302],
+    }  # fmt: skip
+    assert manifest.text("split").tolist() == ["train"] * 4 + ["test"] * 4
+    assert manifest.text("label").tolist() == ["jump", "still", "jump", "still", "still", "jump", "jump", "jump"]
+    told = {entry["path"]: entry["reason"] for entry in prepared.rejected}
+    assert set(told) == {"nothing", "empty"}
+    assert "No such file" in told["nothing"]
+    assert "holds no images" in told["empty"]
+    assert any("no video of sit" in warning for warning in prepared.warnings)
+    assert "v.avi#18-25: the list ends with frame 25, 20 can be decoded" in prepared.warnings
+    named = load(prepare(root, out=tmp_path / "m.csv", val=0.0, min_frames=3, **lists))
+    assert named.classes == ("class_000", "class_002")
+
+
+def test_whole_videos_by_lists_of_frame_counts(tmp_path):
+    root = tmp_path / "frames"
+    for n in range(6):
+        write_images(root / f"v_{n}", 10 * n, 8)
+    write_clip(root / "v.avi", 100, 8)
+    (tmp_path / "train.txt").write_text("v_0 8 0\nv_1 8 1\nv_2 5 0\nv_3 8 1\nv.avi 8 1\n")
+    (tmp_path / "test.txt").write_text("v_4 8 0\nv_5 8 1\n")
+    manifest = load(
+        prepare(
+            root, out=tmp_path / "m.csv", val=0.0, train_list=tmp_path / "train.txt", test_list=tmp_path / "test.txt"
+        )
+    )
+    assert codes_in(manifest) == {
+        **{f"v_{n}": list(range(10 * n, 10 * n + 8)) for n in (0, 1, 3, 4, 5)}, "v_2#1-5": list(range(20, 25)),
+        "v.avi": list(range(100, 108)),
+    }  # fmt: skip
+
+
+def test_what_frames_writes_is_prepared_again(tmp_path):
+    """Videos to folders of images with the study's lists, and back: the same rows show the same."""
+    from muybridge.data.frames import frames
+
+    videos = write_set(tmp_path / "videos", classes=("run", "walk"), groups=3)
+    first = load(prepare(videos, out=tmp_path / "a.csv", group=r"_(g\d+)_", val=0.0, test=0.34))
+    frames(tmp_path / "a.csv", out=tmp_path / "frames", short_side=None, quality=95)
+    lists = {f"{split}_list": tmp_path / "frames" / f"{split}.txt" for split in ("train", "test")}
+    again = load(
+        prepare(
+            tmp_path / "frames", out=tmp_path / "b.csv", classes=tmp_path / "frames" / "classes.txt", **lists, val=0.0
+        )
+    )
+    assert again.classes == first.classes
+    assert {name.removesuffix(".avi"): codes for name, codes in codes_in(first).items()} == codes_in(again)
+    for column in ("label", "split"):
+        sides = [dict(zip((i.removesuffix(".avi") for i in m.text("id").tolist()), m.text(column).tolist(), strict=True))
+                 for m in (first, again)]  # fmt: skip
+        assert sides[0] == sides[1]
+
+
+def test_a_csv_names_folders_of_images_and_their_parts_in_seconds(tmp_path):
+    for n in range(4):
+        write_images(tmp_path / "frames" / f"v{n}", 100 * n, 20)
+    rows = [(f"frames/v{n}", "ab"[n % 2], "", "") for n in range(3)]
+    write_csv(
+        tmp_path / "l.csv", "path,label,start,end", *rows, ("frames/v3/", "a", 0.5, 1.5), ("frames/v3", "b", 1.5, "")
+    )
+    manifest = load(prepare(csv=tmp_path / "l.csv", out=tmp_path / "m.csv", val=0.0, test=0.5, image_fps=10))
+    codes = codes_in(manifest)
+    assert codes["frames/v0"] == list(range(20))
+    assert codes["frames/v3#0.5-1.5"] == list(range(305, 315))
+    assert codes["frames/v3#1.5-"] == list(range(315, 320))
+
+
+def test_one_clip_an_array_file_is_a_video_too(tmp_path):
+    for n in range(6):
+        (tmp_path / "set" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "set" / "ab"[n % 2] / f"{n}.npy", np.stack([coded(10 * n + t) for t in range(5)]))
+    np.save(tmp_path / "set" / "a" / "many.npy", np.zeros((3, 5, 8, 8, 3), np.uint8))
+    prepared = prepare(tmp_path / "set", out=tmp_path / "m.csv", val=0.0, test=0.4)
+    assert codes_in(load(prepared))["b/3.npy"] == [30, 31, 32, 33, 34]
+    assert [entry["path"] for entry in prepared.rejected] == ["a/many.npy"]
+    assert "--arrays" in prepared.rejected[0]["reason"]
+    assert IMAGE_RATE in prepared.warnings
+
+
+def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
+    def decode(*arguments, **settings):
+        raise AssertionError("a video was looked at")
+
+    monkeypatch.setattr(prepare_module, "inspect", decode)
+    out, clips, labels = tmp_path / "m.csv", np.zeros((4, 5, 8, 8, 3), np.uint8), [0, 1, 0, 1]
+    (tmp_path / "ucf.txt").write_text("v_g00_c00\n")
+    (tmp_path / "study.txt").write_text("a 1 5 0\n")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    ucf = {"train_list": tmp_path / "ucf.txt", "test_list": tmp_path / "ucf.txt"}
+    assert "one of them" in message(videos, arrays=clips, labels=labels, out=out)
+    assert "one of them" in message(csv=tmp_path / "l.csv", arrays=clips, labels=labels, out=out)
+    assert "--labels belongs to --arrays" in message(videos, labels=labels, out=out)
+    assert "--groups belongs to --arrays" in message(videos, groups=labels, out=out)
+    assert "--groups gives" in message(arrays=clips, labels=labels, group="g", out=out)
+    assert "has no paths" in message(arrays=clips, labels=labels, out=out, **ucf)
+    assert "--classes names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)
+    assert "is not `path" in message(videos, classes=tmp_path / "classes.txt", out=out, **ucf)
+    assert "--folds" in message(
+        videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")
+    )
+    assert "There is no folder" in message(
+        tmp_path / "none", out=out, train_list=tmp_path / "study.txt", test_list=tmp_path / "study.txt"
+    )
+    for fps in (0, -1, float("nan"), float("inf")):
+        assert "--image-fps" in message(videos, out=out, image_fps=fps)
+    for name in ("ucf.txt", "study.txt"):
+        (tmp_path / "m.csv").write_text((tmp_path / name).read_text())
+        lists = {"train_list": out, "test_list": tmp_path / name}
+        assert "would overwrite" in message(videos, out=out, **lists)
+
+
+def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
+    """The display times of hundreds of thousands of files would not fit."""
+    items = [Item(f"{n}.avi", "ab"[n % 2]) for n in range(200)]
+    for item in items:
+        (tmp_path / item.path).write_text(item.path)
+
+    def probed(path):
+        return VideoInfo(2**17, 0, 25.0, 4, 4, np.arange(2**17) / 25, seekable=True)  # a MiB of times
+
+    monkeypatch.setattr(inspection, "probe", probed)
+    tracemalloc.start()
+    try:
+        looked = inspection.inspect(tmp_path, items, min_frames=4, image_fps=25, jobs=2)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [found.num_frames for found in looked.found] == [2**17] * 200
+    assert [found.path for found in looked.found] == [item.path for item in items]
+    assert peak_bytes < 30 * 2**20

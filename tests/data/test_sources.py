@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from muybridge.data.sources import Item, class_folders, csv_list, grouped, split_lists
+from muybridge.data.lists import split_lists
+from muybridge.data.sources import Item, class_folders, csv_list, grouped
 from muybridge.errors import UserError
 
 
@@ -206,3 +207,40 @@ def test_a_path_without_a_group_is_listed():
 def test_a_group_expression_that_does_not_fit_is_told():
     assert "finds nothing in any of" in message(grouped, ITEMS, "_person_")
     assert "no regular expression" in message(grouped, ITEMS, "(g")
+
+
+def test_a_folder_of_numbered_images_is_one_video(tmp_path):
+    touch(
+        tmp_path, "run/a.avi", "run/v 1/img_00001.jpg", "run/v 1/img_00002.jpg", "run/v 1/Thumbs.db", "run/v 1/n.txt",
+        "run/deep/er/1.PNG", "run/deep/b.avi", "walk/v/00001.jpeg", "walk/v/.hidden.jpg", "walk/v/extra.mp4",
+        "walk/v/flow/flow_x_00001.jpg",
+    )  # fmt: skip
+    items, strays = class_folders(tmp_path)
+    assert [(item.path, item.label) for item in items] == [
+        ("run/a.avi", "run"), ("run/deep/b.avi", "run"), ("run/deep/er", "run"), ("run/v 1", "run"), ("walk/v", "walk"),
+        ("walk/v/extra.mp4", "walk"), ("walk/v/flow", "walk"),
+    ]  # fmt: skip
+    assert strays == []
+
+
+def test_images_that_are_nobodys_frames_are_told(tmp_path):
+    touch(
+        tmp_path, "run/a.avi", "run/1.jpg", "run/2.jpg", "run/v/1.jpg", "run/v/cover.jpg", "run/covers/front.png",
+        "9.jpg", "run/covers/b.avi",
+    )  # fmt: skip
+    items, strays = class_folders(tmp_path)
+    assert [item.path for item in items] == ["run/a.avi", "run/covers/b.avi", "run/v"]
+    told = dict(strays)
+    assert set(told) == {".", "run", "run/v", "run/covers"}
+    assert told["run"].startswith("2 image(s) lie in a class folder (the first: 1.jpg); the frames of a video need")
+    assert "in no class folder (the first: 9.jpg)" in told["."]
+    assert told["run/v"].startswith("1 image(s) without a number")
+    assert "cover.jpg" in told["run/v"]
+    assert "front.png" in told["run/covers"]
+
+
+def test_folders_of_frames_without_classes_are_told(tmp_path):
+    touch(tmp_path, "v1/1.jpg", "v1/2.jpg", "v2/1.jpg")
+    said = message(class_folders, tmp_path)
+    assert "no class folders with videos (v1: 2 image(s) lie in a class folder" in said
+    assert "--train-list" in said

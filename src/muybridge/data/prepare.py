@@ -1,23 +1,23 @@
 """`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
 
-import os
+import math
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from muybridge.console import progress
+from muybridge.data.clips import Values, labelled_clips
+from muybridge.data.inspection import Found, Inspection, inspect, no_frame_rate
+from muybridge.data.lists import class_names, have_labels, labelled_lists, split_lists
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.mirroring import mirror_map
-from muybridge.data.sources import Item, class_folders, csv_list, grouped, split_lists
+from muybridge.data.sources import Item, class_folders, csv_list, grouped
 from muybridge.data.splits import assign
 from muybridge.errors import UserError
-from muybridge.files import sha256_file
-from muybridge.video import DecodeError, VideoInfo, probe
+from muybridge.video.arrays import SUFFIX as ARRAY
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ def prepare(
     *,
     out: str | Path,
     csv: str | Path | None = None,
+    arrays: str | Path | np.ndarray | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+    classes: str | Path | Sequence[str] | None = None,
     group: str | None = None,
     train_list: str | Path | None = None,
     val_list: str | Path | None = None,
@@ -56,16 +60,22 @@ def prepare(
     val: float = 0.15,
     test: float = 0.2,
     min_frames: int = 4,
+    image_fps: float = 25.0,
     mirror: str = "auto",
     seed: int = 0,
     jobs: int | None = None,
 ) -> Prepared:
-    """Write the manifest `out` for a folder of class folders, or for a CSV of path,label[,group,split,start,end].
+    """Write the manifest `out` for a folder of class folders, for a CSV of path,label[,group,split,start,end], or for
+    arrays of clips (N,T,H,W,3) with their `labels` (and `groups`): files, or the arrays themselves.
 
-    Every file is decoded once, in parallel; one that fails, or is shorter than `min_frames`, is listed with the reason
-    and left out. Splits are by `group` (a regular expression over the path; or the CSV's column), by official lists
-    (`train_list` and `test_list`; or the CSV's column split), or random where there is no group. `folds` cuts K test
-    folds instead of one. `val` is cut from train, by group too; `val` and `test` are shares of the whole.
+    A video is a file, or a folder of numbered images. Every one is decoded once, in parallel; one that fails, or is
+    shorter than `min_frames`, is listed with the reason and left out. Images and arrays get the frame rate `image_fps`.
+
+    Splits are by `group` (a regular expression over the path; or the CSV's column), by official lists (`train_list` and
+    `test_list`; or the CSV's column split), or random where there is no group. Lists of `path start end label` or `path
+    num_frames label` bring the labels, too: then the folder needs no class folders. `classes` (names, or a file with one
+    a line) names labels that are numbers. `folds` cuts K test folds instead of one. `val` is cut from train, by group
+    too; `val` and `test` are shares of the whole.
 
     `mirror`: what mirroring the picture does to a label. "same": nothing; "off": never mirror; "auto": classes that
     name left and right are swapped where both exist, and mirroring is off where only one does.
@@ -75,65 +85,76 @@ def prepare(
     out = Path(out)
     if out.suffix != ".csv":
         raise UserError(f"--out names the manifest, a .csv file; '{out}' is not one. For example: --out {out.name}.csv")
-    if (folder is None) == (csv is None):
-        raise UserError("prepare takes a folder of class folders, or --csv FILE: one of them")
+    if [folder is None, csv is None, arrays is None].count(False) != 1:
+        raise UserError("prepare takes a folder of class folders, or --csv FILE, or --arrays FILE: one of them")
+    lists = {
+        split: Path(path)
+        for split, path in (("train", train_list), ("val", val_list), ("test", test_list))
+        if path is not None
+    }
+    if arrays is not None and (lists or group is not None):
+        raise UserError(
+            "--arrays has no paths in which a list or --group could find its clips; --groups gives their groups"
+        )
+    if arrays is None and (labels is not None or groups is not None):
+        raise UserError(f"{'--labels' if labels is not None else '--groups'} belongs to --arrays")
     if not 0 <= val < 1 or not 0 < test < 1 or val + test >= 1:
         raise UserError(f"val ({val}) and test ({test}) are shares of the whole: 0 ≤ val, 0 < test, together below 1")
     if folds is not None and folds < 2:
         raise UserError(f"--folds {folds}: at least two folds are needed")
     if min_frames < 1:
         raise UserError(f"--min-frames {min_frames}: at least one frame is needed")
+    if not (image_fps > 0 and math.isfinite(image_fps)):
+        raise UserError(f"--image-fps {image_fps}: frames a second are needed, a number above 0")
     if mirror not in ("auto", "same", "off"):
         raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
-    root, items, strays = _items(folder, csv, train_list, val_list, test_list)
-    if group is not None:
-        items, ungrouped = grouped(items, group)
-        strays += ungrouped
-    _check_items(items, folds)
-    inputs = [root / item.path for item in items] + [Path(p) for p in (csv, train_list, val_list, test_list) if p]
-    if out.resolve() in {path.resolve() for path in inputs}:
-        raise UserError(f"--out {out} would overwrite one of the files to prepare")
+    inputs = [path for path in (csv, arrays, labels, groups, classes, *lists.values()) if isinstance(path, str | Path)]
+    _check_out(out, [Path(path) for path in inputs])
 
-    kept, infos, rejected, warnings = _look(root, items, min_frames=min_frames, jobs=jobs)
-    rejected += [{"path": path, "reason": reason} for path, reason in strays]
-    lost = sorted({item.label for item in items} - {item.label for item in kept})
-    if len({item.label for item in kept}) < 2:
-        raise UserError(
-            f"Of {len(items)} videos {len(kept)} could be used, of {len({i.label for i in kept})} class(es); two classes "
-            "are needed. The first reasons: " + "; ".join(f"{r['path']}: {r['reason']}" for r in rejected[:3])
+    if arrays is not None:
+        clips = labelled_clips(
+            arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
         )
-    if folder is not None:
-        empty = sorted({path.name for path in root.iterdir() if _is_class(path)} - {item.label for item in items})
-        if empty:
-            warnings.append(f"{', '.join(empty)}: class folders without a usable file")
-    _warn_two_labels(kept, infos, warnings)
-    if lost:
-        warnings.append(f"no video of {', '.join(lost)} could be used; the classes are left out")
-
-    labels = np.array([item.label for item in kept])
-    classes = sorted(set(labels.tolist()))
-    hashes = np.array([info.sha256 for info in infos])
-    groups = np.array([item.group for item in kept])
-    columns: dict[str, Any] = {
-        "id": [_row_id(item) for item in kept],
-        "path": [item.path for item in kept],
-        "start_frame": [info.start_frame for info in infos],
-        "num_frames": [info.num_frames for info in infos],
-        "label": labels,
-        "group": groups,
-        "fps": [info.video.fps for info in infos],
-        "width": [info.video.width for info in infos],
-        "height": [info.video.height for info in infos],
-        "sha256": hashes,
-        "seekable": [int(info.video.seekable) for info in infos],
-    }
-    given = np.array([item.split for item in kept])
-    columns |= _splits(given, groups, hashes, labels, folds=folds, val=val, test=test, seed=seed, warnings=warnings)
-    mirrored = _mirror(mirror, classes, warnings)
-    manifest = from_columns(columns, classes=classes, root=root, mirror=mirrored, where=str(out))
+        root, order = clips.root, clips.classes
+        looked = Inspection(clips.found, [], [no_frame_rate(image_fps)])
+    else:
+        listed = _listed(folder, csv, lists, classes)
+        root, items, order = listed.root, listed.items, listed.classes
+        if group is not None:
+            items, ungrouped = grouped(items, group)
+            listed.strays.extend(ungrouped)
+        _check_items(items, folds)
+        _check_out(out, [root / item.path for item in items])
+        looked = inspect(root, items, min_frames=min_frames, image_fps=image_fps, jobs=jobs)
+        looked.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
+        looked.warnings.extend(listed.warnings)
+    columns, names = _columns(looked, order)
+    warnings = looked.warnings
+    columns |= _splits(columns, folds=folds, val=val, test=test, seed=seed, warnings=warnings)
+    mirrored = _mirror(mirror, names, warnings)
+    manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
     _check_splits(manifest, warnings)
     manifest.save(out)
-    return summary(out, manifest, rejected=rejected, warnings=warnings)
+    return summary(out, manifest, rejected=looked.rejected, warnings=warnings)
+
+
+def _columns(looked: Inspection, order: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what can be used (`split` as it was given, or empty), and its classes in order. Raises UserError
+    where that is not enough."""
+    found, rejected = looked.found, looked.rejected
+    usable = {row.label for row in found}
+    if len(usable) < 2:
+        raise UserError(
+            f"Of {len(found) + len(rejected)} videos {len(found)} could be used, of {len(usable)} class(es); two classes "
+            "are needed. The first reasons: " + "; ".join(f"{r['path']}: {r['reason']}" for r in rejected[:3])
+        )
+    _warn_two_labels(found, looked.warnings)
+    lost = [name for name in order if name not in usable]
+    if lost:
+        shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        looked.warnings.append(f"no video of {shown} is there that could be used; the classes are left out")
+    columns = {column.name: np.array([getattr(row, column.name) for row in found]) for column in fields(Found)}
+    return columns, [name for name in order if name in usable]
 
 
 def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str]) -> Prepared:
@@ -151,34 +172,60 @@ def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], wa
     )
 
 
-def _items(
+@dataclass(frozen=True)
+class _Listed:
+    """Videos by name, before anybody looked inside."""
+
+    root: Path
+    items: list[Item]
+    classes: list[str]
+    """In order."""
+    strays: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _listed(
     folder: str | Path | None,
     csv: str | Path | None,
-    train_list: str | Path | None,
-    val_list: str | Path | None,
-    test_list: str | Path | None,
-) -> tuple[Path, list[Item], list[tuple[str, str]]]:
+    lists: dict[str, Path],
+    classes: str | Path | Sequence[str] | None,
+) -> _Listed:
+    if lists and not {"train", "test"} <= lists.keys():
+        raise UserError("An official split needs --train-list and --test-list (and --val-list, where there is one)")
+    if folder is not None and lists and (classes is not None or have_labels(lists)):
+        if not Path(folder).is_dir():
+            raise UserError(f"There is no folder {folder}")
+        names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
+        return _Listed(Path(folder), *labelled_lists(Path(folder), lists, names))
+    if classes is not None:
+        raise UserError(
+            "--classes names labels that are numbers: those of --labels, or of lists with `path start end label` in a line"
+        )
+    strays: list[tuple[str, str]] = []
+    warnings = []
     if csv is not None:
-        root = Path(csv).parent
-        strays: list[tuple[str, str]] = []
-        items = csv_list(Path(csv))
+        root, items = Path(csv).parent, csv_list(Path(csv))
     else:
         root = Path(folder or "")
         items, strays = class_folders(root)
-    lists = {"train": train_list, "val": val_list, "test": test_list}
-    named = {split: Path(path) for split, path in lists.items() if path is not None}
-    if named:
-        if "train" not in named or "test" not in named:
-            raise UserError("An official split needs --train-list and --test-list (and --val-list, where there is one)")
-        items = split_lists(items, named)
-    return root, items, strays
+        folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        if empty := sorted(folders - {item.label for item in items}):
+            warnings.append(f"{', '.join(empty)}: class folders without a usable file")
+    if lists:
+        items = split_lists(items, lists)
+    return _Listed(root, items, sorted({item.label for item in items}), strays, warnings)
+
+
+def _check_out(out: Path, inputs: Sequence[Path]) -> None:
+    if out.exists() and out.resolve() in {path.resolve() for path in inputs}:
+        raise UserError(f"--out {out} would overwrite one of the files to prepare")
 
 
 def _check_items(items: Sequence[Item], folds: int | None) -> None:
     """Mistakes that can be told before hours of decoding."""
     if len({item.label for item in items}) < 2:
         raise UserError(f"Only one class ('{items[0].label}') was found; a classifier needs at least two")
-    twice = [name for name, count in Counter(map(_row_id, items)).items() if count > 1]
+    twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
         raise UserError(f"'{twice[0]}' is listed more than once; a part needs its own start or end")
     num_split = sum(item.split != "" for item in items)
@@ -188,96 +235,12 @@ def _check_items(items: Sequence[Item], folds: int | None) -> None:
         raise UserError(f"Column split is filled in {num_split} of {len(items)} rows: fill all or none")
 
 
-@dataclass(frozen=True)
-class _Looked:
-    video: VideoInfo
-    sha256: str
-    start_frame: int
-    num_frames: int
-
-
-def _look(
-    root: Path, items: Sequence[Item], *, min_frames: int, jobs: int | None
-) -> tuple[list[Item], list[_Looked], list[dict[str, str]], list[str]]:
-    """Decode every distinct file once; keep the items that can be used."""
-    paths = sorted({item.path for item in items})
-    by_path: dict[str, tuple[VideoInfo, str] | str] = {}
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, progress("decoding", len(paths)) as bar:
-        try:
-            for path, result in zip(paths, pool.map(_open, [root / path for path in paths]), strict=True):
-                by_path[path] = result
-                bar.advance()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    kept: list[Item] = []
-    infos: list[_Looked] = []
-    rejected: list[dict[str, str]] = []
-    warnings: list[str] = []
-    for item in items:
-        result = by_path[item.path]
-        if isinstance(result, str):
-            rejected.append({"path": item.path, "reason": result})
-            continue
-        video, digest = result
-        start, end = _part(item, video)
-        if end - start < min_frames:
-            part = "" if item.start_seconds is None and item.end_seconds is None else " in this part"
-            reason = f"too short: {max(0, end - start)} frames{part}, at least {min_frames} are needed (--min-frames)"
-            rejected.append({"path": item.path, "reason": reason})
-            continue
-        kept.append(item)
-        infos.append(_Looked(video, digest, start, end - start))
-    for path in paths:
-        found = by_path[path]
-        if not isinstance(found, str) and found[0].num_frames < found[0].declared_frames - 1:
-            video = found[0]
-            warnings.append(
-                f"{path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded"
-            )
-    return kept, infos, rejected, warnings
-
-
-def _open(path: Path) -> tuple[VideoInfo, str] | str:
-    """What is in a file and its hash, or the reason why it cannot be used."""
-    if path.exists() and not path.is_file():
-        return "is no regular file"
-    try:
-        return probe(path), sha256_file(path)
-    except DecodeError as error:
-        return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
-
-
-def _part(item: Item, video: VideoInfo) -> tuple[int, int]:
-    """First frame and the one past the last of the labelled part, by display time."""
-    start = 0 if item.start_seconds is None else int(np.searchsorted(video.times_seconds, item.start_seconds - 1e-6))
-    if item.end_seconds is None:
-        return start, video.num_frames
-    return start, int(np.searchsorted(video.times_seconds, item.end_seconds - 1e-6))
-
-
-def _row_id(item: Item) -> str:
-    if item.start_seconds is None and item.end_seconds is None:
-        return item.path
-    end = "" if item.end_seconds is None else f"{item.end_seconds:.12g}"
-    return f"{item.path}#{item.start_seconds or 0:.12g}-{end}"
-
-
 def _splits(
-    given: np.ndarray,
-    groups: np.ndarray,
-    hashes: np.ndarray,
-    labels: np.ndarray,
-    *,
-    folds: int | None,
-    val: float,
-    test: float,
-    seed: int,
-    warnings: list[str],
+    columns: dict[str, Any], *, folds: int | None, val: float, test: float, seed: int, warnings: list[str]
 ) -> dict[str, np.ndarray]:
-    """The split columns. What may not straddle is the group; where there is none, the file and its exact copies."""
+    """The split columns, in place of `split` as it was given. What may not straddle is the group; where there is none,
+    the file and its exact copies."""
+    given, groups, hashes, labels = (columns.pop("split"), *(columns[name] for name in ("group", "sha256", "label")))
     units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
     has_groups = bool((groups != "").any())
     if (given != "").any():
@@ -289,7 +252,7 @@ def _splits(
     if not has_groups:
         warnings.append(
             "no group is known, so the split is random: clips cut from one recording may fall on both sides, and the "
-            "test would flatter every model. Where names tell the source, give it: --group 'REGEX'"
+            "test would flatter every model. Where names tell the source, give it: --group 'REGEX' (of arrays: --groups FILE)"
         )
     elif (groups == "").any():
         warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
@@ -302,13 +265,13 @@ def _splits(
         _warn_copies(hashes, split, warnings)
         return {"split": split}
     fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
-    columns = {}
+    by_fold = {}
     for fold in range(folds):
         split = np.where(fold_N == fold, "test", "train").astype("<U5")
         _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
-        columns[f"split_{fold + 1}"] = split
+        by_fold[f"split_{fold + 1}"] = split
     _warn_copies(hashes, fold_N.astype(str), warnings)
-    return columns
+    return by_fold
 
 
 def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: float, seed: int, purpose: str) -> None:
@@ -321,16 +284,13 @@ def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: f
     split[train[cut == 1]] = "val"
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
-def _warn_two_labels(kept: Sequence[Item], infos: Sequence["_Looked"], warnings: list[str]) -> None:
+def _warn_two_labels(found: Sequence[Found], warnings: list[str]) -> None:
     """The same content under two classes: one of them is wrong."""
     labels: dict[tuple[str, int, int], dict[str, str]] = {}
-    for item, info in zip(kept, infos, strict=True):
-        labels.setdefault((info.sha256, info.start_frame, info.num_frames), {})[item.label] = item.path
-    both = [tuple(found.values()) for found in labels.values() if len(found) > 1]
+    for row in found:
+        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # the hash of a clip in an array is its own
+        labels.setdefault((row.sha256, start, row.num_frames), {})[row.label] = row.id
+    both = [tuple(ids.values()) for ids in labels.values() if len(ids) > 1]
     if both:
         warnings.append(
             f"{len(both)} file(s) have exact copies with another label, the first: {' and '.join(both[0][:2])}"

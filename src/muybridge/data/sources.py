@@ -1,4 +1,4 @@
-"""Where labelled videos come from: a folder of class folders, a CSV, official split lists. Names only; nothing is opened."""
+"""Where labelled videos come from: a folder of class folders, or a CSV. Names only; nothing is opened."""
 
 import csv
 import math
@@ -11,11 +11,12 @@ from typing import Any
 
 from muybridge.data.manifest import SPLITS
 from muybridge.errors import UserError, nearest
+from muybridge.video.images import is_frame, is_image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
-    """One labelled video, or a part of one, before anybody looked inside."""
+    """One labelled video (a file, or a folder of images), or a part of one, before anybody looked inside."""
 
     path: str
     """Relative to the root, with forward slashes."""
@@ -24,11 +25,29 @@ class Item:
     split: str = ""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    first_number: int | None = None
+    """A part as a list file names it: the number of its first image; of a video file, its first frame counted from 1."""
+    last_number: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The path, with the part where it is one."""
+        if self.first_number is not None:
+            return f"{self.path}#{self.first_number}-{self.last_number}"
+        if self.start_seconds is None and self.end_seconds is None:
+            return self.path
+        end = "" if self.end_seconds is None else f"{self.end_seconds:.12g}"
+        return f"{self.path}#{self.start_seconds or 0:.12g}-{end}"
+
+
+_BESIDE_FRAMES = {".db", ".ini", ".txt", ".md", ".json", ".xml", ".csv", ".log"}
+"""What tools leave in a folder of frames, and is none of it."""
 
 
 def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Every file below `root/CLASS/` as (items, strays): strays are files that cannot be used, with the reason.
-    Hidden files are passed over. Raises UserError where there is nothing to find."""
+    """Every file below `root/CLASS/`, and every folder of numbered images below a class folder, as (items, strays):
+    strays are what cannot be used, with the reason. Hidden files are passed over. Raises UserError where there is nothing
+    to find."""
     if not root.exists():
         raise UserError(f"There is no folder {root}")
     if not root.is_dir():
@@ -43,10 +62,10 @@ def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
             if not name.startswith(".")
             and not f"{above}{os.sep}".startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
         ]  # a link that leads back up would be walked for ever
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            path = (Path(folder) / name).relative_to(root)
+        place = Path(folder).relative_to(root)
+        files, strange = _files(place, names)
+        strays += strange
+        for path in files:
             readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             if readable != path.as_posix():
                 strays.append((readable, "its name is not UTF-8 text; rename it"))
@@ -55,9 +74,32 @@ def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
             else:
                 items.append(Item(path.as_posix(), path.parts[0]))
     if not items:
-        raise UserError(f"{root} holds no class folders with files: FOLDER/CLASS/video is expected, or --csv FILE")
+        first = f" ({strays[0][0]}: {strays[0][1]})" if strays else ""
+        raise UserError(
+            f"{root} holds no class folders with videos{first}: FOLDER/CLASS/video or FOLDER/CLASS/VIDEO/00001.jpg is "
+            "expected, or --csv FILE, or lists with labels (--train-list, --test-list)"
+        )
     items.sort(key=lambda item: (item.label, item.path))
     return items, strays
+
+
+def _files(place: Path, names: list[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """What may be a video among the files of the folder `place`, or the folder itself where it holds frames; and what
+    cannot be, with the reason."""
+    others = [place / name for name in sorted(names) if not name.startswith(".") and not is_image(name)]
+    loose = sorted(name for name in names if is_image(name))
+    if not loose:
+        return others, []
+    if len(place.parts) < 2:
+        where = "in a class folder" if place.parts else "in no class folder"
+        reason = f"{len(loose)} image(s) lie {where} (the first: {loose[0]}); the frames of a video need a folder of their own"
+        return others, [(place.as_posix(), reason)]
+    unnumbered = [name for name in loose if not is_frame(name)]
+    told = f"{len(unnumbered)} image(s) without a number at the end of their name are no frames"
+    strays = [(place.as_posix(), f"{told} (the first: {unnumbered[0]})")] if unnumbered else []
+    if len(unnumbered) == len(loose):
+        return others, strays
+    return [place, *(path for path in others if path.suffix.lower() not in _BESIDE_FRAMES)], strays
 
 
 def csv_list(path: Path) -> list[Item]:
@@ -84,36 +126,6 @@ def csv_list(path: Path) -> list[Item]:
     if not items:
         raise UserError(f"{path} has no rows")
     return items
-
-
-def split_lists(items: list[Item], lists: dict[str, Path]) -> list[Item]:
-    """Items with the split that official list files give: a line a video, its path (UCF101's `Class/v_x.avi 1` too; a
-    path may leave out folder or ending). Items in no list are marked unused. Raises UserError for a line that matches
-    no video."""
-    by_name: dict[str, list[int]] = {}
-    for index, item in enumerate(items):
-        path = Path(item.path)
-        for name in {item.path, path.name, path.stem, path.with_suffix("").as_posix()}:
-            by_name.setdefault(name, []).append(index)
-    splits = ["unused"] * len(items)
-    for split, file in lists.items():
-        try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} cannot be read: {error}") from None
-        for number, line in enumerate(lines, start=1):
-            name = line.strip()
-            if not name:
-                continue
-            if name not in by_name:
-                name = re.sub(r"\s+-?\d+$", "", name)
-            matches = by_name.get(name, [])
-            if len(matches) != 1:
-                raise UserError(f"{file}, line {number}: '{name}' matches {len(matches) or 'no'} videos; one is needed")
-            if splits[matches[0]] not in ("unused", split):
-                raise UserError(f"{file}, line {number}: '{name}' is in the list of {splits[matches[0]]} too")
-            splits[matches[0]] = split
-    return [replace(item, split=split) for item, split in zip(items, splits, strict=True)]
 
 
 def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str, str]]]:

@@ -1,0 +1,134 @@
+"""Look at every video once: does it decode, how many frames has it, where do its labelled parts lie."""
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.console import progress
+from muybridge.data.pack import in_order
+from muybridge.data.sources import Item
+from muybridge.files import sha256_file
+from muybridge.video import DecodeError, VideoInfo, arrays, images, probe
+from muybridge.video.readers import medium_of
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A video, or a part of one, that can be used: a row of the manifest."""
+
+    id: str
+    path: str
+    label: str
+    group: str
+    split: str
+    start_frame: int
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    sha256: str
+    seekable: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    found: list[Found]
+    """In the order of the items."""
+    rejected: list[dict[str, str]]
+    """What cannot be used: path and reason."""
+    warnings: list[str]
+
+
+def inspect(
+    root: Path, items: Sequence[Item], *, min_frames: int, image_fps: float, jobs: int | None = None
+) -> Inspection:
+    """Decode every distinct video once, in parallel. Of each only a record stays in memory."""
+    order = sorted(range(len(items)), key=lambda index: items[index].path)
+    videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
+
+    def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
+        return _look(root, [items[index] for index in indices], min_frames, image_fps)
+
+    results: list[Found | str] = [""] * len(items)
+    warnings: dict[str, None] = {}  # each once
+    with progress("decoding", len(videos)) as bar:
+        for indices, (found, told) in zip(
+            videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1), strict=True
+        ):
+            for index, result in zip(indices, found, strict=True):
+                results[index] = result
+            warnings |= dict.fromkeys(told)
+            bar.advance()
+    return Inspection(
+        [result for result in results if isinstance(result, Found)],
+        [
+            {"path": item.path, "reason": result}
+            for item, result in zip(items, results, strict=True)
+            if isinstance(result, str)
+        ],
+        list(warnings),
+    )
+
+
+def no_frame_rate(image_fps: float) -> str:
+    """What is said where frames are images or arrays."""
+    return f"images and arrays say no frame rate: {image_fps:g} frames a second are taken (--image-fps)"
+
+
+def _look(root: Path, items: Sequence[Item], min_frames: int, image_fps: float) -> tuple[list[Found | str], list[str]]:
+    """The rows, or the reasons why there are none, of items that lie in one video; and what is odd about it."""
+    path = root / items[0].path
+    try:
+        video, numbers, digest = _open(path, image_fps)
+    except DecodeError as error:
+        image = "" if error.path == str(path) else f"{os.path.basename(error.path)}: "
+        return [f"{image}{error.reason}" for _ in items], []
+    except OSError as error:
+        return [error.strerror or str(error) for _ in items], []
+    warnings = [no_frame_rate(image_fps)] if medium_of(str(path)) in (images, arrays) else []
+    if video.num_frames < video.declared_frames - 1:
+        warnings.append(
+            f"{items[0].path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded"
+        )
+    results: list[Found | str] = []
+    for item in items:
+        start, end = _part(item, video, numbers)
+        if end - start < min_frames:
+            part = "" if item.id == item.path else " in this part"
+            results.append(
+                f"too short: {max(0, end - start)} frames{part}, at least {min_frames} are needed (--min-frames)"
+            )
+            continue
+        if item.last_number is not None and item.last_number > numbers[-1]:
+            warnings.append(f"{item.id}: the list ends with frame {item.last_number}, {len(numbers)} can be decoded")
+        if item.first_number is not None and end - start == video.num_frames:
+            item = replace(item, first_number=None, last_number=None)  # not a part
+        place = (item.id, item.path, item.label, item.group, item.split, start, end - start)
+        results.append(Found(*place, video.fps, video.width, video.height, digest, video.seekable))
+    return results, warnings
+
+
+def _open(path: Path, image_fps: float) -> tuple[VideoInfo, Sequence[int], str]:
+    """What is in a video, the numbers by which lists name its frames, and its hash. Raises DecodeError, OSError."""
+    medium = medium_of(str(path))
+    if medium is images:
+        return images.probe(path, fps=image_fps), images.series(path).numbers(), images.sha256(path)
+    if path.exists() and not path.is_file():
+        raise DecodeError(path, "is no regular file")
+    video = arrays.probe(path, fps=image_fps) if medium is arrays else probe(path)
+    return video, range(1, video.num_frames + 1), sha256_file(path)
+
+
+def _part(item: Item, video: VideoInfo, numbers: Sequence[int]) -> tuple[int, int]:
+    """First frame and the one past the last of the labelled part: by numbers, or by display time."""
+    if item.first_number is not None and item.last_number is not None:
+        return bisect_left(numbers, item.first_number), bisect_right(numbers, item.last_number)
+    start = 0 if item.start_seconds is None else int(np.searchsorted(video.times_seconds, item.start_seconds - 1e-6))
+    if item.end_seconds is None:
+        return start, video.num_frames
+    return start, int(np.searchsorted(video.times_seconds, item.end_seconds - 1e-6))
