@@ -1,6 +1,7 @@
 """Prepare: what is broken is told, nothing is lost, and no split leaks."""
 
 import csv
+import json
 import shutil
 import tracemalloc
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from making import ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, write_vfr
 from making_images import write_images
+from typer.testing import CliRunner
 
+from muybridge.cli import app
 from muybridge.data import inspection
 from muybridge.data import prepare as prepare_module
 from muybridge.data.manifest import Manifest
@@ -707,3 +710,38 @@ def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
     assert [found.num_frames for found in looked.found] == [2**17] * 200
     assert [found.path for found in looked.found] == [item.path for item in items]
     assert peak_bytes < 30 * 2**20
+
+
+def test_lists_and_arrays_on_the_command_line(tmp_path):
+    def call(*words):
+        result = CliRunner().invoke(app, ["prepare", *map(str, words), "--val", "0", "--json"])
+        assert result.exit_code == 0, result.stderr
+        return Manifest.load(json.loads(result.stdout)["manifest"])
+
+    root = write_frames(tmp_path / "frames", clips=3)
+    (tmp_path / "train.txt").write_text("run/v_0 1 5 1\nwalk/v_1 1 6 0\n")
+    (tmp_path / "test.txt").write_text("run/v_2 1 6 1\nwalk/v_0 2 6 0\n")
+    (tmp_path / "classes.txt").write_text("walk\nrun\n")
+    lists = ("--train-list", tmp_path / "train.txt", "--test-list", tmp_path / "test.txt")
+    listed = call(root, *lists, "--classes", tmp_path / "classes.txt", "--image-fps", 10, "--out", tmp_path / "a.csv")
+    assert codes_in(listed) == {
+        "run/v_0#1-5": [0, 1, 2, 3, 4], "walk/v_1": list(range(24, 30)), "run/v_2": list(range(12, 18)),
+        "walk/v_0#2-6": list(range(19, 24)),
+    }  # fmt: skip
+    assert listed.classes == ("walk", "run")
+    assert set(listed.columns["fps"].tolist()) == {10.0}
+    np.save(tmp_path / "clips.npy", np.stack([coded(i) for i in range(40)]).reshape(8, 5, 48, 64, 3))
+    np.save(tmp_path / "labels.npy", np.arange(8) % 2)
+    np.save(tmp_path / "groups.npy", np.arange(8) // 2)
+    given = (
+        "--arrays",
+        tmp_path / "clips.npy",
+        "--labels",
+        tmp_path / "labels.npy",
+        "--groups",
+        tmp_path / "groups.npy",
+    )
+    array = call(*given, "--classes", tmp_path / "classes.txt", "--out", tmp_path / "b.csv")
+    assert codes_in(array) == {f"clips#{n}": list(range(5 * n, 5 * n + 5)) for n in range(8)}
+    assert array.text("label").tolist() == ["walk", "run"] * 4
+    assert array.text("group").tolist() == [str(n // 2) for n in range(8)]
