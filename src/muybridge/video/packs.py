@@ -234,7 +234,8 @@ def _h264_encoder(width: int, height: int, *, crf: int) -> VideoCodecContext:
     context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
     context.thread_type, context.thread_count = "NONE", 1
     context.options = {
-        "preset": "veryfast", "tune": "fastdecode", "crf": str(crf), "g": str(GOP_FRAMES), "bf": "0", "sc_threshold": "0",
+        "preset": "veryfast", "tune": "fastdecode", "crf": str(crf), "g": str(GOP_FRAMES), "bf": "0",
+        "sc_threshold": "0", "rc-lookahead": "0", "x264-params": "mbtree=0",  # looking ahead, x264 is not repeatable
     }  # fmt: skip
     return context
 
