@@ -165,7 +165,7 @@ def pack(
         str, typer.Option(help="jpeg: fastest; h264: about a fifth of the bytes, a third of the speed.")
     ] = "jpeg",
     quality: Annotated[
-        int | None, typer.Option(help="JPEG's quality (1 to 100, usually 90), or H.264's CRF (0 to 51, usually 20).")
+        int | None, typer.Option(help="JPEG's quality (1 to 100, usually 90), or H.264's CRF (0 to 51, usually 23).")
     ] = None,
     jobs: Jobs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate bytes and time; write nothing.")] = False,
@@ -525,6 +525,10 @@ def _print_result(run: str, result: dict[str, Any]) -> None:
         lines,
         numeric=(1, 2, 3, 4, 5),
     )
+    splits = [result[split] for split in ("train", "val", "test") if split in result]
+    skipped = result.get("skipped") or sum(figures.get("skipped", 0) for figures in splits)
+    if skipped:
+        typer.echo(f"{skipped} video(s) could not be read and were left out")
     typer.echo(run)
 
 

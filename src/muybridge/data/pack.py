@@ -34,7 +34,7 @@ from muybridge.video.readers import medium_of
 FORMAT_VERSION = 1
 FILE_BYTES = 2**29
 """A file of a pack is finished when it has grown to this."""
-QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 21, 51)}
+QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 23, 51)}
 """Least, usual and greatest: JPEG's quality, H.264's CRF."""
 SCRATCH_BYTES = 2**25
 """Coded videos larger than this wait on the disk, not in memory."""
@@ -80,7 +80,7 @@ def pack(
     Frames are stored with the short side `short_side` (none: as they are). With `fps`, the first frame of every 1/fps
     seconds is kept (a video with fewer frames a second keeps all). Without it every frame is stored, and a recipe picks
     the same frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes; `quality`: JPEG's
-    (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 21).
+    (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 23).
     `dry_run` estimates bytes and time, and writes nothing.
 
     The same call goes on where a stopped one was, and reads a finished pack again to check it. Raises UserError;

@@ -1,0 +1,157 @@
+"""Frames as folders of JPEGs, with the lists that other tools read."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from making import KINDS, codes_of, write_clip
+
+from muybridge.data import frames as module
+from muybridge.data.frames import frames
+from muybridge.data.manifest import Manifest
+from muybridge.data.pack import psnr
+from muybridge.data.prepare import prepare
+from muybridge.errors import UserError
+from muybridge.video import FileReader
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    for number, (name, write) in enumerate(KINDS.items()):
+        write(folder / "v" / "ab"[number % 2] / name)
+    write_clip(folder / "v" / "a" / "mpeg4.mp4.avi", 60, 40)  # beside mpeg4.avi: another name without its ending
+    write_clip(folder / "v" / "a" / "twice.avi", 70, 40)
+    write_clip(folder / "v" / "a" / "twice.mkv", 80, 40)
+    write_clip(folder / "v" / "b" / "with space, ünï.avi", 90, 40)
+    prepare(folder / "v", out=folder / "set.csv", val=0.2, test=0.3)
+    return folder / "set.csv"
+
+
+def test_folders_hold_the_frames(made, tmp_path):
+    done = frames(made, out=tmp_path / "f", short_side=None)
+    source, stored, reader = Manifest.load(made), Manifest.load(tmp_path / "f"), FileReader()
+    assert done.videos == len(source)
+    assert done.frames == source.columns["num_frames"].sum()
+    folders = {row.path for row in map(stored.row, range(len(stored)))}
+    assert len(folders) == len(source)
+    for index in range(len(source)):
+        before, after = source.row(index), stored.row(index)
+        assert (after.id, after.num_frames, after.fps) == (before.id, before.num_frames, before.fps)
+        wanted = np.array([0, 17, 39])
+        expected, found = reader.read(before, wanted), reader.read(after, wanted)
+        assert codes_of(found) == codes_of(expected)
+        assert min(psnr(a, b) for a, b in zip(expected, found, strict=True)) > 25  # hard edges of coloured blocks
+    assert (tmp_path / "f" / "a" / "twice.avi" / "00001.jpg").is_file()
+    assert (tmp_path / "f" / "b" / "with space, ünï" / "00040.jpg").is_file()
+    for column in ("label", "split", "sha256", "width", "height"):
+        assert stored.columns[column].tolist() == source.columns[column].tolist()
+
+
+def test_lists_name_path_start_end_label(made, tmp_path):
+    frames(made, out=tmp_path / "f", short_side=24)
+    stored = Manifest.load(tmp_path / "f")
+    assert (tmp_path / "f" / "classes.txt").read_text().split() == list(stored.classes)
+    listed = []
+    for split in ("train", "val", "test"):
+        for line in (tmp_path / "f" / f"{split}.txt").read_text().splitlines():
+            path, start, end, label = line.rsplit(" ", 3)
+            assert (int(start), int(end)) == (1, 40)
+            assert (tmp_path / "f" / path / f"{int(end):05d}.jpg").is_file()
+            listed.append((path, stored.classes[int(label)], split))
+    columns = [stored.text(name).tolist() for name in ("path", "label", "split")]
+    assert sorted(listed) == sorted(zip(*columns, strict=True))
+
+
+def test_lists_lead_back_to_the_same_set(made, tmp_path):
+    frames(made, out=tmp_path / "f", short_side=24)
+    lists = {f"{split}_list": tmp_path / "f" / f"{split}.txt" for split in ("train", "val", "test")}
+    prepare(tmp_path / "f", out=tmp_path / "again.csv", classes=tmp_path / "f" / "classes.txt", **lists)
+    stored, again = Manifest.load(tmp_path / "f"), Manifest.load(tmp_path / "again.csv")
+    columns = ("path", "label", "split", "start_frame", "num_frames", "width", "height")
+    rows = [sorted(zip(*(m.columns[name].tolist() for name in columns), strict=True)) for m in (stored, again)]
+    assert rows[0] == rows[1]
+
+
+def test_parts_keep_their_places(tmp_path):
+    write_clip(tmp_path / "v.avi", 0, 60)
+    lines = [
+        "path,label,split,start,end",
+        "v.avi,a,train,0.4,1",
+        "v.avi,b,train,0.8,2",
+        "v.avi,a,test,1,2",
+        "v.avi,b,test,2,2.4",
+    ]
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    prepare(csv=tmp_path / "l.csv", out=tmp_path / "s.csv", val=0)
+    frames(tmp_path / "s.csv", out=tmp_path / "f", short_side=None)
+    source, stored = Manifest.load(tmp_path / "s.csv"), Manifest.load(tmp_path / "f")
+    assert len(list((tmp_path / "f" / "v").iterdir())) == 50  # 10 … 59, once
+    for index in range(4):
+        wanted = np.arange(source.row(index).num_frames)
+        assert codes_of(FileReader().read(stored.row(index), wanted)) == codes_of(
+            FileReader().read(source.row(index), wanted)
+        )
+    assert (tmp_path / "f" / "train.txt").read_text() == "v 1 15 0\nv 11 40 1\n"
+
+
+def test_it_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
+    frames(made, out=tmp_path / "whole", short_side=24)
+    frames(made, out=tmp_path / "f", short_side=24)
+    (tmp_path / "f" / "a" / "portrait").rename(tmp_path / "f" / "a" / ".portrait.partial")
+    for name in ("manifest.csv", "manifest.csv.json", "train.txt"):
+        (tmp_path / "f" / name).unlink()
+    coded = []
+    encode = module.encode_jpeg
+    monkeypatch.setattr(module, "encode_jpeg", lambda *args: coded.append(1) or encode(*args))
+    frames(made, out=tmp_path / "f", short_side=24)
+    assert len(coded) == 40
+    contents = [
+        {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
+        for root in (tmp_path / "whole", tmp_path / "f")
+    ]
+    assert contents[0] == contents[1]
+    with pytest.raises(UserError, match="begun with short_side 24, not 32"):
+        frames(made, out=tmp_path / "f", short_side=32)
+
+
+def test_nothing_is_written_outside(tmp_path):
+    for name in ("one", "two"):
+        write_clip(tmp_path / "away" / f"{name}.avi", len(name) * 9 + ord(name[0]), 8)
+    (tmp_path / "lists").mkdir()
+    lines = ["path,label,split"]
+    for name, path in (("one", "../away/one.avi"), ("two", str(tmp_path / "away" / "two.avi"))):
+        lines += [f"{path},{name},{'train'}"]
+    lines += ["../away/three.avi,one,test", "../away/four.avi,two,test"]
+    for name in ("three", "four"):
+        write_clip(tmp_path / "away" / f"{name}.avi", len(name) * 9 + ord(name[0]), 8)
+    (tmp_path / "lists" / "l.csv").write_text("\n".join(lines))
+    prepare(csv=tmp_path / "lists" / "l.csv", out=tmp_path / "s.csv", val=0)
+    before = {path for path in tmp_path.rglob("*") if path.name != "f"}
+    frames(tmp_path / "s.csv", out=tmp_path / "f")
+    new = set(tmp_path.rglob("*")) - before
+    assert all(path.is_relative_to(tmp_path / "f") for path in new)
+    assert len(list((tmp_path / "f").rglob("00008.jpg"))) == 4
+
+
+def test_the_command(made, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "muybridge",
+        "frames",
+        str(made),
+        "--out",
+        str(tmp_path / "f"),
+        "--short-side",
+        "16",
+    ]
+    done = subprocess.run([*command, "--fps", "5", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["videos"] == len(Manifest.load(made))
+    wrong = subprocess.run([*command, "--quality", "101"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "1 to 100" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
