@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from making_images import encoded
 
 import muybridge
 from muybridge.data.manifest import Manifest
@@ -10,6 +11,7 @@ from muybridge.errors import UserError
 from muybridge.predict import Predictor, predict
 from muybridge.recipe import replace
 from muybridge.training import train
+from muybridge.video import frames
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,13 @@ def test_a_model_of_ones_own_travels_with_its_run(recipe, tmp_path, monkeypatch)
     (mine.path / "source" / "mynets.py").write_text(MODULE + "# changed")
     with pytest.raises(UserError, match="not the file that the run was trained with"):
         muybridge.load(mine, allow_code=True)
+
+
+def test_a_folder_of_images_is_a_video(predictor, tmp_path):
+    """The frames that a video's decoder gives, stored without loss, get the very same scores."""
+    encode(tmp_path / "v.mp4", render("grow", seed=5, index=0))
+    (tmp_path / "v").mkdir()
+    for number, picture in enumerate(frames(tmp_path / "v.mp4"), start=1):
+        (tmp_path / "v" / f"img_{number:05d}.png").write_bytes(encoded(picture, ".png"))
+    [video], [folder] = predictor(tmp_path / "v.mp4"), predictor(tmp_path / "v")
+    assert (folder.labels, folder.scores) == (video.labels, video.scores)

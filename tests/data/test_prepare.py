@@ -587,7 +587,7 @@ def test_parts_of_folders_and_videos_by_the_studys_lists(tmp_path):
     told = {entry["path"]: entry["reason"] for entry in prepared.rejected}
     assert set(told) == {"nothing", "empty"}
     assert "No such file" in told["nothing"]
-    assert "holds no images" in told["empty"]
+    assert "without numbered images" in told["empty"]
     assert any("no video of sit" in warning for warning in prepared.warnings)
     assert "v.avi#18-25: the list ends with frame 25, 20 can be decoded" in prepared.warnings
     named = load(prepare(root, out=tmp_path / "m.csv", val=0.0, min_frames=3, **lists))
@@ -697,7 +697,7 @@ def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
     for item in items:
         (tmp_path / item.path).write_text(item.path)
 
-    def probed(path):
+    def probed(path, image_fps):
         return VideoInfo(2**17, 0, 25.0, 4, 4, np.arange(2**17) / 25, seekable=True)  # a MiB of times
 
     monkeypatch.setattr(inspection, "probe", probed)

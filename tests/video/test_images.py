@@ -112,7 +112,7 @@ def test_a_folder_without_frames_is_told(tmp_path):
     ):
         error = fails(call, tmp_path)
         assert error.path == str(tmp_path)
-        assert "holds no images with a number" in error.reason
+        assert "without numbered images" in error.reason
         assert "No such file" in fails(call, tmp_path / "none").reason
 
 

@@ -115,12 +115,12 @@ def _look(root: Path, items: Sequence[Item], min_frames: int, image_fps: float) 
 
 def _open(path: Path, image_fps: float) -> tuple[VideoInfo, Sequence[int], str]:
     """What is in a video, the numbers by which lists name its frames, and its hash. Raises DecodeError, OSError."""
-    medium = medium_of(str(path))
-    if medium is images:
-        return images.probe(path, fps=image_fps), images.series(path).numbers(), images.sha256(path)
-    if path.exists() and not path.is_file():
+    is_folder = medium_of(str(path)) is images
+    if path.exists() and not is_folder and not path.is_file():
         raise DecodeError(path, "is no regular file")
-    video = arrays.probe(path, fps=image_fps) if medium is arrays else probe(path)
+    video = probe(path, image_fps=image_fps)
+    if is_folder:
+        return video, images.series(path).numbers(), images.sha256(path)
     return video, range(1, video.num_frames + 1), sha256_file(path)
 
 

@@ -98,7 +98,7 @@ def _series(path: str, mtime_ns: int) -> Series:
         if other != name:
             raise DecodeError(path, f"{other} and {name} have the same number")
     if not found:
-        raise DecodeError(path, "holds no images with a number at the end of their name (00001.jpg, img_00001.jpg)")
+        raise DecodeError(path, "is a folder without numbered images (00001.jpg, img_00001.jpg)")
     chosen = [prefix for prefix in found if not prefix.lower().startswith("flow")] or sorted(found)
     if len(chosen) > 1:
         told = ", ".join(f"{prefix}*: {len(found[prefix])}" for prefix in sorted(chosen))

@@ -53,6 +53,17 @@ def medium_of(path: str) -> Medium:
     return images if os.path.isdir(path) else decode
 
 
+def probe(path: str | os.PathLike[str], *, image_fps: float = 25.0) -> decode.VideoInfo:
+    """Decode all frames of a video file, a folder of images or an array of one clip once; images and arrays, which say no
+    frame rate, get `image_fps`. Raises DecodeError."""
+    medium = medium_of(os.fspath(path))
+    if medium is images:
+        return images.probe(path, fps=image_fps)
+    if medium is arrays:
+        return arrays.probe(path, fps=image_fps)
+    return decode.probe(path)
+
+
 @dataclass(frozen=True)
 class FileReader:
     """Frames from what rows name, scaled while they are decoded so that the short side is `short_side` pixels."""
