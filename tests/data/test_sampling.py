@@ -63,6 +63,67 @@ def test_uniform_repeats_frames_of_a_short_video_in_order():
         assert set(clip) == set(range(n))
 
 
+@pytest.mark.parametrize("jitter", ["segment", "shared"])
+def test_a_short_video_is_stretched_and_never_at_random(jitter):
+    """Training repeats the very frames that a test does, whatever the draw and whatever happens past the end."""
+    exact = {1: [0] * 8, 3: [0, 0, 0, 1, 1, 2, 2, 2], 5: [0, 0, 1, 2, 2, 3, 4, 4], 7: [0, 1, 2, 3, 3, 4, 5, 6]}
+    for n, expected in exact.items():
+        for policy in ("repeat", "mirror", "wrap"):
+            spec = {"num_frames": 8, "jitter": jitter, "past_end": policy}
+            assert clips(n, 10, **spec) == [expected] * 10
+            assert {tuple(train(n, seed, **spec).tolist()) for seed in range(50)} == {tuple(expected)}
+    assert train(8, num_frames=8, jitter=jitter).tolist() == list(range(8))
+    snippets = ClipSpec(num_frames=4, snippet_frames=2, jitter=jitter)
+    stretched = [[0, 1], [0, 1], [1, 2], [1, 2]]  # two places where a snippet of two fits into three frames
+    assert test_indices(3, 25, snippets, num_clips=1).tolist() == [stretched]
+    assert all(train_indices(3, 25, snippets, draw(seed)).tolist() == stretched for seed in range(20))
+
+
+class Offsets:
+    """Draws that are known beforehand."""
+
+    def __init__(self, *values, start=0):
+        self.values, self.start = values, start
+
+    def random(self, size=None):
+        return self.values[0] if size is None else np.array(self.values)
+
+    def integers(self, low, high):
+        assert low <= self.start < high
+        return self.start
+
+
+def test_uniform_training_is_exact_given_its_draws():
+    own = Offsets(0.0, 0.5, 0.99, 0.0, 0.5, 0.99, 0.0, 0.5)
+    spec = ClipSpec(num_frames=8)
+    assert train_indices(100, 25, spec, own)[:, 0].tolist() == [0, 18, 37, 37, 56, 74, 75, 93]
+    shared = ClipSpec(num_frames=8, jitter="shared")
+    expected = {0.0: [0, 12, 25, 37, 50, 62, 75, 87], 0.5: MIDDLES, 0.9: [11, 23, 36, 48, 61, 73, 86, 98]}
+    for offset, indices in expected.items():
+        assert train_indices(100, 25, shared, Offsets(offset))[:, 0].tolist() == indices
+
+
+def test_dense_kinetics_clips():
+    """T = 32, stride 2, span 64: starts of 0 … n - 64, both ends included; ten clips of a test; wrapped when short."""
+    spec = ClipSpec(num_frames=32, sampling="dense", stride_frames=2)
+    for start in (0, 117, 236):
+        found = train_indices(300, 30, spec, Offsets(start=start))[:, 0].tolist()
+        assert found == list(range(start, start + 64, 2))
+    with pytest.raises(AssertionError):
+        train_indices(300, 30, spec, Offsets(start=237))
+    firsts = [clip[0] for clip in clips(300, 10, num_frames=32, sampling="dense", stride_frames=2)]
+    assert firsts == [0, 26, 52, 78, 104, 131, 157, 183, 209, 236]
+    wrapped = [*range(0, 50, 2), *range(0, 14, 2)]
+    assert clips(50, 3, num_frames=32, sampling="dense", stride_frames=2) == [wrapped] * 3
+    assert train_indices(50, 30, spec, Offsets(start=0))[:, 0].tolist() == wrapped
+
+
+def test_dense_at_a_frame_rate_is_exact():
+    """Stride 2 at 15 frames a second is 4 frames of a video of 30."""
+    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "target_fps": 15.0}
+    assert clips(100, 3, fps=30.0, **spec) == [[start + 4 * i for i in range(8)] for start in (0, 34, 68)]
+
+
 def test_dense_starts_are_spread_from_zero_to_the_last_that_fits():
     expected = [[start + 2 * i for i in range(8)] for start in (0, 42, 84)]
     assert clips(100, 3, num_frames=8, sampling="dense", stride_frames=2) == expected
@@ -223,6 +284,6 @@ class AlmostOne:
 
 @pytest.mark.parametrize("jitter", ["segment", "shared"])
 def test_rounding_does_not_push_the_last_frame_over_the_end(jitter):
-    for n in (7, 8, 9, 100, 299):
+    for n in (8, 9, 100, 299):
         clip = train_indices(n, 25, ClipSpec(num_frames=8, jitter=jitter), AlmostOne())[:, 0].tolist()
         assert clip == [-(-(i + 1) * n // 8) - 1 for i in range(8)]

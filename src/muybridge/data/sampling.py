@@ -2,8 +2,9 @@
 
 Indices are (T,L): T snippets of L frames each. L is 1 for RGB; more for inputs made of neighbouring frames.
 
-Uniform (TSN): the video is cut into T equal segments and one frame is taken from each; a video shorter than T repeats
-frames in order. Dense: T frames, `stride_frames` apart; what happens past the end is a named policy.
+Uniform (TSN): the video is cut into T equal segments and one frame is taken from each; a video shorter than T is
+*stretched*: its frames are repeated in order, the middle of every segment, in training as in tests, never at random.
+Dense: T frames, `stride_frames` apart; what happens past the end is a named policy (`past_end`).
 Sources: Wang et al. 2016 (TSN), section 3.1; the 2021 study "Deep Analysis of CNN-based Spatio-temporal
 Representations", section 4 and supplement.
 """
@@ -32,6 +33,8 @@ def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generato
     n, T = num_frames_in_video, spec.num_frames
     if spec.sampling == "uniform":
         num_starts = _num_starts(n, spec)
+        if num_starts < T:
+            return _snippets(_middles(num_starts, T), n, spec)
         offsets = generator.random(T) if spec.jitter == "segment" else np.full(T, generator.random())
         ends_T = np.ceil((np.arange(T) + 1) * num_starts / T)
         starts_T = np.minimum(np.floor((np.arange(T) + offsets) * num_starts / T), ends_T - 1)  # whatever rounding does
@@ -54,8 +57,7 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
         shifts_M = np.arange(M) - (M - 1) // 2
         half = num_starts / T / 2
         shifts_M = np.clip(shifts_M, -np.floor(half), np.floor(half))
-        middles_T = np.floor((np.arange(T) + 0.5) * num_starts / T)
-        starts_MT = np.clip(middles_T + shifts_M[:, None], 0, num_starts - 1)
+        starts_MT = np.clip(_middles(num_starts, T) + shifts_M[:, None], 0, num_starts - 1)
     else:
         latest = max(0.0, n - _span(fps, spec))
         first_M = np.floor(np.linspace(0.0, latest, M))
@@ -66,6 +68,11 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
 def _num_starts(n: int, spec: ClipSpec) -> int:
     """How many frames a snippet can start at without running past the end."""
     return max(1, n - spec.snippet_frames + 1)
+
+
+def _middles(num_starts: int, num_segments: int) -> np.ndarray:
+    """The middle of each of T equal segments; where there are fewer starts than segments, each is held in turn."""
+    return np.floor((np.arange(num_segments) + 0.5) * num_starts / num_segments).astype(np.int64)
 
 
 def _stride(fps: float, spec: ClipSpec) -> float:
