@@ -6,6 +6,7 @@ import pytest
 
 from muybridge.errors import UserError
 from muybridge.recipe import (
+    Augment,
     Clip,
     Data,
     Evaluation,
@@ -26,6 +27,7 @@ OTHER_VALUES = {
     "data.manifest": "other.csv",
     "data.fold": 2,
     "data.sha256": "0" * 64,
+    "data.on_error": "skip",
     "clip.num_frames": 16,
     "clip.sampling": "dense",
     "clip.jitter": "shared",
@@ -36,7 +38,13 @@ OTHER_VALUES = {
     "clip.size": 96,
     "clip.short_side": 128,
     "augment.crop": "center",
+    "augment.short_sides": (256, 320),
     "augment.flip_probability": 0.25,
+    "augment.brightness": 0.4,
+    "augment.contrast": 0.4,
+    "augment.saturation": 0.4,
+    "augment.hue": 0.1,
+    "augment.rotation_degrees": 10.0,
     "model.name": "tsn_resnet50",
     "model.temporal_pooling": True,
     "model.dropout": 0.1,
@@ -78,13 +86,14 @@ def test_every_field_has_another_value_here():
 
 @pytest.mark.parametrize("field", OTHER_VALUES)
 def test_every_field_can_be_replaced_and_changes_the_fingerprint(field):
-    recipe = Recipe()
+    needs = {"augment.crop": "random"} if field == "augment.short_sides" else {}
+    recipe = replace(Recipe(), needs)
     changed = replace(recipe, {field: OTHER_VALUES[field]})
     value = changed
     for part in field.split("."):
         value = getattr(value, part)
     assert value == OTHER_VALUES[field]
-    assert recipe == Recipe(), "the old one is as it was"
+    assert recipe == replace(Recipe(), needs), "the old one is as it was"
     assert fingerprint(changed) != fingerprint(recipe)
     if field != "model.options":
         assert list(diff(recipe, changed)) == [field]
@@ -140,6 +149,9 @@ def test_a_mistyped_value_names_the_nearest():
         ("clip.num_frames", None), ("augment.flip_probability", 1.1), ("model.temporal_pooling", 1),
         ("model.temporal_pooling", "yes"), ("evaluation.num_crops", 2), ("evaluation.crop_fraction", 0.0),
         ("data.fold", 0), ("data.manifest", 3), ("seed", -1), ("seed", 0.5), ("optim", {"lr": 1}), ("clip.short_side", 0),
+        ("data.on_error", "ignore"), ("augment.brightness", -0.1), ("augment.hue", 0.6),
+        ("augment.rotation_degrees", 181), ("augment.short_sides", [256]), ("augment.short_sides", [256.0, 320]),
+        ("augment.short_sides", 256), ("augment.short_sides", "256,320"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error_that_names_the_field(field, value):
@@ -155,6 +167,19 @@ def test_replace_validates_the_recipe_as_a_whole():
     small = {"clip.short_side": 100, "clip.size": 112}
     assert "augment.crop" in message(replace, Recipe(), {**small, "augment.crop": "random"})
     assert replace(Recipe(), {**small, "augment.crop": "multiscale"}).clip.short_side == 100
+
+
+def test_random_short_sides_fit_the_crop():
+    full = {"augment.crop": "random", "clip.size": 224}
+    settings = parse_overrides(["augment.short_sides=[256,320]"])
+    recipe = replace(Recipe(), {**full, **settings})
+    assert recipe.augment.short_sides == (256, 320)
+    assert replace(recipe, {"clip.short_side": 128}).augment.short_sides == (256, 320), "relative to what is read"
+    assert replace(recipe, {"augment.short_sides": [224, 224]}).augment.short_sides == (224, 224)
+    assert replace(recipe, {"augment.short_sides": None}).augment.short_sides is None
+    for sides in ([320, 256], [223, 320]):
+        assert "at least clip.size (224)" in message(replace, recipe, {"augment.short_sides": sides})
+    assert "belongs to augment.crop 'random', not 'center'" in message(replace, recipe, {"augment.crop": "center"})
 
 
 def test_recipes_cannot_be_changed_in_place():
@@ -214,6 +239,7 @@ def test_an_override_without_field_or_value_shows_an_example(setting):
         Recipe(
             data=Data(manifest="ä.csv", fold=3, sha256="f" * 64),
             clip=Clip(sampling="dense", target_fps=12.5, short_side=128),
+            augment=Augment(crop="random", short_sides=(128, 160), hue=0.1),
             model=Model(name="a:b", options={"n": 1, "x": 0.5, "s": "t", "b": True}),
             optim=Optim(clip_grad_norm=40.0),
             evaluation=Evaluation(num_crops=3),

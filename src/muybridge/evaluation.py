@@ -3,7 +3,8 @@
 `score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from muybridge import build
 from muybridge import checkpoint as checkpoints
 from muybridge.build import Placement
 from muybridge.console import log, progress
-from muybridge.data.loader import VideoViews, Views, view_batches
+from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahead_on_device
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError, nearest
@@ -37,20 +38,41 @@ def score(
     batch_size: int,
     num_workers: int = 0,
     text: str = "evaluating",
+    loader: ViewLoader | None = None,
+    skip: Callable[[Unreadable], None] | None = None,
 ) -> Scores:
     """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together.
 
-    The model is left in the mode it came in. Raises DecodeError with the path of a file that cannot be read.
+    `loader`: one of these `views` whose worker processes are kept; none: they are started for this call. A video that
+    cannot be read raises its DecodeError; or, where `skip` is given, it is handed to it and left out of the scores, which
+    name it. Raises UserError where none is left. The model is left in the mode it came in.
     """
-    rows = [int(row) for row in rows]
+    rows = np.array([int(row) for row in rows])
+    kept: list[int] = []
+    left_out: list[Unreadable] = []
     logits: list[np.ndarray] = []
     clip_starts: list[np.ndarray] = []
     crops: list[np.ndarray] = []
     was_training = model.training
     model.eval()
+    pinned = where.device.type == "cuda"
+    own = nullcontext(loader) if loader else ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
     try:
-        items = view_batches(views, rows, num_workers=num_workers)
-        with progress(text, len(rows)) as bar, torch.inference_mode():
+        with own as source, progress(text, len(rows)) as bar, torch.inference_mode():
+
+            def readable() -> Iterator[Views]:
+                for place, item in enumerate(source.batches(rows)):
+                    if isinstance(item, Views):
+                        kept.append(place)
+                        yield item
+                        continue
+                    if skip is None or not item.skippable:
+                        raise item.error
+                    skip(item)
+                    left_out.append(item)
+                    bar.advance()
+
+            items = ahead_on_device(readable(), where.device)
             for chunk in _chunks(items, max(1, batch_size // views.num_views)):
                 clips_VTHWC = torch.cat([item.clips_VTHWC for item in chunk])
                 for part in clips_VTHWC.split(batch_size):
@@ -60,16 +82,20 @@ def score(
                 bar.advance(len(chunk))
     finally:
         model.train(was_training)
+    if not kept:
+        raise UserError(f"Not one of {len(rows)} videos could be read; the first is {left_out[0].error}")
+    manifest = views.manifest
     return Scores(
         classes=tuple(classes),
-        ids_N=views.manifest.text("id", np.array(rows)),
-        labels_N=np.asarray(labels_N),
-        groups_N=views.manifest.text("group", np.array(rows)),
-        video_V=np.repeat(np.arange(len(rows)), views.num_views),
+        ids_N=manifest.text("id", rows[kept]),
+        labels_N=np.asarray(labels_N)[kept],
+        groups_N=manifest.text("group", rows[kept]),
+        video_V=np.repeat(np.arange(len(kept)), views.num_views),
         clip_start_V=np.concatenate(clip_starts),
         crop_V=np.concatenate(crops),
         logits_VK=np.concatenate(logits),
         average=average,
+        skipped_ids=manifest.text("id", np.array([item.row for item in left_out], dtype=np.int64)),
     )
 
 
@@ -87,15 +113,17 @@ def evaluate(
 ) -> Scores:
     """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
 
-    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say). Testing on videos
-    that the run was trained on is refused, unless `split` is "train". Scores are written to `out`, where it is given.
+    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
+    Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
+    error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
     A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
     """
     folder = Run.open(run)
     trained = folder.recipe()
-    wrong = [name for name in changes or {} if name.split(".")[0] not in ("evaluation", "clip")]
+    open_fields = ("evaluation.", "clip.", "data.on_error")
+    wrong = [name for name in changes or {} if not name.startswith(open_fields)]
     if wrong:
-        raise UserError(f"An evaluation changes evaluation.… and clip.… only, not '{wrong[0]}'")
+        raise UserError(f"An evaluation changes evaluation.…, clip.… and data.on_error only, not '{wrong[0]}'")
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
     if data is None and not Path(recipe.data.manifest).exists():
@@ -130,7 +158,10 @@ def evaluate(
         average=recipe.evaluation.average,
         batch_size=recipe.optim.batch_size,
         num_workers=workers,
+        skip=(lambda failure: log(f"skipped: {failure.error}")) if recipe.data.on_error == "skip" else None,
     )
+    if len(scores.skipped_ids):
+        log(f"scored without {len(scores.skipped_ids)} of the {len(rows)} videos, which could not be read")
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         scores.save(Path(out))
@@ -154,7 +185,8 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
 
 
 def figures(scores: Scores) -> dict[str, float]:
-    """The figures of one evaluation; each says at which level it counts."""
+    """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too."""
+    skipped = len(scores.skipped_ids)
     return {
         "video_top1": scores.video_accuracy(),
         "video_top5": scores.video_accuracy(min(5, len(scores.classes))),
@@ -163,7 +195,7 @@ def figures(scores: Scores) -> dict[str, float]:
         "loss": scores.cross_entropy(),
         "videos": len(scores.ids_N),
         "views": scores.num_views,
-    }
+    } | ({"skipped": skipped} if skipped else {})
 
 
 def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import read_json
@@ -40,6 +40,9 @@ class Data(Section):
     """Which of the manifest's splits: column `split_<fold>`; none where there is one split."""
     sha256: str | None = None
     """Hash of the manifest, filled in when training starts: two runs with the same hash saw the same videos."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A video that cannot be read stops the run, or is left out of its batch and of the scores: then it is said, kept in
+    the run's skipped.json, and counted in the result."""
 
 
 class Clip(Section):
@@ -48,7 +51,9 @@ class Clip(Section):
     num_frames: int = Field(default=8, ge=1)
     """Frames in a clip."""
     sampling: Literal["uniform", "dense"] = "uniform"
-    """uniform: one frame of each of `num_frames` equal segments; dense: consecutive frames, `stride_frames` apart."""
+    """uniform: one frame of each of `num_frames` equal segments (a video shorter than the clip is stretched: its frames
+    are repeated in order, the middle of every segment, in training as in tests); dense: consecutive frames,
+    `stride_frames` apart."""
     jitter: Literal["segment", "shared"] = "segment"
     """Uniform sampling in training: one random offset a segment, or one shared by all segments."""
     stride_frames: int = Field(default=2, ge=1)
@@ -66,14 +71,33 @@ class Clip(Section):
     """Scale frames when decoding so that their short side has this many pixels; none keeps the file's size."""
 
 
+def _plain_pair(value: Any) -> Any:
+    """A list, as JSON has it, as the tuple it stands for."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 class Augment(Section):
-    """What training does to a clip: one draw a clip, all its frames alike."""
+    """What training does to a clip: one draw a clip, all its frames alike, in the order of these fields."""
 
     crop: Literal["multiscale", "random", "center"] = "multiscale"
     """multiscale: sides of 1, .875, .75, .66 of the short side at 13 fixed points; random: any place; center: as in
     evaluation."""
+    short_sides: Annotated[tuple[int, int], BeforeValidator(_plain_pair)] | None = None
+    """Random crops: scale the frame to a short side drawn from these two and all between, [256, 320] in the papers that
+    crop 224 pixels; none: crop the frame as it is. It is relative to the frame that is read, whatever `clip.short_side`."""
     flip_probability: float = Field(default=0.5, ge=0, le=1)
     """Mirror left and right; labels follow the manifest's mirror map, and a manifest can switch mirroring off."""
+    brightness: float = Field(default=0.0, ge=0)
+    """Multiply by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    contrast: float = Field(default=0.0, ge=0)
+    """Stretch the distance from the clip's mean gray by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    saturation: float = Field(default=0.0, ge=0)
+    """Stretch the distance from each pixel's gray by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    """Turn the hue by -x … x of the colour circle; 0: off."""
+    rotation_degrees: float = Field(default=0.0, ge=0, le=180)
+    """Turn the picture by -x … x degrees about its centre, black where nothing was; 0: off. Labels do not follow: where
+    classes name a direction, keep it small."""
 
 
 class Model(Section):
@@ -159,7 +183,18 @@ class Recipe(Section):
                 f"optim.warmup_epochs ({self.optim.warmup_epochs:g}) must be below optim.epochs ({self.optim.epochs}): "
                 f"say both, for example optim.warmup_epochs={self.optim.epochs / 10:g}"
             )
-        if self.clip.short_side is not None and self.clip.short_side < self.clip.size and self.augment.crop == "random":
+        short_sides = self.augment.short_sides
+        if short_sides is not None:
+            if self.augment.crop != "random":
+                raise ValueError(f"augment.short_sides belongs to augment.crop 'random', not '{self.augment.crop}'")
+            if not self.clip.size <= short_sides[0] <= short_sides[1]:
+                raise ValueError(
+                    f"augment.short_sides is {list(short_sides)}: the smaller comes first, and is at least clip.size "
+                    f"({self.clip.size}), for example [{self.clip.size * 8 // 7}, {self.clip.size * 10 // 7}]"
+                )
+        elif (
+            self.clip.short_side is not None and self.clip.short_side < self.clip.size and self.augment.crop == "random"
+        ):
             raise ValueError(
                 f"augment.crop 'random' cuts {self.clip.size} pixels from a short side of {self.clip.short_side}; "
                 "raise clip.short_side or lower clip.size"

@@ -11,6 +11,7 @@ RUN/
   timing.jsonl       how long it took
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
   scores/            test.npz, val.npz: per-view scores
+  skipped.json       videos that could not be read, where the recipe says to go on without them
   source/            the file of a model of your own
   result.json        the final figures; a run is finished when it is there
 """
@@ -113,11 +114,23 @@ class Run:
         np.savez(buffer, id=ids, group=groups, sha256=sha256)
         write_atomic(self.path / "trained_on.npz", buffer.getvalue())
 
+    def skipped(self) -> dict[str, dict[str, str]]:
+        """Videos that could not be read and were left out: id to path and cause."""
+        file = self.path / "skipped.json"
+        return read_json(file)["videos"] if file.exists() else {}
+
+    def save_skipped(self, videos: dict[str, dict[str, str]]) -> None:
+        in_order = {name: videos[name] for name in sorted(videos)}
+        write_json(self.path / "skipped.json", {"format_version": FORMAT_VERSION, "videos": in_order})
+
+    def forget_skipped(self) -> None:
+        (self.path / "skipped.json").unlink(missing_ok=True)
+
     def holds_only_beginnings(self) -> bool:
         """Is there nothing here but what a run leaves that was stopped before its first checkpoint?"""
         own = {
             "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "source",
-            "metrics.jsonl", "timing.jsonl", "checkpoints", ".lock",
+            "metrics.jsonl", "timing.jsonl", "skipped.json", "checkpoints", ".lock",
         }  # fmt: skip
         return all(file.name in own or file.name.endswith(".partial") for file in self.path.iterdir())
 

@@ -7,7 +7,7 @@ view alone, video accuracy counts videos: two different figures, never mixed. Nu
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,8 @@ class Scores:
     """float32."""
     average: Average = "logits"
     """What a video's score is the mean of."""
+    skipped_ids: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.str_))
+    """Videos that belong here, too, but could not be read."""
 
     def __post_init__(self) -> None:
         num_videos, num_views = len(self.ids_N), len(self.video_V)
@@ -113,7 +115,7 @@ class Scores:
         np.savez(
             buffer, format_version=FORMAT_VERSION, classes=np.array(self.classes), ids=self.ids_N, labels=self.labels_N,
             groups=self.groups_N, video=self.video_V, clip_start=self.clip_start_V, crop=self.crop_V,
-            logits=self.logits_VK, average=self.average,
+            logits=self.logits_VK, average=self.average, skipped=self.skipped_ids,
         )  # fmt: skip
         write_atomic(path, buffer.getvalue())
 
@@ -131,6 +133,7 @@ class Scores:
                     labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
                     clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
                     average="probabilities" if str(arrays["average"]) == "probabilities" else "logits",
+                    skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
                 )  # fmt: skip
         except FileNotFoundError:
             raise UserError(f"{path} is not there") from None
@@ -158,6 +161,7 @@ def concatenate(parts: list[Scores]) -> Scores:
         clip_start_V=np.concatenate([part.clip_start_V for part in parts]),
         crop_V=np.concatenate([part.crop_V for part in parts]),
         logits_VK=np.concatenate([part.logits_VK for part in parts]), average=first.average,
+        skipped_ids=np.concatenate([part.skipped_ids for part in parts]),
     )  # fmt: skip
 
 

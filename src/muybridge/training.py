@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from muybridge import build, checkpoint
 from muybridge.build import Placement
 from muybridge.checkpoint import State
 from muybridge.console import log, progress
-from muybridge.data.loader import Batch, train_batches
+from muybridge.data.loader import Batch, Unreadable, ViewLoader, ahead_on_device, moved, train_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.transforms import to_input
 from muybridge.draws import torch_seed
@@ -134,90 +134,107 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     per_epoch = build.steps_per_epoch(recipe, len(rows))
     epochs = build.num_epochs(recipe, len(rows))
     num_steps = per_epoch * epochs
-    batches = train_batches(
+    pinned = where.device.type == "cuda"
+    train_loader = train_batches(
         clips, rows, batch_size=recipe.optim.batch_size, first_step=state.step, num_steps=num_steps,
-        num_workers=num_workers, pin_memory=where.device.type == "cuda",
+        num_workers=num_workers, pin_memory=pinned, on_error=recipe.data.on_error,
     )  # fmt: skip
+    view_loader = ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
+    skipped = run.skipped()
+
+    def skip(failure: Unreadable) -> None:
+        row = manifest.row(failure.row)
+        if row.id not in skipped:
+            log(f"skipped: {failure.error}")
+            skipped[row.id] = {"path": row.path, "cause": str(failure.error).removeprefix(f"{row.path}: ")}
+            run.save_skipped(skipped)
 
     def score_rows(which: np.ndarray, text: str) -> Scores:
         return score(
             model, views, which, where=where, labels_N=labels_N[which], classes=manifest.classes,
-            average=recipe.evaluation.average, batch_size=recipe.optim.batch_size, num_workers=num_workers,
-            text=text,
+            average=recipe.evaluation.average, batch_size=recipe.optim.batch_size, text=text, loader=view_loader,
+            skip=skip if recipe.data.on_error == "skip" else None,
         )  # fmt: skip
 
     model.train()
     val_scores: Scores | None = None
     val: dict[str, float] = {}
     epoch_started, clips_before = time.perf_counter(), state.clips
-    with _stop_signals() as stop, progress(run.name, num_steps) as bar:
-        bar.advance(state.step)
-        for step, batch in zip(range(state.step, num_steps), batches, strict=True):
-            lr = lr_at(
-                step, peak=build.peak_lr(recipe), schedule=recipe.optim.schedule, num_steps=num_steps,
-                warmup_steps=round(recipe.optim.warmup_epochs * per_epoch),
-            )  # fmt: skip
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            torch.manual_seed(torch_seed(recipe.seed, "dropout", step))
-            loss, correct = training_step(model, optimizer, batch, where, recipe)
-            if not np.isfinite(loss):
-                raise UserError(
-                    f"The loss became {loss} at step {step} (learning rate {lr:.3g}). A lower optim.lr, a longer "
-                    f"warm-up or optim.clip_grad_norm may help. {_last_good(run)}"
-                )
-            state.loss_sum += loss * len(batch.rows_B)
-            state.correct += correct
-            state.clips += len(batch.rows_B)
-            state.step = step + 1
-            bar.advance()
-            bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}" + _shown(val))
+    with view_loader:
+        with _stop_signals() as stop, closing(train_loader), progress(run.name, num_steps) as bar:
+            bar.advance(state.step)
+            batches = ahead_on_device(train_loader, where.device)
+            for step, batch in zip(range(state.step, num_steps), batches, strict=True):
+                for failure in batch.unreadable:
+                    skip(failure)
+                lr = lr_at(
+                    step, peak=build.peak_lr(recipe), schedule=recipe.optim.schedule, num_steps=num_steps,
+                    warmup_steps=round(recipe.optim.warmup_epochs * per_epoch),
+                )  # fmt: skip
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                torch.manual_seed(torch_seed(recipe.seed, "dropout", step))
+                loss, correct = training_step(model, optimizer, batch, where, recipe)
+                if not np.isfinite(loss):
+                    raise UserError(
+                        f"The loss became {loss} at step {step} (learning rate {lr:.3g}). A lower optim.lr, a longer "
+                        f"warm-up or optim.clip_grad_norm may help. {_last_good(run)}"
+                    )
+                state.loss_sum += loss * len(batch.rows_B)
+                state.correct += correct
+                state.clips += len(batch.rows_B)
+                state.step = step + 1
+                bar.advance()
+                bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}" + _shown(val))
 
-            epoch, in_epoch = divmod(state.step, per_epoch)
-            if in_epoch == 0:
-                train_seconds = time.perf_counter() - epoch_started
-                clips_per_s = (state.clips - clips_before) / train_seconds
-                run.write_metrics({
-                    "kind": "train", "epoch": epoch, "step": state.step, "loss": state.loss_sum / state.clips,
-                    "clip_top1": state.correct / state.clips, "lr": lr,
-                })  # fmt: skip
-                state.loss_sum, state.correct, state.clips = 0.0, 0, 0
-                due = epoch % recipe.evaluation.every_epochs == 0 or epoch == epochs
-                is_best = False
-                if due and len(val_rows):
-                    val_scores = score_rows(val_rows, f"{run.name}: validating")
-                    val = figures(val_scores)
-                    run.write_metrics({"kind": "val", "epoch": epoch, "step": state.step, **val})
-                    is_best = val["video_top1"] > state.best
-                    state.best = max(state.best, val["video_top1"])
-                run.write_timing({
-                    "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
-                    "total_seconds": time.perf_counter() - epoch_started,
-                })  # fmt: skip
-                epoch_started, clips_before = time.perf_counter(), 0
-            else:
-                due = is_best = False
-            if due or stop() or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
-                _save(run, model, optimizer, state, is_best=is_best)
-            if stop():
-                raise Interrupted(
-                    f"Stopped at step {state.step} of {num_steps}; saved. Continue: muybridge train --resume {run.path}"
-                )
+                epoch, in_epoch = divmod(state.step, per_epoch)
+                if in_epoch == 0:
+                    train_seconds = time.perf_counter() - epoch_started
+                    clips_per_s = (state.clips - clips_before) / train_seconds
+                    run.write_metrics({
+                        "kind": "train", "epoch": epoch, "step": state.step, "loss": state.loss_sum / state.clips,
+                        "clip_top1": state.correct / state.clips, "lr": lr,
+                    })  # fmt: skip
+                    state.loss_sum, state.correct, state.clips = 0.0, 0, 0
+                    due = epoch % recipe.evaluation.every_epochs == 0 or epoch == epochs
+                    is_best = False
+                    if due and len(val_rows):
+                        val_scores = score_rows(val_rows, f"{run.name}: validating")
+                        val = figures(val_scores)
+                        run.write_metrics({"kind": "val", "epoch": epoch, "step": state.step, **val})
+                        is_best = val["video_top1"] > state.best
+                        state.best = max(state.best, val["video_top1"])
+                    run.write_timing({
+                        "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
+                        "total_seconds": time.perf_counter() - epoch_started,
+                    })  # fmt: skip
+                    epoch_started, clips_before = time.perf_counter(), 0
+                else:
+                    due = is_best = False
+                if due or stop() or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
+                    _save(run, model, optimizer, state, is_best=is_best)
+                if stop():
+                    raise Interrupted(
+                        f"Stopped at step {state.step} of {num_steps}; saved. Continue: muybridge train --resume {run.path}"
+                    )
 
-    if recipe.evaluation.checkpoint == "best":
-        checkpoint.load_model(run.checkpoints, model, "best")
-        val_scores = None
-    result: dict[str, Any] = {
-        "fingerprint": fingerprint(recipe),
-        "steps": num_steps,
-        "checkpoint": recipe.evaluation.checkpoint,
-    }
-    for split, which in (("val", val_rows), ("test", test_rows)):
-        if len(which):
-            known = val_scores if split == "val" else None  # the last epoch's validation, of these very weights
-            scores = known or score_rows(which, f"{run.name}: scoring {split}")
-            run.save_scores(split, scores)
-            result[split] = figures(scores)
+        if recipe.evaluation.checkpoint == "best":
+            checkpoint.load_model(run.checkpoints, model, "best")
+            val_scores = None
+        result: dict[str, Any] = {
+            "fingerprint": fingerprint(recipe),
+            "steps": num_steps,
+            "checkpoint": recipe.evaluation.checkpoint,
+        }
+        for split, which in (("val", val_rows), ("test", test_rows)):
+            if len(which):
+                known = val_scores if split == "val" else None  # the last epoch's validation, of these very weights
+                scores = known or score_rows(which, f"{run.name}: scoring {split}")
+                run.save_scores(split, scores)
+                result[split] = figures(scores)
+
+    if recipe.data.on_error == "skip":
+        result["skipped"] = len(skipped)
     run.finish(result)
     return run
 
@@ -226,19 +243,25 @@ def training_step(
     model: VideoModel, optimizer: torch.optim.Optimizer, batch: Batch, where: Placement, recipe: Recipe
 ) -> tuple[float, int]:
     """One update. Returns the mean loss of the clips and how many were answered right."""
-    labels_B = batch.labels_B.to(where.device, non_blocking=where.non_blocking)
+    batch = moved(batch, where.device, non_blocking=where.non_blocking)
     x_BCTHW = to_input(
-        batch.clips_BTHWC.to(where.device, non_blocking=where.non_blocking),
-        batch.flip_B.to(where.device, non_blocking=where.non_blocking) if bool(batch.flip_B.any()) else None,
+        batch.clips_BTHWC,
+        batch.flip_B,
         mean=model.preprocessing.mean,
         std=model.preprocessing.std,
         snippet_frames=build.SNIPPET_FRAMES[recipe.clip.modality],
+        jitter=batch.jitter,
     )
-    with where.autocast():
-        out = model(x_BCTHW)
+    try:
+        with where.autocast():
+            out = model(x_BCTHW)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(f"One clip alone in a batch is too few for this model's batch norm: {error}") from error
     weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
     losses_N = torch.stack([
-        F.cross_entropy(logits_BK.float(), labels_B, label_smoothing=recipe.optim.label_smoothing)
+        F.cross_entropy(logits_BK.float(), batch.labels_B, label_smoothing=recipe.optim.label_smoothing)
         for logits_BK in weighted.logits_NBK
     ])  # fmt: skip
     loss = (losses_N * weighted.weights_N).sum()
@@ -247,7 +270,7 @@ def training_step(
     if recipe.optim.clip_grad_norm is not None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad_norm)
     optimizer.step()
-    correct = (weighted.logits_NBK[0].argmax(1) == labels_B).sum()
+    correct = (weighted.logits_NBK[0].argmax(1) == batch.labels_B).sum()
     return loss.item(), int(correct)  # the loop's one point of synchronisation
 
 
@@ -284,6 +307,7 @@ def _describe(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, co
     run.save_trained_on(ids=ids, groups=groups, sha256=hashes)
     write_json(run.path / "cost.json", cost)
     write_json(run.path / "environment.json", _environment(runtime))
+    run.forget_skipped()  # of a beginning that was stopped
     source = source_file(recipe.model.name)
     if source is not None:
         (run.path / "source").mkdir(exist_ok=True)

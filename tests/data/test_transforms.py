@@ -1,11 +1,14 @@
 """Transforms: boxes by their definition, pixels against plain NumPy."""
 
+import colorsys
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from muybridge.data import transforms
-from muybridge.data.transforms import crop_resize, multiscale_box, random_box, to_input
+from muybridge.data.transforms import Jitter, crop_resize, multiscale_box, random_box, to_input
 from muybridge.draws import generator
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -84,6 +87,45 @@ def test_random_box_reaches_every_place_and_no_other():
     found = {random_box(6, 8, 5, generator(i, "test of boxes")) for i in range(500)}
     assert found == {(top, left, 5, 5) for top in range(2) for left in range(4)}
     assert random_box(6, 8, 99, generator(0, "test of boxes"))[2:] == (6, 6), "of the short side, where that is smaller"
+
+
+def test_a_random_short_side_is_one_box_in_the_frame():
+    """224 pixels of a frame scaled to S are 224 / S of its short side; every S is as likely as any other."""
+    boxes = [random_box(512, 700, 224, generator(i, "test of sides"), short_sides=(256, 320)) for i in range(6500)]
+    side_of = {S: round(512 * 224 / S) for S in range(256, 321)}
+    assert len(set(side_of.values())) == 65, "each S has a box of its own here"
+    counts = {side: sum(box[2] == side for box in boxes) for side in side_of.values()}
+    assert sum(counts.values()) == len(boxes)
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 115  # 64 degrees of freedom
+    assert all(h == w and 0 <= top <= 512 - h and 0 <= left <= 700 - w for top, left, h, w in boxes)
+    places = {(top, left) for top, left, *_ in boxes}
+    assert min(top for top, _ in places) == min(left for _, left in places) == 0
+    assert max(left for _, left in places) > 700 - 448 - 15
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("short_sides", [(4, 4), (5, 9), (4, 400)])
+def test_boxes_of_random_short_sides_lie_inside_the_frame(height, width, short_sides):
+    for i in range(200):
+        top, left, h, w = random_box(height, width, 4, generator(i, "test of sides"), short_sides=short_sides)
+        assert h == w >= 1
+        assert 0 <= top <= height - h
+        assert 0 <= left <= width - w
+        if short_sides == (4, 4):
+            assert h == min(height, width), "the whole short side"
+
+
+def test_a_random_short_side_sees_what_scaling_and_cropping_sees():
+    """The papers scale the frame to S and cut 224 pixels; here the cut comes first. A ramp shows where each pixel lies."""
+    height, width, size, S = 240, 320, 56, 80
+    ramp = np.linspace(0, 255, width)[None, :].repeat(height, 0).astype(np.uint8)[None, :, :, None].repeat(3, 3)
+    top, left, h, w = random_box(height, width, size, generator(1, "test of sides"), short_sides=(S, S))
+    assert (h, w) == (168, 168)
+    scaled = triangle_filter(ramp[0, :, :, 0].astype(float), round(width * S / height))  # (240,107)
+    start = left * S / height
+    expected = np.interp(np.arange(size) + start, np.arange(scaled.shape[1]), scaled[0])
+    found = crop_resize(ramp, (top, left, h, w), size)[0, 0, :, 0]
+    assert np.abs(found[2:-2] - expected[2:-2]).max() <= 2
 
 
 def noise(*shape):
@@ -177,3 +219,140 @@ def test_snippets_of_two_frames_become_differences():
 def test_to_input_lies_in_memory_as_convolutions_like_it():
     x_BCTHW = to_input(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD)
     assert x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def gray(pixel):
+    return 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]
+
+
+def cut(value):
+    return min(255.0, max(0.0, value))
+
+
+def recolored_by_hand(clip, brightness=1.0, contrast=1.0, saturation=1.0, turns=0.0):
+    """Pixel by pixel, from the definitions; hue by Python's own colorsys. (T,H,W,3) of 0 … 255."""
+    pixels = [[float(v) for v in pixel] for pixel in clip.reshape(-1, 3)]
+    pixels = [[cut(brightness * v) for v in pixel] for pixel in pixels]
+    mean = sum(map(gray, pixels)) / len(pixels)
+    pixels = [[cut(contrast * v + (1 - contrast) * mean) for v in pixel] for pixel in pixels]
+    pixels = [[cut(saturation * v + (1 - saturation) * gray(pixel)) for v in pixel] for pixel in pixels]
+    if turns:
+        turned = []
+        for pixel in pixels:
+            hue, full, value = colorsys.rgb_to_hsv(*(v / 255 for v in pixel))
+            turned.append([255 * v for v in colorsys.hsv_to_rgb((hue + turns) % 1, full, value)])
+        pixels = turned
+    return np.array(pixels).reshape(clip.shape)
+
+
+def rotated_by_hand(clip, degrees):
+    """Each pixel from the four around the place it comes from; black outside. Counter-clockwise, y points down."""
+    _, height, width, _ = clip.shape
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    result = np.zeros(clip.shape)
+    for y in range(height):
+        for x in range(width):
+            from_x = middle_x + cos * (x - middle_x) - sin * (y - middle_y)
+            from_y = middle_y + sin * (x - middle_x) + cos * (y - middle_y)
+            for near_y in (math.floor(from_y), math.floor(from_y) + 1):
+                for near_x in (math.floor(from_x), math.floor(from_x) + 1):
+                    if 0 <= near_y < height and 0 <= near_x < width:
+                        weight = (1 - abs(from_y - near_y)) * (1 - abs(from_x - near_x))
+                        result[:, y, x] += weight * clip[:, near_y, near_x]
+    return result
+
+
+def colorful():
+    """(4,2,5,6,3): noise, and what hue has corners at: gray, black, white, the pure colours."""
+    clips = noise(4, 2, 5, 6, 3)
+    clips[:, 0, 0] = [[0, 0, 0], [255, 255, 255], [90, 90, 90], [255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    clips[:, 1, 0] = [[255, 255, 0], [0, 255, 255], [255, 0, 255], [200, 200, 10], [10, 200, 200], [200, 10, 200]]
+    return clips
+
+
+def seen(clips, flip=None, **jitter):
+    """What a model would see, as pixels of 0 … 255, (B,T,H,W,3)."""
+    values = {f"{name}_B": torch.tensor(each, dtype=torch.float32) for name, each in jitter.items()}
+    flip_B = None if flip is None else torch.tensor(flip)
+    x_BCTHW = to_input(torch.from_numpy(clips), flip_B, mean=(0,) * 3, std=(1,) * 3, jitter=Jitter(**values))
+    return 255 * x_BCTHW.permute(0, 2, 3, 4, 1).numpy().astype(float)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("brightness", [0.0, 0.6, 1.0, 1.7]),
+        ("contrast", [0.0, 0.5, 1.0, 2.3]),
+        ("saturation", [0.0, 0.4, 1.0, 2.6]),
+        ("hue_turns", [-0.5, -0.07, 0.0, 0.31]),
+    ],
+)
+def test_each_colour_change_is_that_of_its_definition(name, values):
+    clips = colorful()
+    found = seen(clips, **{name: values})
+    for clip, picture, value in zip(clips, found, values, strict=True):
+        expected = recolored_by_hand(clip, **{name.removeprefix("hue_"): value})
+        np.testing.assert_allclose(picture, expected, atol=2e-3)
+    neutral = values.index(0.0 if name == "hue_turns" else 1.0)
+    np.testing.assert_allclose(found[neutral], clips[neutral], atol=1e-3)
+
+
+def test_rotation_is_that_of_its_definition():
+    clips, degrees = colorful(), [0.0, 17.0, -90.0, 143.5]
+    found = seen(clips, rotation_degrees=degrees)
+    for clip, picture, angle in zip(clips, found, degrees, strict=True):
+        np.testing.assert_allclose(picture, rotated_by_hand(clip, angle), atol=2e-2)
+    np.testing.assert_allclose(found[0], clips[0], atol=1e-2)
+
+
+def test_a_quarter_turn_is_counter_clockwise():
+    square = noise(1, 3, 8, 8, 3)
+    turned = seen(square, rotation_degrees=[90.0])
+    np.testing.assert_allclose(turned, np.rot90(square, axes=(2, 3)), atol=1e-2)
+
+
+def test_the_order_is_mirror_colours_rotation():
+    clips, flip = colorful(), [True, False, True, False]
+    draws = {
+        "brightness": [1.3, 0.7, 1.2, 0.9], "contrast": [0.6, 1.4, 1.0, 0.8], "saturation": [1.5, 0.2, 0.9, 1.1],
+        "hue_turns": [0.2, -0.1, 0.05, -0.4], "rotation_degrees": [20.0, -35.0, 5.0, 170.0],
+    }  # fmt: skip
+    found = seen(clips, flip, **draws)
+    for i, clip in enumerate(clips):
+        mirrored = clip[:, :, ::-1] if flip[i] else clip
+        brightness, contrast, saturation, turns, degrees = (each[i] for each in draws.values())
+        expected = rotated_by_hand(recolored_by_hand(mirrored, brightness, contrast, saturation, turns), degrees)
+        np.testing.assert_allclose(found[i], expected, atol=3e-2)
+
+
+def test_all_frames_of_a_clip_are_changed_alike():
+    """What stands still keeps standing still, whatever moves beside it; so colours come before differences."""
+    clips = noise(2, 4, 6, 6, 3)
+    clips[:, :, :3] = clips[:, :1, :3]
+    jitter = Jitter(
+        brightness_B=torch.tensor([0.8, 1.1]), contrast_B=torch.tensor([0.5, 1.6]),
+        saturation_B=torch.tensor([1.9, 0.3]), hue_turns_B=torch.tensor([0.2, -0.3]),
+    )  # fmt: skip
+    flip = torch.tensor([False, True])
+    x_BCTHW = to_input(torch.from_numpy(clips), flip, mean=MEAN, std=STD, snippet_frames=2, jitter=jitter)
+    assert (x_BCTHW[:, :, :, :3] == 0).all()
+    values = [values_B.tolist() for values_B in (jitter.brightness_B, jitter.contrast_B, jitter.saturation_B)]
+    for i, turns in enumerate(jitter.hue_turns_B.tolist()):
+        clip = clips[i][:, :, ::-1] if flip[i] else clips[i]
+        frames = recolored_by_hand(clip, *(each[i] for each in values), turns)
+        expected = (frames[1::2] - frames[::2]) / 255 / np.array(STD)
+        np.testing.assert_allclose(x_BCTHW[i].numpy(), expected.transpose(3, 0, 1, 2), atol=1e-4)
+
+
+def test_jittered_input_lies_in_memory_as_convolutions_like_it():
+    jitter = Jitter(hue_turns_B=torch.zeros(2), rotation_degrees_B=torch.zeros(2))
+    x_BCTHW = to_input(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD, jitter=jitter)
+    assert x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
+    assert x_BCTHW.dtype == torch.float32
+
+
+def test_jitter_that_holds_nothing_changes_no_bit():
+    clips = torch.from_numpy(noise(2, 4, 5, 6, 3))
+    plain = to_input(clips, None, mean=MEAN, std=STD)
+    assert torch.equal(plain, to_input(clips, None, mean=MEAN, std=STD, jitter=Jitter()))

@@ -1,15 +1,16 @@
 """From rows to batches: what training sees each step, what evaluation sees of each video.
 
-`TrainClips[epoch, row]` is one random clip, keyed by (seed, epoch, video id) alone; `VideoViews[row]` is every view of
-one video. Order and batches are made here too, so any worker count gives the same batches, and training can start at
-any step.
+`TrainClips` makes one random clip, keyed by (seed, epoch, video id) alone; `VideoViews` makes every view of one video.
+Order and batches are made here too, so any worker count gives the same batches, and training can start at any step.
 """
 
+import atexit
+import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +18,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, test_indices, train_indices
-from muybridge.data.transforms import Box, crop_resize, multiscale_box, random_box, test_boxes
+from muybridge.data.transforms import Box, Jitter, crop_resize, multiscale_box, random_box, test_boxes
 from muybridge.draws import generator
+from muybridge.errors import UserError
 from muybridge.video import DecodeError, Reader, Row
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A video that could not be read. It is handed on, not raised: it must cross from the worker as it is."""
+
+    row: int
+    """Index in the manifest."""
+    error: DecodeError
+    """The file's path and the cause."""
+    skippable: bool = True
+    """False where memory ran out, which is no fault of the video."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +43,16 @@ class Batch:
     clips_BTHWC: torch.Tensor
     """uint8."""
     labels_B: torch.Tensor
-    flip_B: torch.Tensor
-    """bool: mirror this clip, on the device. Its label is the mirrored one already."""
+    flip_B: torch.Tensor | None
+    """bool: mirror this clip, on the device. Its label is the mirrored one already. None: no clip is mirrored."""
+    jitter: Jitter | None
+    """Colours and rotation, for the device. None: all switched off."""
     rows_B: tuple[int, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    """What was left out of this step."""
 
     def pin_memory(self) -> "Batch":
-        return Batch(self.clips_BTHWC.pin_memory(), self.labels_B.pin_memory(), self.flip_B.pin_memory(), self.rows_B)
+        return _mapped(self, torch.Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,29 @@ class Views:
     clip_start_V: np.ndarray
     crop_V: np.ndarray
 
+    def pin_memory(self) -> "Views":
+        return _mapped(self, torch.Tensor.pin_memory)
+
+
+class ClipKey(NamedTuple):
+    """What makes a training clip. It brings its row along, so that no worker needs the manifest: one of 240,000 rows
+    sent to each of them would delay every worker's start by seconds."""
+
+    epoch: int
+    row_index: int
+    row: Row
+    label: int
+
+
+class ViewKey(NamedTuple):
+    """What makes the views of a video."""
+
+    row_index: int
+    row: Row
+
 
 class TrainClips(Dataset[Any]):
-    """One random clip of a row; the key is (epoch, row)."""
+    """One random clip of a row, by its `key`."""
 
     def __init__(
         self,
@@ -62,26 +100,47 @@ class TrainClips(Dataset[Any]):
         flip_probability: float,
         crop_fraction: float,
         seed: int,
+        short_sides: tuple[int, int] | None = None,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        rotation_degrees: float = 0.0,
     ) -> None:
-        self.manifest, self.reader, self.spec, self.size, self.seed = manifest, reader, spec, size, seed
-        self.crop, self.crop_fraction = crop, crop_fraction
-        self.labels_N = manifest.labels()
+        self.reader, self.spec, self.size, self.seed = reader, spec, size, seed
+        self.crop, self.crop_fraction, self.short_sides = crop, crop_fraction, short_sides
+        self.manifest, self.labels_N = manifest, manifest.labels()
         self.mirrored_K = manifest.mirrored_labels()
         self.flip_probability = flip_probability if self.mirrored_K is not None else 0.0
+        factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        ranges = {name: (max(0.0, 1 - x), 1 + x) for name, x in factors.items() if x}
+        ranges |= {name: (-x, x) for name, x in (("hue_turns", hue), ("rotation_degrees", rotation_degrees)) if x}
+        self.jitter_ranges = ranges
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, bool, int] | DecodeError:
-        """Clip (T,H,W,C) uint8, label, flip, row. A failure is handed on, not raised: it must cross from the worker to
-        the trainer as it is."""
-        epoch, index = key
-        row = self.manifest.row(index)
-        indices_TL = train_indices(row.num_frames, row.fps, self.spec, generator(self.seed, "clip", epoch, row.id))
-        frames = _read(self.reader, row, indices_TL.reshape(-1))
-        if isinstance(frames, DecodeError):
-            return frames
-        clip = crop_resize(frames, self._box(frames.shape[1], frames.shape[2], epoch, row), self.size)
-        flip = bool(generator(self.seed, "flip", epoch, row.id).random() < self.flip_probability)
-        label = int(self.labels_N[index])
-        return clip, int(self.mirrored_K[label]) if flip and self.mirrored_K is not None else label, flip, index
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "manifest": None, "labels_N": None}
+
+    def key(self, epoch: int, row_index: int) -> ClipKey:
+        return ClipKey(epoch, row_index, self.manifest.row(row_index), int(self.labels_N[row_index]))
+
+    def __getitem__(self, key: ClipKey) -> "_Clip | Unreadable":
+        with _naming(key.row):
+            epoch, row_index, row, label = key
+            draw = generator(self.seed, "clip", epoch, row.id)
+            indices_TL = train_indices(row.num_frames, row.fps, self.spec, draw)
+            frames = _read(self.reader, row_index, row, indices_TL.reshape(-1))
+            if isinstance(frames, Unreadable):
+                return frames
+            clip = crop_resize(frames, self._box(frames.shape[1], frames.shape[2], epoch, row), self.size)
+            flip = False
+            if self.flip_probability and self.mirrored_K is not None:
+                flip = bool(generator(self.seed, "flip", epoch, row.id).random() < self.flip_probability)
+                label = int(self.mirrored_K[label]) if flip else label
+            jitter = {
+                name: generator(self.seed, name, epoch, row.id).uniform(low, high)
+                for name, (low, high) in self.jitter_ranges.items()
+            }
+            return _Clip(clip, label, flip, jitter, row_index)
 
     def _box(self, height: int, width: int, epoch: int, row: Row) -> Box:
         if self.crop == "center":
@@ -89,11 +148,22 @@ class TrainClips(Dataset[Any]):
         draw = generator(self.seed, "crop", epoch, row.id)
         if self.crop == "multiscale":
             return multiscale_box(height, width, draw)
-        return random_box(height, width, self.size, draw)
+        return random_box(height, width, self.size, draw, short_sides=self.short_sides)
+
+
+class _Clip(NamedTuple):
+    """What a worker makes of a key."""
+
+    clip_THWC: np.ndarray
+    label: int
+    flip: bool
+    jitter: dict[str, float]
+    """By the names of `Jitter`, without their axis."""
+    row_index: int
 
 
 class VideoViews(Dataset[Any]):
-    """Every view (clip × crop) of a row; each distinct frame is read once."""
+    """Every view (clip × crop) of a row, by its `key`; each distinct frame is read once."""
 
     def __init__(
         self,
@@ -109,28 +179,36 @@ class VideoViews(Dataset[Any]):
         self.manifest, self.reader, self.spec, self.size = manifest, reader, spec, size
         self.num_clips, self.num_crops, self.crop_fraction = num_clips, num_crops, crop_fraction
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "manifest": None}
+
     @property
     def num_views(self) -> int:
         return self.num_clips * self.num_crops
 
-    def __getitem__(self, index: int) -> Views | DecodeError:
-        row = self.manifest.row(index)
-        indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
-        distinct, places = np.unique(indices_MTL, return_inverse=True)
-        frames = _read(self.reader, row, distinct)
-        if isinstance(frames, DecodeError):
-            return frames
-        boxes = test_boxes(frames.shape[1], frames.shape[2], num_crops=self.num_crops, crop_fraction=self.crop_fraction)
-        crops = [crop_resize(frames, box, self.size) for box in boxes]  # each (distinct,S,S,C)
-        places_MF = places.reshape(self.num_clips, -1)
-        views = np.stack([crop[places_F] for places_F in places_MF for crop in crops])
-        starts_M = indices_MTL[:, 0, 0]
-        return Views(
-            torch.from_numpy(views),
-            index,
-            np.repeat(starts_M, self.num_crops),
-            np.tile(np.arange(self.num_crops), self.num_clips),
-        )
+    def key(self, row_index: int) -> ViewKey:
+        return ViewKey(row_index, self.manifest.row(row_index))
+
+    def __getitem__(self, key: ViewKey) -> Views | Unreadable:
+        with _naming(key.row):
+            row_index, row = key
+            indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
+            distinct, places = np.unique(indices_MTL, return_inverse=True)
+            frames = _read(self.reader, row_index, row, distinct)
+            if isinstance(frames, Unreadable):
+                return frames
+            height, width = frames.shape[1:3]
+            boxes = test_boxes(height, width, num_crops=self.num_crops, crop_fraction=self.crop_fraction)
+            crops = [crop_resize(frames, box, self.size) for box in boxes]  # each (distinct,S,S,C)
+            places_MF = places.reshape(self.num_clips, -1)
+            views = np.stack([crop[places_F] for places_F in places_MF for crop in crops])
+            starts_M = indices_MTL[:, 0, 0]
+            return Views(
+                torch.from_numpy(views),
+                row_index,
+                np.repeat(starts_M, self.num_crops),
+                np.tile(np.arange(self.num_crops), self.num_clips),
+            )
 
 
 def epoch_batches(rows: np.ndarray, *, batch_size: int, epoch: int, seed: int) -> list[np.ndarray]:
@@ -145,20 +223,22 @@ def num_batches(num_rows: int, batch_size: int) -> int:
 
 
 class _Keys:
-    """The batch sampler: (epoch, row) keys from a given step on, epoch after epoch."""
+    """The batch sampler: keys from a given step on, epoch after epoch."""
 
-    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int, first_step: int, num_steps: int) -> None:
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+    def __init__(
+        self, clips: TrainClips, rows: np.ndarray, *, batch_size: int, first_step: int, num_steps: int
+    ) -> None:
+        self.clips, self.rows, self.batch_size = clips, rows, batch_size
         self.first_step, self.num_steps = first_step, num_steps
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[ClipKey]]:
         per_epoch = num_batches(len(self.rows), self.batch_size)
         batches: list[np.ndarray] = []
         for step in range(self.first_step, self.num_steps):
             epoch, batch = divmod(step, per_epoch)
             if batch == 0 or not batches:
-                batches = epoch_batches(self.rows, batch_size=self.batch_size, epoch=epoch, seed=self.seed)
-            yield [(epoch, int(row)) for row in batches[batch]]
+                batches = epoch_batches(self.rows, batch_size=self.batch_size, epoch=epoch, seed=self.clips.seed)
+            yield [self.clips.key(epoch, int(row)) for row in batches[batch]]
 
     def __len__(self) -> int:
         return self.num_steps - self.first_step
@@ -173,18 +253,109 @@ def train_batches(
     num_steps: int,
     num_workers: int,
     pin_memory: bool,
-) -> Iterator[Batch]:
-    """Batches of the steps first_step … num_steps - 1. Raises the DecodeError of a worker as it was."""
-    keys = _Keys(rows, batch_size=batch_size, seed=clips.seed, first_step=first_step, num_steps=num_steps)
-    return _raising(_loader(clips, keys, _collate, num_workers, pin_memory))
+    on_error: Literal["stop", "skip"] = "stop",
+) -> Generator[Batch, None, None]:
+    """Batches of the steps first_step … num_steps - 1; its worker processes end with it, or when it is closed.
+
+    A video that cannot be read raises its DecodeError, or, with `on_error` skip, is left out of its batch; UserError
+    where none is left.
+    """
+    keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, num_steps=num_steps)
+    items = _started(_loader(clips, keys, _collate, num_workers, pin_memory))
+    try:
+        for step, batch in zip(range(first_step, num_steps), items, strict=True):
+            for failure in batch.unreadable:
+                if on_error == "stop" or not failure.skippable:
+                    raise failure.error
+            if not batch.rows_B:
+                count, first = len(batch.unreadable), batch.unreadable[0].error
+                raise UserError(f"Not one of the {count} videos of step {step} could be read; the first is {first}")
+            yield batch
+    finally:
+        _end_workers(items)
 
 
-def view_batches(views: VideoViews, rows: Sequence[int], *, num_workers: int) -> Iterator[Views]:
-    """The views of each row, in order, one row an item."""
-    return _raising(_loader(views, [[int(row)] for row in rows], _only, num_workers, pin_memory=False))
+class ViewLoader:
+    """The views of rows, as often as they are asked for, by worker processes that live until `close`, or until the end
+    of the `with` block."""
+
+    def __init__(self, views: VideoViews, *, num_workers: int, pin_memory: bool = False) -> None:
+        self.views = views
+        self._keys: list[list[ViewKey]] = []  # what the loader's next pass goes through
+        self._loader = _loader(views, self._keys, _only, num_workers, pin_memory, keep_workers=True)
+        self._items: Iterator[Any] = iter(())
+
+    def batches(self, rows: Sequence[int] | np.ndarray) -> Iterator[Views | Unreadable]:
+        """The views of each row, or why there are none, in order, one row an item."""
+        self._keys[:] = [[self.views.key(int(row))] for row in rows]
+        self._items = _started(self._loader)
+        yield from self._items
+
+    def close(self) -> None:
+        _end_workers(self._items)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
-def _loader(dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int, pin_memory: bool) -> DataLoader[Any]:
+P = TypeVar("P", Batch, Views)
+
+
+def moved(part: P, device: torch.device, *, non_blocking: bool = False) -> P:
+    """A batch or views on the device; as it is where it lies there already."""
+    return _mapped(part, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+
+def ahead_on_device(parts: Iterator[P], device: torch.device) -> Iterator[P]:
+    """The same parts. For CUDA they lie on the device, and the next one is copied, from pinned memory and on a stream of
+    its own, while the present one computes; for other devices nothing is done here."""
+    return _copied_ahead(parts, device) if device.type == "cuda" else parts
+
+
+def _copied_ahead(parts: Iterable[P], device: torch.device) -> Iterator[P]:
+    copying = torch.cuda.Stream(device)
+
+    def copied(part: P) -> tuple[P, torch.cuda.Event]:
+        with torch.cuda.stream(copying):
+            return moved(part, device, non_blocking=True), copying.record_event()
+
+    def ready(part: P, copy_done: torch.cuda.Event) -> P:
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(copy_done)
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            tensor.record_stream(computing)  # its memory was taken on the other stream: not to be reused too early
+            return tensor
+
+        return _mapped(part, keep)
+
+    ahead: tuple[P, torch.cuda.Event] | None = None
+    for part in parts:
+        present, ahead = ahead, copied(part)
+        if present is not None:
+            yield ready(*present)
+    if ahead is not None:
+        yield ready(*ahead)
+
+
+def _mapped(part: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """A dataclass with its tensors changed, and those of the dataclasses in it."""
+    changed: dict[str, Any] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, torch.Tensor):
+            changed[field.name] = change(value)
+        elif is_dataclass(value):
+            changed[field.name] = _mapped(value, change)
+    return replace(part, **changed)
+
+
+def _loader(
+    dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int, pin_memory: bool, *, keep_workers: bool = False
+) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -193,18 +364,23 @@ def _loader(dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int,
         multiprocessing_context="spawn" if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
         prefetch_factor=4 if num_workers else None,
+        persistent_workers=keep_workers and num_workers > 0,
         pin_memory=pin_memory,
         in_order=True,
     )
 
 
-def _raising(loader: DataLoader[Any]) -> Iterator[Any]:
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     with _ignored_by_children(signal.SIGINT):
-        items = iter(loader)
-    for item in items:
-        if isinstance(item, DecodeError):
-            raise item
-        yield item
+        return iter(loader)
+
+
+def _end_workers(items: Any) -> None:
+    """Torch ends the processes of a loader when its iterator is collected; an error that is on its way up would keep
+    them alive."""
+    if hasattr(items, "_shutdown_workers"):
+        with suppress(RuntimeError):  # one that fell while it was being ended: it was in the midst of sending
+            items._shutdown_workers()
 
 
 @contextmanager
@@ -224,27 +400,50 @@ def _ignored_by_children(number: int) -> Iterator[None]:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Leave without taking the interpreter down: that aborts the process where the queue's thread is in the midst of
+    # sending, as it is when training is stopped.
+    atexit.register(os._exit, 0)
 
 
-def _collate(items: list[tuple[np.ndarray, int, bool, int] | DecodeError]) -> Batch | DecodeError:
-    good = []
-    for item in items:
-        if isinstance(item, DecodeError):
-            return item
-        good.append(item)
-    clips, labels, flips, rows = zip(*good, strict=True)
-    return Batch(torch.from_numpy(np.stack(clips)), torch.tensor(labels), torch.tensor(flips), tuple(rows))
+def _collate(items: list[_Clip | Unreadable]) -> Batch:
+    clips = [item for item in items if isinstance(item, _Clip)]
+    unreadable = tuple(item for item in items if isinstance(item, Unreadable))
+    pixels = torch.from_numpy(np.stack([clip.clip_THWC for clip in clips])) if clips else torch.empty(0)
+    jitter = None
+    if clips and clips[0].jitter:
+        jitter = Jitter(
+            **{f"{name}_B": torch.tensor([clip.jitter[name] for clip in clips]) for name in clips[0].jitter}
+        )
+    return Batch(
+        pixels,
+        torch.tensor([clip.label for clip in clips]),
+        torch.tensor([clip.flip for clip in clips]) if any(clip.flip for clip in clips) else None,
+        jitter,
+        tuple(clip.row_index for clip in clips),
+        unreadable,
+    )
 
 
-def _only(items: list[Views | DecodeError]) -> Views | DecodeError:
+def _only(items: list[Views | Unreadable]) -> Views | Unreadable:
     return items[0]
 
 
-def _read(reader: Reader, row: Row, indices: np.ndarray) -> np.ndarray | DecodeError:
-    """Frames, or the failure with the file's path and the cause."""
+def _read(reader: Reader, row_index: int, row: Row, indices: np.ndarray) -> np.ndarray | Unreadable:
+    """Frames, or the failure with the file's path and the cause, whatever it was."""
     try:
         return reader.read(row, indices)
     except DecodeError as error:
-        return error
-    except (OSError, MemoryError) as error:
-        return DecodeError(row.path, f"frames {indices.tolist()} cannot be read: {error}")
+        return Unreadable(row_index, error)
+    except Exception as error:
+        cause = f"frames {indices.tolist()} cannot be read: {type(error).__name__}: {error}"
+        return Unreadable(row_index, DecodeError(row.path, cause), skippable=not isinstance(error, MemoryError))
+
+
+@contextmanager
+def _naming(row: Row) -> Iterator[None]:
+    """An error that is no fault of the file is a fault of the program, never skipped; it says at which video, too."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"This happened with {row.path} ({row.id}).")
+        raise

@@ -1,10 +1,11 @@
 """Where pixels change, first half: in the worker, uint8 in, uint8 out. Crop and resize to the one size of the batch.
 
-The second half (mirror, float, normalise) runs on the device: `to_input`.
+The second half (mirror, colours, rotation, differences, normalisation) runs on the device: `to_input`.
 Frames are (T,H,W,C); a box is (top, left, height, width) in pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,8 +28,23 @@ def multiscale_box(height: int, width: int, generator: np.random.Generator) -> B
     return (height - h) * down // 4, (width - w) * right // 4, h, w
 
 
-def random_box(height: int, width: int, size: int, generator: np.random.Generator) -> Box:
-    """A square of `size` pixels anywhere (of the short side, where that is smaller)."""
+def random_box(
+    height: int,
+    width: int,
+    size: int,
+    generator: np.random.Generator,
+    *,
+    short_sides: tuple[int, int] | None = None,
+) -> Box:
+    """A square of `size` pixels anywhere (of the short side, where that is smaller).
+
+    With `short_sides` it is `size` pixels of a frame scaled to a short side S, a whole number drawn evenly from those
+    two and all between (Simonyan & Zisserman 2015, section 3.1; 256 to 320 in Feichtenhofer et al. 2019, section 4).
+    The frame is not scaled: the square is cut as min(height, width) × `size` / S of its own pixels, and resized once.
+    """
+    if short_sides is not None:
+        low, high = short_sides
+        size = max(1, round(min(height, width) * size / int(generator.integers(low, high + 1))))
     side = min(size, height, width)
     top = int(generator.integers(height - side + 1))
     left = int(generator.integers(width - side + 1))
@@ -57,6 +73,20 @@ def crop_resize(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
 
 
+@dataclass(frozen=True)
+class Jitter:
+    """What training draws for the clips of a batch beside crop and mirror; (B,) float32, or None where switched off."""
+
+    brightness_B: torch.Tensor | None = None
+    contrast_B: torch.Tensor | None = None
+    saturation_B: torch.Tensor | None = None
+    """Factors; 1 changes nothing."""
+    hue_turns_B: torch.Tensor | None = None
+    """Turns around the colour circle."""
+    rotation_degrees_B: torch.Tensor | None = None
+    """Counter-clockwise."""
+
+
 def to_input(
     x_BTHWC: torch.Tensor,
     flip_B: torch.Tensor | None,
@@ -64,17 +94,83 @@ def to_input(
     mean: Sequence[float],
     std: Sequence[float],
     snippet_frames: int = 1,
+    jitter: Jitter | None = None,
 ) -> torch.Tensor:
-    """uint8 clips on the device to a model's input: mirrored where `flip_B` says so, scaled to 0 … 1, normalised.
+    """uint8 clips on the device to a model's input: mirrored where `flip_B` says so, recoloured and rotated as `jitter`
+    says, scaled to 0 … 1, normalised.
 
     With snippets of two frames each time step is the second frame minus the first. Returns x_BCTHW float32 whose memory
     is channels-last, as convolutions like it.
     """
     if flip_B is not None:
         x_BTHWC = torch.where(flip_B[:, None, None, None, None], x_BTHWC.flip(3), x_BTHWC)
+    if jitter is not None:
+        x_BTHWC = recolored(x_BTHWC, jitter)
+        if jitter.rotation_degrees_B is not None:
+            x_BTHWC = rotated(x_BTHWC, jitter.rotation_degrees_B)
     if snippet_frames == 2:
         first, second = x_BTHWC.unflatten(1, (-1, 2)).float().unbind(2)
         x_BTHWC, mean = second - first, [0.0] * len(mean)
     scale = torch.tensor([1 / (255 * s) for s in std], device=x_BTHWC.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x_BTHWC.device)
     return (x_BTHWC * scale + shift).permute(0, 4, 1, 2, 3)
+
+
+def recolored(x_BTHWC: torch.Tensor, jitter: Jitter) -> torch.Tensor:
+    """Brightness b, contrast c, saturation s and hue h of whole clips, in this order; RGB of 0 … 255 in, float32 out.
+
+    Each of the first three is cut to 0 … 255, with gray = .299 R + .587 G + .114 B:
+    x ← b x; x ← c x + (1 - c) mean(gray); x ← s x + (1 - s) gray. The hue of HSV turns by h, value and saturation stay.
+    These are the formulae of torchvision's ColorJitter, but the mean is that of the whole clip, so that what stands
+    still keeps its colour, and the order is fixed.
+    """
+    x_BTHWC = x_BTHWC.float()
+    if jitter.brightness_B is not None:
+        x_BTHWC = (_per_clip(jitter.brightness_B) * x_BTHWC).clamp(0, 255)
+    if jitter.contrast_B is not None:
+        x_BTHWC = _blend(x_BTHWC, _gray(x_BTHWC).mean((1, 2, 3, 4), keepdim=True), jitter.contrast_B)
+    if jitter.saturation_B is not None:
+        x_BTHWC = _blend(x_BTHWC, _gray(x_BTHWC), jitter.saturation_B)
+    if jitter.hue_turns_B is not None:
+        x_BTHWC = _turn_hue(x_BTHWC, _per_clip(jitter.hue_turns_B))
+    return x_BTHWC
+
+
+def _per_clip(values_B: torch.Tensor) -> torch.Tensor:
+    return values_B[:, None, None, None, None]
+
+
+def _gray(x_BTHWC: torch.Tensor) -> torch.Tensor:
+    return (x_BTHWC * x_BTHWC.new_tensor([0.299, 0.587, 0.114])).sum(4, keepdim=True)
+
+
+def _blend(x_BTHWC: torch.Tensor, other: torch.Tensor, share_B: torch.Tensor) -> torch.Tensor:
+    share = _per_clip(share_B)
+    return (share * x_BTHWC + (1 - share) * other).clamp(0, 255)
+
+
+def _turn_hue(x_BTHWC: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """RGB to hue, value and chroma (largest minus smallest) and back."""
+    red, green, blue = x_BTHWC.unbind(4)
+    value, chroma = x_BTHWC.amax(4), x_BTHWC.amax(4) - x_BTHWC.amin(4)
+    safe = torch.where(chroma > 0, chroma, 1.0)
+    sixths = torch.where(
+        value == red, (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )  # fmt: skip
+    starts = x_BTHWC.new_tensor([5.0, 3.0, 1.0])  # where on the circle red, green and blue fall
+    place = (starts + sixths[..., None] + 6 * turns) % 6
+    return value[..., None] - chroma[..., None] * torch.minimum(place, 4 - place).clamp(0, 1)
+
+
+def rotated(x_BTHWC: torch.Tensor, degrees_B: torch.Tensor) -> torch.Tensor:
+    """Whole clips turned about their centre, counter-clockwise; bilinear, black where nothing was. float32."""
+    num_clips, num_frames, height, width, channels = x_BTHWC.shape
+    cos, sin = degrees_B.deg2rad().cos(), degrees_B.deg2rad().sin()
+    zero = torch.zeros_like(cos)
+    # output to source position, both in -1 … 1 along each side
+    rows = [torch.stack([cos, -sin * height / width, zero], 1), torch.stack([sin * width / height, cos, zero], 1)]
+    grid_BHW2 = F.affine_grid(torch.stack(rows, 1), [num_clips, 1, height, width], align_corners=False)
+    x_BNHW = x_BTHWC.float().permute(0, 1, 4, 2, 3).reshape(num_clips, -1, height, width)
+    turned = F.grid_sample(x_BNHW, grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return turned.unflatten(1, (num_frames, channels)).permute(0, 1, 3, 4, 2).contiguous()
