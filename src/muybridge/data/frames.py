@@ -17,7 +17,6 @@ from muybridge.data.pack import (
     Form,
     begun,
     check_form,
-    in_order,
     kept_frames,
     locked,
     pictures,
@@ -25,6 +24,7 @@ from muybridge.data.pack import (
     video_name,
     videos_of,
 )
+from muybridge.data.parallel import in_order
 from muybridge.errors import Interrupted
 from muybridge.files import sync_folder, write_atomic, write_json
 from muybridge.video import Row

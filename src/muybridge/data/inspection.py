@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.console import progress
-from muybridge.data.pack import in_order
+from muybridge.data.parallel import in_order
 from muybridge.data.sources import Item
 from muybridge.files import sha256_file
 from muybridge.video import DecodeError, VideoInfo, arrays, images, probe

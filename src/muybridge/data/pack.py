@@ -8,22 +8,20 @@ with the same bytes as one that was never stopped.
 
 import os
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from muybridge.console import log, progress
 from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.parallel import in_order
 from muybridge.errors import Interrupted, UserError, nearest
 from muybridge.files import read_json, sha256_file, sync_folder, write_json
 from muybridge.video import DecodeError, Row, packs
@@ -200,30 +198,6 @@ def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> lis
     return found
 
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def in_order(
-    job: Callable[[Item, Callable[[], bool]], Result], items: Sequence[Item], *, jobs: int
-) -> Iterator[Result]:
-    """Results of `job(item, stop)` by threads (decoding and coding release the interpreter), in order. Few are ahead of
-    the taker, so that memory stays flat; `stop()` tells a job that nobody waits for it any more."""
-    ahead: deque[Future[Result]] = deque()
-    stop = threading.Event()
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for item in items:
-                ahead.append(pool.submit(job, item, stop.is_set))
-                if len(ahead) == 2 * jobs:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time. Raises UserError where another one is at work."""
@@ -306,7 +280,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
     try:
         with progress("packing", len(videos)) as bar:
             bar.advance(len(done))
-            for coded, about_video in in_order(code, left, jobs=jobs):
+            for coded, about_video in in_order(code, left, jobs=jobs, drop=_drop):
                 writer = writer or packs.Writer(out / f"frames-{len(files):05d}{packs.SUFFIX}", form.codec)
                 with coded.scratch:
                     writer.add(coded, about_video)
@@ -346,6 +320,10 @@ def _code(source: Manifest, indices: np.ndarray, form: Form, stop: Callable[[], 
     return coded, {
         "name": video_name(source, indices), "psnr_db": psnr_db, "rows": stored_rows(rows, kept, form.fps),
     }  # fmt: skip
+
+
+def _drop(result: tuple[Coded, dict[str, Any]]) -> None:
+    result[0].scratch.close()
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
