@@ -163,7 +163,7 @@ def _by_counting(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[Vi
     raise DecodeError(path, f"frame {wanted[-1]} was asked for, but decoding gives {position + 1} frames")
 
 
-SEEK_PACKETS = 100
+SEEK_PACKETS = 8
 """A key frame further ahead is sought, a nearer one is run up to: reading and dropping a packet is cheaper than a seek."""
 
 
