@@ -120,7 +120,8 @@ def read_frames(
     distinct, places = np.unique(wanted, return_inverse=True)
     found = None
     if seekable:
-        found = _stacked(path, _by_time_stamps(path, distinct.tolist()), len(distinct), short_side)
+        index = _index_of(path)
+        found = _stacked(path, _by_time_stamps(path, index, distinct.tolist()), len(distinct), short_side)
     if found is None:
         found = _stacked(path, _by_counting(path, distinct.tolist()), len(distinct), short_side)
     assert found is not None, "counting gives all frames or raises"
@@ -167,13 +168,12 @@ SEEK_PACKETS = 8
 """A key frame further ahead is sought, a nearer one is run up to: reading and dropping a packet is cheaper than a seek."""
 
 
-def _by_time_stamps(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[VideoFrame]:
+def _by_time_stamps(path: str | os.PathLike[str], index: "_Index | None", wanted: list[int]) -> Iterator[VideoFrame]:
     """The frames at `wanted` (sorted, distinct), in order; fewer where the file does not keep what its packets promise.
 
     Packets are read in their order. Those before the last key frame that a wanted frame needs are dropped, or sought
     over; of the others, those that no frame is made of (B-frames that are no references) are not decoded.
     """
-    index = _index_of(path)
     if index is None or wanted[-1] >= len(index.pts_N):
         return
     wanted_pts: list[int] = index.pts_N[wanted].tolist()
@@ -229,16 +229,21 @@ class _Index:
 
 
 def _index_of(path: str | os.PathLike[str]) -> _Index | None:
+    """What `_scan` finds, remembered: a file is scanned once, not once an epoch."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return _scan(os.fspath(path), found.st_mtime_ns, found.st_size)
+    return _remembered(os.fspath(path), found.st_mtime_ns, found.st_size)
 
 
-@functools.lru_cache(maxsize=8192)  # about 3 kB each; a file is scanned once, not once an epoch
-def _scan(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
-    """None where the packets do not say when every frame is shown."""
+@functools.lru_cache(maxsize=8192)  # about 3 kB each
+def _remembered(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
+    return _scan(path)
+
+
+def _scan(path: str | os.PathLike[str]) -> _Index | None:
+    """Read all packets; none where they do not say when every frame is shown."""
     pts: list[int] = []
     keys: list[int] = []
     try:
@@ -279,10 +284,10 @@ class _Trial:
             self._seen[position] = self._digest(frame)
 
     def passes(self, path: str | os.PathLike[str], pts: list[int | None]) -> bool:
-        index = _index_of(path)
+        index = _scan(path)
         if index is None or index.pts_N.tolist() != pts:
             return False
-        found = [self._digest(frame) for frame in _by_time_stamps(path, list(self._seen))]
+        found = [self._digest(frame) for frame in _by_time_stamps(path, index, list(self._seen))]
         return found == list(self._seen.values())
 
     def _digest(self, frame: VideoFrame) -> int:
