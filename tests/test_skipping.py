@@ -22,7 +22,7 @@ from muybridge.evaluation import evaluate
 from muybridge.recipe import Runtime, replace
 from muybridge.scores import Scores
 from muybridge.training import resume, train
-from muybridge.video import DecodeError, frames
+from muybridge.video import DecodeError, FileReader, frames
 
 RUNTIMES = {"cache": Runtime(), "files": Runtime(cache_gib=0, num_workers=0), "workers": Runtime(num_workers=2)}
 
@@ -114,6 +114,16 @@ def test_without_leave_to_skip_the_first_one_stops_the_run(skipping, tmp_path, h
     with pytest.raises(DecodeError, match=r"\.mp4: "):
         train(replace(skipping, {"data.on_error": "stop"}), out=tmp_path / "run", runtime=RUNTIMES[how])
     assert not (tmp_path / "run" / "skipped.json").exists()
+
+
+def test_a_fault_while_the_cache_is_filled_names_the_file(recipe, tmp_path, monkeypatch):
+    def faulty(reader, rows):
+        raise ValueError("odd header")
+
+    monkeypatch.setattr(FileReader, "read_all", faulty)
+    fresh = replace(recipe, {"clip.short_side": 33})
+    with pytest.raises(DecodeError, match=r"\.mp4: cannot be read: ValueError: odd header"):
+        train(fresh, out=tmp_path / "run")
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(

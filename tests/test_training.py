@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from same_bits import everything
 
-from muybridge import build, evaluation
+from muybridge import build, evaluation, training
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace, to_json
@@ -54,6 +54,45 @@ def test_the_same_recipe_gives_the_same_bits(recipe, tmp_path, precision):
 def test_workers_and_cache_change_no_bit(run, recipe, tmp_path):
     for name, runtime in {"files": Runtime(cache_gib=0, num_workers=0), "workers": Runtime(num_workers=2)}.items():
         assert everything(train(recipe, out=tmp_path / name, runtime=runtime)) == everything(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"brightness": 0.4}, {"contrast": 0.4}, {"saturation": 0.4}, {"hue": 0.1}, {"rotation_degrees": 10.0},
+        {"flip_probability": 0.0}, {"crop": "center"}, {"crop": "random"},
+    ],
+    ids=lambda changes: "-".join(changes),
+)  # fmt: skip
+def test_every_augmentation_reaches_the_model(run, recipe, tmp_path, changes):
+    short = {"optim.epochs": 2} | {f"augment.{name}": value for name, value in changes.items()}
+    other = train(replace(recipe, short), out=tmp_path / "run")
+    assert other.metrics("train")[0]["loss"] != run.metrics("train")[0]["loss"]
+    if changes.get("crop") == "random":
+        scaled = train(replace(recipe, {**short, "augment.short_sides": [32, 40]}), out=tmp_path / "scaled")
+        assert scaled.metrics("train")[0]["loss"] != other.metrics("train")[0]["loss"]
+
+
+def test_with_everything_on_no_bit_depends_on_workers_or_on_a_stop(recipe, tmp_path, monkeypatch):
+    names = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "rotation_degrees": 10.0}
+    changes = {"crop": "random", "short_sides": [32, 40], **names}
+    full = replace(recipe, {f"augment.{name}": value for name, value in changes.items()})
+    whole = train(full, out=tmp_path / "whole")
+    assert everything(train(full, out=tmp_path / "workers", runtime=Runtime(num_workers=2))) == everything(whole)
+    step, steps = training.training_step, []
+
+    def until(*arguments):
+        steps.append(None)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "training_step", until)
+        with pytest.raises(KeyboardInterrupt):
+            train(full, out=tmp_path / "stopped", runtime=Runtime(checkpoint_steps=2))
+    assert (tmp_path / "stopped" / "checkpoints" / "last").read_text() == "step-00000004"
+    assert everything(resume(tmp_path / "stopped")) == everything(whole)
 
 
 def test_it_learns(recipe, tmp_path):
@@ -121,8 +160,6 @@ def test_a_loss_that_is_no_number_stops_with_the_cause(recipe, tmp_path):
 
 def test_a_checkpoint_never_holds_a_weight_that_is_no_number(recipe, tmp_path, monkeypatch):
     """The loss of the last step is finite, its update is not: the checkpoint before it stays the last good one."""
-    from muybridge import training
-
     step, calls = training.training_step, []
 
     def poisoned(model, *arguments):
