@@ -193,6 +193,23 @@ def test_of_every_interval_the_first_frame_is_kept():
     assert kept_frames([row_of(4, 25.0), row_of(3, 25.0, start=2)], None).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_what_lies_between_parts_is_not_stored(tmp_path):
+    rows = [row_of(3, 30.0, start=100), row_of(4, 30.0, start=2)]
+    assert kept_frames(rows, None).tolist() == [2, 3, 4, 5, 100, 101, 102]
+    assert kept_frames(rows, 15).tolist() == [2, 4, 100, 102]
+    write_clip(tmp_path / "v.avi", 0, 200)
+    lines = ["path,label,split,start,end"]
+    lines += [f"v.avi,{'ab'[i % 2]},{'train' if i < 2 else 'test'},{2 * i},{2 * i + 0.4}" for i in range(4)]
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    prepare(csv=tmp_path / "l.csv", out=tmp_path / "s.csv", val=0)
+    assert pack(tmp_path / "s.csv", out=tmp_path / "p", short_side=None).frames == 40
+    source, stored = Manifest.load(tmp_path / "s.csv"), Manifest.load(tmp_path / "p")
+    for index in range(4):
+        wanted = np.array([9, 0])
+        assert codes_of(FileReader().read(stored.row(index), wanted)) == [50 * index + 9, 50 * index]
+        assert source.row(index).start_frame == 50 * index
+
+
 def test_times_count_where_frame_rates_vary(tmp_path):
     times_ms = uneven_times_ms(40)
     path = write_video(tmp_path / "v.mp4", [coded(i) for i in range(40)], times_ms=times_ms, options={"bf": "2"})

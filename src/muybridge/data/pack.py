@@ -6,6 +6,7 @@ order; a file that is full is finished, flushed and renamed, so a stopped call g
 with the same bytes as one that was never stopped.
 """
 
+import math
 import os
 import tempfile
 import time
@@ -152,16 +153,20 @@ def videos_of(manifest: Manifest) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(rank[order])) + 1)
 
 
+def covered_frames(rows: Sequence[Row]) -> np.ndarray:
+    """Frames of a video that lie in one of its rows."""
+    return np.unique(np.concatenate([np.arange(row.start_frame, row.start_frame + row.num_frames) for row in rows]))
+
+
 def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
-    """Which frames of a video its rows need: all from the first to the last; with `fps` of every 1/fps seconds the
-    first."""
-    start, end = min(row.start_frame for row in rows), max(row.start_frame + row.num_frames for row in rows)
+    """Which frames of a video its rows need: all that lie in one; with `fps` of every 1/fps seconds the first of them."""
+    covered = covered_frames(rows)
     if fps is None:
-        return np.arange(start, end)
+        return covered
     times = times_seconds(rows[0].path) if rows[0].seekable else None
-    since = np.arange(end - start) / rows[0].fps if times is None else times[start:end] - times[start]
-    slots = np.floor(since * fps + 1e-6)
-    return start + np.flatnonzero(np.diff(slots, prepend=-1.0) > 0)
+    seconds = covered / rows[0].fps if times is None else times[covered]
+    slots = np.floor((seconds - seconds[0]) * fps + 1e-6)
+    return covered[np.diff(slots, prepend=-1.0) > 0]
 
 
 def pictures(
@@ -244,10 +249,11 @@ def _estimate(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int)
             coded = packs.encode(pictures(rows, kept, form.short_side), scratch, codec=form.codec, quality=form.quality)
         num_frames, num_bytes = num_frames + len(coded.keys), num_bytes + coded.offsets[-1]
     seconds = (time.monotonic() - started) / num_frames
-    columns = source.columns
-    rate = np.ones(len(source)) if form.fps is None else np.minimum(1.0, form.fps / columns["fps"])
-    ends = columns["start_frame"] + columns["num_frames"]
-    total = sum(int((ends[rows].max() - columns["start_frame"][rows].min()) * rate[rows[0]]) or 1 for rows in videos)
+    total = 0
+    for indices in videos:
+        rows = [source.row(int(index)) for index in indices]
+        rate = 1.0 if form.fps is None else min(1.0, form.fps / rows[0].fps)
+        total += math.ceil(len(covered_frames(rows)) * rate)
     return _Estimate(total, int(total * num_bytes / num_frames), total * seconds / jobs)
 
 
@@ -274,7 +280,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
         )
 
     def code(indices: np.ndarray, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
-        return _code(source, indices, form, stop)
+        return _code(source, indices, form, out, stop)
 
     writer: packs.Writer | None = None
     try:
@@ -295,8 +301,10 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
             writer.discard()
 
 
-def _code(source: Manifest, indices: np.ndarray, form: Form, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
-    """A video's coded frames, and what its file says of it."""
+def _code(
+    source: Manifest, indices: np.ndarray, form: Form, out: Path, stop: Callable[[], bool]
+) -> tuple[Coded, dict[str, Any]]:
+    """A video's coded frames, and what the pack's file says of it. Long ones wait in a file without a name in `out`."""
     rows = [source.row(int(index)) for index in indices]
     _check_unchanged(rows[0].path, source.text("sha256", indices[:1])[0])
     kept = kept_frames(rows, form.fps)
@@ -309,7 +317,7 @@ def _code(source: Manifest, indices: np.ndarray, form: Form, stop: Callable[[], 
                 originals[index] = np.array(picture)
             yield picture
 
-    scratch = tempfile.SpooledTemporaryFile(SCRATCH_BYTES)  # noqa: SIM115 (the writer closes it)
+    scratch = tempfile.SpooledTemporaryFile(SCRATCH_BYTES, dir=str(out))  # noqa: SIM115 (the writer closes it)
     try:
         coded = packs.encode(watched(), scratch, codec=form.codec, quality=form.quality)
         again = packs.decode(coded, sorted(originals))
