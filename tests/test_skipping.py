@@ -6,10 +6,10 @@ import shutil
 import signal
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from making import write_video
+from processes import worker_processes
 from same_bits import everything
 from typer.testing import CliRunner
 
@@ -60,11 +60,6 @@ def skipped_run(skipping, tmp_path_factory):
 
 def videos(run):
     return json.loads((run.path / "skipped.json").read_text())["videos"]
-
-
-def worker_processes():
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def test_a_run_goes_on_without_them_and_says_so(skipped_run, broken, recipe):

@@ -6,9 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from processes import worker_processes
 
 from muybridge.data import loader
 from muybridge.data.loader import (
@@ -190,12 +190,6 @@ def views_of(manifest, reader=None, **changes):
 
 def same_views(a, b):
     return a.row == b.row and torch.equal(a.clips_VTHWC, b.clips_VTHWC)
-
-
-def worker_processes():
-    """Children of this process, but for multiprocessing's own helper."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def test_views_come_in_order_and_once_each_from_the_same_processes_until_closed(manifest):
