@@ -3,9 +3,6 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from muybridge.errors import UserError
 from muybridge.models import VideoModel, create
 from muybridge.models.registry import source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
-from muybridge.video import DecodeError, FileReader, RamCache, Reader, Row
+from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
 GIB = 2**30
 
@@ -215,11 +212,17 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
             log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
             with progress("decoding", len(missing)) as bar:
                 wanted = [manifest.row(int(index)) for index in missing]
-                if recipe.data.on_error == "skip":
-                    _fill_where_possible(cache, wanted, bar.advance)
-                else:
-                    cache.fill(wanted, threads=os.cpu_count() or 1, advance=bar.advance)
-        return (cache if recipe.data.on_error == "stop" else CacheOrFiles(cache, files)), 0
+                failed: list[DecodeError] = []
+                cache.fill(
+                    wanted, threads=os.cpu_count() or 1, advance=bar.advance,
+                    failed=failed.append if recipe.data.on_error == "skip" else None,
+                )  # fmt: skip
+            if failed:
+                log(
+                    f"{len(failed)} videos cannot be decoded whole; what can be read of them is read from their files each "
+                    f"time. The first: {failed[0]}"
+                )
+        return cache, 0
     workers = min(8, os.cpu_count() or 1) if runtime.num_workers is None else runtime.num_workers
     if runtime.num_workers is None:
         log(
@@ -229,56 +232,9 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     return files, workers
 
 
-@dataclass(frozen=True)
-class CacheOrFiles:
-    """Rows that could not be decoded whole are read from their files each time. So the same clips fail, and the others do
-    not, whether or not there is a cache."""
-
-    cache: RamCache
-    files: FileReader
-
-    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
-        return (self.cache if row.id in self.cache else self.files).read(row, indices)
-
-
-def _fill_where_possible(cache: RamCache, rows: Sequence[Row], advance: Callable[[int], None]) -> None:
-    """Decode rows in parallel; what cannot be decoded whole is said, and stays out of the cache."""
-    threads = os.cpu_count() or 1
-    with suppress(DecodeError):
-        cache.fill(rows, threads=threads, advance=advance)
-    missing = [row for row in rows if row.id not in cache]
-
-    def fill(row: Row) -> DecodeError | None:
-        try:
-            cache.fill([row], threads=1, advance=advance)
-        except DecodeError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(threads) as pool:
-        failed = [error for error in pool.map(fill, missing) if error is not None]
-    if failed:
-        log(
-            f"{len(failed)} videos cannot be decoded whole; what can be read of them is read from their files each "
-            f"time. The first: {failed[0]}"
-        )
-
-
 @functools.lru_cache(maxsize=1)  # the runs of a study read one set
 def _ram_cache(manifest_sha256: str, root: str, files: FileReader) -> RamCache:
-    return RamCache(_NamingReader(files.short_side))
-
-
-class _NamingReader(FileReader):
-    """Whatever goes wrong in decoding says with which file."""
-
-    def read_all(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        try:
-            return super().read_all(rows)
-        except (DecodeError, MemoryError):
-            raise
-        except Exception as error:
-            raise DecodeError(rows[0].path, f"cannot be read: {type(error).__name__}: {error}") from error
+    return RamCache(files)
 
 
 def _free_bytes() -> float:

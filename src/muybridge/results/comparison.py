@@ -4,6 +4,7 @@ Runs whose recipes agree in all but seed and fold are one row: their folds are j
 of one model are two rows, and never pass for seeds of each other.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -254,6 +255,9 @@ def compared(runs: Sequence[Run]) -> Comparison:
     models.sort(key=lambda model: -model.accuracy.value)
     if len({tuple(model.scores[0].ids_N.tolist()) for model in models}) > 1:
         notes.append("The models were not tested on the same videos: compare their figures with care.")
+    without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
+    if without:
+        notes.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
     machines = {run: run.environment() for run in finished}
     if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
         notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
@@ -317,9 +321,9 @@ def _sorted(scores: Scores) -> Scores:
     order = np.argsort(scores.ids_N, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return Scores(
-        scores.classes, scores.ids_N[order], scores.labels_N[order], scores.groups_N[order], rank[scores.video_V],
-        scores.clip_start_V, scores.crop_V, scores.logits_VK, scores.average,
+    return dataclasses.replace(
+        scores, ids_N=scores.ids_N[order], labels_N=scores.labels_N[order], groups_N=scores.groups_N[order],
+        video_V=rank[scores.video_V],
     )  # fmt: skip
 
 

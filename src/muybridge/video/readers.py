@@ -96,7 +96,8 @@ class FileReader:
 
 
 class RamCache:
-    """All frames of the rows it was filled with, as a reader. It lives in one process: use it without workers."""
+    """All frames of the rows it was filled with, as a reader; other rows are read from where they lie. It lives in one
+    process: use it without workers."""
 
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
@@ -105,24 +106,50 @@ class RamCache:
     def __contains__(self, row_id: str) -> bool:
         return row_id in self._clips
 
-    def fill(self, rows: Sequence[Row], *, threads: int, advance: Callable[[int], None] = lambda rows: None) -> None:
-        """Decode rows in parallel (decoding releases the interpreter), each video file once. Raises DecodeError at the
-        first failure."""
+    def fill(
+        self,
+        rows: Sequence[Row],
+        *,
+        threads: int,
+        advance: Callable[[int], None] = lambda rows: None,
+        failed: Callable[[DecodeError], None] | None = None,
+    ) -> None:
+        """Decode rows in parallel (decoding releases the interpreter), each video file once. What cannot be decoded
+        whole raises its DecodeError; or, with `failed`, is handed to it and stays out of the cache."""
         together: dict[str, list[Row]] = {}
         for row in rows:
             together.setdefault(row.path if medium_of(row.path) is decode else row.id, []).append(row)
         with ThreadPoolExecutor(threads) as pool:
-            jobs = {pool.submit(self._reader.read_all, parts): parts for parts in together.values()}
+            jobs = {pool.submit(self._read_all, parts): parts for parts in together.values()}
             try:
                 for job in as_completed(jobs):
-                    self._clips |= {row.id: clip for row, clip in zip(jobs[job], job.result(), strict=True)}
-                    advance(len(jobs.pop(job)))
+                    parts = jobs.pop(job)
+                    found = job.result()
+                    if not isinstance(found, DecodeError):
+                        self._clips |= {row.id: clip for row, clip in zip(parts, found, strict=True)}
+                    elif failed is None:
+                        raise found
+                    else:
+                        failed(found)
+                    advance(len(parts))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
+    def _read_all(self, parts: Sequence[Row]) -> list[np.ndarray] | DecodeError:
+        """Whatever goes wrong in reading says with which file; but that memory runs out is no fault of a file."""
+        try:
+            return self._reader.read_all(parts)
+        except DecodeError as error:
+            return error
+        except MemoryError:
+            raise
+        except Exception as error:
+            return DecodeError(parts[0].path, f"cannot be read: {type(error).__name__}: {error}")
+
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
-        return self._clips[row.id][np.asarray(indices)]
+        clip = self._clips.get(row.id)
+        return self._reader.read(row, indices) if clip is None else clip[np.asarray(indices)]
 
 
 class ForwardReader:
