@@ -368,11 +368,18 @@ def test_a_finished_pack_is_checked(tmp_path):
     assert (again.frames, again.bytes, again.psnr_db) == (first.frames, first.bytes, first.psnr_db)
     assert digests(tmp_path / "p") == before
     path = tmp_path / "p" / "frames-00000.pack"
-    content = bytearray(path.read_bytes())
-    content[5000] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(DecodeError, match="not those that were written"):
-        pack(manifest, out=tmp_path / "p")
+    whole = path.read_bytes()
+    table = whole.index(b'{"format_version"') - 100
+    for place, told in (
+        (5000, "not those that were written"),
+        (table, "not those"),
+        (len(whole) - 40, "damaged|not the"),
+    ):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=told):
+            pack(manifest, out=tmp_path / "p")
 
 
 def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):

@@ -72,20 +72,20 @@ def read_frames(
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON of a pack's file. Raises DecodeError for a file that is none, or not whole."""
-    return _opened(os.fspath(path)).about
+    return _opened(os.fspath(path)).about()
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Read the whole file and compare the hash of its frames. Raises DecodeError where a byte differs."""
+    """Read the whole file and compare the hash of its frames and tables. Raises DecodeError where a byte differs."""
     file = _opened(os.fspath(path))
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        left = int(file.offsets[-1])
+        left = file.hashed_bytes
         while left > 0 and (chunk := stream.read(min(_CHUNK_BYTES, left))):
             digest.update(chunk)
             left -= len(chunk)
-    if digest.hexdigest() != file.about["sha256"]:
-        raise DecodeError(path, "its frames are not those that were written: delete it and pack again")
+    if digest.hexdigest() != file.about()["sha256"]:
+        raise DecodeError(path, "its bytes are not those that were written: delete it and pack again")
 
 
 class CodedFrames(Protocol):
@@ -143,16 +143,21 @@ class _File:
         if len(tail) < _TAIL.size or not tail.endswith(_MAGIC):
             raise DecodeError(path, "is no file of a pack, or not a whole one")
         self.num_frames, json_bytes, _ = _TAIL.unpack(tail)
-        json_start = size_bytes - _TAIL.size - json_bytes
-        self.about: dict[str, Any] = json.loads(os.pread(self._descriptor, json_bytes, json_start))
-        self.codec: Codec = self.about["codec"]
-        table_start = json_start - self.num_frames - 8 * (self.num_frames + 1)
-        table = np.memmap(path, np.uint8, "r", offset=table_start, shape=(json_start - table_start,))
+        self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
+        table_bytes = 8 * (self.num_frames + 1) + self.num_frames
+        try:
+            described = self.about()  # not kept: it is large, and many files are open
+            self.codec: Codec = described["codec"]
+            self.ends_V = np.array([video["first_frame"] + video["num_frames"] for video in described["videos"]])
+            self._sizes_V2 = np.array([(video["width"], video["height"]) for video in described["videos"]])
+            table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
+        except (ValueError, KeyError, OSError) as error:
+            raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
         self._keys = np.asarray(table[8 * (self.num_frames + 1) :])
-        videos = self.about["videos"]
-        self.ends_V = np.array([video["first_frame"] + video["num_frames"] for video in videos])
-        self._sizes_V2 = [(video["width"], video["height"]) for video in videos]
+
+    def about(self) -> dict[str, Any]:
+        return dict(json.loads(os.pread(self._descriptor, self._json_bytes, self.hashed_bytes)))
 
     def blob(self, index: int) -> bytes:
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
@@ -162,7 +167,8 @@ class _File:
         return bool(self._keys[index])
 
     def size_of(self, index: int) -> tuple[int, int]:
-        return self._sizes_V2[int(np.searchsorted(self.ends_V, index, side="right"))]
+        width, height = self._sizes_V2[int(np.searchsorted(self.ends_V, index, side="right"))].tolist()
+        return width, height
 
 
 def _opened(path: str) -> _File:
@@ -275,14 +281,15 @@ class Writer:
 
     def close(self) -> None:
         """Finish the file, flush it to the disk, and put it in its place."""
-        described = {
-            "format_version": FORMAT_VERSION, "codec": self._codec, "sha256": self._digest.hexdigest(),
-            "videos": self._videos,
-        }  # fmt: skip
-        text = json.dumps(described, separators=(",", ":")).encode()
         with self._stream as stream:
-            stream.write(np.array(self._offsets, dtype="<u8").tobytes())
-            stream.write(np.array(self._keys, dtype=np.uint8).tobytes())
+            for table in np.array(self._offsets, dtype="<u8"), np.array(self._keys, dtype=np.uint8):
+                stream.write(table.tobytes())
+                self._digest.update(table.tobytes())
+            described = {
+                "format_version": FORMAT_VERSION, "codec": self._codec, "sha256": self._digest.hexdigest(),
+                "videos": self._videos,
+            }  # fmt: skip
+            text = json.dumps(described, separators=(",", ":")).encode()
             stream.write(text)
             stream.write(_TAIL.pack(self.num_frames, len(text), _MAGIC))
             stream.flush()
