@@ -158,7 +158,9 @@ def prepare(
 @app.command()
 def pack(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest that `prepare` wrote.")],
-    out: Annotated[Path, typer.Option(metavar="PACK", help="The folder to write; it stands wherever a manifest stands.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PACK", help="The folder to write; it stands wherever a manifest stands.")
+    ],
     short_side: ShortSide = 256,
     fps: Fps = None,
     codec: Annotated[

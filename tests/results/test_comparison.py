@@ -286,7 +286,9 @@ def test_long_lists_are_cut(tmp_path):
 
 def test_videos_that_were_skipped_are_told(tmp_path):
     whole, lacking = make_run(tmp_path / "whole"), make_run(tmp_path / "lacking", model="tsn_resnet_tiny")
-    lacking.save_skipped({"a.mp4": {"path": "/v/a.mp4", "cause": "gone"}, "b.mp4": {"path": "/v/b.mp4", "cause": "cut"}})
+    lacking.save_skipped(
+        {"a.mp4": {"path": "/v/a.mp4", "cause": "gone"}, "b.mp4": {"path": "/v/b.mp4", "cause": "cut"}}
+    )
     [told] = [note for note in compared([whole, lacking]).notes if "could not be read" in note]
     assert "lacking (2 videos)" in told
     assert "whole" not in told
