@@ -22,7 +22,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -48,29 +48,12 @@ class VideoInfo:
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Decode the whole file once, without keeping pixels. Raises DecodeError with the decoder's own last words."""
-    try:
-        return _probe(path)
-    except DecodeError:
-        # The decoder's log is off by default (it is global and slow); a failing file is read again with it on.
-        with _LOG_LOCK, av.logging.Capture():
-            av.logging.set_level(av.logging.ERROR)
-            try:
-                return _probe(path)
-            finally:
-                av.logging.set_level(None)
-
-
-_LOG_LOCK = threading.Lock()
-# While the log is on for one thread, other threads' messages go to Python's logging: nobody's terminal unless asked for.
-logging.getLogger("libav").addHandler(logging.NullHandler())
-
-
-def _probe(path: str | os.PathLike[str]) -> VideoInfo:
     times: list[float | None] = []
     pts: list[int | None] = []
+    sizes: set[tuple[int, int]] = set()
     width = height = 0
     trial = _Trial()
-    with _opened(path) as (container, stream):
+    with _listening() as complaints, _opened(path) as (container, stream):
         declared_frames = stream.frames
         declared_fps = float(stream.average_rate) if stream.average_rate else None
         for frame in container.decode(stream):
@@ -81,6 +64,7 @@ def _probe(path: str | os.PathLike[str]) -> VideoInfo:
             trial.watch(len(times), frame)
             times.append(frame.time)
             pts.append(frame.pts)
+            sizes.add((frame.width, frame.height))
     if not times:
         raise DecodeError(path, "not one frame could be decoded")
     times_seconds = _clean_times(times, declared_fps or 25.0)
@@ -88,8 +72,34 @@ def _probe(path: str | os.PathLike[str]) -> VideoInfo:
     fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else (declared_fps or 25.0)
     if fps <= 0:
         raise DecodeError(path, f"its time stamps span {span_seconds:.0f} seconds for {len(times)} frames")
-    seekable = trial.passes(path, pts)
+    # What the decoder mends depends on what it decoded before; and a later size must not become the clip's.
+    seekable = not complaints and len(sizes) == 1 and trial.passes(path, pts)
     return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, seekable)
+
+
+_LISTENERS = 0
+_LISTENERS_LOCK = threading.Lock()
+# While the log is on for one thread, other threads' messages go to Python's logging: nobody's terminal unless asked for.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """What the decoder complains of in this thread. Its log is off otherwise: it is global."""
+    global _LISTENERS
+    with _LISTENERS_LOCK:
+        _LISTENERS += 1
+        if _LISTENERS == 1:
+            av.logging.set_skip_repeated(False)  # what one thread is told must not be kept from another
+            av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=True) as complaints:
+            yield complaints
+    finally:
+        with _LISTENERS_LOCK:
+            _LISTENERS -= 1
+            if _LISTENERS == 0:
+                av.logging.set_level(None)
 
 
 def frames(
@@ -100,6 +110,7 @@ def frames(
     convert = _Converter(path, short_side)
     with _opened(path) as (container, stream):
         for position, frame in enumerate(container.decode(stream)):
+            convert.fix_size(frame)
             if position >= start_frame:
                 yield convert(frame)
 
@@ -117,21 +128,19 @@ def read_frames(
     if wanted.size == 0 or wanted.min() < 0:
         raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
     distinct, places = np.unique(wanted, return_inverse=True)
-    found = None
+    convert, found = _Converter(path, short_side), None
     if seekable:
         index = _index_of(path)
-        found = _stacked(path, _by_time_stamps(path, index, distinct.tolist()), len(distinct), short_side)
+        found = _stacked(_by_time_stamps(path, index, distinct.tolist()), len(distinct), convert)
     if found is None:
-        found = _stacked(path, _by_counting(path, distinct.tolist()), len(distinct), short_side)
+        convert = _Converter(path, short_side)
+        found = _stacked(_by_counting(path, distinct.tolist(), convert), len(distinct), convert)
     assert found is not None, "counting gives all frames or raises"
     return found if np.array_equal(places, np.arange(len(distinct))) else found[places]
 
 
-def _stacked(
-    path: str | os.PathLike[str], found: Iterator[VideoFrame], num_frames: int, short_side: int | None
-) -> np.ndarray | None:
+def _stacked(found: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:
     """(T,H,W,3) of exactly `num_frames` frames; None where fewer come."""
-    convert = _Converter(path, short_side)
     clip: np.ndarray | None = None
     position = -1
     for position, frame in enumerate(found):
@@ -149,12 +158,13 @@ def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
     return None if index is None else (index.pts_N - index.pts_N[0]) * index.tick_seconds
 
 
-def _by_counting(path: str | os.PathLike[str], wanted: list[int]) -> Iterator[VideoFrame]:
+def _by_counting(path: str | os.PathLike[str], wanted: list[int], convert: "_Converter") -> Iterator[VideoFrame]:
     """The frames at `wanted` (sorted, distinct), in order. Raises DecodeError where the file ends before the last."""
     done = 0
     position = -1
     with _opened(path) as (container, stream):
         for position, frame in enumerate(container.decode(stream)):
+            convert.fix_size(frame)
             if position == wanted[done]:
                 yield frame
                 done += 1
@@ -275,8 +285,13 @@ class _Trial:
         self._reformatter = VideoReformatter()
         self._next_key, self._key = 0, 0
         self._seen: dict[int, np.ndarray] = {}
+        self._keys: set[int] = set()
+        self._whole = True
 
     def watch(self, position: int, frame: VideoFrame) -> None:
+        if frame.key_frame and PictureType(frame.pict_type) is PictureType.I:
+            self._keys.add(position)
+        self._whole = self._whole and not frame.is_corrupt
         if frame.key_frame and position >= self._next_key:
             self._key, self._next_key = position, 4 * position + 8
         if position - self._key in self.AFTER_KEY:
@@ -284,7 +299,9 @@ class _Trial:
 
     def passes(self, path: str | os.PathLike[str], pts: list[int | None]) -> bool:
         index = _scan(path)
-        if index is None or index.pts_N.tolist() != pts:
+        if index is None or index.pts_N.tolist() != pts or not self._whole:
+            return False
+        if not self._keys.issuperset(index.keys_K.tolist()):  # packets from which a picture only builds up again
             return False
         found = [self._gray(frame) for frame in _by_time_stamps(path, index, list(self._seen))]
         return len(found) == len(self._seen) and all(map(np.array_equal, found, self._seen.values()))
@@ -300,14 +317,19 @@ class _Converter:
         self._path = path
         self._scaler, self._to_rgb = VideoReformatter(), VideoReformatter()
         self._short_side = short_side
-        self._size: tuple[int, int] | None = None  # width, height; the first frame's, also where later ones differ
+        self._size: tuple[int, int] | None = None
 
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
+    def fix_size(self, frame: VideoFrame) -> tuple[int, int]:
+        """(width, height) of all frames: what the first one gives that is shown here. Show it the file's first, whether
+        it is wanted or not, where later ones may differ."""
         if self._size is None:
             self._size = scaled_size(frame.width, frame.height, self._short_side)
-        width, height = self._size
+        return self._size
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        width, height = self.fix_size(frame)
         try:
-            if frame.format.name in _SCALED_FIRST and (frame.width, frame.height) != self._size:
+            if frame.format.name in _SCALED_FIRST and (frame.width, frame.height) != (width, height):
                 scaled = self._scaler.reformat(frame, width=width, height=height, threads=1)
             else:
                 scaled = frame
