@@ -4,6 +4,7 @@ import functools
 import math
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,8 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     """How frames are read, and by how many processes: from a RAM cache where the rows' frames fit, else from the files.
     What was decided is said."""
     files = file_reader(recipe)
-    cache = _ram_cache(manifest.sha256(), str(manifest.root.resolve()), files)
+    where = sha256(manifest.columns["path"].tobytes()).hexdigest()
+    cache = _ram_cache(manifest.sha256(), where, str(manifest.root.resolve()), files)
     missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
     needed = _decoded_bytes(manifest, missing, recipe.clip.short_side)
     limit = _free_bytes() / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
@@ -233,7 +235,7 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a study read one set
-def _ram_cache(manifest_sha256: str, root: str, files: FileReader) -> RamCache:
+def _ram_cache(manifest_sha256: str, paths_sha256: str, root: str, files: FileReader) -> RamCache:
     return RamCache(files)
 
 

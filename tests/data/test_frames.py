@@ -14,7 +14,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.pack import psnr
 from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
-from muybridge.video import FileReader
+from muybridge.video import DecodeError, FileReader
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,46 @@ def test_it_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
     assert contents[0] == contents[1]
     with pytest.raises(UserError, match="begun with short_side 24, not 32"):
         frames(made, out=tmp_path / "f", short_side=32)
+
+
+def test_every_video_has_a_folder_of_its_own(tmp_path):
+    """Names that are others' without their ending, or that others lie below."""
+    paths = ["a/x.avi", "a/x.mkv", "a/x.avi.mkv", "b/v.avi", "b/v/w.avi", "b/v/w.mkv"]
+    for number, path in enumerate(paths):
+        write_clip(tmp_path / "v" / path, 10 * number, 6)
+    prepare(tmp_path / "v", out=tmp_path / "s.csv", val=0, test=0.4)
+    for jobs in (1, 2):
+        frames(tmp_path / "s.csv", out=tmp_path / f"f{jobs}", jobs=jobs, short_side=None)
+        stored = Manifest.load(tmp_path / f"f{jobs}")
+        rows = [stored.row(index) for index in range(len(paths))]
+        assert len({row.path for row in rows}) == len(paths)
+        codes = {row.id: codes_of(FileReader().read(row, np.array([0, 5]))) for row in rows}
+        assert codes == {path: [10 * number, 10 * number + 5] for number, path in enumerate(paths)}
+
+
+def test_a_folder_that_is_not_whole_is_written_again(made, tmp_path):
+    frames(made, out=tmp_path / "f", short_side=24)
+    folder = tmp_path / "f" / "a" / "portrait"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / ".DS_Store").write_text("a visitor")
+    frames(made, out=tmp_path / "f", short_side=24)
+    for spoil in (
+        lambda: (folder / "00003.jpg").unlink(),
+        lambda: (folder / "00001.jpg").write_bytes(b""),
+        lambda: [path.unlink() for path in folder.iterdir()],
+    ):
+        spoil()
+        frames(made, out=tmp_path / "f", short_side=24)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_a_video_that_was_replaced_is_told(tmp_path):
+    for number in range(4):
+        write_clip(tmp_path / "v" / "ab"[number % 2] / f"{number}.avi", 10 * number, 6)
+    prepare(tmp_path / "v", out=tmp_path / "s.csv", val=0, test=0.5)
+    write_clip(tmp_path / "v" / "b" / "3.avi", 77, 6)
+    with pytest.raises(DecodeError, match="is not what was prepared"):
+        frames(tmp_path / "s.csv", out=tmp_path / "f")
 
 
 def test_nothing_is_written_outside(tmp_path):

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from making import KINDS, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
+from making_images import write_images
 
 from muybridge.data import pack as module
 from muybridge.data import sampling
+from muybridge.data.frames import frames
 from muybridge.data.manifest import Manifest
 from muybridge.data.pack import kept_frames, pack, psnr
 from muybridge.data.prepare import prepare
@@ -238,17 +240,19 @@ def test_fewer_frames_a_second(kinds_set, tmp_path, codec):
             assert codes == whole[::5]
 
 
-def test_a_part_shorter_than_the_interval_keeps_a_frame(tmp_path):
+def test_a_part_shorter_than_the_interval_keeps_a_frame_of_its_own(tmp_path):
     write_clip(tmp_path / "v.avi", 0, 60)
     (tmp_path / "l.csv").write_text(
         "path,label,split,start,end\nv.avi,a,train,0,1\nv.avi,b,train,1.1,1.3\nv.avi,a,test,1.5,2.4\nv.avi,b,test,0.5,2\n"
     )
     prepare(csv=tmp_path / "l.csv", out=tmp_path / "s.csv", val=0)
     pack(tmp_path / "s.csv", out=tmp_path / "p", fps=1, short_side=None)
-    stored = Manifest.load(tmp_path / "p")
-    assert (stored.columns["num_frames"] >= 1).all()
+    source, stored = Manifest.load(tmp_path / "s.csv"), Manifest.load(tmp_path / "p")
     for index in range(len(stored)):
-        FileReader().read(stored.row(index), np.array([stored.row(index).num_frames - 1]))
+        first, row = source.row(index).start_frame, stored.row(index)
+        codes = codes_of(FileReader().read(row, np.arange(row.num_frames)))
+        assert codes
+        assert all(first <= code < first + source.row(index).num_frames for code in codes)
 
 
 # Stopped, and what is wrong
@@ -382,6 +386,79 @@ def test_a_finished_pack_is_checked(tmp_path):
             pack(manifest, out=tmp_path / "p")
 
 
+def test_a_finished_pack_whose_manifest_is_gone_or_wrong(tmp_path):
+    manifest = many(tmp_path, count=6)
+    pack(manifest, out=tmp_path / "p")
+    before = digests(tmp_path / "p")
+    (tmp_path / "p" / "manifest.csv").unlink()
+    with pytest.raises(UserError, match=r"begun by `muybridge pack` and is not finished"):
+        Manifest.load(tmp_path / "p")
+    pack(manifest, out=tmp_path / "p")
+    assert digests(tmp_path / "p") == before
+    written = (tmp_path / "p" / "manifest.csv").read_text()
+    (tmp_path / "p" / "manifest.csv").write_text(written.replace(",30,30,", ",60,30,"))
+    with pytest.raises(UserError, match=r"start_frame of '.*' is not what the pack's files say"):
+        pack(manifest, out=tmp_path / "p")
+    (tmp_path / "p" / "manifest.csv").write_text(written.replace("train", "val", 1))  # edited by hand, as it may be
+    pack(manifest, out=tmp_path / "p")
+
+
+def test_a_kill_before_the_first_file_is_whole(tmp_path):
+    manifest = many(tmp_path, count=6)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / ".pack.json.partial").write_text("{")
+    (tmp_path / "p" / ".lock").touch()
+    assert pack(manifest, out=tmp_path / "p").finished
+    (tmp_path / "p" / "pack.json").write_text("[]")
+    with pytest.raises(UserError, match="damaged"):
+        pack(manifest, out=tmp_path / "p")
+
+
+def test_what_was_begun_meanwhile_is_seen(tmp_path, monkeypatch):
+    """Another call finishes between the first look and the lock."""
+    manifest = many(tmp_path, count=6)
+    videos_of = module.videos_of
+
+    def meanwhile(source):
+        monkeypatch.setattr(module, "videos_of", videos_of)
+        pack(manifest, out=tmp_path / "p", short_side=48)
+        return videos_of(source)
+
+    monkeypatch.setattr(module, "videos_of", meanwhile)
+    with pytest.raises(UserError, match="begun with short_side 48, not 32"):
+        pack(manifest, out=tmp_path / "p", short_side=32)
+
+
+def test_folders_and_arrays_that_changed_are_told(tmp_path):
+    for number in range(6):
+        write_images(tmp_path / "v" / "ab"[number % 2] / str(number), first=number * 9, num_frames=6)
+    prepare(tmp_path / "v", out=tmp_path / "images.csv", val=0, test=0.4)
+    pack(tmp_path / "images.csv", out=tmp_path / "p", short_side=None)
+    image = tmp_path / "v" / "a" / "4" / "img_00003.jpg"
+    image.write_bytes((tmp_path / "v" / "a" / "2" / "img_00001.jpg").read_bytes())
+    for write in (pack, frames):
+        with pytest.raises(DecodeError, match="is not what was prepared"):
+            write(tmp_path / "images.csv", out=tmp_path / f"again-{write.__name__}")
+    clips_NTHW3 = np.stack([np.stack([coded(9 * n + t) for t in range(5)]) for n in range(6)])
+    np.save(tmp_path / "clips.npy", clips_NTHW3)
+    prepare(arrays=tmp_path / "clips.npy", labels=[0, 1] * 3, out=tmp_path / "arrays.csv", val=0, test=0.4)
+    pack(tmp_path / "arrays.csv", out=tmp_path / "q", short_side=None)
+    clips_NTHW3[3, 2] = 7
+    np.save(tmp_path / "clips.npy", clips_NTHW3)
+    with pytest.raises(DecodeError, match="is not what was prepared"):
+        pack(tmp_path / "arrays.csv", out=tmp_path / "again")
+
+
+def test_hard_colours_are_told(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    for number in range(4):
+        noise = [draw.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(4)]
+        write_video(tmp_path / "v" / "ab"[number % 2] / f"{number}.mkv", noise, codec="ffv1", pixels="bgr0")
+    prepare(tmp_path / "v", out=tmp_path / "s.csv", val=0, test=0.5)
+    assert pack(tmp_path / "s.csv", out=tmp_path / "p").psnr_db["least"] < 35
+    assert "warning: the worst of the compared frames" in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
     told = pack(natural_set, out=tmp_path / "p", dry_run=True)
     assert not (tmp_path / "p").exists()
@@ -406,6 +483,8 @@ def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
         ({"short_side": 0}, "at least one pixel"),
         ({"fps": 0.0}, "above 0"),
         ({"fps": float("nan")}, "above 0"),
+        ({"fps": float("inf")}, "above 0"),
+        ({"short_side": 100_000}, "at most 4096"),
     ],
 )
 def test_what_cannot_be_is_told(natural_set, tmp_path, options, told):
@@ -438,7 +517,7 @@ def test_a_video_that_vanished_or_changed_stops_it_until_it_is_mended(tmp_path):
     with pytest.raises(DecodeError, match=r"4\.avi: No such file"):
         pack(manifest, out=tmp_path / "p")
     write_clip(victim, 500, 30, height=96, width=128)
-    with pytest.raises(DecodeError, match="not the file that was prepared"):
+    with pytest.raises(DecodeError, match="is not what was prepared"):
         pack(manifest, out=tmp_path / "p")
     victim.write_bytes(kept)
     assert pack(manifest, out=tmp_path / "p").videos == 8

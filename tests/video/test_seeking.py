@@ -6,7 +6,7 @@ import pytest
 from av.video.frame import PictureType
 from making import B_FRAMES, KINDS, NUM_FRAMES, coded, codes_of, write_h264_b, write_video
 
-from muybridge.video import FileReader, Row, probe, read_frames
+from muybridge.video import FileReader, ForwardReader, RamCache, Row, frames, probe, read_frames
 from muybridge.video.decode import SEEK_PACKETS, times_seconds
 
 LONG = 400
@@ -188,3 +188,54 @@ def test_times_without_decoding(long_files, short_files):
     ):
         np.testing.assert_allclose(times_seconds(path), probe(path).times_seconds, atol=1e-6)
     assert times_seconds(short_files / "raw.h264") is None
+
+
+def test_where_a_picture_only_builds_up_again_nothing_is_sought(tmp_path):
+    """Intra refresh: its recovery points are marked as key frames, and are none."""
+    options = {"preset": "veryfast", "bf": "0", "x264-params": "intra-refresh=1:keyint=20"}
+    path = write_long(tmp_path / "a.mp4", options=options, num_frames=120)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 2
+    info = probe(path)
+    assert not info.seekable
+    assert codes_of(read_frames(path, [95, 99], seekable=info.seekable)) == [95, 99]
+
+
+def test_a_file_that_the_decoder_has_to_mend_is_counted(tmp_path):
+    """What is put in the place of damage depends on what was decoded before."""
+    whole, path = (
+        write_long(tmp_path / "whole.mp4", options={**B_FRAMES, "g": "20"}, num_frames=100),
+        tmp_path / "a.mp4",
+    )
+    assert probe(whole).seekable
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number != 44:  # one that others refer to
+                packet.stream = stream
+                target.mux(packet)
+    info = probe(path)
+    assert info.num_frames in (99, 100)
+    assert not info.seekable
+
+
+def test_a_clip_has_the_size_of_the_files_first_frame(tmp_path):
+    """Whichever frames are asked for, where a stream changes its size; through every reader."""
+    large = write_video(tmp_path / "1.h264", [coded(i, height=48, width=96) for i in range(20)], options={"bf": "0"})
+    small = write_video(
+        tmp_path / "2.h264", [coded(20 + i, height=96, width=64) for i in range(20)], options={"bf": "0"}
+    )
+    path = tmp_path / "both.h264"
+    path.write_bytes(large.read_bytes() + small.read_bytes())
+    info = probe(path)
+    assert (info.num_frames, info.width, info.height, info.seekable) == (40, 96, 48, False)
+    row = Row("r", str(path), 0, 40, 25.0, info.seekable)
+    part = row._replace(id="p", start_frame=25, num_frames=10)
+    cache, forward = RamCache(FileReader(24)), ForwardReader(short_side=24)
+    cache.fill([row, part], threads=1)
+    for indices in ([30], [0, 30], [39]):
+        for reader in (FileReader(24), cache, forward):
+            assert reader.read(row, np.array(indices)).shape == (len(indices), 24, 48, 3)
+    for reader in (FileReader(24), cache, forward):
+        assert np.array_equal(reader.read(part, np.array([5])), FileReader(24).read(row, np.array([30])))
+    assert {frame.shape for frame in frames(path, start_frame=25)} == {(48, 96, 3)}

@@ -15,8 +15,11 @@ from muybridge.console import progress
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.pack import (
     Form,
+    announce,
     begun,
     check_form,
+    check_unchanged,
+    going_on,
     kept_frames,
     locked,
     pictures,
@@ -25,7 +28,6 @@ from muybridge.data.pack import (
     videos_of,
 )
 from muybridge.data.parallel import in_order
-from muybridge.errors import Interrupted
 from muybridge.files import sync_folder, write_atomic, write_json
 from muybridge.video import Row
 from muybridge.video.jpeg import encode_jpeg, jpeg_size
@@ -73,23 +75,23 @@ def frames(
 
     def write(item: tuple[np.ndarray, str], stop: Callable[[], bool]) -> _Folder:
         indices, folder = item
-        return _write(out / folder, [source.row(int(index)) for index in indices], form, stop)
+        rows = [source.row(int(index)) for index in indices]
+        return _write(out / folder, rows, source.text("sha256", indices[:1])[0], form, stop)
 
     columns = source.plain_columns()
     num_frames = num_bytes = 0
-    with locked(out):
+    with locked(out), going_on(out):
+        begun(out, "frames", about)
         write_json(out / "frames.json", about)
-        try:
-            with progress("writing frames", len(videos)) as bar:
-                for (indices, folder), done in zip(named, in_order(write, named, jobs=jobs), strict=True):
-                    num_frames, num_bytes = num_frames + done.frames, num_bytes + done.bytes
-                    for index, row in zip(indices, done.rows, strict=True):
-                        changed = {**row, "path": folder, "width": done.width, "height": done.height, "seekable": 0}
-                        for name, value in changed.items():
-                            columns[name][index] = value
-                    bar.advance()
-        except KeyboardInterrupt:
-            raise Interrupted(f"Stopped; whole folders stay in {out}. The same command goes on from there") from None
+        announce(out, source, videos, form, jobs)
+        with progress("writing frames", len(videos)) as bar:
+            for (indices, folder), done in zip(named, in_order(write, named, jobs=jobs), strict=True):
+                num_frames, num_bytes = num_frames + done.frames, num_bytes + done.bytes
+                for index, row in zip(indices, done.rows, strict=True):
+                    changed = {**row, "path": folder, "width": done.width, "height": done.height, "seekable": 0}
+                    for name, value in changed.items():
+                        columns[name][index] = value
+                bar.advance()
         written = from_columns(
             columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
             where=str(out),
@@ -108,33 +110,54 @@ class _Folder:
     height: int
 
 
-def _write(folder: Path, rows: Sequence[Row], form: Form, stop: Callable[[], bool]) -> _Folder:
-    """A video's folder, whole or not there; one that is there already is taken as it is."""
+def _write(folder: Path, rows: Sequence[Row], sha256: str, form: Form, stop: Callable[[], bool]) -> _Folder:
+    """A video's folder, whole or not there; one that is whole already is taken as it is."""
     kept = kept_frames(rows, form.fps)
-    if not folder.exists():
+    images = [folder / f"{number:05d}.jpg" for number in range(1, len(kept) + 1)]
+    found = _size_of(images)
+    if found is None:
+        check_unchanged(rows[0], sha256)
         partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        for old in (folder, partial):
+            shutil.rmtree(old, ignore_errors=True)
         partial.mkdir(parents=True)
-        for number, picture in enumerate(pictures(rows, kept, form.short_side, stop), start=1):
-            (partial / f"{number:05d}.jpg").write_bytes(encode_jpeg(picture, form.quality))
+        for image, picture in zip(images, pictures(rows, kept, form.short_side, stop), strict=True):
+            (partial / image.name).write_bytes(encode_jpeg(picture, form.quality))
         partial.replace(folder)
         sync_folder(folder.parent)
-    images = sorted(folder.iterdir())
-    width, height = jpeg_size(images[0].read_bytes())
+        found = _size_of(images)
+        assert found is not None, "they were just written"
     num_bytes = sum(image.stat().st_size for image in images)
-    return _Folder(stored_rows(rows, kept, form.fps), len(kept), num_bytes, width, height)
+    return _Folder(stored_rows(rows, kept, form.fps), len(kept), num_bytes, *found)
+
+
+def _size_of(images: list[Path]) -> tuple[int, int] | None:
+    """(width, height) of the first; none where one is missing or empty."""
+    try:
+        return jpeg_size(images[0].read_bytes()) if all(image.stat().st_size for image in images) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
-    """A folder for each video, named as its file without the ending where that is unique."""
+    """A folder for each video, named as its file; without the ending where nothing else has or holds that name."""
     names = [video_name(source, indices) for indices in videos]
-    inside = [
-        "/".join("_" if part == ".." else part for part in PurePosixPath(name).parts if part not in ("/", "."))
+    whole = [
+        "/".join("_" if part == ".." else part for part in PurePosixPath(name).parts if part not in ("/", ".")) or "_"
         for name in names
     ]
-    short = [PurePosixPath(name).with_suffix("").as_posix() for name in inside]
-    count = Counter(short)
-    return [short if count[short] == 1 else whole for short, whole in zip(short, inside, strict=True)]
+    short = [PurePosixPath(name).with_suffix("").as_posix() for name in whole]
+    above = {parent.as_posix() for name in whole for parent in PurePosixPath(name).parents}
+    taken = Counter(short) + Counter(name for name, other in zip(whole, short, strict=True) if name != other)
+    folders: list[str] = []
+    used: set[str] = set()
+    for plain, name in zip(short, whole, strict=True):
+        chosen = plain if taken[plain] == 1 and plain not in above else name
+        while chosen in used or chosen in above:
+            chosen += "~"
+        used.add(chosen)
+        folders.append(chosen)
+    return folders
 
 
 def _write_lists(out: Path, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ Order and batches are made here too, so any worker count gives the same batches,
 """
 
 import atexit
+import functools
 import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -362,7 +363,7 @@ def _loader(
         collate_fn=collate,
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=_start_worker if num_workers else None,
+        worker_init_fn=functools.partial(_start_worker, os.getpid()) if num_workers else None,
         prefetch_factor=4 if num_workers else None,
         persistent_workers=keep_workers and num_workers > 0,
         pin_memory=pin_memory,
@@ -398,7 +399,9 @@ def _ignored_by_children(number: int) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(trainer: int, worker: int) -> None:
+    if os.getppid() != trainer:  # it was killed while this process started: torch would wait for it for ever
+        os._exit(1)
     torch.set_num_threads(1)
     # Leave without taking the interpreter down: that aborts the process where the queue's thread is in the midst of
     # sending, as it is when training is stopped.

@@ -169,7 +169,7 @@ class Manifest:
                 if name in (*COLUMNS, *OPTIONAL) or _is_split(name)
             },
             classes=about["classes"],
-            root=root if root.is_absolute() else path.parent / root,
+            root=root if root.is_absolute() else (path.resolve().parent if path.is_symlink() else path.parent) / root,
             mirror=about["mirror"],
             reversed_pairs=about["reversed_pairs"],
             where=str(path),
@@ -204,6 +204,9 @@ def from_columns(
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"There is no manifest {path}. Make one: muybridge prepare FOLDER --out {path}")
+    for noun in ("pack", "frames"):
+        if (path / f"{noun}.json").exists():
+            raise UserError(f"{path} was begun by `muybridge {noun}` and is not finished: the same command goes on")
     if path.is_dir():
         raise UserError(f"{path} is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv")
     beside = path.with_suffix(".csv.json")

@@ -6,6 +6,8 @@ order; a file that is full is finished, flushed and renamed, so a stopped call g
 with the same bytes as one that was never stopped.
 """
 
+import errno
+import hashlib
 import math
 import os
 import tempfile
@@ -25,7 +27,7 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.parallel import in_order
 from muybridge.errors import Interrupted, UserError, nearest
 from muybridge.files import read_json, sha256_file, sync_folder, write_json
-from muybridge.video import DecodeError, Row, packs
+from muybridge.video import DecodeError, Row, arrays, images, packs
 from muybridge.video.decode import times_seconds
 from muybridge.video.packs import Codec, Coded
 from muybridge.video.readers import medium_of
@@ -35,6 +37,9 @@ FILE_BYTES = 2**29
 """A file of a pack is finished when it has grown to this."""
 QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 23, 51)}
 """Least, usual and greatest: JPEG's quality, H.264's CRF."""
+LEAST_PSNR_DB = 35.0
+"""A pack of JPEGs with a frame below is told so."""
+MAX_SHORT_SIDE = 4096
 SCRATCH_BYTES = 2**25
 """Coded videos larger than this wait on the disk, not in memory."""
 SAMPLE_VIDEOS, SAMPLE_FRAMES = 8, 48
@@ -91,7 +96,7 @@ def pack(
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
     if codec == "h264":
         about["gop_frames"] = packs.GOP_FRAMES
-    known = begun(out, "pack", about)
+    begun(out, "pack", about)
     videos = videos_of(source)
     if dry_run:
         estimate = _estimate(source, videos, form, jobs)
@@ -100,17 +105,20 @@ def pack(
             out, False, len(videos), len(source), estimate.frames, estimate.bytes, num_files, {}, estimate.seconds
         )
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with locked(out), going_on(out):
+        known = begun(out, "pack", about)
         if known is not None and known.get("finished"):
             log(f"{out} is finished already; reading it again to check it")
-            _check_files(out, known)
+            _check_finished(out, source, about, known)
         else:
             write_json(out / "pack.json", {**about, "finished": False})
-            try:
-                _write_files(out, source, videos, form, jobs)
-            except KeyboardInterrupt:
-                raise Interrupted(f"Stopped; whole files stay in {out}. The same command goes on from there") from None
+            _write_files(out, source, videos, form, jobs)
             known = _finish(out, source, about)
+    if codec == "jpeg" and known["psnr_db"]["least"] < LEAST_PSNR_DB:
+        log(
+            f"warning: the worst of the compared frames is {known['psnr_db']['least']:.1f} dB from its source. Hard edges "
+            "between colours suffer from JPEG's halved colour resolution; noise, too; a higher --quality helps a little"
+        )
     return Packed(
         out, True, len(videos), len(source), known["frames"], known["bytes"], len(known["files"]), known["psnr_db"],
         time.monotonic() - started,
@@ -134,9 +142,9 @@ def check_form(short_side: int | None, fps: float | None, codec: str, quality: i
     least, usual, greatest = QUALITIES[codec]
     if quality is not None and not least <= quality <= greatest:
         raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; {usual} is usual")
-    if short_side is not None and short_side < 1:
-        raise UserError(f"--short-side {short_side}: at least one pixel is needed")
-    if fps is not None and not fps > 0:
+    if short_side is not None and not 1 <= short_side <= MAX_SHORT_SIDE:
+        raise UserError(f"--short-side {short_side}: at least one pixel is needed, and at most {MAX_SHORT_SIDE}")
+    if fps is not None and not 0 < fps < math.inf:
         raise UserError(f"--fps {fps}: a frame rate above 0 is needed")
     return Form(short_side, fps, cast(Codec, codec), usual if quality is None else quality)
 
@@ -159,14 +167,19 @@ def covered_frames(rows: Sequence[Row]) -> np.ndarray:
 
 
 def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
-    """Which frames of a video its rows need: all that lie in one; with `fps` of every 1/fps seconds the first of them."""
+    """Which frames of a video its rows need: all that lie in one; with `fps` of every 1/fps seconds the first of them,
+    and of every row at least the first."""
     covered = covered_frames(rows)
     if fps is None:
         return covered
     times = times_seconds(rows[0].path) if rows[0].seekable else None
     seconds = covered / rows[0].fps if times is None else times[covered]
     slots = np.floor((seconds - seconds[0]) * fps + 1e-6)
-    return covered[np.diff(slots, prepend=-1.0) > 0]
+    kept = covered[np.diff(slots, prepend=-1.0) > 0]
+    starts = np.array([row.start_frame for row in rows])
+    ends = starts + [row.num_frames for row in rows]
+    without = starts[np.searchsorted(kept, starts) == np.searchsorted(kept, ends)]  # parts shorter than 1/fps seconds
+    return np.union1d(kept, without)
 
 
 def pictures(
@@ -195,12 +208,25 @@ def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> lis
     for row in rows:
         start = int(np.searchsorted(kept, row.start_frame))
         end = int(np.searchsorted(kept, row.start_frame + row.num_frames))
-        if start == end:  # a part shorter than 1/fps seconds
-            start = max(0, start - 1)
-            end = start + 1
         rate = row.fps if fps is None else round((end - start) * row.fps / row.num_frames, 4)
         found.append({"id": row.id, "start_frame": start, "num_frames": end - start, "fps": rate})
     return found
+
+
+@contextmanager
+def going_on(out: Path) -> Iterator[None]:
+    """Ctrl-C and a full disk say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"Stopped; what is whole stays in {out}. The same command goes on from there") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{out}: {error.strerror}. What is whole stays there; with more room the same command goes on. A smaller "
+            "--short-side, or --fps, needs less"
+        ) from None
 
 
 @contextmanager
@@ -219,10 +245,15 @@ def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out names the folder to make")
     if not (out / f"{noun}.json").exists():
-        if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+        ours = (".lock", f".{noun}.json.partial")
+        if out.exists() and any(path.name not in ours for path in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no {noun}; choose another --out")
         return None
     known = read_json(out / f"{noun}.json")
+    if not isinstance(known, dict) or (
+        known.get("finished") and not {"files", "frames", "bytes", "psnr_db"} <= known.keys()
+    ):
+        raise UserError(f"{out / f'{noun}.json'} is damaged; delete {out} and begin again")
     for name, value in about.items():
         if known.get(name) != value:
             what = "another manifest" if name == "source_sha256" else f"{name} {known.get(name)}, not {value}"
@@ -257,6 +288,21 @@ def _estimate(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int)
     return _Estimate(total, int(total * num_bytes / num_frames), total * seconds / jobs)
 
 
+def announce(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
+    """Say how long it takes and how many bytes. Raises UserError where there is no room for them."""
+    estimate = _estimate(source, videos, form, jobs)
+    free_bytes = disk_usage(out).free
+    log(
+        f"{len(videos)} videos, {estimate.frames} frames: about {_gib(estimate.bytes)} and "
+        f"{_duration(estimate.seconds)} with {jobs} thread(s); {_gib(free_bytes)} are free"
+    )
+    if estimate.bytes > free_bytes:
+        raise UserError(
+            f"{out} has {_gib(free_bytes)} free, about {_gib(estimate.bytes)} are needed: a smaller --short-side, --fps, or "
+            "a pack with --codec h264 needs less"
+        )
+
+
 def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
     files = sorted(out.glob(f"frames-*{packs.SUFFIX}"))
     done = [video["name"] for path in files for video in packs.about(path)["videos"]]
@@ -267,17 +313,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
     left = videos[len(done) :]
     if not left:
         return
-    estimate = _estimate(source, left, form, jobs)
-    free_bytes = disk_usage(out).free
-    log(
-        f"packing {len(left)} videos, {estimate.frames} frames: about {_gib(estimate.bytes)} and "
-        f"{_duration(estimate.seconds)} with {jobs} thread(s); {_gib(free_bytes)} are free"
-    )
-    if estimate.bytes > free_bytes:
-        raise UserError(
-            f"{out} has {_gib(free_bytes)} free, about {_gib(estimate.bytes)} are needed: a smaller --short-side, --fps, or "
-            "--codec h264 needs less"
-        )
+    announce(out, source, left, form, jobs)
 
     def code(indices: np.ndarray, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
         return _code(source, indices, form, out, stop)
@@ -306,7 +342,7 @@ def _code(
 ) -> tuple[Coded, dict[str, Any]]:
     """A video's coded frames, and what the pack's file says of it. Long ones wait in a file without a name in `out`."""
     rows = [source.row(int(index)) for index in indices]
-    _check_unchanged(rows[0].path, source.text("sha256", indices[:1])[0])
+    check_unchanged(rows[0], source.text("sha256", indices[:1])[0])
     kept = kept_frames(rows, form.fps)
     compared = {0, len(kept) // 2, len(kept) - 1}
     originals: dict[int, np.ndarray] = {}
@@ -344,14 +380,24 @@ def video_name(source: Manifest, indices: np.ndarray) -> str:
     return str(source.text("path" if len(indices) > 1 else "id", indices[:1])[0])
 
 
-def _check_unchanged(path: str, sha256: str) -> None:
-    if (
-        sha256
-        and os.path.isfile(path)
-        and not path.endswith((packs.SUFFIX, ".npy"))
-        and sha256 != sha256_file(Path(path))
-    ):
-        raise DecodeError(path, "is not the file that was prepared (its hash differs); prepare the set again")
+def check_unchanged(row: Row, sha256: str) -> None:
+    """Is it what `prepare` saw? (A pack's frames are its own; they have a hash there.) Raises DecodeError."""
+    medium = medium_of(row.path)
+    if not sha256 or medium is packs:
+        return
+    if medium is images:
+        found = {images.sha256(row.path)}
+    elif not os.path.isfile(row.path):
+        return  # told when it is opened
+    elif medium is arrays:
+        clip = arrays.read_frames(row.path, np.arange(row.start_frame, row.start_frame + row.num_frames))
+        found = {hashlib.sha256(clip.data).hexdigest()}
+        if sha256 not in found:
+            found.add(sha256_file(Path(row.path)))  # an array that was prepared as a file of its own
+    else:
+        found = {sha256_file(Path(row.path))}
+    if sha256 not in found:
+        raise DecodeError(row.path, "is not what was prepared (its hash differs); prepare the set again")
 
 
 def _close(writer: packs.Writer) -> Path:
@@ -362,8 +408,8 @@ def _close(writer: packs.Writer) -> Path:
     return writer.path
 
 
-def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any]:
-    """The manifest and the finished `pack.json`."""
+def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the finished `pack.json` that belong to the pack's files."""
     columns = source.plain_columns()
     index_of = {name: index for index, name in enumerate(columns["id"])}
     files, psnr_db = [], []
@@ -382,26 +428,47 @@ def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any
         files.append({
             "name": path.name, "bytes": path.stat().st_size, "frames": num_frames, "sha256": described["sha256"],
         })  # fmt: skip
-    from_columns(
+    manifest = from_columns(
         columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
         where=str(out),
-    ).save(out / "manifest.csv")  # fmt: skip
+    )  # fmt: skip
     known = {
         **about, "finished": True, "frames": sum(file["frames"] for file in files),
         "bytes": sum(file["bytes"] for file in files),
         "psnr_db": {"least": min(psnr_db), "mean": round(float(np.mean(psnr_db)), 2)}, "files": files,
     }  # fmt: skip
+    return manifest, known
+
+
+def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any]:
+    manifest, known = _stored(out, source, about)
+    manifest.save(out / "manifest.csv")
     write_json(out / "pack.json", known)
     return known
 
 
-def _check_files(out: Path, known: dict[str, Any]) -> None:
+def _check_finished(out: Path, source: Manifest, about: dict[str, Any], known: dict[str, Any]) -> None:
+    """Read every byte again. A manifest that is gone is written again; one whose rows lie elsewhere is told. (Its labels
+    and splits may have been edited.) Raises UserError, DecodeError."""
     with progress("checking", len(known["files"])) as bar:
         for file in known["files"]:
             packs.check(out / file["name"])
-            if packs.about(out / file["name"])["sha256"] != file["sha256"]:
-                raise UserError(f"{out / file['name']} is not the file that was packed; delete {out} and pack again")
             bar.advance()
+    manifest, expected = _stored(out, source, about)
+    if expected != known:
+        raise UserError(f"{out / 'pack.json'} is not of these files; delete {out} and pack again")
+    if not (out / "manifest.csv").exists() or not (out / "manifest.csv.json").exists():
+        log(f"{out / 'manifest.csv'} was gone and is written again")
+        manifest.save(out / "manifest.csv")
+    found = Manifest.load(out / "manifest.csv")
+    index_of = {name: index for index, name in enumerate(manifest.columns["id"].tolist())}
+    for column in ("path", "start_frame", "num_frames", "width", "height"):
+        for name, value in zip(found.columns["id"].tolist(), found.columns[column].tolist(), strict=True):
+            if name not in index_of or manifest.columns[column][index_of[name]] != value:
+                raise UserError(
+                    f"{out / 'manifest.csv'}: {column} of '{name.decode()}' is not what the pack's files say. Delete it, and "
+                    "the same command writes it again"
+                )
 
 
 def _gib(num_bytes: float) -> str:

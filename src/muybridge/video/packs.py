@@ -145,6 +145,8 @@ class _File:
         self.num_frames, json_bytes, _ = _TAIL.unpack(tail)
         self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
         table_bytes = 8 * (self.num_frames + 1) + self.num_frames
+        if self.hashed_bytes < table_bytes:
+            raise DecodeError(path, "its end is damaged: delete it and pack again")
         try:
             described = self.about()  # not kept: it is large, and many files are open
             self.codec: Codec = described["codec"]
