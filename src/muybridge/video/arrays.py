@@ -11,6 +11,7 @@ import numpy as np
 
 from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
+from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.scaling import scaled, scaled_size
 
 SUFFIX = ".npy"
@@ -78,14 +79,14 @@ def read_frames(
     seekable: bool = False,
 ) -> np.ndarray:
     """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. Raises DecodeError past the last one."""
-    wanted = np.asarray(indices, dtype=np.int64)
-    if wanted.size == 0 or wanted.min() < 0:
-        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
+    distinct, places = distinct_frames(indices)
     clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
-    if wanted.max() >= num_clips * num_frames:
+    if distinct[-1] >= num_clips * num_frames:
         total = num_clips * num_frames
-        raise DecodeError(path, f"frame {wanted.max()} was asked for, but decoding gives {total} frames")
-    clip_THW3 = np.ascontiguousarray(clips_NTHW3[np.divmod(wanted, num_frames)])
+        raise DecodeError(path, f"frame {distinct[-1]} was asked for, but decoding gives {total} frames")
+    clip_THW3 = np.ascontiguousarray(clips_NTHW3[np.divmod(distinct, num_frames)])
     size = scaled_size(width, height, short_side)
-    return clip_THW3 if size == (width, height) else np.stack([scaled(frame, size) for frame in clip_THW3])
+    if size != (width, height):
+        clip_THW3 = np.stack([scaled(frame, size) for frame in clip_THW3])
+    return as_asked(clip_THW3, places)

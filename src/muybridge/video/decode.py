@@ -27,6 +27,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from muybridge.video.errors import DecodeError
+from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.scaling import scaled_size
 
 
@@ -124,10 +125,7 @@ def read_frames(
 ) -> np.ndarray:
     """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. `seekable`: what `probe` said of the file.
     Raises DecodeError where the file cannot be decoded or ends before the largest index."""
-    wanted = np.asarray(indices, dtype=np.int64)
-    if wanted.size == 0 or wanted.min() < 0:
-        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
-    distinct, places = np.unique(wanted, return_inverse=True)
+    distinct, places = distinct_frames(indices)
     convert, found = _Converter(path, short_side), None
     if seekable:
         index = _index_of(path)
@@ -136,7 +134,7 @@ def read_frames(
         convert = _Converter(path, short_side)
         found = _stacked(_by_counting(path, distinct.tolist(), convert), len(distinct), convert)
     assert found is not None, "counting gives all frames or raises"
-    return found if np.array_equal(places, np.arange(len(distinct))) else found[places]
+    return as_asked(found, places)
 
 
 def _stacked(found: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:

@@ -21,6 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
+from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.jpeg import decode_jpeg, jpeg_size
 from muybridge.video.scaling import scaled, scaled_size
 
@@ -175,16 +176,13 @@ def read_frames(
 ) -> np.ndarray:
     """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8; no other image is read. Raises
     DecodeError where an image is broken, or there are fewer."""
-    wanted = np.asarray(indices, dtype=np.int64)
-    if wanted.size == 0 or wanted.min() < 0:
-        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
+    distinct, places = distinct_frames(indices)
     found, size = series(path), _size(path, short_side)
-    distinct, places = np.unique(wanted, return_inverse=True)
     if distinct[-1] >= len(found):
         raise DecodeError(path, f"frame {distinct[-1]} was asked for, but decoding gives {len(found)} frames")
     names = found.names_of(distinct.tolist())
     clip_THW3 = np.stack([_picture(os.path.join(path, name), size, short_side) for name in names])
-    return clip_THW3 if np.array_equal(places, np.arange(len(distinct))) else clip_THW3[places]
+    return as_asked(clip_THW3, places)
 
 
 def _picture(path: str, size: tuple[int, int], short_side: int | None) -> np.ndarray:

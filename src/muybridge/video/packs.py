@@ -26,6 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from muybridge.video.errors import DecodeError
+from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.jpeg import decode_jpeg, encode_jpeg
 from muybridge.video.scaling import scaled, scaled_size
 
@@ -56,18 +57,15 @@ def read_frames(
     path: str, indices: Sequence[int] | np.ndarray, *, short_side: int | None = None, seekable: bool = False
 ) -> np.ndarray:
     """The frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8. Raises DecodeError."""
-    wanted = np.asarray(indices, dtype=np.int64)
-    if wanted.size == 0 or wanted.min() < 0:
-        raise ValueError(f"frame indices must be ≥ 0 and at least one; got {wanted.tolist()}")
+    distinct, places = distinct_frames(indices)
     file = _opened(path)
-    distinct, places = np.unique(wanted, return_inverse=True)
     if distinct[-1] >= file.num_frames:
         raise DecodeError(path, f"frame {distinct[-1]} was asked for, but it holds {file.num_frames} frames")
     try:
         clip = decode(file, distinct.tolist(), short_side)
     except (ValueError, OSError, av.error.FFmpegError) as error:
         raise DecodeError(path, f"frames {distinct.tolist()} cannot be decoded: {error}") from None
-    return clip if np.array_equal(places, np.arange(len(distinct))) else clip[places]
+    return as_asked(clip, places)
 
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
