@@ -16,11 +16,12 @@ from making import KINDS, code_of, coded, codes_of, uneven_times_ms, write_clip,
 from making_images import write_images
 
 from muybridge.data import pack as module
-from muybridge.data import sampling
+from muybridge.data import rewriting, sampling
 from muybridge.data.frames import frames
 from muybridge.data.manifest import Manifest
-from muybridge.data.pack import kept_frames, pack, psnr
+from muybridge.data.pack import pack, psnr
 from muybridge.data.prepare import prepare
+from muybridge.data.rewriting import kept_frames
 from muybridge.data.sampling import ClipSpec
 from muybridge.draws import generator
 from muybridge.errors import UserError
@@ -469,7 +470,7 @@ def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
 
 
 def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(rewriting, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(UserError, match=r"needed: a smaller --short-side"):
         pack(natural_set, out=tmp_path / "p")
 

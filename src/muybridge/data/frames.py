@@ -13,7 +13,8 @@ import numpy as np
 
 from muybridge.console import progress
 from muybridge.data.manifest import Manifest, from_columns
-from muybridge.data.pack import (
+from muybridge.data.parallel import in_order
+from muybridge.data.rewriting import (
     Form,
     announce,
     begun,
@@ -27,7 +28,6 @@ from muybridge.data.pack import (
     video_name,
     videos_of,
 )
-from muybridge.data.parallel import in_order
 from muybridge.files import sync_folder, write_atomic, write_json
 from muybridge.video import Row
 from muybridge.video.jpeg import encode_jpeg, jpeg_size

@@ -6,46 +6,46 @@ order; a file that is full is finished, flushed and renamed, so a stopped call g
 with the same bytes as one that was never stopped.
 """
 
-import errno
-import hashlib
-import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shutil import disk_usage
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from muybridge.console import log, progress
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.parallel import in_order
-from muybridge.errors import Interrupted, UserError, nearest
-from muybridge.files import read_json, sha256_file, sync_folder, write_json
-from muybridge.video import DecodeError, Row, arrays, images, packs
-from muybridge.video.decode import times_seconds
-from muybridge.video.packs import Codec, Coded
-from muybridge.video.readers import medium_of
+from muybridge.data.rewriting import (
+    Form,
+    announce,
+    begun,
+    check_form,
+    check_unchanged,
+    estimated,
+    going_on,
+    kept_frames,
+    locked,
+    pictures,
+    stored_rows,
+    video_name,
+    videos_of,
+)
+from muybridge.errors import UserError
+from muybridge.files import sync_folder, write_json
+from muybridge.video import packs
+from muybridge.video.packs import Coded
 
 FORMAT_VERSION = 1
 FILE_BYTES = 2**29
 """A file of a pack is finished when it has grown to this."""
-QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 23, 51)}
-"""Least, usual and greatest: JPEG's quality, H.264's CRF."""
 LEAST_PSNR_DB = 35.0
 """A pack of JPEGs with a frame below is told so."""
-MAX_SHORT_SIDE = 4096
 SCRATCH_BYTES = 2**25
 """Coded videos larger than this wait on the disk, not in memory."""
-SAMPLE_VIDEOS, SAMPLE_FRAMES = 8, 48
-"""What an estimate codes."""
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def pack(
     begun(out, "pack", about)
     videos = videos_of(source)
     if dry_run:
-        estimate = _estimate(source, videos, form, jobs)
+        estimate = estimated(source, videos, form, jobs)
         num_files = max(1, -(-estimate.bytes // FILE_BYTES))
         return Packed(
             out, False, len(videos), len(source), estimate.frames, estimate.bytes, num_files, {}, estimate.seconds
@@ -123,184 +123,6 @@ def pack(
         out, True, len(videos), len(source), known["frames"], known["bytes"], len(known["files"]), known["psnr_db"],
         time.monotonic() - started,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Form:
-    """How frames are stored."""
-
-    short_side: int | None
-    fps: float | None
-    codec: Codec
-    quality: int
-
-
-def check_form(short_side: int | None, fps: float | None, codec: str, quality: int | None) -> Form:
-    """Raises UserError for what cannot be."""
-    if codec not in QUALITIES:
-        raise UserError(f"--codec is '{codec}'. {nearest(codec, QUALITIES)}")
-    least, usual, greatest = QUALITIES[codec]
-    if quality is not None and not least <= quality <= greatest:
-        raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; {usual} is usual")
-    if short_side is not None and not 1 <= short_side <= MAX_SHORT_SIDE:
-        raise UserError(f"--short-side {short_side}: at least one pixel is needed, and at most {MAX_SHORT_SIDE}")
-    if fps is not None and not 0 < fps < math.inf:
-        raise UserError(f"--fps {fps}: a frame rate above 0 is needed")
-    return Form(short_side, fps, cast(Codec, codec), usual if quality is None else quality)
-
-
-def videos_of(manifest: Manifest) -> list[np.ndarray]:
-    """The rows of each video, in the manifest's order: rows that are parts of one file are one video. (In a pack or an
-    array every row is a video of its own.)"""
-    paths = manifest.columns["path"]
-    is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
-    units = np.where(is_store, manifest.columns["id"], paths)
-    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))[inverse]
-    order = np.argsort(rank, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(rank[order])) + 1)
-
-
-def covered_frames(rows: Sequence[Row]) -> np.ndarray:
-    """Frames of a video that lie in one of its rows."""
-    return np.unique(np.concatenate([np.arange(row.start_frame, row.start_frame + row.num_frames) for row in rows]))
-
-
-def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
-    """Which frames of a video its rows need: all that lie in one; with `fps` of every 1/fps seconds the first of them,
-    and of every row at least the first."""
-    covered = covered_frames(rows)
-    if fps is None:
-        return covered
-    times = times_seconds(rows[0].path) if rows[0].seekable else None
-    seconds = covered / rows[0].fps if times is None else times[covered]
-    slots = np.floor((seconds - seconds[0]) * fps + 1e-6)
-    kept = covered[np.diff(slots, prepend=-1.0) > 0]
-    starts = np.array([row.start_frame for row in rows])
-    ends = starts + [row.num_frames for row in rows]
-    without = starts[np.searchsorted(kept, starts) == np.searchsorted(kept, ends)]  # parts shorter than 1/fps seconds
-    return np.union1d(kept, without)
-
-
-def pictures(
-    rows: Sequence[Row], kept: np.ndarray, short_side: int | None, stop: Callable[[], bool] = lambda: False
-) -> Iterator[np.ndarray]:
-    """The kept frames of a video, in order, each (H,W,3) uint8. Raises DecodeError where the video ends before the
-    last, KeyboardInterrupt when it is asked to stop."""
-    path, done = rows[0].path, 0
-    position = int(kept[0]) - 1
-    for position, picture in enumerate(
-        medium_of(path).frames(path, start_frame=int(kept[0]), short_side=short_side), start=int(kept[0])
-    ):
-        if stop():
-            raise KeyboardInterrupt
-        if position == kept[done]:
-            yield picture
-            done += 1
-            if done == len(kept):
-                return
-    raise DecodeError(path, f"frame {kept[-1]} was asked for, but decoding gives {position + 1} frames")
-
-
-def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> list[dict[str, Any]]:
-    """Where each row lies among the kept frames."""
-    found = []
-    for row in rows:
-        start = int(np.searchsorted(kept, row.start_frame))
-        end = int(np.searchsorted(kept, row.start_frame + row.num_frames))
-        rate = row.fps if fps is None else round((end - start) * row.fps / row.num_frames, 4)
-        found.append({"id": row.id, "start_frame": start, "num_frames": end - start, "fps": rate})
-    return found
-
-
-@contextmanager
-def going_on(out: Path) -> Iterator[None]:
-    """Ctrl-C and a full disk say how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"Stopped; what is whole stays in {out}. The same command goes on from there") from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f"{out}: {error.strerror}. What is whole stays there; with more room the same command goes on. A smaller "
-            "--short-side, or --fps, needs less"
-        ) from None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time. Raises UserError where another one is at work."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder} is being written by another process") from None
-
-
-def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
-    """What the folder `out` says of itself in `NOUN.json`; none where nothing was begun. Raises UserError where it is
-    something else than `about`."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out names the folder to make")
-    if not (out / f"{noun}.json").exists():
-        ours = (".lock", f".{noun}.json.partial")
-        if out.exists() and any(path.name not in ours for path in out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no {noun}; choose another --out")
-        return None
-    known = read_json(out / f"{noun}.json")
-    if not isinstance(known, dict) or (
-        known.get("finished") and not {"files", "frames", "bytes", "psnr_db"} <= known.keys()
-    ):
-        raise UserError(f"{out / f'{noun}.json'} is damaged; delete {out} and begin again")
-    for name, value in about.items():
-        if known.get(name) != value:
-            what = "another manifest" if name == "source_sha256" else f"{name} {known.get(name)}, not {value}"
-            raise UserError(f"{out} was begun with {what}; choose another --out, or delete it")
-    return dict(known)
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    frames: int
-    bytes: int
-    seconds: float
-
-
-def _estimate(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> _Estimate:
-    """From the first frames of a few videos."""
-    chosen = [videos[i] for i in np.unique(np.linspace(0, len(videos) - 1, SAMPLE_VIDEOS).astype(int))]
-    num_frames = num_bytes = 0
-    started = time.monotonic()
-    for indices in chosen:
-        rows = [source.row(int(index)) for index in indices]
-        kept = kept_frames(rows, form.fps)[:SAMPLE_FRAMES]
-        with tempfile.TemporaryFile() as scratch:
-            coded = packs.encode(pictures(rows, kept, form.short_side), scratch, codec=form.codec, quality=form.quality)
-        num_frames, num_bytes = num_frames + len(coded.keys), num_bytes + coded.offsets[-1]
-    seconds = (time.monotonic() - started) / num_frames
-    total = 0
-    for indices in videos:
-        rows = [source.row(int(index)) for index in indices]
-        rate = 1.0 if form.fps is None else min(1.0, form.fps / rows[0].fps)
-        total += math.ceil(len(covered_frames(rows)) * rate)
-    return _Estimate(total, int(total * num_bytes / num_frames), total * seconds / jobs)
-
-
-def announce(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
-    """Say how long it takes and how many bytes. Raises UserError where there is no room for them."""
-    estimate = _estimate(source, videos, form, jobs)
-    free_bytes = disk_usage(out).free
-    log(
-        f"{len(videos)} videos, {estimate.frames} frames: about {_gib(estimate.bytes)} and "
-        f"{_duration(estimate.seconds)} with {jobs} thread(s); {_gib(free_bytes)} are free"
-    )
-    if estimate.bytes > free_bytes:
-        raise UserError(
-            f"{out} has {_gib(free_bytes)} free, about {_gib(estimate.bytes)} are needed: a smaller --short-side, --fps, or "
-            "a pack with --codec h264 needs less"
-        )
 
 
 def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
@@ -376,30 +198,6 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return min(100.0, 10 * float(np.log10(255**2 / error))) if error > 0 else 100.0
 
 
-def video_name(source: Manifest, indices: np.ndarray) -> str:
-    return str(source.text("path" if len(indices) > 1 else "id", indices[:1])[0])
-
-
-def check_unchanged(row: Row, sha256: str) -> None:
-    """Is it what `prepare` saw? (A pack's frames are its own; they have a hash there.) Raises DecodeError."""
-    medium = medium_of(row.path)
-    if not sha256 or medium is packs:
-        return
-    if medium is images:
-        found = {images.sha256(row.path)}
-    elif not os.path.isfile(row.path):
-        return  # told when it is opened
-    elif medium is arrays:
-        clip = arrays.read_frames(row.path, np.arange(row.start_frame, row.start_frame + row.num_frames))
-        found = {hashlib.sha256(clip.data).hexdigest()}
-        if sha256 not in found:
-            found.add(sha256_file(Path(row.path)))  # an array that was prepared as a file of its own
-    else:
-        found = {sha256_file(Path(row.path))}
-    if sha256 not in found:
-        raise DecodeError(row.path, "is not what was prepared (its hash differs); prepare the set again")
-
-
 def _close(writer: packs.Writer) -> Path:
     """Finish a file and read it again."""
     writer.close()
@@ -469,13 +267,3 @@ def _check_finished(out: Path, source: Manifest, about: dict[str, Any], known: d
                     f"{out / 'manifest.csv'}: {column} of '{name.decode()}' is not what the pack's files say. Delete it, and "
                     "the same command writes it again"
                 )
-
-
-def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
