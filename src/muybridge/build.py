@@ -19,7 +19,7 @@ from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
 from muybridge.models import VideoModel, create
-from muybridge.models.registry import source_sha256
+from muybridge.models.own import source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 

@@ -20,7 +20,7 @@ from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
-from muybridge.models.registry import import_source
+from muybridge.models.own import import_source
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores

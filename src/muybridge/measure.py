@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from muybridge.models import VideoModel, create
+from muybridge.models.registry import builds_on_meta
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def count(
 ) -> Cost:
     """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or too short a clip."""
     # a model of the user's own may compute values as it is built, which the meta device has none of
-    with torch.device("cpu" if ":" in name else "meta"):
+    with torch.device("meta" if builds_on_meta(name) else "cpu"):
         model = create(
             name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options
         )

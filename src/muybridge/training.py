@@ -35,7 +35,7 @@ from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
 from muybridge.models import VideoModel, WeightedLogits
-from muybridge.models.registry import source_file
+from muybridge.models.own import source_file
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores

@@ -3,6 +3,7 @@
 B clips, C channels, T frames, H × W pixels, K classes, D features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,13 +15,25 @@ from muybridge.errors import UserError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What RGB values of 0 to 1 must become for a network's weights: (x - mean) / std. It travels with them."""
+    """What channel values of 0 to 1 must become for a network's weights: (x - mean) / std. It travels with them."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that their authors offer for download."""
+
+    url: str
+    sha256: str
+    """Of the file: all 64 hex digits, or as many as the authors publish (torchvision: the eight in the file's name)."""
+    preprocessing: Preprocessing
+    about: str
+    """Whose weights these are and what they were trained on."""
 
 
 class WeightedLogits(NamedTuple):
@@ -41,10 +54,17 @@ class VideoModel(nn.Module):
     input_kind = "clip"
     """"clip": x_BCTHW; "features": f_BTD."""
     preprocessing: Preprocessing = IMAGENET
+    in_channels: int = 3
     min_frames: int = 1
     """The shortest clip the network takes."""
     min_size: int = 1
     """The smallest height and width."""
+    fixed_frames: int | None = None
+    """The only clip length the network takes, where its weights are made for one."""
+    fixed_size: int | None = None
+    """The only height and width, likewise."""
+    published: Mapping[str, Published] = {}
+    """Public weights by what they were trained on: "imagenet", "kinetics400"."""
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float) -> None:
         super().__init__()
@@ -69,15 +89,32 @@ class VideoModel(nn.Module):
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
+    def classifier_names(self) -> tuple[str, ...]:
+        """Parameters that depend on the number of classes: the ones that published weights for others cannot fill."""
+        return ("fc.weight", "fc.bias")
+
     def check_input(self, x_BCTHW: torch.Tensor) -> None:
-        """Raises UserError where a clip is too short or too small, with the minimum."""
+        """Raises UserError where a clip does not fit the network, with what would."""
         name = type(self).__name__
         if x_BCTHW.dim() != 5:
             raise UserError(f"{name} takes clips (B,C,T,H,W); got shape {tuple(x_BCTHW.shape)}")
-        frames, height, width = x_BCTHW.shape[2:]
-        if frames < self.min_frames:
-            raise UserError(f"{name} needs clips of at least {self.min_frames} frames; got {frames} (clip.num_frames)")
+        channels, frames, height, width = x_BCTHW.shape[1:]
+        if channels != self.in_channels:
+            raise UserError(f"{name} takes {self.in_channels} channels; got {channels}")
+        self.check_frames(frames)
+        if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
+            raise UserError(
+                f"{name} takes {self.fixed_size}x{self.fixed_size} pixels; got {height}x{width} (clip.size)"
+            )
         if min(height, width) < self.min_size:
             raise UserError(
                 f"{name} needs at least {self.min_size}x{self.min_size} pixels; got {height}x{width} (clip.size)"
             )
+
+    def check_frames(self, frames: int) -> None:
+        """Raises UserError for a clip length that the network does not take."""
+        name = type(self).__name__
+        if self.fixed_frames is not None and frames != self.fixed_frames:
+            raise UserError(f"{name} takes clips of {self.fixed_frames} frames; got {frames} (clip.num_frames)")
+        if frames < self.min_frames:
+            raise UserError(f"{name} needs clips of at least {self.min_frames} frames; got {frames} (clip.num_frames)")

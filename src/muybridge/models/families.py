@@ -1,80 +1,137 @@
-"""Names compose: METHOD_BACKBONE, every temporal method over every image network."""
+"""Names compose: METHOD_BACKBONE, every temporal method over every image network; `METHOD@module:function` over one of
+your own, `METHOD@timm:NAME` over one of timm's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import nn
 
-from muybridge.models.backbones import resnet
-from muybridge.models.contract import VideoModel
-from muybridge.models.registry import register
-from muybridge.models.temporal.aggregation import TemporalAggregation
-from muybridge.models.temporal.frames import FrameAxis, FramesNet, MakeModule, TemporalMaxPool
-from muybridge.models.temporal.shift import TemporalShift
-from muybridge.models.temporal.volume import MakeConv, VolumeNet, factorised, grow, inflated
+from muybridge.models.anatomy import Anatomy, survey
+from muybridge.models.backbones import foreign, inception_v1, resnet
+from muybridge.models.contract import IMAGENET, VideoModel
+from muybridge.models.registry import register, register_method
+from muybridge.models.temporal.aggregation import aggregate
+from muybridge.models.temporal.factorisation import factorise
+from muybridge.models.temporal.frames import FrameAxis, FramesNet, draw_weights, halve_time
+from muybridge.models.temporal.inflation import inflate
+from muybridge.models.temporal.non_local import non_local
+from muybridge.models.temporal.shift import shift
 
 MIN_FRAMES = 4
 """The shortest clip that the 2021 study's grid takes (8 with temporal pooling); TSN takes single frames."""
 
 
-def frames_net(
-    backbone: str,
-    make: MakeModule | None,
-    *,
-    num_classes: int,
-    num_frames: int,
-    temporal_pooling: bool,
-    dropout: float,
-) -> VideoModel:
-    """An image network on folded frames, with `make`'s module in every residual branch."""
-    axis = FrameAxis()
+@dataclass(frozen=True)
+class Method:
+    """A way to make a video network of an image network."""
 
-    def pool() -> nn.Module:
-        return TemporalMaxPool(axis) if temporal_pooling else nn.Identity()
-
-    def temporal(channels: int) -> nn.Module:
-        return nn.Identity() if make is None else make(axis, channels)
-
-    net = resnet.resnet(backbone, temporal=temporal, pool=pool)
-    return FramesNet(
-        net,
-        axis,
-        num_features=net.num_features,
-        num_classes=num_classes,
-        dropout=dropout,
-        min_frames=8 if temporal_pooling else (1 if make is None else MIN_FRAMES),
-    )
+    paper: str
+    apply: Callable[..., None]
+    """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
+    is_3d: bool = False
+    min_frames: int = MIN_FRAMES
 
 
-def volume_net(
-    backbone: str,
-    make_conv: MakeConv,
-    *,
-    num_classes: int,
-    num_frames: int,
-    temporal_pooling: bool,
-    dropout: float,
-) -> VideoModel:
-    """An image network grown into time by `make_conv`."""
-    net = resnet.resnet(backbone)
-    grow(net, make_conv, stem=net.stem, stem_frames=net.stem_frames, temporal_pooling=temporal_pooling)
-    return VolumeNet(
-        net,
-        num_features=net.num_features,
-        num_classes=num_classes,
-        dropout=dropout,
-        min_frames=8 if temporal_pooling else MIN_FRAMES,
-    )
+def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
+    """TSN: nothing looks along time but the mean of the logits, and temporal pooling where it is asked for."""
+    if temporal_pooling:
+        halve_time(net, anatomy, axis)
 
 
-METHODS: dict[str, tuple[str, Callable[..., VideoModel]]] = {
-    "tsn": ("Wang et al. 2016, Temporal Segment Networks", partial(frames_net, make=None)),
-    "tsm": ("Lin et al. 2019, Temporal Shift Module", partial(frames_net, make=TemporalShift)),
-    "tam": ("Fan et al. 2019, Temporal Aggregation Module", partial(frames_net, make=TemporalAggregation)),
-    "i3d": ("Carreira and Zisserman 2017, inflated 3D", partial(volume_net, make_conv=inflated)),
-    "s3d": ("Xie et al. 2018, separable 3D", partial(volume_net, make_conv=factorised)),
+METHODS = {
+    "tsn": Method("Wang et al. 2016, Temporal Segment Networks", segments, min_frames=1),
+    "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift),
+    "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate),
+    "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True)),
+    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local),
+    "i3d": Method("Carreira and Zisserman 2017, inflated 3D", inflate, is_3d=True),
+    "s3d": Method("Xie et al. 2018, separable 3D", factorise, is_3d=True),
 }
 
-for _method, (_paper, _build) in METHODS.items():
-    for _kind in resnet.KINDS:
-        register(f"{_method}_{_kind}", family=_method, paper=_paper, build=partial(_build, backbone=_kind))
+
+def _resnet(kind: str, *, is_3d: bool) -> nn.Module:
+    return resnet.resnet(kind)
+
+
+def _inception_v1(*, is_3d: bool) -> nn.Module:
+    return inception_v1.InceptionV1(padded_pools=is_3d)
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    **{kind: partial(_resnet, kind) for kind in resnet.KINDS},
+    "inceptionv1": _inception_v1,
+}
+"""Image networks by name; called with `is_3d`, whether they are to become 3D."""
+
+
+def grow(
+    method: Method,
+    net: nn.Module,
+    *,
+    num_classes: int,
+    temporal_pooling: bool,
+    dropout: float,
+    fresh: bool,
+    **options: Any,
+) -> FramesNet:
+    """A video network of an image network. `fresh`: draw all weights anew; else its own are kept, or inflated."""
+    anatomy, axis = survey(net), FrameAxis()
+    method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
+    if fresh:
+        draw_weights(net)
+    model = FramesNet(
+        net,
+        axis,
+        num_features=anatomy.num_features,
+        num_classes=num_classes,
+        dropout=dropout,
+        min_frames=8 if temporal_pooling else method.min_frames,
+        min_size=getattr(net, "min_size", 32),
+    )
+    model.preprocessing = getattr(net, "preprocessing", IMAGENET)
+    model.published = getattr(net, "published", {})
+    return model
+
+
+def _own(
+    *,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool,
+    dropout: float,
+    method: str,
+    backbone: str,
+    **options: Any,
+) -> VideoModel:
+    kind = METHODS[method]
+    return grow(
+        kind, BACKBONES[backbone](is_3d=kind.is_3d), num_classes=num_classes, temporal_pooling=temporal_pooling,
+        dropout=dropout, fresh=True, **options,
+    )  # fmt: skip
+
+
+def _brought(
+    *,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool,
+    dropout: float,
+    method: str,
+    backbone: str,
+    **options: Any,
+) -> VideoModel:
+    return grow(
+        METHODS[method], foreign.image_network(backbone), num_classes=num_classes, temporal_pooling=temporal_pooling,
+        dropout=dropout, fresh=False, **options,
+    )  # fmt: skip
+
+
+for _method, _about in METHODS.items():
+    register_method(_method, build=partial(_brought, method=_method), takes=_about.apply)
+    for _backbone in BACKBONES:
+        register(
+            f"{_method}_{_backbone}", family=_method, paper=_about.paper,
+            build=partial(_own, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
+        )  # fmt: skip

@@ -1,18 +1,15 @@
 """One registry: a name, what builds it, where it comes from."""
 
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import sha256_file
 from muybridge.models.contract import VideoModel
+from muybridge.models.own import own_errors, own_function, own_part
 
 Builder = Callable[..., VideoModel]
 
@@ -26,21 +23,43 @@ class Entry:
     paper: str
     build: Builder
     """build(*, num_classes, num_frames, temporal_pooling, dropout, **options)."""
+    takes: Callable[..., Any]
+    """The function whose keyword arguments, beyond the common ones, are the options: `build`, or one that it hands them
+    to."""
+    min_frames: int = 1
+    """The shortest clip."""
+    min_size: int = 32
+    """The smallest picture."""
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments beyond the common ones, with their defaults."""
-        return _options(self.build)
+        return _options(self.takes)
 
 
 _ENTRIES: dict[str, Entry] = {}
+_METHODS: dict[str, tuple[Builder, Callable[..., Any]]] = {}
 _COMMON = ("num_classes", "num_frames", "temporal_pooling", "dropout")
 
 
-def register(name: str, *, family: str, paper: str, build: Builder) -> None:
+def register(
+    name: str,
+    *,
+    family: str,
+    paper: str,
+    build: Builder,
+    takes: Callable[..., Any] | None = None,
+    min_frames: int = 1,
+    min_size: int = 32,
+) -> None:
     """Raises ValueError for a name that is taken."""
     if name in _ENTRIES:
         raise ValueError(f"model '{name}' is registered twice")
-    _ENTRIES[name] = Entry(name, family, paper, build)
+    _ENTRIES[name] = Entry(name, family, paper, build, takes or build, min_frames, min_size)
+
+
+def register_method(name: str, *, build: Builder, takes: Callable[..., Any]) -> None:
+    """What `NAME@IMAGE_NETWORK` means; `build` is called with `backbone`, too."""
+    _METHODS[name] = (build, takes)
 
 
 def entries() -> list[Entry]:
@@ -55,6 +74,11 @@ def entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
+def builds_on_meta(name: str) -> bool:
+    """May the model be built without values? A function of your own may compute some."""
+    return own_part(name) is None and "@" not in name
+
+
 def create(
     name: str,
     *,
@@ -64,91 +88,64 @@ def create(
     dropout: float = 0.5,
     **options: Any,
 ) -> VideoModel:
-    """Build a model by its registered name, or your own as `module:function` (called with the same arguments).
+    """Build a model with fresh weights. `name`: a registered one; `METHOD@module:function` or `METHOD@timm:NAME`, a method
+    over an image network that is brought along; `hf:NAME`, a video classifier of the Hugging Face hub; or your own as
+    `module:function` (called with the same arguments).
 
-    Raises UserError for an unknown name or option.
+    Raises UserError for an unknown name or option, and for too short a clip.
     """
-    build = _own(name) if ":" in name else entry(name).build
-    valid = _options(build)
+    build, takes = _builder(name)
+    valid = _options(takes)
     unknown = [option for option in options if option not in valid]
     if unknown:
         raise UserError(
             f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}"
         )
     arguments = {"num_classes": num_classes, "num_frames": num_frames, "temporal_pooling": temporal_pooling}
-    try:
+    with own_errors(name) if own_part(name) else nullcontext():
         model = build(**arguments, dropout=dropout, **options)
-    except UserError:
-        raise
-    except Exception as error:
-        if ":" not in name:
-            raise
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"Model '{name}', {frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(model, VideoModel):
         raise UserError(
             f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.models.VideoModel is needed"
         )
-    if num_frames < model.min_frames:
-        raise UserError(f"Model '{name}' needs at least {model.min_frames} frames; the clip has {num_frames}")
+    try:
+        model.check_frames(num_frames)
+    except UserError as error:
+        raise UserError(f"Model '{name}': {error}") from None
     return model
 
 
-def _options(build: Builder) -> dict[str, Any]:
-    bound = getattr(build, "keywords", {})  # what a partial has fixed is no option
+def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
+    """What builds a model of this name, and the function whose keyword arguments are its options."""
+    if "@" in name:
+        method, _, network = name.partition("@")
+        if method not in _METHODS:
+            raise UserError(f"There is no method '{method}' (in '{name}'). {nearest(method, _METHODS)}")
+        if ":" not in network:
+            raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME; {method}_{network} may be meant")
+        build, takes = _METHODS[method]
+        return partial(build, backbone=network), takes
+    if name.startswith("hf:"):
+        from muybridge.models import hub
+
+        return partial(hub.build, name=name.removeprefix("hf:")), hub.build
+    if name.startswith("timm:"):
+        raise UserError(f"'{name}' is an image network; say what makes a video network of it, for example tsm@{name}")
+    if ":" in name:
+        build = own_function(name)
+        parameters = inspect.signature(build).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if not takes_all and any(needed not in parameters for needed in _COMMON):
+            raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
+        return build, build
+    found = entry(name)
+    return found.build, found.takes
+
+
+def _options(takes: Callable[..., Any]) -> dict[str, Any]:
+    bound = getattr(takes, "keywords", {})  # what a partial has fixed is no option
     return {
         p.name: p.default
-        for p in inspect.signature(build).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name not in _COMMON and p.name not in bound
+        for p in inspect.signature(takes).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in _COMMON and p.name not in bound
     }
-
-
-def _own(name: str) -> Builder:
-    module_name, _, function = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"Model '{name}': the module '{module_name}' cannot be imported: {error}") from None
-    build = getattr(module, function, None)
-    if not callable(build):
-        raise UserError(f"Model '{name}': '{module_name}' has no function '{function}'")
-    parameters = inspect.signature(build).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_all and any(needed not in parameters for needed in _COMMON):
-        raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
-    return build
-
-
-def source_file(name: str) -> Path | None:
-    """The file of a `module:function` model; None for a registered one. Raises UserError where it is not found."""
-    if ":" not in name:
-        return None
-    module = name.partition(":")[0]
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise UserError(f"Model '{name}': the module '{module}' is not found on Python's path")
-    return Path(spec.origin)
-
-
-def source_sha256(name: str) -> str | None:
-    file = source_file(name)
-    return None if file is None else sha256_file(file)
-
-
-def import_source(folder: Path, name: str, sha256: str | None) -> None:
-    """Make the copy of a `module:function` model in `folder` importable. Raises UserError where it was changed."""
-    module_name = name.partition(":")[0]
-    file = folder / f"{module_name.rpartition('.')[2]}.py"
-    if not file.is_file() or sha256_file(file) != sha256:
-        raise UserError(f"{file} is missing or is not the file that the run was trained with")
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{file} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)

@@ -1,20 +1,13 @@
-"""ResNet (He et al. 2016) as a 2D feature extractor, parameter names as torchvision's (stride on a bottleneck's 3x3).
+"""ResNet (He et al. 2016) as a 2D feature extractor, parameter names as torchvision's (stride on a bottleneck's 3x3)."""
 
-It knows nothing of time but two places where a temporal method may put a module: `temporal`, the first operation of
-the residual branch of every block, and `pool2` … `pool4`, before stages 2 to 4. Both are the identity by default.
-"""
-
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-Temporal = Callable[[int], nn.Module]
-"""Channels to the module that is put into a residual branch."""
-
-
-def _identity(channels: int) -> nn.Module:
-    return nn.Identity()
+from muybridge.models.anatomy import Site, Sites
+from muybridge.models.contract import IMAGENET
 
 
 def _conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
@@ -30,16 +23,15 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, c_in: int, width: int, stride: int, temporal: Temporal) -> None:
+    def __init__(self, c_in: int, width: int, stride: int) -> None:
         super().__init__()
-        self.temporal = temporal(c_in)
         self.conv1, self.bn1 = _conv3x3(c_in, width, stride), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = _conv3x3(width, width), nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _downsample(c_in, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.relu(self.bn1(self.conv1(self.temporal(x))))
+        out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
@@ -49,10 +41,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, c_in: int, width: int, stride: int, temporal: Temporal) -> None:
+    def __init__(self, c_in: int, width: int, stride: int) -> None:
         super().__init__()
         c_out = width * self.expansion
-        self.temporal = temporal(c_in)
         self.conv1, self.bn1 = _conv1x1(c_in, width), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = _conv3x3(width, width, stride), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = _conv1x1(width, c_out), nn.BatchNorm2d(c_out)
@@ -60,7 +51,7 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.relu(self.bn1(self.conv1(self.temporal(x))))
+        out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
@@ -75,10 +66,8 @@ def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
 class ResNet(nn.Module):
     """Images (N,C,H,W) to a feature map (N,num_features,H/32,W/32)."""
 
-    stem = "conv1"
-    """The first convolution: methods that inflate treat it on its own."""
-    stem_frames = 3
-    """Temporal length of the inflated stem (2021 study)."""
+    preprocessing = IMAGENET
+    inflated_stem_frames = 3
 
     def __init__(
         self,
@@ -86,35 +75,42 @@ class ResNet(nn.Module):
         depths: tuple[int, int, int, int],
         *,
         width: int = 64,
-        temporal: Temporal = _identity,
-        pool: Callable[[], nn.Module] = nn.Identity,
+        in_channels: int = 3,
+        pooled_stem: bool = True,
+        lateral_channels: tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> None:
+        """`pooled_stem`: a max-pool after the first convolution. `lateral_channels`: so many more channels enter each
+        stage than the one before gives, for a network that joins others to it."""
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pooled_stem else nn.Identity()
         stages: list[nn.Module] = []
         channels = width
-        for stage, depth in enumerate(depths, start=1):
+        for stage, (depth, lateral) in enumerate(zip(depths, lateral_channels, strict=True), start=1):
             stage_width = width * 2 ** (stage - 1)
             blocks: list[nn.Module] = []
+            channels += lateral
             for index in range(depth):
-                blocks.append(block(channels, stage_width, 2 if stage > 1 and index == 0 else 1, temporal))
+                blocks.append(block(channels, stage_width, 2 if stage > 1 and index == 0 else 1))
                 channels = stage_width * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.pool2, self.pool3, self.pool4 = pool(), pool(), pool()
         self.num_features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.groups == 1:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        residual = tuple(Site(f"{name}.conv1") for name in self._blocks(range(1, 5)))
+        self.sites = Sites(
+            shift=residual,
+            aggregation=residual,
+            non_local=tuple(Site(name, after=True) for name in self._blocks((2, 3), every=2)),
+        )
+
+    def _blocks(self, stages: Iterable[int], every: int = 1) -> list[str]:
+        """Names of blocks, every so many of a stage, from its first."""
+        return [f"layer{s}.{i}" for s in stages for i in range(0, len(self.get_submodule(f"layer{s}")), every)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer1(x)
-        x = self.layer2(self.pool2(x))
-        x = self.layer3(self.pool3(x))
-        return self.layer4(self.pool4(x))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
 _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int]] = {
@@ -127,7 +123,7 @@ _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 KINDS = tuple(_SIZES)
 
 
-def resnet(kind: str, *, temporal: Temporal = _identity, pool: Callable[[], nn.Module] = nn.Identity) -> ResNet:
-    """One of KINDS."""
+def resnet(kind: str, **options: Any) -> ResNet:
+    """One of KINDS; `options` as ResNet takes them."""
     block, depths, width = _SIZES[kind]
-    return ResNet(block, depths, width=width, temporal=temporal, pool=pool)
+    return ResNet(block, depths, **{"width": width, **options})

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muybridge.models.temporal.frames import FrameAxis
+from muybridge.models.anatomy import Anatomy
+from muybridge.models.temporal.frames import FrameAxis, halve_time, put
 
 
 class TemporalShift(nn.Module):
@@ -16,10 +17,17 @@ class TemporalShift(nn.Module):
         self.fold = channels // share
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        channels, height, width = x_NCHW.shape[1:]
-        x_BTSC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, self._axis.num_frames, height * width, channels)
+        x_BTSC = self._axis.pixels(x_NCHW)
         fold = self.fold
         from_next = F.pad(x_BTSC[:, 1:, :, :fold], (0, 0, 0, 0, 0, 1))
         from_previous = F.pad(x_BTSC[:, :-1, :, fold : 2 * fold], (0, 0, 0, 0, 1, 0))
         shifted = torch.cat([from_next, from_previous, x_BTSC[..., 2 * fold :]], dim=3)
-        return shifted.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        return self._axis.pictures(shifted, *x_NCHW.shape[2:])
+
+
+def shift(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, share: int = 8) -> None:
+    """`share`: one channel in so many moves each way."""
+    for site in anatomy.sites.shift:
+        put(net, site, TemporalShift(axis, anatomy.channels(site), share=share))
+    if temporal_pooling:
+        halve_time(net, anatomy, axis)
