@@ -1,6 +1,5 @@
 """ResNet (He et al. 2016) as a 2D feature extractor, parameter names as torchvision's (stride on a bottleneck's 3x3)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -85,7 +84,7 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pooled_stem else nn.Identity()
-        stages: list[nn.Module] = []
+        stages: list[nn.Sequential] = []
         channels = width
         for stage, (depth, lateral) in enumerate(zip(depths, lateral_channels, strict=True), start=1):
             stage_width = width * 2 ** (stage - 1)
@@ -97,16 +96,18 @@ class ResNet(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = channels
-        residual = tuple(Site(f"{name}.conv1") for name in self._blocks(range(1, 5)))
+        residual = tuple(
+            Site(f"layer{stage}.{index}.conv1") for stage, depth in enumerate(depths, start=1) for index in range(depth)
+        )
         self.sites = Sites(
             shift=residual,
             aggregation=residual,
-            non_local=tuple(Site(name, after=True) for name in self._blocks((2, 3), every=2)),
+            non_local=tuple(
+                Site(f"layer{stage}.{index}", after=True)
+                for stage in (2, 3)
+                for index in range(0, depths[stage - 1], 2)
+            ),
         )
-
-    def _blocks(self, stages: Iterable[int], every: int = 1) -> list[str]:
-        """Names of blocks, every so many of a stage, from its first."""
-        return [f"layer{s}.{i}" for s in stages for i in range(0, len(self.get_submodule(f"layer{s}")), every)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

@@ -6,7 +6,8 @@ clips, which `FrameAxis` tells it. Batch norms over folded frames are those over
 single frames, too, so that nothing else of the image network has to change.
 """
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -119,11 +120,9 @@ class TemporalPool(nn.Module):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         x_BTSC = self._axis.pixels(x_NCHW)
         x_B1TP = x_BTSC.flatten(2).unsqueeze(1)  # columns as channels would be huge: a window of 3 x 1 over (T, P)
-        window = {"kernel_size": (3, 1), "stride": (self.stride, 1), "padding": (1, 0)}
-        if self.kind == "max":  # (max_pool3d's gradient is not repeatable on CUDA, max_pool2d's is)
-            y_B1TP = F.max_pool2d(x_B1TP, **window)
-        else:
-            y_B1TP = F.avg_pool2d(x_B1TP, **window, count_include_pad=False)
+        # (max_pool3d's gradient is not repeatable on CUDA, max_pool2d's is)
+        pool = F.max_pool2d if self.kind == "max" else partial(F.avg_pool2d, count_include_pad=False)
+        y_B1TP = pool(x_B1TP, (3, 1), (self.stride, 1), (1, 0))
         y_BTSC = y_B1TP.squeeze(1).unflatten(2, x_BTSC.shape[2:])
         return self._axis.pictures(y_BTSC, *x_NCHW.shape[2:])
 
@@ -171,9 +170,9 @@ def draw_weights(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _run_before(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _run_before(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return (module.before(args[0]), *args[1:])
 
 
-def _run_after(module: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+def _run_after(module: Any, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
     return module.after(out)

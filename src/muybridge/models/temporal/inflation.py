@@ -43,17 +43,15 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
             f"'{name}' is a {type(conv).__name__} that does more than a convolution with zero padding; it cannot be "
             "made 3D (tsn, tsm, tam, tconv, nln and s3d leave it as it is)"
         )
-    if isinstance(conv.padding, str):
-        padding = tuple(
-            0 if conv.padding == "valid" else d * (k - 1) // 2
-            for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
-        )
+    (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
+    if conv.padding == "same":
+        padding_h, padding_w = dilation_h * (kernel_h - 1) // 2, dilation_w * (kernel_w - 1) // 2
     else:
-        padding = conv.padding
+        padding_h, padding_w = (0, 0) if isinstance(conv.padding, str) else conv.padding
     new = VolumeConv(
-        axis, conv.in_channels, conv.out_channels, (frames, *conv.kernel_size),
-        stride=(stride_frames, *conv.stride), padding=(frames // 2, *padding), dilation=(1, *conv.dilation),
-        groups=conv.groups, bias=conv.bias is not None,
+        axis, conv.in_channels, conv.out_channels, (frames, kernel_h, kernel_w),
+        stride=(stride_frames, stride_h, stride_w), padding=(frames // 2, padding_h, padding_w),
+        dilation=(1, dilation_h, dilation_w), groups=conv.groups, bias=conv.bias is not None,
     )  # fmt: skip
     new.to(conv.weight.device, conv.weight.dtype)
     with torch.no_grad():
