@@ -63,6 +63,9 @@ class VideoModel(nn.Module):
     """The only clip length the network takes, where its weights are made for one."""
     fixed_size: int | None = None
     """The only height and width, likewise."""
+    averages_features: bool = False
+    """Average the features over time before the classifier, instead of the logits after it. (The same answer, but for
+    dropout in training.)"""
     published: Mapping[str, Published] = {}
     """Public weights by what they were trained on: "imagenet", "kinetics400"."""
 
@@ -77,6 +80,8 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def head(self, f_BTD: torch.Tensor) -> torch.Tensor:
+        if self.averages_features:
+            f_BTD = f_BTD.mean(1, keepdim=True)
         return self.fc(self.dropout(f_BTD)).mean(1)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor | WeightedLogits:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from muybridge.models.anatomy import Anatomy, survey
-from muybridge.models.backbones import foreign, inception_v1, resnet
+from muybridge.models.backbones import foreign, inception_v1, inception_v3, resnet, vgg16
 from muybridge.models.contract import IMAGENET, VideoModel
 from muybridge.models.registry import register, register_method
 from muybridge.models.temporal.aggregation import aggregate
@@ -59,9 +59,19 @@ def _inception_v1(*, is_3d: bool) -> nn.Module:
     return inception_v1.InceptionV1(padded_pools=is_3d)
 
 
+def _inception_v3(*, is_3d: bool) -> nn.Module:
+    return inception_v3.InceptionV3()
+
+
+def _vgg16(*, is_3d: bool) -> nn.Module:
+    return vgg16.VGG16()
+
+
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{kind: partial(_resnet, kind) for kind in resnet.KINDS},
     "inceptionv1": _inception_v1,
+    "inceptionv3": _inception_v3,
+    "vgg16": _vgg16,
 }
 """Image networks by name; called with `is_3d`, whether they are to become 3D."""
 
@@ -92,6 +102,7 @@ def grow(
     )
     model.preprocessing = getattr(net, "preprocessing", IMAGENET)
     model.published = getattr(net, "published", {})
+    model.averages_features = getattr(net, "averages_features", False)
     return model
 
 
@@ -134,4 +145,5 @@ for _method, _about in METHODS.items():
         register(
             f"{_method}_{_backbone}", family=_method, paper=_about.paper,
             build=partial(_own, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
+            min_size=75 if _backbone == "inceptionv3" else 32,
         )  # fmt: skip

@@ -21,10 +21,14 @@ WIDTHS: dict[str, tuple[int, int, int, int, int, int]] = {
 """Of each block: 1x1; 3x3 reduce, 3x3; "5x5" reduce, "5x5"; pool."""
 
 
+Sides = int | tuple[int, int]
+"""Of height and width."""
+
+
 class ConvUnit(nn.Module):
     """Convolution without bias, norm, ReLU."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: Sides, *, stride: int = 1, padding: Sides = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3)

@@ -7,7 +7,7 @@ single frames, too, so that nothing else of the image network has to change.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -138,27 +138,28 @@ class EverySecondFrame(nn.Module):
         return x_NCHW.unflatten(0, (self._axis.clips, -1))[:, ::2].flatten(0, 1)
 
 
-def put(net: nn.Module, site: Site, module: nn.Module) -> None:
-    """Run `module` in front of a module of `net`, or after it. No name of `net` changes, so that published weights find
-    their places; the new parameters are those of `….before` or `….after`."""
+def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> None:
+    """Run `module` in front of a module of `net`, or after it; what is put later lies further out. No name of `net`
+    changes, so that published weights find their places; new parameters are those of `….before` or `….after` (a second
+    `kind` of module at the same place: `….KIND_before`)."""
     target = net.get_submodule(site.name)
     while isinstance(target, nn.Sequential):  # it would take the new module for one of its own
         target = target[-1] if site.after else target[0]
-    slot = "after" if site.after else "before"
+    slot = ("after" if site.after else "before") if not kind else f"{kind}_{'after' if site.after else 'before'}"
     if hasattr(target, slot):
         raise UserError(f"There is a module {slot} '{site.name}' already")
     setattr(target, slot, module)
     if site.after:
-        target.register_forward_hook(_run_after)
+        target.register_forward_hook(partial(_run_after, slot))
     else:
-        target.register_forward_pre_hook(_run_before)
+        target.register_forward_pre_hook(partial(_run_before, slot), prepend=True)
 
 
 def halve_time(net: nn.Module, anatomy: Anatomy, axis: FrameAxis) -> None:
     """Temporal pooling of the 2D family: a max-pool of 3 frames with stride 2 at the last three halvings of the picture
     (2021 study, supplement)."""
     for site in anatomy.halving_places():
-        put(net, site, TemporalPool(axis))
+        put(net, site, TemporalPool(axis), kind="pool")
 
 
 def draw_weights(net: nn.Module) -> None:
@@ -170,9 +171,9 @@ def draw_weights(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _run_before(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return (module.before(args[0]), *args[1:])
+def _run_before(slot: str, module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (getattr(module, slot)(args[0]), *args[1:])
 
 
-def _run_after(module: Any, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-    return module.after(out)
+def _run_after(slot: str, module: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+    return getattr(module, slot)(out)
