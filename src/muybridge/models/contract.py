@@ -3,7 +3,7 @@
 B clips, C channels, T frames, H × W pixels, K classes, D features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +34,15 @@ class Published:
     preprocessing: Preprocessing
     about: str
     """Whose weights these are and what they were trained on."""
+
+
+@dataclass(frozen=True)
+class LibraryWeights(Published):
+    """Weights that a library fetches and checks itself (timm, Hugging Face's): `sha256` is empty."""
+
+    fetch: Callable[[], dict[str, torch.Tensor]]
+    """The tensors, under the names of the model's `state_dict()`, but that weights for pictures may stand for those of a
+    3D convolution. The classifier is there if the weights have one."""
 
 
 class WeightedLogits(NamedTuple):
