@@ -22,7 +22,7 @@ ALLOWED = {
     "runs": {"errors", "files", "recipe", "scores"},
     "video": {"errors"},
     "data": {"video", *BASE} - {"runs", "recipe", "scores"},
-    "models": {"errors", "files"},
+    "models": {"errors", "files", "console"},
     "measure": {"models"},
     "build": {"data", "models", "video", *BASE} - {"runs", "scores"},
     "checkpoint": {"errors", "files"},

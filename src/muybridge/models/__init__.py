@@ -3,5 +3,17 @@
 from muybridge.models import families
 from muybridge.models.contract import Preprocessing, VideoModel, WeightedLogits
 from muybridge.models.registry import Entry, create, entries, entry
+from muybridge.models.weights.load import Loaded, load_weights
 
-__all__ = ["Entry", "Preprocessing", "VideoModel", "WeightedLogits", "create", "entries", "entry", "families"]
+__all__ = [
+    "Entry",
+    "Loaded",
+    "Preprocessing",
+    "VideoModel",
+    "WeightedLogits",
+    "create",
+    "entries",
+    "entry",
+    "families",
+    "load_weights",
+]

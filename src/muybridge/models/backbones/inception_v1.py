@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from muybridge.models.anatomy import Site, Sites
+from muybridge.models.backbones.published import torchvision_imagenet
 from muybridge.models.contract import Preprocessing
 
 WIDTHS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -58,6 +59,7 @@ class InceptionV1(nn.Module):
     """Images (N,C,H,W) to a feature map (N,1024,H/32,W/32)."""
 
     preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    published = torchvision_imagenet("googlenet-1378be20.pth", preprocessing)
     inflated_stem_frames = 7
     factorised_bias = True
     """The 2021 study's temporal convolutions have one here, and none in its ResNets."""

@@ -5,6 +5,7 @@ from torch import nn
 
 from muybridge.models.anatomy import Site, Sites
 from muybridge.models.backbones.inception_v1 import ConvUnit
+from muybridge.models.backbones.published import torchvision_imagenet
 from muybridge.models.contract import Preprocessing
 
 
@@ -127,6 +128,7 @@ class InceptionV3(nn.Module):
     sit follows InceptionV1's places (our choice: no source says)."""
 
     preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    published = torchvision_imagenet("inception_v3_google-0cc3c7bd.pth", preprocessing)
     min_size = 75
     sites = Sites(
         shift=tuple(Site(f"Mixed_{name}") for name in BLOCKS),

@@ -1,12 +1,14 @@
 """ResNet (He et al. 2016) as a 2D feature extractor, parameter names as torchvision's (stride on a bottleneck's 3x3)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from muybridge.models.anatomy import Site, Sites
-from muybridge.models.contract import IMAGENET
+from muybridge.models.backbones.published import torchvision_imagenet
+from muybridge.models.contract import IMAGENET, Published
 
 
 def _conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
@@ -66,6 +68,7 @@ class ResNet(nn.Module):
     """Images (N,C,H,W) to a feature map (N,num_features,H/32,W/32)."""
 
     preprocessing = IMAGENET
+    published: Mapping[str, Published] = {}
     inflated_stem_frames = 3
 
     def __init__(
@@ -109,9 +112,12 @@ class ResNet(nn.Module):
             ),
         )
 
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """What comes before the stages."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
 
 
 _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int], int]] = {
@@ -122,9 +128,17 @@ _SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
     "resnet101": (Bottleneck, (3, 4, 23, 3), 64),
 }
 KINDS = tuple(_SIZES)
+_PUBLISHED = {
+    kind: torchvision_imagenet(f"{kind}-{sha256}.pth", IMAGENET)
+    for kind, sha256 in (
+        ("resnet18", "f37072fd"), ("resnet34", "b627a593"), ("resnet50", "0676ba61"), ("resnet101", "63fe2227"),
+    )
+}  # fmt: skip
 
 
 def resnet(kind: str, **options: Any) -> ResNet:
     """One of KINDS; `options` as ResNet takes them."""
     block, depths, width = _SIZES[kind]
-    return ResNet(block, depths, **{"width": width, **options})
+    net = ResNet(block, depths, **{"width": width, **options})
+    net.published = _PUBLISHED.get(kind, {})
+    return net

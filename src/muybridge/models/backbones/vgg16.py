@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from muybridge.models.backbones.published import torchvision_imagenet
 from muybridge.models.contract import IMAGENET
 
 WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
@@ -12,6 +13,7 @@ class VGG16(nn.Module):
     """Images (N,3,H,W) to vectors (N,4096). The feature map is averaged to 7 x 7 first, which it is at 224 pixels."""
 
     preprocessing = IMAGENET
+    published = torchvision_imagenet("vgg16-397923af.pth", preprocessing)
     averages_features = True
     """TSN over VGG16 averages the segments' vectors before the last layer (learning report), not their logits."""
 

@@ -1,0 +1,14 @@
+"""Weights that others trained: where they are found, whose they are, and what they are called here.
+
+`SOURCES` are tried in this order. To add one: a module here with a `SOURCE`, and a line below.
+"""
+
+from muybridge.models.weights import image_networks, own, study_2021, tsm
+from muybridge.models.weights.source import Source
+
+SOURCES: tuple[Source, ...] = (
+    own.SOURCE,
+    tsm.SOURCE,
+    *study_2021.SOURCES,
+    *image_networks.SOURCES,
+)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from muybridge.models.contract import VideoModel
+from muybridge.models.contract import Preprocessing, VideoModel
 
 State = dict[str, torch.Tensor]
 """Tensors by name."""
@@ -21,4 +21,9 @@ class Source:
     """By the tensors' names, and what they would be loaded into. `module.` prefixes and outer dictionaries are gone."""
     convert: Callable[[State, VideoModel], State]
     """The same tensors under the names of the model's own `state_dict()` (transposed or reshaped where layouts differ, but
-    not inflated: a 4-D weight for a 5-D parameter is). Tensors without a home keep their names, and are complained of."""
+    not inflated: a 4-D weight for a 5-D parameter is; sides of 1 may be too many or too few). Tensors without a home keep
+    their names, and are complained of."""
+    preprocessing: Preprocessing | None = None
+    """What these weights want the input to be, where that is the same for all of them; None: the model's own stays."""
+    leaves_out: tuple[str, ...] = ()
+    """How the names begin of parts that need no home here: auxiliary heads."""
