@@ -4,10 +4,11 @@
 for temporal modules says so in an attribute `sites`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import log2
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -50,7 +51,9 @@ class Seen:
     level_out: int
     side_out: int
     norm: str | None = None
-    """Convolutions: the plain batch norm that takes its output, and nothing else between."""
+    """Convolutions: the plain batch norm that alone takes its output."""
+    chain: tuple[str, ...] = ()
+    """The modules inside, where they run one after another and nothing else is done, as in a Sequential."""
 
     @property
     def halves(self) -> bool:
@@ -101,40 +104,42 @@ class Anatomy:
                     "Temporal pooling halves time where the picture is halved for the last three times; this image "
                     f"network has no module that halves it for the {level + 1}. time"
                 )
-            outermost = min(found, key=lambda s: s.name.count("."))
-            is_pool = not any(outermost.module.children()) and not isinstance(outermost.module, nn.Conv2d)
-            places.append(Site(outermost.name, after=is_pool))
+            place = min(found, key=lambda s: s.name.count("."))
+            while place.chain and place.chain[0] in self.seen:  # it may run all its children, what is put there, too
+                place = self.seen[place.chain[0]]
+            is_pool = not any(place.module.children()) and not isinstance(place.module, nn.Conv2d) and place.halves
+            places.append(Site(place.name, after=is_pool))
         return places
 
 
 def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> Anatomy:
-    """One pass of a picture of `size`, on the meta device where the network can do that. Weights, buffers and mode stay.
+    """One pass of a picture of `size` (or of the network's `fixed_size`). Weights, buffers and mode stay.
 
     Raises UserError where the network does not take pictures (N,C,H,W) to a feature map (N,D,h,w), vectors (N,D) or
     tokens (N,L,D).
     """
-    met: list[tuple[str, nn.Module, torch.Tensor, torch.Tensor]] = []
+    met: list[_Met] = []
     names = {module: name for name, module in net.named_modules()}
 
     def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if args and isinstance(args[0], torch.Tensor) and isinstance(out, torch.Tensor):
-            met.append((names[module], module, args[0], out))
+            met.append(_Met(names[module], module, args[0], out))
 
-    was_training = {module: module.training for module in net.modules()}
+    size = getattr(net, "fixed_size", None) or size
     hooks = [module.register_forward_hook(note) for module in net.modules()]
     try:
-        net.eval()
-        out = _trial(net, in_channels, size, met)
-    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        out = trial(net, (1, in_channels, size, size), before=met.clear)
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"{type(net).__name__} does not take pictures of ({in_channels},{size},{size}): {str(error).splitlines()[0]}"
+            f"{type(net).__name__} does not take pictures of ({in_channels},{size},{size}): "
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         ) from error
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in was_training.items():
-            module.training = mode
-    if not isinstance(out, torch.Tensor) or out.dim() not in (2, 3, 4):
+    if not isinstance(out, torch.Tensor) or out.dim() not in (2, 3, 4) or (out.dim() == 4 and not _is_map(out)):
         raise UserError(
             f"{type(net).__name__} gives {_described(out)}; an image network gives a feature map (N,D,h,w), vectors (N,D) "
             "or tokens (N,L,D), without a classifier"
@@ -152,31 +157,74 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
     return Anatomy(seen, out.shape[-1] if out.dim() == 3 else out.shape[1], sites, stem, deepest)
 
 
-def _trial(net: nn.Module, in_channels: int, size: int, met: list[Any]) -> Any:
+def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] = lambda: None) -> Any:
+    """What a network gives for zeros, in eval mode; on the meta device where it can do that. `before` each attempt."""
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    with torch.no_grad():
+    with torch.no_grad(), _eval_mode(net):
         try:
+            before()
             meta = {name: tensor.to("meta") for name, tensor in state.items()}
-            return torch.func.functional_call(net, meta, (torch.zeros(1, in_channels, size, size, device="meta"),))
-        except (RuntimeError, NotImplementedError):  # it computes with values on its way
-            met.clear()
-            tensor = next(iter(state.values()), torch.empty(0))
-            return net(torch.zeros(1, in_channels, size, size, device=tensor.device))
+            return torch.func.functional_call(net, meta, (torch.zeros(shape, device="meta"),))
+        except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
+            before()
+            return net(torch.zeros(shape, device=next(iter(state.values()), torch.empty(0)).device))
 
 
-def _seen(met: list[tuple[str, nn.Module, torch.Tensor, torch.Tensor]], size: int) -> dict[str, Seen]:
-    norms = {
-        id(x): name for name, module, x, _ in met if type(module) is nn.BatchNorm2d
-    }  # a norm with an activation inside is no place to put anything behind
+@contextmanager
+def _eval_mode(net: nn.Module) -> Iterator[None]:
+    was_training = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in was_training.items():
+            module.training = mode
+
+
+class _Met(NamedTuple):
+    """A module's call in the trial pass."""
+
+    name: str
+    module: nn.Module
+    x: torch.Tensor
+    out: torch.Tensor
+
+
+def _is_map(x: torch.Tensor) -> bool:
+    """(N,C,H,W) and not (N,H,W,C)? The trial picture is square."""
+    return x.dim() == 4 and x.shape[2] == x.shape[3]
+
+
+def _seen(met: list[_Met], size: int) -> dict[str, Seen]:
+    takers: dict[int, list[_Met]] = {}
+    for call in met:
+        takers.setdefault(id(call.x), []).append(call)
     seen: dict[str, Seen] = {}
-    for name, module, x, out in met:
-        if x.dim() == 4 and out.dim() == 4 and name and name not in seen:
-            norm = norms.get(id(out)) if isinstance(module, nn.Conv2d) else None
-            side_in, side_out = x.shape[-1], out.shape[-1]
-            seen[name] = Seen(
-                name, module, x.shape[1], out.shape[1], _level(size, side_in), _level(size, side_out), side_out, norm
-            )
+    for call in met:
+        if call.name and call.name not in seen and _is_map(call.x) and _is_map(call.out):
+            level_in, level_out = _level(size, call.x.shape[-1]), _level(size, call.out.shape[-1])
+            channels_in, channels_out, side_out = call.x.shape[1], call.out.shape[1], call.out.shape[-1]
+            seen[call.name] = Seen(
+                call.name, call.module, channels_in, channels_out, level_in, level_out, side_out,
+                norm=_norm(takers.get(id(call.out), [])) if isinstance(call.module, nn.Conv2d) else None,
+                chain=_chain(call, met),
+            )  # fmt: skip
     return seen
+
+
+def _norm(takers: list[_Met]) -> str | None:
+    """The plain batch norm among those that take a tensor, if no other layer does. (A norm with an activation inside is
+    no place to put anything behind.)"""
+    layers = [call for call in takers if not any(call.module.children())]
+    return layers[0].name if len(layers) == 1 and type(layers[0].module) is nn.BatchNorm2d else None
+
+
+def _chain(call: _Met, met: list[_Met]) -> tuple[str, ...]:
+    depth = call.name.count(".") + 1
+    inside = [c for c in met if c.name.count(".") == depth and c.name.startswith(f"{call.name}.")]
+    passed_on = [call.x, *(c.out for c in inside)]
+    is_chain = all(c.x is x for c, x in zip(inside, passed_on, strict=False)) and passed_on[-1] is call.out
+    return tuple(c.name for c in inside) if is_chain else ()
 
 
 def _level(size: int, side: int) -> int:
