@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from muybridge.errors import UserError
 from muybridge.models.anatomy import Anatomy, survey
 from muybridge.models.backbones import foreign, inception_v1, inception_v3, resnet, vgg16
 from muybridge.models.contract import IMAGENET, VideoModel
@@ -32,6 +33,8 @@ class Method:
     """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
     is_3d: bool = False
     min_frames: int = MIN_FRAMES
+    sites: str | None = None
+    """Which of an image network's `sites` it needs at least one of."""
 
 
 def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
@@ -42,10 +45,10 @@ def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pool
 
 METHODS = {
     "tsn": Method("Wang et al. 2016, Temporal Segment Networks", segments, min_frames=1),
-    "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift),
-    "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate),
-    "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True)),
-    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local),
+    "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift, sites="shift"),
+    "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate, sites="aggregation"),
+    "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True), sites="aggregation"),
+    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local, sites="non_local"),
     "i3d": Method("Carreira and Zisserman 2017, inflated 3D", inflate, is_3d=True),
     "s3d": Method("Xie et al. 2018, separable 3D", factorise, is_3d=True),
 }
@@ -88,6 +91,8 @@ def grow(
 ) -> FramesNet:
     """A video network of an image network. `fresh`: draw all weights anew; else its own are kept, or inflated."""
     anatomy, axis = survey(net), FrameAxis()
+    if method.sites and not getattr(anatomy.sites, method.sites):
+        raise UserError(f"{type(net).__name__} has no place for {method.paper}: say where in its `sites`")
     method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
     if fresh:
         draw_weights(net)
@@ -102,6 +107,7 @@ def grow(
     )
     model.preprocessing = getattr(net, "preprocessing", IMAGENET)
     model.published = getattr(net, "published", {})
+    model.fixed_size = getattr(net, "fixed_size", None)
     model.averages_features = getattr(net, "averages_features", False)
     return model
 
@@ -133,10 +139,13 @@ def _brought(
     backbone: str,
     **options: Any,
 ) -> VideoModel:
-    return grow(
+    model = grow(
         METHODS[method], foreign.image_network(backbone), num_classes=num_classes, temporal_pooling=temporal_pooling,
         dropout=dropout, fresh=False, **options,
     )  # fmt: skip
+    if temporal_pooling:
+        foreign.check_eighth(model.backbone)
+    return model
 
 
 for _method, _about in METHODS.items():

@@ -1,11 +1,15 @@
 """Image networks that are brought along: `module:function` of your own, `timm:NAME` (the extra `[timm]`)."""
 
 import inspect
+from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
 
-from muybridge.errors import UserError
-from muybridge.models.contract import Preprocessing
+from muybridge.errors import UserError, nearest
+from muybridge.models.anatomy import TRIAL_SIZE, trial
+from muybridge.models.contract import LibraryWeights, Preprocessing
 from muybridge.models.own import own_errors, own_function
 
 
@@ -33,6 +37,23 @@ def image_network(name: str) -> nn.Module:
     return net
 
 
+def check_eighth(net: nn.Module) -> None:
+    """Does a network with temporal pooling leave one frame of eight? Raises UserError."""
+    size = getattr(net, "fixed_size", None) or TRIAL_SIZE
+    advice = "train it without (model.temporal_pooling=False)"
+    try:
+        frames = trial(net, (8, 3, size, size)).shape[0]
+    except Exception as error:
+        raise UserError(
+            f"{type(net).__name__} cannot take temporal pooling: where its picture is halved, branches run side by side, "
+            f"and not all of them would halve time ({(str(error).splitlines() or [''])[0]}); {advice}"
+        ) from error
+    if frames != 1:
+        raise UserError(
+            f"{type(net).__name__} cannot take temporal pooling: of 8 frames {frames} would be left, not 1; {advice}"
+        )
+
+
 def _timm(name: str) -> nn.Module:
     try:
         import timm
@@ -40,10 +61,34 @@ def _timm(name: str) -> nn.Module:
         raise UserError(
             f"timm:{name} needs timm (pip install 'muybridge[timm]'), which does not import here: {error}"
         ) from None
-    if name not in timm.list_models(name):
-        close = ", ".join(timm.list_models(f"*{name}*")[:5])
-        raise UserError(f"timm has no network '{name}'" + (f"; it has {close}" if close else ""))
-    net = timm.create_model(name, num_classes=0, global_pool="")
-    mean, std = net.pretrained_cfg["mean"], net.pretrained_cfg["std"]
-    net.preprocessing = Preprocessing(tuple(mean), tuple(std))
+    if not timm.is_model(name):
+        raise UserError(f"timm has no network '{name}'. {nearest(name, timm.list_models())}")
+    build = partial(timm.create_model, name, num_classes=0, global_pool="")
+    with own_errors(f"timm:{name}"):
+        net = build()
+    about = net.pretrained_cfg
+    net.preprocessing = Preprocessing(tuple(about["mean"]), tuple(about["std"]))
+    if about.get("fixed_input_size"):
+        net.fixed_size = about["input_size"][-1]
+    if getattr(net, "output_fmt", "NCHW") == "NHWC":
+        net.register_forward_hook(_channels_first)
+    if about.get("url") or about.get("hf_hub_id"):
+        net.published = {
+            "imagenet": LibraryWeights(
+                url=about.get("url") or f"https://huggingface.co/{about['hf_hub_id']}",
+                sha256="",
+                preprocessing=net.preprocessing,
+                about=f"timm's {name}, {about.get('tag') or 'default weights'}",
+                fetch=partial(_timm_weights, build),
+            )
+        }
     return net
+
+
+def _timm_weights(build: Any) -> dict[str, torch.Tensor]:
+    with own_errors("timm"):
+        return {f"backbone.{name}": tensor for name, tensor in build(pretrained=True).state_dict().items()}
+
+
+def _channels_first(net: nn.Module, args: tuple[torch.Tensor, ...], f_NHWC: torch.Tensor) -> torch.Tensor:
+    return f_NHWC.permute(0, 3, 1, 2)

@@ -20,7 +20,8 @@ def factorise(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_poo
                 replace_conv(net, seen.name, axis, frames=3, stride_frames=stride)
         elif seen.is_spatial:
             width, taps = seen.channels_out, max(3, kernel_frames(seen.module))
-            conv = TimeConv(axis, width, width, taps, stride=stride, bias=bias)
+            groups = seen.module.groups if isinstance(seen.module, nn.Conv2d) else 1  # depthwise stays depthwise
+            conv = TimeConv(axis, width, width, taps, stride=stride, groups=groups, bias=bias)
             norm = net.get_submodule(seen.norm) if seen.norm else None
             eps = norm.eps if isinstance(norm, nn.BatchNorm2d) else 1e-5
             if seen.norm:

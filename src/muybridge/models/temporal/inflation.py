@@ -2,8 +2,12 @@
 three frames. With temporal pooling the layers that do the last three halvings of the picture halve time, too: strided
 convolutions in a ResNet (the 2021 study's code; its text says max-pools), pools in an Inception network."""
 
+from copy import deepcopy
+
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from muybridge.errors import UserError
 from muybridge.models.anatomy import Anatomy, Seen, Site
@@ -36,13 +40,12 @@ def kernel_frames(conv: nn.Module) -> int:
 
 def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, stride_frames: int = 1) -> None:
     """A 3D convolution of `frames` (odd) in the place of a 2D one; stride, padding, dilation, groups kept, weights
-    repeated and divided. Raises UserError for a convolution with a forward of its own."""
+    repeated and divided. One that does more than convolve with zero padding becomes `frames` copies of itself."""
     conv = net.get_submodule(name)
-    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
-        raise UserError(
-            f"'{name}' is a {type(conv).__name__} that does more than a convolution with zero padding; it cannot be "
-            "made 3D (tsn, tsm, tam, tconv, nln and s3d leave it as it is)"
-        )
+    assert isinstance(conv, nn.Conv2d)
+    if not is_plain(conv):
+        swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames))
+        return
     (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
     if conv.padding == "same":
         padding_h, padding_w = dilation_h * (kernel_h - 1) // 2, dilation_w * (kernel_w - 1) // 2
@@ -58,8 +61,41 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
         new.weight.copy_(conv.weight[:, :, None] / frames)
         if new.bias is not None and conv.bias is not None:
             new.bias.copy_(conv.bias)
-    parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, new)
+    swap(net, conv, new)
+
+
+def swap(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another, wherever that is used."""
+    for module in list(net.modules()):
+        for name, child in list(module._modules.items()):  # (named_children tells of each one once)
+            if child is old:
+                setattr(module, name, new)
+
+
+def is_plain(conv: nn.Conv2d) -> bool:
+    """A convolution and nothing else, with zeros around the picture, as many on one side as on the other?"""
+    kind = type(conv)
+    is_own = kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    is_uneven = conv.padding == "same" and any(span % 2 for span in spans)
+    return not (is_own or is_uneven or is_parametrized(conv) or conv.padding_mode != "zeros")
+
+
+class FrameConvs(nn.ModuleList):
+    """Any 2D convolution (weight standardisation, reflected borders, …) made 3D: a copy for each frame of the window,
+    and the mean of what they give. As in every inflated convolution, what lies outside the clip is zero."""
+
+    def __init__(self, axis: FrameAxis, conv: nn.Conv2d, frames: int, *, stride: int = 1) -> None:
+        super().__init__(deepcopy(conv) for _ in range(frames))
+        self._axis, self.stride = axis, stride
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        reach = len(self) // 2
+        x_BTCHW = x_NCHW.unflatten(0, (self._axis.clips, -1))
+        frames = x_BTCHW.shape[1]
+        padded = F.pad(x_BTCHW, (0, 0, 0, 0, 0, 0, reach, reach))
+        parts = [conv(padded[:, i : i + frames : self.stride].flatten(0, 1)) for i, conv in enumerate(self)]
+        return torch.stack(parts).mean(0)
 
 
 def grow_pools(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, halving: set[str]) -> None:
