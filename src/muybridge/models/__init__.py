@@ -1,6 +1,6 @@
 """Networks: clip in, logits out. `create("tsm_resnet18", num_classes=10)` builds one by name."""
 
-from muybridge.models import families
+from muybridge.models import c3d, families, inception_volumes, s3dv3, small_clips
 from muybridge.models.contract import Preprocessing, VideoModel, WeightedLogits
 from muybridge.models.registry import Entry, create, entries, entry
 from muybridge.models.weights.load import Loaded, load_weights
@@ -11,9 +11,13 @@ __all__ = [
     "Preprocessing",
     "VideoModel",
     "WeightedLogits",
+    "c3d",
     "create",
     "entries",
     "entry",
     "families",
+    "inception_volumes",
     "load_weights",
+    "s3dv3",
+    "small_clips",
 ]

@@ -1,0 +1,109 @@
+"""Layers over volumes x_BCTHW, for networks that are 3D from the start. Kernels and strides are (time, height, width)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from muybridge.errors import UserError
+
+Sides = tuple[int, int, int]
+Padding = Literal["same", "half", "valid"]
+""""same": as TensorFlow, ⌈size / stride⌉ remain, and where the padding is odd there is more of it behind; "half":
+(kernel - 1) // 2 on each side; "valid": none. The first two differ where the stride is above 1."""
+
+
+def padding_before(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """Along one axis: how much in front, how much behind."""
+    if padding == "same":
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
+    half = (kernel - 1) // 2 if padding == "half" else 0
+    return half, half
+
+
+class Conv(nn.Conv3d):
+    """A 3D convolution, padded with zeros."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: Sides,
+        stride: Sides = (1, 1, 1),
+        *,
+        padding: Padding = "same",
+        bias: bool = False,
+    ) -> None:
+        self._pads_by_size = padding == "same" and max(stride) > 1
+        t, h, w = (0 if padding == "valid" or self._pads_by_size else (k - 1) // 2 for k in kernel)
+        super().__init__(c_in, c_out, kernel, stride, (t, h, w), bias=bias)
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        if self._pads_by_size:
+            axes = zip(x_BCTHW.shape[2:], self.kernel_size, self.stride, strict=True)
+            pads = [padding_before(size, kernel, stride, "same") for size, kernel, stride in axes]
+            x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
+        return super().forward(x_BCTHW)
+
+
+class ConvUnit(nn.Module):
+    """A convolution without bias (or several, one after the other), norm, ReLU."""
+
+    def __init__(self, conv: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = nn.BatchNorm3d(channels, eps=1e-3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.bn(self.conv(x_BCTHW)))
+
+
+class Pool(nn.Module):
+    """The maximum, or the mean, over the pixels of each frame, then over frames: that of the whole window. What is padded
+    counts for neither. (The gradient of torch's 3D pools is not repeatable on CUDA, that of the 2D ones is.)"""
+
+    def __init__(
+        self,
+        kernel: Sides,
+        stride: Sides = (1, 1, 1),
+        *,
+        padding: Padding | Sides = "same",
+        kind: Literal["max", "mean"] = "max",
+    ) -> None:
+        """`padding` as three numbers: so much on each side of each axis."""
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.kind = kernel, stride, padding, kind
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        (kt, *pixels), (st, *steps) = self.kernel, self.stride
+        before_t, *before = self._before(x_BCTHW)
+        clips = x_BCTHW.shape[0]
+        x_NCHW = self._pool(x_BCTHW.transpose(1, 2).flatten(0, 1), pixels, steps, before)
+        y_BCTHW = x_NCHW.unflatten(0, (clips, -1)).transpose(1, 2)
+        if kt == st == 1:
+            return y_BCTHW
+        y_BTHWC = y_BCTHW.permute(0, 2, 3, 4, 1)
+        y_B1TP = self._pool(y_BTHWC.flatten(2).unsqueeze(1), [kt, 1], [st, 1], [before_t, 0])
+        return y_B1TP.squeeze(1).unflatten(2, y_BTHWC.shape[2:]).permute(0, 4, 1, 2, 3)
+
+    def _before(self, x_BCTHW: torch.Tensor) -> list[int]:
+        padding = self.padding
+        if not isinstance(padding, str):
+            return list(padding)
+        axes = zip(x_BCTHW.shape[2:], self.kernel, self.stride, strict=True)
+        return [padding_before(size, kernel, stride, padding)[0] for size, kernel, stride in axes]
+
+    def _pool(self, x: torch.Tensor, kernel: list[int], stride: list[int], before: list[int]) -> torch.Tensor:
+        more_behind = self.padding == "same"  # windows may run over the far edge: by one, where the padding is odd
+        if self.kind == "max":
+            return F.max_pool2d(x, kernel, stride, before, ceil_mode=more_behind)
+        return F.avg_pool2d(x, kernel, stride, before, ceil_mode=more_behind, count_include_pad=False)
+
+
+def refuse_temporal_pooling(name: str, temporal_pooling: bool) -> None:
+    """For networks that leave no choice of where time is halved."""
+    if temporal_pooling:
+        raise UserError(f"{name} has no temporal pooling: where it halves time is part of it")
