@@ -23,9 +23,11 @@ def recipe_of(
     model: str | None = None,
     data: str | Path | None = None,
     fold: int | None = None,
+    pretrained: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """A recipe from a name (see `muybridge.recipes.load`), with a model, a manifest and dotted changes put in."""
+    """A recipe from a name (see `muybridge.recipes.load`), with a model, a manifest, weights to start from and dotted
+    changes put in."""
     base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
     named: dict[str, Any] = {}
     if model is not None:
@@ -34,6 +36,8 @@ def recipe_of(
         named |= {"data.manifest": str(data), "data.sha256": None}
     if fold is not None:
         named["data.fold"] = fold
+    if pretrained is not None:
+        named |= {"model.pretrained": str(pretrained), "model.pretrained_sha256": None}
     return replace(base, named | dict(changes or {}))
 
 
@@ -44,12 +48,15 @@ def train(
     data: str | Path | None = None,
     out: str | Path,
     fold: int | None = None,
+    pretrained: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train one model into the run folder `out`. See `muybridge train --help`."""
     return training.train(
-        recipe_of(recipe, model=model, data=data, fold=fold, changes=changes), out=out, runtime=runtime
+        recipe_of(recipe, model=model, data=data, fold=fold, pretrained=pretrained, changes=changes),
+        out=out,
+        runtime=runtime,
     )
 
 
@@ -61,6 +68,7 @@ def compare(
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
     folds: Sequence[int] | None = None,
+    pretrained: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     title: str | None = None,
     runtime: Runtime | None = None,
@@ -74,7 +82,7 @@ def compare(
             raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
     return study.compare(
         list(models),
-        recipe=recipe_of(recipe, data=data, changes=changes),
+        recipe=recipe_of(recipe, data=data, pretrained=pretrained, changes=changes),
         out=out,
         seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         folds=folds,

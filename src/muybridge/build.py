@@ -12,13 +12,15 @@ import psutil
 import torch
 from torch import nn
 
+from muybridge import checkpoint
 from muybridge.console import log, progress
 from muybridge.data.loader import TrainClips, VideoViews, num_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
-from muybridge.models import VideoModel, create
+from muybridge.files import sha256_file
+from muybridge.models import VideoModel, create, load_weights
 from muybridge.models.own import source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
@@ -72,22 +74,43 @@ def placement(recipe: Recipe, runtime: Runtime) -> Placement:
 
 
 def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
-    """The recipe with nothing left open: precision by rule, hashes of the manifest and of a model of your own.
-    Raises UserError where a hash is given and differs."""
+    """The recipe with nothing left open: precision by rule, what to start from, hashes of the manifest, of a model of
+    your own and of a file of weights. Raises UserError where a hash is given and differs."""
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device(runtime)) else "fp32"
-    found = {"data.sha256": manifest.sha256(), "model.source_sha256": source_sha256(recipe.model.name)}
-    given = {"data.sha256": recipe.data.sha256, "model.source_sha256": recipe.model.source_sha256}
-    for name, value in given.items():
+    pretrained = recipe.model.pretrained
+    if pretrained == "auto":
+        pretrained = "hub" if recipe.model.name.startswith("hf:") else None
+    weights = weights_file(pretrained)
+    found = {
+        "data.sha256": manifest.sha256(),
+        "model.source_sha256": source_sha256(recipe.model.name),
+        "model.pretrained_sha256": None if weights is None else sha256_file(weights),
+    }
+    given = {
+        "data.sha256": (recipe.data.sha256, "manifest"),
+        "model.source_sha256": (recipe.model.source_sha256, "model's file"),
+        "model.pretrained_sha256": (recipe.model.pretrained_sha256, "file of weights"),
+    }
+    for name, (value, what) in given.items():
         if value is not None and value != found[name]:
-            what = "manifest" if name.startswith("data") else "model's file"
             raise UserError(
                 f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since"
             )
-    return replace(
-        recipe, {"precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()), **found}
-    )
+    return replace(recipe, {
+        "precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()),
+        "model.pretrained": pretrained if weights is None else str(weights), **found,
+    })  # fmt: skip
+
+
+def weights_file(pretrained: str | None) -> Path | None:
+    """The file of weights that `model.pretrained` means, where it is a file or a run folder (its last checkpoint's).
+    Raises UserError for a folder without."""
+    if pretrained is None or not Path(pretrained).exists():
+        return None
+    path = Path(pretrained)
+    return (checkpoint.model_file(path / "checkpoints") if path.is_dir() else path).resolve()
 
 
 def has_bf16(chosen: torch.device) -> bool:
@@ -100,10 +123,11 @@ def has_bf16(chosen: torch.device) -> bool:
     return False
 
 
-def model(recipe: Recipe, num_classes: int) -> VideoModel:
-    """A model with fresh weights, drawn by the recipe's seed."""
+def model(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> VideoModel:
+    """A model with fresh weights, drawn by the recipe's seed, then those that it starts from, unless a checkpoint will
+    fill it (`pretrained=False`). Raises UserError for weights that do not fit."""
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
-    return create(
+    net = create(
         recipe.model.name,
         num_classes=num_classes,
         num_frames=recipe.clip.num_frames,
@@ -111,6 +135,9 @@ def model(recipe: Recipe, num_classes: int) -> VideoModel:
         dropout=recipe.model.dropout,
         **recipe.model.options,
     )
+    if pretrained and recipe.model.pretrained is not None:
+        log(str(load_weights(net, recipe.model.pretrained, inflation=recipe.model.inflation)))
+    return net
 
 
 def place(net: nn.Module, where: Placement) -> None:

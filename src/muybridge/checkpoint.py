@@ -20,6 +20,7 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_json, sync_folder, write_atomic, write_durable
+from muybridge.models import Preprocessing
 
 FORMAT_VERSION = 1
 
@@ -85,9 +86,15 @@ def load_state(folder: Path, which: str = "last") -> State:
     return State(**values)
 
 
+def model_file(folder: Path, which: str = "last") -> Path:
+    """The weights of a checkpoint. Raises UserError where there is none."""
+    return _directory(folder, which) / "model.safetensors"
+
+
 def load_model(folder: Path, model: nn.Module, which: str = "last") -> None:
-    """Fill a model. Raises UserError where names or shapes do not agree."""
-    file = _directory(folder, which) / "model.safetensors"
+    """Fill a model, with the preprocessing that its weights are for. Raises UserError where names or shapes do not
+    agree."""
+    file = model_file(folder, which)
     tensors = _tensors(file)
     own = model.state_dict()
     wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
@@ -95,6 +102,11 @@ def load_model(folder: Path, model: nn.Module, which: str = "last") -> None:
     if wrong:
         raise UserError(f"{file} does not fit the model: {len(wrong)} tensors differ, the first is '{wrong[0]}'")
     model.load_state_dict(tensors)
+    with safetensors.safe_open(file, framework="pt") as opened:
+        about = opened.metadata() or {}
+    if "preprocessing" in about:
+        values = json.loads(about["preprocessing"])
+        model.preprocessing = Preprocessing(tuple(values["mean"]), tuple(values["std"]))
 
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, which: str = "last") -> None:

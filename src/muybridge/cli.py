@@ -50,6 +50,12 @@ Fps = Annotated[
     float | None, typer.Option(help="Keep so many frames a second (a video with fewer keeps all); none: every frame.")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS", help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL."
+    ),
+]
 
 
 @app.command()
@@ -220,6 +226,7 @@ def train(
     data: Data = None,
     fold: Annotated[int | None, typer.Option(help="Which fold of the manifest.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make.")] = None,
+    pretrained: Pretrained = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -231,7 +238,10 @@ def train(
 
         changes, runtime = _changes(settings)
         if resume is not None:
-            given = {"RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--set": changes}
+            given = {
+                "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
+                "--set": changes,
+            }  # fmt: skip
             extra = [name for name, value in given.items() if value]
             if extra:
                 raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
@@ -239,7 +249,10 @@ def train(
         else:
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
-            run = api.train(recipe, model=model, data=data, fold=fold, out=out, changes=changes, runtime=runtime)
+            run = api.train(
+                recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, changes=changes,
+                runtime=runtime,
+            )  # fmt: skip
         _answer(
             as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result())
         )
@@ -279,6 +292,7 @@ def compare(
     recipe: Annotated[str | None, typer.Option(help="The protocol: a recipe as `train` takes it.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds a model.")] = 1,
     folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all it has.")] = None,
+    pretrained: Pretrained = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -292,7 +306,7 @@ def compare(
         study = api.compare(
             _list(models), data=data, out=out, recipe=recipe, seeds=seeds,
             folds=[_number(fold, "--folds") for fold in _list(folds)] if folds else None,
-            changes=changes, title=title, runtime=runtime,
+            pretrained=pretrained, changes=changes, title=title, runtime=runtime,
         )  # fmt: skip
         _answer_study(study, as_json)
 

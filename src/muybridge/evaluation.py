@@ -20,7 +20,7 @@ from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
-from muybridge.models.own import import_source
+from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores
@@ -172,14 +172,14 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
     """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
     its code is allowed."""
     recipe = folder.recipe()
-    if ":" in recipe.model.name:
+    if own_part(recipe.model.name) is not None:
         if not allow_code:
             raise UserError(
                 f"{folder.path} holds a model of its own ('{recipe.model.name}'); loading it runs the code in "
                 f"{folder.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
             )
         import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
-    model = build.model(recipe, len(folder.dataset()["classes"]))
+    model = build.model(recipe, len(folder.dataset()["classes"]), pretrained=False)
     checkpoints.load_model(folder.checkpoints, model, which)
     return model
 

@@ -104,7 +104,14 @@ class Model(Section):
     """Which network."""
 
     name: str = ""
-    """A name that `muybridge models` lists, or `module:function` for your own."""
+    """A name that `muybridge models` lists; `METHOD@module:function` or `METHOD@timm:NAME` for a method over an image
+    network that you bring; `hf:NAME` for a video classifier of the Hugging Face hub; `module:function` for your own."""
+    pretrained: str | None = "auto"
+    """Weights to start from: public ones by what they were trained on (`imagenet`, `kinetics400`, `hub`), a run folder, a
+    file, or a URL; none: fresh weights; auto: `hub` for `hf:` networks, else none."""
+    inflation: Literal["divide", "repeat"] = "divide"
+    """Weights of images in 3D convolutions: divided by the length in time, so that a still clip gives the picture's
+    response, or repeated as they are (2021 study)."""
     temporal_pooling: bool = False
     """Halve time three times inside the network."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
@@ -113,6 +120,8 @@ class Model(Section):
     """Further keyword arguments of the model's builder."""
     source_sha256: str | None = None
     """Hash of the file of a `module:function` model, filled in when training starts."""
+    pretrained_sha256: str | None = None
+    """Hash of the file of weights to start from, filled in when training starts."""
 
 
 class Optim(Section):
@@ -262,10 +271,13 @@ def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """16 hex digits over all that changes a result. The manifest counts by its content, not by where it lies."""
+    """16 hex digits over all that changes a result. The manifest, and a file of weights, count by their content,
+    not by where they lie."""
     values = recipe.model_dump()
     if values["data"]["sha256"] is not None:
         values["data"].pop("manifest")
+    if values["model"]["pretrained_sha256"] is not None:
+        values["model"].pop("pretrained")
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,6 +6,7 @@ STUDY/
   report.html …    what it shows a person
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +102,7 @@ def plan_recipes(
     for model in models:
         for seed in seeds:
             for fold in folds:
-                name = f"{model.replace(':', '.')}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+                name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '.', model)}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
                 plan[name] = replace(recipe, {"model.name": model, "seed": seed, "data.fold": fold})
     return plan
 

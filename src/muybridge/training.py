@@ -118,13 +118,14 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Ru
     )
     clips = build.train_clips(recipe, manifest, reader)
     views = build.video_views(recipe, manifest, reader)
-    model = build.model(recipe, len(manifest.classes))
+    begun = checkpoint.exists(run.checkpoints)
+    model = build.model(recipe, len(manifest.classes), pretrained=not begun)
     build.place(model, where)
     optimizer = build.optimizer(recipe, model)
     labels_N = manifest.labels()
 
     state = State()
-    if checkpoint.exists(run.checkpoints):
+    if begun:
         state = checkpoint.load_state(run.checkpoints)
         checkpoint.load_model(run.checkpoints, model)
         checkpoint.load_optimizer(run.checkpoints, model, optimizer)

@@ -1,12 +1,18 @@
 """What each temporal method does to a clip."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from muybridge.models import create
+from muybridge.models.backbones import inception_v1
+from muybridge.models.families import BACKBONES, METHODS, grow
 from muybridge.models.temporal.aggregation import TemporalAggregation
-from muybridge.models.temporal.frames import FrameAxis, TemporalPool
+from muybridge.models.temporal.frames import EverySecondFrame, FrameAxis, TemporalPool, VolumeConv
+from muybridge.models.temporal.non_local import NonLocal
 from muybridge.models.temporal.shift import TemporalShift
 
 
@@ -58,13 +64,148 @@ def logits(name, x_BCTHW):
         return model(x_BCTHW)
 
 
-@pytest.mark.parametrize("method", ["tsn", "tsm", "tam", "i3d", "s3d"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "nln"])
 def test_only_tsn_is_blind_to_the_order_of_frames(method):
     x_BCTHW = torch.randn(2, 3, 8, 32, 32)
     same = torch.allclose(
         logits(f"{method}_resnet_tiny", x_BCTHW), logits(f"{method}_resnet_tiny", x_BCTHW.flip(2)), atol=1e-5
     )
     assert same == (method == "tsn")
+
+
+def test_non_local_blocks_are_the_identity_at_their_start():
+    """NLN is TSN until its norms move, then it is not, and looks at all frames alike."""
+    torch.manual_seed(0)
+    tsn, nln = (create(f"{method}_resnet_tiny", num_classes=5).eval() for method in ("tsn", "nln"))
+    assert nln.load_state_dict(tsn.state_dict(), strict=False).unexpected_keys == []
+    x_BCTHW = torch.randn(2, 3, 8, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(nln(x_BCTHW), tsn(x_BCTHW))
+        for module in nln.modules():
+            if isinstance(module, NonLocal):
+                module.norm.weight.fill_(1.0)
+        before = nln.features(x_BCTHW)
+        x_BCTHW[:, :, 7] = 0
+        after = nln.features(x_BCTHW)
+    assert (before[:, 0] - after[:, 0]).abs().max() > 1e-4  # the first frame has seen that the last one changed
+
+
+@pytest.mark.parametrize("subsample", [False, True])
+def test_a_non_local_block_is_softmax_attention_over_the_clip(subsample):
+    torch.manual_seed(0)
+    block = NonLocal(axis_of(2), 6, subsample=subsample).eval()
+    torch.nn.init.ones_(block.norm.weight)
+    x_BCTHW = torch.randn(2, 6, 4, 4, 6)
+    with torch.no_grad():
+        out = block(x_BCTHW.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 4)).transpose(1, 2)
+
+        def positions(conv, pooled):
+            y_BCTHW = F.conv3d(x_BCTHW, conv.weight[:, :, None], conv.bias)
+            return (F.max_pool3d(y_BCTHW, (1, 2, 2)) if pooled else y_BCTHW).flatten(2)
+
+        theta_BCP, phi_BCQ, g_BCQ = (
+            positions(conv, pooled and subsample)
+            for conv, pooled in ((block.theta, False), (block.phi, True), (block.g, True))
+        )
+        attention_BPQ = torch.softmax(theta_BCP.transpose(1, 2) @ phi_BCQ, dim=2)
+        y_BCTHW = (attention_BPQ @ g_BCQ.transpose(1, 2)).transpose(1, 2).unflatten(2, (4, 4, 6))
+        z_BCTHW = F.conv3d(y_BCTHW, block.out.weight[:, :, None], block.out.bias)
+        reference = x_BCTHW + z_BCTHW / (1 + block.norm.eps) ** 0.5
+    assert torch.allclose(out, reference, atol=1e-5)
+
+
+def test_conv_is_a_dense_temporal_convolution_and_relu():
+    x_BCTHW = torch.randn(2, 8, 6, 3, 5)
+    module = TemporalAggregation(axis_of(2), 8, dense=True)
+    out = module(x_BCTHW.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 6)).transpose(1, 2)
+    reference = F.relu(F.conv3d(x_BCTHW, module.conv.weight[..., None], padding=(1, 0, 0)))
+    assert torch.allclose(out, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_volume_convolution_on_folded_frames_is_one_on_the_clip(stride):
+    x_BCTHW = torch.randn(2, 4, 6, 5, 5)
+    conv = VolumeConv(axis_of(2), 4, 8, (3, 3, 3), stride=(stride, 2, 2), padding=(1, 1, 1))
+    out = conv(x_BCTHW.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 6 // stride)).transpose(1, 2)
+    reference = F.conv3d(x_BCTHW, conv.weight, stride=(stride, 2, 2), padding=1)
+    assert torch.allclose(out, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backbone", "frames", "size"), [("resnet_tiny", 25, 32), ("inceptionv1", 61, 32)])
+def test_a_still_clip_through_a_divided_inflation_gives_the_picture_s_response(backbone, frames, size):
+    """At the middle frame, where no frame beyond the clip's ends is in sight."""
+    torch.manual_seed(0)
+    net = BACKBONES[backbone](is_3d=True).double().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    picture = torch.randn(1, 3, size, size, dtype=torch.double)
+    with torch.no_grad():
+        response_D = net(picture).mean((2, 3))[0]
+        model = (
+            grow(METHODS["i3d"], net, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=False).double().eval()
+        )
+        f_BTD = model.features(picture[:, :, None].expand(-1, -1, frames, -1, -1))
+    assert torch.allclose(f_BTD[0, frames // 2], response_D, rtol=1e-9)
+    assert not torch.allclose(f_BTD[0, 0], response_D, rtol=1e-3)  # zeros before the first frame are seen
+
+
+def test_temporal_strides_of_the_3d_resnet_sit_in_the_convolutions_that_halve_the_picture():
+    model = create("i3d_resnet50", num_classes=5, temporal_pooling=True)
+    strided = {name for name, m in model.named_modules() if isinstance(m, VolumeConv) and m.stride[0] == 2}
+    assert strided == {f"backbone.layer{stage}.0.conv2" for stage in (2, 3, 4)}
+    thinned = {name for name, m in model.named_modules() if isinstance(m, EverySecondFrame)}
+    assert thinned == {f"backbone.layer{stage}.0.downsample.0.before" for stage in (2, 3, 4)}
+
+
+def test_s3d_keeps_the_picture_s_convolutions_and_adds_temporal_ones():
+    model = create("s3d_resnet50", num_classes=5)
+    image = create("tsn_resnet50", num_classes=5).state_dict()
+    own = model.state_dict()
+    assert {name for name in image if name not in own} == set()
+    assert {name for name in image if own[name].shape != image[name].shape} == {"backbone.conv1.weight"}
+    assert own["backbone.conv1.weight"].shape == (64, 3, 3, 7, 7)
+    assert all(".after." in name for name in own if name not in image)
+
+
+def test_tsm_on_inception_shifts_every_block_s_input():
+    model = create("tsm_inceptionv1", num_classes=5)
+    sites = [name for name, module in model.named_modules() if isinstance(module, TemporalShift)]
+    assert sites == [f"backbone.inception{name}.before" for name in inception_v1.WIDTHS]
+
+
+def test_tam_on_inception_has_twelve_sites():
+    model = create("tam_inceptionv1", num_classes=5)
+    assert sum(isinstance(module, TemporalAggregation) for module in model.modules()) == 12
+
+
+def test_segments_of_vgg16_are_averaged_before_the_last_layer():
+    """The answer is the same as the mean of logits, and dropout falls on one vector a clip."""
+    with torch.device("meta"):
+        assert create("tsn_vgg16", num_classes=5).averages_features
+    model = create("tsn_resnet_tiny", num_classes=5, dropout=0.5)
+    f_BTD = torch.randn(3, 8, model.num_features)
+    logits = model.eval().head(f_BTD)
+    model.averages_features = True
+    assert torch.allclose(model.head(f_BTD), logits, atol=1e-6)
+    seen = []
+    model.dropout.register_forward_hook(lambda module, args, out: seen.append(args[0].shape))
+    model.train().head(f_BTD)
+    assert seen == [(3, 1, model.num_features)]
+
+
+def test_a_copy_of_a_model_is_whole():
+    """Modules put into a network, and its frame axis, are copied with it (EMA, DDP)."""
+    model = create("tam_resnet_tiny", num_classes=5, temporal_pooling=True).eval()
+    other = copy.deepcopy(model)
+    x_BCTHW = torch.randn(2, 3, 8, 32, 32)
+    with torch.no_grad():
+        expected = model(x_BCTHW)
+        for parameter in model.parameters():
+            parameter.zero_()
+        model(x_BCTHW[:1])
+        assert torch.equal(other(x_BCTHW), expected)
 
 
 def test_the_shortcut_of_tsm_is_unshifted():
