@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from muybridge.errors import UserError
-from muybridge.models.contract import Preprocessing, VideoModel
+from muybridge.models.contract import LibraryWeights, Preprocessing, VideoModel
 from muybridge.models.weights import SOURCES
 from muybridge.models.weights.download import download
 from muybridge.models.weights.reading import read, state_of
@@ -74,6 +74,8 @@ def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> tuple[St
         return state_of(source, "The state dict"), None
     if isinstance(source, str):
         published = model.published.get(source)
+        if isinstance(published, LibraryWeights):
+            return state_of(published.fetch(), published.about), published.preprocessing
         if published is not None:
             state, _ = read(download(published.url, sha256=published.sha256))
             return state, published.preprocessing
