@@ -3,7 +3,6 @@ bias, zeros outside the clip, then ReLU. The first operation of the residual bra
 TANet.) The study's "Conv." is the same with a dense convolution."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from muybridge.models.anatomy import Anatomy
@@ -13,10 +12,10 @@ from muybridge.models.temporal.frames import FrameAxis, TimeConv, halve_time, pu
 class TemporalAggregation(nn.Module):
     def __init__(self, axis: FrameAxis, channels: int, *, taps: int = 3, dense: bool = False) -> None:
         super().__init__()
-        self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels)
+        self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels, relu=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.conv(x_NCHW))
+        return self.conv(x_NCHW)
 
 
 def aggregate(

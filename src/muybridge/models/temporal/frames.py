@@ -77,14 +77,26 @@ class TimeConv(nn.Conv2d):
     than a 3D one where it is depthwise."""
 
     def __init__(
-        self, axis: FrameAxis, c_in: int, c_out: int, taps: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+        self,
+        axis: FrameAxis,
+        c_in: int,
+        c_out: int,
+        taps: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        relu: bool = False,
     ) -> None:
+        """`relu`: what comes out is rectified, in place (which costs a copy once it is a view)."""
         super().__init__(c_in, c_out, (taps, 1), (stride, 1), (taps // 2, 0), groups=groups, bias=bias)
-        self._axis = axis
+        self._axis, self.relu = axis, relu
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        y_BTSC = super().forward(self._axis.pixels(x_NCHW).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self._axis.pictures(y_BTSC, *x_NCHW.shape[2:])
+        y_BCTS = super().forward(self._axis.pixels(x_NCHW).permute(0, 3, 1, 2))
+        if self.relu:
+            y_BCTS = F.relu(y_BCTS, inplace=True)
+        return self._axis.pictures(y_BCTS.permute(0, 2, 3, 1), *x_NCHW.shape[2:])
 
 
 class VolumeConv(nn.Conv3d):

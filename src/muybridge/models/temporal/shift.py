@@ -2,8 +2,9 @@
 the previous one's; zeros at the ends of the clip. No parameters, no multiply-adds. It sits in the residual branch, the
 shortcut stays unshifted."""
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from muybridge.models.anatomy import Anatomy
@@ -17,12 +18,30 @@ class TemporalShift(nn.Module):
         self.fold = channels // share
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        x_BTSC = self._axis.pixels(x_NCHW)
-        fold = self.fold
-        from_next = F.pad(x_BTSC[:, 1:, :, :fold], (0, 0, 0, 0, 0, 1))
-        from_previous = F.pad(x_BTSC[:, :-1, :, fold : 2 * fold], (0, 0, 0, 0, 1, 0))
-        shifted = torch.cat([from_next, from_previous, x_BTSC[..., 2 * fold :]], dim=3)
-        return self._axis.pictures(shifted, *x_NCHW.shape[2:])
+        return self._axis.pictures(_Shift.apply(self._axis.pixels(x_NCHW), self.fold, True), *x_NCHW.shape[2:])
+
+
+class _Shift(torch.autograd.Function):
+    """One copy, and one more for the gradient, which is the opposite shift; the gradient of torch's own slices would be
+    a whole tensor of zeros each."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTSC: torch.Tensor, fold: int, ahead: bool) -> torch.Tensor:
+        """`ahead`: the first `fold` channels look at the next frame, else at the previous one."""
+        ctx.fold, ctx.ahead = fold, ahead
+        out = x_BTSC.clone()
+        for part, from_next in ((slice(fold), ahead), (slice(fold, 2 * fold), not ahead)):
+            if from_next:
+                out[:, :-1, :, part] = x_BTSC[:, 1:, :, part]
+                out[:, -1, :, part] = 0
+            else:
+                out[:, 1:, :, part] = x_BTSC[:, :-1, :, part]
+                out[:, 0, :, part] = 0
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _Shift.apply(grads[0], ctx.fold, not ctx.ahead), None, None
 
 
 def shift(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, share: int = 8) -> None:
