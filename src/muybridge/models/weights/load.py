@@ -60,13 +60,15 @@ def load_weights(
         raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
     state, preprocessing = _find(model, source)
     kind = _recognise(state, model)
-    fitted, loaded = _match(kind, state, model, inflation, preprocessing or kind.preprocessing or model.preprocessing)
+    fitted, inflated, fresh, left_out = _match(kind, state, model, inflation)
     own = model.state_dict()
     with torch.no_grad():
         for name, tensor in fitted.items():
             own[name].copy_(tensor)
-    model.preprocessing = loaded.preprocessing
-    return loaded
+    model.preprocessing = preprocessing or kind.preprocessing or model.preprocessing
+    published = model.published.get(source) if isinstance(source, str) else None
+    whose = published.about if published else kind.name
+    return Loaded(whose, len(fitted), len(inflated), inflation, tuple(fresh), tuple(left_out), model.preprocessing)
 
 
 def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> tuple[State, Preprocessing | None]:
@@ -101,9 +103,10 @@ def _recognise(state: State, model: VideoModel) -> Source:
 
 
 def _match(
-    kind: Source, state: State, model: VideoModel, inflation: Inflation, preprocessing: Preprocessing
-) -> tuple[State, Loaded]:
-    """Tensors of the model's shapes by the model's names. Raises UserError."""
+    kind: Source, state: State, model: VideoModel, inflation: Inflation
+) -> tuple[State, list[str], list[str], list[str]]:
+    """Tensors of the model's shapes by the model's names; the names of those that were inflated, of what stays fresh in
+    the model, and of what is left out of the file. Raises UserError."""
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     given = kind.convert(state, model)
     given = {name: tensor for name, tensor in given.items() if name in own or not _is_counter(name)}
@@ -139,9 +142,7 @@ def _match(
             if names
         ]  # fmt: skip
         raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
-    return fitted, Loaded(
-        kind.name, len(fitted), len(inflated), inflation, tuple(fresh), tuple(left_out), preprocessing
-    )
+    return fitted, inflated, fresh, left_out
 
 
 def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Tensor:

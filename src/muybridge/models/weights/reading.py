@@ -74,8 +74,8 @@ def _read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except PermissionError:
+        raise UserError(f"{path} cannot be read: permission denied") from None
     except Exception as error:  # whatever a broken or hostile file provokes
         message = str(error)
         names = sorted(set(re.findall(r"GLOBAL ([\w.]+\w)", message)))

@@ -1,0 +1,607 @@
+"""Weights of others: found, read, recognised, and put in their places; or nothing changes."""
+
+import argparse
+import http.server
+import io
+import os
+import pickle
+import re
+import socket
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from peer_keys import peer_state
+
+from muybridge import checkpoint
+from muybridge.errors import UserError
+from muybridge.files import sha256_file
+from muybridge.models import Preprocessing, create, entries, load_weights
+from muybridge.models.contract import IMAGENET, LibraryWeights, Published
+from muybridge.models.weights import SOURCES, download, own
+from muybridge.models.weights.image_networks import HALF
+
+
+def tiny(method="tsn", num_classes=5, **options):
+    return create(f"{method}_resnet_tiny", num_classes=num_classes, **options)
+
+
+def picture_state(num_classes=1000):
+    """A checkpoint of an image network as torchvision would name it, of the tiny ResNet, every value random."""
+    torch.manual_seed(3)
+    state = tiny(num_classes=num_classes).state_dict()
+    return {
+        name.removeprefix("backbone."): torch.rand_like(t) + 0.1 if t.is_floating_point() else t
+        for name, t in state.items()
+    }
+
+
+def copy_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def unchanged(model, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# Recognised, and every name has its place
+
+
+@pytest.mark.parametrize(
+    ("keys", "model", "num_classes", "whose", "preprocessing"),
+    [
+        ("torchvision_resnet18", "tsn_resnet18", 1000, "torchvision's ResNet", IMAGENET),
+        ("torchvision_googlenet", "tsn_inceptionv1", 1000, "torchvision's GoogLeNet", HALF),
+        ("torchvision_inception_v3", "tsn_inceptionv3", 1000, "torchvision's InceptionV3", HALF),
+        ("torchvision_vgg16", "tsn_vgg16", 1000, "torchvision's VGG16", IMAGENET),
+        ("study_tam_resnet18", "tam_resnet18", 7, "the 2021 study's ResNet", IMAGENET),
+        ("study_i3d_resnet18", "i3d_resnet18", 7, "the 2021 study's ResNet", IMAGENET),
+        ("study_s3d_resnet18", "s3d_resnet18", 7, "the 2021 study's ResNet", IMAGENET),
+        ("study_s3d_resnet50", "s3d_resnet50", 7, "the 2021 study's ResNet", IMAGENET),
+        ("study_tam_inceptionv1", "tam_inceptionv1", 7, "the 2021 study's InceptionV1", HALF),
+        ("study_i3d_inceptionv1", "i3d_inceptionv1", 7, "the 2021 study's InceptionV1", HALF),
+        ("study_s3d_inceptionv1", "s3d_inceptionv1", 7, "the 2021 study's InceptionV1", HALF),
+        ("mit_tsm_resnet50", "tsm_resnet50", 7, "TSM's authors", IMAGENET),
+        ("mit_nln_resnet50", "nln_resnet50", 7, "TSM's authors", IMAGENET),
+    ],
+)
+def test_every_tensor_of_a_peer_has_its_place(keys, model, num_classes, whose, preprocessing):
+    with torch.device("meta"):
+        ours = create(model, num_classes=num_classes)
+    ours.preprocessing = Preprocessing((0.0,) * 3, (9.0,) * 3)
+    loaded = load_weights(ours, peer_state(keys))
+    assert loaded.source == whose
+    assert loaded.fresh == ()
+    assert loaded.matched == len(ours.state_dict())
+    assert loaded.inflated == 0
+    assert {name.split(".")[0] for name in loaded.left_out} <= {"aux1", "aux2", "AuxLogits"}
+    assert ours.preprocessing == loaded.preprocessing == preprocessing
+
+
+@pytest.mark.parametrize("keys", ["torchvision_googlenet", "torchvision_inception_v3"])
+def test_auxiliary_heads_are_told_of(keys):
+    name = {"torchvision_googlenet": "i3d_inceptionv1", "torchvision_inception_v3": "tsn_inceptionv3"}[keys]
+    with torch.device("meta"):
+        ours = create(name, num_classes=5)
+    state = peer_state(keys)
+    loaded = load_weights(ours, state)
+    heads = {key for key in state if key.lower().startswith("aux") and not key.endswith("num_batches_tracked")}
+    assert len(heads) > 4
+    assert set(loaded.left_out) == heads
+    assert "left out: " in str(loaded)
+
+
+def test_the_studys_tam_becomes_taps_in_their_order():
+    state = peer_state("study_tam_resnet18", device="cpu")
+    ours = create("tam_resnet18", num_classes=7)
+    load_weights(ours, state)
+    weight_C1T1 = ours.backbone.layer2[1].conv1.before.conv.weight
+    for tap, frame in enumerate(("prev", "curr", "next")):
+        assert torch.equal(weight_C1T1[:, :, tap, 0], state[f"layer2.1.tam.{frame}_se.fc1.weight"][..., 0, 0])
+
+
+def test_the_studys_factorised_convolutions_and_their_norms():
+    state = peer_state("study_s3d_resnet18", device="cpu")
+    ours = create("s3d_resnet18", num_classes=7)
+    load_weights(ours, state)
+    _, conv, norm = ours.backbone.layer3[0].bn2.after
+    assert torch.equal(conv.weight[..., 0], state["layer3.0.conv2_t.weight"][..., 0, 0])
+    assert torch.equal(norm.running_var, state["layer3.0.bn2_t.running_var"])
+    assert torch.equal(ours.backbone.layer3[0].conv2.weight, state["layer3.0.conv2.weight"][:, :, 0])
+
+
+def test_non_local_blocks_of_tsms_authors():
+    state = peer_state("mit_nln_resnet50", device="cpu")
+    ours = create("nln_resnet50", num_classes=7)
+    load_weights(ours, state)
+    block = ours.backbone.layer3[2].after
+    assert torch.equal(block.phi.weight[..., 0, 0], state["base_model.layer3.2.nl.phi.0.weight"][..., 0, 0, 0])
+    assert torch.equal(block.theta.bias, state["base_model.layer3.2.nl.theta.bias"])
+    assert torch.equal(block.norm.weight, state["base_model.layer3.2.nl.W.1.weight"])
+    assert torch.equal(ours.fc.weight, state["new_fc.weight"])
+
+
+@pytest.mark.parametrize("model", ["tsn_resnet50", "i3d_resnet50", "tam_resnet50"])
+def test_weights_of_a_tsm_are_for_a_network_that_shifts_alike(model):
+    with torch.device("meta"):
+        ours = create(model, num_classes=7)
+    with pytest.raises(UserError, match="shifts in 16 blocks, the model shifts in 0"):
+        load_weights(ours, peer_state("mit_tsm_resnet50"))
+
+
+def test_weights_of_a_tsm_that_shifts_in_other_blocks():
+    state = peer_state("mit_tsm_resnet50")
+    state["base_model.layer1.1.conv1.weight"] = state.pop("base_model.layer1.1.conv1.net.weight")
+    with torch.device("meta"):
+        ours = create("tsm_resnet50", num_classes=7)
+    with pytest.raises(UserError, match="in 15 blocks, the model shifts in 16"):
+        load_weights(ours, state)
+
+
+# What may stay fresh
+
+
+@pytest.mark.parametrize("method", ["tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d"])
+def test_image_weights_fill_every_method(method):
+    ours, state = tiny(method), picture_state()
+    before = copy_of(ours)
+    loaded = load_weights(ours, state)
+    after = ours.state_dict()
+    temporal = {n for n in after if re.search(r"\.(before|after)\.", n) and not n.endswith("num_batches_tracked")}
+    assert set(loaded.fresh) == temporal | {"fc.weight", "fc.bias"}
+    assert bool(temporal) == (method in ("tam", "tconv", "nln", "s3d"))
+    assert all(torch.equal(after[name], before[name]) for name in loaded.fresh)
+    assert torch.equal(after["backbone.layer2.0.bn2.running_var"], state["layer2.0.bn2.running_var"])
+    assert torch.equal(
+        after["backbone.layer2.0.downsample.0.weight"].squeeze(), state["layer2.0.downsample.0.weight"].squeeze()
+    )
+    assert loaded.inflated == {"i3d": 9, "s3d": 1}.get(method, 0)
+    assert "fresh: " in str(loaded)
+
+
+def test_a_classifier_of_as_many_classes_is_taken_whole():
+    ours, state = tiny(num_classes=1000), picture_state()
+    assert load_weights(ours, state).fresh == ()
+    assert torch.equal(ours.fc.weight, state["fc.weight"])
+    bias = state.pop("fc.bias")
+    other = tiny(num_classes=1000)
+    assert load_weights(other, state).fresh == ("fc.weight", "fc.bias")  # half a classifier is none
+    assert not torch.equal(other.fc.weight, state["fc.weight"])
+    assert bias.shape == other.fc.bias.shape
+
+
+def test_weights_without_a_classifier():
+    state = {name: tensor for name, tensor in picture_state().items() if not name.startswith("fc.")}
+    assert load_weights(tiny(), state).fresh == ("fc.weight", "fc.bias")
+
+
+def test_counters_of_norms_are_optional():
+    state = {name: tensor for name, tensor in picture_state().items() if not name.endswith("num_batches_tracked")}
+    loaded = load_weights(tiny(num_classes=1000), state)
+    assert loaded.fresh == ()
+    state["extra.num_batches_tracked"] = torch.tensor(3)
+    assert load_weights(tiny(num_classes=1000), state).matched == loaded.matched == len(state) - 1
+
+
+# Inflation
+
+
+def test_inflated_by_division_a_still_clip_gives_the_pictures_response():
+    torch.manual_seed(0)
+    state = picture_state()
+    flat, deep, loud = (tiny(method).eval() for method in ("tsn", "i3d", "i3d"))
+    load_weights(flat, state)
+    assert load_weights(deep, state).inflation == "divide"
+    load_weights(loud, state, inflation="repeat")
+    still_BCTHW = torch.randn(2, 3, 1, 32, 32).expand(-1, -1, 25, -1, -1)
+    with torch.no_grad():
+        picture_B1D, middle_BD = flat.features(still_BCTHW[:, :, :1]), deep.features(still_BCTHW)[:, 12]
+        loud_BD = loud.features(still_BCTHW)[:, 12]
+    scale = picture_B1D.abs().max()
+    assert torch.allclose(middle_BD / scale, picture_B1D[:, 0] / scale, atol=1e-5)
+    assert not torch.allclose(loud_BD / scale, picture_B1D[:, 0] / scale, atol=0.1)
+
+
+@pytest.mark.parametrize(("how", "factor"), [("divide", 1 / 3), ("repeat", 1.0)])
+def test_inflated_kernels(how, factor):
+    ours, state = tiny("i3d"), picture_state()
+    load_weights(ours, state, inflation=how)
+    weight_OITHW, weight_OIHW = ours.backbone.layer1[0].conv2.weight, state["layer1.0.conv2.weight"]
+    for frame in range(3):
+        assert torch.allclose(weight_OITHW[:, :, frame], weight_OIHW * factor)
+
+
+def test_an_unknown_inflation_is_told():
+    with pytest.raises(UserError, match="divide, repeat"):
+        load_weights(tiny("i3d"), picture_state(), inflation="mean")
+
+
+# Own checkpoints
+
+
+def test_own_checkpoints_come_back_whole_with_their_preprocessing(tmp_path):
+    ours = tiny("tam")
+    ours.preprocessing = HALF
+    checkpoint.save(tmp_path, ours, torch.optim.SGD(ours.parameters(), lr=0.1), checkpoint.State(step=1))
+    torch.manual_seed(7)
+    other = tiny("tam")
+    loaded = load_weights(other, tmp_path / "step-00000001" / "model.safetensors")
+    assert unchanged(other, ours.state_dict())
+    assert (loaded.source, loaded.fresh, other.preprocessing) == (own.SOURCE.name, (), HALF)
+
+
+def test_own_image_weights_start_any_other_method():
+    start = tiny("tsn")
+    deep, blended = tiny("i3d", num_classes=9), tiny("tam")
+    assert load_weights(deep, start.state_dict()).inflated == 9
+    assert torch.allclose(deep.backbone.conv1.weight.sum(2), start.backbone.conv1.weight, atol=1e-6)
+    assert all("before" in name for name in load_weights(blended, start.state_dict()).fresh)
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
+def test_every_model_takes_its_own_weights_as_its_own(entry):
+    with torch.device("meta"):
+        ours = create(entry.name, num_classes=5, num_frames=max(8, entry.min_frames))
+    loaded = load_weights(ours, ours.state_dict())
+    assert (loaded.source, loaded.fresh, loaded.left_out) == (own.SOURCE.name, (), ())
+
+
+# What does not fit changes nothing
+
+
+def without(state, name):
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("method", "spoil", "message"),
+    [
+        ("tsn", lambda s: without(s, "layer3.0.conv1.weight"), r"1 of the model's without a weight: backbone\.layer3"),
+        ("tsn", lambda s: {**s, "layer9.weight": torch.ones(2)}, r"1 without a place in the model: backbone\.layer9\.weight"),
+        ("tsn", lambda s: {**s, "bn1.bias": torch.ones(3)}, r"1 of the wrong shape: backbone\.bn1\.bias: \(3,\) for \(16,\)"),
+        ("i3d", lambda s: {**s, "conv1.weight": torch.ones(16, 3, 5, 5)}, r"\(16, 3, 5, 5\) for \(16, 3, 3, 7, 7\)"),
+        ("tsn", lambda s: {**s, "conv1.weight": torch.ones(3, 16, 7, 7)}, r"conv1\.weight: \(3, 16, 7, 7\)"),
+        ("tam", lambda s: {**s, "layer1.0.tam.prev_se.fc1.weight": torch.ones(16, 1, 1, 1)}, "3 of the model's without"),
+        ("tsn", lambda s: {f"net.{name}": tensor for name, tensor in s.items()}, "have such names: 122 .*net.conv1.weight"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_and_changes_nothing(method, spoil, message):
+    ours = tiny(method)
+    ours.preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3)
+    before = copy_of(ours)
+    with pytest.raises(UserError, match=message.replace("122", r"\d+")):
+        load_weights(ours, spoil(picture_state()))
+    assert unchanged(ours, before)
+    assert ours.preprocessing == Preprocessing((0.0,) * 3, (1.0,) * 3)
+
+
+def test_a_network_of_another_depth_is_told_in_a_few_lines():
+    with torch.device("meta"):
+        ours = create("tsn_resnet50", num_classes=5)
+    with pytest.raises(UserError, match="of the wrong shape") as error:
+        load_weights(ours, peer_state("torchvision_resnet18"))
+    assert "without a weight: backbone.layer1.0.conv3.weight, " in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+def test_own_weights_of_another_method():
+    with pytest.raises(UserError, match=r"4 without a place in the model: backbone\.layer1\.0\.conv1\.before"):
+        load_weights(tiny("tsn"), tiny("tam").state_dict())
+
+
+# Files
+
+
+WRAPPED = [
+    lambda state: state,
+    lambda state: {"epoch": 3, "arch": "resnet", "state_dict": state, "best_prec1": np.float64(71.2)},
+    lambda state: {"model_state": state, "cfg": "A: 1", "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+    lambda state: {"model_state_dict": {f"module.{name}": t for name, t in state.items()}, "acc": np.float32(0.5)},
+    lambda state: {"model": {f"module.module.{name}": t for name, t in state.items()}},
+    lambda state: {"model": {"state_dict": {f"_orig_mod.module.{name}": t for name, t in state.items()}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_files_as_training_scripts_leave_them(tmp_path, wrap, zipped):
+    state = picture_state()
+    file = tmp_path / "weights.pth.tar"
+    torch.save(wrap(state), file, _use_new_zipfile_serialization=zipped)
+    ours = tiny(num_classes=1000)
+    assert load_weights(ours, file).fresh == ()
+    assert torch.equal(ours.backbone.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
+
+
+def test_a_file_by_its_name_as_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    safetensors.torch.save_file(picture_state(), "weights.safetensors")
+    assert load_weights(tiny(), "weights.safetensors").source == "torchvision's ResNet"
+
+
+class Hostile:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_unpickling_runs_nothing(tmp_path, zipped):
+    mark, file = tmp_path / "mark", tmp_path / "weights.pth"
+    torch.save({"state_dict": picture_state(), "more": Hostile(mark)}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"holds more than tensors \((posix|nt)\.mkdir\).*convert it once"):
+        load_weights(tiny(), file)
+    assert not mark.exists()
+    torch.load(file, weights_only=False)
+    assert mark.exists()  # or the file would prove nothing
+
+
+def test_the_way_that_is_told_to_convert_a_file_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": picture_state(), "args": argparse.Namespace(lr=0.1)}, "old.pth")
+    with pytest.raises(UserError, match=r"argparse\.Namespace") as error:
+        load_weights(tiny(), "old.pth")
+    exec(str(error.value).partition("convert it once: ")[2])
+    assert load_weights(tiny(), "weights.pt").source == "torchvision's ResNet"
+
+
+def test_pytorchs_oldest_format(tmp_path):
+    with tarfile.open(tmp_path / "old.pth", "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            data = pickle.dumps({} if name != "storages" else 0)
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(UserError, match="oldest format"):
+        load_weights(tiny(), tmp_path / "old.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>Not found</html>", "no file of weights that PyTorch can read"),
+        (b"", "no file of weights that PyTorch can read"),
+        ("cut", "no file of weights that PyTorch can read"),
+        ([1, 2], "holds a list; a dictionary of tensors"),
+        ({}, "a dictionary of tensors by name is needed"),
+        ({"weights": {"a": 1}, "epoch": 3}, "'weights' is a dict. The weights may be deeper"),
+        ({"conv1.weight": torch.ones(2), "epoch": 3}, "'epoch' is a int"),
+    ],
+)
+def test_broken_files_are_told(tmp_path, content, message):
+    file = tmp_path / "weights.pth"
+    if content == "cut":
+        torch.save(picture_state(), file)
+        file.write_bytes(file.read_bytes()[:5000])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(UserError, match=f"weights.pth.*{message}"):
+        load_weights(tiny(), file)
+
+
+def test_broken_safetensors_are_told(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00garbage!")
+    with pytest.raises(UserError, match=r"w\.safetensors cannot be read"):
+        load_weights(tiny(), tmp_path / "w.safetensors")
+    safetensors.torch.save_file(picture_state(), tmp_path / "w.safetensors", {"preprocessing": "grey"})
+    with pytest.raises(UserError, match="preprocessing cannot be understood"):
+        load_weights(tiny(), tmp_path / "w.safetensors")
+
+
+def test_places_where_there_are_no_weights(tmp_path):
+    with pytest.raises(UserError, match="There is no file"):
+        load_weights(tiny(), tmp_path / "missing.pth")
+    with pytest.raises(UserError, match="is a folder"):
+        load_weights(tiny(), tmp_path)
+    ours = create("tsn_resnet18", num_classes=5)
+    with pytest.raises(UserError, match=r"no weights 'imagnet'.*published for this model \(imagenet\)"):
+        load_weights(ours, "imagnet")
+    with pytest.raises(UserError, match=r"published for this model \(none\)"):
+        load_weights(tiny(), "imagenet")
+
+
+# Published
+
+
+def test_image_networks_name_their_published_weights():
+    with torch.device("meta"):
+        for backbone, file in {
+            "resnet18": "resnet18-f37072fd", "resnet34": "resnet34-b627a593", "resnet50": "resnet50-0676ba61",
+            "resnet101": "resnet101-63fe2227", "inceptionv1": "googlenet-1378be20",
+            "inceptionv3": "inception_v3_google-0cc3c7bd", "vgg16": "vgg16-397923af",
+        }.items():  # fmt: skip
+            published = create(f"i3d_{backbone}", num_classes=5).published["imagenet"]
+            assert published.url == f"https://download.pytorch.org/models/{file}.pth"
+            assert published.sha256 == file.rpartition("-")[2]
+
+
+class Server:
+    """A web server on this machine: `files` by name, and what was asked for. `behave`: "", "cut" or "silent"."""
+
+    def __init__(self):
+        self.files, self.asked, self.behave = {}, [], ""
+        self.ended = threading.Event()
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.asked.append((self.path, self.headers.get("Range")))
+                if server.behave == "silent":
+                    server.ended.wait(10)
+                    return
+                data = server.files.get(self.path.lstrip("/"))
+                if data is None:
+                    self.send_error(404, "Not Found")
+                    return
+                start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+                if start >= len(data):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(data) - start))
+                self.end_headers()
+                self.wfile.write(data[start:] if server.behave != "cut" else data[start : (start + len(data)) // 2])
+
+            def log_message(self, *args):
+                pass
+
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def url(self, name):
+        return f"http://127.0.0.1:{self._http.server_port}/{name}"
+
+    def close(self):
+        self.ended.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Torch's cache, elsewhere."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints"
+
+
+DATA = bytes(range(256)) * 12_000
+"""Some three chunks."""
+
+
+@pytest.fixture
+def sha256(tmp_path):
+    (tmp_path / "data").write_bytes(DATA)
+    return sha256_file(tmp_path / "data")
+
+
+@pytest.mark.parametrize("digits", [64, 8])
+def test_download_once(server, cache, sha256, digits):
+    server.files["net.pth"] = DATA
+    file = download.download(server.url("net.pth"), sha256=sha256[:digits])
+    assert file == cache / "net.pth"
+    assert file.read_bytes() == DATA
+    assert download.download(server.url("net.pth"), sha256=sha256[:digits]) == file
+    assert len(server.asked) == 1
+    assert not [path for path in cache.iterdir() if path.suffix == ".partial"]
+
+
+def test_the_digest_in_a_files_name_is_checked(server, cache, sha256, capsys):
+    server.files[f"net-{sha256[:8]}.pth"] = server.files["net-00000000.pth"] = server.files["net.pth"] = DATA
+    download.download(server.url(f"net-{sha256[:8]}.pth"))
+    with pytest.raises(UserError, match=f"its SHA-256 is {sha256}, and should begin with 00000000"):
+        download.download(server.url("net-00000000.pth"))
+    assert "no checksum" not in capsys.readouterr().err
+    download.download(server.url("net.pth"))
+    assert "net.pth: no checksum is published, so it was not checked" in capsys.readouterr().err
+    assert {path.name for path in cache.glob("net*")} == {f"net-{sha256[:8]}.pth", "net.pth"}
+
+
+def test_a_wrong_checksum_leaves_nothing(server, cache):
+    server.files["net.pth"] = DATA
+    with pytest.raises(UserError, match="wrong file"):
+        download.download(server.url("net.pth"), sha256="0" * 64)
+    assert not list(cache.glob("net.pth*"))
+
+
+def test_a_wrong_file_in_the_cache_is_told_and_kept(server, cache, sha256):
+    cache.mkdir(parents=True)
+    (cache / "net.pth").write_bytes(b"else")
+    with pytest.raises(UserError, match=r"net\.pth is not the file published.*Remove it"):
+        download.download(server.url("net.pth"), sha256=sha256)
+    assert (cache / "net.pth").read_bytes() == b"else"
+
+
+def test_a_cut_connection_is_told_and_gone_on_with(server, cache, sha256):
+    server.files["net.pth"], server.behave = DATA, "cut"
+    with pytest.raises(UserError, match=f"ended after {len(DATA) // 2} of {len(DATA)} bytes.*put it at .*net.pth"):
+        download.download(server.url("net.pth"), sha256=sha256)
+    assert not (cache / "net.pth").exists()
+    server.behave = ""
+    assert download.download(server.url("net.pth"), sha256=sha256).read_bytes() == DATA
+    assert [asked for _, asked in server.asked] == [None, f"bytes={len(DATA) // 2}-"]
+
+
+def test_without_a_checksum_a_part_is_not_gone_on_with(server, cache):
+    server.files["net.pth"], server.behave = DATA, "cut"
+    with pytest.raises(UserError, match="ended after"):
+        download.download(server.url("net.pth"))
+    server.behave = ""
+    assert download.download(server.url("net.pth")).read_bytes() == DATA
+    assert [asked for _, asked in server.asked] == [None, None]
+
+
+def test_a_part_that_is_the_whole_already(server, cache, sha256):
+    cache.mkdir(parents=True)
+    (cache / "net.pth.partial").write_bytes(DATA)
+    server.files["net.pth"] = DATA
+    assert download.download(server.url("net.pth"), sha256=sha256).read_bytes() == DATA
+
+
+def test_what_the_server_does_not_have(server, cache):
+    with pytest.raises(UserError, match="answers 404 Not Found"):
+        download.download(server.url("net.pth"))
+
+
+def test_a_silent_server_is_not_waited_for(server, cache, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
+    server.behave = "silent"
+    with pytest.raises(UserError, match="timed out"):
+        download.download(server.url("net.pth"))
+
+
+def test_offline_says_what_to_do_by_hand(cache, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/net.pth"
+        with pytest.raises(UserError, match=rf"{url} cannot be downloaded: .*put it at {cache / 'net.pth'}"):
+            download.download(url)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/net.pth", "https://host/"])
+def test_addresses_that_are_none(cache, url):
+    with pytest.raises(UserError, match=r"is no address|names no file"):
+        download.download(url)
+
+
+def test_published_weights_by_name(server, cache, tmp_path):
+    torch.save(picture_state(), tmp_path / "net.pth")
+    server.files["net.pth"] = (tmp_path / "net.pth").read_bytes()
+    odd = Preprocessing((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    published = Published(server.url("net.pth"), sha256_file(tmp_path / "net.pth")[:8], odd, "somebody's tiny network")
+    ours = tiny("tam")
+    ours.published = {"imagenet": published}
+    loaded = load_weights(ours, "imagenet")
+    assert ours.preprocessing == loaded.preprocessing == odd
+    assert str(loaded).startswith("somebody's tiny network: ")
+    assert load_weights(tiny(), server.url("net.pth")).preprocessing == IMAGENET
+    assert len(server.asked) == 1
+
+
+def test_weights_that_a_library_fetches():
+    ours, start = tiny("i3d"), tiny("tsn")
+    ours.published = {"imagenet": LibraryWeights("", "", HALF, "a library's", start.state_dict)}
+    loaded = load_weights(ours, "imagenet")
+    assert (loaded.source, loaded.inflated, ours.preprocessing) == ("a library's", 9, HALF)
+
+
+def test_sources_have_names_of_their_own():
+    assert len({source.name for source in SOURCES}) == len(SOURCES)
