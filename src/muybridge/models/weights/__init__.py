@@ -3,7 +3,15 @@
 `SOURCES` are tried in this order. To add one: a module here with a `SOURCE`, and a line below.
 """
 
-from muybridge.models.weights import image_networks, own, study_2021, tsm
+from muybridge.models.weights import (
+    image_networks,
+    own,
+    pyslowfast,
+    pytorchvideo,
+    study_2021,
+    torchvision_video,
+    tsm,
+)
 from muybridge.models.weights.source import Source
 
 SOURCES: tuple[Source, ...] = (
@@ -11,4 +19,7 @@ SOURCES: tuple[Source, ...] = (
     tsm.SOURCE,
     *study_2021.SOURCES,
     *image_networks.SOURCES,
+    torchvision_video.SOURCE,
+    pytorchvideo.SOURCE,
+    pyslowfast.SOURCE,
 )
