@@ -35,12 +35,14 @@ def separable(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Module:
 
 
 class SeparableUnit(ConvUnit):
+    """The temporal half is `after`, as where it is put into an image network: image weights leave it fresh."""
+
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
         super().__init__(Conv(c_in, c_out, (1, kernel, kernel), (1, stride, stride), padding="half"), c_out)
-        self.temporal = ConvUnit(Conv(c_out, c_out, (kernel, 1, 1), (stride, 1, 1), padding="half"), c_out)
+        self.after = ConvUnit(Conv(c_out, c_out, (kernel, 1, 1), (stride, 1, 1), padding="half"), c_out)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
-        return self.temporal(super().forward(x_BCTHW))
+        return self.after(super().forward(x_BCTHW))
 
 
 class Inception(nn.Module):

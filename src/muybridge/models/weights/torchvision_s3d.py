@@ -10,7 +10,7 @@ BLOCKS = (5, 6, 8, 9, 10, 11, 12, 14, 15)
 LAYERS = {"0": "conv1", "2": "conv2", "3": "conv3"} | {
     str(i): f"inception{name}" for i, name in zip(BLOCKS, WIDTHS, strict=True)
 }
-PARTS = {"0": "conv", "1": "bn", "0.0": "conv", "0.1": "bn", "1.0": "temporal.conv", "1.1": "temporal.bn"}
+PARTS = {"0": "conv", "1": "bn", "0.0": "conv", "0.1": "bn", "1.0": "after.conv", "1.1": "after.bn"}
 """Of a unit; of a separable one."""
 
 
@@ -27,11 +27,11 @@ def _convert(state: State, model: VideoModel) -> State:
 def _name(name: str) -> str:
     if name.startswith("classifier.1."):
         return f"fc.{name.rpartition('.')[2]}"
-    found = re.fullmatch(r"features\.(\d+)(?:\.branch(\d)((?:\.\d)??))?\.(\d(?:\.\d)?)\.(\w+)", name)
-    if not found or found[1] not in LAYERS:
+    found = re.fullmatch(r"features\.(\d+)(?:\.branch(0|[123]\.\d))?\.(\d(?:\.\d)?)\.(\w+)", name)
+    if not found or found[1] not in LAYERS or found[3] not in PARTS:
         return name
-    layer, branch, step, part, tensor = found.groups()
-    inside = f".branch{int(branch) + 1}{step}" if branch else ""
+    layer, branch, part, tensor = found.groups()
+    inside = f".branch{int(branch[0]) + 1}{branch[1:]}" if branch else ""  # branches begin with 0 there, with 1 here
     return f"backbone.{LAYERS[layer]}{inside}.{PARTS[part]}.{tensor}"
 
 
