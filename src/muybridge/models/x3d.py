@@ -2,7 +2,8 @@
 ResNet whose only spatial convolutions are depthwise 3x3x3.
 
 `x3d_s` and `x3d_m` are one network. S was trained on clips of 13 frames of 160 x 160 (tested at 182), M on 16 frames of
-224 x 224 (tested at 256).
+224 x 224 (tested at 256). Layers are PySlowFast's; PyTorchVideo's network has no norm in its first shortcut (48 parameters
+fewer), and its weights get one that changes nothing.
 """
 
 from functools import partial
