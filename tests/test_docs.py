@@ -32,7 +32,11 @@ def test_every_command_in_the_documents_parses(words):
     known = fields(Recipe).keys() | {f"runtime.{field}" for field in fields(Runtime)}
     assert parse_overrides(context.params.get("settings") or []).keys() <= known
     for model in (context.params.get("models") or context.params.get("model") or "").split(","):
-        if model:
+        if "@" in model:
+            from muybridge.models.families import METHODS
+
+            assert model.partition("@")[0] in METHODS
+        elif model and ":" not in model:
             from muybridge.models import entry
 
             entry(model)

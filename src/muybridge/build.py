@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -79,9 +80,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device(runtime)) else "fp32"
-    pretrained = recipe.model.pretrained
-    if pretrained == "auto":
-        pretrained = "hub" if recipe.model.name.startswith("hf:") else None
+    pretrained = _starts_from(recipe)
     weights = weights_file(pretrained)
     found = {
         "data.sha256": manifest.sha256(),
@@ -104,6 +103,13 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     })  # fmt: skip
 
 
+def _starts_from(recipe: Recipe) -> str | None:
+    """What `model.pretrained` means where it is auto."""
+    if recipe.model.pretrained != "auto":
+        return recipe.model.pretrained
+    return "hub" if recipe.model.name.startswith("hf:") else None
+
+
 def weights_file(pretrained: str | None) -> Path | None:
     """The file of weights that `model.pretrained` means, where it is a file or a run folder (its last checkpoint's).
     Raises UserError for a folder without."""
@@ -123,9 +129,11 @@ def has_bf16(chosen: torch.device) -> bool:
     return False
 
 
-def model(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> VideoModel:
+def model(
+    recipe: Recipe, num_classes: int, *, pretrained: bool = True, tell: Callable[[str], None] = log
+) -> VideoModel:
     """A model with fresh weights, drawn by the recipe's seed, then those that it starts from, unless a checkpoint will
-    fill it (`pretrained=False`). Raises UserError for weights that do not fit."""
+    fill it (`pretrained=False`); `tell` hears what became of them. Raises UserError for weights that do not fit."""
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = create(
         recipe.model.name,
@@ -135,8 +143,9 @@ def model(recipe: Recipe, num_classes: int, *, pretrained: bool = True) -> Video
         dropout=recipe.model.dropout,
         **recipe.model.options,
     )
-    if pretrained and recipe.model.pretrained is not None:
-        log(str(load_weights(net, recipe.model.pretrained, inflation=recipe.model.inflation)))
+    source = _starts_from(recipe)
+    if pretrained and source is not None:
+        tell(str(load_weights(net, source, inflation=recipe.model.inflation)))
     return net
 
 

@@ -105,6 +105,8 @@ def check(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
         recipe.model.name, num_classes=len(manifest.classes), num_frames=recipe.clip.num_frames, size=recipe.clip.size,
         temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
     )  # fmt: skip
+    if recipe.model.pretrained is not None:  # downloaded, and found to fit
+        build.model(recipe, len(manifest.classes), tell=lambda loaded: None)
     return cost.as_json()
 
 
