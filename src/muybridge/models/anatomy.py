@@ -60,6 +60,11 @@ class Seen:
         return self.level_out > self.level_in and self.side_out > 1
 
     @property
+    def is_layer(self) -> bool:
+        """A convolution, or a module without others inside. (A convolution may have its weight's parametrization there.)"""
+        return isinstance(self.module, nn.Conv2d) or not any(self.module.children())
+
+    @property
     def is_spatial(self) -> bool:
         """A convolution over more than single pixels."""
         return isinstance(self.module, nn.Conv2d) and max(self.module.kernel_size) > 1
@@ -90,7 +95,7 @@ class Anatomy:
 
     def halving_layers(self) -> list[Seen]:
         """The single layers (convolutions, pools) that do the last three halvings."""
-        layers = [s for s in self.seen.values() if not any(s.module.children()) and s.halves]
+        layers = [s for s in self.seen.values() if s.is_layer and s.halves]
         return [s for s in layers if self.deepest - 3 <= s.level_in < self.deepest]
 
     def halving_places(self) -> list[Site]:
@@ -107,7 +112,7 @@ class Anatomy:
             place = min(found, key=lambda s: s.name.count("."))
             while place.chain and place.chain[0] in self.seen:  # it may run all its children, what is put there, too
                 place = self.seen[place.chain[0]]
-            is_pool = not any(place.module.children()) and not isinstance(place.module, nn.Conv2d) and place.halves
+            is_pool = place.is_layer and place.halves and not isinstance(place.module, nn.Conv2d)
             places.append(Site(place.name, after=is_pool))
         return places
 
@@ -164,7 +169,9 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
         try:
             before()
             meta = {name: tensor.to("meta") for name, tensor in state.items()}
-            return torch.func.functional_call(net, meta, (torch.zeros(shape, device="meta"),))
+            pictures = torch.zeros(shape, device="meta")
+            # untied: with ties, a module of two names would be left without its weights
+            return torch.func.functional_call(net, meta, (pictures,), tie_weights=False)
         except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
             before()
             return net(torch.zeros(shape, device=next(iter(state.values()), torch.empty(0)).device))

@@ -26,9 +26,13 @@ def own_function(name: str) -> Callable[..., Any]:
     """The function `module:function`. Raises UserError where it cannot be imported."""
     module_name, _, function = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"Model '{name}': the module '{module_name}' cannot be imported: {error}") from None
+        with own_errors(name):
+            module = importlib.import_module(module_name)
+    except UserError as error:
+        if isinstance(error.__cause__, ImportError):
+            message = f"Model '{name}': the module '{module_name}' cannot be imported: {error.__cause__}"
+            raise UserError(message) from error.__cause__
+        raise
     found = getattr(module, function, None)
     if not callable(found):
         raise UserError(f"Model '{name}': '{module_name}' has no function '{function}'")
@@ -43,10 +47,12 @@ def own_errors(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"Model '{name}', {frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
-        ) from error
+        if isinstance(error, SyntaxError):
+            file, line, message = error.filename, error.lineno, error.msg
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            file, line, message = frame.filename, frame.lineno, str(error)
+        raise UserError(f"Model '{name}', {file}, line {line}: {type(error).__name__}: {message}") from error
 
 
 def source_file(name: str) -> Path | None:

@@ -38,19 +38,19 @@ def image_network(name: str) -> nn.Module:
 
 
 def check_eighth(net: nn.Module) -> None:
-    """Does a network with temporal pooling leave one frame of eight? Raises UserError."""
+    """Does a network with temporal pooling leave an eighth of the frames? Raises UserError."""
     size = getattr(net, "fixed_size", None) or TRIAL_SIZE
     advice = "train it without (model.temporal_pooling=False)"
     try:
-        frames = trial(net, (8, 3, size, size)).shape[0]
+        frames = trial(net, (16, 3, size, size)).shape[0]
     except Exception as error:
         raise UserError(
             f"{type(net).__name__} cannot take temporal pooling: where its picture is halved, branches run side by side, "
             f"and not all of them would halve time ({(str(error).splitlines() or [''])[0]}); {advice}"
         ) from error
-    if frames != 1:
+    if frames != 2:
         raise UserError(
-            f"{type(net).__name__} cannot take temporal pooling: of 8 frames {frames} would be left, not 1; {advice}"
+            f"{type(net).__name__} cannot take temporal pooling: of 16 frames {frames} would be left, not 2; {advice}"
         )
 
 

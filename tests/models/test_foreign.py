@@ -1,0 +1,326 @@
+"""Every method over image networks that others wrote: METHOD@module:function, METHOD@timm:NAME."""
+
+import sys
+from types import SimpleNamespace
+
+import foreign_networks
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from muybridge.errors import UserError
+from muybridge.models import create, load_weights
+from muybridge.models.contract import IMAGENET, Preprocessing
+from muybridge.models.temporal.aggregation import TemporalAggregation
+from muybridge.models.temporal.frames import FrameAxis, TimeConv, VolumeConv
+from muybridge.models.temporal.inflation import FrameConvs
+from muybridge.models.temporal.non_local import NonLocal
+from muybridge.models.temporal.shift import TemporalShift
+
+METHODS = ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")
+NETWORKS = (
+    "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "strange", "TwoBranches",
+    "Fixed",
+)  # fmt: skip
+"""Where all methods have places."""
+NO_POOLING = {
+    "Functional": "no module that halves it for the 3. time|do 0 of them",  # functional pools are no modules
+    "OnePool": "no module that halves it for the 2. time|do 0 of them",  # it is met at the first halving
+    "TwoBranches": "branches run side by side",
+    "Tokens": "no module that halves it for the 2. time|do 0 of them",
+}
+
+
+def make(method, network, **arguments):
+    torch.manual_seed(0)
+    arguments = {"num_classes": 5, "num_frames": 8, "dropout": 0.0, **arguments}
+    return create(f"{method}@foreign_networks:{network}", **arguments)
+
+
+def image_network(network):
+    """The same network, with the same weights."""
+    torch.manual_seed(0)
+    return getattr(foreign_networks, network)()
+
+
+def stir(net, seed=0):
+    """Statistics of norms as after some training."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+    return net
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_shapes_and_gradients(method, network):
+    model = make(method, network)
+    assert not any(p.is_meta for p in model.parameters())
+    logits_BK = model.train()(torch.randn(3, 3, 8, 64, 64))
+    assert logits_BK.shape == (3, 5)
+    F.cross_entropy(logits_BK, torch.tensor([0, 1, 2])).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    model.to("meta").eval()
+    for frames in (8, 16):
+        f_BTD = model.features(torch.empty(2, 3, frames, 64, 64, device="meta"))
+        assert f_BTD.shape == (2, frames, model.num_features)
+
+
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        *((method, network) for method in METHODS for network in NETWORKS),
+        *((m, "Tokens") for m in ("tsn", "i3d", "s3d")),
+    ],
+)
+def test_temporal_pooling_leaves_an_eighth_or_says_why_not(method, network):
+    if network in NO_POOLING:
+        with pytest.raises(UserError, match=NO_POOLING[network]):
+            make(method, network, temporal_pooling=True)
+        return
+    model = make(method, network, temporal_pooling=True).to("meta").eval()
+    for frames in (8, 16):
+        f_BTD = model.features(torch.empty(2, 3, frames, 64, 64, device="meta"))
+        assert f_BTD.shape == (2, frames // 8, model.num_features)
+    plain = sum(p.numel() for p in make(method, network).parameters())
+    assert sum(p.numel() for p in model.parameters()) == plain
+
+
+@pytest.fixture
+def _float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def reach(net):
+    """Frames on each side that a frame of the output can depend on, at most."""
+    lengths = (m.kernel_size[0] if isinstance(m, VolumeConv) else len(m) if isinstance(m, FrameConvs) else 3
+               for m in net.modules() if hasattr(m, "_axis"))  # fmt: skip
+    return sum(length // 2 for length in lengths)
+
+
+@pytest.mark.usefixtures("_float64")
+@pytest.mark.parametrize("network", [*NETWORKS, "Tokens"])
+def test_a_still_clip_gives_i3d_the_pictures_response(network):
+    volume, frames_net = (make(method, network).eval() for method in ("i3d", "tsn"))
+    for model in (volume, frames_net):
+        stir(model.backbone)
+    frames = 2 * 2 * reach(volume.backbone) + 1  # (a module may be used twice)
+    assert frames > 3
+    picture_1C1HW = torch.rand(1, 3, 1, 64, 64)
+    with torch.no_grad():
+        f_BTD = volume.features(picture_1C1HW.expand(-1, -1, frames, -1, -1))
+        assert f_BTD.shape[1] == frames
+        assert torch.allclose(f_BTD[:, frames // 2], frames_net.features(picture_1C1HW)[:, 0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, "Tokens"])
+def test_tsn_is_the_network_and_a_head(network):
+    net, model = image_network(network).eval(), make("tsn", network).eval()
+    x_BCTHW = torch.rand(2, 3, 1, 64, 64)
+    with torch.no_grad():
+        f = net(x_BCTHW[:, :, 0])
+        f_BD = f.mean((2, 3)) if f.dim() == 4 else f.mean(1) if f.dim() == 3 else f
+        assert torch.equal(model.features(x_BCTHW)[:, 0], f_BD)
+        assert torch.allclose(model(x_BCTHW), model.fc(f_BD), atol=1e-6)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_networks_own_weights_are_kept(method, network):
+    """As they are, or inflated and divided by the length; in each of the copies, where there are copies."""
+    grown = make(method, network).backbone
+    state, inflated = grown.state_dict(), set()
+    copies = [name for name, module in grown.named_modules() if isinstance(module, FrameConvs)]
+    for name, tensor in image_network(network).state_dict().items():
+        copied = next((module for module in copies if name.startswith(f"{module}.")), None)
+        if copied:
+            for index in range(3):
+                assert torch.equal(state[name.replace(copied, f"{copied}.{index}", 1)], tensor), name
+            inflated.add(copied)
+        elif state[name].dim() == 5:
+            expected = (tensor / state[name].shape[2])[:, :, None].expand_as(state[name])
+            assert torch.equal(state[name], expected), name
+            inflated.add(name)
+        else:
+            assert torch.equal(state[name], tensor), name
+    if method == "i3d":
+        assert len(inflated) > 2
+    else:
+        assert len(inflated) == (method == "s3d")  # the stem
+
+
+@pytest.mark.parametrize("method", ["i3d", "s3d"])
+def test_stride_dilation_and_groups_are_kept(method):
+    net, model = image_network("dilated"), make(method, "dilated")
+    seen = set()
+    for name, conv in net.named_modules():
+        if isinstance(conv, nn.Conv2d) and max(conv.kernel_size) > 1:
+            grown = model.backbone.get_submodule(name)
+            if isinstance(grown, VolumeConv):
+                grown_sides = (grown.stride[1:], grown.dilation[1:], grown.padding[1:], grown.kernel_size[1:])
+                assert (grown.stride[0], grown.dilation[0], grown.kernel_size[0]) == (1, 1, 3)
+            else:
+                grown_sides = (grown.stride, grown.dilation, grown.padding, grown.kernel_size)
+            assert grown_sides == (conv.stride, conv.dilation, conv.padding, conv.kernel_size)
+            assert grown.groups == conv.groups
+            seen.add((conv.stride, conv.dilation, conv.groups))
+    assert {dilation for _, dilation, _ in seen} == {(1, 1), (2, 2), (4, 4)}
+
+
+def test_what_follows_a_depthwise_convolution_in_s3d_is_depthwise():
+    temporal = [m for m in make("s3d", "mobile").backbone.modules() if isinstance(m, TimeConv)]
+    assert len(temporal) == 5
+    assert all(conv.groups == conv.in_channels for conv in temporal)
+
+
+def test_convolutions_with_a_forward_of_their_own_are_copied_for_each_frame():
+    net = make("i3d", "strange").backbone
+    kinds = [type(net[i]).__name__ for i in (0, 3, 5, 7, 9, 11)]
+    assert kinds == ["FrameConvs"] * 5 + ["VolumeConv"]
+    assert [len(net[i]) for i in (0, 3, 5, 7, 9)] == [3] * 5
+
+
+def test_the_mean_of_copies_is_the_3d_convolution():
+    """Where the copied convolution is a plain one, a 3D convolution does the same, borders of the clip included."""
+    torch.manual_seed(0)
+    axis, conv = FrameAxis(), nn.Conv2d(4, 6, 3, 2, 1)
+    axis.clips = 2
+    copies = FrameConvs(axis, conv, 3, stride=2)
+    for copy in copies:
+        nn.init.normal_(copy.weight)
+    x_BCTHW = torch.randn(2, 4, 7, 9, 9)
+    weight = torch.stack([copy.weight for copy in copies], 2) / 3
+    expected_BCTHW = F.conv3d(x_BCTHW, weight, conv.bias, (2, 2, 2), (1, 1, 1))
+    assert torch.allclose(axis.unfold(copies(axis.fold(x_BCTHW))), expected_BCTHW, atol=1e-5)
+
+
+def test_a_network_may_say_where_modules_sit():
+    assert isinstance(make("tsm", "with_sites").backbone.body[1][0].before, TemporalShift)
+    assert isinstance(make("tam", "with_sites").backbone.body[2][-1].after, TemporalAggregation)
+    assert isinstance(make("nln", "with_sites").backbone.body[3][0].before, NonLocal)
+    for method, kind in (("tsm", TemporalShift), ("tam", TemporalAggregation), ("nln", NonLocal)):
+        assert sum(isinstance(m, kind) for m in make(method, "with_sites").modules()) == 1
+    with pytest.raises(UserError, match="no module 'layer9'"):
+        make("tsm", "with_a_wrong_site")
+    with pytest.raises(UserError, match=r"Vectors has no place .* Temporal Aggregation Module: .*`sites`"):
+        make("tam", "with_a_wrong_site")
+
+
+@pytest.mark.parametrize("method", ["tsm", "tam", "tconv", "nln"])
+def test_a_method_without_a_place_is_no_tsn_in_silence(method):
+    with pytest.raises(UserError, match="Tokens has no place"):
+        make(method, "Tokens")
+
+
+def test_modes_and_sizes_are_the_networks():
+    model = make("tsm", "already_in_eval_mode")
+    assert not any(module.training for module in model.backbone.body.modules() if isinstance(module, nn.BatchNorm2d))
+    model.train()
+    assert all(module.training for module in model.modules())
+    assert make("tsm", "Vectors").backbone.training
+    assert make("tsn", "Fixed").fixed_size == 64
+    with pytest.raises(UserError, match="takes 64x64 pixels; got 96x96"):
+        make("tsn", "Fixed")(torch.zeros(1, 3, 8, 96, 96))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("foreign_networks:no_such", "'foreign_networks' has no function 'no_such'"),
+        ("no_such_module:net", "module 'no_such_module' cannot be imported: No module named 'no_such_module'"),
+        ("foreign_networks:needs", "must be callable without arguments"),
+        ("foreign_networks:gives_no_module", r"is a dict; the function must return a torch\.nn\.Module"),
+        ("foreign_networks:raises", r"foreign_networks\.py, line \d+: ZeroDivisionError: in the user's file"),
+        ("foreign_networks:Fails", r"Fails does not take pictures of \(3,224,224\): LookupError: no weights here"),
+        ("foreign_networks:Lists", r"Lists gives a list; an image network gives a feature map \(N,D,h,w\)"),
+        (
+            "foreign_networks:ChannelsLast",
+            r"ChannelsLast gives shape \(1, 7, 7, 16\); an image network gives a feature",
+        ),
+        ("foreign_networks:linear_only", "Sequential has no 2D convolution"),
+        ("resnet18", "METHOD@module:function or METHOD@timm:NAME; tsn_resnet18 may be meant"),
+    ],
+)
+def test_what_a_person_may_get_wrong(network, message):
+    with pytest.raises(UserError, match=message):
+        create(f"tsn@{network}", num_classes=5)
+
+
+def test_a_module_that_cannot_be_read_or_run_names_the_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_written.py").write_text("import torch\n\ndef net(:\n")
+    (tmp_path / "runs_wild.py").write_text("import torch\n\n1 / 0\n")
+    (tmp_path / "lacks_one.py").write_text("import no_such_library\n")
+    with pytest.raises(UserError, match=r"half_written\.py, line 3: SyntaxError"):
+        create("tsn@half_written:net", num_classes=5)
+    with pytest.raises(UserError, match=r"runs_wild\.py, line 3: ZeroDivisionError"):
+        create("runs_wild:net", num_classes=5)
+    with pytest.raises(UserError, match="'lacks_one' cannot be imported: No module named 'no_such_library'"):
+        create("lacks_one:net", num_classes=5)
+
+
+class LikeTimm(nn.Module):
+    """What timm gives of a network that works on channels-last pictures."""
+
+    output_fmt = "NHWC"
+    pretrained_cfg = {  # noqa: RUF012
+        "mean": [0.5, 0.4, 0.3], "std": (0.2, 0.2, 0.1), "fixed_input_size": True, "input_size": (3, 64, 64),
+        "hf_hub_id": "timm/", "tag": "in1k",
+    }  # fmt: skip
+
+    def __init__(self):
+        super().__init__()
+        self.body = image_network("Vectors").body
+
+    def forward(self, x):
+        return self.body(x).permute(0, 2, 3, 1)
+
+
+def timm_with(create_model):
+    return SimpleNamespace(is_model=lambda name: name == "net", list_models=lambda: ["net"], create_model=create_model)
+
+
+def test_timm_networks_bring_their_preprocessing_size_and_weights(monkeypatch):
+    def create_model(name, *, num_classes, global_pool, pretrained=False):
+        assert (name, num_classes, global_pool) == ("net", 0, "")
+        net = LikeTimm()
+        for parameter in net.parameters():
+            nn.init.constant_(parameter, 3.0 if pretrained else 1.0)
+        return net
+
+    monkeypatch.setitem(sys.modules, "timm", timm_with(create_model))
+    for method in METHODS:
+        model = create(f"{method}@timm:net", num_classes=5)
+        assert model.num_features == 16
+        assert model.preprocessing == Preprocessing((0.5, 0.4, 0.3), (0.2, 0.2, 0.1)) != IMAGENET
+        assert model.fixed_size == 64
+        assert model.features(torch.rand(1, 3, 8, 64, 64)).shape == (1, 8, 16)
+        assert float(model.backbone.body[1][1].weight[0].detach()) == 1
+        loaded = load_weights(model, "imagenet")
+        assert float(model.backbone.body[1][1].weight[0].detach()) == 3
+        weight = model.backbone.body[1][0].weight.detach()
+        assert torch.allclose(weight.sum(2) if weight.dim() == 5 else weight, torch.full((8, 8, 3, 3), 3.0))
+        assert loaded.inflated == {"i3d": 5, "s3d": 1}.get(method, 0)
+    with pytest.raises(UserError, match=r"timm has no network 'nett'\. Did you mean 'net'\?"):
+        create("tsn@timm:nett", num_classes=5)
+
+
+def test_what_timm_complains_of_and_its_absence(monkeypatch):
+    def create_model(name, **options):
+        raise RuntimeError("Invalid pretrained tag (x) for net.")
+
+    monkeypatch.setitem(sys.modules, "timm", timm_with(create_model))
+    with pytest.raises(UserError, match="Invalid pretrained tag"):
+        create("tsn@timm:net", num_classes=5)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"needs timm \(pip install 'muybridge\[timm\]'\)"):
+        create("tsn@timm:net", num_classes=5)
+    with pytest.raises(UserError, match="for example tsm@timm:net"):
+        create("timm:net", num_classes=5)
