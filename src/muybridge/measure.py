@@ -1,17 +1,25 @@
 """What a model costs: parameters and multiply-adds, counted on the meta device (next to no memory or time).
 
-`conv_macs` counts convolutions only, as the 2021 study's "FLOPs" do; `macs` counts linear layers and matrix products
-too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add).
+`conv_macs` counts convolutions only, as the 2021 study's "FLOPs" do; `macs` counts linear layers, recurrent ones and
+matrix products too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add), with the model as it
+answers: in evaluation mode, without heads that only training has. Parameters count all that are there.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from muybridge.models import VideoModel, create
+from muybridge.models import VideoModel, create, entries
 from muybridge.models.registry import builds_on_meta
+
+SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
+"""What a table of layers leaves out: neither parameters nor multiply-adds, and the shape stays."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +39,156 @@ class Cost:
         return asdict(self)
 
 
+@dataclass
+class Layer:
+    """One module, for one clip. Sums over all layers are the model's."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    """Of what it returned, first. Networks that fold frames into the batch have (T,C,H,W)."""
+    params: int = 0
+    """Its own, without those of modules inside it."""
+    conv_macs: int = 0
+    macs: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def count(
     name: str, *, num_classes: int, num_frames: int, size: int, temporal_pooling: bool = False, **options: Any
 ) -> Cost:
-    """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or too short a clip."""
-    # a model of the user's own may compute values as it is built, which the meta device has none of
-    with torch.device("meta" if builds_on_meta(name) else "cpu"):
-        model = create(
-            name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options
-        )
+    """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or a clip that does not
+    fit."""
+    model = outline(name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options)
     params, conv_macs, macs = count_module(model, num_frames=num_frames, size=size)
     return Cost(name, num_classes, num_frames, size, temporal_pooling, params, conv_macs, macs)
 
 
+def outline(name: str, *, num_classes: int, num_frames: int, **arguments: Any) -> VideoModel:
+    """A model by name, in evaluation mode, with shapes but no values; one of the user's own, which may compute values
+    as it is built, with values."""
+    if not builds_on_meta(name):
+        return create(name, num_classes=num_classes, num_frames=num_frames, **arguments).eval()
+    with torch.device("meta"), _Shapes():
+        return create(name, num_classes=num_classes, num_frames=num_frames, **arguments).eval()
+
+
+def natural_input(name: str, *, temporal_pooling: bool = False, **options: Any) -> tuple[int, int]:
+    """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
+    known = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
+    frames, size = known.get(name, (1, 1))
+    model = outline(name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, **options)
+    return (
+        model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
+        model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def count_module(model: VideoModel, *, num_frames: int, size: int) -> tuple[int, int, int]:
-    """(params, conv_macs, macs) of a model, on the device it is on."""
-    counter = FlopCounterMode(display=False)
+    """(params, conv_macs, macs) of a model, which is left in evaluation mode."""
+    with _counting() as macs:
+        _pass(model, num_frames, size)
+        conv_macs, all_macs = macs()
+    return count_parameters(model), conv_macs, all_macs
+
+
+def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
+    """All modules that do something themselves, in the order in which they are first called."""
+    met: dict[nn.Module, Layer] = {}
+    calls: list[_Call] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    with _counting() as macs:
+
+        def enter(module: nn.Module, args: Any) -> None:
+            met.setdefault(module, Layer(names[module], type(module).__name__, ()))
+            calls.append(_Call(macs()))
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            call, now = calls.pop(), macs()
+            conv_macs, all_macs = now[0] - call.before[0], now[1] - call.before[1]
+            layer = met[module]
+            layer.shape = layer.shape or _shape(out)
+            layer.conv_macs += conv_macs - call.inside[0]
+            layer.macs += all_macs - call.inside[1]
+            if calls:
+                outer = calls[-1].inside
+                calls[-1].inside = (outer[0] + conv_macs, outer[1] + all_macs)
+
+        # (what other hooks of a module call is not its own work)
+        handles = [module.register_forward_pre_hook(enter) for module in model.modules()]
+        handles += [module.register_forward_hook(leave, prepend=True) for module in model.modules()]
+        try:
+            _pass(model, num_frames, size)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    working = {module for module in met if not (any(module.children()) or isinstance(module, SILENT))}
+    counted: set[nn.Parameter] = set()
+    for module, name in names.items():  # also heads that only training has
+        own = [p for p in module.parameters(recurse=False) if p not in counted]
+        counted.update(own)
+        if own:
+            met.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in own)
+    return [layer for module, layer in met.items() if layer.params or layer.macs or module in working]
+
+
+@dataclass
+class _Call:
+    """(conv_macs, macs) counted before it, and by the calls inside it."""
+
+    before: tuple[int, int]
+    inside: tuple[int, int] = (0, 0)
+
+
+def _pass(model: VideoModel, num_frames: int, size: int) -> None:
     device = next(model.parameters()).device
-    with torch.no_grad(), counter:
-        model.eval()(torch.zeros(1, 3, num_frames, size, size, device=device))
-    flops = counter.get_flop_counts()["Global"]
-    conv = sum(n for operation, n in flops.items() if "convolution" in str(operation))
-    return sum(p.numel() for p in model.parameters()), conv // 2, sum(flops.values()) // 2
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, model.in_channels, num_frames, size, size, device=device))
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Yields what tells (conv_macs, macs) up to now."""
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+
+    def now() -> tuple[int, int]:
+        flops = counter.flop_counts["Global"]
+        conv = sum(n for operation, n in flops.items() if "convolution" in str(operation))
+        return conv // 2, sum(flops.values()) // 2
+
+    with counter:
+        yield now
+
+
+def _recurrent_flops(x: Any, inner: Any, recurrent: Any, *rest: Any, **named: Any) -> int:
+    """Of what is one operation on a CPU; the arguments are shapes: (T,B,C), (4H,C), (4H,H)."""
+    return 2 * x[0] * x[1] * (inner[0] * inner[1] + recurrent[0] * recurrent[1])
+
+
+def _shape(out: Any) -> tuple[int, ...]:
+    while isinstance(out, tuple | list):
+        out = out[0]
+    return tuple(out.shape) if isinstance(out, torch.Tensor) else ()
+
+
+class _Shapes(TorchFunctionMode):
+    """On the meta device nothing has values; this leaves out operations that do nothing else but change them, which
+    torch nevertheless takes apart in Python there: random weights and norms. Ten times as fast."""
+
+    DRAWS = frozenset({"normal_", "uniform_", "zero_", "fill_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        if name == "batch_norm":
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
