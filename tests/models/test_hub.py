@@ -12,6 +12,8 @@ from transformers.utils import logging
 from muybridge.errors import UserError
 from muybridge.measure import count
 from muybridge.models import create, load_weights
+from muybridge.recipe import replace
+from muybridge.training import train
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 5}
 FRAMES = 4
@@ -277,3 +279,17 @@ def test_a_networks_reports_and_bars_are_silent_and_come_back(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
     assert logging.get_verbosity() == verbosity
+
+
+def test_a_frozen_probe_trains_in_the_one_loop(recipe, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, intermediate_size=32, **SMALL)
+    net = transformers.VideoMAEForVideoClassification(config)
+    net.save_pretrained(tmp_path / "net")
+    model = {"model.name": f"hf:{tmp_path / 'net'}", "model.options": {"probe": "attentive", "frozen": True}}
+    run = train(replace(recipe, {**model, "optim.epochs": 1, "optim.warmup_epochs": 0}), out=tmp_path / "run")
+    checkpoints = run.path / "checkpoints"
+    trained = safetensors.torch.load_file(checkpoints / (checkpoints / "last").read_text().strip() / "model.safetensors")
+    for name, tensor in net.videomae.state_dict().items():  # the hub's weights, and not moved
+        assert torch.equal(trained[f"network.{name}"], tensor), name
+    assert trained["fc.bias"].abs().min() > 0  # it started as zeros
