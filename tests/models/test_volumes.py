@@ -71,3 +71,18 @@ def test_a_pool_keeps_the_memory_format_and_passes_gradients_to_the_largest():
     (ours,) = torch.autograd.grad(out.square().sum(), x_BCTHW)
     (reference,) = torch.autograd.grad(F.max_pool3d(x_BCTHW, 2).square().sum(), x_BCTHW)
     assert torch.equal(ours, reference)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size"), [((3, 3, 3), (2, 5, 5)), ((7, 1, 1), (3, 4, 4)), ((7, 7, 1), (5, 2, 6)), ((1, 5, 5), (2, 1, 1))]
+)
+def test_bfloat16_gradients_where_a_kernel_is_longer_than_its_axis(kernel, size):
+    """On CPUs with AVX512-BF16, oneDNN leaves them unset."""
+    torch.manual_seed(0)
+    conv = Conv(32, 32, kernel).bfloat16()
+    x_BCTHW = torch.randn(2, 32, *size).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    [torch.full((2**k,), 1e30) for k in range(4, 20) for _ in range(4)]  # what unset memory holds
+    (ours,) = torch.autograd.grad(conv(x_BCTHW).float().square().sum(), conv.weight)
+    exact = conv.double()
+    (reference,) = torch.autograd.grad(exact(x_BCTHW.double()).square().sum(), exact.weight)
+    assert (ours.double() - reference).abs().max() < 0.02 * reference.abs().max()

@@ -9,19 +9,19 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.models.contract import VideoModel
 from muybridge.models.registry import register
+from muybridge.models.temporal.frames import draw_weights
 from muybridge.models.volumes import Conv, Pool, refuse_temporal_pooling
 
 SMALL_FRAMES, SMALL_SIZE = 30, 64
 """The clips that the small networks are made for (UCF-11)."""
 
 
-def draw_plain_weights(modules: Iterable[nn.Module]) -> None:
-    """For networks without norms: each layer keeps the variance of what it takes (He et al. 2015)."""
+def draw_layers(modules: Iterable[nn.Module]) -> None:
+    """Fresh weights for linear layers with ReLU (He et al. 2015)."""
     for module in modules:
-        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+        if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.bias)
 
 
 class C3D(VideoModel):
@@ -60,7 +60,8 @@ class C3D(VideoModel):
             nn.Linear(channels * frames * side**2, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
             nn.Linear(hidden, hidden), nn.ReLU(inplace=True),
         )  # fmt: skip
-        draw_plain_weights([*self.convs, *self.hidden])
+        draw_weights(self.convs)
+        draw_layers(self.hidden)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         return self.hidden(self.convs(x_BCTHW).flatten(1))[:, None]

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from muybridge.errors import UserError
-from muybridge.models.c3d import SMALL_FRAMES, SMALL_SIZE, draw_plain_weights
+from muybridge.models.c3d import SMALL_FRAMES, SMALL_SIZE, draw_layers
 from muybridge.models.contract import VideoModel
 from muybridge.models.registry import register
+from muybridge.models.temporal.frames import draw_weights
 from muybridge.models.volumes import refuse_temporal_pooling
 
 
@@ -34,7 +35,8 @@ class SmallClips(VideoModel):
         self.convs, self.rest = convs, rest
         self.fixed_frames, self.fixed_size = num_frames if flatten else None, size
         self._flatten = flatten
-        draw_plain_weights([*convs.modules(), *rest.modules()])
+        draw_weights(convs)
+        draw_layers(rest.modules())
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         f_NP = self.convs(x_BCTHW.transpose(1, 2).flatten(0, 1)).flatten(1)

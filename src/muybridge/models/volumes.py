@@ -1,5 +1,6 @@
 """Layers over volumes x_BCTHW, for networks that are 3D from the start. Kernels and strides are (time, height, width)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,13 +15,33 @@ Padding = Literal["same", "half", "valid"]
 (kernel - 1) // 2 on each side; "valid": none. The first two differ where the stride is above 1."""
 
 
-def padding_before(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
+def padding_around(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
     """Along one axis: how much in front, how much behind."""
     if padding == "same":
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total // 2, total - total // 2
     half = (kernel - 1) // 2 if padding == "half" else 0
     return half, half
+
+
+def conv3d(
+    x_BCTHW: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> torch.Tensor:
+    """A 3D convolution, `pads` in front of and behind each axis.
+
+    Where the kernel is longer than the axis it goes along, the zeros are put there beforehand: oneDNN's gradient of
+    bfloat16 weights is else made of memory that nobody has set, and may write where it should not (seen with torch 2.13 on
+    AVX512-BF16, for example 3 x 3 x 3 on two frames).
+    """
+    sizes = zip(x_BCTHW.shape[2:], weight.shape[2:], strict=True)
+    if any(front != behind for front, behind in pads) or any(size < kernel for size, kernel in sizes):
+        x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
+        pads = [(0, 0)] * 3
+    return F.conv3d(x_BCTHW, weight, bias, tuple(stride), tuple(front for front, _ in pads))
 
 
 class Conv(nn.Conv3d):
@@ -36,16 +57,13 @@ class Conv(nn.Conv3d):
         padding: Padding = "same",
         bias: bool = False,
     ) -> None:
-        self._pads_by_size = padding == "same" and max(stride) > 1
-        t, h, w = (0 if padding == "valid" or self._pads_by_size else (k - 1) // 2 for k in kernel)
-        super().__init__(c_in, c_out, kernel, stride, (t, h, w), bias=bias)
+        super().__init__(c_in, c_out, kernel, stride, bias=bias)
+        self._padding: Padding = padding
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
-        if self._pads_by_size:
-            axes = zip(x_BCTHW.shape[2:], self.kernel_size, self.stride, strict=True)
-            pads = [padding_before(size, kernel, stride, "same") for size, kernel, stride in axes]
-            x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
-        return super().forward(x_BCTHW)
+        axes = zip(x_BCTHW.shape[2:], self.kernel_size, self.stride, strict=True)
+        pads = [padding_around(size, kernel, stride, self._padding) for size, kernel, stride in axes]
+        return conv3d(x_BCTHW, self.weight, self.bias, self.stride, pads)
 
 
 class ConvUnit(nn.Module):
@@ -94,7 +112,7 @@ class Pool(nn.Module):
         if not isinstance(padding, str):
             return list(padding)
         axes = zip(x_BCTHW.shape[2:], self.kernel, self.stride, strict=True)
-        return [padding_before(size, kernel, stride, padding)[0] for size, kernel, stride in axes]
+        return [padding_around(size, kernel, stride, padding)[0] for size, kernel, stride in axes]
 
     def _pool(self, x: torch.Tensor, kernel: list[int], stride: list[int], before: list[int]) -> torch.Tensor:
         more_behind = self.padding == "same"  # windows may run over the far edge: by one, where the padding is odd
