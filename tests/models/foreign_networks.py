@@ -128,9 +128,7 @@ class Functional(nn.Module):
     def __init__(self):
         super().__init__()
         widths = (3, 8, 8, 12, 12, 16)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding="same") for a, b in pairwise(widths)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding="same") for a, b in pairwise(widths))
 
     def forward(self, x):
         for conv in self.convs:
@@ -210,6 +208,42 @@ class ResNetD(nn.Module):
 
     def forward(self, x):
         return self.stage4(self.stage3(self.stage2(self.pool(self.stem(x)))))
+
+
+class BlurPool(nn.Module):
+    """Halves a picture with a fixed kernel, as no layer of torch's."""
+
+    def forward(self, x):
+        kernel = x.new_tensor([1.0, 2.0, 1.0]) / 4
+        weight = (kernel[:, None] * kernel).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), weight, stride=2, groups=x.shape[1])
+
+
+class SumInPlace(nn.Module):
+    """Branches that are added up in place, as in MobileOne."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.one = ConvNorm(c_in, c_out, 1, 2, act=nn.Identity)
+        self.more = nn.ModuleList(ConvNorm(c_in, c_out, 3, 2, act=nn.Identity) for _ in range(2))
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        out = self.one(x)
+        for branch in self.more:
+            out += branch(x)
+        return self.act(out)
+
+
+class Repeated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(ConvNorm(3, 8, 3, 2), ConvNorm(8, 8, 3, 2))
+        self.stage2 = nn.Sequential(SumInPlace(8, 8), ConvNorm(8, 8, 3))
+        self.stage3, self.stage4 = nn.Sequential(ConvNorm(8, 12, 3), BlurPool()), nn.Sequential(SumInPlace(12, 16))
+
+    def forward(self, x):
+        return self.stage4(self.stage3(self.stage2(self.stem(x))))
 
 
 class StandardConv(nn.Conv2d):

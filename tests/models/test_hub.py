@@ -289,7 +289,9 @@ def test_a_frozen_probe_trains_in_the_one_loop(recipe, tmp_path):
     model = {"model.name": f"hf:{tmp_path / 'net'}", "model.options": {"probe": "attentive", "frozen": True}}
     run = train(replace(recipe, {**model, "optim.epochs": 1, "optim.warmup_epochs": 0}), out=tmp_path / "run")
     checkpoints = run.path / "checkpoints"
-    trained = safetensors.torch.load_file(checkpoints / (checkpoints / "last").read_text().strip() / "model.safetensors")
+    trained = safetensors.torch.load_file(
+        checkpoints / (checkpoints / "last").read_text().strip() / "model.safetensors"
+    )
     for name, tensor in net.videomae.state_dict().items():  # the hub's weights, and not moved
         assert torch.equal(trained[f"network.{name}"], tensor), name
     assert trained["fc.bias"].abs().min() > 0  # it started as zeros

@@ -227,11 +227,13 @@ def _norm(takers: list[_Met]) -> str | None:
 
 
 def _chain(call: _Met, met: list[_Met]) -> tuple[str, ...]:
-    depth = call.name.count(".") + 1
-    inside = [c for c in met if c.name.count(".") == depth and c.name.startswith(f"{call.name}.")]
-    passed_on = [call.x, *(c.out for c in inside)]
-    is_chain = all(c.x is x for c, x in zip(inside, passed_on, strict=False)) and passed_on[-1] is call.out
-    return tuple(c.name for c in inside) if is_chain else ()
+    inside = [c for c in met if c.name.startswith(f"{call.name}.")]
+    children = [c for c in inside if c.name.count(".") == call.name.count(".") + 1]
+    passed_on = [call.x, *(c.out for c in children)]
+    is_chain = all(c.x is x for c, x in zip(children, passed_on, strict=False)) and passed_on[-1] is call.out
+    own = tuple(f"{c.name}." for c in children)
+    is_all = all(f"{c.name}.".startswith(own) for c in inside)  # (a sum made in place looks like a chain)
+    return tuple(c.name for c in children) if is_chain and is_all else ()
 
 
 def _level(size: int, side: int) -> int:

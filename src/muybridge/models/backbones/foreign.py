@@ -63,15 +63,13 @@ def _timm(name: str) -> nn.Module:
         ) from None
     if not timm.is_model(name):
         raise UserError(f"timm has no network '{name}'. {nearest(name, timm.list_models())}")
-    build = partial(timm.create_model, name, num_classes=0, global_pool="")
+    build = partial(timm.create_model, name, num_classes=0)  # vectors, as its own classifier would be given them
     with own_errors(f"timm:{name}"):
         net = build()
     about = net.pretrained_cfg
     net.preprocessing = Preprocessing(tuple(about["mean"]), tuple(about["std"]))
     if about.get("fixed_input_size"):
         net.fixed_size = about["input_size"][-1]
-    if getattr(net, "output_fmt", "NCHW") == "NHWC":
-        net.register_forward_hook(_channels_first)
     if about.get("url") or about.get("hf_hub_id"):
         net.published = {
             "imagenet": LibraryWeights(
@@ -88,7 +86,3 @@ def _timm(name: str) -> nn.Module:
 def _timm_weights(build: Any) -> dict[str, torch.Tensor]:
     with own_errors("timm"):
         return {f"backbone.{name}": tensor for name, tensor in build(pretrained=True).state_dict().items()}
-
-
-def _channels_first(net: nn.Module, args: tuple[torch.Tensor, ...], f_NHWC: torch.Tensor) -> torch.Tensor:
-    return f_NHWC.permute(0, 3, 1, 2)

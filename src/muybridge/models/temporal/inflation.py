@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from muybridge.errors import UserError
-from muybridge.models.anatomy import Anatomy, Seen, Site
+from muybridge.models.anatomy import Anatomy, Site
 from muybridge.models.temporal.frames import EverySecondFrame, FrameAxis, TemporalPool, VolumeConv, put
 
 
@@ -99,28 +99,19 @@ class FrameConvs(nn.ModuleList):
 
 
 def grow_pools(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, halving: set[str]) -> None:
-    """Every max-pool but the first looks at three frames; pools that halve time, too."""
-    pools = [s for s in anatomy.seen.values() if isinstance(s.module, nn.MaxPool2d | nn.AvgPool2d)]
-    first = next((s.name for s in pools if isinstance(s.module, nn.MaxPool2d)), None)
-    for seen in pools:
+    """Every max-pool but the first looks at three frames; so do pools of any kind that halve time: maximum or mean."""
+    layers = [s for s in anatomy.seen.values() if not isinstance(s.module, nn.Conv2d)]
+    first = next((s.name for s in layers if isinstance(s.module, nn.MaxPool2d)), None)
+    for seen in layers:
         is_max, stride = isinstance(seen.module, nn.MaxPool2d), 2 if seen.name in halving else 1
         if stride == 2 or (is_max and seen.name != first):
             put(net, Site(seen.name, after=True), TemporalPool(axis, stride=stride, kind="max" if is_max else "mean"))
 
 
 def check_halvings(anatomy: Anatomy, halving: set[str], temporal_pooling: bool) -> None:
-    """Raises UserError where temporal pooling is asked for and not all three halvings are layers of a known kind."""
-    if not temporal_pooling:
-        return
-    known = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-    layers: list[Seen] = [anatomy.seen[name] for name in halving]
-    strange = [seen for seen in layers if not isinstance(seen.module, known)]
-    if strange:
-        raise UserError(
-            f"'{strange[0].name}' ({type(strange[0].module).__name__}) halves the picture, but cannot halve time"
-        )
-    levels = {seen.level_in for seen in layers}
-    if len(levels) < 3:
+    """Raises UserError where temporal pooling is asked for and not all three halvings are done by layers."""
+    levels = {anatomy.seen[name].level_in for name in halving}
+    if temporal_pooling and len(levels) < 3:
         raise UserError(
             f"Temporal pooling halves time with the last three halvings of the picture; convolutions and pools of this "
             f"image network do {len(levels)} of them"
