@@ -244,7 +244,7 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     cache = _ram_cache(manifest.sha256(), where, str(manifest.root.resolve()), files)
     missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
     needed = _decoded_bytes(manifest, missing, recipe.clip.short_side)
-    limit = _free_bytes() / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
+    limit = free_bytes() / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
     if needed <= limit and limit > 0 and not runtime.num_workers:
         if len(missing):
             log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
@@ -275,7 +275,7 @@ def _ram_cache(manifest_sha256: str, paths_sha256: str, root: str, files: FileRe
     return RamCache(files)
 
 
-def _free_bytes() -> float:
+def free_bytes() -> float:
     """Memory that may be used, also inside a container."""
     free = float(psutil.virtual_memory().available)
     try:
