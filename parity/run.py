@@ -99,12 +99,12 @@ def keep(results: list[Result]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="parts of the names of cases (default: all)")
+    parser.add_argument("names", nargs="*", help="parts of the names or origins of cases (default: all)")
     parser.add_argument("--json", action="store_true", help="keep the figures in results.json")
     options = parser.parse_args()
     results, failed = [], 0
     for case in cases():
-        if options.names and not any(part in case.name for part in options.names):
+        if options.names and not any(part in f"{case.name} {case.origin}" for part in options.names):
             continue
         try:
             result = prove(case)
