@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muybridge.models.volumes import Conv, Pool
+from muybridge.models.volumes import Conv, Pool, convolve
 
 CASES = [
     ((3, 3, 3), (2, 2, 2)),
@@ -86,3 +86,10 @@ def test_bfloat16_gradients_where_a_kernel_is_longer_than_its_axis(kernel, size)
     exact = conv.double()
     (reference,) = torch.autograd.grad(exact(x_BCTHW.double()).square().sum(), exact.weight)
     assert (ours.double() - reference).abs().max() < 0.02 * reference.abs().max()
+
+
+@pytest.mark.parametrize("size", [(2, 3, 9), (6, 8, 8)])
+def test_convolve_keeps_stride_dilation_groups_and_bias(size):
+    conv = nn.Conv3d(4, 6, 3, stride=(1, 2, 1), padding=2, dilation=2, groups=2).double()
+    x_BCTHW = volume(size, channels_last=False)
+    assert torch.allclose(convolve(conv, x_BCTHW, [(2, 2)] * 3), conv(x_BCTHW), atol=1e-12)

@@ -24,24 +24,20 @@ def padding_around(size: int, kernel: int, stride: int, padding: Padding) -> tup
     return half, half
 
 
-def conv3d(
-    x_BCTHW: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-) -> torch.Tensor:
-    """A 3D convolution, `pads` in front of and behind each axis.
+def convolve(conv: nn.Conv3d, x_BCTHW: torch.Tensor, pads: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """A convolution, but for its own padding: `pads` zeros in front of and behind each axis.
 
     Where the kernel is longer than the axis it goes along, the zeros are put there beforehand: oneDNN's gradient of
     bfloat16 weights is else made of memory that nobody has set, and may write where it should not (seen with torch 2.13 on
     AVX512-BF16, for example 3 x 3 x 3 on two frames).
     """
-    sizes = zip(x_BCTHW.shape[2:], weight.shape[2:], strict=True)
-    if any(front != behind for front, behind in pads) or any(size < kernel for size, kernel in sizes):
+    spans = [(k - 1) * d + 1 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
+    is_longer = any(size < span for size, span in zip(x_BCTHW.shape[2:], spans, strict=True))
+    if is_longer or any(front != behind for front, behind in pads):
         x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
         pads = [(0, 0)] * 3
-    return F.conv3d(x_BCTHW, weight, bias, tuple(stride), tuple(front for front, _ in pads))
+    around = tuple(front for front, _ in pads)
+    return F.conv3d(x_BCTHW, conv.weight, conv.bias, conv.stride, around, conv.dilation, conv.groups)
 
 
 class Conv(nn.Conv3d):
@@ -63,7 +59,7 @@ class Conv(nn.Conv3d):
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         axes = zip(x_BCTHW.shape[2:], self.kernel_size, self.stride, strict=True)
         pads = [padding_around(size, kernel, stride, self._padding) for size, kernel, stride in axes]
-        return conv3d(x_BCTHW, self.weight, self.bias, self.stride, pads)
+        return convolve(self, x_BCTHW, pads)
 
 
 class ConvUnit(nn.Module):
