@@ -27,6 +27,7 @@ ALLOWED = {
     "checkpoint": {"errors", "files", "models"},
     "build": {"checkpoint", "data", "models", "video", *BASE} - {"runs", "scores"},
     "evaluation": {"build", "checkpoint", "data", "models", *BASE},
+    "speed": {"training", "build", "data", *BASE},
     "training": {"__init__", "evaluation", "measure", "build", "checkpoint", "data", "models", *BASE},
     "results": {"__init__", *BASE} - {"draws", "console"},
     "recipes": {"recipe", "errors"},
@@ -34,7 +35,7 @@ ALLOWED = {
     "demo": {"study", "recipes", "data", *BASE},
     "predict": {"evaluation", "build", "data", "video", *BASE},
     "api": {"study", "training", "evaluation", "predict", "recipes", "data", *BASE},
-    "cli": {"__init__", "api", "demo", "predict", "evaluation", "results", "measure", "models", "data", *BASE},
+    "cli": {"__init__", "api", "demo", "predict", "evaluation", "results", "measure", "speed", "models", "data", *BASE},
     "__init__": {"api"},
     "__main__": {"cli"},
 }

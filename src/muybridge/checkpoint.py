@@ -20,7 +20,7 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_json, sync_folder, write_atomic, write_durable
-from muybridge.models import Preprocessing
+from muybridge.models import Preprocessing, VideoModel
 
 FORMAT_VERSION = 1
 
@@ -91,7 +91,7 @@ def model_file(folder: Path, which: str = "last") -> Path:
     return _directory(folder, which) / "model.safetensors"
 
 
-def load_model(folder: Path, model: nn.Module, which: str = "last") -> None:
+def load_model(folder: Path, model: VideoModel, which: str = "last") -> None:
     """Fill a model, with the preprocessing that its weights are for. Raises UserError where names or shapes do not
     agree."""
     file = model_file(folder, which)
