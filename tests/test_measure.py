@@ -55,7 +55,7 @@ def test_layers_add_up(name):
     found = layers(model, num_frames=num_frames, size=size)
     sums = tuple(sum(getattr(layer, key) for layer in found) for key in ("params", "conv_macs", "macs"))
     assert sums == count_module(model, num_frames=num_frames, size=size)
-    assert all(layer.shape for layer in found)
+    assert all(layer.shape for layer in found if not layer.name.startswith("aux."))  # a head that is not asked
 
 
 def test_layers_of_a_network_by_hand():

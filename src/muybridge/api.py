@@ -37,7 +37,8 @@ def recipe_of(
     if fold is not None:
         named["data.fold"] = fold
     if pretrained is not None:
-        named |= {"model.pretrained": str(pretrained), "model.pretrained_sha256": None}
+        weights = None if pretrained == "none" else str(pretrained)
+        named |= {"model.pretrained": weights, "model.pretrained_sha256": None}
     return replace(base, named | dict(changes or {}))
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from muybridge.models.contract import Preprocessing, VideoModel, WeightedLogits
@@ -123,7 +124,8 @@ def type_3(c_in: int, *, temporal: bool) -> Branches:
 
 class AuxHead(nn.Module):
     """Of the feature map that Inception-v3's takes. The last convolution spans what 64 x 224 x 224 leaves of it; of larger
-    clips, its outputs are averaged."""
+    clips, its outputs are averaged. Pictures of less than 177 pixels leave less than 3 x 3 behind the pool; theirs are
+    pooled to that."""
 
     def __init__(self, c_in: int, num_classes: int) -> None:
         super().__init__()
@@ -134,7 +136,11 @@ class AuxHead(nn.Module):
         self.reset_classifier(num_classes)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.conv2(self.conv1(self.pool(x_BCTHW))).mean((2, 3, 4)))
+        if min(x_BCTHW.shape[3:]) < 11:
+            pooled_BCTHW = F.adaptive_avg_pool3d(x_BCTHW, (x_BCTHW.shape[2], 3, 3))
+        else:
+            pooled_BCTHW = self.pool(x_BCTHW)
+        return self.fc(self.conv2(self.conv1(pooled_BCTHW)).mean((2, 3, 4)))
 
     def reset_classifier(self, num_classes: int) -> None:
         self.fc = nn.Linear(768, num_classes).to(self.fc.weight.device, self.fc.weight.dtype)
@@ -177,7 +183,6 @@ class S3DV3(VideoModel):
         self.min_frames, self.min_size = 7 if topheavy else 49, 49
         if aux:
             self.aux = AuxHead(768, num_classes)
-            self.min_size = 177  # 11 pixels behind the first reduction, 3 behind the head's own pool
             self.register_buffer("loss_weights_N", torch.tensor([1.0, AUX_WEIGHT]), persistent=False)
         draw_weights(self)
 
@@ -218,9 +223,10 @@ def build(
     name: str,
     sevens: Sevens = "separable",
     topheavy: bool = False,
-    aux: bool = False,
+    aux: bool = True,
 ) -> VideoModel:
-    """`aux`: an auxiliary head in training, as the paper describes it; its code and its parameter counts have none.
+    """`aux`: an auxiliary head in training, as the paper describes it; its code has it commented out, and the published
+    parameter counts are without.
 
     Top-heavy has 10 % fewer parameters than `s3dv3`, but 3.5 times its multiply-adds (162 against 46 G for 64 x 224 x 224),
     as its stem keeps all frames. Inflated, the paper's "future work", has 54.7 million parameters.

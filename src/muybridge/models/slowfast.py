@@ -15,7 +15,8 @@ from muybridge.models.backbones.resnet import resnet
 from muybridge.models.contract import VideoModel
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import FrameAxis, TimeConv, draw_weights
-from muybridge.models.video_resnets import SLOW, Cycles, lengthen, pytorchvideo_kinetics, refuse_temporal_pooling
+from muybridge.models.video_resnets import SLOW, Cycles, lengthen, pytorchvideo_kinetics
+from muybridge.models.volumes import refuse_temporal_pooling
 
 FAST: Cycles = ((3,), (3,), (3,), (3,))
 WIDTH = 64

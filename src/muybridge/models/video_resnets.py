@@ -15,13 +15,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from muybridge.errors import UserError
 from muybridge.models.anatomy import Site, survey
 from muybridge.models.backbones.resnet import BasicBlock, ResNet, resnet
 from muybridge.models.contract import Preprocessing, Published, VideoModel
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import EverySecondFrame, FrameAxis, FramesNet, TimeConv, draw_weights, put
 from muybridge.models.temporal.inflation import inflate, replace_conv
+from muybridge.models.volumes import refuse_temporal_pooling
 
 KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 """Of torchvision's video networks."""
@@ -46,12 +46,6 @@ def pytorchvideo_kinetics(file: str, clip: str) -> dict[str, Published]:
     url = f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}"
     about = f"PyTorchVideo's {file.removesuffix('.pyth')}, Kinetics-400, {clip}"
     return {"kinetics400": Published(url, "", GREY, about)}
-
-
-def refuse_temporal_pooling(name: str, temporal_pooling: bool) -> None:
-    """Raises UserError where it is asked for: the network is as published, with and only with its own strides."""
-    if temporal_pooling:
-        raise UserError(f"{name} has no temporal pooling to switch on: it halves time where its authors do, or nowhere")
 
 
 def lengthen(net: ResNet, axis: FrameAxis, *, stem_frames: int, cycles: Cycles) -> None:

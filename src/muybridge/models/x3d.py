@@ -15,7 +15,8 @@ from torch import nn
 from muybridge.models.contract import VideoModel
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import FrameAxis, FramesNet, TimeConv, VolumeConv, draw_weights
-from muybridge.models.video_resnets import pytorchvideo_kinetics, refuse_temporal_pooling
+from muybridge.models.video_resnets import pytorchvideo_kinetics
+from muybridge.models.volumes import refuse_temporal_pooling
 
 DEPTHS = (3, 5, 11, 7)
 """Blocks of each stage: 1, 2, 5, 3, times 2.2, rounded up."""

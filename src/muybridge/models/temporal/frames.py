@@ -16,6 +16,7 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.models.anatomy import Anatomy, Site
 from muybridge.models.contract import VideoModel
+from muybridge.models.volumes import convolve
 
 
 class FrameAxis:
@@ -119,7 +120,8 @@ class VolumeConv(nn.Conv3d):
         self._axis = axis
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        return self._axis.fold(super().forward(self._axis.unfold(x_NCHW)))
+        pads = [(int(pad), int(pad)) for pad in self.padding]
+        return self._axis.fold(convolve(self, self._axis.unfold(x_NCHW), pads))
 
 
 class TemporalPool(nn.Module):
