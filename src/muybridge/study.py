@@ -102,7 +102,9 @@ def plan_recipes(
     for model in models:
         for seed in seeds:
             for fold in folds:
-                name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '.', model)}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+                name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '.', model)}-seed{seed}" + (
+                    "" if fold is None else f"-fold{fold}"
+                )
                 plan[name] = replace(recipe, {"model.name": model, "seed": seed, "data.fold": fold})
     return plan
 

@@ -84,7 +84,7 @@ def test_s3dv3_layer_by_layer(name):
 
 
 def test_topheavy_keeps_all_frames_to_mixed2_and_looks_along_time_from_there():
-    model = on_meta("s3dv3_topheavy").eval()
+    model = on_meta("s3dv3_topheavy", aux=False)
     x_BCTHW = torch.empty(1, 3, 64, 224, 224, device="meta")
     shapes = shapes_THWC([*model.stem, *model.middle, *model.top], lambda: model(x_BCTHW))
     assert [shape[0] for shape in shapes] == [64] * 10 + [31] * 5 + [15] * 3
