@@ -141,7 +141,7 @@ class OnePool(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.conv = ConvNorm(3, 8, 3), ConvNorm(8, 8, 3)
+        self.stem, self.conv = ConvNorm(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
         self.again, self.pool = self.conv, nn.MaxPool2d(2)
 
     def forward(self, x):
@@ -208,6 +208,23 @@ class ResNetD(nn.Module):
 
     def forward(self, x):
         return self.stage4(self.stage3(self.stage2(self.pool(self.stem(x)))))
+
+
+class PreActBlock(nn.Module):
+    """What its first convolution gives is taken by a norm, and by the shortcut as well."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv1, self.norm = nn.Conv2d(c_in, c_out, 3, 2, 1), nn.BatchNorm2d(c_out)
+        self.conv2, self.short = nn.Conv2d(c_out, c_out, 3, padding=1), nn.Conv2d(c_out, c_out, 1)
+
+    def forward(self, x):
+        x = self.conv1(x)
+        return self.conv2(F.relu(self.norm(x))) + self.short(x)
+
+
+def pre_act():
+    return nn.Sequential(ConvNorm(3, 8, 3, 2), *(PreActBlock(a, b) for a, b in ((8, 8), (8, 8), (8, 12), (12, 16))))
 
 
 class BlurPool(nn.Module):

@@ -20,8 +20,8 @@ from muybridge.models.temporal.shift import TemporalShift
 
 METHODS = ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")
 NETWORKS = (
-    "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "Repeated", "strange",
-    "TwoBranches", "Fixed",
+    "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "Repeated", "pre_act",
+    "strange", "TwoBranches", "Fixed",
 )  # fmt: skip
 """Where all methods have places."""
 NO_POOLING = {
@@ -185,6 +185,12 @@ def test_convolutions_with_a_forward_of_their_own_are_copied_for_each_frame():
     kinds = [type(net[i]).__name__ for i in (0, 3, 5, 7, 9, 11)]
     assert kinds == ["FrameConvs"] * 5 + ["VolumeConv"]
     assert [len(net[i]) for i in (0, 3, 5, 7, 9)] == [3] * 5
+
+
+def test_a_convolution_of_two_names_stays_one():
+    net = make("i3d", "OnePool").backbone
+    assert isinstance(net.conv, VolumeConv)
+    assert net.again is net.conv
 
 
 def test_the_mean_of_copies_is_the_3d_convolution():
