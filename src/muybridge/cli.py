@@ -53,9 +53,13 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core
 Pretrained = Annotated[
     str | None,
     typer.Option(
-        metavar="WEIGHTS", help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL."
+        metavar="WEIGHTS",
+        help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL.",
     ),
 ]
+NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; none: what suits the model.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Height and width, pixels; none: what suits the model.")]
+TemporalPooling = Annotated[bool, typer.Option("--temporal-pooling", help="Halve time three times inside the network.")]
 
 
 @app.command()
@@ -378,25 +382,90 @@ def predict(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List every model: name, paper, parameters and multiply-adds of a clip of 8 frames of 112x112, 10 classes."""
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One model, layer by layer; none: list all.")
+    ] = None,
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
+    num_frames: NumFrames = None,
+    size: Size = None,
+    temporal_pooling: TemporalPooling = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """List every model with the smallest usual input it takes; or one model's layers for one clip.
+
+    (--set model.options.NAME=VALUE gives a model its options.)
+    """
     with _answering(as_json):
-        from muybridge.measure import count
+        from muybridge.measure import count_parameters, layers, natural_input, outline
         from muybridge.models import entries
 
+        if name is None:
+            rows: list[dict[str, Any]] = []
+            for entry in entries():
+                frames, side = max(8, entry.min_frames), max(112, entry.min_size)
+                model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames)
+                shape = {"num_frames": model.fixed_frames or frames, "size": model.fixed_size or side}
+                about = {"name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options()}
+                rows.append(about | shape | {"params": count_parameters(model)})
+            _answer(as_json, lambda: {"num_classes": num_classes, "models": rows}, lambda: _print_models(rows))
+            return
+        options, _ = _model_options(settings)
+        frames, side = natural_input(name, temporal_pooling=temporal_pooling, **options)
+        frames, side = num_frames or frames, size or side
+        model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **options)
+        found = layers(model, num_frames=frames, size=side)
+        value = {
+            "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
+            "temporal_pooling": temporal_pooling,
+            **{key: sum(getattr(layer, key) for layer in found) for key in ("params", "conv_macs", "macs")},
+        }  # fmt: skip
+        _answer(
+            as_json,
+            lambda: {**value, "layers": [layer.as_json() for layer in found]},
+            lambda: _print_layers(value, found),
+        )
+
+
+@app.command()
+def measure(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Models as `train` takes them.")],
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
+    num_frames: NumFrames = None,
+    size: Size = None,
+    temporal_pooling: TemporalPooling = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16.")] = "auto",
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Only count.")] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch.
+
+    With --json one object, or for several models a list of them. (--set model.options.NAME=VALUE gives a model its
+    options, --set runtime.threads=N so many threads.)
+    """
+    with _answering(as_json):
+        from muybridge import speed
+        from muybridge.measure import count, natural_input
+        from muybridge.recipe import replace
+
+        options, runtime = _model_options(settings)
+        runtime = replace(runtime, {"device": device})
         rows: list[dict[str, Any]] = []
-        for entry in entries():
-            cost = count(entry.name, num_classes=10, num_frames=8, size=112)
-            about = {"name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options()}
-            rows.append(about | {"params": cost.params, "conv_macs": cost.conv_macs, "macs": cost.macs})
-
-        def show() -> None:
-            lines = [
-                [r["name"], f"{r['params'] / 1e6:.2f} M", f"{r['conv_macs'] / 1e9:.2f} G", r["paper"]] for r in rows
-            ]
-            _table(["model", "parameters", "conv MACs @8x112", "paper"], lines, numeric=(1, 2))
-
-        _answer(as_json, lambda: {"models": rows, "input": {"num_frames": 8, "size": 112, "num_classes": 10}}, show)
+        for name in names:
+            frames, side = natural_input(name, temporal_pooling=temporal_pooling, **options)
+            clip = {"num_classes": num_classes, "num_frames": num_frames or frames, "size": size or side}
+            row = count(name, **clip, temporal_pooling=temporal_pooling, **options).as_json()
+            if not no_speed:
+                row |= speed.measure(
+                    name, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size, precision=precision,
+                    runtime=runtime, options=options,
+                ).as_json()  # fmt: skip
+            rows.append(row)
+        _answer(as_json, lambda: rows if len(rows) > 1 else rows[0], lambda: _print_measured(rows))
 
 
 def _version(asked: bool) -> None:
@@ -467,6 +536,16 @@ def _runtime(settings: list[str] | None, base: Any) -> Any:
     return replace(base, {n.removeprefix("runtime."): v for n, v in parsed.items() if n.startswith("runtime.")})
 
 
+def _model_options(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
+    """--set model.options.NAME for a model, and the runtime."""
+    changes, runtime = _changes(settings)
+    prefix = "model.options."
+    others = [name for name in changes if not name.startswith(prefix)]
+    if others:
+        raise UserError(f"'{others[0]}' cannot be set here; {prefix}NAME and runtime.FIELD can")
+    return {name.removeprefix(prefix): value for name, value in changes.items()}, runtime
+
+
 def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -480,6 +559,71 @@ def _number(text: str, option: str) -> int:
 def _answer_study(study: Any, as_json: bool) -> None:
     value = {"study": str(study.path), "report": str(study.report), **study.comparison.as_json()}
     _answer(as_json, lambda: value, lambda: _print_comparison(study.comparison, study.report))
+
+
+def _print_models(rows: list[dict[str, Any]]) -> None:
+    lines = [
+        [r["name"], r["family"], f"{r['num_frames']}x{r['size']}", f"{r['params'] / 1e6:.2f} M", r["paper"]]
+        for r in rows
+    ]
+    _table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+
+
+def _print_layers(total: dict[str, Any], layers: list[Any]) -> None:
+    lines = [
+        [
+            layer.name or "(the model)",
+            layer.kind,
+            "x".join(map(str, layer.shape)),
+            f"{layer.params:,}",
+            f"{layer.macs:,}",
+        ]
+        for layer in layers
+    ]
+    lines.append(["", "", "", f"{total['params']:,}", f"{total['macs']:,}"])
+    _table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
+    typer.echo(
+        f"{total['model']}: one clip of {total['num_frames']}x{total['size']}x{total['size']}, "
+        f"{total['num_classes']} classes; {total['conv_macs']:,} of the multiply-adds are convolutions'"
+    )
+
+
+def _print_measured(rows: list[dict[str, Any]]) -> None:
+    def number(value: float | None, unit: float = 1.0, digits: int = 1) -> str:
+        return "-" if value is None else f"{value / unit:.{digits}f}"
+
+    lines = [
+        [
+            r["model"], f"{r['num_frames']}x{r['size']}", number(r["params"], 1e6, 2) + " M",
+            number(r["conv_macs"], 1e9, 2) + " G", number(r["macs"], 1e9, 2) + " G",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    _table(["model", "input", "parameters", "conv MACs", "MACs"], lines, numeric=(2, 3, 4))
+    timed = [r for r in rows if "device" in r]
+    if not timed:
+        return
+    lines = [
+        [
+            r["model"], str(r["batch_size"]), number(r["forward_clips_per_s"]), number(r["train_clips_per_s"]),
+            number(r["peak_memory_bytes"], 2**20, 0) + " MiB", str(r["max_batch_size"]),
+            number(r["max_batch_forward_clips_per_s"]), number(r["max_batch_train_clips_per_s"]),
+        ]
+        for r in timed
+    ]  # fmt: skip
+    header = [
+        "model",
+        "batch",
+        "forward clips/s",
+        "training clips/s",
+        "peak memory",
+        "largest batch",
+        "forward",
+        "training",
+    ]
+    _table(header, lines, numeric=tuple(range(1, len(header))))
+    first = timed[0]
+    typer.echo(f"{first['device']} ({first['device_name']}), {first['dtype']}, {first['threads']} threads")
 
 
 def _print_prepared(prepared: Any) -> None:
