@@ -112,7 +112,7 @@ def grow(
     return model
 
 
-def _own(
+def _build(
     *,
     num_classes: int,
     num_frames: int,
@@ -122,37 +122,22 @@ def _own(
     backbone: str,
     **options: Any,
 ) -> VideoModel:
-    kind = METHODS[method]
-    return grow(
-        kind, BACKBONES[backbone](is_3d=kind.is_3d), num_classes=num_classes, temporal_pooling=temporal_pooling,
-        dropout=dropout, fresh=True, **options,
-    )  # fmt: skip
-
-
-def _brought(
-    *,
-    num_classes: int,
-    num_frames: int,
-    temporal_pooling: bool,
-    dropout: float,
-    method: str,
-    backbone: str,
-    **options: Any,
-) -> VideoModel:
+    """`backbone`: a name in BACKBONES, or an image network that is brought along, whose weights are kept."""
+    kind, is_own = METHODS[method], backbone in BACKBONES
+    net = BACKBONES[backbone](is_3d=kind.is_3d) if is_own else foreign.image_network(backbone)
     model = grow(
-        METHODS[method], foreign.image_network(backbone), num_classes=num_classes, temporal_pooling=temporal_pooling,
-        dropout=dropout, fresh=False, **options,
-    )  # fmt: skip
-    if temporal_pooling:
+        kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, fresh=is_own, **options
+    )
+    if temporal_pooling and not is_own:
         foreign.check_eighth(model.backbone)
     return model
 
 
 for _method, _about in METHODS.items():
-    register_method(_method, build=partial(_brought, method=_method), takes=_about.apply)
+    register_method(_method, build=partial(_build, method=_method), takes=_about.apply)
     for _backbone in BACKBONES:
         register(
             f"{_method}_{_backbone}", family=_method, paper=_about.paper,
-            build=partial(_own, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
+            build=partial(_build, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
             min_size=75 if _backbone == "inceptionv3" else 32,
         )  # fmt: skip
