@@ -11,9 +11,11 @@ PyTorchVideo's networks. (`--cpu-time` counts the seconds that cores were busy, 
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,8 @@ from torch import nn
 from muybridge import build
 from muybridge.console import log
 from muybridge.models import WeightedLogits, create
+
+sys.path.append(str(Path(__file__).parent.parent / "parity"))
 
 AGAINST_TSN = ("tsn_resnet50", "tsm_resnet50", "tam_resnet50")
 FAMILIES = (
@@ -106,7 +110,9 @@ def others(precision: str, batch: int) -> list[tuple[str, list[Contestant]]]:
     """Ours first, then the same network of another code base, in the format it is used in."""
     pairs: list[tuple[str, str, Callable[[], nn.Module]]] = []
     try:
-        from torchvision.models import video
+        import peers
+
+        video = peers.torchvision().models.video
 
         pairs += [
             ("r3d_resnet18", "torchvision r3d_18", lambda: video.r3d_18(num_classes=CLASSES)),

@@ -34,6 +34,8 @@ SHARE = 0.8
 LARGEST = 1024
 """Clips; no larger batch is tried."""
 REPETITIONS = 7
+PATIENCE_SECONDS = 30
+"""No more repetitions after so long."""
 
 
 @dataclass(frozen=True)
@@ -293,11 +295,11 @@ class _Bench:
         return Batch(pixels, labels, None, None, tuple(range(batch)))
 
     def _timed(self, step: Callable[[], Any], repetitions: int) -> float:
-        step()  # warm
+        """Median, after one step to warm up where there are several."""
         if repetitions > 1:
             step()
-        seconds = []
-        for _ in range(repetitions):
+        seconds: list[float] = []
+        while len(seconds) < repetitions and sum(seconds) < PATIENCE_SECONDS:
             self._synchronise()
             started = time.perf_counter()
             step()
