@@ -1,7 +1,10 @@
 """`muybridge models` and `muybridge measure`, as commands; and the search for the largest batch."""
 
 import json
+import subprocess
+import sys
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -91,6 +94,7 @@ def test_too_little_memory_is_no_crash(monkeypatch):
     monkeypatch.setattr(speed.build, "free_bytes", lambda: 400 * 2**20)
     found = speed.measure("tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=4, precision="fp32")
     assert 4 <= found.max_batch_size < 64
+    assert min(found.max_batch_train_clips_per_s, found.max_batch_forward_clips_per_s) > 0
     none = speed.measure("tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=900, precision="fp32")
     assert none.train_clips_per_s is None
     assert none.peak_memory_bytes is None
@@ -109,3 +113,15 @@ def test_doubling_and_bisection_find_the_largest(largest, start):
     known = start if start <= largest else 0
     assert speed.largest_batch(fits, known, start if known else 1) == min(largest, 1024)
     assert len(tried) < 24
+
+
+def test_the_process_that_measures_ends_with_the_one_that_asked():
+    words = ["measure", "tsm_resnet_tiny", "--size", "64", "--set", "runtime.threads=1"]
+    asking = subprocess.Popen([sys.executable, "-m", "muybridge", *words], stderr=subprocess.PIPE, text=True)
+    assert "training" in asking.stderr.readline()
+    measuring = psutil.Process(asking.pid).children()
+    assert len(measuring) == 1
+    asking.kill()
+    asking.communicate()
+    _, alive = psutil.wait_procs(measuring, timeout=20)
+    assert not alive

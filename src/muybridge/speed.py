@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -157,7 +158,8 @@ class _Worker:
 
     def ask(self, what: str, batch: int, repetitions: int) -> dict[str, Any] | None:
         """None where the batch does not fit."""
-        if self.about["device"] == "cpu" and what == "train" and self._expected(batch) > self._budget:
+        untried = what == "train" and batch not in self._peaks
+        if untried and self.about["device"] == "cpu" and self._expected(batch) > self._budget:
             return None
         if self._process is None:
             self._start()
@@ -359,7 +361,15 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
         say({"error": f"The model cannot be measured: {type(error).__name__}: {str(error).strip()}"})
 
 
+def _end_with(parent: int) -> None:
+    """Nobody waits for an answer any more."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     own_words = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints is no answer
     _serve(sys.stdin, own_words)
