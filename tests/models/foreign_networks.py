@@ -1,5 +1,6 @@
 """Small image networks as others write them, for the tests: a function each, without arguments."""
 
+import warnings
 from itertools import pairwise
 
 import torch
@@ -281,6 +282,45 @@ def strange():
     )  # fmt: skip
 
 
+class SameConv(nn.Conv2d):
+    """As many zeros as the picture's size asks for, one more on one side than on the other."""
+
+    def forward(self, x):
+        pads = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in (x.shape[3], x.shape[2])]
+        padded = F.pad(x, [half for pad in pads for half in (pad // 2, pad - pad // 2)])
+        return F.conv2d(padded, self.weight, self.bias, 2)
+
+
+class GainConv(StandardConv):
+    """A learnt gain for each filter, of four dimensions."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__(c_in, c_out, 3, 2, 1)
+        self.gain = nn.Parameter(torch.rand(c_out, 1, 1, 1) + 0.5)
+
+    def forward(self, x):
+        return super().forward(x) * self.gain.view(-1, 1, 1)
+
+
+def made_anew():
+    """A weight that a hook makes of others before each pass."""
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        conv = nn.utils.weight_norm(nn.Conv2d(8, 8, 3, 2, 1))
+    return nn.Sequential(ConvNorm(3, 8, 3, 2), conv, ConvNorm(8, 8, 3, 2), SameConv(8, 12, 3), GainConv(12, 16))
+
+
+def spectral(norm):
+    return nn.Sequential(ConvNorm(3, 8, 3, 2), norm(nn.Conv2d(8, 8, 3, 2, 1)), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
+
+
+def hook_spectral():
+    return spectral(nn.utils.spectral_norm)
+
+
+def new_spectral():
+    return spectral(nn.utils.parametrizations.spectral_norm)
+
+
 class TwoBranches(nn.Module):
     """Two resolutions side by side to the end: no place halves the whole picture."""
 
@@ -308,6 +348,35 @@ class Fixed(nn.Module):
 
     def forward(self, x):
         return self.neck(self.body(x).flatten(1))
+
+
+class OneSize(nn.Module):
+    """Made for pictures of 224 x 224, and does not say so."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.neck = Vectors().body, nn.Linear(16 * 7 * 7, 10)
+
+    def forward(self, x):
+        return self.neck(self.body(x).flatten(1))
+
+
+class OneSmallSize(Fixed):
+    """Does not say so, either."""
+
+    fixed_size = None
+
+
+class Remembers(Vectors):
+    """Keeps what it made in attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = None
+
+    def forward(self, x):
+        self.last = self.scale = x.new_ones(())
+        return super().forward(x) * self.scale
 
 
 def with_sites():

@@ -1,5 +1,6 @@
 """Every method over image networks that others wrote: METHOD@module:function, METHOD@timm:NAME."""
 
+import copy
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.models import create, load_weights
 from muybridge.models.contract import IMAGENET, Preprocessing
+from muybridge.models.own import source_sha256
 from muybridge.models.temporal.aggregation import TemporalAggregation
 from muybridge.models.temporal.frames import FrameAxis, TimeConv, VolumeConv
 from muybridge.models.temporal.inflation import FrameConvs
@@ -21,7 +23,7 @@ from muybridge.models.temporal.shift import TemporalShift
 METHODS = ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")
 NETWORKS = (
     "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "Repeated", "pre_act",
-    "strange", "TwoBranches", "Fixed",
+    "strange", "made_anew", "TwoBranches", "Fixed",
 )  # fmt: skip
 """Where all methods have places."""
 NO_POOLING = {
@@ -100,7 +102,7 @@ def _float64():
 
 def reach(net):
     """Frames on each side that a frame of the output can depend on, at most."""
-    lengths = (m.kernel_size[0] if isinstance(m, VolumeConv) else len(m) if isinstance(m, FrameConvs) else 3
+    lengths = (m.kernel_size[0] if isinstance(m, VolumeConv) else m.frames if isinstance(m, FrameConvs) else 3
                for m in net.modules() if hasattr(m, "_axis"))  # fmt: skip
     return sum(length // 2 for length in lengths)
 
@@ -133,18 +135,11 @@ def test_tsn_is_the_network_and_a_head(network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_networks_own_weights_are_kept(method, network):
-    """As they are, or inflated and divided by the length; in each of the copies, where there are copies."""
-    grown = make(method, network).backbone
-    state, inflated = grown.state_dict(), set()
-    copies = [name for name, module in grown.named_modules() if isinstance(module, FrameConvs)]
+def test_the_networks_own_names_and_weights_are_kept(method, network):
+    """As they are, or inflated and divided by the length."""
+    state, inflated = make(method, network).backbone.state_dict(), set()
     for name, tensor in image_network(network).state_dict().items():
-        copied = next((module for module in copies if name.startswith(f"{module}.")), None)
-        if copied:
-            for index in range(3):
-                assert torch.equal(state[name.replace(copied, f"{copied}.{index}", 1)], tensor), name
-            inflated.add(copied)
-        elif state[name].dim() == 5:
+        if state[name].dim() == 5:
             expected = (tensor / state[name].shape[2])[:, :, None].expand_as(state[name])
             assert torch.equal(state[name], expected), name
             inflated.add(name)
@@ -154,6 +149,39 @@ def test_the_networks_own_weights_are_kept(method, network):
         assert len(inflated) > 2
     else:
         assert len(inflated) == (method == "s3d")  # the stem
+
+
+@pytest.mark.usefixtures("_float64")
+@pytest.mark.parametrize("network", ["strange", "made_anew"])
+@pytest.mark.parametrize("method", ["i3d", "s3d"])
+def test_an_image_networks_state_loads_by_its_names(method, network):
+    """After that, too, a still clip gives the picture's response, whatever the convolutions do with their weights."""
+    model = make(method, network).eval()
+    torch.manual_seed(5)
+    net = stir(getattr(foreign_networks, network)()).eval()
+    loaded = load_weights(model, {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()})
+    assert {name for name in loaded.fresh if ".after." not in name} == {"fc.weight", "fc.bias"}
+    frames = 2 * reach(model.backbone) + 1
+    picture_1C1HW = torch.rand(1, 3, 1, 64, 64)
+    clip_1CTHW = picture_1C1HW.expand(-1, -1, frames, -1, -1)
+    with torch.no_grad():
+        f_BTD = model.features(clip_1CTHW)
+        stem_TDHW = model.backbone[0](clip_1CTHW[0].transpose(0, 1))
+        assert torch.allclose(stem_TDHW[frames // 2], net[0](picture_1C1HW[:, :, 0])[0], rtol=1e-9, atol=1e-12)
+        if method == "i3d":
+            expected_BD = net(picture_1C1HW[:, :, 0]).mean((2, 3))
+            assert torch.allclose(f_BTD[:, frames // 2], expected_BD, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", ["hook_spectral", "new_spectral"])
+def test_a_spectral_norm_is_left_alone_or_refused_by_name(network):
+    for method in ("tsn", "tsm", "s3d"):
+        model = make(method, network, num_classes=2)
+        assert not any(value.is_meta for module in model.modules() for value in vars(module).values()
+                       if isinstance(value, torch.Tensor))  # fmt: skip
+        model.to(torch.float64).train()(torch.rand(1, 3, 8, 32, 32, dtype=torch.float64)).sum().backward()
+    with pytest.raises(UserError, match=r"The convolution '1' of Sequential cannot be made 3D: .*_u'"):
+        make("i3d", network)
 
 
 @pytest.mark.parametrize("method", ["i3d", "s3d"])
@@ -180,11 +208,11 @@ def test_what_follows_a_depthwise_convolution_in_s3d_is_depthwise():
     assert all(conv.groups == conv.in_channels for conv in temporal)
 
 
-def test_convolutions_with_a_forward_of_their_own_are_copied_for_each_frame():
+def test_convolutions_that_do_more_than_convolve_run_frame_by_frame():
     net = make("i3d", "strange").backbone
     kinds = [type(net[i]).__name__ for i in (0, 3, 5, 7, 9, 11)]
     assert kinds == ["FrameConvs"] * 5 + ["VolumeConv"]
-    assert [len(net[i]) for i in (0, 3, 5, 7, 9)] == [3] * 5
+    assert [net[i].frames for i in (0, 3, 5, 7, 9)] == [3] * 5
 
 
 def test_a_convolution_of_two_names_stays_one():
@@ -193,18 +221,35 @@ def test_a_convolution_of_two_names_stays_one():
     assert net.again is net.conv
 
 
-def test_the_mean_of_copies_is_the_3d_convolution():
-    """Where the copied convolution is a plain one, a 3D convolution does the same, borders of the clip included."""
+def test_frame_by_frame_a_plain_convolution_is_the_3d_one():
+    """Borders of the clip and gradients included; stride, too."""
     torch.manual_seed(0)
     axis, conv = FrameAxis(), nn.Conv2d(4, 6, 3, 2, 1)
     axis.clips = 2
-    copies = FrameConvs(axis, conv, 3, stride=2)
-    for copy in copies:
-        nn.init.normal_(copy.weight)
+    grown = FrameConvs(axis, conv, 3, stride=2)
+    assert {name: tuple(p.shape) for name, p in grown.named_parameters()} == {"weight": (6, 4, 3, 3, 3), "bias": (6,)}
+    nn.init.normal_(grown.weight)
     x_BCTHW = torch.randn(2, 4, 7, 9, 9)
-    weight = torch.stack([copy.weight for copy in copies], 2) / 3
-    expected_BCTHW = F.conv3d(x_BCTHW, weight, conv.bias, (2, 2, 2), (1, 1, 1))
-    assert torch.allclose(axis.unfold(copies(axis.fold(x_BCTHW))), expected_BCTHW, atol=1e-5)
+    expected_BCTHW = F.conv3d(x_BCTHW, grown.weight, grown.bias, (2, 2, 2), (1, 1, 1))
+    y_BCTHW = axis.unfold(grown(axis.fold(x_BCTHW)))
+    assert torch.allclose(y_BCTHW, expected_BCTHW, atol=1e-4)
+    gradient = torch.randn_like(y_BCTHW)
+    for mine, expected in zip(
+        *(torch.autograd.grad(y, (grown.weight, grown.bias), gradient) for y in (y_BCTHW, expected_BCTHW)), strict=True
+    ):
+        assert torch.allclose(mine, expected, atol=1e-3)
+
+
+def test_a_copy_of_a_model_is_its_own():
+    model = make("i3d", "strange").eval()
+    other = copy.deepcopy(model)
+    x_BCTHW = torch.rand(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        before = model(x_BCTHW)
+        for parameter in other.backbone.parameters():
+            parameter.zero_()
+        assert torch.equal(model(x_BCTHW), before)
+        assert not torch.equal(other(x_BCTHW), before)
 
 
 def test_a_network_may_say_where_modules_sit():
@@ -236,6 +281,22 @@ def test_modes_and_sizes_are_the_networks():
         make("tsn", "Fixed")(torch.zeros(1, 3, 8, 96, 96))
 
 
+def test_a_network_for_one_size_is_known_by_trying():
+    model = make("tsm", "OneSize")
+    assert model.fixed_size == 224
+    with pytest.raises(UserError, match=r"takes 224x224 pixels; got 112x112 \(clip.size\)"):
+        model(torch.zeros(1, 3, 8, 112, 112))
+    assert model.to("meta")(torch.empty(1, 3, 8, 224, 224, device="meta")).shape == (1, 5)
+    for network in NETWORKS:
+        assert make("tsn", network).fixed_size == (64 if network == "Fixed" else None)
+
+
+def test_trials_leave_no_trace():
+    net = make("i3d", "Remembers").backbone
+    assert net.last is None
+    assert not hasattr(net, "scale")
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
@@ -251,12 +312,22 @@ def test_modes_and_sizes_are_the_networks():
             r"ChannelsLast gives shape \(1, 7, 7, 16\); an image network gives a feature",
         ),
         ("foreign_networks:linear_only", "Sequential has no 2D convolution"),
-        ("resnet18", "METHOD@module:function or METHOD@timm:NAME; tsn_resnet18 may be meant"),
+        ("foreign_networks:OneSmallSize", r"does not take pictures of \(3,224,224\): .*`fixed_size` must say so"),
+        ("resnet18", "METHOD@module:function or METHOD@timm:NAME is needed; tsn_resnet18 may be meant"),
+        ("mynets", "METHOD@module:function or METHOD@timm:NAME is needed$"),
+        ("./mynets.py:small", r"'\./mynets\.py' is no name of a module, which is needed: 'mynets' for mynets\.py in"),
     ],
 )
 def test_what_a_person_may_get_wrong(network, message):
     with pytest.raises(UserError, match=message):
         create(f"tsn@{network}", num_classes=5)
+
+
+def test_a_path_is_no_module():
+    for name in ("./mynets.py:small", "tsm@../mynets.py:small"):
+        for look_for in (source_sha256, lambda name: create(name, num_classes=5)):
+            with pytest.raises(UserError, match=r"mynets\.py' is no name of a module.*'mynets' for mynets\.py"):
+                look_for(name)
 
 
 def test_a_module_that_cannot_be_read_or_run_names_the_line(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from muybridge.errors import UserError
 from muybridge.measure import count
 from muybridge.models import create, load_weights
+from muybridge.models.own import resolved_name
 from muybridge.recipe import replace
 from muybridge.training import train
 
@@ -160,6 +161,28 @@ def test_other_classes_leave_the_classifier_fresh(tmp_path):
     assert torch.equal(model.network.fc_norm.weight, net.fc_norm.weight)
 
 
+def test_a_trained_probe_is_kept_for_other_classes(tmp_path):
+    saved(tmp_path, "videomae")
+    torch.manual_seed(2)
+    trained = make(tmp_path, probe="attentive", probe_blocks=1)
+    torch.manual_seed(3)
+    model = make(tmp_path, num_classes=9, probe="attentive", probe_blocks=1)
+    assert load_weights(model, trained.state_dict()).fresh == ("fc.weight", "fc.bias")
+    for name, tensor in model.state_dict().items():
+        assert name.startswith("fc.") or torch.equal(tensor, trained.state_dict()[name]), name
+    partial = {name: tensor for name, tensor in trained.state_dict().items() if name != "pool.query"}
+    with pytest.raises(UserError, match=r"without a weight: pool\.query"):
+        load_weights(model, partial)
+
+
+def test_a_missing_classifier_is_an_error_for_the_same_classes(kind, tmp_path):
+    saved(tmp_path, kind)
+    rewrite(tmp_path, lambda state: [state.pop(f"classifier.{part}") for part in ("weight", "bias")])
+    with pytest.raises(UserError, match=r"missing: 2 \(classifier\.bias, classifier\.weight\).*probe='linear'"):
+        load_weights(make(tmp_path), "hub")
+    assert load_weights(make(tmp_path, num_classes=9), "hub").fresh == ("fc.weight", "fc.bias")
+
+
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_missing_weight_is_an_error(kind, probe, tmp_path):
     saved(tmp_path, kind)
@@ -205,7 +228,7 @@ def test_an_encoder_without_a_head_takes_a_probe(tmp_path):
         load_weights(model, "hub")
 
 
-def test_a_probe_leaves_out_what_is_no_encoder(tmp_path):
+def test_a_probe_leaves_out_what_is_no_encoder_and_says_so(tmp_path, capfd):
     """VideoMAE's pre-training leaves a decoder beside the encoder."""
     torch.manual_seed(0)
     config = transformers.VideoMAEConfig(
@@ -215,7 +238,10 @@ def test_a_probe_leaves_out_what_is_no_encoder(tmp_path):
     net = transformers.VideoMAEForPreTraining(config)
     net.save_pretrained(tmp_path)
     model = make(tmp_path, probe="linear")
+    capfd.readouterr()
     load_weights(model, "hub")
+    decoder = [name for name in net.state_dict() if not name.startswith("videomae.")]
+    assert f"left out for the probe: {len(decoder)} (decoder." in capfd.readouterr().err
     for name, tensor in net.videomae.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor), name
     with pytest.raises(UserError, match="decoder"):
@@ -243,9 +269,32 @@ def test_names_and_options_that_are_not_there(tmp_path):
         make(tmp_path, probe="knn")
     with pytest.raises(UserError, match="no option 'freeze'"):
         make(tmp_path, freeze=True)
+    with pytest.raises(UserError, match="frozen is 'yes'"):
+        make(tmp_path, frozen="yes")
+    with pytest.raises(UserError, match="probe_blocks is a number of blocks, 0 or more, not -1"):
+        make(tmp_path, probe="attentive", probe_blocks=-1)
     transformers.BertConfig().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"'bert', which classifies no videos \(.*videomae"):
         make(tmp_path)
+
+
+def test_a_folders_name_is_resolved_and_others_stay(tmp_path, monkeypatch):
+    saved(tmp_path / "net", "videomae")
+    monkeypatch.chdir(tmp_path)
+    name = resolved_name("hf:net")
+    assert name == f"hf:{tmp_path / 'net'}"
+    for other in (
+        name,
+        "hf:net/config.json",
+        "hf:MCG-NJU/videomae-base",
+        "tsn_resnet18",
+        "net",
+        "net:net",
+        "tsm@timm:net",
+    ):
+        assert resolved_name(other) == other
+    monkeypatch.chdir(tmp_path / "net")
+    load_weights(create(name, num_classes=5, num_frames=FRAMES), "hub")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +324,7 @@ def test_a_networks_reports_and_bars_are_silent_and_come_back(tmp_path, capfd):
     logging.enable_progress_bar()
     verbosity = logging.get_verbosity()
     capfd.readouterr()
-    load_weights(make(tmp_path, num_classes=9, probe="linear"), "hub")
+    load_weights(make(tmp_path, num_classes=9), "hub")
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
     assert logging.get_verbosity() == verbosity

@@ -118,7 +118,7 @@ class Anatomy:
 
 
 def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> Anatomy:
-    """One pass of a picture of `size` (or of the network's `fixed_size`). Weights, buffers and mode stay.
+    """One pass of a picture of `size` (or of the network's `fixed_size`). It leaves no trace in the network.
 
     Raises UserError where the network does not take pictures (N,C,H,W) to a feature map (N,D,h,w), vectors (N,D) or
     tokens (N,L,D).
@@ -139,7 +139,8 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
     except Exception as error:
         raise UserError(
             f"{type(net).__name__} does not take pictures of ({in_channels},{size},{size}): "
-            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]} (if another size is the only one it takes, "
+            "its attribute `fixed_size` must say so)"
         ) from error
     finally:
         for hook in hooks:
@@ -165,27 +166,30 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
 def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] = lambda: None) -> Any:
     """What a network gives for zeros, in eval mode; on the meta device where it can do that. `before` each attempt."""
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    with torch.no_grad(), _eval_mode(net):
-        try:
-            before()
-            meta = {name: tensor.to("meta") for name, tensor in state.items()}
-            pictures = torch.zeros(shape, device="meta")
+    try:
+        before()
+        meta = {name: tensor.to("meta") for name, tensor in state.items()}
+        with torch.no_grad(), _left_as_it_was(net):
             # untied: with ties, a module of two names would be left without its weights
-            return torch.func.functional_call(net, meta, (pictures,), tie_weights=False)
-        except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
-            before()
-            return net(torch.zeros(shape, device=next(iter(state.values()), torch.empty(0)).device))
+            return torch.func.functional_call(net, meta, (torch.zeros(shape, device="meta"),), tie_weights=False)
+    except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
+        before()
+        pictures = torch.zeros(shape, device=next(iter(state.values()), torch.empty(0)).device)
+        with torch.no_grad(), _left_as_it_was(net):
+            return net(pictures)
 
 
 @contextmanager
-def _eval_mode(net: nn.Module) -> Iterator[None]:
-    was_training = {module: module.training for module in net.modules()}
+def _left_as_it_was(net: nn.Module) -> Iterator[None]:
+    """What a pass leaves in attributes (a weight made anew from others, a cache) is gone after it; modes are back."""
+    attributes = {module: dict(vars(module)) for module in net.modules()}
     net.eval()
     try:
         yield
     finally:
-        for module, mode in was_training.items():
-            module.training = mode
+        for module, before in attributes.items():
+            vars(module).clear()
+            vars(module).update(before)
 
 
 class _Met(NamedTuple):

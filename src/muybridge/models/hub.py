@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from muybridge.console import log
 from muybridge.errors import UserError
 from muybridge.models.contract import IMAGENET, LibraryWeights, Preprocessing, VideoModel
 
@@ -93,9 +94,9 @@ class HubClassifier(VideoModel):
             self.encoder.eval()
         return self
 
-    def classifier_names(self) -> tuple[str, ...]:
-        probe = () if self.pool is None else tuple(f"pool.{name}" for name in self.pool.state_dict())
-        return (*super().classifier_names(), *probe)
+    def fresh_names(self) -> tuple[str, ...]:
+        """The pool's: the hub knows none of it."""
+        return () if self.pool is None else tuple(f"pool.{name}" for name in self.pool.state_dict())
 
 
 def build(
@@ -117,6 +118,8 @@ def build(
         raise UserError(f"hf:{name} has no temporal pooling")
     if probe not in ("own", "linear", "attentive"):
         raise UserError(f"hf:{name}: there is no probe '{probe}'. Valid: own, linear, attentive.")
+    if probe_blocks < 0:
+        raise UserError(f"hf:{name}: probe_blocks is a number of blocks, 0 or more, not {probe_blocks}")
     if probe_blocks and probe != "attentive":
         raise UserError(f"hf:{name}: probe_blocks are the attentive probe's; here probe is '{probe}'")
     transformers = _transformers(name)
@@ -143,15 +146,16 @@ def build(
             sha256="",
             preprocessing=preprocessing,
             about=f"hf:{name}" + (f" at {revision}" if revision else ""),
-            fetch=partial(_weights, name, revision, probe),
+            fetch=partial(_weights, name, revision, probe, num_classes),
         )
     }
     return model
 
 
-def _weights(name: str, revision: str | None, probe: Probe) -> dict[str, torch.Tensor]:
+def _weights(name: str, revision: str | None, probe: Probe, num_classes: int) -> dict[str, torch.Tensor]:
     """The hub's weights by our names. They go through transformers, which knows their older names. With a probe the
-    encoder's alone: what else they have is a head. Raises UserError for one that is missing or has no home."""
+    encoder's alone: what else they have is a head, and is told. Raises UserError for one that is missing or has no home;
+    the classifier may be missing where it would be for other classes."""
     transformers = _transformers(name)
     with _quiet(name):
         loaded, found = transformers.AutoModelForVideoClassification.from_pretrained(
@@ -162,11 +166,14 @@ def _weights(name: str, revision: str | None, probe: Probe) -> dict[str, torch.T
     encoder = {key for key in own if key.startswith(prefix)}
     parts = {prefix.removesuffix("."), *dict(loaded.base_model.named_children())}  # an encoder's own file has no prefix
     missing, homeless = set(found["missing_keys"]), set(found["unexpected_keys"])
+    left_out = (set(own) - encoder - missing) | {key for key in homeless if key.partition(".")[0] not in parts}
     misfits = {key for key, *shapes in found["mismatched_keys"]}
     if probe != "own":
         missing, misfits = missing & encoder, misfits & encoder
         homeless = {key for key in homeless if key.partition(".")[0] in parts}
-    fresh = {key for key in missing if key.startswith("classifier.")}
+    fresh: set[str] = set()
+    if loaded.config.num_labels != num_classes:
+        fresh = {key for key in missing if key.startswith("classifier.")}
     kinds = {"missing": missing - fresh, "of another shape": misfits, "without a place in the network": homeless}
     faults = [f"{what}: {_listed(keys)}" for what, keys in kinds.items() if keys]
     if faults:
@@ -177,6 +184,8 @@ def _weights(name: str, revision: str | None, probe: Probe) -> dict[str, torch.T
             + (f". {advice}" if is_head else "")
         )
     if probe != "own":
+        if left_out:
+            log(f"hf:{name}: left out for the probe: {_listed(left_out)}")
         return {f"network.{key.removeprefix(prefix)}": own[key] for key in encoder}
     return {
         key.replace("classifier.", "fc.", 1) if key.startswith("classifier.") else f"network.{key}": tensor

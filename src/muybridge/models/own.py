@@ -22,9 +22,16 @@ def own_part(name: str) -> str | None:
     return part if ":" in part and part.partition(":")[0] not in LIBRARIES else None
 
 
+def resolved_name(name: str) -> str:
+    """The name by which a model is found from any folder: `hf:FOLDER` with the folder's whole path."""
+    library, _, folder = name.partition(":")
+    return f"hf:{Path(folder).resolve()}" if library == "hf" and Path(folder).is_dir() else name
+
+
 def own_function(name: str) -> Callable[..., Any]:
     """The function `module:function`. Raises UserError where it cannot be imported."""
     module_name, _, function = name.partition(":")
+    _check_module(name, module_name)
     try:
         with own_errors(name):
             module = importlib.import_module(module_name)
@@ -61,6 +68,7 @@ def source_file(name: str) -> Path | None:
     if own is None:
         return None
     module = own.partition(":")[0]
+    _check_module(name, module)
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
@@ -68,6 +76,14 @@ def source_file(name: str) -> Path | None:
     if spec is None or spec.origin is None:
         raise UserError(f"Model '{name}': the module '{module}' is not found on Python's path")
     return Path(spec.origin)
+
+
+def _check_module(name: str, module: str) -> None:
+    """Raises UserError for what is no module's name: a path."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        stem = Path(module).stem
+        example = f": '{stem}' for {stem}.py in the folder where you stand, or on Python's path" if stem else ""
+        raise UserError(f"Model '{name}': '{module}' is no name of a module, which is needed{example}")
 
 
 def source_sha256(name: str) -> str | None:

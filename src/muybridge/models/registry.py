@@ -122,7 +122,8 @@ def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
         if method not in _METHODS:
             raise UserError(f"There is no method '{method}' (in '{name}'). {nearest(method, _METHODS)}")
         if ":" not in network:
-            raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME; {method}_{network} may be meant")
+            ours = f"; {method}_{network} may be meant" if f"{method}_{network}" in _ENTRIES else ""
+            raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME is needed{ours}")
         build, takes = _METHODS[method]
         return partial(build, backbone=network), takes
     if name.startswith("hf:"):

@@ -12,16 +12,32 @@ from muybridge.models.anatomy import TRIAL_SIZE, trial
 from muybridge.models.contract import LibraryWeights, Preprocessing
 from muybridge.models.own import own_errors, own_function
 
+OTHER_SIZE = 256
+"""Pixels of a second trial picture's sides: no smaller than any that may be the smallest, and also divided by 32."""
+
 
 def image_network(name: str) -> nn.Module:
     """The network of `module:function`, called without arguments, or `timm:NAME` with random weights.
 
     It takes pictures (N,3,H,W) to a feature map (N,D,h,w), vectors (N,D) or tokens (N,L,D), without a classifier. Its
-    weights are kept: a function may load what it likes. Raises UserError.
+    weights are kept: a function may load what it likes. `fixed_size` is found out where it does not say. Raises UserError.
     """
     module_name, _, function = name.partition(":")
-    if module_name == "timm":
-        return _timm(function)
+    net: Any = _timm(function) if module_name == "timm" else _own(name)
+    if not hasattr(net, "fixed_size") and _takes(net, TRIAL_SIZE) and not _takes(net, OTHER_SIZE):
+        net.fixed_size = TRIAL_SIZE
+    return net
+
+
+def _takes(net: nn.Module, size: int) -> bool:
+    try:
+        trial(net, (1, 3, size, size))
+    except Exception:
+        return False
+    return True
+
+
+def _own(name: str) -> nn.Module:
     build = own_function(name)
     if any(
         p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)

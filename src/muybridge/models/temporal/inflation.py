@@ -2,11 +2,10 @@
 three frames. With temporal pooling the layers that do the last three halvings of the picture halve time, too: strided
 convolutions in a ResNet (the 2021 study's code; its text says max-pools), pools in an Inception network."""
 
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
 from muybridge.errors import UserError
@@ -40,10 +39,17 @@ def kernel_frames(conv: nn.Module) -> int:
 
 def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, stride_frames: int = 1) -> None:
     """A 3D convolution of `frames` (odd) in the place of a 2D one; stride, padding, dilation, groups kept, weights
-    repeated and divided. One that does more than convolve with zero padding becomes `frames` copies of itself."""
+    repeated and divided. One that does more than convolve with zero padding still does it, frame by frame. Raises
+    UserError for one that keeps more than weights."""
     conv = net.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
     if not is_plain(conv):
+        kept = [buffer for buffer, _ in conv.named_buffers()]
+        if kept:
+            raise UserError(
+                f"The convolution '{name}' of {type(net).__name__} cannot be made 3D: beside its weights it keeps "
+                f"'{kept[0]}' (as spectral norms do), which is of one picture's weight and fits none of a clip's"
+            )
         swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames))
         return
     (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
@@ -76,25 +82,49 @@ def is_plain(conv: nn.Conv2d) -> bool:
     """A convolution and nothing else, with zeros around the picture, as many on one side as on the other?"""
     kind = type(conv)
     is_own = kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward
+    has_hooks = bool(conv._forward_pre_hooks or conv._forward_hooks)  # they may make its weight anew
     spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
     is_uneven = conv.padding == "same" and any(span % 2 for span in spans)
-    return not (is_own or is_uneven or is_parametrized(conv) or conv.padding_mode != "zeros")
+    return not (is_own or has_hooks or is_uneven or is_parametrized(conv) or conv.padding_mode != "zeros")
 
 
-class FrameConvs(nn.ModuleList):
-    """Any 2D convolution (weight standardisation, reflected borders, …) made 3D: a copy for each frame of the window,
-    and the mean of what they give. As in every inflated convolution, what lies outside the clip is zero."""
+class FrameConvs(nn.Module):
+    """Any 2D convolution (weight standardisation, reflected borders, …) made 3D, under its own parameters' names.
+
+    Parameters of four dimensions get one of time, as in every inflated convolution: repeated, and divided by its length.
+    The convolution runs for each frame of the window, with that frame's slices times the length; the mean of what it
+    gives is the 3D convolution's where it is linear in its weight. A still clip gives the picture's response for any.
+    What lies outside the clip is zero.
+    """
 
     def __init__(self, axis: FrameAxis, conv: nn.Conv2d, frames: int, *, stride: int = 1) -> None:
-        super().__init__(deepcopy(conv) for _ in range(frames))
-        self._axis, self.stride = axis, stride
+        super().__init__()
+        self._axis, self.frames, self.stride = axis, frames, stride
+        for name, parameter in conv.named_parameters():
+            tensor = parameter.detach()
+            if tensor.dim() == 4:
+                tensor = tensor[:, :, None].expand(-1, -1, frames, -1, -1) / frames
+            *path, last = name.split(".")
+            owner: nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            owner.register_parameter(last, nn.Parameter(tensor.clone(), requires_grad=parameter.requires_grad))
+        self._conv = (conv.to("meta"),)  # no module of this one: it adds no names and has no values
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        reach = len(self) // 2
+        (conv,), reach = self._conv, self.frames // 2
+        conv.train(self.training)
+        own = [(name, self.get_parameter(name), old.dim() == 4) for name, old in conv.named_parameters()]
         x_BTCHW = x_NCHW.unflatten(0, (self._axis.clips, -1))
-        frames = x_BTCHW.shape[1]
+        last = x_BTCHW.shape[1]
         padded = F.pad(x_BTCHW, (0, 0, 0, 0, 0, 0, reach, reach))
-        parts = [conv(padded[:, i : i + frames : self.stride].flatten(0, 1)) for i, conv in enumerate(self)]
+        parts = []
+        for i in range(self.frames):
+            weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in own}
+            pictures = padded[:, i : i + last : self.stride].flatten(0, 1)
+            parts.append(functional_call(conv, weights, (pictures,)))
         return torch.stack(parts).mean(0)
 
 
