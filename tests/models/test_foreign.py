@@ -215,6 +215,16 @@ def test_convolutions_that_do_more_than_convolve_run_frame_by_frame():
     assert [net[i].frames for i in (0, 3, 5, 7, 9)] == [3] * 5
 
 
+@pytest.mark.parametrize("network", ["strange", "Vectors"])
+def test_what_is_frozen_stays_frozen(network, monkeypatch):
+    def frozen():
+        return image_network(network).requires_grad_(False)
+
+    monkeypatch.setattr(foreign_networks, "frozen", frozen, raising=False)
+    model = make("i3d", "frozen")
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
+
+
 def test_a_convolution_of_two_names_stays_one():
     net = make("i3d", "OnePool").backbone
     assert isinstance(net.conv, VolumeConv)

@@ -67,6 +67,8 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
         new.weight.copy_(conv.weight[:, :, None] / frames)
         if new.bias is not None and conv.bias is not None:
             new.bias.copy_(conv.bias)
+            new.bias.requires_grad_(conv.bias.requires_grad)
+    new.weight.requires_grad_(conv.weight.requires_grad)
     swap(net, conv, new)
 
 
