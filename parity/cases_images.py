@@ -109,7 +109,7 @@ def _tsm(name: str) -> Pair:
             7, FRAMES, "RGB", base_model=name.split("_")[1], pretrain="", partial_bn=False,
             is_shift=name.startswith("tsm"), non_local=name.startswith("nln"),
         )  # fmt: skip
-    return _pair(name, peer, False, size=64, folded=True)
+    return _pair(name, peer, False, size=112, folded=True)  # layer3's maps are odd: non-local blocks leave out a row
 
 
 CASES = [

@@ -58,7 +58,7 @@ def test_an_image_network_of_ones_own(tmp_path, monkeypatch):
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 5, 3, 2))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    found = document(call("models", "tsm@my_image_net:net", "--json"))
+    found = document(call("models", "tsn@my_image_net:net", "--json"))
     assert found["params"] == 3 * 6 * 9 + 6 + 6 * 5 * 9 + 5 + 5 * 10 + 10
 
 

@@ -209,7 +209,7 @@ def test_a_run_can_be_continued_from_another_folder(recipe, tmp_path, monkeypatc
 def test_weights_carry_their_preprocessing(run):
     last = run.checkpoints / (run.checkpoints / "last").read_text()
     with safetensors.safe_open(last / "model.safetensors", "pt") as file:
-        about = json.loads(file.metadata()["preprocessing"])
+        about = json.loads(file.metadata()["muybridge"])["preprocessing"]
     assert about["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 

@@ -22,11 +22,13 @@ from muybridge.draws import torch_seed
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
 from muybridge.models import VideoModel, create, load_weights
-from muybridge.models.own import source_sha256
+from muybridge.models.own import resolved_name, source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
 GIB = 2**30
+PUBLIC = ("imagenet", "kinetics400", "hub")
+"""Names of public weights, whatever files are called."""
 
 SNIPPET_FRAMES = {"rgb": 1, "difference": 2}
 """Frames that make one time step of a model's input."""
@@ -57,6 +59,8 @@ def device(runtime: Runtime) -> torch.device:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"runtime.device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
+    if chosen.type == "meta":
+        raise UserError("runtime.device 'meta' has shapes and no values: nothing can be computed there")
     return chosen
 
 
@@ -99,6 +103,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
             )
     return replace(recipe, {
         "precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()),
+        "model.name": resolved_name(recipe.model.name),
         "model.pretrained": pretrained if weights is None else str(weights), **found,
     })  # fmt: skip
 
@@ -111,11 +116,11 @@ def _starts_from(recipe: Recipe) -> str | None:
 
 
 def weights_file(pretrained: str | None) -> Path | None:
-    """The file of weights that `model.pretrained` means, where it is a file or a run folder (its last checkpoint's).
-    Raises UserError for a folder without."""
-    if pretrained is None or not Path(pretrained).exists():
+    """The file of weights that `model.pretrained` means, where it is a file or a run folder (its last checkpoint's), and
+    no name of public weights. Raises UserError for a folder without."""
+    if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
         return None
-    path = Path(pretrained)
+    path = Path(pretrained).expanduser()
     return (checkpoint.model_file(path / "checkpoints") if path.is_dir() else path).resolve()
 
 
@@ -145,7 +150,10 @@ def model(
     )
     source = _starts_from(recipe)
     if pretrained and source is not None:
-        tell(str(load_weights(net, source, inflation=recipe.model.inflation)))
+        try:
+            tell(str(load_weights(net, source, inflation=recipe.model.inflation)))
+        except UserError as error:
+            raise UserError(f"{recipe.model.name}, model.pretrained '{source}': {error}") from None
     return net
 
 

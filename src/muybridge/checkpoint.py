@@ -20,7 +20,8 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.files import read_json, sync_folder, write_atomic, write_durable
-from muybridge.models import Preprocessing, VideoModel
+from muybridge.models import VideoModel
+from muybridge.models.weights.tag import read_tag, tag_of
 
 FORMAT_VERSION = 1
 
@@ -54,7 +55,7 @@ def save(
     if not final.exists():
         partial.mkdir()
         model_tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        write_durable(partial / "model.safetensors", safetensors.torch.save(model_tensors, _about(model)))
+        write_durable(partial / "model.safetensors", safetensors.torch.save(model_tensors, tag_of(model)))
         write_durable(partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer)))
         about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
         write_durable(partial / "state.json", about.encode())
@@ -67,12 +68,6 @@ def save(
     for other in folder.iterdir():
         if other.is_dir() and other.name not in _pointed(folder):
             shutil.rmtree(other)
-
-
-def _about(model: nn.Module) -> dict[str, str]:
-    """What a weights file says of itself: the preprocessing travels with the weights."""
-    preprocessing = getattr(model, "preprocessing", None)
-    return {} if preprocessing is None else {"preprocessing": json.dumps(asdict(preprocessing))}
 
 
 def exists(folder: Path, which: str = "last") -> bool:
@@ -103,10 +98,9 @@ def load_model(folder: Path, model: VideoModel, which: str = "last") -> None:
         raise UserError(f"{file} does not fit the model: {len(wrong)} tensors differ, the first is '{wrong[0]}'")
     model.load_state_dict(tensors)
     with safetensors.safe_open(file, framework="pt") as opened:
-        about = opened.metadata() or {}
-    if "preprocessing" in about:
-        values = json.loads(about["preprocessing"])
-        model.preprocessing = Preprocessing(tuple(values["mean"]), tuple(values["std"]))
+        tag = read_tag(opened.metadata(), str(file))
+    if tag.preprocessing is not None:
+        model.preprocessing = tag.preprocessing
 
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, which: str = "last") -> None:

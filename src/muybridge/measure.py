@@ -6,7 +6,7 @@ answers: in evaluation mode, without heads that only training has. Parameters co
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from muybridge.models import VideoModel, create, entries
-from muybridge.models.registry import builds_on_meta
+from muybridge.models import VideoModel, entries
+from muybridge.models.registry import assemble, builds_on_meta
 
 SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
 """What a table of layers leaves out: neither parameters nor multiply-adds, and the shape stays."""
@@ -69,17 +69,24 @@ def count(
 def outline(name: str, *, num_classes: int, num_frames: int, **arguments: Any) -> VideoModel:
     """A model by name, in evaluation mode, with shapes but no values; one of the user's own, which may compute values
     as it is built, with values."""
-    if not builds_on_meta(name):
-        return create(name, num_classes=num_classes, num_frames=num_frames, **arguments).eval()
-    with torch.device("meta"), _Shapes():
-        return create(name, num_classes=num_classes, num_frames=num_frames, **arguments).eval()
+    model = _assembled(name, num_classes=num_classes, num_frames=num_frames, **arguments)
+    model.check_frames(num_frames)
+    return model
+
+
+def _assembled(name: str, **arguments: Any) -> VideoModel:
+    with (
+        torch.device("meta") if builds_on_meta(name) else nullcontext(),
+        _Shapes() if builds_on_meta(name) else nullcontext(),
+    ):
+        return assemble(name, **arguments).eval()
 
 
 def natural_input(name: str, *, temporal_pooling: bool = False, **options: Any) -> tuple[int, int]:
     """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
     known = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
     frames, size = known.get(name, (1, 1))
-    model = outline(name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, **options)
+    model = _assembled(name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, **options)
     return (
         model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
         model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),

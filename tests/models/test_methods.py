@@ -1,12 +1,14 @@
 """What each temporal method does to a clip."""
 
 import copy
+import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from muybridge.errors import UserError
 from muybridge.models import create
 from muybridge.models.backbones import inception_v1
 from muybridge.models.families import BACKBONES, METHODS, grow
@@ -206,6 +208,99 @@ def test_a_copy_of_a_model_is_whole():
             parameter.zero_()
         model(x_BCTHW[:1])
         assert torch.equal(other(x_BCTHW), expected)
+
+
+def test_threads_may_share_a_model():
+    model = create("tsm_resnet_tiny", num_classes=5).eval()
+    clips = [torch.randn(batch, 3, 8, 32, 32) for batch in (1, 2, 4)]
+    with torch.no_grad():
+        expected = [model(x_BCTHW) for x_BCTHW in clips]
+    wrong = []
+
+    def use(index):
+        with torch.no_grad():
+            for _ in range(25):
+                if not torch.allclose(model(clips[index]), expected[index], atol=1e-5):
+                    wrong.append(index)
+
+    threads = [threading.Thread(target=use, args=(index,)) for index in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("size", [(5, 7), (7, 7), (1, 1), (1, 3)])
+def test_a_non_local_block_leaves_out_an_odd_last_row_but_never_all(size):
+    block = NonLocal(axis_of(1), 4)
+    sampled = block._sampled(torch.zeros(2, 2, *size))
+    assert sampled.shape[2:] == tuple(max(1, side // 2) if min(size) > 1 else -(-side // 2) for side in size)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("tsm_resnet_tiny", "share", 0),
+        ("tsm_resnet_tiny", "share", -4),
+        ("tsm_resnet_tiny", "share", 64),
+        ("tsm_resnet_tiny", "share", "abc"),
+        ("tsm_resnet_tiny", "share", True),
+        ("tam_resnet_tiny", "taps", 2),
+        ("tam_resnet_tiny", "taps", 0),
+        ("tam_resnet_tiny", "taps", 3.0),
+        ("nln_resnet_tiny", "subsample", "no"),
+        ("s3dv3", "aux", 0),
+    ],
+)
+def test_options_of_the_wrong_kind_or_size_are_refused(name, option, value):
+    with torch.device("meta"), pytest.raises(UserError, match=rf"{option}|one channel in"):
+        create(name, num_classes=5, num_frames=64, **{option: value})
+
+
+@pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_impossible_heads_are_refused(arguments):
+    with pytest.raises(UserError, match="num_classes is at least 1 and dropout"):
+        create("tsm_resnet_tiny", **{"num_classes": 5, **arguments})
+
+
+def test_modules_take_the_image_network_s_type():
+    class Net(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
+
+    x_BCTHW = torch.randn(2, 3, 8, 64, 64, dtype=torch.double)
+    for method in METHODS.values():
+        model = grow(method, Net().double(), num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
+        assert model.backbone(x_BCTHW.transpose(1, 2).flatten(0, 1)).dtype == torch.double
+
+
+def test_convolutions_that_share_their_weight_share_it_in_3d():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
+    net[3].weight = net[1].weight
+    model = grow(METHODS["i3d"], net, num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
+    assert model.backbone[1].weight is model.backbone[3].weight
+    assert model.backbone[1].weight.shape == (8, 8, 3, 3, 3)
+
+
+@pytest.mark.parametrize("method", ["i3d", "s3d"])
+def test_a_convolution_that_is_not_met_is_told(method):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+
+        def forward(self, x):
+            return self.b(input=self.a(x))
+
+    with pytest.raises(UserError, match="convolution 'b' of Net is not met"):
+        grow(METHODS[method], Net(), num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
+
+
+def test_temporal_pooling_needs_three_halvings():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+    with pytest.raises(UserError, match="needs three halvings of the picture; this image network has 2"):
+        grow(METHODS["tsm"], net, num_classes=5, temporal_pooling=True, dropout=0.0, fresh=False)
 
 
 def test_the_shortcut_of_tsm_is_unshifted():

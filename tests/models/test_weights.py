@@ -21,6 +21,7 @@ from muybridge.errors import UserError
 from muybridge.files import sha256_file
 from muybridge.models import Preprocessing, create, entries, load_weights
 from muybridge.models.contract import IMAGENET, LibraryWeights, Published
+from muybridge.models.families import METHODS, grow
 from muybridge.models.weights import SOURCES, download, own
 from muybridge.models.weights.image_networks import HALF
 
@@ -90,7 +91,7 @@ def test_auxiliary_heads_are_told_of(keys):
     loaded = load_weights(ours, state)
     heads = {key for key in state if key.lower().startswith("aux") and not key.endswith("num_batches_tracked")}
     assert len(heads) > 4
-    assert set(loaded.left_out) == heads
+    assert set(loaded.left_out) == {*heads, "fc.weight", "fc.bias"}
     assert "left out: " in str(loaded)
 
 
@@ -166,11 +167,30 @@ def test_a_classifier_of_as_many_classes_is_taken_whole():
     ours, state = tiny(num_classes=1000), picture_state()
     assert load_weights(ours, state).fresh == ()
     assert torch.equal(ours.fc.weight, state["fc.weight"])
-    bias = state.pop("fc.bias")
-    other = tiny(num_classes=1000)
-    assert load_weights(other, state).fresh == ("fc.weight", "fc.bias")  # half a classifier is none
-    assert not torch.equal(other.fc.weight, state["fc.weight"])
-    assert bias.shape == other.fc.bias.shape
+    few = tiny(num_classes=10)
+    loaded = load_weights(few, state)
+    assert loaded.fresh == loaded.left_out == ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda state: state.pop("fc.bias"), "1 of the model's without a weight: fc.bias"),
+        (
+            lambda state: state.update({"fc.weight": torch.zeros(1000, 77)}),
+            r"of the wrong shape: fc.weight: \(1000, 77\)",
+        ),
+        (lambda state: state.update({"fc.bias": torch.zeros(7)}), r"of the wrong shape: .*fc.bias: \(7,\)"),
+    ],
+)
+@pytest.mark.parametrize("num_classes", [10, 1000])
+def test_a_damaged_classifier_is_not_left_fresh(spoil, message, num_classes):
+    ours, state = tiny(num_classes=num_classes), picture_state()
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    spoil(state)
+    with pytest.raises(UserError, match=message):
+        load_weights(ours, state)
+    assert unchanged(ours, before)
 
 
 def test_weights_without_a_classifier():
@@ -230,7 +250,7 @@ def test_own_checkpoints_come_back_whole_with_their_preprocessing(tmp_path):
     other = tiny("tam")
     loaded = load_weights(other, tmp_path / "step-00000001" / "model.safetensors")
     assert unchanged(other, ours.state_dict())
-    assert (loaded.source, loaded.fresh, other.preprocessing) == (own.SOURCE.name, (), HALF)
+    assert (loaded.source, loaded.fresh, other.preprocessing) == ("muybridge's tam_resnet_tiny", (), HALF)
 
 
 def test_own_image_weights_start_any_other_method():
@@ -390,8 +410,8 @@ def test_broken_safetensors_are_told(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00garbage!")
     with pytest.raises(UserError, match=r"w\.safetensors cannot be read"):
         load_weights(tiny(), tmp_path / "w.safetensors")
-    safetensors.torch.save_file(picture_state(), tmp_path / "w.safetensors", {"preprocessing": "grey"})
-    with pytest.raises(UserError, match="preprocessing cannot be understood"):
+    safetensors.torch.save_file(picture_state(), tmp_path / "w.safetensors", {"muybridge": "grey"})
+    with pytest.raises(UserError, match="of itself cannot be understood"):
         load_weights(tiny(), tmp_path / "w.safetensors")
 
 
@@ -511,7 +531,23 @@ def test_the_digest_in_a_files_name_is_checked(server, cache, sha256, capsys):
     assert "no checksum" not in capsys.readouterr().err
     download.download(server.url("net.pth"))
     assert "net.pth: no checksum is published, so it was not checked" in capsys.readouterr().err
-    assert {path.name for path in cache.glob("net*")} == {f"net-{sha256[:8]}.pth", "net.pth"}
+    assert {path.name.rpartition(".net")[2] for path in cache.glob("*net*.pth")} == {f"net-{sha256[:8]}.pth", ".pth"}
+
+
+def test_files_of_one_name_and_two_addresses_are_two(server, cache):
+    server.files["a/net.pth"], server.files["b/net.pth"] = DATA, DATA[::-1]
+    first, second = (download.download(server.url(f"{folder}/net.pth")) for folder in "ab")
+    assert (first.read_bytes(), second.read_bytes()) == (DATA, DATA[::-1])
+
+
+def test_a_file_that_nothing_vouches_for_and_that_is_no_weights_is_not_kept(server, cache, tmp_path):
+    torch.save(picture_state(), tmp_path / "net.pth")
+    whole = (tmp_path / "net.pth").read_bytes()
+    server.files["net.pth"] = whole[:1000]
+    with pytest.raises(UserError, match=r"gave no weights .* The file was removed"):
+        load_weights(tiny(), server.url("net.pth"))
+    server.files["net.pth"] = whole
+    assert load_weights(tiny(), server.url("net.pth")).matched
 
 
 def test_a_wrong_checksum_leaves_nothing(server, cache):
@@ -572,7 +608,7 @@ def test_offline_says_what_to_do_by_hand(cache, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/net.pth"
-        with pytest.raises(UserError, match=rf"{url} cannot be downloaded: .*put it at {cache / 'net.pth'}"):
+        with pytest.raises(UserError, match=rf"{url} cannot be downloaded: .*put it at {cache}/[0-9a-f]*.net.pth"):
             download.download(url)
 
 
@@ -593,7 +629,8 @@ def test_published_weights_by_name(server, cache, tmp_path):
     assert ours.preprocessing == loaded.preprocessing == odd
     assert str(loaded).startswith("somebody's tiny network: ")
     assert load_weights(tiny(), server.url("net.pth")).preprocessing == IMAGENET
-    assert len(server.asked) == 1
+    assert load_weights(tiny(), server.url("net.pth")).preprocessing == IMAGENET
+    assert len(server.asked) == 2  # the address alone vouches for nothing: another place in the cache
 
 
 def test_weights_that_a_library_fetches():
@@ -605,3 +642,49 @@ def test_weights_that_a_library_fetches():
 
 def test_sources_have_names_of_their_own():
     assert len({source.name for source in SOURCES}) == len(SOURCES)
+
+
+def test_pytorchvideos_norms_are_not_made_up():
+    """Only X3D's first shortcut has none there."""
+    state = peer_state("pytorchvideo_slow_resnet50")
+    with torch.device("meta"):
+        slow = create("slow_resnet50", num_classes=400)
+    for name in [name for name in state if "branch1_norm" in name]:
+        rest = {key: tensor for key, tensor in state.items() if key != name}
+        if not name.endswith("num_batches_tracked"):
+            with pytest.raises(UserError, match="1 of the model's without a weight"):
+                load_weights(slow, rest)
+
+
+def test_video_resnets_without_a_pool_are_for_networks_without_one():
+    with torch.device("meta"):
+        ours = create("i3d_resnet18", num_classes=400)
+    with pytest.raises(UserError, match="without a pool behind its stem"):
+        load_weights(ours, peer_state("torchvision_r3d_resnet18"))
+
+
+def test_an_image_networks_own_weights_by_its_own_names():
+    def network():
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3, 2, 1)
+        )
+
+    picture = network()
+    ours = grow(METHODS["tam"], network(), num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
+    loaded = load_weights(ours, picture.state_dict())
+    assert loaded.source == "the image network alone"
+    assert set(loaded.fresh) == {"backbone.3.before.conv.weight", "fc.weight", "fc.bias"}
+    state = ours.state_dict()
+    assert all(torch.equal(state[f"backbone.{name}"], tensor) for name, tensor in picture.state_dict().items())
+
+
+@pytest.mark.parametrize("source", [None, 3, torch.nn.Linear(1, 1)])
+def test_what_is_no_source_is_told(source):
+    with pytest.raises(UserError, match="Weights come from"):
+        load_weights(tiny(), source)
+
+
+def test_weights_are_numbers_with_a_point():
+    state = {**picture_state(), "fc.bias": torch.zeros(1000, dtype=torch.int8)}
+    with pytest.raises(UserError, match=r"'fc\.bias' is of type int8"):
+        load_weights(tiny(), state)

@@ -86,6 +86,16 @@ class Anatomy:
     def convs(self) -> list[Seen]:
         return [seen for seen in self.seen.values() if isinstance(seen.module, nn.Conv2d)]
 
+    def check_all_met(self, net: nn.Module) -> None:
+        """Raises UserError for a spatial convolution that the trial pass did not meet: it would stay 2D in silence."""
+        met = {seen.module for seen in self.convs()}
+        for name, module in net.named_modules():
+            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module not in met:
+                raise UserError(
+                    f"The convolution '{name}' of {type(net).__name__} is not met when a picture goes through: it is not "
+                    "called, or not with the feature map as its first positional argument. It cannot be made 3D"
+                )
+
     def channels(self, site: Site) -> int:
         """Channels of the tensor at a place. Raises UserError for a module that is not there or was not met."""
         if site.name not in self.seen:
@@ -101,6 +111,10 @@ class Anatomy:
     def halving_places(self) -> list[Site]:
         """Where time is halved together with space, three places: in front of the outermost modules that do the last
         three halvings, or after them where they are pools. Raises UserError where there are no such modules."""
+        if self.deepest < 3:
+            raise UserError(
+                f"Temporal pooling needs three halvings of the picture; this image network has {self.deepest}"
+            )
         places = []
         for level in range(self.deepest - 3, self.deepest):
             found = [s for s in self.seen.values() if s.halves and (s.level_in, s.level_out) == (level, level + 1)]
@@ -166,15 +180,18 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
 def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] = lambda: None) -> Any:
     """What a network gives for zeros, in eval mode; on the meta device where it can do that. `before` each attempt."""
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
     try:
         before()
         meta = {name: tensor.to("meta") for name, tensor in state.items()}
         with torch.no_grad(), _left_as_it_was(net):
             # untied: with ties, a module of two names would be left without its weights
-            return torch.func.functional_call(net, meta, (torch.zeros(shape, device="meta"),), tie_weights=False)
+            return torch.func.functional_call(
+                net, meta, (torch.zeros(shape, dtype=dtype, device="meta"),), tie_weights=False
+            )
     except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
         before()
-        pictures = torch.zeros(shape, device=next(iter(state.values()), torch.empty(0)).device)
+        pictures = torch.zeros(shape, dtype=dtype, device=next(iter(state.values()), torch.empty(0)).device)
         with torch.no_grad(), _left_as_it_was(net):
             return net(pictures)
 

@@ -60,6 +60,8 @@ class VideoModel(nn.Module):
     mean of the logits over time (2021 study, section 3).
     """
 
+    name: str = ""
+    """As `create` was asked for it: for messages."""
     input_kind = "clip"
     """"clip": x_BCTHW; "features": f_BTD."""
     preprocessing: Preprocessing = IMAGENET
@@ -107,11 +109,16 @@ class VideoModel(nn.Module):
         """Parameters that depend on the number of classes: the ones that published weights for others cannot fill."""
         return ("fc.weight", "fc.bias")
 
+    def fresh_names(self) -> tuple[str, ...]:
+        """Parameters that weights of others know nothing of, beside the classifier: fresh where the weights have none of
+        them."""
+        return ()
+
     def check_input(self, x_BCTHW: torch.Tensor) -> None:
         """Raises UserError where a clip does not fit the network, with what would."""
-        name = type(self).__name__
-        if x_BCTHW.dim() != 5:
-            raise UserError(f"{name} takes clips (B,C,T,H,W); got shape {tuple(x_BCTHW.shape)}")
+        name = self.name or type(self).__name__
+        if x_BCTHW.dim() != 5 or not len(x_BCTHW):
+            raise UserError(f"{name} takes clips (B,C,T,H,W), at least one; got shape {tuple(x_BCTHW.shape)}")
         channels, frames, height, width = x_BCTHW.shape[1:]
         if channels != self.in_channels:
             raise UserError(f"{name} takes {self.in_channels} channels; got {channels}")
@@ -127,7 +134,7 @@ class VideoModel(nn.Module):
 
     def check_frames(self, frames: int) -> None:
         """Raises UserError for a clip length that the network does not take."""
-        name = type(self).__name__
+        name = self.name or type(self).__name__
         if self.fixed_frames is not None and frames != self.fixed_frames:
             raise UserError(f"{name} takes clips of {self.fixed_frames} frames; got {frames} (clip.num_frames)")
         if frames < self.min_frames:

@@ -88,18 +88,46 @@ def create(
     dropout: float = 0.5,
     **options: Any,
 ) -> VideoModel:
-    """Build a model with fresh weights. `name`: a registered one; `METHOD@module:function` or `METHOD@timm:NAME`, a method
-    over an image network that is brought along; `hf:NAME`, a video classifier of the Hugging Face hub; or your own as
-    `module:function` (called with the same arguments).
+    """A model with fresh weights for clips of `num_frames`. `name`: a registered one; `METHOD@module:function` or
+    `METHOD@timm:NAME`, a method over an image network that is brought along; `hf:NAME`, a video classifier of the Hugging
+    Face hub; or your own as `module:function` (called with the same arguments).
 
-    Raises UserError for an unknown name or option, and for too short a clip.
+    Raises UserError for an unknown name or option, and for a clip length that the model does not take.
     """
+    model = assemble(
+        name,
+        num_classes=num_classes,
+        num_frames=num_frames,
+        temporal_pooling=temporal_pooling,
+        dropout=dropout,
+        **options,
+    )
+    model.check_frames(num_frames)
+    return model
+
+
+def assemble(
+    name: str,
+    *,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool = False,
+    dropout: float = 0.5,
+    **options: Any,
+) -> VideoModel:
+    """`create`, but that `num_frames` need not be what the model takes."""
     build, takes = _builder(name)
     valid = _options(takes)
     unknown = [option for option in options if option not in valid]
     if unknown:
         raise UserError(
             f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}"
+        )
+    for option, value in options.items():
+        _check_option(name, option, value, valid[option])
+    if num_classes < 1 or not 0 <= dropout < 1:
+        raise UserError(
+            f"Model '{name}': num_classes is at least 1 and dropout from 0 to below 1; got {num_classes}, {dropout}"
         )
     arguments = {"num_classes": num_classes, "num_frames": num_frames, "temporal_pooling": temporal_pooling}
     with own_errors(name) if own_part(name) else nullcontext():
@@ -108,10 +136,7 @@ def create(
         raise UserError(
             f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.models.VideoModel is needed"
         )
-    try:
-        model.check_frames(num_frames)
-    except UserError as error:
-        raise UserError(f"Model '{name}': {error}") from None
+    model.name = name
     return model
 
 
@@ -141,6 +166,16 @@ def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
         return build, build
     found = entry(name)
     return found.build, found.takes
+
+
+def _check_option(name: str, option: str, value: Any, default: Any) -> None:
+    """Raises UserError for a value of another kind than the default's."""
+    kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+    fits = kinds.get(type(default), (object,))
+    if not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits and object not in fits):
+        raise UserError(
+            f"Model '{name}': option {option} is {value!r}, but takes a {type(default).__name__}, like {default!r}"
+        )
 
 
 def _options(takes: Callable[..., Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ TANet.) The study's "Conv." is the same with a dense convolution."""
 import torch
 from torch import nn
 
+from muybridge.errors import UserError
 from muybridge.models.anatomy import Anatomy
 from muybridge.models.temporal.frames import FrameAxis, TimeConv, halve_time, put
 
@@ -12,6 +13,8 @@ from muybridge.models.temporal.frames import FrameAxis, TimeConv, halve_time, pu
 class TemporalAggregation(nn.Module):
     def __init__(self, axis: FrameAxis, channels: int, *, taps: int = 3, dense: bool = False) -> None:
         super().__init__()
+        if taps < 1 or taps % 2 == 0:
+            raise UserError(f"TAM blends an odd number of frames; got taps {taps}")
         self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels, relu=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

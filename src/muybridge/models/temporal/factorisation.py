@@ -11,6 +11,7 @@ from muybridge.models.temporal.inflation import check_halvings, grow_pools, kern
 def factorise(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
     """The 2D convolution and its norm stay as they are; the temporal convolution and its norm follow them. Where no
     plain batch norm follows a convolution, they are put between it and what follows."""
+    anatomy.check_all_met(net)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
     bias = getattr(net, "factorised_bias", False)
     for seen in anatomy.convs():

@@ -6,6 +6,7 @@ clips, which `FrameAxis` tells it. Batch norms over folded frames are those over
 single frames, too, so that nothing else of the image network has to change.
 """
 
+import threading
 from functools import partial
 from typing import Literal
 
@@ -19,11 +20,18 @@ from muybridge.models.contract import VideoModel
 from muybridge.models.volumes import convolve
 
 
-class FrameAxis:
+class FrameAxis(threading.local):
     """How a folded batch falls into clips. Each clip's frames lie side by side; how many they are may change on the way
-    through the network, how many clips there are does not."""
+    through the network, how many clips there are does not.
+
+    Every thread has its own number of clips, so that several may use one model at a time. (Activation checkpointing of a
+    part of the network computes that part again, later: batches of one size only, until the gradients are there.)
+    """
 
     clips = 1
+
+    def __reduce__(self) -> tuple[type["FrameAxis"], tuple[()]]:
+        return FrameAxis, ()  # a copy starts anew: the number is set with each clip that comes in
 
     def unfold(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(B·T,C,H,W) as x_BCTHW; no copy."""
@@ -162,7 +170,8 @@ def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> Non
     slot = ("after" if site.after else "before") if not kind else f"{kind}_{'after' if site.after else 'before'}"
     if hasattr(target, slot):
         raise UserError(f"There is a module {slot} '{site.name}' already")
-    setattr(target, slot, module)
+    weight = next(net.parameters(), None)
+    setattr(target, slot, module if weight is None else module.to(weight.device, weight.dtype))
     if site.after:
         target.register_forward_hook(partial(_run_after, slot))
     else:

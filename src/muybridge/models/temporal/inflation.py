@@ -16,6 +16,8 @@ from muybridge.models.temporal.frames import EverySecondFrame, FrameAxis, Tempor
 def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
     """The 2D weights are repeated along time and divided by its length: a clip of one still picture gives the response
     to that picture."""
+    anatomy.check_all_met(net)
+    tied = _tied_weights(anatomy)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
     for seen in anatomy.convs():
         stride = 2 if seen.name in halving else 1
@@ -26,8 +28,20 @@ def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooli
             replace_conv(net, seen.name, axis, frames=frames, stride_frames=stride)
         elif stride > 1:
             put(net, Site(seen.name), EverySecondFrame(axis))
+    for first, second in tied:  # (a convolution that is used twice is one module still)
+        net.get_submodule(second).weight = net.get_submodule(first).weight
     grow_pools(net, anatomy, axis, halving)
     check_halvings(anatomy, halving, temporal_pooling)
+
+
+def _tied_weights(anatomy: Anatomy) -> list[tuple[str, str]]:
+    """Names of convolutions that share their weight."""
+    first: dict[int, str] = {}
+    return [
+        (first[id(seen.module.weight)], seen.name)
+        for seen in anatomy.convs()
+        if first.setdefault(id(seen.module.weight), seen.name) != seen.name
+    ]
 
 
 def kernel_frames(conv: nn.Module) -> int:

@@ -15,21 +15,25 @@ class NonLocal(nn.Module):
         self._axis = axis
         inner = max(1, channels // 2)
         self.theta, self.phi, self.g = (nn.Conv2d(channels, inner, 1) for _ in range(3))
-        self.pool = nn.MaxPool2d(2, ceil_mode=True) if subsample else nn.Identity()
+        self.subsample = subsample
         self.out = nn.Conv2d(inner, channels, 1)
         self.norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         query_BPC = self._axis.pixels(self.theta(x_NCHW)).flatten(1, 2)  # P = T·H·W positions of a clip
-        key_BQC = self._axis.pixels(self.pool(self.phi(x_NCHW))).flatten(1, 2)
-        value_BQC = self._axis.pixels(self.pool(self.g(x_NCHW))).flatten(1, 2)
+        key_BQC = self._axis.pixels(self._sampled(self.phi(x_NCHW))).flatten(1, 2)
+        value_BQC = self._axis.pixels(self._sampled(self.g(x_NCHW))).flatten(1, 2)
         # one head; the softmax of plain dot products, as published (no division by the root of the width)
         y_BPC = F.scaled_dot_product_attention(query_BPC[:, None], key_BQC[:, None], value_BQC[:, None], scale=1.0)[
             :, 0
         ]
         y_NCHW = self._axis.pictures(y_BPC, *x_NCHW.shape[2:])
         return x_NCHW + self.norm(self.out(y_NCHW))
+
+    def _sampled(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """A quarter of the positions: an odd last row or column is left out, as published; one pixel stays."""
+        return F.max_pool2d(x_NCHW, 2, ceil_mode=min(x_NCHW.shape[2:]) < 2) if self.subsample else x_NCHW
 
 
 def non_local(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from muybridge.errors import UserError
 from muybridge.models.anatomy import Anatomy
 from muybridge.models.temporal.frames import FrameAxis, halve_time, put
 
@@ -15,7 +16,11 @@ class TemporalShift(nn.Module):
     def __init__(self, axis: FrameAxis, channels: int, *, share: int = 8) -> None:
         super().__init__()
         self._axis = axis
-        self.fold = channels // share
+        self.fold = channels // share if share > 0 else 0
+        if not 0 < 2 * self.fold <= channels:
+            raise UserError(
+                f"TSM: one channel in {share} of {channels} moves each way, which is {self.fold}; share is 2 to {channels}"
+            )
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         return self._axis.pictures(_Shift.apply(self._axis.pixels(x_NCHW), self.fold, True), *x_NCHW.shape[2:])

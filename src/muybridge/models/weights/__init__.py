@@ -26,4 +26,5 @@ SOURCES: tuple[Source, ...] = (
     torchvision_video.SOURCE,
     pytorchvideo.SOURCE,
     pyslowfast.SOURCE,
+    own.IMAGE_NETWORK,
 )

@@ -1,5 +1,6 @@
 """Files from the web, into torch's own cache (`TORCH_HOME`), whole or not at all."""
 
+import hashlib
 import http.client
 import re
 import urllib.error
@@ -27,14 +28,19 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
 
     What a broken connection left is gone on with, where the digest can tell whether the whole is right. Raises UserError.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{url} is no address of weights; http:// and https:// are")
+    try:
+        is_web = urlsplit(url).scheme in ("http", "https") and url.isascii()
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise UserError(f"{url} is no address of weights; http:// and https:// are, in ASCII")
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     name = Path(unquote(urlsplit(url).path)).name
-    if not name:
+    if name in ("", ".", "..") or len(name) > 200:
         raise UserError(f"{url} names no file")
-    in_name = _DIGEST_IN_NAME.search(name)
-    sha256 = sha256 or (in_name[1] if in_name else "")
+    sha256 = sha256 or digest_in(url)
+    if not sha256:  # other addresses end alike, and nothing would tell their files from this one
+        name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}"
     file = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
@@ -53,7 +59,7 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
             _fetch(url, partial)
         except urllib.error.HTTPError as error:
             raise UserError(f"{url} cannot be downloaded: the server answers {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(f"{url} cannot be downloaded: {reason}. {by_hand}") from None
         digest = sha256_file(partial)
@@ -64,6 +70,12 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
     if not sha256:
         log(f"{file.name}: no checksum is published, so it was not checked (its SHA-256 is {digest})")
     return file
+
+
+def digest_in(url: str) -> str:
+    """The first digits of the SHA-256 that a file's name tells, or none."""
+    found = _DIGEST_IN_NAME.search(urlsplit(url).path)
+    return found[1] if found else ""
 
 
 def _fetch(url: str, partial: Path) -> None:
@@ -79,6 +91,8 @@ def _fetch(url: str, partial: Path) -> None:
             return
         raise
     with response:
+        if response.headers.get_content_type() == "text/html":
+            raise OSError("the answer is a web page, not a file")
         if response.status != http.client.PARTIAL_CONTENT:
             have = 0
         length = response.headers.get("Content-Length")

@@ -10,8 +10,8 @@ import torch
 from muybridge.errors import UserError
 from muybridge.models.contract import LibraryWeights, Preprocessing, VideoModel
 from muybridge.models.weights import SOURCES
-from muybridge.models.weights.download import download
-from muybridge.models.weights.reading import read, state_of
+from muybridge.models.weights.download import digest_in, download
+from muybridge.models.weights.reading import Read, read, state_of
 from muybridge.models.weights.source import Source, State
 
 Inflation = Literal["divide", "repeat"]
@@ -53,43 +53,61 @@ def load_weights(
     only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
     2.1: a still clip gives the picture's response) or "repeat" (the 2021 study).
 
-    The classifier stays fresh where the number of classes differs, as do temporal modules where the weights have none at
-    all. Raises UserError, and changes nothing, where anything else does not fit.
+    The classifier stays fresh where the weights have none, or one for another number of classes, as do temporal modules
+    where the weights have none at all. Raises UserError, and changes nothing, where anything else does not fit.
     """
     if inflation not in ("divide", "repeat"):
         raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
-    state, preprocessing = _find(model, source)
+    if not isinstance(source, str | Path | Mapping):
+        raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
+    state, preprocessing, writer = _find(model, source)
+    strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
+    if strange:
+        raise UserError(f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}: no weight")
     kind = _recognise(state, model)
     fitted, inflated, fresh, left_out = _match(kind, state, model, inflation)
     own = model.state_dict()
+    empty = [name for name, tensor in fitted.items() if tensor.is_meta and not own[name].is_meta]
+    if empty:
+        raise UserError(f"'{empty[0]}' has a shape, but no values (it is on the meta device)")
     with torch.no_grad():
         for name, tensor in fitted.items():
             own[name].copy_(tensor)
     model.preprocessing = preprocessing or kind.preprocessing or model.preprocessing
     published = model.published.get(source) if isinstance(source, str) else None
-    whose = published.about if published else kind.name
+    whose = published.about if published else f"{kind.name}'s {writer}" if writer else kind.name
     return Loaded(whose, len(fitted), len(inflated), inflation, tuple(fresh), tuple(left_out), model.preprocessing)
 
 
-def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> tuple[State, Preprocessing | None]:
+def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> Read:
     if isinstance(source, Mapping):
-        return state_of(source, "The state dict"), None
+        return Read(state_of(source, "The state dict"))
     if isinstance(source, str):
         published = model.published.get(source)
         if isinstance(published, LibraryWeights):
-            return state_of(published.fetch(), published.about), published.preprocessing
+            return Read(state_of(published.fetch(), published.about), published.preprocessing)
         if published is not None:
-            state, _ = read(download(published.url, sha256=published.sha256))
-            return state, published.preprocessing
+            return _downloaded(published.url, published.sha256)._replace(preprocessing=published.preprocessing)
         if "://" in source:
-            return read(download(source))
-        if not Path(source).exists():
+            return _downloaded(source)
+        if not source or not Path(source).expanduser().exists():
             names = ", ".join(sorted(model.published)) or "none"
             raise UserError(
                 f"There are no weights '{source}': it is no file, no URL, and not among those published for this model "
                 f"({names})"
             )
-    return read(Path(source))
+    return read(Path(source).expanduser())
+
+
+def _downloaded(url: str, sha256: str = "") -> Read:
+    file = download(url, sha256=sha256)
+    try:
+        return read(file)
+    except UserError as error:
+        if sha256 or digest_in(url):
+            raise
+        file.unlink(missing_ok=True)  # nothing told that it is whole: the next call fetches it again
+        raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
 
 
 def _recognise(state: State, model: VideoModel) -> Source:
@@ -127,10 +145,14 @@ def _match(
     fresh = [name for name in own if name not in given and not _is_counter(name)]
     missing = fresh if any(map(_is_temporal, given)) else [name for name in fresh if not _is_temporal(name)]
     classifier = model.classifier_names()
-    if any(name not in fitted for name in classifier):  # all of it or none
+    if _is_for_other_classes([given.get(name) for name in classifier], [own[name] for name in classifier]):
+        left_out += [name for name in classifier if name in given]
         fitted = {name: tensor for name, tensor in fitted.items() if name not in classifier}
         fresh = [name for name in own if name in fresh or name in classifier]
         missing, misfits = ([name for name in names if name not in classifier] for names in (missing, misfits))
+    new = model.fresh_names()
+    if not any(name in given for name in new):
+        missing = [name for name in missing if name not in new]
     if homeless or misfits or missing:
         shapes = [f"{name}: {tuple(given[name].shape)} for {tuple(own[name])}" for name in misfits]
         faults = [
@@ -143,6 +165,17 @@ def _match(
         ]  # fmt: skip
         raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
     return fitted, inflated, fresh, left_out
+
+
+def _is_for_other_classes(given: list[torch.Tensor | None], own: list[torch.Size]) -> bool:
+    """A classifier that is not there at all, or whole and only of another number of classes."""
+    if all(tensor is None for tensor in given):
+        return True
+    sizes = {tensor.shape[0] for tensor in given if tensor is not None and tensor.dim()}
+    return len(sizes) == 1 and all(
+        tensor is not None and tensor.dim() and tensor.shape[0] != shape[0] and tensor.shape[1:] == shape[1:]
+        for tensor, shape in zip(given, own, strict=True)
+    )
 
 
 def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Tensor:

@@ -23,7 +23,7 @@ def _convert(state: State, model: VideoModel) -> State:
 
 def _name(name: str) -> str:
     if name.startswith("logits.conv3d."):
-        return f"fc.{name.rpartition('.')[2]}"
+        return f"fc.{name.removeprefix('logits.conv3d.')}"
     layer, _, rest = name.partition(".")
     block = re.fullmatch(r"Mixed_([345])([b-f])", layer)
     if block:

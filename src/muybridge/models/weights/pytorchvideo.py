@@ -26,6 +26,10 @@ _OUTSIDE = {
 _FUSION = {"multipathway_fusion.conv_fast_to_slow": "conv", "multipathway_fusion.norm": "bn"}
 
 
+_FIRST_SHORTCUT = "backbone.layer1.0.downsample"
+"""X3D's has no norm there, and gets the one that changes nothing."""
+
+
 def _recognises(state: State, model: VideoModel) -> bool:
     return any(name.startswith("blocks.") and ".branch2.conv_a." in name for name in state)
 
@@ -34,12 +38,12 @@ def _convert(state: State, model: VideoModel) -> State:
     numbers = {found[1] for name in state if (found := _MODULE.match(name)) and found[3]}
     stages = {block: stage for stage, block in enumerate(sorted(numbers, key=int), start=1)}  # a pool may lie between
     renamed = {_renamed(name, stages): tensor for name, tensor in state.items()}
-    for name, tensor in list(renamed.items()):  # X3D's first shortcut has no norm there: the one that changes nothing
-        shortcut = name.removesuffix("downsample.0.weight")
-        if name != shortcut and f"{shortcut}downsample.1.weight" not in renamed:
-            ones, zeros = tensor.new_ones(len(tensor)), tensor.new_zeros(len(tensor))
-            norm = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones - EPS}
-            renamed |= {f"{shortcut}downsample.1.{key}": value for key, value in norm.items()}
+    is_x3d = any(".se." in name for name in renamed)
+    first = renamed.get(f"{_FIRST_SHORTCUT}.0.weight")
+    if is_x3d and first is not None and not any(name.startswith(f"{_FIRST_SHORTCUT}.1.") for name in renamed):
+        ones, zeros = first.new_ones(len(first)), first.new_zeros(len(first))
+        norm = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones - EPS}
+        renamed |= {f"{_FIRST_SHORTCUT}.1.{key}": value for key, value in norm.items()}
     return renamed
 
 

@@ -1,10 +1,9 @@
 """Tensors by name from a file. Nothing but tensors and plain values is ever unpickled."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from muybridge.errors import UserError
 from muybridge.models.contract import Preprocessing
 from muybridge.models.weights.source import State
+from muybridge.models.weights.tag import read_tag
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
 """What training scripts call the weights among what else they save."""
@@ -20,15 +20,24 @@ _PREFIXES = ("module.", "_orig_mod.")
 """Of `DataParallel` and `torch.compile`."""
 
 
-def read(path: Path) -> tuple[State, Preprocessing | None]:
-    """The tensors of a file, and the preprocessing that a file of ours tells. Raises UserError."""
+class Read(NamedTuple):
+    """What a file of weights holds, and what one of ours tells of itself."""
+
+    state: State
+    preprocessing: Preprocessing | None = None
+    model: str = ""
+    """The name of the model that wrote it."""
+
+
+def read(path: Path) -> Read:
+    """Raises UserError."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the file of weights in it")
     if not path.is_file():
         raise UserError(f"There is no file {path}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return state_of(_read_torch(path), str(path)), None
+    return Read(state_of(_read_torch(path), str(path)))
 
 
 def state_of(checkpoint: Any, where: str) -> State:
@@ -53,21 +62,15 @@ def state_of(checkpoint: Any, where: str) -> State:
     return state
 
 
-def _read_safetensors(path: Path) -> tuple[State, Preprocessing | None]:
+def _read_safetensors(path: Path) -> Read:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = (file.metadata() or {}).get("preprocessing")
+            metadata = file.metadata()
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    state = state_of(tensors, str(path))
-    if about is None:
-        return state, None
-    try:
-        values = json.loads(about)
-        return state, Preprocessing(tuple(map(float, values["mean"])), tuple(map(float, values["std"])))
-    except (ValueError, TypeError, KeyError):
-        raise UserError(f"{path}: its preprocessing cannot be understood: {about}") from None
+    tag = read_tag(metadata, str(path))
+    return Read(state_of(tensors, str(path)), tag.preprocessing, tag.model)
 
 
 def _read_torch(path: Path) -> Any:
@@ -88,7 +91,7 @@ def _read_torch(path: Path) -> Any:
         else:
             reason = (
                 message.splitlines()[-1 if "WeightsUnpickler" in message.splitlines()[-1] else 0] if message else ""
-            )
+            ).partition(" Re-running")[0]  # torch's advice to read it all the same
             raise UserError(
                 f"{path} is no file of weights that PyTorch can read: {reason or type(error).__name__}"
             ) from None

@@ -26,7 +26,7 @@ def _convert(state: State, model: VideoModel) -> State:
 
 def _name(name: str) -> str:
     if name.startswith("classifier.1."):
-        return f"fc.{name.rpartition('.')[2]}"
+        return f"fc.{name.removeprefix('classifier.1.')}"
     found = re.fullmatch(r"features\.(\d+)(?:\.branch(0|[123]\.\d))?\.(\d(?:\.\d)?)\.(\w+)", name)
     if not found or found[1] not in LAYERS or found[3] not in PARTS:
         return name

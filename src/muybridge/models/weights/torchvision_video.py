@@ -2,6 +2,9 @@
 
 import re
 
+from torch import nn
+
+from muybridge.errors import UserError
 from muybridge.models.contract import VideoModel
 from muybridge.models.video_resnets import KINETICS
 from muybridge.models.weights.image_networks import frames_net
@@ -20,6 +23,11 @@ def _recognises(state: State, model: VideoModel) -> bool:
 
 
 def _convert(state: State, model: VideoModel) -> State:
+    if isinstance(getattr(getattr(model, "backbone", None), "maxpool", None), nn.MaxPool2d):
+        raise UserError(
+            f"These weights ({SOURCE.name}) are of a network without a pool behind its stem: r3d_resnet18, mc3_resnet18 or "
+            "r2plus1d_resnet18; this one has that pool"
+        )
     rules = (*(_FACTORISED_STEM if "stem.4.weight" in state else _STEM), *_BLOCKS)
     renamed: State = {}
     for name, tensor in state.items():
