@@ -62,6 +62,8 @@ def contestant(
     """`channels_last`: placed as `train` places models, clips in the same format; else all as torch makes it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where = build.Placement(device, bf16=precision == "bf16")
+    if device.type == "cpu":
+        build.keep_memory()  # as `train` does
     net.train().to(device)
     generator = torch.Generator().manual_seed(0)
     x_BCTHW = torch.randn(batch, 3, frames, SIZE, SIZE, generator=generator).to(device)
