@@ -13,6 +13,8 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.models import create, load_weights
 from muybridge.models.contract import IMAGENET, Preprocessing
+from muybridge.models.families import METHODS as METHOD
+from muybridge.models.families import grow
 from muybridge.models.own import source_sha256
 from muybridge.models.temporal.aggregation import TemporalAggregation
 from muybridge.models.temporal.frames import FrameAxis, TimeConv, VolumeConv
@@ -408,3 +410,35 @@ def test_what_timm_complains_of_and_its_absence(monkeypatch):
         create("tsn@timm:net", num_classes=5)
     with pytest.raises(UserError, match="for example tsm@timm:net"):
         create("timm:net", num_classes=5)
+
+
+def test_several_normed_convolutions_in_3d():
+    norm = torch.nn.utils.parametrizations.weight_norm
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), norm(nn.Conv2d(8, 8, 3, 2, 1)), norm(nn.Conv2d(8, 16, 3, 2, 1)))
+    model = grow(METHOD["i3d"], net, num_classes=2, temporal_pooling=True, dropout=0.0, fresh=False)
+    assert model.features(torch.randn(1, 3, 8, 32, 32)).shape == (1, 1, 16)
+
+
+def test_tied_biases_stay_tied_and_what_cannot_be_tied_is_told():
+    def net(kernel):
+        layers = nn.Sequential(
+            nn.Conv2d(3, 3, kernel, 2, kernel // 2), nn.Conv2d(3, 3, kernel, 1, kernel // 2), nn.Conv2d(3, 3, 3, 1, 1)
+        )
+        return layers
+
+    tied = net(3)
+    tied[2].weight, tied[2].bias = tied[1].weight, tied[1].bias
+    model = grow(METHOD["i3d"], tied, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=False)
+    assert model.backbone[1].weight is model.backbone[2].weight
+    assert model.backbone[1].bias is model.backbone[2].bias
+    long = net(5)
+    long[1].weight = long[0].weight
+    with pytest.raises(UserError, match="'0' and '1' of Sequential share their weight, but would look at different"):
+        grow(METHOD["i3d"], long, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=False)
+
+
+def test_a_network_of_another_type_is_told(tmp_path, monkeypatch):
+    (tmp_path / "doubles.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(3, 8, 3).double()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"has weights of torch\.float64; models here are of"):
+        create("tsn@doubles:net", num_classes=2)

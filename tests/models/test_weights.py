@@ -524,10 +524,10 @@ def test_download_once(server, cache, sha256, digits):
 
 
 def test_the_digest_in_a_files_name_is_checked(server, cache, sha256, capsys):
-    server.files[f"net-{sha256[:8]}.pth"] = server.files["net-00000000.pth"] = server.files["net.pth"] = DATA
+    server.files[f"net-{sha256[:8]}.pth"] = server.files["net-0000000a.pth"] = server.files["net.pth"] = DATA
     download.download(server.url(f"net-{sha256[:8]}.pth"))
-    with pytest.raises(UserError, match=f"its SHA-256 is {sha256}, and should begin with 00000000"):
-        download.download(server.url("net-00000000.pth"))
+    with pytest.raises(UserError, match=f"its SHA-256 is {sha256}, and should begin with 0000000a"):
+        download.download(server.url("net-0000000a.pth"))
     assert "no checksum" not in capsys.readouterr().err
     download.download(server.url("net.pth"))
     assert "net.pth: no checksum is published, so it was not checked" in capsys.readouterr().err

@@ -50,6 +50,10 @@ def _own(name: str) -> nn.Module:
         raise UserError(
             f"The image network '{name}' is a {type(net).__name__}; the function must return a torch.nn.Module"
         )
+    usual = torch.get_default_dtype()
+    other = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != usual), None)
+    if other is not None:
+        raise UserError(f"The image network '{name}' has weights of {other}; models here are of {usual}: convert them")
     return net
 
 

@@ -2,6 +2,8 @@
 three frames. With temporal pooling the layers that do the last three halvings of the picture halve time, too: strided
 convolutions in a ResNet (the 2021 study's code; its text says max-pools), pools in an Inception network."""
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,7 +19,7 @@ def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooli
     """The 2D weights are repeated along time and divided by its length: a clip of one still picture gives the response
     to that picture."""
     anatomy.check_all_met(net)
-    tied = _tied_weights(anatomy)
+    tied = _tied(anatomy)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
     for seen in anatomy.convs():
         stride = 2 if seen.name in halving else 1
@@ -28,20 +30,32 @@ def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooli
             replace_conv(net, seen.name, axis, frames=frames, stride_frames=stride)
         elif stride > 1:
             put(net, Site(seen.name), EverySecondFrame(axis))
-    for first, second in tied:  # (a convolution that is used twice is one module still)
-        net.get_submodule(second).weight = net.get_submodule(first).weight
+    for one, another, which in tied:  # (a convolution that is used twice is one module still)
+        _tie(net, one, another, which)
     grow_pools(net, anatomy, axis, halving)
     check_halvings(anatomy, halving, temporal_pooling)
 
 
-def _tied_weights(anatomy: Anatomy) -> list[tuple[str, str]]:
-    """Names of convolutions that share their weight."""
-    first: dict[int, str] = {}
-    return [
-        (first[id(seen.module.weight)], seen.name)
-        for seen in anatomy.convs()
-        if first.setdefault(id(seen.module.weight), seen.name) != seen.name
-    ]
+def _tied(anatomy: Anatomy) -> list[tuple[str, str, str]]:
+    """Convolutions that share a parameter: (one, another, which)."""
+    first: dict[nn.Parameter, str] = {}
+    found = []
+    for seen in anatomy.convs():
+        for which, parameter in seen.module._parameters.items():
+            if parameter is not None and first.setdefault(parameter, seen.name) != seen.name:
+                found.append((first[parameter], seen.name, which))
+    return found
+
+
+def _tie(net: nn.Module, one: str, another: str, which: str) -> None:
+    """Raises UserError where both have become of different lengths."""
+    a, b = (net.get_submodule(name).get_parameter(which) for name in (one, another))
+    if a.shape != b.shape:
+        raise UserError(
+            f"'{one}' and '{another}' of {type(net).__name__} share their {which}, but would look at different numbers of "
+            f"frames (the first convolution at no more than three): {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    net.get_submodule(another).register_parameter(which, a)
 
 
 def kernel_frames(conv: nn.Module) -> int:
@@ -137,11 +151,16 @@ class FrameConvs(nn.Module):
         last = x_BTCHW.shape[1]
         padded = F.pad(x_BTCHW, (0, 0, 0, 0, 0, 0, reach, reach))
         parts = []
-        for i in range(self.frames):
-            weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in own}
-            pictures = padded[:, i : i + last : self.stride].flatten(0, 1)
-            parts.append(functional_call(conv, weights, (pictures,)))
+        with _ONE_AT_A_TIME:
+            for i in range(self.frames):
+                weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in own}
+                pictures = padded[:, i : i + last : self.stride].flatten(0, 1)
+                parts.append(functional_call(conv, weights, (pictures,)))
         return torch.stack(parts).mean(0)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A call with other weights changes the module while it lasts."""
 
 
 def grow_pools(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, halving: set[str]) -> None:

@@ -75,7 +75,7 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
 def digest_in(url: str) -> str:
     """The first digits of the SHA-256 that a file's name tells, or none."""
     found = _DIGEST_IN_NAME.search(urlsplit(url).path)
-    return found[1] if found else ""
+    return found[1] if found and not found[1].isdigit() else ""  # (a date)
 
 
 def _fetch(url: str, partial: Path) -> None:

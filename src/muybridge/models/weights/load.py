@@ -41,6 +41,10 @@ class Loaded:
         lines = [f"{self.source}: {self.matched} tensors" + (f", {self.inflated} {how}" if self.inflated else "")]
         lines += [f"fresh: {_listed(self.fresh)}"] if self.fresh else []
         lines += [f"left out: {_listed(self.left_out)}"] if self.left_out else []
+        mean, std = (
+            ", ".join(f"{value:g}" for value in values) for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        lines += [f"input: mean {mean}; standard deviation {std}"]
         return "\n".join(lines)
 
 
@@ -62,9 +66,12 @@ def load_weights(
         raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
     state, preprocessing, writer = _find(model, source)
     strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
+    sparse = [name for name, tensor in state.items() if tensor.layout != torch.strided]
+    if sparse:
+        raise UserError(f"'{sparse[0]}' is a sparse tensor; weights are dense")
     if strange:
         raise UserError(f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}: no weight")
-    kind = _recognise(state, model)
+    kind = _recognise(state, model, writer)
     fitted, inflated, fresh, left_out = _match(kind, state, model, inflation)
     own = model.state_dict()
     empty = [name for name, tensor in fitted.items() if tensor.is_meta and not own[name].is_meta]
@@ -110,10 +117,15 @@ def _downloaded(url: str, sha256: str = "") -> Read:
         raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
 
 
-def _recognise(state: State, model: VideoModel) -> Source:
+def _recognise(state: State, model: VideoModel, writer: str) -> Source:
     for kind in SOURCES:
         if kind.recognises(state, model):
             return kind
+    if writer:
+        raise UserError(
+            f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
+            f"those of {model.name or type(model).__name__}: {_listed(list(state))}"
+        )
     raise UserError(
         f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
         + "; ".join(kind.name for kind in SOURCES)
