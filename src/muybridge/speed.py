@@ -93,9 +93,12 @@ def measure(
         log(f"{name}: forward")
         forward = worker.ask("forward", batch_size, repetitions) if train else None
 
+        tried: dict[int, dict[str, Any] | None] = {}
+
         def fits(batch: int) -> bool:
             log(f"{name}: training with a batch of {batch}")
-            return worker.ask("train", batch, 1) is not None
+            tried[batch] = worker.ask("train", batch, 1)
+            return tried[batch] is not None
 
         if train is not None and about["device"] == "cpu":
             fits(2 * batch_size)  # two points make a line
@@ -106,6 +109,7 @@ def measure(
             largest = largest_batch(fits, batch_size if train else 0, batch_size if train else 1)
         log(f"{name}: training and forward with a batch of {largest}")
         large_train = worker.ask("train", largest, min(3, repetitions)) if largest else None
+        large_train = large_train or tried.get(largest)  # at the edge of memory once may be all that works
         large_forward = worker.ask("forward", largest, min(3, repetitions)) if largest else None
     return Speed(
         batch_size,
