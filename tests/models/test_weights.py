@@ -20,10 +20,9 @@ from muybridge import checkpoint
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
 from muybridge.models import Preprocessing, create, entries, load_weights
-from muybridge.models.contract import IMAGENET, LibraryWeights, Published
+from muybridge.models.contract import HALF, IMAGENET, LibraryWeights, Published
 from muybridge.models.families import METHODS, grow
 from muybridge.models.weights import SOURCES, download, own
-from muybridge.models.weights.image_networks import HALF
 
 
 def tiny(method="tsn", num_classes=5, **options):

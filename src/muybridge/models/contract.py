@@ -22,6 +22,10 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Of Inception networks. (torchvision's take ImageNet's and turn it into this one before their first layer.)"""
+KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""Of torchvision's video networks."""
 
 
 @dataclass(frozen=True)

@@ -139,5 +139,5 @@ for _method, _about in METHODS.items():
         register(
             f"{_method}_{_backbone}", family=_method, paper=_about.paper,
             build=partial(_build, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
-            min_size=75 if _backbone == "inceptionv3" else 32,
+            min_size=inception_v3.InceptionV3.min_size if _backbone == "inceptionv3" else 32,
         )  # fmt: skip

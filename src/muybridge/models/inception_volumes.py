@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from muybridge.models.backbones.inception_v1 import WIDTHS
-from muybridge.models.contract import Preprocessing, Published, VideoModel
+from muybridge.models.contract import KINETICS, Preprocessing, Published, VideoModel
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import draw_weights
 from muybridge.models.volumes import Conv, ConvUnit, Padding, Pool, refuse_temporal_pooling
@@ -96,7 +96,7 @@ class I3D(InceptionVolumes):
 
 
 class S3D(InceptionVolumes):
-    preprocessing = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+    preprocessing = KINETICS
     min_frames, min_size = 13, 209
     """As for I3D, but the last pool leaves out an odd frame or pixel: ⌊⌈T/4⌉ / 2⌋, ⌊⌈H/16⌉ / 2⌋."""
 

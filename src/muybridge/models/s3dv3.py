@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muybridge.models.contract import Preprocessing, VideoModel, WeightedLogits
+from muybridge.models.contract import HALF, VideoModel, WeightedLogits
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import draw_weights
 from muybridge.models.volumes import Conv, ConvUnit, Padding, Pool, Sides, refuse_temporal_pooling
@@ -149,7 +149,7 @@ class AuxHead(nn.Module):
 
 
 class S3DV3(VideoModel):
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    preprocessing = HALF
     loss_weights_N: torch.Tensor
 
     def __init__(self, *, num_classes: int, dropout: float, sevens: Sevens, topheavy: bool, aux: bool) -> None:

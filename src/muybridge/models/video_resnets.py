@@ -17,14 +17,12 @@ from torch import nn
 
 from muybridge.models.anatomy import Site, survey
 from muybridge.models.backbones.resnet import BasicBlock, ResNet, resnet
-from muybridge.models.contract import Preprocessing, Published, VideoModel
+from muybridge.models.contract import KINETICS, Preprocessing, Published, VideoModel
 from muybridge.models.registry import register
 from muybridge.models.temporal.frames import EverySecondFrame, FrameAxis, FramesNet, TimeConv, draw_weights, put
 from muybridge.models.temporal.inflation import inflate, replace_conv
 from muybridge.models.volumes import refuse_temporal_pooling
 
-KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-"""Of torchvision's video networks."""
 GREY = Preprocessing((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 """Of PySlowFast's and PyTorchVideo's."""
 

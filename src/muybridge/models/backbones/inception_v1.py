@@ -6,7 +6,7 @@ from torch import nn
 
 from muybridge.models.anatomy import Site, Sites
 from muybridge.models.backbones.published import torchvision_imagenet
-from muybridge.models.contract import Preprocessing
+from muybridge.models.contract import HALF
 
 WIDTHS: dict[str, tuple[int, int, int, int, int, int]] = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -58,7 +58,7 @@ class Inception(nn.Module):
 class InceptionV1(nn.Module):
     """Images (N,C,H,W) to a feature map (N,1024,H/32,W/32)."""
 
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    preprocessing = HALF
     published = torchvision_imagenet("googlenet-1378be20.pth", preprocessing)
     inflated_stem_frames = 7
     factorised_bias = True

@@ -6,7 +6,7 @@ from torch import nn
 from muybridge.models.anatomy import Site, Sites
 from muybridge.models.backbones.inception_v1 import ConvUnit
 from muybridge.models.backbones.published import torchvision_imagenet
-from muybridge.models.contract import Preprocessing
+from muybridge.models.contract import HALF
 
 
 def _wide(c_in: int, c_out: int) -> ConvUnit:
@@ -127,7 +127,7 @@ class InceptionV3(nn.Module):
     """Images (N,3,H,W) of at least 75 pixels to a feature map (N,2048,h,w), 8 x 8 for 299 pixels. Where temporal modules
     sit follows InceptionV1's places (our choice: no source says)."""
 
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    preprocessing = HALF
     published = torchvision_imagenet("inception_v3_google-0cc3c7bd.pth", preprocessing)
     min_size = 75
     sites = Sites(

@@ -1,10 +1,7 @@
 """torchvision's image networks. The 2021 study's TSN has the same names: it is a torchvision network on every frame."""
 
-from muybridge.models.contract import IMAGENET, Preprocessing, VideoModel
+from muybridge.models.contract import HALF, IMAGENET, Preprocessing, VideoModel
 from muybridge.models.weights.source import Source, State
-
-HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""torchvision's Inception networks take ImageNet's preprocessing and turn it into this one before their first layer."""
 
 
 def frames_net(state: State, classifier: str = "fc.") -> State:

@@ -5,8 +5,8 @@ import re
 
 import torch
 
-from muybridge.models.contract import IMAGENET, Preprocessing, VideoModel
-from muybridge.models.weights.image_networks import HALF, frames_net
+from muybridge.models.contract import HALF, IMAGENET, Preprocessing, VideoModel
+from muybridge.models.weights.image_networks import frames_net
 from muybridge.models.weights.source import Source, State
 
 _TAM = re.compile(r"(.*)\btam(\w*)\.(?:blending_layers\.(\d+)|(prev|curr|next)_se)\.fc1\.weight")

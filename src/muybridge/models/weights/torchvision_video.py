@@ -5,8 +5,7 @@ import re
 from torch import nn
 
 from muybridge.errors import UserError
-from muybridge.models.contract import VideoModel
-from muybridge.models.video_resnets import KINETICS
+from muybridge.models.contract import KINETICS, VideoModel
 from muybridge.models.weights.image_networks import frames_net
 from muybridge.models.weights.source import Source, State
 
