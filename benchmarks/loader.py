@@ -570,9 +570,8 @@ class Feed:
             flip_probability=0.5, crop_fraction=0.875, seed=0,
         )  # fmt: skip
         self._batches: Any = train_batches(
-            clips, np.arange(len(manifest)), batch_size=BATCH, first_step=0, num_steps=10**9, num_workers=WORKERS,
-            pin_memory=False,
-        )  # fmt: skip
+            clips, np.arange(len(manifest)), batch_size=BATCH, first_step=0, num_workers=WORKERS, pin_memory=False
+        )
         for _ in range(2 * WORKERS):
             next(self._batches)
         self._workers = [p.pid for p in multiprocessing.active_children() if p.pid is not None and p.pid not in before]

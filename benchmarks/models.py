@@ -61,7 +61,7 @@ def contestant(
 ) -> Contestant:
     """`channels_last`: placed as `train` places models, clips in the same format; else all as torch makes it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = build.Placement(device, bf16=precision == "bf16")
+    where = build.Placement(device, torch.bfloat16 if precision == "bf16" else None)
     if device.type == "cpu":
         build.keep_memory()  # as `train` does
     net.train().to(device)

@@ -9,13 +9,14 @@ import muybridge
 
 ROOT = Path(muybridge.__file__).parent
 
-BASE = {"errors", "draws", "files", "console", "recipe", "scores", "runs"}
+BASE = {"errors", "draws", "files", "launch", "console", "recipe", "scores", "runs"}
 """Under all others; NumPy at most."""
 
 ALLOWED = {
     "errors": set(),
     "draws": set(),
-    "console": set(),
+    "launch": set(),
+    "console": {"launch"},
     "files": {"errors"},
     "recipe": {"errors", "files"},
     "scores": {"errors", "files"},
@@ -25,10 +26,25 @@ ALLOWED = {
     "models": {"errors", "files", "console"},
     "measure": {"models"},
     "checkpoint": {"errors", "files", "models"},
-    "build": {"checkpoint", "data", "models", "video", *BASE} - {"runs", "scores"},
-    "evaluation": {"build", "checkpoint", "data", "models", *BASE},
+    "freezing": {"errors", "models"},
+    "schedules": set(),
+    "tracking": {"errors", "console"},
+    "distributed": {"errors", "launch"},
+    "build": {"checkpoint", "data", "models", "video", "freezing", "schedules", "tracking", *BASE} - {"scores"},
+    "evaluation": {"build", "checkpoint", "distributed", "data", "models", *BASE},
     "speed": {"training", "build", "data", *BASE},
-    "training": {"__init__", "evaluation", "measure", "build", "checkpoint", "data", "models", *BASE},
+    "training": {
+        "__init__",
+        "evaluation",
+        "measure",
+        "build",
+        "checkpoint",
+        "distributed",
+        "data",
+        "models",
+        "video",
+        *BASE,
+    },
     "results": {"__init__", *BASE} - {"draws", "console"},
     "recipes": {"recipe", "errors"},
     "study": {"training", "build", "data", "results", *BASE},

@@ -1,5 +1,8 @@
 """Training and evaluation from packs and folders of images: the same clips as from the videos, and the same guards."""
 
+from contextlib import closing
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -33,12 +36,11 @@ def stores(made_set, tmp_path_factory):
 def batches(recipe, data, num_workers):
     manifest = Manifest.load(data)
     clips = build.train_clips(recipe, manifest, build.file_reader(recipe))
-    return list(
-        train_batches(
-            clips, manifest.split("train"), batch_size=16, first_step=0, num_steps=4, num_workers=num_workers,
-            pin_memory=False,
-        )
-    )  # fmt: skip
+    stream = train_batches(
+        clips, manifest.split("train"), batch_size=16, first_step=0, num_workers=num_workers, pin_memory=False
+    )
+    with closing(stream):
+        return list(islice(stream, 4))
 
 
 @pytest.mark.parametrize("store", STORES)

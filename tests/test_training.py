@@ -19,7 +19,8 @@ from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace, to_json
 from muybridge.recipes import SHIPPED
 from muybridge.runs import Run
-from muybridge.training import lr_at, resume, train
+from muybridge.schedules import Schedule
+from muybridge.training import resume, train
 
 
 def test_a_run_folder_is_whole(run, recipe):
@@ -81,11 +82,11 @@ def test_with_everything_on_no_bit_depends_on_workers_or_on_a_stop(recipe, tmp_p
     assert everything(train(full, out=tmp_path / "workers", runtime=Runtime(num_workers=2))) == everything(whole)
     step, steps = training.training_step, []
 
-    def until(*arguments):
+    def until(*arguments, **named):
         steps.append(None)
         if len(steps) == 5:
             raise KeyboardInterrupt
-        return step(*arguments)
+        return step(*arguments, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "training_step", until)
@@ -124,8 +125,8 @@ def test_the_learning_rate_scales_with_the_batch_and_says_so(recipe, tmp_path, c
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.01), (5, 0.505), (10, 1.0), (60, 0.5), (110, 0.0)])
 def test_cosine_after_a_linear_warm_up(step, expected):
-    lr = lr_at(step, peak=1.0, schedule="cosine", warmup_steps=10, num_steps=110)
-    assert lr == pytest.approx(expected, abs=1e-9)
+    schedule = Schedule("cosine", peak=1.0, warmup=10, warmup_lr=0.01, end=110)
+    assert schedule.lr(step) == pytest.approx(expected, abs=1e-9)
 
 
 def test_norms_and_biases_are_not_decayed(recipe):
@@ -162,8 +163,8 @@ def test_a_checkpoint_never_holds_a_weight_that_is_no_number(recipe, tmp_path, m
     """The loss of the last step is finite, its update is not: the checkpoint before it stays the last good one."""
     step, calls = training.training_step, []
 
-    def poisoned(model, *arguments):
-        result = step(model, *arguments)
+    def poisoned(model, *arguments, **named):
+        result = step(model, *arguments, **named)
         calls.append(result)
         if len(calls) == 6:  # the last of the second epoch
             model.fc.bias.data[0] = float("nan")

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from muybridge import checkpoint
 from muybridge.console import log, progress
@@ -23,9 +24,14 @@ from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
+from muybridge.freezing import Frozen
+from muybridge.launch import launched
 from muybridge.models import VideoModel, create, load_weights
 from muybridge.models.own import resolved_name, source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.runs import Run
+from muybridge.schedules import Schedule
+from muybridge.tracking import Trackers
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
 GIB = 2**30
@@ -41,21 +47,28 @@ class Placement:
     """Where and how a model computes."""
 
     device: torch.device
-    bf16: bool
+    autocast_dtype: torch.dtype | None = None
+    """What matrix products and convolutions are computed in; none: in the weights' own."""
 
     @property
     def non_blocking(self) -> bool:
         return self.device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Of the loss, so that small gradients are not lost in fp16; it does nothing for other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
 
 
 def device(runtime: Runtime) -> torch.device:
-    """Raises UserError for a device that is not there."""
+    """Raises UserError for a device that is not there. Of several processes each takes a GPU of its own."""
     name = runtime.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched().count > 1:
+        name = f"cuda:{launched().local_rank}"
     try:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
@@ -74,12 +87,13 @@ def placement(recipe: Recipe, runtime: Runtime) -> Placement:
     if chosen.type == "cpu":
         keep_memory()
     if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what repeatable matrix products need
         torch.use_deterministic_algorithms(True, warn_only=True)
-    return Placement(chosen, bf16=recipe.precision == "bf16")
+    return Placement(chosen, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.precision))
 
 
 def keep_memory() -> None:
@@ -164,6 +178,10 @@ def model(
         dropout=recipe.model.dropout,
         **recipe.model.options,
     )
+    if recipe.model.init_std is not None:
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=recipe.model.init_std)
     source = _starts_from(recipe)
     if pretrained and source is not None:
         try:
@@ -183,31 +201,101 @@ def place(net: nn.Module, where: Placement) -> None:
 
 
 def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
-    """Norms and biases are exempt from weight decay."""
+    """Over what is not frozen. Raises UserError where that is nothing."""
     o = recipe.optim
-    decayed = [p for p in net.parameters() if p.requires_grad and p.dim() > 1]
-    exempt = [p for p in net.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-    if o.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=o.lr)
-    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
+    exempt = _exempt(net, o.weight_decay_exempt)
+    trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError(f"{recipe.model.name}: every parameter is frozen, nothing is left to train")
+    groups = [
+        {"params": [p for name, p in trained if name not in exempt], "weight_decay": o.weight_decay},
+        {"params": [p for name, p in trained if name in exempt], "weight_decay": 0.0},
+    ]
+    if o.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
+    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer](groups, lr=o.lr)
+
+
+def _exempt(net: nn.Module, which: str) -> set[str]:
+    """Names of the parameters that weight decay leaves alone. (A norm is what has none but vectors.)"""
+    if which == "norms_and_biases":
+        return {name for name, parameter in net.named_parameters() if parameter.dim() <= 1}
+    norms = [
+        module
+        for module in net.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm)
+    ]
+    of_norms = {id(parameter) for module in norms for parameter in module.parameters(recurse=False)}
+    return {name for name, p in net.named_parameters() if id(p) in of_norms} if which == "norms" else set()
+
+
+def frozen(recipe: Recipe, net: VideoModel) -> Frozen:
+    """Freezes what the recipe says."""
+    return Frozen(net, train_from=recipe.optim.train_from, batch_norm=recipe.optim.batch_norm)
+
+
+def averaged(recipe: Recipe, net: VideoModel) -> AveragedModel | None:
+    """A running mean of the weights, where the recipe asks for one; statistics of norms are those of the network."""
+    if recipe.optim.ema_decay is None:
+        return None
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay))
 
 
 def peak_lr(recipe: Recipe) -> float:
     """SGD's learning rate is quoted with a batch size and scaled linearly to the one used."""
+    return recipe.optim.lr * _lr_scale(recipe)
+
+
+def warmup_lr(recipe: Recipe) -> float:
+    """Where the warm-up starts."""
+    given = recipe.optim.warmup_lr
+    return peak_lr(recipe) * 0.01 if given is None else given * _lr_scale(recipe)
+
+
+def _lr_scale(recipe: Recipe) -> float:
     o = recipe.optim
-    if o.optimizer == "sgd" and o.lr_batch_size is not None:
-        return o.lr * o.batch_size / o.lr_batch_size
-    return o.lr
+    return o.batch_size / o.lr_batch_size if o.optimizer == "sgd" and o.lr_batch_size is not None else 1.0
 
 
 def steps_per_epoch(recipe: Recipe, num_rows: int) -> int:
-    return num_batches(num_rows, recipe.optim.batch_size)
+    return recipe.optim.steps_per_epoch or num_batches(num_rows, recipe.optim.batch_size)
 
 
-def num_epochs(recipe: Recipe, num_rows: int) -> int:
-    """Whole passes: what the recipe says, or as many as its `min_steps` take on so small a set."""
+def num_epochs(recipe: Recipe, num_rows: int) -> int | None:
+    """What the recipe says, or as many as its `min_steps` take on so small a set; none where hours end training."""
+    if recipe.optim.epochs is None:
+        return None
     return max(recipe.optim.epochs, math.ceil(recipe.optim.min_steps / steps_per_epoch(recipe, num_rows)))
+
+
+def schedule(recipe: Recipe, num_rows: int) -> Schedule:
+    """In steps, or in seconds of training."""
+    o = recipe.optim
+    if o.clock == "hours":
+        assert recipe.stop.max_hours is not None
+        unit, end = 3600.0, recipe.stop.max_hours
+    else:
+        unit, end = float(steps_per_epoch(recipe, num_rows)), float(num_epochs(recipe, num_rows) or math.inf)
+    return Schedule(
+        o.schedule,
+        peak=peak_lr(recipe),
+        end=end * unit,
+        warmup=round(o.warmup_epochs * unit),
+        warmup_lr=warmup_lr(recipe),
+        milestones=tuple(milestone * unit for milestone in o.milestones),
+        factor=o.milestone_factor,
+    )
+
+
+def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool) -> Trackers:
+    """What the runtime asks for, at the first process."""
+    return Trackers(
+        runtime.trackers if first else (),
+        project=runtime.tracker_project,
+        name=run.name,
+        folder=run.path / "trackers",
+        config=recipe.model_dump(),
+    )
 
 
 def clip_spec(recipe: Recipe) -> ClipSpec:
@@ -268,7 +356,7 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     cache = _ram_cache(manifest.sha256(), where, str(manifest.root.resolve()), files)
     missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
     needed = _decoded_bytes(manifest, missing, recipe.clip.short_side)
-    limit = free_bytes() / 4 if runtime.cache_gib is None else runtime.cache_gib * GIB
+    limit = free_bytes() / 4 / launched().local_count if runtime.cache_gib is None else runtime.cache_gib * GIB
     if needed <= limit and limit > 0 and not runtime.num_workers:
         if len(missing):
             log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
@@ -285,7 +373,8 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
                     f"time. The first: {failed[0]}"
                 )
         return cache, 0
-    workers = min(8, os.cpu_count() or 1) if runtime.num_workers is None else runtime.num_workers
+    cores = max(1, (os.cpu_count() or 1) // launched().local_count)
+    workers = min(8, cores) if runtime.num_workers is None else runtime.num_workers
     if runtime.num_workers is None:
         log(
             f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "

@@ -1,8 +1,9 @@
 """Checkpoints: a new directory, then an atomic pointer. A process killed at any moment leaves the last whole one.
 
-    checkpoints/step-00000120/model.safetensors       parameters and buffers
+    checkpoints/step-00000120/model.safetensors       parameters and buffers that are scored
+                              trained.safetensors     those that training goes on with, where the scored ones are their mean
                               optimizer.safetensors   the optimiser's tensors, by parameter name
-                              state.json              step, position in metrics.jsonl, sums of the running epoch
+                              state.json              step, position in metrics.jsonl, sums of the running epoch, …
     checkpoints/last, best                            the name of a step's directory
 
 No pickles: loading a checkpoint runs no code.
@@ -40,12 +41,29 @@ class State:
     """Of the clips of the running epoch."""
     correct: int = 0
     clips: int = 0
+    train_seconds: float = 0.0
+    """Spent on training steps."""
+    stop_best: float | None = None
+    """Best value so far of the quantity that may stop training, and the epoch it is of."""
+    stop_best_epoch: int = 0
+    ended: str = ""
+    """Why training is over, if it is."""
+    loss_scale: float = 65536.0
+    """fp16's, and how many steps it has gone well with."""
+    loss_scale_steps: int = 0
 
 
 def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, *, is_best: bool = False
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    *,
+    scored: nn.Module | None = None,
+    is_best: bool = False,
 ) -> None:
-    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove what nothing points at."""
+    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove what nothing points at. `scored`:
+    where not `model` itself but a mean of its weights is scored."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{state.step:08d}"
     partial, final = folder / f".{name}.partial", folder / name
@@ -53,13 +71,20 @@ def save(
         if leftover.exists() and name not in _pointed(folder):
             shutil.rmtree(leftover)
     if not final.exists():
-        partial.mkdir()
-        model_tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        write_durable(partial / "model.safetensors", safetensors.torch.save(model_tensors, tag_of(model)))
-        write_durable(partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer)))
-        about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
-        write_durable(partial / "state.json", about.encode())
-        sync_folder(partial)
+        try:
+            partial.mkdir()
+            write_durable(partial / "model.safetensors", _weights(scored or model))
+            if scored is not None:
+                write_durable(partial / "trained.safetensors", _weights(model))
+            write_durable(
+                partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer))
+            )
+            about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
+            write_durable(partial / "state.json", about.encode())
+            sync_folder(partial)
+        except OSError:  # a full disk: the part that fitted would fill it further
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         partial.rename(final)
         sync_folder(folder)
     if is_best:  # before `last`: a run that resumes from this step counts its best as known
@@ -75,21 +100,32 @@ def exists(folder: Path, which: str = "last") -> bool:
 
 
 def load_state(folder: Path, which: str = "last") -> State:
-    values = read_json(_directory(folder, which) / "state.json")
+    values = read_json(directory(folder, which) / "state.json")
     if values.pop("format_version", None) != FORMAT_VERSION:
-        raise UserError(f"{_directory(folder, which)} was written by another version of muybridge")
+        raise UserError(f"{directory(folder, which)} was written by another version of muybridge")
     return State(**values)
 
 
 def model_file(folder: Path, which: str = "last") -> Path:
     """The weights of a checkpoint. Raises UserError where there is none."""
-    return _directory(folder, which) / "model.safetensors"
+    return directory(folder, which) / "model.safetensors"
 
 
-def load_model(folder: Path, model: VideoModel, which: str = "last") -> None:
-    """Fill a model, with the preprocessing that its weights are for. Raises UserError where names or shapes do not
-    agree."""
+def rewind(folder: Path, which: str) -> None:
+    """Let `last` be another checkpoint: `best`, or the name of a step's directory. Raises UserError where there is none."""
+    name = directory(folder, which).name
+    if not (folder / name / "state.json").exists():
+        kept = sorted(path.name for path in folder.glob("step-*"))
+        raise UserError(f"{folder} holds no checkpoint '{which}'. It holds {', '.join(kept) or 'none'}")
+    write_atomic(folder / "last", name)
+
+
+def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained: bool = False) -> None:
+    """Fill a model, with the preprocessing that its weights are for. `trained`: the weights that training goes on with,
+    where those that are scored are their mean. Raises UserError where names or shapes do not agree."""
     file = model_file(folder, which)
+    if trained and (file.parent / "trained.safetensors").exists():
+        file = file.parent / "trained.safetensors"
     tensors = _tensors(file)
     own = model.state_dict()
     wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
@@ -105,7 +141,7 @@ def load_model(folder: Path, model: VideoModel, which: str = "last") -> None:
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, which: str = "last") -> None:
     """Fill an optimiser, by parameter name."""
-    tensors = _tensors(_directory(folder, which) / "optimizer.safetensors")
+    tensors = _tensors(directory(folder, which) / "optimizer.safetensors")
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
         name, _, slot = key.rpartition("/")
@@ -113,6 +149,10 @@ def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimi
         if tensor.shape == parameter.shape:  # like the parameter, in its memory layout and on its device
             tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         optimizer.state[parameter][slot] = tensor
+
+
+def _weights(model: nn.Module) -> bytes:
+    return safetensors.torch.save({key: value.contiguous() for key, value in model.state_dict().items()}, tag_of(model))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -124,15 +164,18 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
     }
 
 
-def _pointed(folder: Path) -> set[str]:
-    return {(folder / which).read_text().strip() for which in ("last", "best") if (folder / which).exists()}
-
-
-def _directory(folder: Path, which: str) -> Path:
+def directory(folder: Path, which: str = "last") -> Path:
+    """Of a checkpoint: `last`, `best`, or a step's name. Raises UserError where there is no such pointer."""
+    if which.startswith("step-"):
+        return folder / which
     try:
         return folder / (folder / which).read_text().strip()
     except OSError:
         raise UserError(f"{folder} holds no checkpoint '{which}'") from None
+
+
+def _pointed(folder: Path) -> set[str]:
+    return {(folder / which).read_text().strip() for which in ("last", "best") if (folder / which).exists()}
 
 
 def _tensors(file: Path) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+from muybridge.launch import launched
+
+console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=launched().rank > 0)  # one of several speaks
 _LINE_SECONDS = 15.0
 _open_bars: list[Progress] = []
 
@@ -23,7 +25,7 @@ def log(message: str) -> None:
 class Bar:
     """One task's progress: `advance()` per item, `describe()` for what changes on the way."""
 
-    def __init__(self, text: str, total: int) -> None:
+    def __init__(self, text: str, total: int | None) -> None:
         self._text, self._total, self._done = text, total, 0
         self._progress: Progress | None = None
         self._next_line = time.monotonic() + _LINE_SECONDS
@@ -47,7 +49,7 @@ class Bar:
             self._progress.advance(self._task, items)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
-            log(f"{self._text}: {self._done}/{self._total}")
+            log(f"{self._text}: {self._done}" + (f"/{self._total}" if self._total is not None else ""))
 
     def describe(self, text: str) -> None:
         self._text = text
@@ -63,8 +65,8 @@ class Bar:
 
 
 @contextmanager
-def progress(text: str, total: int) -> Iterator[Bar]:
-    """A progress bar that closes itself."""
+def progress(text: str, total: int | None) -> Iterator[Bar]:
+    """A progress bar that closes itself; without a `total` it only counts."""
     bar = Bar(text, total)
     try:
         yield bar

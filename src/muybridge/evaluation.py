@@ -18,6 +18,7 @@ from muybridge.console import log, progress
 from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahead_on_device
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import to_input
+from muybridge.distributed import ALONE, Processes
 from muybridge.errors import UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
 from muybridge.models.own import import_source, own_part
@@ -40,8 +41,10 @@ def score(
     text: str = "evaluating",
     loader: ViewLoader | None = None,
     skip: Callable[[Unreadable], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Scores:
-    """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together.
+    """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together. Several
+    `processes` score a part each, and all get the whole.
 
     `loader`: one of these `views` whose worker processes are kept; none: they are started for this call. A video that
     cannot be read raises its DecodeError; or, where `skip` is given, it is handed to it and left out of the scores, which

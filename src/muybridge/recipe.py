@@ -20,7 +20,7 @@ from muybridge.files import read_json
 
 FORMAT_VERSION = 1
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -71,7 +71,7 @@ class Clip(Section):
     """Scale frames when decoding so that their short side has this many pixels; none keeps the file's size."""
 
 
-def _plain_pair(value: Any) -> Any:
+def _plain_tuple(value: Any) -> Any:
     """A list, as JSON has it, as the tuple it stands for."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -82,7 +82,7 @@ class Augment(Section):
     crop: Literal["multiscale", "random", "center"] = "multiscale"
     """multiscale: sides of 1, .875, .75, .66 of the short side at 13 fixed points; random: any place; center: as in
     evaluation."""
-    short_sides: Annotated[tuple[int, int], BeforeValidator(_plain_pair)] | None = None
+    short_sides: Annotated[tuple[int, int], BeforeValidator(_plain_tuple)] | None = None
     """Random crops: scale the frame to a short side drawn from these two and all between, [256, 320] in the papers that
     crop 224 pixels; none: crop the frame as it is. It is relative to the frame that is read, whatever `clip.short_side`."""
     flip_probability: float = Field(default=0.5, ge=0, le=1)
@@ -106,9 +106,16 @@ class Model(Section):
     name: str = ""
     """A name that `muybridge models` lists; `METHOD@module:function` or `METHOD@timm:NAME` for a method over an image
     network that you bring; `hf:NAME` for a video classifier of the Hugging Face hub; `module:function` for your own."""
+    init_std: float | None = Field(default=None, gt=0)
+    """Draw all fresh weights, but for biases and norms, from a normal distribution of this standard deviation; none: as the
+    network's authors do."""
     pretrained: str | None = "auto"
     """Weights to start from: public ones by what they were trained on (`imagenet`, `kinetics400`, `hub`), a run folder, a
     file, or a URL; none: fresh weights; auto: `hub` for `hf:` networks, else none."""
+    pretrained_part: Literal["whole", "agreeing"] = "whole"
+    """whole: every weight must find its place, and every place its weight, but for what is known to differ (a classifier of
+    other classes, temporal modules over image weights); agreeing: those of equal name and shape are taken (2D ones for 3D
+    places, too), all others stay as they are, and both are listed."""
     inflation: Literal["divide", "repeat"] = "divide"
     """Weights of images in 3D convolutions: divided by the length in time, so that a still clip gives the picture's
     response, or repeated as they are (2021 study)."""
@@ -127,8 +134,8 @@ class Model(Section):
 class Optim(Section):
     """How the weights move."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov-free momentum, or AdamW."""
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
+    """SGD with Nesterov-free momentum, AdamW, or Adam (whose weight decay is part of the gradient)."""
     lr: float = Field(default=0.01, gt=0)
     """Peak learning rate, quoted for `lr_batch_size`."""
     lr_batch_size: int | None = Field(default=None, ge=1)
@@ -136,21 +143,66 @@ class Optim(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD's momentum."""
     weight_decay: float = Field(default=5e-4, ge=0)
-    """Weight decay; norms and biases are exempt."""
+    """Weight decay."""
+    weight_decay_exempt: Literal["norms_and_biases", "norms", "nothing"] = "norms_and_biases"
+    """Which parameters do not decay: those of norms and all biases; those of norms; none."""
     batch_size: int = Field(default=16, ge=1)
-    """Clips a step. An epoch is cut into batches of this size or one less: no clip is dropped."""
-    epochs: int = Field(default=30, ge=1)
-    """Passes over the training videos."""
+    """Clips an update, over all processes. A pass is cut into batches of this size or one less: no clip is dropped."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Clips that go through the network at a time, and that a batch norm sees; the gradients of an update's clips are
+    accumulated. None: all that a process has of an update."""
+    batch_norm: Literal["local", "synced", "partial", "frozen"] = "local"
+    """Statistics that batch norms use in training. local: of the clips that a process has at a time; synced: of those of
+    all processes; frozen: the ones they came with, and their weights stay, too; partial: so for all but the first (Wang
+    et al. 2016, section 4.2)."""
+    train_from: str | None = None
+    """Train only this module and those that `muybridge models NAME` lists after it; "head": only the classifier. What lies
+    before is frozen, with its norms. None: all is trained."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Score and keep a running mean of the weights, which takes 1 - x of the new ones after each update; none: the weights
+    themselves."""
+    epochs: int | None = Field(default=30, ge=1)
+    """Passes over the training videos; none: until stop.max_hours."""
+    steps_per_epoch: int | None = Field(default=None, ge=1)
+    """Let an epoch be so many updates, fewer or more than a pass (the iteration cap of some papers): one pass follows the
+    other without regard to epochs. None: an epoch is a pass."""
     min_steps: int = Field(default=0, ge=0)
     """At least so many updates: a small set is passed over more often than `epochs` says."""
     warmup_epochs: float = Field(default=0.0, ge=0)
-    """Linear warm-up from a hundredth of the peak."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """What follows the warm-up; cosine ends at zero."""
+    """Linear warm-up."""
+    warmup_lr: float | None = Field(default=None, gt=0)
+    """Learning rate that the warm-up starts from, quoted and scaled as `lr` is; none: a hundredth of the peak."""
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    """What follows the warm-up. cosine: half a cosine that ends at zero; steps: times `milestone_factor` at each of the
+    `milestones`."""
+    milestones: Annotated[tuple[float, ...], BeforeValidator(_plain_tuple)] = ()
+    """Epochs (or hours, by `clock`) after which the learning rate falls."""
+    milestone_factor: float = Field(default=0.1, gt=0, lt=1)
+    """What it is multiplied with there."""
+    clock: Literal["epochs", "hours"] = "epochs"
+    """What the schedule goes by. hours: of training, validation not counted, to the end at stop.max_hours; two runs are then
+    not the same to the bit."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over all classes."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none: not clipped."""
+
+
+Quantity = Literal["val.video_top1", "val.mean_class", "val.loss", "train.clip_top1", "train.loss"]
+
+
+class Stop(Section):
+    """What ends training before its epochs do. The run is then finished, and scored as any other."""
+
+    max_hours: float | None = Field(default=None, gt=0)
+    """Hours of training, validation not counted; none: no limit."""
+    quantity: Quantity | None = None
+    """What `target` and `patience_epochs` look at: a line's kind and a name in metrics.jsonl. A loss is the better the lower
+    it is."""
+    target: float | None = None
+    """Stop as soon as the quantity is as good as this."""
+    patience_epochs: int | None = Field(default=None, ge=1)
+    """Stop when so many epochs have gone by since the quantity was at its best."""
 
 
 class Evaluation(Section):
@@ -158,14 +210,16 @@ class Evaluation(Section):
 
     num_clips: int = Field(default=1, ge=1)
     """Temporal clips a video."""
-    num_crops: Literal[1, 3] = 1
-    """1: centre; 3: start, centre and end of the longer side."""
+    num_crops: Literal[1, 3, 5, 10] = 1
+    """1: centre; 3: start, centre and end of the longer side; 5: centre and corners; 10: those and their mirror images."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Side of the crop as a share of the short side (224/256 in the papers that resize to 256)."""
     average: Literal["logits", "probabilities"] = "logits"
     """What is averaged over the views."""
     every_epochs: int = Field(default=1, ge=1)
     """Validate, and save, after every so many epochs, and after the last."""
+    score_test: bool = True
+    """Score the test split, once, at the end. False where settings are being searched: that sees val alone."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights are scored on the test split, once: the last, or the best on val (never chosen on test)."""
 
@@ -178,19 +232,22 @@ class Recipe(Section):
     augment: Augment = Augment()
     model: Model = Model()
     optim: Optim = Optim()
+    stop: Stop = Stop()
     evaluation: Evaluation = Evaluation()
     precision: Precision = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the hardware has it, by rule and not by timing; the run's recipe says
-    which it was."""
+    """fp32, bf16 or fp16 (autocast; fp16 with a scaled loss), or auto: bf16 where the hardware has it, by rule and not by
+    timing; the run's recipe says which it was."""
     seed: int = Field(default=0, ge=0)
     """Every draw is keyed by it."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.optim.warmup_epochs >= self.optim.epochs:
+        self._schedule_fits()
+        self._stop_fits()
+        if self.optim.batch_norm == "synced" and self.optim.micro_batch_size == 1:
             raise ValueError(
-                f"optim.warmup_epochs ({self.optim.warmup_epochs:g}) must be below optim.epochs ({self.optim.epochs}): "
-                f"say both, for example optim.warmup_epochs={self.optim.epochs / 10:g}"
+                "optim.batch_norm 'synced' needs optim.micro_batch_size of at least 2, or none: processes must go through the "
+                "network equally often"
             )
         short_sides = self.augment.short_sides
         if short_sides is not None:
@@ -210,6 +267,47 @@ class Recipe(Section):
             )
         return self
 
+    def _schedule_fits(self) -> None:
+        o = self.optim
+        if o.epochs is None and self.stop.max_hours is None:
+            raise ValueError("optim.epochs is none: then stop.max_hours must say when training ends")
+        if o.clock == "hours":
+            if self.stop.max_hours is None:
+                raise ValueError("optim.clock 'hours' goes by stop.max_hours: give it")
+            if o.warmup_epochs:
+                raise ValueError("optim.warmup_epochs goes by epochs, and optim.clock by hours: one of them only")
+        elif o.epochs is None and o.schedule == "cosine":
+            raise ValueError("optim.schedule 'cosine' ends with optim.epochs: give them, or optim.clock=hours")
+        if o.epochs is not None and o.warmup_epochs >= o.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs ({o.warmup_epochs:g}) must be below optim.epochs ({o.epochs}): "
+                f"say both, for example optim.warmup_epochs={o.epochs / 10:g}"
+            )
+        if o.warmup_lr is not None and not (o.warmup_epochs and o.warmup_lr <= o.lr):
+            raise ValueError(
+                "optim.warmup_lr is where a warm-up starts: it needs optim.warmup_epochs, and is at most optim.lr"
+            )
+        if (o.schedule == "steps") != bool(o.milestones):
+            raise ValueError(
+                "optim.milestones belong to optim.schedule 'steps', and it to them: give both, for example "
+                "optim.schedule=steps optim.milestones=[10,20]"
+            )
+        end = self.stop.max_hours if o.clock == "hours" else o.epochs
+        if list(o.milestones) != sorted({m for m in o.milestones if m > 0 and (end is None or m < end)}):
+            raise ValueError(
+                f"optim.milestones is {list(o.milestones)}: they rise, from above 0 to below the {o.clock}"
+                + (f" ({end:g})" if end is not None else "")
+                + ". (To shorten a schedule as a whole: --shorten)"
+            )
+
+    def _stop_fits(self) -> None:
+        s = self.stop
+        if (s.quantity is None) != (s.target is None and s.patience_epochs is None):
+            raise ValueError(
+                "stop.quantity goes with stop.target, stop.patience_epochs, or both, for example stop.quantity=val.loss "
+                "stop.patience_epochs=10"
+            )
+
 
 class Runtime(Section):
     """What changes no result."""
@@ -224,6 +322,12 @@ class Runtime(Section):
     """CPU threads of the model; none: torch's own choice. (Bit-identity holds for one number of threads.)"""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Also save every so many steps, beside the saves at `evaluation.every_epochs`."""
+    compile: bool = False
+    """Compile the network (torch.compile): a slow start, then faster steps on a GPU. The last bits differ."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_plain_tuple)] = ()
+    """Also send what is measured to these (the extra `track`)."""
+    tracker_project: str = "muybridge"
+    """What the run belongs to there: the project of Weights & Biases, the experiment of MLflow."""
 
 
 S = TypeVar("S", bound=Section)
@@ -243,6 +347,24 @@ def replace(recipe: S, changes: Mapping[str, Any]) -> S:
     for dotted, value in changes.items():
         _set(values, type(recipe), dotted, value)
     return validated(type(recipe), values)
+
+
+def shortened(recipe: Recipe, factor: float) -> Recipe:
+    """The same schedule in a part of its time: epochs, warm-up, milestones and hours times `factor` (at least one epoch).
+    Raises UserError."""
+    if not 0 < factor <= 1:
+        raise UserError(f"A schedule is shortened to a share of it, more than 0 and at most 1, not {factor:g}")
+    o, s = recipe.optim, recipe.stop
+    epochs = None if o.epochs is None else max(1, round(o.epochs * factor))
+    share = factor if o.epochs is None or epochs is None else epochs / o.epochs
+    by_hours = o.clock == "hours"
+    return replace(recipe, {
+        "optim.epochs": epochs,
+        "optim.min_steps": round(o.min_steps * factor),
+        "optim.warmup_epochs": o.warmup_epochs * share,
+        "optim.milestones": tuple(m * (factor if by_hours else share) for m in o.milestones),
+        "stop.max_hours": None if s.max_hours is None else s.max_hours * factor,
+    })  # fmt: skip
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Batches depend on (seed, epoch, video id) and on nothing else."""
 
 import pickle
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from muybridge.data.loader import (
     VideoViews,
     ViewLoader,
     ahead_on_device,
-    epoch_batches,
+    pass_batches,
     train_batches,
 )
 from muybridge.data.manifest import Manifest, from_columns
@@ -49,12 +50,12 @@ def item(clips, epoch, row):
 
 
 def batches_of(clips, manifest, *, num_workers=0, first_step=0, num_steps=6, **options):
-    return list(
-        train_batches(
-            clips, manifest.split("train"), batch_size=16, first_step=first_step, num_steps=num_steps,
-            num_workers=num_workers, pin_memory=False, **options,
-        )
+    stream = train_batches(
+        clips, manifest.split("train"), batch_size=16, first_step=first_step, num_workers=num_workers, pin_memory=False,
+        **options,
     )  # fmt: skip
+    with closing(stream):
+        return list(islice(stream, num_steps - first_step))
 
 
 def tensors(batch):
@@ -176,7 +177,7 @@ def test_mirroring_maps_labels_or_is_off(manifest):
 
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(50, 16), (3, 16), (32, 16), (33, 16), (1, 1)])
 def test_an_epoch_holds_every_row_once_in_even_batches(num_rows, batch_size):
-    batches = epoch_batches(np.arange(num_rows), batch_size=batch_size, epoch=1, seed=0)
+    batches = pass_batches(np.arange(num_rows), batch_size=batch_size, number=1, seed=0)
     assert sorted(np.concatenate(batches)) == list(range(num_rows))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= batch_size
@@ -328,8 +329,7 @@ def test_a_fault_of_the_program_is_not_skipped_and_names_the_video(manifest, num
 
 def test_stopping_early_ends_the_workers(manifest):
     stream = train_batches(
-        clips_of(manifest), manifest.split("train"), batch_size=4, first_step=0, num_steps=500, num_workers=2,
-        pin_memory=False,
+        clips_of(manifest), manifest.split("train"), batch_size=4, first_step=0, num_workers=2, pin_memory=False
     )  # fmt: skip
     next(stream)
     assert len(worker_processes()) == 2

@@ -6,11 +6,13 @@ Order and batches are made here too, so any worker count gives the same batches,
 
 import atexit
 import functools
+import operator
 import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import count
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -212,10 +214,10 @@ class VideoViews(Dataset[Any]):
             )
 
 
-def epoch_batches(rows: np.ndarray, *, batch_size: int, epoch: int, seed: int) -> list[np.ndarray]:
-    """Rows in this epoch's random order, cut into batches as even as can be: every row once, none dropped, none left
-    alone at the end."""
-    shuffled = generator(seed, "order", epoch).permutation(rows)
+def pass_batches(rows: np.ndarray, *, batch_size: int, number: int, seed: int) -> list[np.ndarray]:
+    """Rows in the random order of the pass of this number, cut into batches as even as can be: every row once, none
+    dropped, none left alone at the end."""
+    shuffled = generator(seed, "order", number).permutation(rows)
     return np.array_split(shuffled, num_batches(len(rows), batch_size))
 
 
@@ -224,25 +226,23 @@ def num_batches(num_rows: int, batch_size: int) -> int:
 
 
 class _Keys:
-    """The batch sampler: keys from a given step on, epoch after epoch."""
+    """The batch sampler: keys from a given step on, pass after pass without an end; of each batch one process's part."""
 
     def __init__(
-        self, clips: TrainClips, rows: np.ndarray, *, batch_size: int, first_step: int, num_steps: int
+        self, clips: TrainClips, rows: np.ndarray, *, batch_size: int, first_step: int, rank: int, ranks: int
     ) -> None:
         self.clips, self.rows, self.batch_size = clips, rows, batch_size
-        self.first_step, self.num_steps = first_step, num_steps
+        self.first_step, self.rank, self.ranks = first_step, rank, ranks
 
     def __iter__(self) -> Iterator[list[ClipKey]]:
-        per_epoch = num_batches(len(self.rows), self.batch_size)
+        per_pass = num_batches(len(self.rows), self.batch_size)
         batches: list[np.ndarray] = []
-        for step in range(self.first_step, self.num_steps):
-            epoch, batch = divmod(step, per_epoch)
+        for step in count(self.first_step):
+            number, batch = divmod(step, per_pass)
             if batch == 0 or not batches:
-                batches = epoch_batches(self.rows, batch_size=self.batch_size, epoch=epoch, seed=self.clips.seed)
-            yield [self.clips.key(epoch, int(row)) for row in batches[batch]]
-
-    def __len__(self) -> int:
-        return self.num_steps - self.first_step
+                batches = pass_batches(self.rows, batch_size=self.batch_size, number=number, seed=self.clips.seed)
+            own = np.array_split(batches[batch], self.ranks)[self.rank]
+            yield [self.clips.key(number, int(row)) for row in own]
 
 
 def train_batches(
@@ -251,29 +251,44 @@ def train_batches(
     *,
     batch_size: int,
     first_step: int,
-    num_steps: int,
     num_workers: int,
     pin_memory: bool,
     on_error: Literal["stop", "skip"] = "stop",
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Batches of the steps first_step … num_steps - 1; its worker processes end with it, or when it is closed.
+    """Batches of the steps first_step, first_step + 1, … without an end; of each, the part of the process `rank` of
+    `ranks`. Worker processes end when it is closed.
 
     A video that cannot be read raises its DecodeError, or, with `on_error` skip, is left out of its batch; UserError
     where none is left.
     """
-    keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, num_steps=num_steps)
+    keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
     items = _started(_loader(clips, keys, _collate, num_workers, pin_memory))
     try:
-        for step, batch in zip(range(first_step, num_steps), items, strict=True):
+        for step, batch in enumerate(items, start=first_step):
             for failure in batch.unreadable:
                 if on_error == "stop" or not failure.skippable:
                     raise failure.error
             if not batch.rows_B:
-                count, first = len(batch.unreadable), batch.unreadable[0].error
-                raise UserError(f"Not one of the {count} videos of step {step} could be read; the first is {first}")
+                number, first = len(batch.unreadable), batch.unreadable[0].error
+                raise UserError(f"Not one of the {number} videos of step {step} could be read; the first is {first}")
             yield batch
     finally:
         _end_workers(items)
+
+
+def micro_batches(batch: Batch, size: int | None, *, largest: int) -> Iterator[Batch]:
+    """A batch in parts of at most `size` clips, as even as can be; into as many parts as a batch of `largest` clips is
+    cut, so that processes whose shares differ by one clip go through the network equally often."""
+    if size is None or largest <= size:
+        yield batch
+        return
+    for places in np.array_split(np.arange(len(batch.rows_B)), num_batches(largest, size)):
+        if len(places):
+            of_part = slice(int(places[0]), int(places[-1]) + 1)
+            part = _mapped(batch, operator.itemgetter(of_part))
+            yield replace(part, rows_B=batch.rows_B[of_part])
 
 
 class ViewLoader:

@@ -1,0 +1,33 @@
+"""Is this one of several processes that were started together (torchrun, srun), and which? Read from the environment."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process was started."""
+
+    rank: int = 0
+    """Which of all processes it is; the first, 0, writes and speaks."""
+    count: int = 1
+    local_rank: int = 0
+    """Which of this machine's."""
+    local_count: int = 1
+
+
+def launched() -> Launch:
+    """By torchrun's variables, else those of a Slurm step; else it is alone."""
+    for rank, count, local_rank, local_count in (
+        ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+    ):
+        if _number(count) > 1 and rank in os.environ:
+            return Launch(_number(rank), _number(count), _number(local_rank), max(1, _number(local_count)))
+    return Launch()
+
+
+def _number(name: str) -> int:
+    """Slurm writes "4(x2)" for four on each of two machines."""
+    digits = os.environ.get(name, "").partition("(")[0].partition(",")[0]
+    return int(digits) if digits.isdigit() else 0
