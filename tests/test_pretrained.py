@@ -76,11 +76,11 @@ def test_a_stopped_run_resumes_to_the_same_bits_without_its_first_weights(recipe
     whole = train(started, out=tmp_path / "whole")
     steps = []
 
-    def stop_at_the_second(*arguments):
+    def stop_at_the_second(*arguments, **named):
         steps.append(1)
         if len(steps) == 2:
             raise KeyboardInterrupt
-        return training_step(*arguments)
+        return training_step(*arguments, **named)
 
     from muybridge import training
 

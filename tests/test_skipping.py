@@ -126,11 +126,11 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(
 ):
     step, steps = training.training_step, []
 
-    def until(*arguments):
+    def until(*arguments, **named):
         steps.append(None)
         if len(steps) == 8:
             raise KeyboardInterrupt
-        return step(*arguments)
+        return step(*arguments, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "training_step", until)
@@ -217,14 +217,14 @@ def test_validation_keeps_its_processes_and_a_run_ends_all(recipe, tmp_path, mon
 def test_a_run_that_is_cut_short_leaves_no_process(recipe, tmp_path, monkeypatch, how):
     step, steps = training.training_step, []
 
-    def until(*arguments):
+    def until(*arguments, **named):
         steps.append(None)
         if len(steps) == 4:  # after the first validation
             assert len(worker_processes()) == 4
             if how == "error":
                 raise RuntimeError("a fault")
             os.kill(os.getpid(), signal.SIGINT)
-        return step(*arguments)
+        return step(*arguments, **named)
 
     monkeypatch.setattr(training, "training_step", until)
     with pytest.raises((RuntimeError, Interrupted), match=r"a fault|Stopped at step 4") as caught:

@@ -525,7 +525,7 @@ def _explaining(run: Run) -> Iterator[None]:
     try:
         yield
     except DecodeError as error:
-        raise UserError(f"{error}. {_last_good(run)}") from error
+        raise DecodeError(error.path, f"{error.reason}. {_last_good(run)}") from error
     except ProcessLost as error:
         raise UserError(f"{error}. {_last_good(run)}") from None
     except OSError as error:  # a full disk, a share that went away
