@@ -11,7 +11,7 @@ from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.evaluation import evaluate
 from muybridge.predict import Predictor
-from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.recipe import Recipe, Runtime, replace, shortened
 from muybridge.runs import Run
 from muybridge.study import Study
 from muybridge.training import resume
@@ -25,10 +25,13 @@ def recipe_of(
     fold: int | None = None,
     pretrained: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
 ) -> Recipe:
-    """A recipe from a name (see `muybridge.recipes.load`), with a model, a manifest, weights to start from and dotted
-    changes put in."""
+    """A recipe from a name (see `muybridge.recipes.load`), its schedule shortened to a share of it, with a model, a
+    manifest, weights to start from and dotted changes put in."""
     base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
+    if shorten is not None:
+        base = shortened(base, shorten)
     named: dict[str, Any] = {}
     if model is not None:
         named |= {"model.name": model, "model.source_sha256": None}
@@ -51,11 +54,12 @@ def train(
     fold: int | None = None,
     pretrained: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train one model into the run folder `out`. See `muybridge train --help`."""
     return training.train(
-        recipe_of(recipe, model=model, data=data, fold=fold, pretrained=pretrained, changes=changes),
+        recipe_of(recipe, model=model, data=data, fold=fold, pretrained=pretrained, changes=changes, shorten=shorten),
         out=out,
         runtime=runtime,
     )

@@ -57,6 +57,12 @@ Pretrained = Annotated[
         help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL.",
     ),
 ]
+Shorten = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE", help="Shorten the schedule as a whole (epochs, warm-up, milestones, hours): 0.1, say."
+    ),
+]
 NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; none: what suits the model.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Height and width, pixels; none: what suits the model.")]
 TemporalPooling = Annotated[bool, typer.Option("--temporal-pooling", help="Halve time three times inside the network.")]
@@ -231,11 +237,18 @@ def train(
     fold: Annotated[int | None, typer.Option(help="Which fold of the manifest.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make.")] = None,
     pretrained: Pretrained = None,
+    shorten: Shorten = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="With --resume: from last, best, or a step's; what came after it is forgotten.")
+    ] = "last",
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model. Ctrl-C saves; --resume continues, to the same bits as if never stopped."""
+    """Train a model. Ctrl-C saves; --resume continues, to the same bits as if never stopped.
+
+    Several GPUs or machines: torchrun --nproc-per-node N -m muybridge train …
+    """
     with _answering(as_json):
         from muybridge import api
         from muybridge.runs import Run
@@ -244,18 +257,22 @@ def train(
         if resume is not None:
             given = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
-                "--set": changes,
+                "--set": changes, "--shorten": shorten,
             }  # fmt: skip
             extra = [name for name, value in given.items() if value]
             if extra:
                 raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
-            run = api.resume(resume, data=data, runtime=_runtime(settings, Run.open(resume).runtime()))
+            run = api.resume(
+                resume, checkpoint=checkpoint, data=data, runtime=_runtime(settings, Run.open(resume).runtime())
+            )
         else:
+            if checkpoint != "last":
+                raise UserError("--checkpoint says where --resume continues from; it needs --resume RUN")
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
             run = api.train(
                 recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, changes=changes,
-                runtime=runtime,
+                shorten=shorten, runtime=runtime,
             )  # fmt: skip
         _answer(
             as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result())
