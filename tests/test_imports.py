@@ -30,7 +30,8 @@ ALLOWED = {
     "schedules": set(),
     "tracking": {"errors", "console"},
     "distributed": {"errors", "launch"},
-    "build": {"checkpoint", "data", "models", "video", "freezing", "schedules", "tracking", *BASE} - {"scores"},
+    "build": {"checkpoint", "data", "models", "video", "freezing", "measure", "schedules", "tracking", *BASE}
+    - {"scores"},
     "evaluation": {"build", "checkpoint", "distributed", "data", "models", *BASE},
     "speed": {"training", "build", "data", *BASE},
     "training": {

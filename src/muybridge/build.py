@@ -24,8 +24,9 @@ from muybridge.data.sampling import ClipSpec
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
-from muybridge.freezing import Frozen
+from muybridge.freezing import Frozen, call_order
 from muybridge.launch import launched
+from muybridge.measure import outline
 from muybridge.models import VideoModel, create, load_weights
 from muybridge.models.own import resolved_name, source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
@@ -231,7 +232,12 @@ def _exempt(net: nn.Module, which: str) -> set[str]:
 
 def frozen(recipe: Recipe, net: VideoModel) -> Frozen:
     """Freezes what the recipe says."""
-    return Frozen(net, train_from=recipe.optim.train_from, batch_norm=recipe.optim.batch_norm)
+    c, m = recipe.clip, recipe.model
+    called: list[str] = []
+    if recipe.optim.train_from is not None:
+        plan = outline(m.name, num_classes=2, num_frames=c.num_frames, temporal_pooling=m.temporal_pooling, **m.options)
+        called = call_order(plan, num_frames=c.num_frames, size=c.size)
+    return Frozen(net, train_from=recipe.optim.train_from, called=called, batch_norm=recipe.optim.batch_norm)
 
 
 def averaged(recipe: Recipe, net: VideoModel) -> AveragedModel | None:

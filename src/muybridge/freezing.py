@@ -1,7 +1,8 @@
 """What of a network stays as it is while the rest is trained: stages, and the statistics of batch norms."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from muybridge.errors import UserError, nearest
@@ -13,20 +14,30 @@ HEAD = "head"
 class Frozen:
     """A network's frozen modules, which stay in evaluation mode when the others train."""
 
-    def __init__(self, model: VideoModel, *, train_from: str | None = None, batch_norm: str = "local") -> None:
-        """`train_from`: the module, by name, that training begins at, or "head"; `batch_norm`: "frozen" freezes all batch
-        norms, "partial" all but the first. Their parameters get no gradients. Raises UserError for a name that the network
-        has not, or more than once."""
+    def __init__(
+        self,
+        model: VideoModel,
+        *,
+        train_from: str | None = None,
+        called: Sequence[str] = (),
+        batch_norm: str = "local",
+    ) -> None:
+        """`train_from`: the module, by name, that training begins at, or "head"; `called`: the network's modules in the
+        order in which a clip meets them; `batch_norm`: "frozen" freezes all batch norms, "partial" all but the first.
+        Frozen parameters get no gradients. Raises UserError for a name that the network has not, or more than once."""
         self.model = model
-        self.modules = [] if train_from is None else list(_below(model, train_from))
+        self.modules: list[nn.Module] = []
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         if batch_norm in ("frozen", "partial"):
             self.modules += norms[1:] if batch_norm == "partial" else norms
+        if train_from is not None:
+            before = _before(model, train_from, called)
+            self.modules += [module for module in before if before.issuperset(module.modules())]
+            for module in before:
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
         for module in self.modules:
             module.requires_grad_(False)
-        if train_from is not None:  # parameters that no module but the whole network holds: class tokens, positions
-            for parameter in model.parameters(recurse=False):
-                parameter.requires_grad_(False)
 
     def train(self) -> None:
         """Training mode, but for what is frozen."""
@@ -35,26 +46,52 @@ class Frozen:
             module.eval()
 
 
-def _below(model: VideoModel, name: str) -> Iterator[nn.Module]:
-    """The modules that come before the named one: at each level on the way to it, those that were added earlier. The
-    classifier and its dropout are never among them."""
-    heads = {id(model.get_submodule(key.rpartition(".")[0])) for key in model.classifier_names()} | {id(model.dropout)}
-    path = None if name == HEAD else _found(model, name).split(".")
+def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
+    """Names of a network's modules in the order in which a clip first meets them. The network is left in evaluation
+    mode."""
+    called: dict[str, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda module, args, name=name: called.setdefault(name))
+        for name, module in model.named_modules()
+    ]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, model.in_channels, num_frames, size, size, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(called)
 
-    def earlier(module: nn.Module, rest: list[str] | None) -> Iterator[nn.Module]:
-        for key, child in module.named_children():
-            if rest is not None and key == rest[0]:
-                if len(rest) > 1:
-                    yield from earlier(child, rest[1:])
-                return
-            if id(child) in heads:
-                continue
-            if any(id(inner) in heads for inner in child.modules()):
-                yield from earlier(child, None)
-            else:
-                yield child
 
-    return earlier(model, path)
+def _before(model: VideoModel, name: str, called: Sequence[str]) -> set[nn.Module]:
+    """The modules that a clip meets before the named one; neither this one nor the classifier and its dropout are among
+    them. One that is not called itself goes with the module that holds it, but stays where that holds what is trained (a
+    head that only training has)."""
+    modules = dict(model.named_modules())
+    heads = [key.rpartition(".")[0] for key in model.classifier_names()]
+    heads += [key for key, module in modules.items() if module is model.dropout]
+    first = None if name == HEAD else _found(model, name)
+    places = {key: place for place, key in enumerate(called)}
+    inside = [place for key, place in places.items() if first is not None and _holds(first, key)]
+    start = min(inside, default=len(called))
+    trained = heads if first is None else [*heads, first]
+    before: set[nn.Module] = set()
+    for key, module in modules.items():  # one that holds others comes before them
+        if any(_holds(other, key) for other in trained):
+            continue
+        if key in places:
+            is_before = places[key] < start
+        else:
+            holder = key.rpartition(".")[0]
+            is_before = modules[holder] in before and not any(_holds(holder, other) for other in trained)
+        if is_before:
+            before.add(module)
+    return before
+
+
+def _holds(outer: str, name: str) -> bool:
+    return not outer or name == outer or name.startswith(f"{outer}.")
 
 
 def _found(model: VideoModel, name: str) -> str:
@@ -65,8 +102,8 @@ def _found(model: VideoModel, name: str) -> str:
         return found[0]
     if found:
         raise UserError(f"optim.train_from '{name}' may be {' or '.join(found[:4])}: give the whole name")
-    stages = [known for known in names if known.count(".") <= 1]
+    stages = [known.rpartition(".")[2] for known in names if known.count(".") <= 1]
     raise UserError(
-        f"optim.train_from: {model.name or 'the network'} has no module '{name}'. {nearest(name, [HEAD, *stages])} "
+        f"optim.train_from: {model.name or 'the network'} has no module '{name}'. {nearest(name, {HEAD, *stages})} "
         "(muybridge models NAME lists them in order)"
     )
