@@ -8,6 +8,7 @@ Gradients are averaged by DistributedDataParallel; everything else (sums, scores
 
 import datetime
 import functools
+import inspect
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,18 @@ class Processes:
         """The first process's value, at every process."""
         return self.gathered(value)[0]
 
+    def average_statistics(self, net: nn.Module) -> None:
+        """Give batch norms the mean of all processes' running statistics, so that all score alike."""
+        if self.count == 1:
+            return
+        own = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+        if own:
+            with self.talking():
+                flat = torch.cat([buffer.detach().cpu().double().flatten() for buffer in own])
+                dist.all_reduce(flat, group=self._gloo)
+            for buffer, mean in zip(own, (flat / self.count).split([buffer.numel() for buffer in own]), strict=True):
+                buffer.copy_(mean.view_as(buffer))
+
     def share(self, items: Sequence[X]) -> Sequence[X]:
         """This process's part of the items, dealt in turn: each goes to one process, whatever their number."""
         return items[self.rank :: self.count]
@@ -145,7 +158,9 @@ def parallel(net: nn.Module, processes: Processes, device: torch.device) -> nn.M
     if processes.count == 1 or not any(parameter.requires_grad for parameter in net.parameters()):
         return net
     where = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(net, device_ids=where, broadcast_buffers=False, gradient_as_bucket_view=True)
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # torch 2.13
+    own_statistics = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    return DistributedDataParallel(net, device_ids=where, gradient_as_bucket_view=True, **own_statistics)  # type: ignore[arg-type]
 
 
 def gradients_wait(net: nn.Module, waits: bool) -> AbstractContextManager[Any]:

@@ -217,7 +217,12 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
             text=text, loader=view_loader, skip=skip if recipe.data.on_error == "skip" else None, processes=processes,
         )  # fmt: skip
 
+    def agree() -> None:
+        for of in {model, scored}:
+            processes.average_statistics(of)
+
     def save(*, is_best: bool) -> None:
+        agree()
         for theirs in processes.gathered(skipped):
             skipped.update(theirs)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
@@ -310,6 +315,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     state.loss_sum, state.correct, state.clips = 0.0, 0, 0
                     state.ended = state.ended or _ends_early(recipe, state, quantities, epoch)
                     due = bool(state.ended) or epoch % recipe.evaluation.every_epochs == 0
+                    if due:
+                        agree()
                     if due and len(val_rows):
                         val_scores = score_rows(val_rows, f"{run.name}: validating")
                         val = figures(val_scores)
