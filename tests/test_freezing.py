@@ -46,8 +46,8 @@ def test_only_the_classifier_is_trained(name):
     assert trained(net) == set(net.classifier_names()) | only_in_training
     assert bool(only_in_training) == (name == "s3dv3")
     frozen.train()
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert not any(norm.training for norm in norms)
+    norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    assert not any(norm.training for name, norm in norms.items() if not name.startswith("aux."))
     assert net.dropout.training
 
 

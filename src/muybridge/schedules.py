@@ -27,5 +27,5 @@ class Schedule:
             return self.peak
         if self.kind == "steps":
             return self.peak * self.factor ** sum(now >= milestone for milestone in self.milestones)
-        done = min(1.0, (now - self.warmup) / max(1, self.end - self.warmup))
+        done = min(1.0, (now - self.warmup) / (self.end - self.warmup)) if now < self.end else 1.0
         return self.peak * 0.5 * (1 + math.cos(math.pi * done))
