@@ -446,6 +446,28 @@ def models(
 
 
 @app.command()
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One recipe in full, as `train` takes it; none: list the shipped ones."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List every shipped recipe with its source and the result that this publishes; or every field of one."""
+    with _answering(as_json):
+        from muybridge import recipes as shipped
+
+        if name is None:
+            known = [shipped.about(name) for name in shipped.SHIPPED]
+            _answer(as_json, lambda: {"recipes": [vars(about) for about in known]}, lambda: _print_recipes(known))
+            return
+        recipe = shipped.load(name)
+        about = shipped.about(name) if name in shipped.SHIPPED else None
+        value = {**(vars(about) if about else {"name": name}), "recipe": recipe.model_dump()}
+        _answer(as_json, lambda: value, lambda: _print_recipe(recipe, about))
+
+
+@app.command()
 def measure(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Models as `train` takes them.")],
     num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
@@ -584,6 +606,24 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         for r in rows
     ]
     _table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+
+
+def _print_recipes(known: list[Any]) -> None:
+    names: dict[tuple[str, str, str], list[str]] = {}  # several recipes may be one function's
+    for about in known:
+        names.setdefault((about.summary, about.source, about.published), []).append(about.name)
+    lines = [["\n".join(those), *texts] for texts, those in names.items()]
+    _table(["recipe", "what it trains", "source", "published"], lines)
+
+
+def _print_recipe(recipe: Any, about: Any) -> None:
+    from muybridge.recipe import diff, flat
+
+    if about is not None:
+        typer.echo(f"{about.name}: {about.summary}\nSource: {about.source}\nPublished: {about.published}")
+    changed = diff(type(recipe)(), recipe)
+    lines = [[name, json.dumps(value), "" if name in changed else "default"] for name, value in flat(recipe).items()]
+    _table(["field", "value", ""], lines)
 
 
 def _print_layers(total: dict[str, Any], layers: list[Any]) -> None:

@@ -384,12 +384,17 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
     """Dotted fields in which two recipes differ, with both values."""
-    flat_a, flat_b = _flat(a.model_dump()), _flat(b.model_dump())
+    flat_a, flat_b = flat(a), flat(b)
     return {
         name: (flat_a.get(name), flat_b.get(name))
         for name in sorted(flat_a.keys() | flat_b.keys())
         if flat_a.get(name) != flat_b.get(name)
     }
+
+
+def flat(section: Section) -> dict[str, Any]:
+    """Dotted fields to values; options of a model are fields of their own."""
+    return _flat(section.model_dump(), "")
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -443,11 +448,11 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
     values[name] = value
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _explain(error: ValidationError, kind: type[Section], where: str) -> str:

@@ -1,21 +1,70 @@
-"""The shipped recipes: Python functions that return a recipe. A variant is `replace`, not a file that inherits.
+"""The shipped recipes: Python functions that return a recipe, a module a source. A variant is `replace`, not a file that
+inherits.
 
 A recipe is named three ways: a shipped one by its function's name (`small`), one of your own as `mine.py:name`, and that
 of a run by its `recipe.json`.
 """
 
 import importlib.util
+import inspect
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, from_json
+from muybridge.recipes.course_project_2019 import ucf11
+from muybridge.recipes.deep_analysis_2021 import kinetics_full, mini, transfer
 from muybridge.recipes.demo import demo
+from muybridge.recipes.learning_report_2020 import (
+    i3d_resnet50_hmdb51,
+    i3d_resnet50_ucf101,
+    tsn_resnet50_hmdb51,
+    tsn_vgg16_ucf101,
+)
+from muybridge.recipes.reproduction_2018 import five_class
 from muybridge.recipes.small import small
 
-SHIPPED: dict[str, Callable[[], Recipe]] = {"small": small, "demo": demo}
+LEARNING_REPORT = (tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51)
+
+SHIPPED: dict[str, Callable[[], Recipe]] = {
+    "small": small,
+    "demo": demo,
+    **{f"mini_{frames}": partial(mini, frames) for frames in (8, 16, 32, 64)},
+    **{f"mini_kinetics_{frames}": partial(mini, frames, kinetics=True) for frames in (8, 16, 32, 64)},
+    "kinetics_full": kinetics_full,
+    "transfer": transfer,
+    **{make.__name__: make for make in LEARNING_REPORT},
+    **{f"{make.__name__}_second": partial(make, second_run=True) for make in LEARNING_REPORT},
+    "five_class": five_class,
+    "ucf11": ucf11,
+}
 DEFAULT = "small"
+
+
+@dataclass(frozen=True)
+class About:
+    """What the function of a shipped recipe says of it."""
+
+    name: str
+    summary: str
+    source: str
+    """Where the protocol is from, and what of it was chosen here."""
+    published: str
+    """The result that its source publishes."""
+
+
+def about(name: str) -> About:
+    """Of a shipped recipe. Raises UserError."""
+    if name not in SHIPPED:
+        raise UserError(f"No recipe '{name}' is shipped. {nearest(name, SHIPPED)}")
+    make = SHIPPED[name]
+    text = inspect.getdoc(make.func if isinstance(make, partial) else make) or ""
+    summary, *others = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    told = {key: value for key, colon, value in (paragraph.partition(": ") for paragraph in others) if colon}
+    return About(name, summary, told["Source"], told["Published"])
 
 
 def load(name: str) -> Recipe:

@@ -5,7 +5,12 @@ from muybridge.recipe import Augment, Clip, Evaluation, Optim, Recipe
 
 def small() -> Recipe:
     """Small labelled sets (tens to a few thousand clips) trained from scratch: dense clips, crops and mirroring, AdamW,
-    and at least a thousand updates however small the set. Shown on Weizmann in docs/weizmann.md."""
+    and at least a thousand updates however small the set.
+
+    Source: ours.
+
+    Published: none; shown on Weizmann in docs/weizmann.md.
+    """
     return Recipe(
         clip=Clip(num_frames=8, sampling="dense", stride_frames=2, size=96, short_side=112),
         augment=Augment(crop="multiscale", flip_probability=0.5),
