@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from muybridge.errors import UserError
 from muybridge.models.contract import LibraryWeights, Preprocessing, VideoModel
-from muybridge.models.weights import SOURCES
+from muybridge.models.weights import SOURCES, own
 from muybridge.models.weights.download import digest_in, download
 from muybridge.models.weights.reading import Read, read, state_of
 from muybridge.models.weights.source import Source, State
 
 Inflation = Literal["divide", "repeat"]
+Part = Literal["whole", "agreeing"]
 
 
 @dataclass(frozen=True)
@@ -23,24 +24,50 @@ class Loaded:
 
     source: str
     """Whose weights they are."""
-    matched: int
-    """Tensors that were loaded."""
+    taken: tuple[str, ...]
+    """The model's tensors that were filled."""
     inflated: int
-    """Those of them that were 2D and became 3D."""
+    """How many of those were 2D and became 3D."""
     inflation: Inflation
     fresh: tuple[str, ...]
     """The model's parameters and statistics that stayed as they were: a classifier for other classes, temporal modules
-    that image weights know nothing of."""
+    that image weights know nothing of, and what does not agree."""
     left_out: tuple[str, ...]
-    """The file's tensors that have no place in the model, and need none."""
+    """The file's tensors that were not taken."""
+    other_shapes: Mapping[str, str]
+    """Of those in both, the two shapes where they differ."""
     preprocessing: Preprocessing
     """The model's from now on."""
+
+    @property
+    def matched(self) -> int:
+        """How many tensors were loaded."""
+        return len(self.taken)
+
+    def why(self, name: str) -> str:
+        """A name of `fresh` or `left_out` is not loaded for this reason."""
+        if name in self.other_shapes:
+            return f"other shape: {self.other_shapes[name]}"
+        if name in self.fresh and name in self.left_out:
+            return "of a classifier for other classes or features"
+        return "no such name among the weights" if name in self.fresh else "no such name in the model"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "taken": list(self.taken),
+            "inflated": self.inflated,
+            "fresh": {name: self.why(name) for name in self.fresh},
+            "left_out": {name: self.why(name) for name in self.left_out},
+        }
 
     def __str__(self) -> str:
         how = "repeated along time" if self.inflation == "repeat" else "repeated along time and divided by its length"
         lines = [f"{self.source}: {self.matched} tensors" + (f", {self.inflated} {how}" if self.inflated else "")]
         lines += [f"fresh: {_listed(self.fresh)}"] if self.fresh else []
         lines += [f"left out: {_listed(self.left_out)}"] if self.left_out else []
+        shapes = [f"{name}: {shapes}" for name, shapes in self.other_shapes.items()]
+        lines += [f"both, for their shape: {_listed(shapes)}"] if shapes else []
         mean, std = (
             ", ".join(f"{value:g}" for value in values) for values in (self.preprocessing.mean, self.preprocessing.std)
         )
@@ -49,19 +76,29 @@ class Loaded:
 
 
 def load_weights(
-    model: VideoModel, source: str | Path | Mapping[str, Any], *, inflation: Inflation = "divide"
+    model: VideoModel,
+    source: str | Path | Mapping[str, Any],
+    *,
+    part: Part = "whole",
+    inflation: Inflation = "divide",
+    other_classes: bool = False,
 ) -> Loaded:
-    """Fill a model with weights that it, an image network or another code base was trained to.
+    """Fill a model with weights that it, another network or another code base was trained to.
 
     `source`: a name in `model.published` ("imagenet", "kinetics400"), a URL, a file (.safetensors, or PyTorch's, of which
     only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
     2.1: a still clip gives the picture's response) or "repeat" (the 2021 study).
 
-    The classifier stays fresh where the weights have none, or one for another number of classes, as do temporal modules
-    where the weights have none at all. Raises UserError, and changes nothing, where anything else does not fit.
+    The classifier stays fresh where the weights have none, or one for another number of classes, or where they are known
+    to be for `other_classes`. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights
+    have none at all, and anything else that does not fit is an error. With "agreeing", whatever agrees in name and shape
+    is taken, 2D for 3D too, and the rest stays fresh; nothing at all is an error. Raises UserError, and changes nothing
+    then.
     """
     if inflation not in ("divide", "repeat"):
         raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
+    if part not in ("whole", "agreeing"):
+        raise UserError(f"There is no part '{part}' of weights. Valid: whole, agreeing.")
     if not isinstance(source, str | Path | Mapping):
         raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
     state, preprocessing, writer = _find(model, source)
@@ -71,19 +108,44 @@ def load_weights(
         raise UserError(f"'{sparse[0]}' is a sparse tensor; weights are dense")
     if strange:
         raise UserError(f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}: no weight")
-    kind = _recognise(state, model, writer)
-    fitted, inflated, fresh, left_out = _match(kind, state, model, inflation)
-    own = model.state_dict()
-    empty = [name for name, tensor in fitted.items() if tensor.is_meta and not own[name].is_meta]
+    kind = _recognise(state, model, writer, part)
+    if part == "whole":
+        kind.check(state, model)
+    given = kind.convert(state, model)
+    ours = model.state_dict()
+    given = {name: tensor for name, tensor in given.items() if name in ours or not _is_counter(name)}
+    fit = _fit(given, {name: tensor.shape for name, tensor in ours.items()}, inflation)
+    classifier = model.classifier_names()
+    if part == "whole":
+        other_classes = other_classes or _is_for_other_classes(classifier, given, ours)
+        _check_whole(kind, model, given, fit, other_classes)
+    elif not all(name in fit.tensors for name in classifier):
+        other_classes = True  # a bias without its weight would be one of nothing
+    fitted = {name: t for name, t in fit.tensors.items() if not (other_classes and name in classifier)}
+    if not any(not _is_counter(name) for name in fitted):
+        shapes = [f"{name}: {shapes}" for name, shapes in fit.other_shapes.items()]
+        raise UserError(
+            f"Nothing of these weights ({kind.name}) agrees with {model.name or type(model).__name__} in name and shape. "
+            f"Theirs: {_listed(list(given))}" + (f". Of other shapes: {_listed(shapes)}" if shapes else "")
+        )
+    empty = [name for name, tensor in fitted.items() if tensor.is_meta and not ours[name].is_meta]
     if empty:
         raise UserError(f"'{empty[0]}' has a shape, but no values (it is on the meta device)")
     with torch.no_grad():
         for name, tensor in fitted.items():
-            own[name].copy_(tensor)
+            ours[name].copy_(tensor)
     model.preprocessing = preprocessing or kind.preprocessing or model.preprocessing
     published = model.published.get(source) if isinstance(source, str) else None
-    whose = published.about if published else f"{kind.name}'s {writer}" if writer else kind.name
-    return Loaded(whose, len(fitted), len(inflated), inflation, tuple(fresh), tuple(left_out), model.preprocessing)
+    return Loaded(
+        source=published.about if published else f"{kind.name}'s {writer}" if writer else kind.name,
+        taken=tuple(fitted),
+        inflated=sum(name in fit.inflated for name in fitted),
+        inflation=inflation,
+        fresh=tuple(name for name in ours if name not in fitted and not _is_counter(name)),
+        left_out=tuple(name for name in given if name not in fitted and not _is_counter(name)),
+        other_shapes=fit.other_shapes,
+        preprocessing=model.preprocessing,
+    )
 
 
 def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> Read:
@@ -117,14 +179,19 @@ def _downloaded(url: str, sha256: str = "") -> Read:
         raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
 
 
-def _recognise(state: State, model: VideoModel, writer: str) -> Source:
+def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Source:
+    if writer and part == "agreeing":  # whatever the model: ours have the same names in all networks
+        return own.SOURCE
     for kind in SOURCES:
         if kind.recognises(state, model):
             return kind
+    if part == "agreeing":
+        return own.AS_THEY_ARE
     if writer:
         raise UserError(
             f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
-            f"those of {model.name or type(model).__name__}: {_listed(list(state))}"
+            f"those of {model.name or type(model).__name__}: {_listed(list(state))}. What agrees can be taken all the same: "
+            "--init (model.pretrained_part=agreeing)"
         )
     raise UserError(
         f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
@@ -132,62 +199,70 @@ def _recognise(state: State, model: VideoModel, writer: str) -> Source:
     )
 
 
-def _match(
-    kind: Source, state: State, model: VideoModel, inflation: Inflation
-) -> tuple[State, list[str], list[str], list[str]]:
-    """Tensors of the model's shapes by the model's names; the names of those that were inflated, of what stays fresh in
-    the model, and of what is left out of the file. Raises UserError."""
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    given = kind.convert(state, model)
-    given = {name: tensor for name, tensor in given.items() if name in own or not _is_counter(name)}
-    left_out = [name for name in given if name not in own and name.startswith(kind.leaves_out)]
-    homeless = [name for name in given if name not in own and name not in left_out]
-    fitted: State = {}
-    inflated, misfits = [], []
+class _Fit(NamedTuple):
+    """What agrees, and what does not."""
+
+    tensors: State
+    """Of the model's shapes, by the model's names."""
+    inflated: set[str]
+    other_shapes: dict[str, str]
+    """Names that both have, with the two shapes."""
+
+
+def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation) -> _Fit:
+    tensors: State = {}
+    inflated: set[str] = set()
+    other_shapes: dict[str, str] = {}
     for name, tensor in given.items():
-        if name in own:
-            fitting = _reshaped(tensor, own[name])
-            if fitting is None and _is_2d_of(tensor, own[name]):
-                fitting = inflate(tensor, own[name][2], inflation)
-                inflated.append(name)
-            if fitting is None:
-                misfits.append(name)
-            else:
-                fitted[name] = fitting
-    fresh = [name for name in own if name not in given and not _is_counter(name)]
-    missing = fresh if any(map(_is_temporal, given)) else [name for name in fresh if not _is_temporal(name)]
-    classifier = model.classifier_names()
-    if _is_for_other_classes([given.get(name) for name in classifier], [own[name] for name in classifier]):
-        left_out += [name for name in classifier if name in given]
-        fitted = {name: tensor for name, tensor in fitted.items() if name not in classifier}
-        fresh = [name for name in own if name in fresh or name in classifier]
-        missing, misfits = ([name for name in names if name not in classifier] for names in (missing, misfits))
+        if name not in shapes:
+            continue
+        fitting = _reshaped(tensor, shapes[name])
+        if fitting is None and _is_2d_of(tensor, shapes[name]):
+            fitting = inflate(tensor, shapes[name][2], inflation)
+            inflated.add(name)
+        if fitting is None:
+            other_shapes[name] = f"{tuple(tensor.shape)} for {tuple(shapes[name])}"
+        else:
+            tensors[name] = fitting
+    return _Fit(tensors, inflated, other_shapes)
+
+
+def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other_classes: bool) -> None:
+    """Raises UserError where anything lacks its place, or a place its weight, that must not."""
+    names = model.state_dict()
+    homeless = [name for name in given if name not in names and not name.startswith(kind.leaves_out)]
+    missing = [name for name in names if name not in given and not _is_counter(name)]
+    if not any(map(_is_temporal, given)):
+        missing = [name for name in missing if not _is_temporal(name)]
     new = model.fresh_names()
     if not any(name in given for name in new):
         missing = [name for name in missing if name not in new]
-    if homeless or misfits or missing:
-        shapes = [f"{name}: {tuple(given[name].shape)} for {tuple(own[name])}" for name in misfits]
-        faults = [
-            f"{len(names)} {what}: {_listed(names, count=False)}"
-            for names, what in (
-                (shapes, "of the wrong shape"), (homeless, "without a place in the model"),
-                (missing, "of the model's without a weight"),
-            )
-            if names
-        ]  # fmt: skip
+    excused = model.classifier_names() if other_classes else ()
+    missing = [name for name in missing if name not in excused]
+    shapes = [f"{name}: {shapes}" for name, shapes in fit.other_shapes.items() if name not in excused]
+    faults = [
+        f"{len(names)} {what}: {_listed(names, count=False)}"
+        for names, what in (
+            (shapes, "of the wrong shape"), (homeless, "without a place in the model"),
+            (missing, "of the model's without a weight"),
+        )
+        if names
+    ]  # fmt: skip
+    if faults:
         raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
-    return fitted, inflated, fresh, left_out
 
 
-def _is_for_other_classes(given: list[torch.Tensor | None], own: list[torch.Size]) -> bool:
+def _is_for_other_classes(classifier: tuple[str, ...], given: State, own: Mapping[str, torch.Tensor]) -> bool:
     """A classifier that is not there at all, or whole and only of another number of classes."""
-    if all(tensor is None for tensor in given):
+    theirs = [given.get(name) for name in classifier]
+    if all(tensor is None for tensor in theirs):
         return True
-    sizes = {tensor.shape[0] for tensor in given if tensor is not None and tensor.dim()}
+    sizes = {tensor.shape[0] for tensor in theirs if tensor is not None and tensor.dim()}
     return len(sizes) == 1 and all(
-        tensor is not None and tensor.dim() and tensor.shape[0] != shape[0] and tensor.shape[1:] == shape[1:]
-        for tensor, shape in zip(given, own, strict=True)
-    )
+        tensor is not None and tensor.dim() and tensor.shape[0] != own[name].shape[0]
+        and tensor.shape[1:] == own[name].shape[1:]
+        for name, tensor in zip(classifier, theirs, strict=True)
+    )  # fmt: skip
 
 
 def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Tensor:

@@ -20,3 +20,5 @@ IMAGE_NETWORK = Source(
     "the image network alone", _is_of_the_image_network,
     lambda state, model: {f"backbone.{name}": tensor for name, tensor in state.items()},
 )  # fmt: skip
+AS_THEY_ARE = Source("tensors under their own names", lambda state, model: True, lambda state, model: dict(state))
+"""Of whatever part agrees."""

@@ -27,3 +27,5 @@ class Source:
     """What these weights want the input to be, where that is the same for all of them; None: the model's own stays."""
     leaves_out: tuple[str, ...] = ()
     """How the names begin of parts that need no home here: auxiliary heads."""
+    check: Callable[[State, VideoModel], None] = lambda state, model: None
+    """Raises UserError where the network is another one, though names and shapes do not say so."""

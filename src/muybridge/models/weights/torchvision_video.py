@@ -21,12 +21,15 @@ def _recognises(state: State, model: VideoModel) -> bool:
     return "stem.0.weight" in state and any(name.startswith("layer1.0.conv1.0.") for name in state)
 
 
-def _convert(state: State, model: VideoModel) -> State:
+def _check_stem(state: State, model: VideoModel) -> None:
     if isinstance(getattr(getattr(model, "backbone", None), "maxpool", None), nn.MaxPool2d):
         raise UserError(
             f"These weights ({SOURCE.name}) are of a network without a pool behind its stem: r3d_resnet18, mc3_resnet18 or "
             "r2plus1d_resnet18; this one has that pool"
         )
+
+
+def _convert(state: State, model: VideoModel) -> State:
     rules = (*(_FACTORISED_STEM if "stem.4.weight" in state else _STEM), *_BLOCKS)
     renamed: State = {}
     for name, tensor in state.items():
@@ -36,4 +39,4 @@ def _convert(state: State, model: VideoModel) -> State:
     return frames_net(renamed)
 
 
-SOURCE = Source("torchvision's video ResNets", _recognises, _convert, KINETICS)
+SOURCE = Source("torchvision's video ResNets", _recognises, _convert, KINETICS, check=_check_stem)

@@ -26,7 +26,6 @@ def _recognises(state: State, model: VideoModel) -> bool:
 
 
 def _convert(state: State, model: VideoModel) -> State:
-    _check_shifts(state, model)
     renamed: State = {}
     for name, tensor in state.items():
         for pattern, ours in _RENAMED:
@@ -51,4 +50,4 @@ def _check_shifts(state: State, model: VideoModel) -> None:
         )
 
 
-SOURCE = Source("TSM's authors", _recognises, _convert, IMAGENET)
+SOURCE = Source("TSM's authors", _recognises, _convert, IMAGENET, check=_check_shifts)
