@@ -17,6 +17,7 @@ import typer
 
 from muybridge import __version__
 from muybridge.errors import Interrupted, UserError
+from muybridge.launch import launched
 
 app = typer.Typer(
     name="muybridge",
@@ -545,6 +546,10 @@ _answered: list[bool] = []
 
 def _fail(as_json: bool, message: str, code: int) -> None:
     _answered.append(True)
+    rank = launched().rank
+    if rank and code == 130:  # the first process says it
+        raise typer.Exit(code)
+    message = f"process {rank}: {message}" if rank else message
     if as_json:
         typer.echo(json.dumps({"error": message}))
     typer.echo(message if code == 130 else f"error: {message}", err=True)
