@@ -1,30 +1,34 @@
 """One evaluation for every model: in training, alone, and in `predict`.
 
-`score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those.
+`score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those. Each
+distinct frame of a video is decoded once, each distinct input goes through the network once: clips that show the same
+frames, or, where a network looks at single frames, those that clips share.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from muybridge import build
+from muybridge import build, distributed
 from muybridge import checkpoint as checkpoints
 from muybridge.build import Placement
 from muybridge.console import log, progress
-from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahead_on_device
+from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahead_on_device, num_batches
 from muybridge.data.manifest import SPLITS, Manifest
-from muybridge.data.transforms import to_input
+from muybridge.data.transforms import MIRRORED_FROM, to_input
 from muybridge.distributed import ALONE, Processes
 from muybridge.errors import UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
 from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
-from muybridge.scores import Average, Scores
+from muybridge.scores import Average, Scores, ViewGrid
+from muybridge.scores import figures as figures
 
 
 def score(
@@ -50,55 +54,63 @@ def score(
     cannot be read raises its DecodeError; or, where `skip` is given, it is handed to it and left out of the scores, which
     name it. Raises UserError where none is left. The model is left in the mode it came in.
     """
-    rows = np.array([int(row) for row in rows])
-    kept: list[int] = []
-    left_out: list[Unreadable] = []
+    rows = np.array([int(row) for row in rows], dtype=np.int64)
+    mirrored_K = _mirrored_classes(views.manifest.mirror, classes) if views.num_crops > MIRRORED_FROM else None
+    own_places = processes.share(range(len(rows)))
+    places: list[int] = []
+    left_out: dict[int, Unreadable] = {}
     logits: list[np.ndarray] = []
     clip_starts: list[np.ndarray] = []
-    crops: list[np.ndarray] = []
-    was_training = model.training
-    model.eval()
     pinned = where.device.type == "cuda"
     own = nullcontext(loader) if loader else ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
-    try:
-        with own as source, progress(text, len(rows)) as bar, torch.inference_mode():
+    with own as source, progress(text, len(own_places)) as bar, _testing(model), torch.inference_mode():
 
-            def readable() -> Iterator[Views]:
-                for place, item in enumerate(source.batches(rows)):
-                    if isinstance(item, Views):
-                        kept.append(place)
-                        yield item
-                        continue
-                    if skip is None or not item.skippable:
-                        raise item.error
-                    skip(item)
-                    left_out.append(item)
-                    bar.advance()
+        def readable() -> Iterator[Views]:
+            for place, item in zip(own_places, source.batches(rows[own_places]), strict=True):
+                if isinstance(item, Views):
+                    places.append(place)
+                    clip_starts.append(item.clip_start_V)
+                    yield item
+                    continue
+                if skip is None or not item.skippable:
+                    raise item.error
+                left_out[place] = item
+                bar.advance()
 
-            items = ahead_on_device(readable(), where.device)
-            for chunk in _chunks(items, max(1, batch_size // views.num_views)):
-                clips_VTHWC = torch.cat([item.clips_VTHWC for item in chunk])
-                for part in clips_VTHWC.split(batch_size):
-                    logits.append(_forward(model, part, where, views.spec.snippet_frames))
-                clip_starts += [item.clip_start_V for item in chunk]
-                crops += [item.crop_V for item in chunk]
-                bar.advance(len(chunk))
-    finally:
-        model.train(was_training)
-    if not kept:
+        items = ahead_on_device(readable(), where.device)
+        videos = (_distinct_inputs(item, model, views.spec.snippet_frames) for item in items)
+        for chunk in _chunks(videos, batch_size):
+            logits_VK = _logits(model, chunk, where, batch_size, views.spec.snippet_frames)
+            if mirrored_K is not None:
+                mirrored_V = np.concatenate([video.views.mirrored_V for video in chunk])
+                logits_VK[mirrored_V] = logits_VK[mirrored_V][:, mirrored_K]
+            logits.append(logits_VK)
+            bar.advance(len(chunk))
+
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by a row's place: its logits, and where its clips start
+    if places:
+        logits_NVK = np.concatenate(logits).reshape(len(places), views.num_views, len(classes))
+        found = dict(zip(places, zip(logits_NVK, clip_starts, strict=True), strict=True))
+    for theirs, without in processes.gathered((found, left_out)):
+        found, left_out = found | theirs, left_out | without
+    if skip is not None:
+        for place in sorted(left_out):  # every process hears of all
+            skip(left_out[place])
+    if not found:
         raise UserError(f"Not one of {len(rows)} videos could be read; the first is {left_out[0].error}")
-    manifest = views.manifest
+    kept, manifest = sorted(found), views.manifest
     return Scores(
         classes=tuple(classes),
         ids_N=manifest.text("id", rows[kept]),
         labels_N=np.asarray(labels_N)[kept],
         groups_N=manifest.text("group", rows[kept]),
         video_V=np.repeat(np.arange(len(kept)), views.num_views),
-        clip_start_V=np.concatenate(clip_starts),
-        crop_V=np.concatenate(crops),
-        logits_VK=np.concatenate(logits),
+        clip_start_V=np.concatenate([found[place][1] for place in kept]),
+        crop_V=np.tile(np.arange(views.num_crops), views.num_clips * len(kept)),
+        logits_VK=np.concatenate([found[place][0] for place in kept]),
         average=average,
-        skipped_ids=manifest.text("id", np.array([item.row for item in left_out], dtype=np.int64)),
+        skipped_ids=manifest.text("id", rows[sorted(left_out)]),
+        grid=ViewGrid(views.spec.sampling, views.num_clips, views.num_crops),
     )
 
 
@@ -133,42 +145,47 @@ def evaluate(
         raise UserError(
             f"The manifest of {folder.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
         )
-    manifest = Manifest.load(data or recipe.data.manifest)
-    classes = folder.dataset()["classes"]
-    if data is None and manifest.sha256() != recipe.data.sha256:
-        raise UserError(
-            f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it"
+    processes = distributed.join(build.device(runtime))
+    with processes.telling():
+        manifest = Manifest.load(data or recipe.data.manifest)
+        dataset = folder.dataset()
+        if data is None and manifest.sha256() != recipe.data.sha256:
+            raise UserError(
+                f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it"
+            )
+        rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
+        if len(rows) == 0:
+            raise UserError(
+                f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
+            )
+        num_trained_on = _num_trained_on(folder, manifest, rows, split)
+        labels_N = class_indices(manifest, rows, dataset["classes"])
+        model = load_model(folder, checkpoint or trained.evaluation.checkpoint, allow_code=allow_code)
+        where = build.placement(recipe, runtime)
+        build.place(model, where)
+        reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
+        if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
+            manifest = dataclasses.replace(manifest, mirror=dataset["mirror"])
+        scores = score(
+            model,
+            build.video_views(recipe, manifest, reader),
+            rows,
+            where=where,
+            labels_N=labels_N,
+            classes=dataset["classes"],
+            average=recipe.evaluation.average,
+            batch_size=recipe.optim.batch_size,
+            num_workers=workers,
+            skip=(lambda failure: log(f"skipped: {failure.error}")) if recipe.data.on_error == "skip" else None,
+            processes=processes,
         )
-    rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
-    if len(rows) == 0:
-        raise UserError(
-            f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
-        )
-    if split != "train":
-        _check_unseen(folder, manifest, rows, split)
-    labels_N = class_indices(manifest, rows, classes)
-    model = load_model(folder, checkpoint or trained.evaluation.checkpoint, allow_code=allow_code)
-    where = build.placement(recipe, runtime)
-    build.place(model, where)
-    reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows)
-    scores = score(
-        model,
-        build.video_views(recipe, manifest, reader),
-        rows,
-        where=where,
-        labels_N=labels_N,
-        classes=classes,
-        average=recipe.evaluation.average,
-        batch_size=recipe.optim.batch_size,
-        num_workers=workers,
-        skip=(lambda failure: log(f"skipped: {failure.error}")) if recipe.data.on_error == "skip" else None,
-    )
-    if len(scores.skipped_ids):
-        log(f"scored without {len(scores.skipped_ids)} of the {len(rows)} videos, which could not be read")
-    if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        scores.save(Path(out))
-    return scores
+        if len(scores.skipped_ids):
+            log(f"scored without {len(scores.skipped_ids)} of the {len(rows)} videos, which could not be read")
+        scores = dataclasses.replace(scores, split=split, num_trained_on=num_trained_on)
+        if out is not None and processes.is_first:
+            Path(out).parent.mkdir(parents=True, exist_ok=True)
+            scores.save(Path(out))
+        return scores
 
 
 def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoModel:
@@ -187,20 +204,6 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
     return model
 
 
-def figures(scores: Scores) -> dict[str, float]:
-    """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too."""
-    skipped = len(scores.skipped_ids)
-    return {
-        "video_top1": scores.video_accuracy(),
-        "video_top5": scores.video_accuracy(min(5, len(scores.classes))),
-        "clip_top1": scores.clip_accuracy(),
-        "mean_class": scores.mean_class_accuracy(),
-        "loss": scores.cross_entropy(),
-        "videos": len(scores.ids_N),
-        "views": scores.num_views,
-    } | ({"skipped": skipped} if skipped else {})
-
-
 def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Labels of rows as indices into a run's classes. Raises UserError for a class that the run does not know."""
     index = {name: i for i, name in enumerate(classes)}
@@ -211,11 +214,14 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _check_unseen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> None:
-    """Refuse videos that the run was trained on; warn where only the name of a group is the same."""
+def _num_trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> int:
+    """How many of the videos the run was trained on, by their content. Raises UserError where there are any, but for the
+    split "train"; warns where only the name of a group is the same."""
     seen = folder.trained_on()
     known = set(seen["sha256"].tolist())
     both = sum(value in known for value in manifest.text("sha256", rows).tolist())
+    if split == "train":
+        return both
     if both:
         raise UserError(
             f"{folder.path} was trained on {both} of the {len(rows)} videos of split '{split}'; such a figure would flatter "
@@ -227,29 +233,92 @@ def _check_unseen(folder: Run, manifest: Manifest, rows: np.ndarray, split: str)
             f"warning: {len(groups)} groups of split '{split}' have the name of a group that was trained on ('{groups[0]}'). "
             "If they are the same sources, the figure flatters the model"
         )
+    return 0
 
 
-def _forward(model: VideoModel, clips_VTHWC: torch.Tensor, where: Placement, snippet_frames: int) -> np.ndarray:
-    preprocessing = model.preprocessing
-    x_BCTHW = to_input(
-        clips_VTHWC.to(where.device, non_blocking=where.non_blocking),
-        None,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        snippet_frames=snippet_frames,
-    )
-    with where.autocast():
-        out = model(x_BCTHW)
-    logits_VK = out.logits_NBK[0] if isinstance(out, WeightedLogits) else out
-    return logits_VK.float().cpu().numpy()
+@contextmanager
+def _testing(model: VideoModel) -> Iterator[None]:
+    """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
-def _chunks(items: Iterable[Views], size: int) -> Iterator[list[Views]]:
-    chunk: list[Views] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
+def _mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:
+    """(K,) which class of a mirrored picture means each class."""
+    names = list(classes)
+    return np.array([names.index((mirror or {}).get(name, name)) for name in names])
+
+
+class _Video(NamedTuple):
+    """The views of a video, and what of them goes through the network: U distinct inputs, S of which make a view."""
+
+    views: Views
+    pictures_UF: np.ndarray
+    mirrored_U: np.ndarray
+    input_VS: np.ndarray
+
+
+def _distinct_inputs(views: Views, model: VideoModel, snippet_frames: int) -> _Video:
+    """An input is a clip; one time step, where the network looks at single frames."""
+    num_views, num_frames = views.picture_VF.shape
+    steps = num_frames // snippet_frames if model.looks_at == "frame" else 1
+    shown = np.column_stack([views.picture_VF.reshape(num_views * steps, -1), np.repeat(views.mirrored_V, steps)])
+    distinct, input_of = np.unique(shown, axis=0, return_inverse=True)
+    return _Video(views, distinct[:, :-1], distinct[:, -1].astype(bool), input_of.reshape(num_views, steps))
+
+
+def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:
+    """Videos until their distinct inputs are as many as so many clips have."""
+    chunk: list[_Video] = []
+    for video in videos:
+        chunk.append(video)
+        if sum(len(part.mirrored_U) for part in chunk) >= num_clips * video.input_VS.shape[1]:
             yield chunk
             chunk = []
     if chunk:
         yield chunk
+
+
+def _logits(
+    model: VideoModel, chunk: Sequence[_Video], where: Placement, batch_size: int, snippet_frames: int
+) -> np.ndarray:
+    """(V,K) of all views of the videos, by at most `batch_size` clips, or as many frames, at a time."""
+    pictures_PHWC = torch.cat([video.views.pictures_PHWC for video in chunk])
+    pictures_PHWC = pictures_PHWC.to(where.device, non_blocking=where.non_blocking)
+    pictures_UF = _joined([video.pictures_UF for video in chunk], [len(video.views.pictures_PHWC) for video in chunk])
+    input_VS = _joined([video.input_VS for video in chunk], [len(video.mirrored_U) for video in chunk])
+    mirrored_U = np.concatenate([video.mirrored_U for video in chunk])
+    num_frames = chunk[0].views.picture_VF.shape[1] // snippet_frames
+    steps = input_VS.shape[1]
+    outs: list[torch.Tensor] = []
+    for part in np.array_split(np.arange(len(mirrored_U)), num_batches(len(mirrored_U), batch_size * steps)):
+        mirrored_B = torch.from_numpy(mirrored_U[part]).to(where.device) if mirrored_U[part].any() else None
+        x_BCTHW = to_input(
+            pictures_PHWC[torch.from_numpy(pictures_UF[part]).to(where.device)],
+            mirrored_B,
+            mean=model.preprocessing.mean,
+            std=model.preprocessing.std,
+            snippet_frames=snippet_frames,
+        )
+        with where.autocast():
+            if model.looks_at == "frame":
+                model.check_input(x_BCTHW.expand(-1, -1, num_frames, -1, -1))
+                outs.append(model.features(x_BCTHW)[:, 0])
+            else:
+                out = model(x_BCTHW)
+                outs.append(out.logits_NBK[0] if isinstance(out, WeightedLogits) else out)
+    of_views_VSK = torch.cat(outs)[torch.from_numpy(input_VS).to(where.device)]
+    with where.autocast():
+        logits_VK = model.head(of_views_VSK) if model.looks_at == "frame" else of_views_VSK[:, 0]
+    return logits_VK.float().cpu().numpy()
+
+
+def _joined(parts: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
+    """Indices into things of which a part has so many, as indices into all of them."""
+    firsts = np.cumsum([0, *lengths[:-1]])
+    return np.concatenate([part + first for part, first in zip(parts, firsts, strict=True)])

@@ -1,6 +1,6 @@
 """Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Predictor:
     def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
         """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
         Raises DecodeError (a UserError) for a file that is no video."""
-        rows = _windows(Path(video), self._dataset["longest_trained_seconds"], window_seconds, self.classes)
+        rows = _windows(Path(video), self._dataset, window_seconds)
         probabilities_NK = self.score(rows).video_probabilities()
         predictions = []
         for index in range(len(rows)):
@@ -110,10 +110,9 @@ def predict(
     return found, failed
 
 
-def _windows(
-    video: Path, longest_trained_seconds: float, window_seconds: float | None, classes: Sequence[str]
-) -> Manifest:
-    """A manifest of one file: the whole, or equal windows."""
+def _windows(video: Path, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:
+    """A manifest of one file: the whole, or equal windows. `dataset`: what the run knows of its own."""
+    longest_trained_seconds, classes = dataset["longest_trained_seconds"], dataset["classes"]
     if window_seconds is not None and window_seconds < 0:
         raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
     info = probe(video)
@@ -135,5 +134,5 @@ def _windows(
             "group": [""] * count, "fps": [info.fps] * count, "width": [info.width] * count,
             "height": [info.height] * count, "sha256": [""] * count, "split": ["unused"] * count,
         },
-        classes=classes, root=Path("/"), mirror=None, where=str(video),
+        classes=classes, root=Path("/"), mirror=dataset["mirror"], where=str(video),
     )  # fmt: skip

@@ -1,15 +1,16 @@
 """Per-view scores: the one thing an evaluation writes, and all that its figures are computed from.
 
 A **view** is one clip and one crop of a video; a video's score is the mean over its views. Clip accuracy counts every
-view alone, video accuracy counts videos: two different figures, never mixed. NumPy only, so that reports need no torch.
+view alone, video accuracy counts videos: two different figures, never mixed. Views of fewer clips and crops that lie
+among those of more are picked from one file (`Scores.subset`, `views_curve`). NumPy only, so that reports need no torch.
 """
 
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -19,6 +20,50 @@ from muybridge.files import write_atomic
 FORMAT_VERSION = 1
 
 Average = Literal["logits", "probabilities"]
+Sampling = Literal["uniform", "dense"]
+CROPS = (1, 3, 5, 10)
+"""Numbers of crops that an evaluation may look at."""
+
+
+@dataclass(frozen=True)
+class ViewGrid:
+    """The views that every video of an evaluation has: clips × crops, clip by clip, the crops of one in their order."""
+
+    sampling: Sampling
+    num_clips: int
+    num_crops: int
+
+    def clips(self, fewer: int) -> np.ndarray | None:
+        """Which of the clips an evaluation of `fewer` would look at, or None where it would look at others.
+
+        Uniform clips are shifts by the integers -M/2 < s ≤ M/2: those of any smaller M are among them. Dense clips start
+        at equal parts of the video: those of m are among those of M where m - 1 divides M - 1, and the first is always.
+        """
+        if not 1 <= fewer <= self.num_clips:
+            return None
+        if self.sampling == "uniform":
+            return np.arange(fewer) + (self.num_clips - 1) // 2 - (fewer - 1) // 2
+        if fewer == 1:
+            return np.array([0])
+        every, rest = divmod(self.num_clips - 1, fewer - 1)
+        return None if rest else np.arange(fewer) * every
+
+    def crops(self, fewer: int) -> np.ndarray | None:
+        """Likewise. The centre comes first, and the five of ten before their mirror images. The three along the longer
+        side are not among five or ten."""
+        nests = fewer in (1, self.num_crops) or (fewer, self.num_crops) == (5, 10)
+        return np.arange(fewer) if nests else None
+
+    def nested(self) -> tuple[list[int], list[int]]:
+        """Numbers of clips, and of crops, whose views are among these."""
+        clips = [m for m in range(1, self.num_clips + 1) if self.clips(m) is not None]
+        return clips, [c for c in CROPS if self.crops(c) is not None]
+
+    def left_out(self) -> tuple[list[int], list[int]]:
+        """Smaller numbers of clips, and of crops, whose views are others."""
+        clips, crops = self.nested()
+        other_clips = [m for m in range(1, self.num_clips) if m not in clips]
+        return other_clips, [c for c in CROPS if c < self.num_crops and c not in crops]
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,13 +82,19 @@ class Scores:
     clip_start_V: np.ndarray
     """First frame of the view's clip, counted from the start of the row."""
     crop_V: np.ndarray
-    """Which crop: 0 … num_crops - 1 along the longer side."""
+    """Which crop, in the order of `muybridge.data.transforms.test_boxes`: 0 is the centre."""
     logits_VK: np.ndarray
     """float32."""
     average: Average = "logits"
     """What a video's score is the mean of."""
     skipped_ids: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.str_))
     """Videos that belong here, too, but could not be read."""
+    grid: ViewGrid | None = None
+    """Which views these are; none: not known (a file of an older muybridge)."""
+    split: str = ""
+    """Of the manifest; empty: not known."""
+    num_trained_on: int = 0
+    """How many of the videos the model was trained on: above 0, figures are training accuracy."""
 
     def __post_init__(self) -> None:
         num_videos, num_views = len(self.ids_N), len(self.video_V)
@@ -53,6 +104,11 @@ class Scores:
             )
         if not np.array_equal(np.unique(self.video_V), np.arange(num_videos)):
             raise ValueError("every video needs at least one view")
+        if self.grid is not None:
+            crops = np.tile(np.arange(self.grid.num_crops), self.grid.num_clips)
+            of_videos = self.crop_V[np.argsort(self.video_V, kind="stable")]
+            if not np.array_equal(of_videos, np.tile(crops, num_videos)):
+                raise ValueError(f"the views are not those of {self.grid}")
 
     def __repr__(self) -> str:
         return f"Scores({len(self.ids_N)} videos, {self.num_views} views each, {len(self.classes)} classes)"
@@ -61,6 +117,14 @@ class Scores:
     def num_views(self) -> int:
         """Views a video (all videos of one evaluation have the same number)."""
         return len(self.video_V) // max(1, len(self.ids_N))
+
+    def known_grid(self) -> ViewGrid:
+        """Raises UserError where it is not known."""
+        if self.grid is None:
+            raise UserError(
+                "Which views these scores are of is not known: an older muybridge wrote them. Evaluate again"
+            )
+        return self.grid
 
     def video_scores(self) -> np.ndarray:
         """(N,K): the mean of each video's views, logits or probabilities as `average` says."""
@@ -110,12 +174,37 @@ class Scores:
         answers = pair[self.video_scores()[chosen][:, pair].argmax(1)]
         return chosen, answers == self.labels_N[chosen]
 
+    def subset(self, *, num_clips: int | None = None, num_crops: int | None = None) -> "Scores":
+        """The scores that an evaluation with fewer views would give. Raises UserError where its views are others, or not
+        known."""
+        grid = self.known_grid()
+        clips = grid.clips(grid.num_clips if num_clips is None else num_clips)
+        crops = grid.crops(grid.num_crops if num_crops is None else num_crops)
+        if clips is None or crops is None:
+            of_clips, of_crops = (", ".join(map(str, numbers)) for numbers in grid.nested())
+            asked = f"{num_clips} clips" if clips is None else f"{num_crops} crops"
+            raise UserError(
+                f"The views of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × {grid.num_crops} "
+                f"crops); those of {of_clips} clips and of {of_crops} crops are"
+            )
+        order = np.argsort(self.video_V, kind="stable").reshape(len(self.ids_N), grid.num_clips, -1)
+        kept = order[:, clips][:, :, crops].reshape(-1)
+        return replace(
+            self, video_V=self.video_V[kept], clip_start_V=self.clip_start_V[kept], crop_V=self.crop_V[kept],
+            logits_VK=self.logits_VK[kept], grid=replace(grid, num_clips=len(clips), num_crops=len(crops)),
+        )  # fmt: skip
+
     def save(self, path: Path) -> None:
         buffer = io.BytesIO()
+        grid = self.grid
+        known: dict[str, Any] = {}
+        if grid is not None:
+            known = {"sampling": grid.sampling, "num_clips": grid.num_clips, "num_crops": grid.num_crops}
         np.savez(
             buffer, format_version=FORMAT_VERSION, classes=np.array(self.classes), ids=self.ids_N, labels=self.labels_N,
             groups=self.groups_N, video=self.video_V, clip_start=self.clip_start_V, crop=self.crop_V,
-            logits=self.logits_VK, average=self.average, skipped=self.skipped_ids,
+            logits=self.logits_VK, average=self.average, skipped=self.skipped_ids, split=self.split,
+            num_trained_on=self.num_trained_on, **known,
         )  # fmt: skip
         write_atomic(path, buffer.getvalue())
 
@@ -134,6 +223,8 @@ class Scores:
                     clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
                     average="probabilities" if str(arrays["average"]) == "probabilities" else "logits",
                     skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
+                    grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
+                    num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,
                 )  # fmt: skip
         except FileNotFoundError:
             raise UserError(f"{path} is not there") from None
@@ -162,7 +253,41 @@ def concatenate(parts: list[Scores]) -> Scores:
         crop_V=np.concatenate([part.crop_V for part in parts]),
         logits_VK=np.concatenate([part.logits_VK for part in parts]), average=first.average,
         skipped_ids=np.concatenate([part.skipped_ids for part in parts]),
+        grid=first.grid if all(part.grid == first.grid for part in parts) else None,
+        split=first.split if all(part.split == first.split for part in parts) else "",
+        num_trained_on=sum(part.num_trained_on for part in parts),
     )  # fmt: skip
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too, and
+    those that the model was trained on.
+
+    `kinetics_error`, in percent: the mean of top-1 and top-5 error (Kinetics challenge 2017). Where there are no more than
+    k classes every answer is among the first k: then `video_top5` is 1, and figures of a larger k are left out.
+    """
+    num_classes, skipped = len(scores.classes), len(scores.skipped_ids)
+    top1, top5 = scores.video_accuracy(), scores.video_accuracy(5)
+    return (
+        {"video_top1": top1, "video_top5": top5}
+        | ({"video_top10": scores.video_accuracy(10)} if num_classes > 10 else {})
+        | {"clip_top1": scores.clip_accuracy(), "mean_class": scores.mean_class_accuracy()}
+        | ({"kinetics_error": 100 * (1 - (top1 + top5) / 2)} if num_classes > 5 else {})
+        | {"loss": scores.cross_entropy(), "videos": len(scores.ids_N), "views": scores.num_views}
+        | ({"skipped": skipped} if skipped else {})
+        | ({"trained_on": scores.num_trained_on} if scores.num_trained_on else {})
+    )
+
+
+def views_curve(scores: Scores) -> list[dict[str, float]]:
+    """The figures for every number of clips and crops whose views are among these. Raises UserError where it is not known
+    which views these are."""
+    clips, crops = scores.known_grid().nested()
+    return [
+        {"num_clips": m, "num_crops": c} | figures(scores.subset(num_clips=m, num_crops=c))
+        for c in crops
+        for m in clips
+    ]
 
 
 def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:
@@ -175,3 +300,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Along the last axis, in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
+
+
+def _grid(arrays: Any) -> ViewGrid | None:
+    """Raises ValueError for a sampling that this muybridge does not know."""
+    if "sampling" not in arrays:
+        return None
+    sampling = str(arrays["sampling"])
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling '{sampling}' is not known")
+    return ViewGrid(cast(Sampling, sampling), int(arrays["num_clips"]), int(arrays["num_crops"]))

@@ -29,7 +29,7 @@ def test_one_test_crop_is_the_centre(height, width):
 
 def test_three_test_crops_lie_along_the_longer_side():
     landscape = transforms.test_boxes(120, 161, num_crops=3, crop_fraction=1.0)
-    assert landscape == [(0, 0, 120, 120), (0, 20, 120, 120), (0, 41, 120, 120)]
+    assert landscape == [(0, 20, 120, 120), (0, 0, 120, 120), (0, 41, 120, 120)]
     portrait = transforms.test_boxes(161, 120, num_crops=3, crop_fraction=1.0)
     assert portrait == [(left, top, w, h) for top, left, h, w in landscape]
 
@@ -37,13 +37,19 @@ def test_three_test_crops_lie_along_the_longer_side():
 def test_crop_fraction_is_of_the_short_side():
     fraction = 224 / 256
     assert transforms.test_boxes(256, 340, num_crops=3, crop_fraction=fraction) == [
-        (16, 0, 224, 224), (16, 58, 224, 224), (16, 116, 224, 224),
+        (16, 58, 224, 224), (16, 0, 224, 224), (16, 116, 224, 224),
     ]  # fmt: skip
     assert transforms.test_boxes(340, 256, num_crops=1, crop_fraction=fraction) == [(58, 16, 224, 224)]
 
 
+def test_five_test_crops_are_the_centre_and_the_corners_and_ten_those_twice():
+    five = transforms.test_boxes(256, 340, num_crops=5, crop_fraction=224 / 256)
+    assert [box[:2] for box in five] == [(16, 58), (0, 0), (0, 116), (32, 0), (32, 116)]
+    assert transforms.test_boxes(256, 340, num_crops=10, crop_fraction=224 / 256) == five * 2
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize("num_crops", [1, 3])
+@pytest.mark.parametrize("num_crops", [1, 3, 5, 10])
 @pytest.mark.parametrize("fraction", [1.0, 0.875, 0.01])
 def test_test_crops_are_squares_inside_the_frame(height, width, num_crops, fraction):
     found = transforms.test_boxes(height, width, num_crops=num_crops, crop_fraction=fraction)

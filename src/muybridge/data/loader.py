@@ -21,7 +21,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, test_indices, train_indices
-from muybridge.data.transforms import Box, Jitter, crop_resize, multiscale_box, random_box, test_boxes
+from muybridge.data.transforms import (
+    MIRRORED_FROM,
+    Box,
+    Jitter,
+    crop_resize,
+    multiscale_box,
+    random_box,
+    test_boxes,
+)
 from muybridge.draws import generator
 from muybridge.errors import UserError
 from muybridge.video import DecodeError, Reader, Row
@@ -60,10 +68,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Views:
-    """All views of one video."""
+    """All views of one video: the pictures they show, each distinct frame and crop once."""
 
-    clips_VTHWC: torch.Tensor
+    pictures_PHWC: torch.Tensor
     """uint8."""
+    picture_VF: np.ndarray
+    """Which pictures a view shows, in order of time: F frames, those of a snippet side by side."""
+    mirrored_V: np.ndarray
+    """bool: the view shows the mirror images of its pictures. Mirrored on the device."""
     row: int
     clip_start_V: np.ndarray
     crop_V: np.ndarray
@@ -166,7 +178,8 @@ class _Clip(NamedTuple):
 
 
 class VideoViews(Dataset[Any]):
-    """Every view (clip × crop) of a row, by its `key`; each distinct frame is read once."""
+    """Every view (clip × crop) of a row, by its `key`; each distinct frame is read once. Raises UserError where crops are
+    to be mirrored and the manifest says that no label names what its videos show then."""
 
     def __init__(
         self,
@@ -181,6 +194,11 @@ class VideoViews(Dataset[Any]):
     ) -> None:
         self.manifest, self.reader, self.spec, self.size = manifest, reader, spec, size
         self.num_clips, self.num_crops, self.crop_fraction = num_clips, num_crops, crop_fraction
+        if num_crops > MIRRORED_FROM and manifest.mirror is None:
+            raise UserError(
+                f"evaluation.num_crops is {num_crops}: half of them are mirror images, but mirroring is off for this manifest, "
+                f"as it changes what a video shows. Take evaluation.num_crops={MIRRORED_FROM}"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "manifest": None}
@@ -202,15 +220,18 @@ class VideoViews(Dataset[Any]):
                 return frames
             height, width = frames.shape[1:3]
             boxes = test_boxes(height, width, num_crops=self.num_crops, crop_fraction=self.crop_fraction)
-            crops = [crop_resize(frames, box, self.size) for box in boxes]  # each (distinct,S,S,C)
+            distinct_boxes = list(dict.fromkeys(boxes))
+            pictures = np.concatenate([crop_resize(frames, box, self.size) for box in distinct_boxes])
+            first_of_crop_C = len(distinct) * np.array([distinct_boxes.index(box) for box in boxes])
             places_MF = places.reshape(self.num_clips, -1)
-            views = np.stack([crop[places_F] for places_F in places_MF for crop in crops])
-            starts_M = indices_MTL[:, 0, 0]
+            crop_V = np.tile(np.arange(self.num_crops), self.num_clips)
             return Views(
-                torch.from_numpy(views),
+                torch.from_numpy(pictures),
+                (places_MF[:, None] + first_of_crop_C[:, None]).reshape(self.num_views, -1),
+                crop_V >= MIRRORED_FROM,
                 row_index,
-                np.repeat(starts_M, self.num_crops),
-                np.tile(np.arange(self.num_crops), self.num_clips),
+                np.repeat(indices_MTL[:, 0, 0], self.num_crops),
+                crop_V,
             )
 
 

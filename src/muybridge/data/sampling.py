@@ -60,7 +60,11 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
         starts_MT = np.clip(_middles(num_starts, T) + shifts_M[:, None], 0, num_starts - 1)
     else:
         latest = max(0.0, n - _span(fps, spec))
-        first_M = np.floor(np.linspace(0.0, latest, M))
+        clips_M, last = np.arange(M), max(1, M - 1)
+        common_M = np.gcd(
+            clips_M, last
+        )  # in lowest terms: the middle one of 3 clips and of 15 is the same to the frame
+        first_M = np.floor(clips_M // common_M * latest / (last // common_M))
         starts_MT = np.floor(first_M[:, None] + np.arange(T) * _stride(fps, spec))
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
 

@@ -15,6 +15,9 @@ Box = tuple[int, int, int, int]
 
 MULTISCALE = (1.0, 0.875, 0.75, 0.66)
 
+MIRRORED_FROM = 5
+"""Test crops of this number and above are mirror images."""
+
 
 def multiscale_box(height: int, width: int, generator: np.random.Generator) -> Box:
     """TSN's corner cropping: each side is the short side times 1, .875, .75 or .66, the two at most one step apart; at
@@ -52,14 +55,22 @@ def random_box(
 
 
 def test_boxes(height: int, width: int, *, num_crops: int, crop_fraction: float) -> list[Box]:
-    """Squares of `crop_fraction` of the short side: the centre one, or three along the longer side."""
+    """Squares of `crop_fraction` of the short side, the centre first, so that 1 is among 3, 5 and 10, and 5 are among 10.
+
+    1: centre; 3: centre, then start and end of the longer side; 5: centre, then top left, top right, bottom left, bottom
+    right; 10: these five, and again in this order: the crops from MIRRORED_FROM on are shown mirrored.
+    """
     side = max(1, round(min(height, width) * crop_fraction))
-    top, left = (height - side) // 2, (width - side) // 2
+    down, right = height - side, width - side
+    center = (down // 2, right // 2)
     if num_crops == 1:
-        return [(top, left, side, side)]
-    if width >= height:
-        return [(top, x, side, side) for x in (0, left, width - side)]
-    return [(y, left, side, side) for y in (0, top, height - side)]
+        places = [center]
+    elif num_crops == 3:
+        ends = [(down // 2, 0), (down // 2, right)] if width >= height else [(0, right // 2), (down, right // 2)]
+        places = [center, *ends]
+    else:
+        places = [center, (0, 0), (0, right), (down, 0), (down, right)] * (num_crops // MIRRORED_FROM)
+    return [(top, left, side, side) for top, left in places]
 
 
 def crop_resize(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ B clips, C channels, T frames, H × W pixels, K classes, D features.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -68,6 +68,8 @@ class VideoModel(nn.Module):
     """As `create` was asked for it: for messages."""
     input_kind = "clip"
     """"clip": x_BCTHW; "features": f_BTD."""
+    looks_at: Literal["clip", "frame"] = "clip"
+    """"frame": nothing but the head looks along time, so that the features of a frame are the same in every clip."""
     preprocessing: Preprocessing = IMAGENET
     in_channels: int = 3
     min_frames: int = 1

@@ -32,6 +32,8 @@ class Method:
     apply: Callable[..., None]
     """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
     is_3d: bool = False
+    looks_along_time: bool = True
+    """Also without temporal pooling."""
     min_frames: int = MIN_FRAMES
     sites: str | None = None
     """Which of an image network's `sites` it needs at least one of."""
@@ -44,7 +46,7 @@ def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pool
 
 
 METHODS = {
-    "tsn": Method("Wang et al. 2016, Temporal Segment Networks", segments, min_frames=1),
+    "tsn": Method("Wang et al. 2016, Temporal Segment Networks", segments, looks_along_time=False, min_frames=1),
     "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift, sites="shift"),
     "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate, sites="aggregation"),
     "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True), sites="aggregation"),
@@ -109,6 +111,7 @@ def grow(
     model.published = getattr(net, "published", {})
     model.fixed_size = getattr(net, "fixed_size", None)
     model.averages_features = getattr(net, "averages_features", False)
+    model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"
     return model
 
 

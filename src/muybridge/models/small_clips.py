@@ -93,10 +93,12 @@ def vgg9(
         nn.Linear(2048, 2048), nn.ReLU(inplace=True), nn.Dropout(dropout),
         nn.Linear(2048, 500), nn.ReLU(inplace=True),
     )  # fmt: skip
-    return SmallClips(
+    model = SmallClips(
         convs, rest, 500, num_classes=num_classes, num_frames=num_frames, size=size, dropout=dropout,
         flatten=fusion == "linear",
     )  # fmt: skip
+    model.looks_at = "clip" if fusion == "linear" else "frame"
+    return model
 
 
 def cnn_lstm(
