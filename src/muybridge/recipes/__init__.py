@@ -10,8 +10,9 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, from_json
@@ -75,16 +76,26 @@ def load(name: str) -> Recipe:
         return from_json(Recipe, Path(name))
     if (Path(name) / "recipe.json").exists():
         return from_json(Recipe, Path(name) / "recipe.json")
-    file, colon, function = name.rpartition(":")
+    file, colon, _ = name.rpartition(":")
     if not colon or not file.endswith(".py"):
         raise UserError(
             f"There is no recipe '{name}'. {nearest(name, SHIPPED)} Or name one of your own (mine.py:function) or a run's "
             "(RUN/recipe.json)"
         )
+    recipe = own_function(name, "recipe")()
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} returned a {type(recipe).__name__}; a muybridge.recipe.Recipe is needed")
+    return recipe
+
+
+def own_function(name: str, what: str) -> Callable[..., Any]:
+    """The function that `file.py:function` names, to make a `what`. It and its calls raise UserError with the line where
+    something is wrong."""
+    file, _, function = name.rpartition(":")
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"There is no file {path} to take the recipe '{function}' from")
+        raise UserError(f"There is no file {path} to take the {what} '{function}' from")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -96,15 +107,17 @@ def load(name: str) -> Recipe:
     if not callable(make):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{path} has no function '{function}'. {nearest(function, found)}")
-    try:
-        recipe = make()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}:{function}{_line(error)}: {type(error).__name__}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise UserError(f"{path}:{function} returned a {type(recipe).__name__}; a muybridge.recipe.Recipe is needed")
-    return recipe
+
+    @wraps(make)
+    def explained(*arguments: Any, **named: Any) -> Any:
+        try:
+            return make(*arguments, **named)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{path}:{function}{_line(error)}: {type(error).__name__}: {error}") from error
+
+    return explained
 
 
 def _line(error: Exception) -> str:

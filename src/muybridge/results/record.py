@@ -1,0 +1,76 @@
+"""study.json: what a study knows of its runs beyond their recipes (format: docs/formats.md)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muybridge.errors import UserError
+from muybridge.files import read_json, write_json
+from muybridge.runs import Run
+
+FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    starts_from: str | None = None
+    """The run of the same study that it begins with."""
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """One report: models are compared on the same videos, so a study of several sets has several."""
+
+    title: str
+    runs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study on disk, finished or not."""
+
+    path: Path
+    title: str | None = None
+    runs: Mapping[str, RunRecord] = field(default_factory=dict)
+    varies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of each axis, the fields of the recipe that it sets on purpose."""
+    reports: Mapping[str, ReportRecord] = field(default_factory=dict)
+    """By file name."""
+
+    def run(self, name: str) -> Run:
+        return Run(self.path / "runs" / name)
+
+    def save(self) -> None:
+        write_json(self.path / "study.json", {
+            "format_version": FORMAT_VERSION, "title": self.title, "varies": dict(self.varies),
+            "runs": {name: asdict(run) for name, run in self.runs.items()},
+            "reports": {name: asdict(report) for name, report in self.reports.items()},
+        })  # fmt: skip
+
+    @staticmethod
+    def load(path: Path) -> "StudyRecord":
+        """Of version 1, too, which has names alone, and one report. Raises UserError."""
+        values = read_json(path / "study.json")
+        version = values.get("format_version", 1)
+        if version not in (1, FORMAT_VERSION):
+            raise UserError(
+                f"{path / 'study.json'} has format_version {version}; this muybridge reads {FORMAT_VERSION}"
+            )
+        title = values.get("title")
+        if version == 1:
+            names = tuple(values["runs"])
+            reports = {"report.html": ReportRecord(title, names)}
+            return StudyRecord(path, title, {name: RunRecord() for name in names}, {}, reports)
+        return StudyRecord(
+            path,
+            title,
+            {name: RunRecord(**run) for name, run in values["runs"].items()},
+            {axis: tuple(fields) for axis, fields in values["varies"].items()},
+            {
+                name: ReportRecord(report["title"], tuple(report["runs"]), tuple(report["notes"]))
+                for name, report in values["reports"].items()
+            },
+        )
