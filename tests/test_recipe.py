@@ -20,6 +20,7 @@ from muybridge.recipe import (
     from_json,
     parse_overrides,
     replace,
+    shortened,
     to_json,
 )
 
@@ -46,11 +47,13 @@ OTHER_VALUES = {
     "augment.hue": 0.1,
     "augment.rotation_degrees": 10.0,
     "model.name": "tsn_resnet50",
+    "model.init_std": 0.1,
     "model.temporal_pooling": True,
     "model.dropout": 0.1,
     "model.options": {"kernel": 3},
     "model.source_sha256": "1" * 64,
     "model.pretrained": "imagenet",
+    "model.pretrained_part": "agreeing",
     "model.pretrained_sha256": "2" * 64,
     "model.inflation": "repeat",
     "optim.optimizer": "adamw",
@@ -58,22 +61,48 @@ OTHER_VALUES = {
     "optim.lr_batch_size": 72,
     "optim.momentum": 0.8,
     "optim.weight_decay": 0.0,
+    "optim.weight_decay_exempt": "nothing",
     "optim.batch_size": 7,
+    "optim.micro_batch_size": 4,
+    "optim.batch_norm": "frozen",
+    "optim.train_from": "head",
+    "optim.ema_decay": 0.999,
     "optim.epochs": 31,
+    "optim.steps_per_epoch": 100,
     "optim.min_steps": 100,
     "optim.warmup_epochs": 2.5,
+    "optim.warmup_lr": 0.001,
     "optim.schedule": "constant",
+    "optim.milestones": (10.0, 20.0),
+    "optim.milestone_factor": 0.2,
+    "optim.clock": "hours",
     "optim.label_smoothing": 0.1,
     "optim.clip_grad_norm": 20.0,
+    "stop.max_hours": 2.0,
+    "stop.quantity": "val.loss",
+    "stop.target": 0.75,
+    "stop.patience_epochs": 5,
     "evaluation.num_clips": 10,
     "evaluation.num_crops": 3,
     "evaluation.crop_fraction": 0.875,
     "evaluation.average": "probabilities",
     "evaluation.every_epochs": 2,
+    "evaluation.score_test": False,
     "evaluation.checkpoint": "best",
     "precision": "fp32",
     "seed": 1,
 }
+
+NEEDS = {
+    "augment.short_sides": {"augment.crop": "random"},
+    "optim.warmup_lr": {"optim.warmup_epochs": 2},
+    "optim.milestones": {"optim.schedule": "steps", "optim.milestones": [5]},
+    "optim.clock": {"stop.max_hours": 1, "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": [0.5]},
+    "stop.quantity": {"stop.quantity": "train.loss", "stop.target": 0.5},
+    "stop.target": {"stop.quantity": "val.video_top1", "stop.patience_epochs": 3},
+    "stop.patience_epochs": {"stop.quantity": "val.video_top1", "stop.target": 0.5},
+}
+"""What must be so before the field can take its other value."""
 
 
 def message(call, *arguments):
@@ -89,14 +118,13 @@ def test_every_field_has_another_value_here():
 
 @pytest.mark.parametrize("field", OTHER_VALUES)
 def test_every_field_can_be_replaced_and_changes_the_fingerprint(field):
-    needs = {"augment.crop": "random"} if field == "augment.short_sides" else {}
-    recipe = replace(Recipe(), needs)
+    recipe = replace(Recipe(), NEEDS.get(field, {}))
     changed = replace(recipe, {field: OTHER_VALUES[field]})
     value = changed
     for part in field.split("."):
         value = getattr(value, part)
     assert value == OTHER_VALUES[field]
-    assert recipe == replace(Recipe(), needs), "the old one is as it was"
+    assert recipe == replace(Recipe(), NEEDS.get(field, {})), "the old one is as it was"
     assert fingerprint(changed) != fingerprint(recipe)
     if field != "model.options":
         assert list(diff(recipe, changed)) == [field]
@@ -154,7 +182,12 @@ def test_a_mistyped_value_names_the_nearest():
         ("data.fold", 0), ("data.manifest", 3), ("seed", -1), ("seed", 0.5), ("optim", {"lr": 1}), ("clip.short_side", 0),
         ("data.on_error", "ignore"), ("augment.brightness", -0.1), ("augment.hue", 0.6),
         ("augment.rotation_degrees", 181), ("augment.short_sides", [256]), ("augment.short_sides", [256.0, 320]),
-        ("augment.short_sides", 256), ("augment.short_sides", "256,320"),
+        ("augment.short_sides", 256), ("augment.short_sides", "256,320"), ("optim.optimizer", "nadam"),
+        ("optim.epochs", 0), ("optim.steps_per_epoch", 0), ("optim.micro_batch_size", 0), ("optim.ema_decay", 1.0),
+        ("optim.ema_decay", 0.0), ("optim.milestone_factor", 1.0), ("optim.milestones", "10,20"), ("optim.batch_norm", "off"),
+        ("optim.milestones", [True]), ("optim.weight_decay_exempt", "biases"), ("stop.max_hours", 0.0),
+        ("stop.quantity", "val.top1"), ("stop.quantity", "test.video_top1"), ("stop.patience_epochs", 0),
+        ("model.init_std", 0.0), ("model.pretrained_part", "half"), ("evaluation.score_test", "no"), ("precision", "fp8"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error_that_names_the_field(field, value):
@@ -170,6 +203,103 @@ def test_replace_validates_the_recipe_as_a_whole():
     small = {"clip.short_side": 100, "clip.size": 112}
     assert "augment.crop" in message(replace, Recipe(), {**small, "augment.crop": "random"})
     assert replace(Recipe(), {**small, "augment.crop": "multiscale"}).clip.short_side == 100
+
+
+BY_STEPS = {"optim.epochs": 35, "optim.schedule": "steps", "optim.milestones": [10, 20, 30]}
+BY_HOURS = {"optim.epochs": None, "optim.clock": "hours", "stop.max_hours": 24}
+STEPS_BY_HOURS = {**BY_HOURS, "optim.schedule": "steps", "optim.milestones": [12]}
+UNTIL = {"stop.quantity": "val.video_top1", "stop.target": 0.75}
+OTHERWISE = {"stop.quantity": "val.loss", "stop.patience_epochs": 4}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BY_STEPS, BY_HOURS, STEPS_BY_HOURS, UNTIL, OTHERWISE,
+        {**BY_STEPS, "optim.warmup_epochs": 9.5, "optim.warmup_lr": 0.01},
+        {**BY_STEPS, "optim.epochs": None, "stop.max_hours": 2},
+        {**BY_STEPS, "optim.milestones": [34.5]},
+        {"stop.max_hours": 3},
+        {"optim.epochs": None, "stop.max_hours": 3, "optim.schedule": "constant", "optim.warmup_epochs": 40},
+        {**UNTIL, "stop.target": 1.0, "stop.patience_epochs": 3},
+        {"stop.quantity": "train.loss", "stop.target": 2.5},
+    ],
+)  # fmt: skip
+def test_schedules_and_ends_that_fit(settings):
+    recipe = replace(Recipe(), settings)
+    assert {name: value for name, (_, value) in diff(Recipe(), recipe).items()} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optim.epochs": None}, "stop.max_hours must say when training ends"),
+        ({"optim.epochs": None, "stop.max_hours": 1}, "'cosine' ends with optim.epochs: give them, or optim.clock=hours"),
+        ({"optim.clock": "hours", "optim.epochs": None}, "stop.max_hours must say"),
+        ({"optim.clock": "hours"}, "'hours' goes by stop.max_hours: give it"),
+        ({**BY_HOURS, "optim.epochs": 30}, r"optim.epochs \(30\) might end it before: set optim.epochs=none"),
+        ({**BY_HOURS, "optim.schedule": "constant"}, "'constant' goes by no clock"),
+        ({**BY_HOURS, "optim.warmup_epochs": 1}, "warmup_epochs goes by epochs, and optim.clock by hours"),
+        ({"optim.warmup_epochs": 30}, r"warmup_epochs \(30\) must be below optim.epochs \(30\).*optim.warmup_epochs=3$"),
+        ({"optim.warmup_lr": 0.001}, "warmup_lr is where a warm-up starts: it needs optim.warmup_epochs"),
+        ({"optim.warmup_lr": 0.02, "optim.warmup_epochs": 2}, "is at most optim.lr"),
+        ({"optim.milestones": [10]}, "milestones belong to optim.schedule 'steps'"),
+        ({"optim.schedule": "steps"}, r"give both, for example optim.schedule=steps optim.milestones=\[10,20\]"),
+        ({**BY_STEPS, "optim.epochs": 30}, r"\[10.0, 20.0, 30.0\]: they rise, from above 0 to below the epochs \(30\)"),
+        ({**BY_STEPS, "optim.milestones": [20, 10]}, "they rise"),
+        ({**BY_STEPS, "optim.milestones": [10, 10]}, "they rise"),
+        ({**BY_STEPS, "optim.milestones": [0, 10]}, "from above 0"),
+        ({**BY_STEPS, "optim.warmup_epochs": 10}, r"from above the warm-up \(10\)"),
+        ({**STEPS_BY_HOURS, "stop.max_hours": 12}, r"below the hours \(12\)"),
+        ({"stop.target": 0.75}, "stop.quantity goes with stop.target"),
+        ({"stop.patience_epochs": 3}, "stop.quantity goes with"),
+        ({"stop.quantity": "val.loss"}, "stop.quantity goes with"),
+        ({**UNTIL, "stop.target": 75}, "stop.target is 75, but val.video_top1 is a share, from 0 to 1"),
+        ({**UNTIL, "stop.target": 0}, "is a share"),
+        ({"stop.quantity": "train.loss", "stop.target": -1}, "stop.target is -1, but train.loss is above 0"),
+        ({"optim.batch_norm": "synced", "optim.micro_batch_size": 1}, "micro_batch_size of at least 2"),
+    ],
+)  # fmt: skip
+def test_schedules_and_ends_that_do_not_fit(settings, said):
+    with pytest.raises(UserError, match=said):
+        replace(Recipe(), settings)
+
+
+def test_a_shortened_schedule_keeps_its_shape():
+    recipe = replace(Recipe(), {**BY_STEPS, "optim.warmup_epochs": 7, "optim.min_steps": 100, "stop.max_hours": 10})
+    assert diff(recipe, shortened(recipe, 0.2)) == {
+        "optim.epochs": (35, 7),
+        "optim.warmup_epochs": (7.0, pytest.approx(1.4)),
+        "optim.milestones": ((10.0, 20.0, 30.0), pytest.approx((2.0, 4.0, 6.0))),
+        "optim.min_steps": (100, 20),
+        "stop.max_hours": (10.0, 2.0),
+    }
+    assert shortened(recipe, 1) == recipe
+
+
+def test_a_schedule_is_shortened_to_whole_epochs_one_at_the_least():
+    recipe = replace(Recipe(), {**BY_STEPS, "optim.warmup_epochs": 7})
+    for factor, epochs in ((0.09, 3), (0.05, 2), (0.001, 1)):
+        short = shortened(recipe, factor).optim
+        assert short.epochs == epochs
+        assert [m / epochs for m in short.milestones] == pytest.approx([10 / 35, 20 / 35, 30 / 35])
+        assert short.warmup_epochs / epochs == pytest.approx(7 / 35)
+
+
+def test_hours_are_shortened_with_what_goes_by_them():
+    short = shortened(replace(Recipe(), STEPS_BY_HOURS), 0.01)
+    assert (short.optim.epochs, short.optim.milestones, short.stop.max_hours) == (None, (0.12,), 0.24)
+    open_end = replace(Recipe(), {**BY_STEPS, "optim.epochs": None, "stop.max_hours": 2, "optim.warmup_epochs": 5})
+    short = shortened(open_end, 0.1)
+    assert short.optim.milestones == pytest.approx((1.0, 2.0, 3.0))
+    assert (short.optim.warmup_epochs, short.stop.max_hours) == pytest.approx((0.5, 0.2))
+
+
+@pytest.mark.parametrize("factor", [0, -0.1, 1.5, float("nan")])
+def test_a_schedule_is_shortened_to_a_share_of_it(factor):
+    assert "more than 0 and at most 1" in message(shortened, Recipe(), factor)
 
 
 def test_random_short_sides_fit_the_crop():

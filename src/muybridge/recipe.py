@@ -143,7 +143,7 @@ class Optim(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD's momentum."""
     weight_decay: float = Field(default=5e-4, ge=0)
-    """Weight decay."""
+    """Weight decay, of all parameters that are not exempt."""
     weight_decay_exempt: Literal["norms_and_biases", "norms", "nothing"] = "norms_and_biases"
     """Which parameters do not decay: those of norms and all biases; those of norms; none."""
     batch_size: int = Field(default=16, ge=1)
@@ -274,6 +274,13 @@ class Recipe(Section):
         if o.clock == "hours":
             if self.stop.max_hours is None:
                 raise ValueError("optim.clock 'hours' goes by stop.max_hours: give it")
+            if o.epochs is not None:
+                raise ValueError(
+                    f"optim.clock 'hours' goes by stop.max_hours, and optim.epochs ({o.epochs}) might end it before: set "
+                    "optim.epochs=none"
+                )
+            if o.schedule == "constant":
+                raise ValueError("optim.schedule 'constant' goes by no clock: leave optim.clock at 'epochs'")
             if o.warmup_epochs:
                 raise ValueError("optim.warmup_epochs goes by epochs, and optim.clock by hours: one of them only")
         elif o.epochs is None and o.schedule == "cosine":
@@ -293,9 +300,10 @@ class Recipe(Section):
                 "optim.schedule=steps optim.milestones=[10,20]"
             )
         end = self.stop.max_hours if o.clock == "hours" else o.epochs
-        if list(o.milestones) != sorted({m for m in o.milestones if m > 0 and (end is None or m < end)}):
+        if list(o.milestones) != sorted({m for m in o.milestones if m > o.warmup_epochs and (end is None or m < end)}):
+            start = f"the warm-up ({o.warmup_epochs:g})" if o.warmup_epochs else "0"
             raise ValueError(
-                f"optim.milestones is {list(o.milestones)}: they rise, from above 0 to below the {o.clock}"
+                f"optim.milestones is {list(o.milestones)}: they rise, from above {start} to below the {o.clock}"
                 + (f" ({end:g})" if end is not None else "")
                 + ". (To shorten a schedule as a whole: --shorten)"
             )
@@ -306,6 +314,11 @@ class Recipe(Section):
             raise ValueError(
                 "stop.quantity goes with stop.target, stop.patience_epochs, or both, for example stop.quantity=val.loss "
                 "stop.patience_epochs=10"
+            )
+        is_loss = s.quantity is not None and s.quantity.endswith("loss")
+        if s.target is not None and not (s.target > 0 and (is_loss or s.target <= 1)):
+            raise ValueError(
+                f"stop.target is {s.target:g}, but {s.quantity} is {'above 0' if is_loss else 'a share, from 0 to 1'}"
             )
 
 
