@@ -6,6 +6,7 @@ Gradients are averaged by DistributedDataParallel; everything else (sums, scores
 `Processes`, over gloo, on any device. A process that fails tells the others why.
 """
 
+import atexit
 import datetime
 import functools
 import inspect
@@ -138,6 +139,7 @@ def _joined(device_type: str) -> Processes:
     store, rank, count = next(iter(dist.rendezvous("env://")))
     backend = "nccl" if device_type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count)
+    atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
     gloo = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
     return Processes(launch, store, gloo)
 
