@@ -24,11 +24,12 @@ def recipe_of(
     data: str | Path | None = None,
     fold: int | None = None,
     pretrained: str | Path | None = None,
+    init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
 ) -> Recipe:
     """A recipe from a name (see `muybridge.recipes.load`), its schedule shortened to a share of it, with a model, a
-    manifest, weights to start from and dotted changes put in."""
+    manifest, weights to start from (`pretrained`: whole; `init`: what agrees) and dotted changes put in."""
     base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
     if shorten is not None:
         base = shortened(base, shorten)
@@ -39,9 +40,14 @@ def recipe_of(
         named |= {"data.manifest": str(data), "data.sha256": None}
     if fold is not None:
         named["data.fold"] = fold
-    if pretrained is not None:
-        weights = None if pretrained == "none" else str(pretrained)
-        named |= {"model.pretrained": weights, "model.pretrained_sha256": None}
+    if pretrained is not None and init is not None:
+        raise UserError("Weights are taken whole (--pretrained) or as far as they agree (--init): give one of the two")
+    weights = pretrained if init is None else init
+    if weights is not None:
+        named |= {
+            "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
+            "model.pretrained_part": "whole" if init is None else "agreeing",
+        }  # fmt: skip
     return replace(base, named | dict(changes or {}))
 
 
@@ -53,13 +59,17 @@ def train(
     out: str | Path,
     fold: int | None = None,
     pretrained: str | Path | None = None,
+    init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train one model into the run folder `out`. See `muybridge train --help`."""
     return training.train(
-        recipe_of(recipe, model=model, data=data, fold=fold, pretrained=pretrained, changes=changes, shorten=shorten),
+        recipe_of(
+            recipe, model=model, data=data, fold=fold, pretrained=pretrained, init=init, changes=changes,
+            shorten=shorten,
+        ),
         out=out,
         runtime=runtime,
     )
@@ -74,6 +84,7 @@ def compare(
     seeds: int | Sequence[int] = 1,
     folds: Sequence[int] | None = None,
     pretrained: str | Path | None = None,
+    init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     title: str | None = None,
     runtime: Runtime | None = None,
@@ -87,7 +98,7 @@ def compare(
             raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
     return study.compare(
         list(models),
-        recipe=recipe_of(recipe, data=data, pretrained=pretrained, changes=changes),
+        recipe=recipe_of(recipe, data=data, pretrained=pretrained, init=init, changes=changes),
         out=out,
         seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         folds=folds,

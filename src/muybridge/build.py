@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from muybridge.files import sha256_file
 from muybridge.freezing import Frozen, call_order
 from muybridge.launch import launched
 from muybridge.measure import outline
-from muybridge.models import VideoModel, create, load_weights
+from muybridge.models import Loaded, VideoModel, create, load_weights
 from muybridge.models.own import resolved_name, source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
@@ -117,10 +117,13 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
         precision = "bf16" if has_bf16(device(runtime)) else "fp32"
     pretrained = _starts_from(recipe)
     weights = weights_file(pretrained)
+    weights_sha256 = None if weights is None else sha256_file(weights)
+    if weights is None and pretrained and Path(pretrained).is_absolute():  # gone; a run that goes on does not need it
+        weights_sha256 = recipe.model.pretrained_sha256
     found = {
         "data.sha256": manifest.sha256(),
         "model.source_sha256": source_sha256(recipe.model.name),
-        "model.pretrained_sha256": None if weights is None else sha256_file(weights),
+        "model.pretrained_sha256": weights_sha256,
     }
     given = {
         "data.sha256": (recipe.data.sha256, "manifest"),
@@ -147,12 +150,28 @@ def _starts_from(recipe: Recipe) -> str | None:
 
 
 def weights_file(pretrained: str | None) -> Path | None:
-    """The file of weights that `model.pretrained` means, where it is a file or a run folder (its last checkpoint's), and
-    no name of public weights. Raises UserError for a folder without."""
+    """The file of weights that `model.pretrained` means, where it is a file, a run folder (its last checkpoint's) or one of
+    a run's checkpoints (`RUN/checkpoints/best`), and no name of public weights. Raises UserError for a folder without."""
     if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
         return None
-    path = Path(pretrained).expanduser()
-    return (checkpoint.model_file(path / "checkpoints") if path.is_dir() else path).resolve()
+    path = Path(pretrained).expanduser().resolve()
+    if (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    if path.parent.name == "checkpoints" and path.name in ("last", "best"):
+        return checkpoint.model_file(path.parent, path.name)
+    if path.is_dir():
+        run = Run.open(path)
+        if not checkpoint.exists(run.checkpoints):
+            raise UserError(f"{run.path} holds no weights yet: its training was stopped before its first checkpoint")
+        return checkpoint.model_file(run.checkpoints)
+    return path
+
+
+def _classes_of(weights: Path) -> list[str] | None:
+    """Of the run that a file of weights lies in; none for other files."""
+    run = Run(weights.parents[2]) if len(weights.parents) > 2 else None
+    is_of_a_run = run is not None and weights.parents[1] == run.checkpoints and (run.path / "dataset.json").exists()
+    return run.dataset()["classes"] if run is not None and is_of_a_run else None
 
 
 def has_bf16(chosen: torch.device) -> bool:
@@ -166,10 +185,16 @@ def has_bf16(chosen: torch.device) -> bool:
 
 
 def model(
-    recipe: Recipe, num_classes: int, *, pretrained: bool = True, tell: Callable[[str], None] = log
+    recipe: Recipe,
+    num_classes: int,
+    *,
+    pretrained: bool = True,
+    classes: Sequence[str] | None = None,
+    tell: Callable[[Loaded], None] = lambda loaded: log(str(loaded)),
 ) -> VideoModel:
     """A model with fresh weights, drawn by the recipe's seed, then those that it starts from, unless a checkpoint will
-    fill it (`pretrained=False`); `tell` hears what became of them. Raises UserError for weights that do not fit."""
+    fill it (`pretrained=False`); `tell` hears what became of them. `classes`: the names, where they are known: the
+    classifier of a run that knows others is not taken. Raises UserError for weights that do not fit."""
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = create(
         recipe.model.name,
@@ -186,7 +211,13 @@ def model(
     source = _starts_from(recipe)
     if pretrained and source is not None:
         try:
-            tell(str(load_weights(net, source, inflation=recipe.model.inflation)))
+            file = weights_file(source)
+            others = None if file is None or classes is None else _classes_of(file)
+            loaded = load_weights(
+                net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
+                other_classes=others is not None and others != list(classes or ()),
+            )  # fmt: skip
+            tell(loaded)
         except UserError as error:
             raise UserError(f"{recipe.model.name}, model.pretrained '{source}': {error}") from None
     return net

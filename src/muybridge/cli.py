@@ -55,8 +55,12 @@ Pretrained = Annotated[
     str | None,
     typer.Option(
         metavar="WEIGHTS",
-        help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL.",
+        help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL; all must fit.",
     ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(metavar="WEIGHTS", help="Start from as much of such weights as agrees; says what came and what did not."),
 ]
 Shorten = Annotated[
     float | None,
@@ -238,6 +242,7 @@ def train(
     fold: Annotated[int | None, typer.Option(help="Which fold of the manifest.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder to make.")] = None,
     pretrained: Pretrained = None,
+    init: Init = None,
     shorten: Shorten = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
     checkpoint: Annotated[
@@ -258,7 +263,7 @@ def train(
         if resume is not None:
             given = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
-                "--set": changes, "--shorten": shorten,
+                "--init": init, "--set": changes, "--shorten": shorten,
             }  # fmt: skip
             extra = [name for name, value in given.items() if value]
             if extra:
@@ -272,8 +277,8 @@ def train(
             if out is None:
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
             run = api.train(
-                recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, changes=changes,
-                shorten=shorten, runtime=runtime,
+                recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, init=init,
+                changes=changes, shorten=shorten, runtime=runtime,
             )  # fmt: skip
         _answer(
             as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result())
@@ -315,6 +320,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds a model.")] = 1,
     folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all it has.")] = None,
     pretrained: Pretrained = None,
+    init: Init = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -328,7 +334,7 @@ def compare(
         study = api.compare(
             _list(models), data=data, out=out, recipe=recipe, seeds=seeds,
             folds=[_number(fold, "--folds") for fold in _list(folds)] if folds else None,
-            pretrained=pretrained, changes=changes, title=title, runtime=runtime,
+            pretrained=pretrained, init=init, changes=changes, title=title, runtime=runtime,
         )  # fmt: skip
         _answer_study(study, as_json)
 

@@ -7,6 +7,7 @@ RUN/
   dataset.json       classes, mirroring, reversed pairs, sizes of the splits
   trained_on.npz     ids, groups and content hashes of the training videos
   cost.json          parameters, multiply-adds
+  init.json          what it started from, where that is not nothing
   metrics.jsonl      what training measured; nothing in it depends on time
   timing.jsonl       how long it took
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
@@ -123,6 +124,10 @@ class Run:
         in_order = {name: videos[name] for name in sorted(videos)}
         write_json(self.path / "skipped.json", {"format_version": FORMAT_VERSION, "videos": in_order})
 
+    def save_init(self, loaded: dict[str, Any]) -> None:
+        """Which weights it started from: what came, what did not, and why."""
+        write_json(self.path / "init.json", {"format_version": FORMAT_VERSION, **loaded})
+
     def forget_skipped(self) -> None:
         (self.path / "skipped.json").unlink(missing_ok=True)
 
@@ -130,7 +135,7 @@ class Run:
         """Is there nothing here but what a run leaves that was stopped before its first checkpoint?"""
         own = {
             "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "source",
-            "metrics.jsonl", "timing.jsonl", "skipped.json", "checkpoints", ".lock",
+            "init.json", "metrics.jsonl", "timing.jsonl", "skipped.json", "checkpoints", "trackers", ".lock",
         }  # fmt: skip
         return all(file.name in own or file.name.endswith(".partial") for file in self.path.iterdir())
 

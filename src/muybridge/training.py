@@ -45,7 +45,7 @@ from muybridge.errors import Interrupted, UserError
 from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
-from muybridge.models import VideoModel, WeightedLogits
+from muybridge.models import Loaded, VideoModel, WeightedLogits
 from muybridge.models.own import source_file
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
@@ -141,7 +141,7 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
         temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
     )  # fmt: skip
     if recipe.model.pretrained is not None:  # downloaded, and found to fit
-        build.model(recipe, len(manifest.classes), tell=lambda loaded: None)
+        build.model(recipe, len(manifest.classes), classes=manifest.classes, tell=lambda loaded: None)
     if recipe.optim.train_from is not None:
         build.frozen(recipe, build.model(recipe, len(manifest.classes), pretrained=False))
     return cost.as_json()
@@ -158,7 +158,13 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     clips = build.train_clips(recipe, manifest, reader)
     views = build.video_views(recipe, manifest, reader)
     begun = processes.firsts(checkpoints.exists(run.checkpoints))
-    model = build.model(recipe, len(manifest.classes), pretrained=not begun)
+
+    def started(loaded: Loaded) -> None:
+        log(str(loaded))
+        if processes.is_first:
+            run.save_init(loaded.as_json())
+
+    model = build.model(recipe, len(manifest.classes), pretrained=not begun, classes=manifest.classes, tell=started)
     build.place(model, where)
     frozen = build.frozen(recipe, model)
     optimizer = build.optimizer(recipe, model)
