@@ -67,7 +67,13 @@ def train(
     """Train one model into the run folder `out`. See `muybridge train --help`."""
     return training.train(
         recipe_of(
-            recipe, model=model, data=data, fold=fold, pretrained=pretrained, init=init, changes=changes,
+            recipe,
+            model=model,
+            data=data,
+            fold=fold,
+            pretrained=pretrained,
+            init=init,
+            changes=changes,
             shorten=shorten,
         ),
         out=out,

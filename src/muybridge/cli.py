@@ -60,7 +60,9 @@ Pretrained = Annotated[
 ]
 Init = Annotated[
     str | None,
-    typer.Option(metavar="WEIGHTS", help="Start from as much of such weights as agrees; says what came and what did not."),
+    typer.Option(
+        metavar="WEIGHTS", help="Start from as much of such weights as agrees; says what came and what did not."
+    ),
 ]
 Shorten = Annotated[
     float | None,
