@@ -169,9 +169,10 @@ def weights_file(pretrained: str | None) -> Path | None:
 
 def _classes_of(weights: Path) -> list[str] | None:
     """Of the run that a file of weights lies in; none for other files."""
-    run = Run(weights.parents[2]) if len(weights.parents) > 2 else None
-    is_of_a_run = run is not None and weights.parents[1] == run.checkpoints and (run.path / "dataset.json").exists()
-    return run.dataset()["classes"] if run is not None and is_of_a_run else None
+    checkpoints = weights.parent.parent
+    run = Run(checkpoints.parent)
+    is_of_a_run = checkpoints == run.checkpoints and (run.path / "dataset.json").exists()
+    return run.dataset()["classes"] if is_of_a_run else None
 
 
 def has_bf16(chosen: torch.device) -> bool:
@@ -212,10 +213,10 @@ def model(
     if pretrained and source is not None:
         try:
             file = weights_file(source)
-            others = None if file is None or classes is None else _classes_of(file)
+            theirs = None if file is None else _classes_of(file)
             loaded = load_weights(
                 net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
-                other_classes=others is not None and others != list(classes or ()),
+                other_classes=None not in (theirs, classes) and theirs != list(classes or ()),
             )  # fmt: skip
             tell(loaded)
         except UserError as error:
