@@ -289,28 +289,59 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.npz", help="A run, or scores that --out has written.")],
     data: Data = None,
-    split: Annotated[str, typer.Option(help="test, val, or train (then it is training accuracy).")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="test (if none is named), val, or train: training accuracy.")
+    ] = None,
     fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the per-view scores here (.npz).")] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Over a video's views: logits or probabilities; none: what the recipe says.")
+    ] = None,
+    views_curve: Annotated[
+        bool, typer.Option("--views-curve", help="Also the figures of fewer clips and crops, from the same scores.")
+    ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run: clip and video accuracy, with as many views as you like (--set evaluation.num_clips=10)."""
+    """Score a run: clip and video accuracy, with as many views as you like (--set evaluation.num_clips=10). Or all figures
+    again of scores that were written, without the model."""
     with _answering(as_json):
-        from muybridge import api
-        from muybridge.evaluation import figures
+        from dataclasses import replace
 
-        changes, runtime = _changes(settings)
-        scores = api.evaluate(
-            run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
-            allow_code=allow_code, runtime=runtime,
-        )  # fmt: skip
-        result = {split: figures(scores)}
-        _answer(as_json, lambda: {"run": str(run), **result}, lambda: _print_result(str(run), result))
+        from muybridge.scores import Scores, figures
+
+        if average not in (None, "logits", "probabilities"):
+            raise UserError(f"--average is logits or probabilities, not '{average}'")
+        if run.suffix == ".npz":
+            given = {
+                "--data": data, "--split": split, "--fold": fold, "--checkpoint": checkpoint, "--out": out,
+                "--set": settings, "--allow-code": allow_code,
+            }  # fmt: skip
+            extra = [name for name, value in given.items() if value]
+            if extra:
+                raise UserError(f"{run} holds scores, made by then; {extra[0]} goes with a run")
+            scores = Scores.load(run)
+            scores = replace(scores, average=average or scores.average)  # type: ignore[arg-type]
+        else:
+            from muybridge import api
+
+            changes, runtime = _changes(settings)
+            if average is not None:
+                changes["evaluation.average"] = average
+            scores = api.evaluate(
+                run, data=data, split=split or "test", fold=fold, checkpoint=checkpoint, changes=changes, out=out,
+                allow_code=allow_code, runtime=runtime,
+            )  # fmt: skip
+        value: dict[str, Any] = {"run": str(run), scores.split or "scores": figures(scores), "average": scores.average}
+        if scores.num_trained_on:
+            value["training_accuracy"] = True
+        if views_curve:
+            value["views_curve"] = _views_curve(scores)
+        _answer(as_json, lambda: value, lambda: _print_evaluated(value, scores))
 
 
 @app.command()
@@ -566,6 +597,8 @@ def _fail(as_json: bool, message: str, code: int) -> None:
 
 def _answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) -> None:
     _answered.append(True)
+    if launched().rank > 0:  # of several processes the first speaks
+        return
     if as_json:
         typer.echo(json.dumps(value(), indent=2))
     else:
@@ -732,34 +765,62 @@ def _print_packed(packed: Any) -> None:
     typer.echo(f"train with --data {packed.path}")
 
 
+FIGURES = {
+    "video_top1": "video top-1", "video_top5": "video top-5", "video_top10": "video top-10", "clip_top1": "clip top-1",
+    "mean_class": "mean class", "kinetics_error": "Kinetics error",
+}  # fmt: skip
+"""Headers of what an evaluation counts, in order."""
+
+
 def _print_result(run: str, result: dict[str, Any]) -> None:
+    splits = {name: result[name] for name in ("train", "val", "test", "unused", "scores") if name in result}
+    known = [name for name in FIGURES if any(name in figures for figures in splits.values())]
     lines = []
-    for split in ("train", "val", "test"):
-        if split in result:
-            r = result[split]
-            name = "train (what it was trained on)" if split == "train" else split
-            views = f"{r['views']:.0f} view{'s' if r['views'] > 1 else ''}"
-            lines.append(
-                [
-                    name,
-                    f"{r['video_top1']:.3f}",
-                    f"{r['video_top5']:.3f}",
-                    f"{r['clip_top1']:.3f}",
-                    f"{r['mean_class']:.3f}",
-                    f"{r['videos']:.0f}",
-                    views,
-                ]
-            )
-    _table(
-        ["split", "video top-1", "video top-5", "clip top-1", "mean class", "videos", "of"],
-        lines,
-        numeric=(1, 2, 3, 4, 5),
-    )
-    splits = [result[split] for split in ("train", "val", "test") if split in result]
-    skipped = result.get("skipped") or sum(figures.get("skipped", 0) for figures in splits)
+    for split, figures in splits.items():
+        seen = figures.get("trained_on")
+        name = f"{split} (training accuracy: {seen:.0f} of {figures['videos']:.0f} trained on)" if seen else split
+        views = f"{figures['views']:.0f} view{'s' if figures['views'] > 1 else ''}"
+        lines.append([name, *_figure_cells(figures, known), f"{figures['videos']:.0f}", views])
+    header = ["split", *(FIGURES[name] for name in known), "videos", "of"]
+    _table(header, lines, numeric=tuple(range(1, len(header) - 1)))
+    skipped = result.get("skipped") or sum(figures.get("skipped", 0) for figures in splits.values())
     if skipped:
         typer.echo(f"{skipped} video(s) could not be read and were left out")
     typer.echo(run)
+
+
+def _figure_cells(figures: dict[str, float], names: list[str]) -> list[str]:
+    """Shares as 0.123, the error as 12.3 %."""
+    shown = {name: f"{figures[name]:.3f}" for name in names if name in figures}
+    if "kinetics_error" in shown:
+        shown["kinetics_error"] = f"{figures['kinetics_error']:.1f} %"
+    return [shown.get(name, "-") for name in names]
+
+
+def _views_curve(scores: Any) -> dict[str, Any]:
+    from muybridge.scores import views_curve
+
+    rows = views_curve(scores)
+    num_clips, num_crops = scores.known_grid().left_out()
+    return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
+
+
+def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
+    _print_result(value["run"], value)
+    grid = scores.grid
+    if grid is not None:
+        typer.echo(f"mean {scores.average} of {grid.num_clips} {grid.sampling} clip(s) × {grid.num_crops} crop(s)")
+    if "views_curve" not in value:
+        return
+    rows, left_out = value["views_curve"]["rows"], value["views_curve"]["left_out"]
+    known = [name for name in FIGURES if name in rows[0] and name != "clip_top1"]
+    lines = [[str(row["num_clips"]), str(row["num_crops"]), *_figure_cells(row, known)] for row in rows]
+    header = ["clips", "crops", *(FIGURES[name] for name in known)]
+    _table(header, lines, numeric=tuple(range(len(header))))
+    for name, what in (("num_clips", "clips"), ("num_crops", "crops")):
+        if left_out[name]:
+            numbers = ", ".join(map(str, left_out[name]))
+            typer.echo(f"left out, as their views are not among these: {numbers} {what}")
 
 
 def _print_predictions(found: list[Any]) -> None:

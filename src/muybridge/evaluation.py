@@ -158,7 +158,7 @@ def evaluate(
             raise UserError(
                 f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
             )
-        num_trained_on = _num_trained_on(folder, manifest, rows, split)
+        trained_on_N = _trained_on(folder, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
         model = load_model(folder, checkpoint or trained.evaluation.checkpoint, allow_code=allow_code)
         where = build.placement(recipe, runtime)
@@ -181,7 +181,8 @@ def evaluate(
         )
         if len(scores.skipped_ids):
             log(f"scored without {len(scores.skipped_ids)} of the {len(rows)} videos, which could not be read")
-        scores = dataclasses.replace(scores, split=split, num_trained_on=num_trained_on)
+        scored_N = ~np.isin(manifest.text("id", rows), scores.skipped_ids)
+        scores = dataclasses.replace(scores, split=split, num_trained_on=int((trained_on_N & scored_N).sum()))
         if out is not None and processes.is_first:
             Path(out).parent.mkdir(parents=True, exist_ok=True)
             scores.save(Path(out))
@@ -214,18 +215,17 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _num_trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> int:
-    """How many of the videos the run was trained on, by their content. Raises UserError where there are any, but for the
-    split "train"; warns where only the name of a group is the same."""
+def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> np.ndarray:
+    """(N,) bool: was the run trained on the video, by its content? Raises UserError where it was on any, but for the split
+    "train"; warns where only the name of a group is the same."""
     seen = folder.trained_on()
-    known = set(seen["sha256"].tolist())
-    both = sum(value in known for value in manifest.text("sha256", rows).tolist())
+    known_N = np.isin(manifest.text("sha256", rows), seen["sha256"])
     if split == "train":
-        return both
-    if both:
+        return known_N
+    if known_N.any():
         raise UserError(
-            f"{folder.path} was trained on {both} of the {len(rows)} videos of split '{split}'; such a figure would flatter "
-            "the model. Training accuracy is asked for with --split train"
+            f"{folder.path} was trained on {known_N.sum()} of the {len(rows)} videos of split '{split}'; such a figure would "
+            "flatter the model. Training accuracy is asked for with --split train"
         )
     groups = sorted((set(seen["group"].tolist()) - {""}) & set(manifest.text("group", rows).tolist()))
     if groups:
@@ -233,7 +233,7 @@ def _num_trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: st
             f"warning: {len(groups)} groups of split '{split}' have the name of a group that was trained on ('{groups[0]}'). "
             "If they are the same sources, the figure flatters the model"
         )
-    return 0
+    return known_N
 
 
 @contextmanager
