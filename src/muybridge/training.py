@@ -389,8 +389,8 @@ def training_step(
 ) -> tuple[float, int]:
     """One update by the mean loss of the clips of all processes. Returns the sum of this process's losses, and how many of
     its clips were answered right. `net`: what computes in the model's place (the same, parallel or compiled)."""
-    net = net or model
-    scaler = scaler or where.scaler()
+    net = model if net is None else net
+    scaler = where.scaler() if scaler is None else scaler
     batch = moved(batch, where.device, non_blocking=where.non_blocking)
     own = len(batch.rows_B)
     total = processes.sums([own])[0]
