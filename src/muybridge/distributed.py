@@ -9,6 +9,7 @@ Gradients are averaged by DistributedDataParallel; everything else (sums, scores
 import atexit
 import datetime
 import functools
+import gc
 import inspect
 import os
 import re
@@ -139,9 +140,16 @@ def _joined(device_type: str) -> Processes:
     store, rank, count = next(iter(dist.rendezvous("env://")))
     backend = "nccl" if device_type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count)
-    atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
+    atexit.register(_leave)
     gloo = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
     return Processes(launch, store, gloo)
+
+
+def _leave() -> None:
+    """The threads of a process group must not outlive the interpreter."""
+    _joined.cache_clear()
+    dist.destroy_process_group()
+    gc.collect()
 
 
 def _address(launch: Launch) -> dict[str, str]:
