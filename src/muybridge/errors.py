@@ -12,6 +12,10 @@ class UserError(ValueError):
     """A mistake in what muybridge was given. The message says what, where, and what would be right."""
 
 
+class Diverged(UserError):
+    """The loss, or a weight, is no finite number any more."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A person (or the system) asked to stop, and everything worth keeping has been saved."""
 

@@ -41,7 +41,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.transforms import to_input
 from muybridge.distributed import ALONE, Processes, ProcessLost
 from muybridge.draws import torch_seed
-from muybridge.errors import Interrupted, UserError
+from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic, write_json
 from muybridge.measure import count
@@ -232,7 +232,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
         for theirs in processes.gathered(skipped):
             skipped.update(theirs)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-            raise UserError(
+            raise Diverged(
                 f"A weight is no finite number any more at step {state.step}. A lower optim.lr, a longer warm-up or "
                 f"optim.clip_grad_norm may help. {_last_good(run)}"
             )
@@ -287,7 +287,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     [loss_sum, correct, len(batch.rows_B), seconds, stop()]
                 )
                 if not np.isfinite(loss_sum):
-                    raise UserError(
+                    raise Diverged(
                         f"The loss became {loss_sum} at step {state.step} (learning rate {lr:.3g}). A lower optim.lr, a "
                         f"longer warm-up or optim.clip_grad_norm may help. {_last_good(run)}"
                     )
