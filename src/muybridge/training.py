@@ -544,6 +544,13 @@ def _explaining(run: Run) -> Iterator[None]:
     except OSError as error:  # a full disk, a share that went away
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(f"{where}{error.strerror or error}. {_last_good(run)}") from error
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise UserError(
+            f"runtime.compile: torch cannot compile the network here ({str(error).splitlines()[0]}). Install what it asks for, "
+            "or train without: --set runtime.compile=false"
+        ) from error
 
 
 @contextmanager
