@@ -48,7 +48,7 @@ ALLOWED = {
     },
     "results": {"__init__", *BASE} - {"draws", "console"},
     "recipes": {"recipe", "errors"},
-    "study": {"training", "build", "data", "results", *BASE},
+    "study": {"training", "build", "distributed", "data", "results", "recipes", *BASE},
     "demo": {"study", "recipes", "data", *BASE},
     "predict": {"evaluation", "build", "data", "video", *BASE},
     "api": {"study", "training", "evaluation", "predict", "recipes", "data", *BASE},

@@ -7,7 +7,8 @@ from muybridge import demo
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace
 from muybridge.recipes import demo as demo_recipe
-from muybridge.study import compare, plan_recipes
+from muybridge.recipes.plan import of_models
+from muybridge.study import compare
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +62,19 @@ def test_every_model_of_a_study_sees_the_same_clips(study):
 
 
 def test_recipes_of_a_study_differ_in_model_seed_and_fold_only(recipe):
-    plan = plan_recipes(["a", "b"], recipe=recipe, seeds=(0, 1), folds=(1, 2))
-    assert len(plan) == 8
-    for planned in plan.values():
-        assert set(diff(recipe, planned)) <= {"model.name", "seed", "data.fold"}
+    plan = of_models(["a", "b"], recipe=recipe, data=["set.csv"])
+    plan = plan.repeated(seeds=(0, 1), folds={"set.csv": (1, 2)})
+    assert len(plan.runs) == 8
+    for planned in plan.runs.values():
+        assert set(diff(recipe, planned.recipe)) <= {"model.name", "seed", "data.fold", "data.manifest"}
 
 
 def test_the_demo_compares_five_models_under_one_recipe():
-    plan = list(plan_recipes(demo.MODELS, recipe=demo_recipe(), seeds=(0,), folds=(None,)).values())
+    plan = list(of_models(demo.MODELS, recipe=demo_recipe(), data=["set.csv"]).runs.values())
     assert len(plan) == 5
-    assert {recipe.model.name.split("_")[0] for recipe in plan} == {"tsn", "tsm", "tam", "i3d", "s3d"}
-    for recipe in plan[1:]:
-        assert set(diff(plan[0], recipe)) == {"model.name"}
+    assert {planned.recipe.model.name.split("_")[0] for planned in plan} == {"tsn", "tsm", "tam", "i3d", "s3d"}
+    for planned in plan[1:]:
+        assert set(diff(plan[0].recipe, planned.recipe)) == {"model.name"}
 
 
 def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):

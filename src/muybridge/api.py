@@ -1,10 +1,12 @@
 """The Python API: the commands as functions (`muybridge.prepare`, `pack`, `frames`, `train`, `resume`, …)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muybridge import recipes, study, training
+from muybridge import recipes, training
+from muybridge.console import log
 from muybridge.data.frames import frames
 from muybridge.data.pack import pack
 from muybridge.data.prepare import prepare
@@ -12,8 +14,10 @@ from muybridge.errors import UserError
 from muybridge.evaluation import evaluate
 from muybridge.predict import Predictor
 from muybridge.recipe import Recipe, Runtime, replace, shortened
+from muybridge.recipes import studies
+from muybridge.recipes.plan import Plan, Value, of_models
 from muybridge.runs import Run
-from muybridge.study import Study
+from muybridge.study import Study, repeated, run
 from muybridge.training import resume
 
 
@@ -81,39 +85,79 @@ def train(
     )
 
 
-def compare(
-    models: Sequence[str],
+def plan(
+    models: Sequence[str] | None = None,
     *,
-    data: str | Path,
-    out: str | Path,
+    data: str | Path | Sequence[str | Path],
+    study: str | Plan | None = None,
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
     folds: Sequence[int] | None = None,
+    only: Mapping[str, Sequence[Value]] | None = None,
     pretrained: str | Path | None = None,
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
     title: str | None = None,
-    runtime: Runtime | None = None,
-) -> Study:
-    """Train and score models × seeds × folds by one recipe and write the report."""
-    if not models:
-        raise UserError("compare needs at least one model")
+) -> Plan:
+    """The runs that `compare` would train: models × seeds × folds by one recipe, or those of a `study` (its name,
+    mine.py:function, or a Plan), of which `only` picks some by their axes."""
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
             raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
-    return study.compare(
-        list(models),
-        recipe=recipe_of(recipe, data=data, pretrained=pretrained, init=init, changes=changes),
-        out=out,
-        seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
-        folds=folds,
-        title=title,
-        runtime=runtime,
-    )
+    manifests = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    if study is None:
+        if not models:
+            raise UserError("compare needs at least one model, or a study")
+        base = recipe_of(recipe, pretrained=pretrained, init=init, changes=changes, shorten=shorten)
+        made = of_models(list(models), recipe=base, data=manifests)
+    else:
+        if init is not None:
+            raise UserError("A study says itself what its runs start from; --init goes with models alone")
+        given = {
+            "models": None if models is None else tuple(models),
+            "pretrained": None if pretrained is None else str(pretrained),
+            "recipe": None if recipe is None else recipe_of(recipe),
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        made = studies.of(study, data=manifests, **given).changed(changes or {}, shorten=shorten)
+    made = repeated(made, seeds=range(seeds) if isinstance(seeds, int) else seeds, folds=folds)
+    if only:
+        made, kept = made.only(only)
+        if kept:
+            log(f"kept, as others start from them: {', '.join(kept)}")
+    return made if title is None else dataclasses.replace(made, title=title)
+
+
+def compare(
+    models: Sequence[str] | None = None,
+    *,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    study: str | Plan | None = None,
+    recipe: str | Recipe | None = None,
+    seeds: int | Sequence[int] = 1,
+    folds: Sequence[int] | None = None,
+    only: Mapping[str, Sequence[Value]] | None = None,
+    tune: int = 0,
+    pretrained: str | Path | None = None,
+    init: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
+    title: str | None = None,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Train and score the runs of a `plan` into the folder `out`, and write the reports. `tune`: trials on val for the
+    learning rate and weight decay of each setting."""
+    made = plan(
+        models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
+        init=init, changes=changes, shorten=shorten, title=title,
+    )  # fmt: skip
+    return run(made, out=out, tune=tune, runtime=runtime)
 
 
 load = Predictor
 """A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
 
-__all__ = ["compare", "evaluate", "frames", "load", "pack", "prepare", "recipe_of", "resume", "train"]
+__all__ = ["compare", "evaluate", "frames", "load", "pack", "plan", "prepare", "recipe_of", "resume", "train"]

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -346,30 +346,58 @@ def evaluate(
 
 @app.command()
 def compare(
-    models: Annotated[str, typer.Option(metavar="A,B,…", help="Names from `muybridge models`.")],
-    data: Annotated[Path, typer.Option(metavar="MANIFEST", help="A manifest that `prepare` wrote.")],
+    data: Annotated[
+        list[str], typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote; may be repeated.")
+    ],
     out: Annotated[Path, typer.Option(metavar="STUDY", help="Where runs and the report go.")],
+    models: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names from `muybridge models`.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="study_2021, mini, pretraining, transfer, equal_time, or mine.py:function; none: the models by one recipe."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=VALUE,…", help="Only these runs of a study (num_frames=8,16); may be repeated."),
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="The protocol: a recipe as `train` takes it.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds a model.")] = 1,
     folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all it has.")] = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="TRIALS",
+            help="Before: as many trials for each model, on val, of learning rate and weight decay.",
+        ),
+    ] = 0,
     pretrained: Pretrained = None,
     init: Init = None,
+    shorten: Shorten = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; train nothing.")] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Train models × seeds × folds under one protocol, score all alike, write the report. A finished run is not run
-    again, a stopped one goes on."""
+    """Train models × seeds × folds under one protocol, or the runs of a study, score all alike, write the report. A
+    finished run is not run again, a stopped one goes on."""
     with _answering(as_json):
         from muybridge import api
+        from muybridge.recipes.plan import parse_only
 
         changes, runtime = _changes(settings)
-        study = api.compare(
-            _list(models), data=data, out=out, recipe=recipe, seeds=seeds,
+        made = api.plan(
+            _list(models) if models is not None else None,
+            data=[path for paths in data for path in ([paths] if Path(paths).exists() else _list(paths))],
+            study=study, recipe=recipe, seeds=seeds, only=parse_only(only or []),
             folds=[_number(fold, "--folds") for fold in _list(folds)] if folds else None,
-            pretrained=pretrained, init=init, changes=changes, title=title, runtime=runtime,
+            pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title,
         )  # fmt: skip
-        _answer_study(study, as_json)
+        if dry_run:
+            _answer(as_json, made.as_json, lambda: _print_plan(made, tune))
+        else:
+            _answer_study(api.run(made, out=out, tune=tune, runtime=runtime), as_json)
 
 
 @app.command()
@@ -384,21 +412,20 @@ def report(
 ) -> None:
     """Write the report of finished runs: one HTML file that works offline, and its tables as Markdown, CSV and JSON."""
     with _answering(as_json):
-        from muybridge.files import read_json
         from muybridge.results.comparison import find_runs
-        from muybridge.results.report import write_report
+        from muybridge.results.record import StudyRecord
+        from muybridge.results.report import write_report, write_reports
 
         found, folder = find_runs(runs)
-        target = out or (folder or Path()) / "report.html"
-        known = read_json(folder / "study.json").get("title") if folder else None
-        comparison = write_report(found, out=target, title=title or known)
+        if folder is None:
+            target = out or Path("report.html")
+            written = {target: write_report(found, out=target, title=title)}
+        else:
+            written = write_reports(StudyRecord.load(folder), out=out, title=title)
         if open_it:
-            webbrowser.open(target.resolve().as_uri())
-        _answer(
-            as_json,
-            lambda: {"report": str(target), **comparison.as_json()},
-            lambda: _print_comparison(comparison, target),
-        )
+            for target in written:
+                webbrowser.open(target.resolve().as_uri())
+        _answer(as_json, lambda: _reports_json(written), lambda: _print_reports(written))
 
 
 @app.command()
@@ -642,8 +669,35 @@ def _number(text: str, option: str) -> int:
 
 
 def _answer_study(study: Any, as_json: bool) -> None:
-    value = {"study": str(study.path), "report": str(study.report), **study.comparison.as_json()}
-    _answer(as_json, lambda: value, lambda: _print_comparison(study.comparison, study.report))
+    _answer(
+        as_json,
+        lambda: {"study": str(study.path), **_reports_json(study.comparisons)},
+        lambda: _print_reports(study.comparisons),
+    )
+
+
+def _reports_json(comparisons: Mapping[Path, Any]) -> dict[str, Any]:
+    """The report, or a list of several."""
+    values = [{"report": str(path), **comparison.as_json()} for path, comparison in comparisons.items()]
+    return values[0] if len(values) == 1 else {"reports": values}
+
+
+def _print_reports(comparisons: Mapping[Path, Any]) -> None:
+    for path, comparison in comparisons.items():
+        _print_comparison(comparison, path)
+
+
+def _print_plan(plan: Any, trials: int) -> None:
+    listed = plan.as_json()
+    lines = [
+        [run["name"], run["starts_from"] or "–", "–" if run["epochs"] is None else str(run["epochs"]),
+         "–" if run["max_hours"] is None else f"{run['max_hours']:g}"]
+        for run in listed["runs"]
+    ]  # fmt: skip
+    _table(["run", "starts from", "epochs", "hours at most"], lines, numeric=(2, 3))
+    count, settings = len(lines), len(plan.settings())
+    before = f"; before that, {trials} trials for each of {settings} settings" if trials else ""
+    typer.echo(f"{listed['title']}: {count} runs{before}")
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:

@@ -1,41 +1,59 @@
-"""A study: recipes that differ only in what is being compared (model, seed, fold), run one after another.
+"""A study: the runs of a plan, one after the other, scored alike, and what they show.
 
 STUDY/
-  study.json       names of the runs, and the protocol they share
+  study.json       names and axes of the runs; the reports
   runs/NAME/       one run folder each; a finished run is not run again
-  report.html …    what it shows a person
+  tuning/ …        trials that chose learning rate and weight decay, on val alone
+  tuning.json      what was tried, and what was chosen
+  report.html …    what it shows a person; report-DATA.html where there are several sets
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from muybridge import build
+from scipy.stats import qmc
+
+from muybridge import build, distributed
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
-from muybridge.errors import UserError
+from muybridge.distributed import Processes
+from muybridge.errors import Diverged, UserError
 from muybridge.files import read_json, write_json
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace
-from muybridge.results.comparison import Comparison
-from muybridge.results.report import write_report
+from muybridge.recipes.plan import START, Plan, Planned, data_name, of_models
+from muybridge.results.comparison import Comparison, compared
+from muybridge.results.record import ReportRecord, RunRecord, StudyRecord
+from muybridge.results.report import write_reports
 from muybridge.runs import Run
 from muybridge.training import check, resume, train
 
-FORMAT_VERSION = 1
+TUNING_SEED = 1_000_000
+"""Of all trials; the runs that are compared have others."""
+
+TUNED = ("optim.lr", "optim.weight_decay", "optim.warmup_lr")
+"""What trials vary."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A finished comparison on disk."""
+    """A finished study on disk."""
 
     path: Path
     runs: tuple[Run, ...]
-    comparison: Comparison = field(repr=False)
+    comparisons: Mapping[Path, Comparison] = field(repr=False)
+    """By report file: one for each data set."""
 
     @property
     def report(self) -> Path:
-        return self.path / "report.html"
+        """The first one."""
+        return next(iter(self.comparisons))
+
+    @property
+    def comparison(self) -> Comparison:
+        """The first report's."""
+        return self.comparisons[self.report]
 
 
 def compare(
@@ -46,77 +64,284 @@ def compare(
     seeds: Sequence[int] = (0,),
     folds: Sequence[int] | None = None,
     title: str | None = None,
+    tune: int = 0,
     runtime: Runtime | None = None,
 ) -> Study:
     """Train every model with every seed on every fold by one recipe, score all alike, write the report.
 
-    `folds`: none takes every fold the manifest has. A run that is finished is not run again; one that was stopped is
-    continued. Called again with more models, seeds or folds, it adds them. Raises UserError, Interrupted.
+    `folds`: none takes every fold the manifest has. Raises UserError, Interrupted.
     """
-    out = Path(out)
+    plan = of_models(models, recipe=recipe, data=[recipe.data.manifest], title=title)
+    return run(repeated(plan, seeds=seeds, folds=folds), out=out, tune=tune, runtime=runtime)
+
+
+def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = None) -> Plan:
+    """A plan with every seed on every fold; none takes every fold that a manifest has. Raises UserError."""
+    by_manifest: dict[str, Sequence[int | None]] = {}
+    for path in plan.manifests():
+        own = Manifest.load(path).folds
+        by_manifest[path] = folds or own or (None,)
+    return plan.repeated(seeds=seeds, folds=by_manifest)
+
+
+def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Study:
+    """Carry out a plan in the folder `out`, and write a report for each of its data sets.
+
+    A run that is finished is not run again, one that was stopped is continued; called again with more runs, it adds them.
+    `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. Raises
+    UserError, Interrupted.
+    """
     runtime = runtime or Runtime()
-    manifest = Manifest.load(recipe.data.manifest)
-    chosen_folds: Sequence[int | None] = folds or manifest.folds or (None,)
-    for fold in chosen_folds:
-        if not len(manifest.split("test", fold)):
-            raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
-    if len(set(models)) != len(models) or len(set(seeds)) != len(seeds):
-        raise UserError("Models and seeds of a comparison must differ from each other")
-    plan = plan_recipes(models, recipe=recipe, seeds=seeds, folds=chosen_folds)
-    plan = {name: build.resolve(planned, runtime, manifest) for name, planned in plan.items()}
-    for planned in plan.values():  # every name, clip length and split is checked before the first minute is spent
-        if planned.seed == seeds[0]:
-            check(planned, manifest)
-    states = {name: _state(out / "runs" / name, planned) for name, planned in plan.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    title = title or f"Models on {Path(recipe.data.manifest).stem}"
-    earlier = read_json(out / "study.json")["runs"] if (out / "study.json").exists() else []
-    names = [*(name for name in earlier if name not in plan and Run(out / "runs" / name).is_finished), *plan]
-    write_json(out / "study.json", {
-        "format_version": FORMAT_VERSION, "title": title, "runs": names, "protocol": recipe.model_dump(),
-    })  # fmt: skip
-    for number, (name, planned) in enumerate(plan.items(), start=1):
-        folder = out / "runs" / name
-        if states[name] == "finished":
-            log(f"[{number}/{len(plan)}] {name}: finished before")
-            continue
-        log(f"[{number}/{len(plan)}] {name}")
-        run = (
-            resume(folder, data=recipe.data.manifest, runtime=runtime)
-            if states[name] == "begun"
-            else train(planned, out=folder, runtime=runtime)
-        )
-        test = run.result().get("test", {})
-        log(f"    video accuracy {test.get('video_top1', float('nan')):.3f} on {test.get('videos', 0):.0f} test videos")
-    if len(names) > len(plan):
-        log(f"the report holds {len(names) - len(plan)} runs of earlier calls, too")
-    runs = tuple(Run(out / "runs" / name) for name in names)
-    return Study(out, runs, write_report(runs, out=out / "report.html", title=title))
+    processes = distributed.join(build.device(runtime))
+    with processes.telling():
+        manifests = {path: Manifest.load(path) for path in plan.manifests()}
+        place = _Place(Path(out), runtime, processes, manifests)
+        place.check(plan, tuned=tune > 0)
+        if tune:
+            plan = _tuned(plan, tune, place)
+        record = processes.firsts(_record(plan, place.out))
+        if processes.is_first:
+            place.out.mkdir(parents=True, exist_ok=True)
+            record.save()
+        order = plan.order()
+        for number, name in enumerate(order, start=1):
+            planned = plan.runs[name]
+            base = None if planned.starts_from is None else record.run(planned.starts_from)
+            place.finish(record.run(name), _started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
+        if len(record.runs) > len(plan.runs):
+            log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
+        comparisons = write_reports(record) if processes.is_first else {}
+        processes.firsts(None)
+        if not processes.is_first:
+            comparisons = {
+                place.out / name: compared([record.run(run) for run in report.runs], study=record, notes=report.notes)
+                for name, report in record.reports.items()
+            }
+    return Study(place.out, tuple(record.run(name) for name in record.runs), comparisons)
 
 
-def plan_recipes(
-    models: Sequence[str], *, recipe: Recipe, seeds: Sequence[int], folds: Sequence[int | None]
-) -> dict[str, Recipe]:
-    """Run names to recipes: every model × seed × fold, differing in nothing else."""
-    plan = {}
-    for model in models:
-        for seed in seeds:
-            for fold in folds:
-                name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '.', model)}-seed{seed}" + (
-                    "" if fold is None else f"-fold{fold}"
+@dataclass(frozen=True)
+class _Place:
+    """Where and with what runs are trained."""
+
+    out: Path
+    runtime: Runtime
+    processes: Processes
+    manifests: Mapping[str, Manifest]
+
+    def check(self, plan: Plan, *, tuned: bool) -> None:
+        """Every name, clip length and split, before the first minute is spent. Raises UserError."""
+        checked = set()
+        for name, planned in plan.runs.items():
+            recipe = planned.recipe
+            manifest = self.manifests[recipe.data.manifest]
+            if not len(manifest.split("test", recipe.data.fold)):
+                raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
+            if tuned and not len(manifest.split("val", recipe.data.fold)):
+                raise UserError(
+                    f"{recipe.data.manifest} has no validation videos to tune on, and the test split is never tuned on; "
+                    "`muybridge prepare --val 0.15` cuts some from train"
                 )
-                plan[name] = replace(recipe, {"model.name": model, "seed": seed, "data.fold": fold})
-    return plan
+            if planned.starts_from is not None:
+                self._check_unseen(plan, name)
+                recipe = replace(recipe, {"model.pretrained": None})
+            resolved = build.resolve(recipe, self.runtime, manifest)
+            folder = Run(self.out / "runs" / name)
+            if planned.starts_from is None and not tuned:
+                _state(folder, resolved)
+            key = fingerprint(replace(resolved, {"seed": 0}))
+            if key not in checked and not folder.is_finished and self.processes.is_first:
+                check(resolved, manifest, processes=self.processes.count)
+            checked.add(key)
+        self.processes.firsts(None)
+
+    def _check_unseen(self, plan: Plan, name: str) -> None:
+        """No run is tested on videos that a run was trained on which it builds upon."""
+        *bases, own = (plan.runs[link].recipe.data for link in plan.chain(name))
+        tested = self.manifests[own.manifest]
+        hashes = set(tested.text("sha256", tested.split("test", own.fold)).tolist())
+        for base in bases:
+            if (base.manifest, base.fold) == (own.manifest, own.fold):
+                continue
+            seen = self.manifests[base.manifest]
+            both = hashes & set(seen.text("sha256", seen.split("train", base.fold)).tolist())
+            if both:
+                raise UserError(
+                    f"{name} would be tested on {len(both)} videos that it was trained on before, as part of {base.manifest}"
+                )
+
+    def finish(self, folder: Run, recipe: Recipe, text: str) -> None:
+        """Let a run be finished, whatever of it is there."""
+        manifest = self.manifests[recipe.data.manifest]
+        resolved = build.resolve(recipe, self.runtime, manifest)
+        state = self.processes.firsts(_state(folder, resolved))
+        if state == "finished":
+            log(f"{text}: finished before")
+            return
+        log(text)
+        if state == "begun":
+            resume(folder, data=recipe.data.manifest, runtime=self.runtime)
+        else:
+            train(resolved, out=folder.path, runtime=self.runtime)
+        result = folder.result()
+        split = "test" if "test" in result else "val"
+        if split in result:
+            log(f"    video accuracy {result[split]['video_top1']:.3f} on {result[split]['videos']} {split} videos")
 
 
-def _state(folder: Path, planned: Recipe) -> str:
+def _started(recipe: Recipe, base: Run | None) -> Recipe:
+    """A recipe that starts from the run `base`, whole; as it is, where there is none."""
+    if base is None:
+        return recipe
+    weights = str(base.path.resolve())
+    return replace(recipe, dict.fromkeys(START) | {"model.pretrained": weights, "model.pretrained_part": "whole"})
+
+
+def _state(run: Run, resolved: Recipe) -> str:
     """ "new", "begun" or "finished". Raises UserError for a folder that holds a run of another recipe."""
-    run = Run(folder)
-    if not (folder / "recipe.json").exists() or not (run.is_finished or (run.checkpoints / "last").exists()):
+    if not (run.path / "recipe.json").exists() or not (run.is_finished or (run.checkpoints / "last").exists()):
         return "new"
-    if fingerprint(run.recipe()) != fingerprint(planned):
-        changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(run.recipe(), planned).items())[:4])
+    if fingerprint(run.recipe()) != fingerprint(resolved):
+        changes = "; ".join(
+            f"{name} was {a}, is {b}" for name, (a, b) in list(diff(run.recipe(), resolved).items())[:4]
+        )
         raise UserError(
-            f"{folder} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
+            f"{run.path} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
         )
     return "finished" if run.is_finished else "begun"
+
+
+def _record(plan: Plan, out: Path) -> StudyRecord:
+    """What is known of the plan's runs, and of those of earlier calls that are finished."""
+    earlier = StudyRecord.load(out) if (out / "study.json").exists() else StudyRecord(out)
+    kept = {n: known for n, known in earlier.runs.items() if n not in plan.runs and earlier.run(n).is_finished}
+    runs = kept | {name: RunRecord(dict(planned.axes), planned.starts_from) for name, planned in plan.runs.items()}
+    varies = {
+        axis: tuple(dict.fromkeys((*earlier.varies.get(axis, ()), *plan.varies.get(axis, ()))))
+        for axis in (*plan.varies, *(axis for axis in earlier.varies if axis not in plan.varies))
+    }
+    sets: dict[str, list[str]] = {}
+    for name in runs:
+        recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
+        sets.setdefault(data_name(recipe.data.manifest), []).append(name)
+    reports = {}
+    for called, names in sets.items():
+        file = "report.html" if len(sets) == 1 else f"report-{called}.html"
+        title = plan.title if len(sets) == 1 else f"{plan.title}: {called}"
+        reports[file] = ReportRecord(title, tuple(names), tuple(_notes(out, called)))
+    return StudyRecord(out, plan.title, runs, varies, reports)
+
+
+# --- the same search for every setting
+
+
+def factors(trials: int) -> list[tuple[float, float]]:
+    """What the learning rate and the weight decay of each trial are multiplied with: nothing at first, then .1 to 10, spread
+    evenly (a Halton sequence, log-uniform). More trials go on where fewer ended."""
+    drawn_N2 = qmc.Halton(d=2, scramble=False).random(trials)[1:]  # the first is the corner, (0, 0)
+    return [(1.0, 1.0), *((float(10 ** (2 * lr - 1)), float(10 ** (2 * decay - 1))) for lr, decay in drawn_N2)]
+
+
+def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
+    """The plan with the learning rate and weight decay that were best on val for each setting and fold. A setting's trials
+    start from the best trial of what it starts from."""
+    if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
+        raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
+    file = place.out / "tuning.json"
+    known = read_json(file)["settings"] if file.exists() else {}
+    best: dict[str, Run] = {}
+    recipes: dict[str, Recipe] = {}
+    setting_of = {name: setting for setting, names in plan.settings().items() for name in names}
+    for setting, names in plan.settings().items():
+        planned = plan.runs[names[0]]
+        base = None if planned.starts_from is None else best[setting_of[planned.starts_from]]
+        before = known.get(setting, {}).get("trials", [])
+        tried: list[dict[str, Any]] = []
+        for number, (lr, decay) in enumerate(factors(trials)):
+            folder = Run(place.out / "tuning" / setting / f"trial-{number}")
+            trial = _times(planned.recipe, lr, decay)
+            trial = _started(replace(trial, {"seed": TUNING_SEED, "evaluation.score_test": False}), base)
+            said = f"{setting}: trial {number + 1} of {trials}"
+            tried.append(_outcome(folder, trial, said, before, place))
+            known[setting] = {"axes": _apart_from_seed(planned), "trials": tried, "chosen": _best(tried)}
+            if place.processes.is_first:
+                write_json(file, {"format_version": 1, "seed": TUNING_SEED, "settings": known})
+        chosen = _best(tried)
+        if chosen is None:
+            raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
+        best[setting] = Run(place.out / tried[chosen]["run"])
+        lr, decay = factors(trials)[chosen]
+        recipes |= {name: _times(plan.runs[name].recipe, lr, decay) for name in names}
+        log(_note(setting, known[setting]))
+    axes = {axis for planned in plan.runs.values() for axis in planned.axes} - {"seed"}
+    varies = dict(plan.varies) | {axis: (*plan.varies.get(axis, ()), *TUNED) for axis in axes}
+    tuned = plan.with_recipes(recipes)
+    return Plan(tuned.title, tuned.runs, varies)
+
+
+def _note(setting: str, known: Mapping[str, Any]) -> str:
+    """What a search found, in a sentence."""
+    number, trials = known["chosen"], known["trials"]
+    best = trials[number]
+    return (
+        f"{setting}: lr {best['lr']:.3g}, weight decay {best['weight_decay']:.3g} (trial {number + 1} of {len(trials)}), "
+        f"video accuracy {best['val_video_top1']:.3f} on val."
+    )
+
+
+def _notes(out: Path, called: str) -> list[str]:
+    """What the report of a data set tells of the search."""
+    if not (out / "tuning.json").exists():
+        return []
+    found = read_json(out / "tuning.json")["settings"].items()
+    said = [
+        _note(setting, known)
+        for setting, known in found
+        if known["axes"].get("data") == called and known["chosen"] is not None
+    ]
+    general = (
+        "Learning rate and weight decay were chosen on val, with the same trials for each: the recipe's values, and those "
+        f"times the same factors between 0.1 and 10, with a seed of their own ({TUNING_SEED}). No trial saw the test split."
+    )
+    return [general, *said] if said else []
+
+
+def _times(recipe: Recipe, lr: float, weight_decay: float) -> Recipe:
+    o = recipe.optim
+    return replace(recipe, {
+        "optim.lr": o.lr * lr, "optim.weight_decay": o.weight_decay * weight_decay,
+        "optim.warmup_lr": None if o.warmup_lr is None else o.warmup_lr * lr,
+    })  # fmt: skip
+
+
+def _outcome(folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]], place: _Place) -> dict[str, Any]:
+    """What one trial gave on val; one that diverged is not tried again."""
+    told = {
+        "run": str(folder.path.relative_to(place.out)),
+        "lr": trial.optim.lr,
+        "weight_decay": trial.optim.weight_decay,
+    }
+    resolved = build.resolve(trial, place.runtime, place.manifests[trial.data.manifest])
+    told["fingerprint"] = fingerprint(resolved)
+    for earlier in known:
+        if earlier["fingerprint"] == told["fingerprint"] and "failed" in earlier:
+            return earlier
+    try:
+        place.finish(folder, trial, text)
+    except Diverged as error:
+        log(f"    {error}")
+        return {**told, "failed": str(error)}
+    val = folder.result()["val"]
+    return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}
+
+
+def _best(tried: Sequence[Mapping[str, Any]]) -> int | None:
+    """By video accuracy on val, then by the loss there, then the earlier one."""
+    whole = [number for number, trial in enumerate(tried) if "failed" not in trial]
+    return min(
+        whole, key=lambda number: (-tried[number]["val_video_top1"], tried[number]["val_loss"], number), default=None
+    )
+
+
+def _apart_from_seed(planned: Planned) -> dict[str, Any]:
+    return {axis: value for axis, value in planned.axes.items() if axis != "seed"}

@@ -80,6 +80,18 @@ class Plan:
         """Names as the plan has them, but each after the one that it starts from."""
         return list(dict.fromkeys(link for name in self.runs for link in self.chain(name)))
 
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "runs": [
+                {
+                    "name": name, "axes": dict(self.runs[name].axes), "starts_from": self.runs[name].starts_from,
+                    "epochs": self.runs[name].recipe.optim.epochs, "max_hours": self.runs[name].recipe.stop.max_hours,
+                }
+                for name in self.order()
+            ],
+        }  # fmt: skip
+
     def manifests(self) -> list[str]:
         return list(dict.fromkeys(planned.recipe.data.manifest for planned in self.runs.values()))
 
@@ -128,14 +140,15 @@ class Plan:
                     runs[repeat_name(name, seed, fold)] = Planned(recipe, axes, base)
         return dataclasses.replace(self, runs=runs)
 
-    def only(self, chosen: Mapping[str, Sequence[str]]) -> tuple[Self, list[str]]:
+    def only(self, chosen: Mapping[str, Sequence[Value]]) -> tuple[Self, list[str]]:
         """The runs with these values of these axes, and those that they start from; these last are also named. Raises
         UserError for an axis or a value that no run has."""
         values: dict[str, set[str]] = {}
         for planned in self.runs.values():
             for axis, value in planned.axes.items():
                 values.setdefault(axis, set()).add(shown(value))
-        for axis, wanted in chosen.items():
+        wanted_by_axis = {axis: [shown(value) for value in wanted] for axis, wanted in chosen.items()}
+        for axis, wanted in wanted_by_axis.items():
             if axis not in values:
                 raise UserError(f"This study has no axis '{axis}'. {nearest(axis, values)}")
             for value in wanted:
@@ -144,10 +157,12 @@ class Plan:
         names = [
             name
             for name, planned in self.runs.items()
-            if all(axis in planned.axes and shown(planned.axes[axis]) in wanted for axis, wanted in chosen.items())
+            if all(
+                axis in planned.axes and shown(planned.axes[axis]) in wanted for axis, wanted in wanted_by_axis.items()
+            )
         ]
         if not names:
-            asked = " and ".join(f"{axis}={','.join(wanted)}" for axis, wanted in chosen.items())
+            asked = " and ".join(f"{axis}={','.join(wanted)}" for axis, wanted in wanted_by_axis.items())
             raise UserError(f"No run of this study has {asked} at once")
         with_bases = {link for name in names for link in self.chain(name)}
         runs = {name: planned for name, planned in self.runs.items() if name in with_bases}

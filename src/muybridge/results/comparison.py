@@ -1,12 +1,13 @@
 """What a set of finished runs says, as numbers: one row a model, over its seeds and folds.
 
 Runs whose recipes agree in all but seed and fold are one row: their folds are joined, their seeds averaged. Two settings
-of one model are two rows, and never pass for seeds of each other.
+of one model are two rows, and never pass for seeds of each other. Where a study says by which axes its runs differ, rows
+are named by these, and what the axes set on purpose is no unfairness.
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,19 @@ from typing import Any
 import numpy as np
 
 from muybridge.errors import UserError
-from muybridge.files import read_json
 from muybridge.recipe import Recipe, diff, fingerprint, replace
+from muybridge.results.record import RunRecord, StudyRecord
 from muybridge.results.statistics import Interval, accuracy_interval
 from muybridge.runs import Run
 from muybridge.scores import Scores, concatenate
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
+
+REPEATED = ("seed", "fold")
+"""Axes over which a row is pooled."""
+
+OTHER_RUN = "another run of the study"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class ModelResult:
     runs: tuple[Run, ...]
     scores: tuple[Scores, ...]
     cost: dict[str, Any]
+    model: str
+    """The network's name."""
+    axes: Mapping[str, Any]
+    """What a study tells this row from others by; none where there is no study."""
 
     @cached_property
     def correct_SN(self) -> np.ndarray:
@@ -48,6 +58,21 @@ class ModelResult:
     @property
     def clip_accuracy(self) -> float:
         return float(np.mean([scores.clip_accuracy() for scores in self.scores]))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Updates of each run."""
+        return tuple(run.result()["steps"] for run in self.runs)
+
+    @property
+    def epochs(self) -> tuple[float, ...]:
+        """Passes over the training videos of each run, by its own count of steps an epoch."""
+        return tuple(steps / _steps_per_epoch(run) for steps, run in zip(self.steps, self.runs, strict=True))
+
+    @property
+    def train_hours(self) -> tuple[float, ...]:
+        """Of each run, validation not counted."""
+        return tuple(sum(line["train_seconds"] for line in run.timing()) / 3600 for run in self.runs)
 
     @property
     def mean_class(self) -> float:
@@ -83,12 +108,13 @@ class ModelResult:
     def as_json(self, pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
         first = self.scores[0]
         value: dict[str, Any] = {
-            "model": self.name, "family": self.family, "runs": [str(run.path) for run in self.runs],
+            "model": self.name, "family": self.family, "axes": dict(self.axes), "runs": [str(run.path) for run in self.runs],
             "seeds": len(self.scores), "videos": len(first.ids_N), "views": first.num_views,
             "video_top1": self.accuracy.value, "low": self.accuracy.low, "high": self.accuracy.high,
             "interval": self.accuracy.method, "clip_top1": self.clip_accuracy, "mean_class": self.mean_class,
             "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
-            "train_clips_per_s": self.train_clips_per_s,
+            "train_clips_per_s": self.train_clips_per_s, "steps": list(self.steps), "epochs": list(self.epochs),
+            "train_hours": list(self.train_hours),
         }  # fmt: skip
         if pairs:
             value["pairs"] = {f"{a}/{b}": self.within_pairs([(a, b)]).value for a, b in pairs}
@@ -108,9 +134,11 @@ class Comparison:
     """Pairs of classes that nothing but the direction of time tells apart, as the manifest says; only those with test
     videos."""
     protocol: Recipe
-    """The first run's recipe: what all share but for `differences`, model, seed and fold."""
+    """The first run's recipe: what all share but for `differences`, `varied`, model, seed and fold."""
     differences: dict[str, list[Any]]
     """Fields, beyond model, seed and fold, in which the runs differ, with every value: an unfair comparison's names."""
+    varied: dict[str, list[Any]]
+    """Fields in which they differ as the study means them to."""
     notes: tuple[str, ...]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -212,6 +240,7 @@ class Comparison:
             "models": [model.as_json(self.pairs) for model in self.models],
             "findings": self.findings(),
             "differences": self.differences,
+            "varied": self.varied,
             "notes": list(self.notes),
         }
 
@@ -224,66 +253,128 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
     runs = []
     for path in paths:
         if path in studies:
-            runs += [Run(path / "runs" / name) for name in read_json(path / "study.json")["runs"]]
+            record = StudyRecord.load(path)
+            runs += [record.run(name) for name in record.runs]
         else:
             runs.append(Run.open(path))
     return runs, paths[0] if paths == studies and len(paths) == 1 else None
 
 
-def compared(runs: Sequence[Run]) -> Comparison:
-    """Raises UserError where no run is finished, or where runs were tested on different classes."""
+def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Sequence[str] = ()) -> Comparison:
+    """`study`: what is known of runs that are its own. Raises UserError where no run is finished, or where runs were tested
+    on different classes."""
     runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and (run.path / "scores" / "test.npz").exists()]
-    notes = []
+    said = list(notes)
     left_out = [run.name for run in runs if run not in finished]
     if left_out:
-        notes.append(f"Not finished, and left out: {listed(left_out)}.")
+        said.append(f"Not finished, and left out: {listed(left_out)}.")
     if not finished:
         raise UserError("None of these runs is finished with test scores: " + ", ".join(str(run.path) for run in runs))
     first = finished[0].dataset()
     for run in finished:
         if run.dataset()["classes"] != first["classes"]:
             raise UserError(f"{run.path} and {finished[0].path} have different classes and cannot be compared")
-    recipes = {run: run.recipe() for run in finished}
-    settings: dict[str, list[Run]] = {}
-    for run, recipe in recipes.items():
-        settings.setdefault(fingerprint(replace(recipe, {"seed": 0, "data.fold": None})), []).append(run)
-    names = _row_names([recipes[of_setting[0]] for of_setting in settings.values()])
+    varies = {} if study is None else study.varies
+    known = {run: _known(run, study) for run in finished}
+    recipes = {run: _own(run.recipe(), known[run]) for run in finished}
+    settings: dict[Any, list[Run]] = {}
+    for run in finished:
+        axes = tuple(sorted((axis, value) for axis, value in known[run].axes.items() if axis not in REPEATED))
+        settings.setdefault((axes, _apart_from_repeats(recipes[run], varies)), []).append(run)
+    rows = list(settings.values())
+    axes_of_rows = [_row_axes(known[of_setting[0]]) for of_setting in rows]
+    names = _row_names([recipes[of_setting[0]] for of_setting in rows], axes_of_rows)
     models = [
-        _model(name, of_setting, recipes, notes) for name, of_setting in zip(names, settings.values(), strict=True)
+        _model(name, of_setting, axes, recipes, said)
+        for name, of_setting, axes in zip(names, rows, axes_of_rows, strict=True)
     ]
     models.sort(key=lambda model: -model.accuracy.value)
     if len({tuple(model.scores[0].ids_N.tolist()) for model in models}) > 1:
-        notes.append("The models were not tested on the same videos: compare their figures with care.")
+        said.append("The models were not tested on the same videos: compare their figures with care.")
     without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
     if without:
-        notes.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
+        said.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
     machines = {run: run.environment() for run in finished}
     if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
-        notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
+        said.append("The runs were not trained on the same machine: their clips/s do not compare.")
+    differences = _differences(list(recipes.values()))
+    axes_of_runs = [known[run].axes for run in finished]
+    on_purpose = {
+        name
+        for name in differences
+        if _follows([_value(recipe, name) for recipe in recipes.values()], axes_of_runs, _axes_that_set(name, varies))
+    }
     return Comparison(
         models=tuple(models),
         classes=tuple(first["classes"]),
-        pairs=_tested_pairs(first["reversed_pairs"], models, notes),
+        pairs=_tested_pairs(first["reversed_pairs"], models, said),
         protocol=recipes[finished[0]],
-        differences=_differences(list(recipes.values())),
-        notes=tuple(notes),
+        differences={name: values for name, values in differences.items() if name not in on_purpose},
+        varied={name: values for name, values in differences.items() if name in on_purpose},
+        notes=tuple(said),
     )
 
 
-def _row_names(settings: list[Recipe]) -> list[str]:
-    """The models' names; where two settings share one, with what they differ in."""
+def _known(run: Run, study: StudyRecord | None) -> RunRecord:
+    """What its study knows of a run."""
+    own = study is not None and run.path.resolve() == study.run(run.name).path.resolve()
+    return study.runs.get(run.name, RunRecord()) if study is not None and own else RunRecord()
+
+
+def _own(recipe: Recipe, known: RunRecord) -> Recipe:
+    """A recipe in which the run of the same study that it starts from is one start, whichever seed's and fold's it is."""
+    if known.starts_from is None:
+        return recipe
+    return replace(recipe, {"model.pretrained": OTHER_RUN, "model.pretrained_sha256": None})
+
+
+def _apart_from_repeats(recipe: Recipe, varies: Mapping[str, Sequence[str]]) -> str:
+    """What all seeds and folds of one setting share."""
+    repeated = {"seed", "data.fold"}.union(*(varies.get(axis, ()) for axis in REPEATED))
+    fresh = Recipe()
+    return fingerprint(replace(recipe, {name: _value(fresh, name) for name in repeated}))
+
+
+def _row_axes(known: RunRecord) -> dict[str, Any]:
+    return {axis: value for axis, value in known.axes.items() if axis not in REPEATED}
+
+
+def _axes_that_set(name: str, varies: Mapping[str, Sequence[str]]) -> list[str]:
+    return [axis for axis, fields in varies.items() if name in fields]
+
+
+def _follows(values: Sequence[Any], axes_of_runs: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> bool:
+    """Does a field go by these axes alone: has it one value wherever they agree?"""
+    by_axes: dict[Any, Any] = {}
+    for value, of_run in zip(values, axes_of_runs, strict=True):
+        if by_axes.setdefault(tuple(of_run.get(axis) for axis in axes), value) != value:
+            return False
+    return bool(axes)
+
+
+def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
+    """The models' names; where settings share one, with the axes by which they differ; where these are the same, too, with
+    the fields."""
     names = []
-    for setting in settings:
-        rivals = [other for other in settings if other.model.name == setting.model.name]
+    for setting, axes in zip(settings, axes_of_rows, strict=True):
+        rivals = [
+            (other, others)
+            for other, others in zip(settings, axes_of_rows, strict=True)
+            if other.model.name == setting.model.name
+        ]
+        told = {axis: axes.get(axis) for axis in axes if any(others.get(axis) != axes[axis] for _, others in rivals)}
         named_by = {"seed", "data.fold"} | ({"data.manifest"} if setting.data.sha256 else set())
-        varied = sorted({name for other in rivals for name in diff(setting, other)} - named_by)
-        values = ", ".join(f"{name.rsplit('.', 1)[-1]}={_short(_value(setting, name))}" for name in varied)
-        names.append(setting.model.name + (f" ({values})" if values else ""))
+        fields = {name for other, others in rivals if others == axes for name in diff(setting, other)} - named_by
+        values = [f"{axis}={_short(value)}" for axis, value in told.items()]
+        values += [f"{name.rsplit('.', 1)[-1]}={_short(_value(setting, name))}" for name in sorted(fields)]
+        names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
     return names
 
 
-def _model(name: str, runs: list[Run], recipes: dict[Run, Recipe], notes: list[str]) -> ModelResult:
+def _model(
+    name: str, runs: list[Run], axes: Mapping[str, Any], recipes: dict[Run, Recipe], notes: list[str]
+) -> ModelResult:
     by_seed: dict[int, list[Run]] = {}
     for run in runs:
         by_seed.setdefault(recipes[run].seed, []).append(run)
@@ -301,8 +392,15 @@ def _model(name: str, runs: list[Run], recipes: dict[Run, Recipe], notes: list[s
     if len(kept) < len(pooled):
         notes.append(f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds and are left out.")
     used = [run for seed in kept for run in by_seed[seed]]
-    family = recipes[used[0]].model.name.split("_")[0]
-    return ModelResult(name, family, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost())
+    model = recipes[used[0]].model.name
+    family = model.split("_")[0]
+    scores = tuple(pooled[seed] for seed in kept)
+    return ModelResult(name, family, tuple(used), scores, used[0].cost(), model, axes)
+
+
+def _steps_per_epoch(run: Run) -> int:
+    optim = run.recipe().optim
+    return optim.steps_per_epoch or -(-run.dataset()["split_sizes"]["train"] // optim.batch_size)
 
 
 def _tested_pairs(

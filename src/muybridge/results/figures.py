@@ -55,7 +55,7 @@ def accuracy_against_macs(comparison: Comparison) -> alt.LayerChart | alt.FacetC
         for model, px in zip(comparison.models, drawn_px, strict=True)
     ]  # fmt: skip
     clip = comparison.protocol.clip
-    shared = not any(name.startswith("clip.") for name in comparison.differences)
+    shared = not any(name.startswith("clip.") for name in (*comparison.differences, *comparison.varied))
     of_what = f"one clip of {clip.num_frames} × {clip.size} × {clip.size}" if shared else "one clip"
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(

@@ -28,7 +28,11 @@ from muybridge.files import write_atomic, write_json
 from muybridge.recipe import Recipe, fields
 from muybridge.results import figures
 from muybridge.results.comparison import COMPARED, Comparison, compared, listed, plural
+from muybridge.results.record import StudyRecord
 from muybridge.runs import Run
+
+MOST_MATRICES = 12
+"""Confusion matrices drawn, those of the best models."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,20 @@ class Section:
     """warning: set apart; folded: the tables are shown on a click."""
 
 
-def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = None) -> Comparison:
-    """Write `out` (HTML) and its table as .md, .csv and .json beside it. Raises UserError where no run is finished."""
+def write_report(
+    runs: Sequence[Run],
+    *,
+    out: str | Path,
+    title: str | None = None,
+    study: StudyRecord | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Write `out` (HTML) and its table as .md, .csv and .json beside it. `study`: what is known of runs that are its own.
+    Raises UserError where no run is finished."""
     out = Path(out)
     if out.suffix != ".html":
         raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.name}.html")
-    comparison = compared(runs)
+    comparison = compared(runs, study=study, notes=notes)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, render(comparison, title=title or default_title(comparison)))
     header, rows = comparison.table()
@@ -73,6 +85,24 @@ def write_report(runs: Sequence[Run], *, out: str | Path, title: str | None = No
     write_atomic(out.with_suffix(".table.md"), markdown(header, rows))
     write_json(out.with_suffix(".results.json"), comparison.as_json())
     return comparison
+
+
+def write_reports(
+    study: StudyRecord, *, out: str | Path | None = None, title: str | None = None
+) -> dict[Path, Comparison]:
+    """Write every report of a study, into its folder or as `out` (of several: OUT-NAME.html). Raises UserError."""
+    written = {}
+    begun = [name for name, report in study.reports.items() if any(study.run(run).is_finished for run in report.runs)]
+    for name in begun or study.reports:
+        report = study.reports[name]
+        file = study.path / name
+        if out is not None:
+            file = Path(out).with_name(
+                Path(out).stem + name.removeprefix("report").removesuffix(".html") + Path(out).suffix
+            )
+        runs = [study.run(run) for run in report.runs]
+        written[file] = write_report(runs, out=file, title=title or report.title, study=study, notes=report.notes)
+    return written
 
 
 def default_title(comparison: Comparison) -> str:
@@ -113,6 +143,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def _verdict(comparison: Comparison) -> Section:
     header, rows = comparison.table()
+    settings_differ = comparison.differences or comparison.varied
     clip, evaluation = comparison.protocol.clip, comparison.protocol.evaluation
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
     methods = listed(sorted({model.accuracy.method for model in comparison.models}))
@@ -123,7 +154,7 @@ def _verdict(comparison: Comparison) -> Section:
         tables=(Table(header, rows),),
         charts=(("Video accuracy with its interval: " + _spoken(comparison), figures.accuracies(comparison)),),
         caption=(
-            f"{'The first run' if comparison.differences else 'Every model'}: {clip.num_frames} frames ({sampling}) of "
+            f"{'The first run' if settings_differ else 'Every model'}: {clip.num_frames} frames ({sampling}) of "
             f"{clip.size} × {clip.size}; a video's score is the mean of the {evaluation.average} of "
             f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
@@ -143,6 +174,57 @@ def _differences(comparison: Comparison) -> Section | None:
         text=("These runs did not follow one protocol. What they differ in, beside model, seed and fold:",),
         tables=(Table(["field", "values"], rows, "words"),),
         kind="warning",
+    )
+
+
+def _settings(comparison: Comparison) -> Section | None:
+    """Accuracy over two of a study's axes at once: where numbers of frames differ, those across; else the last axis."""
+    by_axis = {
+        axis: list(dict.fromkeys(model.axes.get(axis) for model in comparison.models))
+        for axis in dict.fromkeys(axis for model in comparison.models for axis in model.axes)
+        if axis not in ("data", "model", "method", "backbone")
+    }
+    varied = [axis for axis, values in by_axis.items() if len(values) > 1]
+    if not varied:
+        return None
+    across = "num_frames" if "num_frames" in varied else varied[-1]
+    columns = by_axis[across] if across != "num_frames" else sorted(by_axis[across], key=lambda value: value or 0)
+    cells: dict[tuple[str, ...], dict[Any, list[str]]] = {}
+    down = [axis for axis in varied if axis != across]
+    for model in comparison.models:
+        row = (model.model, *(f"{axis}={model.axes.get(axis)}" for axis in down))
+        cells.setdefault(row, {}).setdefault(model.axes.get(across), []).append(str(model.accuracy))
+    rows = [
+        [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
+        for row, of_row in sorted(cells.items())
+    ]
+    return Section(
+        title=f"Video accuracy by {across}",
+        tables=(Table(["", *(f"{across}={value}" for value in columns)], rows),),
+        caption="The same figures as above, with their 95 % intervals, settings that differ in one thing side by side.",
+    )
+
+
+def _training(comparison: Comparison) -> Section | None:
+    """How long each model was trained, where time or a figure ended it, or where that differs."""
+    stop = comparison.protocol.stop
+    if stop.max_hours is None and stop.quantity is None and len({model.steps for model in comparison.models}) == 1:
+        return None
+
+    def span(values: Sequence[float], digits: int) -> str:
+        low, high = (f"{value:,.{digits}f}" for value in (min(values), max(values)))
+        return low if low == high else f"{low} – {high}"
+
+    rows = []
+    for model in comparison.models:
+        ended = dict.fromkeys(run.result().get("ended", "") for run in model.runs)
+        rows.append([
+            model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 2), "; ".join(ended)
+        ])  # fmt: skip
+    return Section(
+        title="How long each was trained",
+        tables=(Table(["model", "updates", "epochs", "hours", "ended by"], rows, "words"),),
+        caption="Of every run of a model. Hours of training, validation not counted, on the machine that trained.",
     )
 
 
@@ -199,14 +281,16 @@ def _confusion(comparison: Comparison) -> Section:
     models = comparison.models
     rows = [[model.name, _most_frequent_errors(comparison.classes, model.confusion)] for model in models]
     text = "Most frequent errors as true class → predicted class, and how many of the true class's videos."
+    drawn = models[:MOST_MATRICES]
+    of_whom = f" Drawn for the {len(drawn)} best of {len(models)}." if len(drawn) < len(models) else ""
     return Section(
         title="Confusion",
         text=(text,),
         tables=(Table(["model", "most frequent errors"], rows, "words"),),
-        charts=tuple((f"Confusion matrix of {model.name}", figures.confusion(comparison, model)) for model in models),
+        charts=tuple((f"Confusion matrix of {model.name}", figures.confusion(comparison, model)) for model in drawn),
         caption=(
             "Test videos, summed over seeds and folds. Shade: share of the true class's videos, white for none, dark blue "
-            "for all."
+            f"for all.{of_whom}"
         ),
     )
 
@@ -220,7 +304,7 @@ def _protocol(comparison: Comparison) -> Section:
         value: Any = values
         for part in name.split("."):
             value = value[part]
-        shown = comparison.differences.get(name, [value])
+        shown = (comparison.differences | comparison.varied).get(name, [value])
         rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
     runs = [run for model in comparison.models for run in model.runs]
     sizes = runs[0].dataset()["split_sizes"]
@@ -244,6 +328,8 @@ def _protocol(comparison: Comparison) -> Section:
 SECTIONS: tuple[Callable[[Comparison], Section | None], ...] = (
     _verdict,
     _differences,
+    _settings,
+    _training,
     _cost,
     _direction,
     _curves,
