@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_cli import call, document
@@ -14,6 +15,7 @@ from test_cli import call, document
 from muybridge import api, build
 from muybridge.errors import UserError
 from muybridge.evaluation import load_model
+from muybridge.measure import count
 from muybridge.recipe import fields, flat, parse_overrides, replace, shortened
 from muybridge.recipes import SHIPPED, about, load, mini
 
@@ -395,11 +397,8 @@ def toy(name, made_set, *settings):
     return replace(recipe, small | parse_overrides(list(settings)))
 
 
-ONE_OF_EACH = {"small", "mini_8", "mini_64", "kinetics_full", "tsn_vgg16_ucf101", "five_class"}
-
-
 @pytest.mark.parametrize(
-    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "ucf11" else []) for name in SHIPPED]
 )
 def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
     recipe = toy(name, made_set)
@@ -411,6 +410,43 @@ def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
     for split in ("val", "test"):
         assert result[split]["views"] == recipe.evaluation.num_clips * recipe.evaluation.num_crops
         assert 0 <= result[split]["video_top1"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        (
+            "mini_8",
+            ["tsn_inceptionv1", "i3d_resnet50", "s3d_resnet18", "tam_resnet50"],
+        ),
+        ("mini_64", ["tsm_resnet50", "s3d_inceptionv1"]),
+        ("kinetics_full", ["tsn_resnet50", "tam_resnet50", "i3d_resnet50", "slowfast_resnet50"]),
+        ("transfer", ["i3d_resnet50"]),
+        ("tsn_vgg16_ucf101", ["tsn_vgg16"]),
+        ("tsn_resnet50_hmdb51", ["tsn_resnet50"]),
+        ("i3d_resnet50_ucf101", ["i3d_resnet50"]),
+        ("five_class", ["i3d", "s3d", "s3dv3", "s3dv3_topheavy"]),
+        ("ucf11", ["cnn_lstm", "c3d_small", "vgg9"]),
+    ],
+)
+def test_the_networks_of_a_protocol_take_its_clips(name, models):
+    recipe = load(name)
+    assert recipe.model.name in ("", models[0])
+    for model in models:
+        for temporal_pooling in {False, "mini" in name}:
+            cost = count(
+                model, num_classes=5, num_frames=recipe.clip.num_frames, size=recipe.clip.size,
+                temporal_pooling=temporal_pooling,
+            )  # fmt: skip
+            assert cost.macs > 0
+
+
+def test_the_full_protocol_can_be_tested_on_larger_pictures(made_set, tmp_path):
+    assert replace(load("kinetics_full"), {"clip.size": 256}).augment.short_sides == (256, 320)
+    run = api.train(toy("kinetics_full", made_set), out=tmp_path / "run")
+    scores = api.evaluate(run, changes={"clip.size": 37})
+    assert scores.num_views == 30
+    assert not np.allclose(scores.logits_VK, run.scores().logits_VK)
 
 
 @pytest.mark.parametrize("name", ["mini_16", "transfer"])
