@@ -23,6 +23,7 @@ def run(recipe, tmp_path_factory):
         "optim.lr": 3e-3,
         "model.dropout": 0.0,
         "evaluation.every_epochs": 20,
+        "evaluation.num_crops": 10,
     }
     learned = train(replace(recipe, more), out=tmp_path_factory.mktemp("runs") / "learned")
     assert np.ptp(learned.scores("test").logits_VK, axis=1).min() > 1
@@ -35,7 +36,9 @@ def predictor(run):
 
 
 def test_predictions_are_the_scores_of_the_evaluation(run, predictor, recipe):
+    """Of mirrored crops, too, whose labels the run knows how to put back."""
     manifest = Manifest.load(recipe.data.manifest)
+    assert manifest.mirror
     scores = run.scores("test")
     rows = manifest.split("test")
     for place, row in enumerate(rows[:6]):

@@ -1,10 +1,12 @@
 """Scores: figures by hand, files bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from muybridge.errors import UserError
-from muybridge.scores import Scores, concatenate, softmax, topk_accuracy
+from muybridge.scores import Scores, ViewGrid, concatenate, figures, softmax, topk_accuracy
 
 CLASSES = ("run", "walk", "jump")
 LOGITS = [
@@ -215,3 +217,82 @@ def test_softmax_is_stable_and_in_double_precision():
     rows = softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], dtype=np.float32))
     np.testing.assert_allclose(rows, [[0.5, 0.5], [0, 1]])
     assert rows.dtype == np.float64
+
+
+def gridded(seed=0, sampling="uniform", num_clips=5, num_crops=3, **changes):
+    """Views that say in their first logit which they are, videos in no order."""
+    random = np.random.default_rng(seed)
+    videos = random.permutation(8)
+    views = num_clips * num_crops
+    logits_VK = random.normal(0, 3, (8 * views, 12)).astype(np.float32)
+    logits_VK[:, 0] = np.tile(np.arange(views), 8)
+    return Scores(
+        classes=tuple(map(str, range(12))), ids_N=np.array([f"{seed}/{i}" for i in range(8)]),
+        labels_N=random.integers(0, 12, 8), groups_N=np.array([""] * 8), video_V=np.repeat(videos, views),
+        clip_start_V=np.tile(np.repeat(np.arange(num_clips), num_crops), 8),
+        crop_V=np.tile(np.arange(num_crops), 8 * num_clips), logits_VK=logits_VK,
+        grid=ViewGrid(sampling, num_clips, num_crops), **changes,
+    )  # fmt: skip
+
+
+def test_a_subset_picks_the_middle_clips_of_uniform_and_every_other_of_dense():
+    def picked(scores, **views):
+        fewer = scores.subset(**views)
+        assert fewer.ids_N.tolist() == scores.ids_N.tolist()
+        assert set(np.bincount(fewer.video_V)) == {fewer.grid.num_clips * fewer.grid.num_crops}
+        return sorted(set(fewer.logits_VK[:, 0].astype(int).tolist()))
+
+    assert picked(gridded(), num_clips=1, num_crops=1) == [6]  # clip 2 of 0 … 4, crop 0
+    assert picked(gridded(), num_clips=2, num_crops=1) == [6, 9]
+    assert picked(gridded(), num_clips=3) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert picked(gridded(sampling="dense"), num_clips=1, num_crops=1) == [0]
+    assert picked(gridded(sampling="dense"), num_clips=3, num_crops=1) == [0, 6, 12]
+    assert picked(gridded(num_clips=1, num_crops=10), num_crops=5) == [0, 1, 2, 3, 4]
+    whole = gridded().subset()
+    assert (whole.video_V[np.argsort(whole.video_V)] == np.sort(gridded().video_V)).all()
+    assert (whole.video_scores() == gridded().video_scores()).all()
+
+
+def test_views_that_are_not_those_of_the_grid_are_refused():
+    with pytest.raises(ValueError, match="the views are not those of"):
+        replace(gridded(), grid=ViewGrid("uniform", 3, 5))
+    with pytest.raises(ValueError, match="the views are not those of"):
+        replace(gridded(), grid=ViewGrid("uniform", 4, 3))
+
+
+def test_what_is_known_of_the_views_is_kept(tmp_path):
+    scores = gridded(sampling="dense", split="train", num_trained_on=7)
+    scores.save(tmp_path / "scores.npz")
+    back = Scores.load(tmp_path / "scores.npz")
+    assert (back.grid, back.split, back.num_trained_on) == (ViewGrid("dense", 5, 3), "train", 7)
+    both = concatenate([back, gridded(1, sampling="dense", split="train", num_trained_on=2)])
+    assert (both.grid, both.split, both.num_trained_on) == (ViewGrid("dense", 5, 3), "train", 9)
+    mixed = concatenate([back, gridded(1, split="test")])
+    assert (mixed.grid, mixed.split) == (None, "")
+    with pytest.raises(UserError, match="is not known"):
+        mixed.subset(num_clips=1)
+
+
+def test_figures_by_hand():
+    """Of twelve classes; ranks 1, 3, 7 and 11 of the label."""
+    logits = np.tile(np.arange(12.0)[::-1], (4, 1))
+    scores = made("logits", logits, (0, 2, 6, 10), tuple("abcd"), classes=tuple("ABCDEFGHIJKL"))
+    found = figures(scores)
+    top = {name: found[name] for name in ("video_top1", "video_top5", "video_top10", "clip_top1", "mean_class")}
+    assert top == {"video_top1": 0.25, "video_top5": 0.5, "video_top10": 0.75, "clip_top1": 0.25, "mean_class": 0.25}
+    assert found["kinetics_error"] == 62.5  # errors of 75 and 50 %
+    assert (found["videos"], found["views"]) == (4, 1)
+    assert not found.keys() & {"skipped", "trained_on"}
+    assert figures(replace(scores, num_trained_on=3, skipped_ids=np.array(["e"]))) == {
+        **found,
+        "skipped": 1,
+        "trained_on": 3,
+    }
+
+
+@pytest.mark.parametrize(("classes", "absent"), [(3, {"video_top10", "kinetics_error"}), (5, {"video_top10", "kinetics_error"}),
+                                                 (6, {"video_top10"}), (10, {"video_top10"}), (11, set())])  # fmt: skip
+def test_figures_that_every_answer_would_fulfil_are_left_out(classes, absent):
+    found = figures(random_scores(K=classes))
+    assert {"video_top10", "kinetics_error"} - found.keys() == absent
+    assert found["video_top5"] <= 1
