@@ -28,7 +28,7 @@ ALLOWED = {
     "checkpoint": {"errors", "files", "models"},
     "freezing": {"errors", "models"},
     "schedules": set(),
-    "tracking": {"errors", "console"},
+    "tracking": {"errors", "console", "files"},
     "distributed": {"errors", "launch"},
     "build": {"checkpoint", "data", "models", "video", "freezing", "measure", "schedules", "tracking", *BASE}
     - {"scores"},

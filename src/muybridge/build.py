@@ -32,7 +32,7 @@ from muybridge.models.own import resolved_name, source_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.schedules import Schedule
-from muybridge.tracking import Trackers
+from muybridge.tracking import Trackers, check_installed
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
 GIB = 2**30
@@ -111,7 +111,9 @@ def keep_memory() -> None:
 
 def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     """The recipe with nothing left open: precision by rule, what to start from, hashes of the manifest, of a model of
-    your own and of a file of weights. Raises UserError where a hash is given and differs."""
+    your own and of a file of weights. Raises UserError where a hash is given and differs, or a tracker's library is not
+    there."""
+    check_installed(runtime.trackers)
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(device(runtime)) else "fp32"
@@ -216,7 +218,7 @@ def model(
             theirs = None if file is None else _classes_of(file)
             loaded = load_weights(
                 net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
-                other_classes=None not in (theirs, classes) and theirs != list(classes or ()),
+                other_classes=classes is not None and theirs not in (None, list(classes)),
             )  # fmt: skip
             tell(loaded)
         except UserError as error:
@@ -325,14 +327,15 @@ def schedule(recipe: Recipe, num_rows: int) -> Schedule:
     )
 
 
-def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool) -> Trackers:
-    """What the runtime asks for, at the first process."""
+def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: int) -> Trackers:
+    """What the runtime asks for, at the first process, of a run that stands at a step."""
     return Trackers(
         runtime.trackers if first else (),
         project=runtime.tracker_project,
         name=run.name,
         folder=run.path / "trackers",
         config=recipe.model_dump(),
+        step=step,
     )
 
 

@@ -251,7 +251,9 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     val: dict[str, float] = {}
     epoch_started, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
     with view_loader, _explaining(run), ExitStack() as closing_first:
-        trackers = closing_first.enter_context(build.trackers(run, recipe, runtime, first=processes.is_first))
+        trackers = closing_first.enter_context(
+            build.trackers(run, recipe, runtime, first=processes.is_first, step=state.step)
+        )
 
         def measured(line: dict[str, Any]) -> None:
             if processes.is_first:
