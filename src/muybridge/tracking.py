@@ -13,6 +13,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -57,10 +58,11 @@ class WeightsAndBiases:
         file = folder / "wandb.id"
         self.run = wandb.init(
             project=project, name=name, dir=str(folder), config=dict(config), reinit="create_new", resume="allow",
-            id=file.read_text() if file.exists() else None, settings=wandb.Settings(console="off", finish_timeout=FINISH_SECONDS),
+            id=file.read_text() if file.exists() else None,
+            settings=wandb.Settings(console="off", finish_timeout=FINISH_SECONDS),
         )  # fmt: skip
         write_atomic(file, self.run.id)
-        self.run.define_metric("*", step_metric="step")  # its own steps must rise; a run that goes on goes back a little
+        self.run.define_metric("*", step_metric="step")  # its own count only rises; a run that goes on may go back
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self.run.log({"step": step, **values})
@@ -136,35 +138,33 @@ class Trackers:
             if key != "step" and isinstance(value, int | float)
         }
         for name, tracker in list(self.started.items()):
-            if not self._told(name, lambda tracker=tracker: tracker.log(values, line["step"])):
-                del self.started[name]
+            with self._telling(name):
+                tracker.log(values, line["step"])
 
     def __enter__(self) -> Self:
         if self.names:
             self.folder.mkdir(parents=True, exist_ok=True)
         for name in self.names:
-
-            def start(name: str = name) -> None:
+            with self._telling(name):
                 self.started[name] = _TRACKERS[name][1](**self.about)
-
-            self._told(name, start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for name, tracker in self.started.items():
-            self._told(name, lambda tracker=tracker: tracker.close(finished=kind is None))
+        for name, tracker in list(self.started.items()):
+            with self._telling(name):
+                tracker.close(finished=kind is None)
 
-    def _told(self, name: str, act: Callable[[], None]) -> bool:
-        """Does it? If not, that is said."""
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """What a tracker cannot do is said, and the last that is asked of it."""
         try:
-            act()
+            yield
         except Exception as error:  # whatever goes wrong in another's library and on its way to another's machine
             cause = str(error).strip().splitlines() or [type(error).__name__]
             log(f"warning: {_TRACKERS[name][0]} failed, and the run goes on without it: {cause[0]}")
-            return False
-        return True
+            self.started.pop(name, None)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
