@@ -11,6 +11,8 @@ No pickles: loading a checkpoint runs no code.
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,10 +102,14 @@ def exists(folder: Path, which: str = "last") -> bool:
 
 
 def load_state(folder: Path, which: str = "last") -> State:
-    values = read_json(directory(folder, which) / "state.json")
-    if values.pop("format_version", None) != FORMAT_VERSION:
-        raise UserError(f"{directory(folder, which)} was written by another version of muybridge")
-    return State(**values)
+    file = directory(folder, which) / "state.json"
+    values = read_json(file)
+    if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
+        raise UserError(f"{file} was written by another version of muybridge")
+    try:
+        return State(**values)
+    except TypeError as error:
+        raise UserError(f"{file} does not say where training stood: {error}") from None
 
 
 def model_file(folder: Path, which: str = "last") -> Path:
@@ -112,19 +118,56 @@ def model_file(folder: Path, which: str = "last") -> Path:
 
 
 def rewind(folder: Path, which: str) -> None:
-    """Let `last` be another checkpoint: `best`, or the name of a step's directory. Raises UserError where there is none."""
-    name = directory(folder, which).name
-    if not (folder / name / "state.json").exists():
-        kept = sorted(path.name for path in folder.glob("step-*"))
-        raise UserError(f"{folder} holds no checkpoint '{which}'. It holds {', '.join(kept) or 'none'}")
+    """Let `last` be another checkpoint: `best`, or the name of a step's directory. Raises UserError where there is none,
+    or no whole one."""
+    with offering_others(folder, which):
+        name = directory(folder, which).name
+        _check_whole(folder / name)
     write_atomic(folder / "last", name)
 
 
+@contextmanager
+def offering_others(folder: Path, which: str = "last") -> Iterator[None]:
+    """To what is wrong with a checkpoint, those that are whole are added."""
+    try:
+        yield
+    except UserError as error:
+        wrong = (folder / which).read_text().strip() if (folder / which).is_file() else which
+        others = [
+            path.name for path in sorted(folder.glob("step-*"), reverse=True) if path.name != wrong and _is_whole(path)
+        ]
+        rest = (
+            f"Whole: {', '.join(others)} (--resume RUN --checkpoint {others[0]})" if others else "It holds no whole one"
+        )
+        raise UserError(f"{str(error).rstrip('.')}. {rest}") from None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _check_whole(path)
+    except UserError:
+        return False
+    return True
+
+
+def _check_whole(path: Path) -> None:
+    """Raises UserError for a directory that lacks a file, or holds a part of one."""
+    if not path.is_dir():
+        raise UserError(f"{path.parent} holds no checkpoint '{path.name}'")
+    read_json(path / "state.json")
+    for name in {"model.safetensors", "optimizer.safetensors"} | {file.name for file in path.glob("*.safetensors")}:
+        try:
+            with safetensors.safe_open(path / name, framework="pt"):  # compares the file's length with its header
+                pass
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path / name} cannot be read: {error}") from None
+
+
 def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained: bool = False) -> None:
-    """Fill a model, with the preprocessing that its weights are for. `trained`: the weights that training goes on with,
-    where those that are scored are their mean. Raises UserError where names or shapes do not agree."""
+    """Fill a model, with the preprocessing that its weights are for. `trained`: with the weights that training goes on
+    with, of a run that scores their mean. Raises UserError where names or shapes do not agree."""
     file = model_file(folder, which)
-    if trained and (file.parent / "trained.safetensors").exists():
+    if trained:
         file = file.parent / "trained.safetensors"
     tensors = _tensors(file)
     own = model.state_dict()

@@ -185,5 +185,9 @@ class Run:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

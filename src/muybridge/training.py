@@ -172,15 +172,16 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     labels_N = manifest.labels()
 
     state = State()
-    if begun:
-        state = checkpoints.load_state(run.checkpoints)
-        checkpoints.load_model(run.checkpoints, model, trained=True)
-        checkpoints.load_optimizer(run.checkpoints, model, optimizer)
-        log(f"resuming at step {state.step}")
     average = build.averaged(recipe, model)
-    if average is not None and begun:
-        checkpoints.load_model(run.checkpoints, cast(VideoModel, average.module))
-        average.n_averaged.fill_(state.step)
+    if begun:
+        with checkpoints.offering_others(run.checkpoints):
+            state = checkpoints.load_state(run.checkpoints)
+            checkpoints.load_model(run.checkpoints, model, trained=average is not None)
+            checkpoints.load_optimizer(run.checkpoints, model, optimizer)
+            if average is not None:
+                checkpoints.load_model(run.checkpoints, cast(VideoModel, average.module))
+                average.n_averaged.fill_(state.step)
+        log(f"resuming at step {state.step}")
     scored = model if average is None else cast(VideoModel, average.module)
     if scaler.is_enabled():
         scaler.load_state_dict(

@@ -1,0 +1,251 @@
+"""No work is lost: what stops a run says why and where it can go on, and then it ends as if nothing had been."""
+
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from same_bits import everything
+
+from muybridge import checkpoint, training
+from muybridge.errors import UserError
+from muybridge.recipe import Runtime, replace
+from muybridge.runs import Run
+from muybridge.training import resume, train, training_step
+from muybridge.video import DecodeError
+
+
+@pytest.fixture(scope="session")
+def short(recipe):
+    """Four epochs of three steps, one view a video; validated, and saved, every second epoch."""
+    return replace(recipe, {
+        "optim.epochs": 4, "evaluation.num_clips": 1, "evaluation.num_crops": 1, "evaluation.every_epochs": 2,
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def whole(short, tmp_path_factory):
+    """The undisturbed run."""
+    return train(short, out=tmp_path_factory.mktemp("whole") / "run")
+
+
+def before_step(monkeypatch, number, act):
+    """Do something before step `number`, from 1."""
+    calls = []
+
+    def step(*arguments, **named):
+        calls.append(None)
+        if len(calls) == number:
+            act()
+        return training_step(*arguments, **named)
+
+    monkeypatch.setattr(training, "training_step", step)
+
+
+def ctrl_c_twice():
+    raise KeyboardInterrupt
+
+
+def stopped_at(step, recipe, out, monkeypatch, *, checkpoint_steps):
+    with monkeypatch.context() as patched:
+        before_step(patched, step + 1, ctrl_c_twice)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=out, runtime=Runtime(checkpoint_steps=checkpoint_steps))
+    return Run(out)
+
+
+def kept(run):
+    return sorted(path.name for path in run.checkpoints.iterdir() if path.is_dir())
+
+
+# --- a full disk
+
+
+def resumed_with_little_room(run, file_bytes):
+    """`muybridge train --resume` in a process that can write no file of more than so many bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "muybridge", "train", "--resume", str(run.path), "--set", "runtime.threads=1"],
+        capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("file_bytes", "file"), [(1_000_000, "model.safetensors"), (500, "recipe.json")])
+def test_a_full_disk_stops_with_the_cause_and_nothing_is_lost(short, whole, tmp_path, monkeypatch, file_bytes, file):
+    run = stopped_at(5, short, tmp_path / "run", monkeypatch, checkpoint_steps=4)
+    assert kept(run) == ["step-00000004"]
+    done = resumed_with_little_room(run, file_bytes)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2, said
+    assert "Traceback" not in said
+    assert file in said
+    assert "File too large" in said
+    if file == "model.safetensors":
+        assert f"The last good checkpoint is {run.checkpoints / 'step-00000004'}" in said
+        assert f"--resume {run.path}" in said
+    assert kept(run) == ["step-00000004"], "no part of a checkpoint stays, it would fill the disk further"
+    assert everything(resume(run)) == everything(whole)
+
+
+# --- a video that vanishes
+
+
+def copied(recipe, folder):
+    """The recipe on a copy of its set, whose files may be deleted."""
+    shutil.copytree(Path(recipe.data.manifest).parent, folder)
+    return replace(recipe, {"data.manifest": str(folder / Path(recipe.data.manifest).name)})
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_video_that_vanishes_stops_the_run_and_saves_what_was_trained(
+    short, whole, tmp_path, monkeypatch, num_workers
+):
+    recipe = copied(short, tmp_path / "set")
+    videos = sorted(path for path in (tmp_path / "set").rglob("*") if path.suffix in (".mp4", ".avi", ".mkv"))
+    assert len(videos) == 60
+    away = tmp_path / "away"
+
+    def take_away():
+        for video in videos:
+            (away / video.relative_to(tmp_path)).parent.mkdir(parents=True, exist_ok=True)
+            video.rename(away / video.relative_to(tmp_path))
+
+    files = Runtime(cache_gib=0, num_workers=num_workers)
+    with monkeypatch.context() as patched:
+        before_step(patched, 5, take_away)
+        with pytest.raises((UserError, DecodeError)) as raised:
+            train(recipe, out=tmp_path / "run", runtime=files)
+    said, run = str(raised.value), Run(tmp_path / "run")
+    assert any(str(video) in said for video in videos)
+    assert "No such file" in said or "is not there" in said
+    (step,) = kept(run)
+    assert f"last good checkpoint is {run.checkpoints / step}" in said
+    trained = int(step.removeprefix("step-"))
+    assert trained == 5 if num_workers == 0 else trained >= 5, "five steps were trained, the last save was none"
+    for video in videos:
+        (away / video.relative_to(tmp_path)).rename(video)
+    assert everything(resume(run)) == everything(whole)
+
+
+# --- going on from another checkpoint
+
+
+def scripted(monkeypatch, accuracies):
+    """Validation accuracies by the epoch; the real ones are forgotten."""
+    real, values = training.figures, iter(accuracies)
+    monkeypatch.setattr(training, "figures", lambda scores: real(scores) | {"video_top1": next(values)})
+
+
+def test_a_run_goes_on_from_its_best_checkpoint(recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, {"optim.epochs": 4, "evaluation.num_clips": 1, "evaluation.num_crops": 1,
+                              "optim.ema_decay": 0.5, "evaluation.score_test": False})  # fmt: skip
+    accuracies = [0.1, 0.5, 0.2, 0.3]
+    with monkeypatch.context() as patched:
+        scripted(patched, [*accuracies, 0.3])
+        whole = train(recipe, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        scripted(patched, accuracies)
+        run = stopped_at(11, recipe, tmp_path / "run", patched, checkpoint_steps=1)
+    assert kept(run) == ["step-00000006", "step-00000011"]
+    with monkeypatch.context() as patched:
+        scripted(patched, [*accuracies[2:], 0.3])
+        seen = []
+        before_step(patched, 1, lambda: seen.append([line["epoch"] for line in run.metrics("val")]))
+        resume(run, checkpoint="best")
+    assert seen == [[1, 2]]
+    assert everything(run) == everything(whole)
+    assert kept(run) == kept(whole)
+
+
+@pytest.fixture
+def two_checkpoints(short, tmp_path, monkeypatch):
+    """A run that was stopped after step 11, whose best checkpoint is of step 6."""
+    run = stopped_at(11, short, tmp_path / "run", monkeypatch, checkpoint_steps=1)
+    assert kept(run) == ["step-00000006", "step-00000011"]
+    return run
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(two_checkpoints):
+    for name in ("step-00000007", "bset"):
+        with pytest.raises(UserError, match=rf"no checkpoint '{name}'.*step-00000011, step-00000006"):
+            resume(two_checkpoints, checkpoint=name)
+    assert checkpoint.load_state(two_checkpoints.checkpoints).step == 11
+
+
+def test_the_command_goes_on_from_a_checkpoint_by_name(two_checkpoints, whole):
+    from typer.testing import CliRunner
+
+    from muybridge.cli import app
+
+    words = ["train", "--resume", str(two_checkpoints.path), "--checkpoint"]
+    wrong = CliRunner().invoke(app, [*words, "first"])
+    assert wrong.exit_code == 2
+    assert not two_checkpoints.is_finished
+    done = CliRunner().invoke(app, [*words, "step-00000006"])
+    assert done.exit_code == 0, done.output
+    assert everything(two_checkpoints) == everything(whole)
+
+
+# --- damaged checkpoints
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "lost"])
+def test_a_damaged_checkpoint_is_named_and_so_is_a_whole_one(two_checkpoints, whole, name, damage):
+    damage(two_checkpoints.checkpoints / "step-00000011" / name)
+    with pytest.raises(UserError, match=rf"step-00000011/{name} .*step-00000006.*--checkpoint step-00000006"):
+        resume(two_checkpoints)
+    with pytest.raises(UserError, match=rf"step-00000011/{name} "):
+        resume(two_checkpoints, checkpoint="step-00000011")
+    if damage is cut:
+        assert everything(resume(two_checkpoints, checkpoint="best")) == everything(whole)
+
+
+def test_where_none_is_whole_that_is_said(two_checkpoints):
+    for name in kept(two_checkpoints):
+        cut(two_checkpoints.checkpoints / name / "model.safetensors")
+    with pytest.raises(UserError, match="holds no whole one"):
+        resume(two_checkpoints)
+
+
+def test_weights_that_training_goes_on_with_are_not_replaced_by_their_mean(short, tmp_path, monkeypatch):
+    averaged = replace(short, {"optim.ema_decay": 0.9})
+    run = stopped_at(8, averaged, tmp_path / "run", monkeypatch, checkpoint_steps=1)
+    (checkpoint.directory(run.checkpoints) / "trained.safetensors").unlink()
+    with pytest.raises(UserError, match=r"trained\.safetensors cannot be read.*step-00000006"):
+        resume(run)
+
+
+class Trap:
+    """What a pickle may do to who loads it."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_loading_a_checkpoint_runs_no_code(two_checkpoints, tmp_path):
+    trap, mark = pickle.dumps(Trap(tmp_path / "sprung")), tmp_path / "sprung"
+    pickle.loads(trap)
+    assert mark.exists()
+    mark.unlink()
+    last = checkpoint.directory(two_checkpoints.checkpoints)
+    for name in ("model.pt", "model.pkl", "optimizer.pt", "state.pkl", "data.pkl"):
+        (last / name).write_bytes(trap)
+    stored = {name: (last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "state.json")}
+    for name, content in stored.items():
+        (last / name).write_bytes(trap)
+        with pytest.raises(UserError, match=name):
+            resume(two_checkpoints)
+        (last / name).write_bytes(content)
+    assert resume(two_checkpoints).is_finished
+    assert not mark.exists()
