@@ -164,7 +164,7 @@ def wait_for(path, process, *, seconds=120):
 @pytest.mark.parametrize("how", ["killed", "failed", pytest.param("asked", marks=pytest.mark.slow)])
 def test_a_process_that_ends_ends_the_run_which_can_be_continued(how, odd_set, tmp_path):
     out = tmp_path / "run"
-    settings = ["optim.epochs=300", "evaluation.every_epochs=1", "optim.min_steps=0"]
+    settings = ["optim.epochs=300", "optim.warmup_epochs=0", "evaluation.every_epochs=1", "optim.min_steps=0"]
     manifest = odd_set
     if how == "failed":  # read from the files, one of which vanishes on the way
         manifest = motions(tmp_path / "set", clips=60, seed=4).manifest
@@ -194,9 +194,9 @@ def test_a_process_that_ends_ends_the_run_which_can_be_continued(how, odd_set, t
     if how == "killed":
         step = int(last.removeprefix("step-"))
         recipe = json.loads((out / "recipe.json").read_text())
-        recipe["optim"]["epochs"] = step // 4 + 1  # one more epoch is enough to see
+        recipe["optim"]["epochs"] = step // 3 + 1  # one more epoch is enough to see
         (out / "recipe.json").write_text(json.dumps(recipe))
-        assert resume(out).result()["steps"] == recipe["optim"]["epochs"] * 4
+        assert resume(out).result()["steps"] == recipe["optim"]["epochs"] * 3
 
 
 @pytest.mark.slow

@@ -304,7 +304,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
 
                 epoch, in_epoch = divmod(state.step, per_epoch)
                 max_hours = recipe.stop.max_hours
-                if state.step == num_steps:
+                if num_steps is not None and state.step >= num_steps:
                     state.ended = f"all {epochs} epochs"
                 elif max_hours is not None and state.train_seconds >= max_hours * 3600:
                     state.ended = f"stop.max_hours: {max_hours:g} hours of training"
