@@ -218,7 +218,7 @@ def _record(plan: Plan, out: Path) -> StudyRecord:
     runs = kept | {name: RunRecord(dict(planned.axes), planned.starts_from) for name, planned in plan.runs.items()}
     varies = {
         axis: tuple(dict.fromkeys((*earlier.varies.get(axis, ()), *plan.varies.get(axis, ()))))
-        for axis in (*plan.varies, *(axis for axis in earlier.varies if axis not in plan.varies))
+        for axis in dict.fromkeys(axis for known in runs.values() for axis in known.axes)
     }
     sets: dict[str, list[str]] = {}
     for name in runs:

@@ -96,8 +96,7 @@ def mini(
         data, models=models, temporal_pooling=(False,), num_frames=num_frames, sampling=("uniform",),
         pretrained=pretrained,
     )  # fmt: skip
-    frames = ", ".join(map(str, num_frames))
-    return Plan(f"{frames} frames on {', '.join(data_names(data).values())}", plan.runs, plan.varies)
+    return Plan(f"The mini protocol on {', '.join(data_names(data).values())}", plan.runs, plan.varies)
 
 
 def pretraining(
