@@ -70,7 +70,7 @@ def main() -> None:
                 arguments.batch_size,
                 arguments.rounds,
                 time.process_time if arguments.cpu_time else time.perf_counter,
-            )  # fmt: skip
+            )
             for name in arguments.models.split(",")
         ]
     if arguments.json:
