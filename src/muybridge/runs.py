@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ class Run:
 
     def save_scores(self, name: str, scores: Scores) -> None:
         (self.path / "scores").mkdir(exist_ok=True)
-        scores.save(self.path / "scores" / f"{name}.npz")
+        replace(scores, split=name).save(self.path / "scores" / f"{name}.npz")
 
     def finish(self, result: dict[str, Any]) -> None:
         write_json(self.path / "result.json", {"format_version": FORMAT_VERSION, **result})
