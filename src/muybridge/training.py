@@ -140,6 +140,7 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
         recipe.model.name, num_classes=len(manifest.classes), num_frames=recipe.clip.num_frames, size=recipe.clip.size,
         temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
     )  # fmt: skip
+    build.video_views(recipe, manifest, build.file_reader(recipe))  # refuses crops that the manifest does
     if recipe.model.pretrained is not None:  # downloaded, and found to fit
         build.model(recipe, len(manifest.classes), classes=manifest.classes, tell=lambda loaded: None)
     if recipe.optim.train_from is not None:
