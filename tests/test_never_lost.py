@@ -1,8 +1,10 @@
 """No work is lost: what stops a run says why and where it can go on, and then it ends as if nothing had been."""
 
+import os
 import pickle
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 from same_bits import everything
 
-from muybridge import checkpoint, training
-from muybridge.errors import UserError
+from muybridge import checkpoint, evaluation, training
+from muybridge.data.manifest import Manifest
+from muybridge.errors import Interrupted, UserError
+from muybridge.evaluation import figures
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
 from muybridge.training import resume, train, training_step
@@ -99,35 +103,76 @@ def copied(recipe, folder):
     return replace(recipe, {"data.manifest": str(folder / Path(recipe.data.manifest).name)})
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_video_that_vanishes_stops_the_run_and_saves_what_was_trained(
-    short, whole, tmp_path, monkeypatch, num_workers
-):
+@pytest.fixture
+def vanishing(short, tmp_path):
+    """A recipe on files of its own, and two functions: all but those of some splits go away, and come back."""
     recipe = copied(short, tmp_path / "set")
-    videos = sorted(path for path in (tmp_path / "set").rglob("*") if path.suffix in (".mp4", ".avi", ".mkv"))
-    assert len(videos) == 60
-    away = tmp_path / "away"
+    manifest = Manifest.load(recipe.data.manifest)
 
-    def take_away():
-        for video in videos:
-            (away / video.relative_to(tmp_path)).parent.mkdir(parents=True, exist_ok=True)
-            video.rename(away / video.relative_to(tmp_path))
+    def move(splits, *, back=False):
+        for split in splits:
+            for row in manifest.split(split):
+                here = Path(manifest.row(int(row)).path)
+                there = here.with_name(here.name + ".away")
+                there.rename(here) if back else here.rename(there)
 
-    files = Runtime(cache_gib=0, num_workers=num_workers)
+    return recipe, move
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "splits", "steps", "trained"),
+    [(0, ["train"], 5, 5), (0, ["val"], 3, 6), (2, ["val"], 3, 6)],
+    ids=["while training", "while validating", "in a worker"],
+)
+def test_a_video_that_vanishes_stops_the_run_and_what_was_trained_is_saved(
+    vanishing, whole, tmp_path, monkeypatch, num_workers, splits, steps, trained
+):
+    recipe, move = vanishing
     with monkeypatch.context() as patched:
-        before_step(patched, 5, take_away)
-        with pytest.raises((UserError, DecodeError)) as raised:
-            train(recipe, out=tmp_path / "run", runtime=files)
+        before_step(patched, steps, lambda: move(splits))
+        with pytest.raises(DecodeError) as raised:
+            train(recipe, out=tmp_path / "run", runtime=Runtime(cache_gib=0, num_workers=num_workers))
     said, run = str(raised.value), Run(tmp_path / "run")
-    assert any(str(video) in said for video in videos)
-    assert "No such file" in said or "is not there" in said
-    (step,) = kept(run)
-    assert f"last good checkpoint is {run.checkpoints / step}" in said
-    trained = int(step.removeprefix("step-"))
-    assert trained == 5 if num_workers == 0 else trained >= 5, "five steps were trained, the last save was none"
-    for video in videos:
-        (away / video.relative_to(tmp_path)).rename(video)
+    assert said.startswith(str(tmp_path / "set"))
+    assert "No such file" in said
+    assert kept(run) == [f"step-{trained:08d}"]
+    assert f"last good checkpoint is {run.checkpoints / kept(run)[0]}" in said
+    with pytest.raises(DecodeError, match="last good checkpoint is"):  # it is away still
+        resume(run)
+    move(splits, back=True)
     assert everything(resume(run)) == everything(whole)
+    assert [line["epoch"] for line in run.timing()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("moment", ["training", "validating"])
+@pytest.mark.parametrize("last", [False, True], ids=["an epoch", "the last epoch"])
+def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypatch, moment, last):
+    """Where systems give seconds to end, validation may take hours."""
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        if moment == "training":
+            before_step(patched, 12 if last else 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            patched.setattr(
+                training, "figures", lambda scores: pytest.fail("validated") if not last else figures(scores)
+            )
+        else:
+            forward, calls = evaluation.to_input, []
+
+            def at_work(*arguments, **named):
+                calls.append(None)
+                if len(run.metrics("train")) == (4 if last else 2):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return forward(*arguments, **named)
+
+            patched.setattr(evaluation, "to_input", at_work)
+        with pytest.raises(Interrupted, match=f"Stopped at step {12 if last else 6} of 12; saved"):
+            train(short, out=run.path)
+    state = checkpoint.load_state(run.checkpoints)
+    assert state.step == (12 if last else 6)
+    assert state.unvalidated
+    assert [line["epoch"] for line in run.metrics("val")] == ([2] if last else [])
+    assert everything(resume(run)) == everything(whole)
+    assert run.result() == whole.result()
 
 
 # --- going on from another checkpoint

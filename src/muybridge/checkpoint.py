@@ -50,6 +50,8 @@ class State:
     stop_best_epoch: int = 0
     ended: str = ""
     """Why training is over, if it is."""
+    unvalidated: bool = False
+    """Validation of this step was broken off, or put off: it comes first."""
     loss_scale: float = 65536.0
     """fp16's, and how many steps it has gone well with."""
     loss_scale_steps: int = 0

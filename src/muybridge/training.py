@@ -7,6 +7,7 @@ or (seed, purpose, step), so a run that was killed and resumed ends with the sam
 precision).
 """
 
+import math
 import platform
 import signal
 import sys
@@ -264,6 +265,38 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
 
         with _stop_signals() as stop, closing(train_loader), progress(run.name, num_steps) as bar:
             bar.advance(state.step)
+
+            def interrupted() -> Interrupted:
+                return Interrupted(
+                    f"Stopped at step {state.step}{f' of {num_steps}' if num_steps else ''}; saved. Continue: muybridge "
+                    f"train --resume {run.path}"
+                )
+
+            def validate(epoch: int) -> bool:
+                """Measures, ends training where that is asked for, and returns whether it is the best so far. What breaks
+                it off finds the training saved."""
+                nonlocal val_scores, val
+                try:
+                    with stop.at_once(processes.count == 1):
+                        val_scores = score_rows(val_rows, f"{run.name}: validating")
+                except DecodeError:
+                    if processes.count == 1:
+                        save(is_best=False)
+                    raise
+                except KeyboardInterrupt:
+                    save(is_best=False)
+                    raise interrupted() from None
+                val = figures(val_scores)
+                measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
+                is_best = val["video_top1"] > state.best
+                state.best = max(state.best, val["video_top1"])
+                quantities = {f"val.{name}": value for name, value in val.items()}
+                state.ended = state.ended or _ends_early(recipe, state, quantities, epoch)
+                state.unvalidated = False
+                return is_best
+
+            if state.unvalidated:
+                save(is_best=validate(math.ceil(state.step / per_epoch)))
             batches = ahead_on_device(train_loader, where.device)
             step_started = time.perf_counter()
             while not state.ended:
@@ -288,7 +321,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     average.update_parameters(model)
                 seconds = time.perf_counter() - step_started if processes.is_first else 0.0
                 loss_sum, correct_sum, clips_sum, seconds, asked = processes.sums(
-                    [loss_sum, correct, len(batch.rows_B), seconds, stop()]
+                    [loss_sum, correct, len(batch.rows_B), seconds, stop.asked]
                 )
                 if not np.isfinite(loss_sum):
                     raise Diverged(
@@ -327,27 +360,21 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     due = bool(state.ended) or epoch % recipe.evaluation.every_epochs == 0
                     if due:
                         agree()
-                    if due and len(val_rows):
-                        val_scores = score_rows(val_rows, f"{run.name}: validating")
-                        val = figures(val_scores)
-                        measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
-                        is_best = val["video_top1"] > state.best
-                        state.best = max(state.best, val["video_top1"])
-                        quantities = {f"val.{name}": value for name, value in val.items()}
-                        state.ended = state.ended or _ends_early(recipe, state, quantities, epoch)
-                    if processes.is_first:
-                        run.write_timing({
-                            "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
-                            "total_seconds": time.perf_counter() - epoch_started,
-                        })  # fmt: skip
+                    state.unvalidated = due and len(val_rows) > 0
+                    try:
+                        if state.unvalidated and not asked:
+                            is_best = validate(epoch)
+                    finally:
+                        if processes.is_first:
+                            run.write_timing({
+                                "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
+                                "total_seconds": time.perf_counter() - epoch_started,
+                            })  # fmt: skip
                     epoch_started, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
                 if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
                     save(is_best=is_best)
                 if asked:
-                    raise Interrupted(
-                        f"Stopped at step {state.step}{f' of {num_steps}' if num_steps else ''}; saved. Continue: muybridge "
-                        f"train --resume {run.path}"
-                    )
+                    raise interrupted()
                 step_started = time.perf_counter()
 
         if recipe.evaluation.checkpoint == "best":
@@ -557,23 +584,38 @@ def _explaining(run: Run) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _stop_signals() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM finish the step and save; a second Ctrl-C stops at once. Yields a function: asked to stop?"""
-    asked: list[int] = []
+class _Stop:
+    """Whether a person, or the system, has asked to stop."""
 
-    def handle(number: int, frame: Any) -> None:
-        if asked:
+    asked = False
+    is_at_once = False
+
+    @contextmanager
+    def at_once(self, wanted: bool) -> Iterator[None]:
+        """In the block it is a KeyboardInterrupt that asks."""
+        self.is_at_once = wanted
+        try:
+            yield
+        finally:
+            self.is_at_once = False
+
+    def handle(self, number: int, frame: Any) -> None:
+        if self.asked or self.is_at_once:
             raise KeyboardInterrupt
-        asked.append(number)
+        self.asked = True
         log("stopping after this step …")
 
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Ctrl-C and SIGTERM finish the step and save; a second Ctrl-C stops at once."""
+    stop = _Stop()
     try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: the caller's signals are the caller's
         before = {}
     try:
-        yield lambda: bool(asked)
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
