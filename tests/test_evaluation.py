@@ -24,7 +24,9 @@ from muybridge.data.sampling import ClipSpec
 from muybridge.errors import UserError
 from muybridge.evaluation import score
 from muybridge.models import VideoModel, create
+from muybridge.recipe import replace
 from muybridge.scores import Scores, ViewGrid, figures, views_curve
+from muybridge.training import train
 from muybridge.video import FileReader
 
 CLASSES = ("turn left", "turn right", "wave")
@@ -436,11 +438,11 @@ def test_training_accuracy_is_labelled_so(run, tmp_path):
 def test_videos_that_were_trained_on_are_known_by_their_content(run, recipe, tmp_path):
     """Under other names, in another manifest, as one of many: still refused."""
     manifest = Manifest.load(recipe.data.manifest)
-    train, test = manifest.split("train"), manifest.split("test")
-    columns = {name: values[np.append(test, train[5])] for name, values in manifest.plain_columns().items()}
+    trained, test = manifest.split("train"), manifest.split("test")
+    columns = {name: values[np.append(test, trained[5])] for name, values in manifest.plain_columns().items()}
     columns["split"][:] = "test"
     other = tmp_path / "renamed.mp4"
-    other.write_bytes(Path(manifest.row(int(train[5])).path).read_bytes())
+    other.write_bytes(Path(manifest.row(int(trained[5])).path).read_bytes())
     columns["id"][-1], columns["path"][-1], columns["group"][-1] = "new", str(other), "new"
     other = from_columns(columns, classes=manifest.classes, root=manifest.root, mirror=manifest.mirror)
     other.save(tmp_path / "other.csv")
@@ -462,6 +464,21 @@ def test_another_manifest_is_mirrored_as_the_models_classes_are(run, recipe, tmp
                 muybridge.evaluate(run, **options)
         else:
             np.testing.assert_allclose(muybridge.evaluate(run, **options).logits_VK, known.logits_VK, atol=1e-5)
+
+
+def test_training_with_crops_that_the_manifest_refuses_does_not_begin(recipe, tmp_path):
+    manifest = Manifest.load(recipe.data.manifest)
+    Manifest(manifest.columns, manifest.classes, manifest.root, None).save(tmp_path / "never.csv")
+    changes = {"data.manifest": str(tmp_path / "never.csv"), "evaluation.num_crops": 10}
+    with pytest.raises(UserError, match="mirroring is off"):
+        train(replace(recipe, changes), out=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.json"))
+
+
+def test_the_scores_of_a_run_say_what_they_are_of(run):
+    for split in ("val", "test"):
+        answer = json.loads(call("evaluate", run.path / "scores" / f"{split}.npz", "--json").stdout)
+        assert answer[split] == run.result()[split]
 
 
 def test_what_does_not_go_with_stored_scores_is_said(stored, tmp_path):
