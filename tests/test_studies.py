@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from muybridge import api, study, training
 from muybridge.cli import app
 from muybridge.data.manifest import Manifest
 from muybridge.data.motions import motions
+from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace, to_json
 from muybridge.recipes import five_class, mini
@@ -234,8 +236,6 @@ def test_a_chain_is_reported_by_its_axes_and_is_not_called_unfair(chain):
 
 def test_what_no_axis_sets_is_still_named(chain, tmp_path):
     """A run of the study in whose recipe someone changed a field that the study does not vary."""
-    import shutil
-
     shutil.copytree(chain.path, tmp_path / "study")
     run = StudyRecord.load(tmp_path / "study").run("tsm_resnet_tiny-16f-seed0")
     changes = {"optim.momentum": 0.5, "optim.epochs": 2}
@@ -262,6 +262,23 @@ def test_a_finished_chain_is_not_run_again_and_a_lost_link_is(chain, made_set):
             ["tsm_resnet_tiny"], data=made_set, out=chain.path, study="mini", shorten=SHORT,
             only={"num_frames": [8]}, changes={**TINY, "model.pretrained": None, "optim.momentum": 0.8},
         )  # fmt: skip
+
+
+def test_a_moved_study_goes_on(chain, made_set, tmp_path):
+    """Its runs name what they start from by a path that is no more."""
+    shutil.copytree(chain.path, tmp_path / "moved")
+    last = StudyRecord.load(tmp_path / "moved").run("tsm_resnet_tiny-16f-seed0")
+    (last.path / "result.json").unlink()
+    (last.path / "recipe.json").write_text(
+        to_json(replace(last.recipe(), {"model.pretrained": str(tmp_path / "before" / "model.safetensors")}))
+    )
+    moved = api.compare(
+        ["tsm_resnet_tiny"], data=made_set, out=tmp_path / "moved", study="mini", only={"num_frames": [8, 16]},
+        shorten=SHORT, changes={**TINY, "model.pretrained": None},
+    )  # fmt: skip
+    assert last.is_finished
+    assert Path(last.recipe().model.pretrained).is_relative_to(tmp_path / "moved")
+    assert len(moved.runs) == 6
 
 
 def test_a_stopped_study_goes_on(recipe, tmp_path, monkeypatch):
@@ -500,6 +517,23 @@ def test_a_chain_is_searched_link_by_link(made_set, tmp_path):
     assert Path(Run(final).recipe().model.pretrained).is_relative_to(
         (compared.path / "runs" / "tsm_resnet_tiny-8f-seed0").resolve()
     )
+
+
+@pytest.mark.slow
+def test_each_fold_has_a_search_of_its_own_and_they_are_one_row(made_set, recipe, tmp_path):
+    prepare(made_set.parent, out=tmp_path / "set.csv", folds=2, val=0.3)
+    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "data.manifest": str(tmp_path / "set.csv")})
+    compared = study.compare(["tsm_resnet_tiny"], recipe=short, out=tmp_path / "study", tune=4)
+    told = json.loads((compared.path / "tuning.json").read_text())["settings"]
+    assert list(told) == ["tsm_resnet_tiny-fold1", "tsm_resnet_tiny-fold2"]
+    assert {
+        Run(compared.path / trial["run"]).recipe().data.fold for trial in told["tsm_resnet_tiny-fold2"]["trials"]
+    } == {2}
+    rates = {known["trials"][known["chosen"]]["lr"] for known in told.values()}
+    assert {run.recipe().optim.lr for run in compared.runs} == rates
+    (model,) = compared.comparison.models
+    assert len(model.scores) == 1
+    assert compared.comparison.differences == {}
 
 
 # --- real processes

@@ -20,8 +20,8 @@ from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.distributed import Processes
 from muybridge.errors import Diverged, UserError
-from muybridge.files import read_json, write_json
-from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace
+from muybridge.files import read_json, write_atomic, write_json
+from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace, to_json
 from muybridge.recipes.plan import START, Plan, Planned, data_name, of_models
 from muybridge.results.comparison import Comparison, compared
 from muybridge.results.record import ReportRecord, RunRecord, StudyRecord
@@ -180,6 +180,9 @@ class _Place:
             return
         log(text)
         if state == "begun":
+            if self.processes.is_first:  # what it starts from may lie elsewhere by now
+                write_atomic(folder.path / "recipe.json", to_json(resolved))
+            self.processes.firsts(None)
             resume(folder, data=recipe.data.manifest, runtime=self.runtime)
         else:
             train(resolved, out=folder.path, runtime=self.runtime)
