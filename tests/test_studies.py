@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,16 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     assert "takes no --pretrained; it takes data, models" in wrong.stderr
     assert "Did you mean 'mini'" in call(*words[:2], "min", *words[3:]).stderr
     assert "clip.size is what this study varies" in " ".join(call(*words, "--set", "clip.size=48").stderr.split())
+
+
+def test_the_documents_example_is_a_study(tmp_path, made_set):
+    page = Path(__file__).parent.parent / "docs" / "studies.md"
+    (code,) = re.findall(r"```python\n(# mine.*?)```", page.read_text(), flags=re.S)
+    (tmp_path / "mine.py").write_text(code)
+    plan = of(f"{tmp_path / 'mine.py'}:sizes", data=[str(made_set)])
+    assert {planned.recipe.clip.size for planned in plan.runs.values()} == {64, 96, 128}
+    for name in SHIPPED:
+        assert f"| `{name}` |" in page.read_text()
 
 
 # --- running them
