@@ -311,6 +311,159 @@ def test_own_weights_of_another_method():
         load_weights(tiny("tsn"), tiny("tam").state_dict())
 
 
+# What agrees
+
+
+def written(folder, name, *, seed=5, **options):
+    """A model of random weights and statistics, and the file that its run would leave."""
+    torch.manual_seed(seed)
+    model = create(name, **{"num_classes": 5, **options})
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) * 0.1 + 0.01)
+    checkpoint.save(folder, model, torch.optim.SGD(model.parameters(), lr=0.1), checkpoint.State(step=1))
+    return model.state_dict(), folder / "step-00000001" / "model.safetensors"
+
+
+def norms(model):
+    return {name for name, tensor in model.state_dict().items() if tensor.dim() == 1 and name != "fc.bias"}
+
+
+def spatial(model):
+    """Convolutions of more than one pixel."""
+    return {name for name, tensor in model.state_dict().items() if tensor.dim() > 3 and tensor.shape[-1] > 1}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "inflated", "fresh", "left_out"),
+    [
+        ("tsn_resnet18", "tsm_resnet18", 0, "", ""),
+        ("tsm_resnet18", "i3d_resnet18", 17, "", ""),
+        ("tsn_resnet50", "tam_resnet50", 0, "before", ""),
+        ("tam_resnet_tiny", "tsn_resnet_tiny", 0, "", "before"),
+        ("tsm_resnet_tiny", "nln_resnet_tiny", 0, "after", ""),
+        ("tsn_inceptionv1", "i3d_inceptionv1", 20, "", ""),
+        ("i3d_resnet_tiny", "tsn_resnet_tiny", 0, "spatial", "spatial"),
+        ("tsn_resnet18", "tsn_resnet34", 0, "deeper", ""),
+        ("slow_resnet50", "i3d_resnet50_kinetics", 6, "longer", "longer"),
+    ],
+)
+def test_a_run_of_another_network_gives_what_agrees(tmp_path, theirs, ours, inflated, fresh, left_out):
+    state, file = written(tmp_path, theirs)
+    model = create(ours, num_classes=5)
+    before, sets = copy_of(model), {"": set(), "spatial": spatial(model)}
+    counters = {name for name in before if name.endswith("num_batches_tracked")}
+    for word in ("before", "after"):
+        sets[word] = {n for n in {*before, *state} - counters if re.search(rf"\.{word}\.", n)}
+    sets["deeper"] = before.keys() - state.keys() - counters
+    sets["longer"] = {
+        n for n in before.keys() & state.keys() if state[n].dim() == 5 and before[n].shape != state[n].shape
+    }
+    loaded = load_weights(model, file, part="agreeing")
+    after = model.state_dict()
+    assert loaded.source == f"muybridge's {theirs}"
+    assert (set(loaded.fresh), set(loaded.left_out)) == (sets[fresh], sets[left_out])
+    assert set(loaded.taken) == (before.keys() & state.keys()) - set(loaded.fresh)
+    assert len(loaded.taken) > 40
+    assert loaded.inflated == inflated
+    assert all(torch.equal(after[name], before[name]) for name in loaded.fresh)
+    for name in loaded.taken:
+        if after[name].dim() == state[name].dim() + 1 and after[name].shape[2] > 1:
+            frames = after[name].shape[2]
+            assert torch.equal(after[name], (state[name] / frames)[:, :, None].expand_as(after[name]))
+        else:
+            assert torch.equal(after[name], state[name].reshape(after[name].shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "few", "many"), [("i3d", 16, 32), ("i3d_resnet_tiny", 4, 8), ("tsn_resnet_tiny", 8, 16)]
+)
+def test_a_network_for_half_the_frames_gives_all_it_has(tmp_path, name, few, many):
+    state, file = written(tmp_path, name, num_frames=few)
+    for part in ("agreeing", "whole"):
+        model = create(name, num_classes=5, num_frames=many)
+        loaded = load_weights(model, file, part=part)
+        assert (loaded.fresh, loaded.left_out, loaded.matched) == ((), (), len(state))
+        assert unchanged(model, state)
+
+
+def test_what_a_2d_network_gives_a_3d_one_answers_a_still_clip_as_the_picture(tmp_path):
+    _, file = written(tmp_path, "tsm_resnet_tiny")
+    flat, deep = tiny("tsn").eval(), tiny("i3d").eval()
+    for model in (flat, deep):
+        assert load_weights(model, file, part="agreeing").fresh == ()
+    still_BCTHW = torch.randn(1, 3, 1, 32, 32).expand(-1, -1, 37, -1, -1)
+    with torch.no_grad():
+        picture_BD, middle_BD = flat.features(still_BCTHW[:, :, :1])[:, 0], deep.features(still_BCTHW)[:, 18]
+    scale = picture_BD.abs().max()
+    assert torch.allclose(middle_BD / scale, picture_BD / scale, atol=1e-5)
+
+
+def test_weights_of_others_give_what_agrees():
+    with torch.device("meta"):
+        deep = create("i3d_resnet50", num_classes=7)
+        blended = create("tam_resnet18", num_classes=7)
+    loaded = load_weights(
+        deep, peer_state("mit_tsm_resnet50"), part="agreeing"
+    )  # whole, they are for shifting networks
+    assert (loaded.source, loaded.fresh, loaded.left_out, loaded.inflated) == ("TSM's authors", (), (), 17)
+    assert deep.preprocessing == IMAGENET
+    loaded = load_weights(blended, peer_state("study_s3d_resnet18"), part="agreeing")
+    with pytest.raises(UserError, match="do not fit the model"):
+        load_weights(blended, peer_state("study_s3d_resnet18"))
+    assert {name for name in loaded.fresh if ".before." not in name} == {"backbone.conv1.weight"}
+    assert {name for name in loaded.left_out if ".after." not in name} == {"backbone.conv1.weight"}
+
+
+def test_a_classifier_comes_whole_or_not_at_all(tmp_path):
+    _, file = written(tmp_path / "narrow", "tsn_resnet18")
+    wide = create("tsn_resnet50", num_classes=5)
+    before = copy_of(wide)
+    loaded = load_weights(wide, file, part="agreeing")
+    assert {"fc.weight", "fc.bias"} <= set(loaded.fresh) & set(loaded.left_out)
+    assert loaded.why("fc.weight") == "other shape: (5, 512) for (5, 2048)"
+    assert torch.equal(wide.fc.bias, before["fc.bias"])
+    more = create("tsn_resnet18", num_classes=6)
+    assert load_weights(more, file, part="agreeing").fresh == ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize("part", ["whole", "agreeing"])
+def test_a_classifier_of_other_classes_is_left_out_even_if_it_would_fit(tmp_path, part):
+    state, file = written(tmp_path, "tsn_resnet_tiny")
+    model = tiny()
+    before = copy_of(model)
+    loaded = load_weights(model, file, part=part, other_classes=True)
+    assert loaded.fresh == ("fc.weight", "fc.bias")
+    assert torch.equal(model.fc.weight, before["fc.weight"])
+    assert torch.equal(model.backbone.conv1.weight, state["backbone.conv1.weight"])
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("tsn_vgg16", "tsn_resnet18"), ("tsn_resnet18", "slowfast_resnet50")])
+def test_that_nothing_agrees_is_told_and_changes_nothing(tmp_path, theirs, ours):
+    with torch.device("meta"):
+        state = create(theirs, num_classes=5).state_dict()
+        model = create(ours, num_classes=5, num_frames=32)
+    state = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in state.items()}
+    model.preprocessing = HALF
+    with pytest.raises(UserError, match=rf"Nothing of these weights .* agrees with {ours} in name and shape"):
+        load_weights(model, state, part="agreeing")
+    assert model.preprocessing == HALF
+
+
+def test_what_came_is_told_as_json(tmp_path):
+    _, file = written(tmp_path, "i3d_resnet_tiny")
+    about = load_weights(tiny(), file, part="agreeing").as_json()
+    assert about["fresh"].keys() == about["left_out"].keys()
+    assert about["fresh"]["backbone.conv1.weight"] == "other shape: (16, 3, 3, 7, 7) for (16, 3, 7, 7)"
+    assert len(about["fresh"]) == 9
+    assert norms(tiny()) < set(about["taken"])
+
+
+def test_an_unknown_part_is_told():
+    with pytest.raises(UserError, match="whole, agreeing"):
+        load_weights(tiny(), picture_state(), part="half")
+
+
 # Files
 
 
