@@ -204,7 +204,10 @@ def test_a_slurm_step_is_met_without_torchrun(odd_set, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, *command(odd_set, tmp_path / "run", "optim.epochs=1", "optim.warmup_epochs=0")]
+    words = [
+        sys.executable,
+        *command(odd_set, tmp_path / "run", "optim.epochs=1", "optim.warmup_epochs=0", "optim.min_steps=0"),
+    ]
     slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "localhost"}
     ranks = [
         subprocess.Popen(
