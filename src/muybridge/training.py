@@ -227,8 +227,9 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
         )  # fmt: skip
 
     def agree() -> None:
-        for of in {model, scored}:
-            processes.average_statistics(of)
+        processes.average_statistics(model)
+        if scored is not model:
+            processes.average_statistics(scored)
 
     def save(*, is_best: bool) -> None:
         agree()
