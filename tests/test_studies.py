@@ -21,7 +21,7 @@ from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace, to_json
 from muybridge.recipes import five_class, mini
-from muybridge.recipes.plan import Plan, Planned, of_models, parse_only
+from muybridge.recipes.plan import Plan, Planned, data_name, of_models, parse_only
 from muybridge.recipes.studies import MODELS_2021, SHIPPED, of
 from muybridge.results.record import StudyRecord
 from muybridge.runs import Run
@@ -137,6 +137,12 @@ def test_plans_are_checked_when_they_are_made(recipe):
         plan(a="c", b="a", c="b")
     with pytest.raises(UserError, match=r"x/set\.csv and y/set\.csv are both called 'set'"):
         of_models(["a"], recipe=recipe, data=["x/set.csv", "y/set.csv"])
+
+
+def test_a_set_has_one_name_wherever_one_stands(made_set, monkeypatch):
+    monkeypatch.chdir(made_set.parent)
+    assert data_name("manifest.csv") == data_name(made_set) == "set"
+    assert data_name("ssv2.csv") == "ssv2"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

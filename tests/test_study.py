@@ -1,5 +1,8 @@
 """A comparison: one protocol, nothing run twice, nothing mixed."""
 
+import json
+import shutil
+
 import pytest
 
 import muybridge
@@ -48,6 +51,18 @@ def test_a_study_grows(study, recipe):
         "tsm_resnet_tiny",
         "tam_resnet_tiny",
     }
+
+
+def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
+    """Its study.json has names alone."""
+    shutil.copytree(study.path, tmp_path / "old")
+    names = ["tsn_resnet_tiny-seed0", "tsm_resnet_tiny-seed0"]
+    (tmp_path / "old" / "study.json").write_text(json.dumps({"format_version": 1, "title": "t", "runs": names}))
+    grown = compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "old", seeds=(1,))
+    assert {model.name: len(model.scores) for model in grown.comparison.models} == {
+        "tsn_resnet_tiny": 2, "tsm_resnet_tiny": 1,
+    }  # fmt: skip
+    assert grown.comparison.differences == {}
 
 
 def test_what_compare_varies_cannot_be_set(recipe, tmp_path):

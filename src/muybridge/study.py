@@ -214,10 +214,20 @@ def _state(run: Run, resolved: Recipe) -> str:
     return "finished" if run.is_finished else "begun"
 
 
+def _axes_of(recipe: Recipe) -> dict[str, Any]:
+    """Of a run that was made before studies kept axes: models were compared, and nothing else."""
+    axes = {"data": data_name(recipe.data.manifest), "model": recipe.model.name, "seed": recipe.seed}
+    return axes if recipe.data.fold is None else axes | {"fold": recipe.data.fold}
+
+
 def _record(plan: Plan, out: Path) -> StudyRecord:
     """What is known of the plan's runs, and of those of earlier calls that are finished."""
     earlier = StudyRecord.load(out) if (out / "study.json").exists() else StudyRecord(out)
-    kept = {n: known for n, known in earlier.runs.items() if n not in plan.runs and earlier.run(n).is_finished}
+    kept = {
+        name: known if known.axes else RunRecord(_axes_of(earlier.run(name).recipe()))
+        for name, known in earlier.runs.items()
+        if name not in plan.runs and earlier.run(name).is_finished
+    }
     runs = kept | {name: RunRecord(dict(planned.axes), planned.starts_from) for name, planned in plan.runs.items()}
     varies = {
         axis: tuple(dict.fromkeys((*earlier.varies.get(axis, ()), *plan.varies.get(axis, ()))))

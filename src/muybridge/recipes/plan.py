@@ -190,7 +190,7 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
 
 def data_name(manifest: str | Path) -> str:
     """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
-    path = Path(manifest)
+    path = Path(manifest).absolute()
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
 
 

@@ -219,7 +219,7 @@ def _training(comparison: Comparison) -> Section | None:
     for model in comparison.models:
         ended = dict.fromkeys(run.result().get("ended", "") for run in model.runs)
         rows.append([
-            model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 2), "; ".join(ended)
+            model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 3), "; ".join(ended)
         ])  # fmt: skip
     return Section(
         title="How long each was trained",
