@@ -77,7 +77,9 @@ def resumed_with_little_room(run, file_bytes):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("file_bytes", "file"), [(1_000_000, "model.safetensors"), (500, "recipe.json")])
+@pytest.mark.parametrize(
+    ("file_bytes", "file"), [(1_000_000, "model.safetensors"), pytest.param(500, "recipe.json", marks=pytest.mark.slow)]
+)
 def test_a_full_disk_stops_with_the_cause_and_nothing_is_lost(short, whole, tmp_path, monkeypatch, file_bytes, file):
     run = stopped_at(5, short, tmp_path / "run", monkeypatch, checkpoint_steps=4)
     assert kept(run) == ["step-00000004"]
@@ -121,7 +123,7 @@ def vanishing(short, tmp_path):
 
 @pytest.mark.parametrize(
     ("num_workers", "splits", "steps", "trained"),
-    [(0, ["train"], 5, 5), (0, ["val"], 3, 6), (2, ["val"], 3, 6)],
+    [(0, ["train"], 5, 5), (0, ["val"], 3, 6), pytest.param(2, ["val"], 3, 6, marks=pytest.mark.slow)],
     ids=["while training", "while validating", "in a worker"],
 )
 def test_a_video_that_vanishes_stops_the_run_and_what_was_trained_is_saved(

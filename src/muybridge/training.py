@@ -280,13 +280,11 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                 try:
                     with stop.at_once(processes.count == 1):
                         val_scores = score_rows(val_rows, f"{run.name}: validating")
-                except DecodeError:
-                    if processes.count == 1:
-                        save(is_best=False)
-                    raise
-                except KeyboardInterrupt:
+                except (DecodeError, KeyboardInterrupt) as error:
+                    if processes.count > 1:  # the others are elsewhere: nothing can be gathered
+                        raise
                     save(is_best=False)
-                    raise interrupted() from None
+                    raise (interrupted() if isinstance(error, KeyboardInterrupt) else error) from None
                 val = figures(val_scores)
                 measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
                 is_best = val["video_top1"] > state.best
