@@ -196,6 +196,14 @@ def test_nothing_is_decoded_or_forwarded_twice(manifest, row, num_clips, num_cro
         assert max(b for b, _ in shapes) <= most, "more at a time than a batch of four clips"
 
 
+def test_crops_that_coincide_are_cut_and_sent_once(manifest):
+    for fraction, distinct_crops in ((1.0, 3), (0.8, 5)):
+        views = VideoViews(
+            manifest, FileReader(), ClipSpec(num_frames=4), size=32, num_clips=10, num_crops=10, crop_fraction=fraction
+        )
+        assert len(views[views.key(1)].pictures_PHWC) == 10 * distinct_crops
+
+
 def test_batches_are_filled_with_several_videos(manifest):
     model = network("i3d_resnet_tiny")
     shapes = forwarded(model)
@@ -339,10 +347,10 @@ def test_a_subset_is_an_evaluation_with_fewer_views(manifest, rule, num_clips, n
 
 def test_which_numbers_of_clips_nest():
     """What the grid says is what the sampling does, to the frame, in videos of every length."""
-    lengths = [1, 3, 7, 8, 20, *range(130, 160), 250, 301, 500]
+    lengths = [1, 3, 7, 8, 20, 108, 114, *range(130, 160), 250, 301, 500]
     for rule, target_fps in (("uniform", None), ("dense", None), ("dense", 12.5)):
         spec = ClipSpec(num_frames=8, sampling=rule, target_fps=target_fps)
-        for more in (2, 3, 5, 8, 10, 15):
+        for more in (2, 3, 5, 8, 10, 15, 31):
             of_more = [sampling.test_indices(n, 30.0, spec, num_clips=more) for n in lengths]
             grid = ViewGrid(rule, more, 1)
             for m in range(1, more + 1):

@@ -61,9 +61,7 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
     else:
         latest = max(0.0, n - _span(fps, spec))
         clips_M, last = np.arange(M), max(1, M - 1)
-        common_M = np.gcd(
-            clips_M, last
-        )  # in lowest terms: the middle one of 3 clips and of 15 is the same to the frame
+        common_M = np.gcd(clips_M, last)  # lowest terms: the middle one of 3 clips is that of 15, to the frame
         first_M = np.floor(clips_M // common_M * latest / (last // common_M))
         starts_MT = np.floor(first_M[:, None] + np.arange(T) * _stride(fps, spec))
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
