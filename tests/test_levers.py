@@ -1,8 +1,10 @@
 """Every lever of a recipe does what its documentation says: against a formula, or against what must stay as it was."""
 
 import copy
+import re
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.transforms import to_input
 from muybridge.errors import UserError
 from muybridge.predict import Predictor
-from muybridge.recipe import Runtime, replace
+from muybridge.recipe import Recipe, Runtime, fields, parse_overrides, replace
 from muybridge.training import resume, train, training_step
 
 BATCH = 14
@@ -578,3 +580,14 @@ def test_a_machine_without_a_compiler_is_told(plain, tmp_path, monkeypatch):
     torch.compiler.reset()
     with pytest.raises(UserError, match=r"runtime\.compile"):
         train(plain, out=tmp_path / "run", runtime=Runtime(compile=True))
+
+
+def test_the_page_on_training_names_every_lever():
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    levers = [name for name in fields(Recipe) if name.startswith(("optim.", "stop."))]
+    assert [name for name in levers if f"`{name}`" not in page] == []
+    examples = set(re.findall(r"--set '?([a-z_.]+=[^\s`|']+)", page)) - {"section.field=value"}
+    assert len(examples) > 30
+    for example in examples:
+        changes = parse_overrides([example])
+        assert changes.keys() <= fields(Recipe).keys() | {f"runtime.{name}" for name in fields(Runtime)}, example
