@@ -461,6 +461,16 @@ def test_the_best_on_val_is_trained_with_fresh_seeds(searched):
     assert "of 3), video accuracy" in notes
 
 
+def test_accuracy_on_val_comes_before_loss_and_loss_before_order():
+    def trial(accuracy, loss):
+        return {"val_video_top1": accuracy, "val_loss": loss}
+
+    assert study.best_trial([trial(0.5, 0.1), trial(0.7, 0.9), trial(0.6, 0.2)]) == 1
+    assert study.best_trial([trial(0.7, 0.9), trial(0.7, 0.3), trial(0.7, 0.3)]) == 1
+    assert study.best_trial([{"failed": "nan"}, trial(0.0, 9.0)]) == 1
+    assert study.best_trial([{"failed": "nan"}]) is None
+
+
 def test_a_search_is_gone_on_with(searched, monkeypatch):
     recipe, compared = searched
     begun = []

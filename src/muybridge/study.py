@@ -276,10 +276,10 @@ def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
             trial = _started(replace(trial, {"seed": TUNING_SEED, "evaluation.score_test": False}), base)
             said = f"{setting}: trial {number + 1} of {trials}"
             tried.append(_outcome(folder, trial, said, before, place))
-            known[setting] = {"axes": _apart_from_seed(planned), "trials": tried, "chosen": _best(tried)}
+            known[setting] = {"axes": _apart_from_seed(planned), "trials": tried, "chosen": best_trial(tried)}
             if place.processes.is_first:
                 write_json(file, {"format_version": 1, "seed": TUNING_SEED, "settings": known})
-        chosen = _best(tried)
+        chosen = best_trial(tried)
         if chosen is None:
             raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
         best[setting] = Run(place.out / tried[chosen]["run"])
@@ -348,7 +348,7 @@ def _outcome(folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]],
     return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}
 
 
-def _best(tried: Sequence[Mapping[str, Any]]) -> int | None:
+def best_trial(tried: Sequence[Mapping[str, Any]]) -> int | None:
     """By video accuracy on val, then by the loss there, then the earlier one."""
     whole = [number for number, trial in enumerate(tried) if "failed" not in trial]
     return min(

@@ -350,7 +350,7 @@ def _follows(values: Sequence[Any], axes_of_runs: Sequence[Mapping[str, Any]], a
     for value, of_run in zip(values, axes_of_runs, strict=True):
         if by_axes.setdefault(tuple(of_run.get(axis) for axis in axes), value) != value:
             return False
-    return bool(axes)
+    return True
 
 
 def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
