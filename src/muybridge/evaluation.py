@@ -174,7 +174,7 @@ def evaluate(
             labels_N=labels_N,
             classes=dataset["classes"],
             average=recipe.evaluation.average,
-            batch_size=recipe.optim.batch_size,
+            batch_size=build.scoring_batch_size(recipe),
             num_workers=workers,
             skip=(lambda failure: log(f"skipped: {failure.error}")) if recipe.data.on_error == "skip" else None,
             processes=processes,

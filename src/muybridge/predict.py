@@ -83,7 +83,7 @@ class Predictor:
             labels_N=np.full(len(rows), -1),
             classes=self.classes,
             average=recipe.evaluation.average,
-            batch_size=recipe.optim.batch_size,
+            batch_size=build.scoring_batch_size(recipe),
             text="predicting",
         )
 

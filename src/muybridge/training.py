@@ -222,7 +222,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     def score_rows(which: np.ndarray, text: str) -> Scores:
         return score(
             scored, views, which, where=where, labels_N=labels_N[which], classes=manifest.classes,
-            average=recipe.evaluation.average, batch_size=recipe.optim.micro_batch_size or recipe.optim.batch_size,
+            average=recipe.evaluation.average, batch_size=build.scoring_batch_size(recipe),
             text=text, loader=view_loader, skip=skip if recipe.data.on_error == "skip" else None, processes=processes,
         )  # fmt: skip
 
