@@ -342,7 +342,7 @@ def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: i
 def scoring_batch_size(recipe: Recipe) -> int:
     """Clips that are scored at a time: what one process is known to hold in training; without gradients there is room for
     more, but no need."""
-    return recipe.optim.micro_batch_size or recipe.optim.batch_size
+    return recipe.optim.micro_batch_size or -(-recipe.optim.batch_size // launched().count)
 
 
 def clip_spec(recipe: Recipe) -> ClipSpec:
