@@ -94,6 +94,15 @@ def test_frozen_stages_keep_their_mode():
     assert {name for name, training in modes.items() if training} == {name for name in modes if "layer4" in name}
 
 
+def test_norms_that_were_exchanged_for_synced_ones_stay_frozen():
+    net, frozen = freeze("tsn_resnet18", "layer2")
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    frozen.train()
+    assert synced.get_submodule("backbone.layer2.0.bn1").training
+    assert not synced.get_submodule("backbone.bn1").training
+    assert not synced.get_submodule("backbone.layer1.0.bn1").training
+
+
 class Tokens(nn.Module):
     """A vision transformer's way to hold parameters: some by the whole, some in a module that is not called itself."""
 

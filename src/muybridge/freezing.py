@@ -26,24 +26,26 @@ class Frozen:
         order in which a clip meets them; `batch_norm`: "frozen" freezes all batch norms, "partial" all but the first.
         Frozen parameters get no gradients. Raises UserError for a name that the network has not, or more than once."""
         self.model = model
-        self.modules: list[nn.Module] = []
+        modules: list[nn.Module] = []
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         if batch_norm in ("frozen", "partial"):
-            self.modules += norms[1:] if batch_norm == "partial" else norms
+            modules += norms[1:] if batch_norm == "partial" else norms
         if train_from is not None:
             before = _before(model, train_from, called)
-            self.modules += [module for module in before if before.issuperset(module.modules())]
+            modules += [module for module in before if before.issuperset(module.modules())]
             for module in before:
                 for parameter in module.parameters(recurse=False):
                     parameter.requires_grad_(False)
-        for module in self.modules:
+        for module in modules:
             module.requires_grad_(False)
+        frozen = set(modules)
+        self.names = [name for name, module in model.named_modules() if module in frozen]
 
     def train(self) -> None:
-        """Training mode, but for what is frozen."""
+        """Training mode, but for what is frozen (by name: norms may have been exchanged for synced ones)."""
         self.model.train()
-        for module in self.modules:
-            module.eval()
+        for name in self.names:
+            self.model.get_submodule(name).eval()
 
 
 def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
