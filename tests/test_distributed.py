@@ -246,3 +246,35 @@ def test_a_fault_of_its_own_is_not_taken_for_a_lost_process():
     both = Processes(Launch(0, 2))
     with pytest.raises(RuntimeError, match="out of memory"), both.talking():
         raise RuntimeError("CUDA out of memory")
+
+
+UNUSED = """
+import torch
+from torch import nn
+from muybridge.models import VideoModel
+
+
+class Mean(VideoModel):
+    def __init__(self, num_classes):
+        super().__init__(3, num_classes, dropout=0.0)
+        self.spare = nn.Linear(3, 3)
+
+    def features(self, x_BCTHW):
+        return x_BCTHW.mean((3, 4)).transpose(1, 2)
+
+
+def network(*, num_classes, num_frames, temporal_pooling, dropout):
+    return Mean(num_classes)
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_may_leave_a_parameter_unused(odd_set, tmp_path):
+    (tmp_path / "spare.py").write_text(UNUSED)
+    words = command(odd_set, tmp_path / "run", "optim.epochs=2", "optim.warmup_epochs=0", "optim.min_steps=0")
+    words[words.index("tsm_resnet_tiny")] = "spare:network"
+    done = subprocess.run(
+        torchrun(2, *words), env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "run").is_finished

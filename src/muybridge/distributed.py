@@ -163,14 +163,17 @@ def _address(launch: Launch) -> dict[str, str]:
     }  # fmt: skip
 
 
-def parallel(net: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
-    """The network with gradients averaged over the processes; itself where there is one."""
+def parallel(net: nn.Module, processes: Processes, device: torch.device, *, uses_all: bool = True) -> nn.Module:
+    """The network with gradients averaged over the processes; itself where there is one. `uses_all`: whether every
+    parameter has a part in every answer; if not, those that have none are looked for each time."""
     if processes.count == 1 or not any(parameter.requires_grad for parameter in net.parameters()):
         return net
     where = [device.index] if device.type == "cuda" else None
     newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # torch 2.13
     own_statistics = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
-    return DistributedDataParallel(net, device_ids=where, gradient_as_bucket_view=True, **own_statistics)  # type: ignore[arg-type]
+    return DistributedDataParallel(
+        net, device_ids=where, gradient_as_bucket_view=True, find_unused_parameters=not uses_all, **own_statistics
+    )  # type: ignore[arg-type]
 
 
 def gradients_wait(net: nn.Module, waits: bool) -> AbstractContextManager[Any]:

@@ -195,7 +195,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     net: nn.Module = model
     if recipe.optim.batch_norm == "synced" and processes.count > 1:
         net = distributed.synced(net, where.device)
-    net = distributed.parallel(net, processes, where.device)
+    is_ours = ":" not in recipe.model.name  # every parameter of which is used: a test holds it
+    net = distributed.parallel(net, processes, where.device, uses_all=is_ours)
     if runtime.compile:
         net = cast(nn.Module, torch.compile(net))
 
