@@ -170,10 +170,10 @@ def parallel(net: nn.Module, processes: Processes, device: torch.device, *, uses
         return net
     where = [device.index] if device.type == "cuda" else None
     newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # torch 2.13
-    own_statistics = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    own_statistics: dict[str, Any] = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     return DistributedDataParallel(
         net, device_ids=where, gradient_as_bucket_view=True, find_unused_parameters=not uses_all, **own_statistics
-    )  # type: ignore[arg-type]
+    )
 
 
 def gradients_wait(net: nn.Module, waits: bool) -> AbstractContextManager[Any]:
