@@ -7,24 +7,20 @@ or (seed, purpose, step), so a run that was killed and resumed ends with the sam
 precision).
 """
 
-import math
-import platform
-import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import muybridge
 from muybridge import build, distributed
 from muybridge import checkpoint as checkpoints
+from muybridge import recipe as recipe_sections
 from muybridge.build import Placement
 from muybridge.checkpoint import State
 from muybridge.console import log, progress
@@ -40,17 +36,18 @@ from muybridge.data.loader import (
 )
 from muybridge.data.manifest import Manifest
 from muybridge.data.transforms import to_input
+from muybridge.description import describe, environment
 from muybridge.distributed import ALONE, Processes, ProcessLost
 from muybridge.draws import torch_seed
 from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation import figures, score
-from muybridge.files import write_atomic, write_json
+from muybridge.files import write_atomic
 from muybridge.measure import count
 from muybridge.models import Loaded, VideoModel, WeightedLogits
-from muybridge.models.own import source_file
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
+from muybridge.signals import Stop, stop_signals
 from muybridge.video import DecodeError
 
 
@@ -74,7 +71,7 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         processes.firsts(None)
         with run.lock() if processes.is_first else nullcontext():
             if processes.is_first:
-                _describe(run, recipe, runtime, manifest, cost, processes.count)
+                describe(run, recipe, runtime, manifest, cost, processes.count)
             return _train(run, recipe, runtime, manifest, processes)
 
 
@@ -104,7 +101,7 @@ def resume(
     with processes.telling():
         manifest = Manifest.load(recipe.data.manifest)
         resolved = build.resolve(recipe, runtime, manifest)
-        before, now = run.environment(), _environment(runtime, processes.count)
+        before, now = run.environment(), environment(runtime, processes.count)
         changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             log(
@@ -150,177 +147,47 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
 
 
 def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, processes: Processes) -> Run:
-    where = build.placement(recipe, runtime)
-    rows = manifest.split("train", recipe.data.fold)
-    val_rows = manifest.split("val", recipe.data.fold)
-    test_rows = manifest.split("test", recipe.data.fold) if recipe.evaluation.score_test else rows[:0]
-    reader, num_workers = build.reader_and_workers(
-        recipe, runtime, manifest, np.concatenate([rows, val_rows, test_rows])
-    )
-    clips = build.train_clips(recipe, manifest, reader)
-    views = build.video_views(recipe, manifest, reader)
-    begun = processes.firsts(checkpoints.exists(run.checkpoints))
-
-    def started(loaded: Loaded) -> None:
-        log(str(loaded))
-        if processes.is_first:
-            run.save_init(loaded.as_json())
-
-    model = build.model(recipe, len(manifest.classes), pretrained=not begun, classes=manifest.classes, tell=started)
-    build.place(model, where)
-    frozen = build.frozen(recipe, model)
-    optimizer = build.optimizer(recipe, model)
-    scaler = where.scaler()
-    labels_N = manifest.labels()
-
-    state = State()
-    average = build.averaged(recipe, model)
-    if begun:
-        with checkpoints.offering_others(run.checkpoints):
-            state = checkpoints.load_state(run.checkpoints)
-            checkpoints.load_model(run.checkpoints, model, trained=average is not None)
-            checkpoints.load_optimizer(run.checkpoints, model, optimizer)
-            if average is not None:
-                checkpoints.load_model(run.checkpoints, cast(VideoModel, average.module))
-                average.n_averaged.fill_(state.step)
-        log(f"resuming at step {state.step}")
-    scored = model if average is None else cast(VideoModel, average.module)
-    if scaler.is_enabled():
-        scaler.load_state_dict(
-            scaler.state_dict() | {"scale": state.loss_scale, "_growth_tracker": state.loss_scale_steps}
-        )
-    if processes.is_first:
-        run.truncate_metrics(state.metrics_bytes)
-
-    net: nn.Module = model
-    if recipe.optim.batch_norm == "synced" and processes.count > 1:
-        net = distributed.synced(net, where.device)
-    is_ours = ":" not in recipe.model.name  # every parameter of which is used: a test holds it
-    net = distributed.parallel(net, processes, where.device, uses_all=is_ours)
-    if runtime.compile:
-        net = cast(nn.Module, torch.compile(net))
-
-    per_epoch = build.steps_per_epoch(recipe, len(rows))
-    epochs = build.num_epochs(recipe, len(rows))
-    num_steps = None if epochs is None else per_epoch * epochs
-    schedule = build.schedule(recipe, len(rows))
-    pinned = where.device.type == "cuda"
-    train_loader = train_batches(
-        clips, rows, batch_size=recipe.optim.batch_size, first_step=state.step, num_workers=num_workers,
-        pin_memory=pinned, on_error=recipe.data.on_error, rank=processes.rank, ranks=processes.count,
-    )  # fmt: skip
-    view_loader = ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
-    skipped = run.skipped()
-
-    def skip(failure: Unreadable) -> None:
-        row = manifest.row(failure.row)
-        if row.id not in skipped:
-            log(f"skipped: {failure.error}")
-            skipped[row.id] = {"path": row.path, "cause": str(failure.error).removeprefix(f"{row.path}: ")}
-            if processes.is_first:
-                run.save_skipped(skipped)
-
-    def score_rows(which: np.ndarray, text: str) -> Scores:
-        return score(
-            scored, views, which, where=where, labels_N=labels_N[which], classes=manifest.classes,
-            average=recipe.evaluation.average, batch_size=build.scoring_batch_size(recipe),
-            text=text, loader=view_loader, skip=skip if recipe.data.on_error == "skip" else None, processes=processes,
+    """The loop. (Setting up, scoring and saving are `Session`'s.)"""
+    session = Session(run, recipe, runtime, manifest, processes)
+    state, clock, max_hours = session.state, recipe.optim.clock, recipe.stop.max_hours
+    per_epoch, num_steps = session.per_epoch, session.num_steps
+    schedule = build.schedule(recipe, len(session.rows))
+    last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
+    with _explaining(run), session:
+        loader = train_batches(
+            session.clips, session.rows, batch_size=recipe.optim.batch_size, first_step=state.step,
+            num_workers=session.num_workers, pin_memory=session.pin_memory, on_error=recipe.data.on_error,
+            rank=processes.rank, ranks=processes.count,
         )  # fmt: skip
-
-    def agree() -> None:
-        processes.average_statistics(model)
-        if scored is not model:
-            processes.average_statistics(scored)
-
-    def save(*, is_best: bool) -> None:
-        agree()
-        for theirs in processes.gathered(skipped):
-            skipped.update(theirs)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-            raise Diverged(
-                f"A weight is no finite number any more at step {state.step}. A lower optim.lr, a longer warm-up or "
-                f"optim.clip_grad_norm may help. {_last_good(run)}"
-            )
-        if processes.is_first:
-            if skipped:
-                run.save_skipped(skipped)
-            if scaler.is_enabled():
-                state.loss_scale, state.loss_scale_steps = scaler.get_scale(), scaler.state_dict()["_growth_tracker"]
-            state.metrics_bytes = run.metrics_bytes()
-            checkpoints.save(
-                run.checkpoints, model, optimizer, state, scored=None if average is None else scored, is_best=is_best
-            )
-
-    frozen.train()
-    val_scores: Scores | None = None
-    val: dict[str, float] = {}
-    epoch_started, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
-    with view_loader, _explaining(run), ExitStack() as closing_first:
-        trackers = closing_first.enter_context(
-            build.trackers(run, recipe, runtime, first=processes.is_first, step=state.step)
-        )
-
-        def measured(line: dict[str, Any]) -> None:
-            if processes.is_first:
-                run.write_metrics(line)
-                trackers.log(line)
-
-        with _stop_signals() as stop, closing(train_loader), progress(run.name, num_steps) as bar:
+        with stop_signals() as stop, closing(loader), progress(run.name, num_steps) as bar:
             bar.advance(state.step)
-
-            def interrupted() -> Interrupted:
-                return Interrupted(
-                    f"Stopped at step {state.step}{f' of {num_steps}' if num_steps else ''}; saved. Continue: muybridge "
-                    f"train --resume {run.path}"
-                )
-
-            def validate(epoch: int) -> bool:
-                """Measures, ends training where that is asked for, and returns whether it is the best so far. What breaks
-                it off finds the training saved."""
-                nonlocal val_scores, val
-                try:
-                    with stop.at_once(processes.count == 1):
-                        val_scores = score_rows(val_rows, f"{run.name}: validating")
-                except (DecodeError, KeyboardInterrupt) as error:
-                    if processes.count > 1:  # the others are elsewhere: nothing can be gathered
-                        raise
-                    save(is_best=False)
-                    raise (interrupted() if isinstance(error, KeyboardInterrupt) else error) from None
-                val = figures(val_scores)
-                measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
-                is_best = val["video_top1"] > state.best
-                state.best = max(state.best, val["video_top1"])
-                quantities = {f"val.{name}": value for name, value in val.items()}
-                state.ended = state.ended or _ends_early(recipe, state, quantities, epoch)
-                state.unvalidated = False
-                return is_best
-
             if state.unvalidated:
-                save(is_best=validate(math.ceil(state.step / per_epoch)))
-            batches = ahead_on_device(train_loader, where.device)
-            step_started = time.perf_counter()
+                session.save(is_best=session.validate(-(-state.step // per_epoch), stop))
+            batches = ahead_on_device(loader, session.where.device)
+            asked_at = time.perf_counter()
             while not state.ended:
                 try:
                     batch = next(batches)
                 except DecodeError:
                     if processes.count == 1 and state.step:
-                        save(is_best=False)
+                        session.save(is_best=False)
                     raise
                 for failure in batch.unreadable:
-                    skip(failure)
-                lr = schedule.lr(state.train_seconds if recipe.optim.clock == "hours" else state.step)
-                for group in optimizer.param_groups:
+                    session.skip(failure)
+                lr = schedule.lr(state.train_seconds if clock == "hours" else state.step)
+                for group in session.optimizer.param_groups:
                     group["lr"] = lr
                 torch.manual_seed(
                     torch_seed(recipe.seed, "dropout", state.step, *([processes.rank] * (processes.rank > 0)))
                 )
                 loss_sum, correct = training_step(
-                    model, optimizer, batch, where, recipe, net=net, scaler=scaler, processes=processes
-                )
-                if average is not None:
-                    average.update_parameters(model)
-                seconds = time.perf_counter() - step_started if processes.is_first else 0.0
-                loss_sum, correct_sum, clips_sum, seconds, asked = processes.sums(
+                    session.model, session.optimizer, batch, session.where, recipe, net=session.net,
+                    scaler=session.scaler, processes=processes,
+                )  # fmt: skip
+                if session.average is not None:
+                    session.average.update_parameters(session.model)
+                seconds = time.perf_counter() - asked_at if processes.is_first else 0.0
+                loss_sum, correct_sum, clips, seconds, asked = processes.sums(
                     [loss_sum, correct, len(batch.rows_B), seconds, stop.asked]
                 )
                 if not np.isfinite(loss_sum):
@@ -328,81 +195,45 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                         f"The loss became {loss_sum} at step {state.step} (learning rate {lr:.3g}). A lower optim.lr, a "
                         f"longer warm-up or optim.clip_grad_norm may help. {_last_good(run)}"
                     )
+                state.step += 1
                 state.loss_sum += loss_sum
                 state.correct += int(correct_sum)
-                state.clips += int(clips_sum)
+                state.clips += int(clips)
                 state.train_seconds += seconds
-                state.step += 1
                 bar.advance()
-                bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}" + _shown(val))
+                bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}{session.shown_val}")
 
-                epoch, in_epoch = divmod(state.step, per_epoch)
-                max_hours = recipe.stop.max_hours
                 if num_steps is not None and state.step >= num_steps:
-                    state.ended = f"all {epochs} epochs"
+                    state.ended = f"all {num_steps // per_epoch} epochs"
                 elif max_hours is not None and state.train_seconds >= max_hours * 3600:
                     state.ended = f"stop.max_hours: {max_hours:g} hours of training"
                 due = is_best = False
-                if in_epoch == 0 or state.ended:
-                    epoch += in_epoch > 0  # an epoch that was begun
-                    quantities = {
-                        "train.loss": state.loss_sum / state.clips,
-                        "train.clip_top1": state.correct / state.clips,
-                    }
-                    measured({
-                        "kind": "train", "epoch": epoch, "step": state.step, "loss": quantities["train.loss"],
-                        "clip_top1": quantities["train.clip_top1"], "lr": lr,
-                    })  # fmt: skip
+                if state.step % per_epoch == 0 or state.ended:
+                    epoch = -(-state.step // per_epoch)  # the last one may have been cut short
+                    train = {"loss": state.loss_sum / state.clips, "clip_top1": state.correct / state.clips}
+                    session.measured({"kind": "train", "epoch": epoch, "step": state.step, **train, "lr": lr})
                     train_seconds = state.train_seconds - seconds_before
-                    clips_per_s = (state.clips - clips_before) / train_seconds
+                    timing = {
+                        "epoch": epoch, "train_seconds": train_seconds,
+                        "train_clips_per_s": (state.clips - clips_before) / train_seconds,
+                    }  # fmt: skip
                     state.loss_sum, state.correct, state.clips = 0.0, 0, 0
-                    state.ended = state.ended or _ends_early(recipe, state, quantities, epoch)
+                    state.ended = state.ended or ends_early(recipe.stop, state, "train", train, epoch)
                     due = bool(state.ended) or epoch % recipe.evaluation.every_epochs == 0
-                    if due:
-                        agree()
-                    state.unvalidated = due and len(val_rows) > 0
+                    state.unvalidated = due and len(session.val_rows) > 0
                     try:
                         if state.unvalidated and not asked:
-                            is_best = validate(epoch)
+                            is_best = session.validate(epoch, stop)
                     finally:
                         if processes.is_first:
-                            run.write_timing({
-                                "epoch": epoch, "train_seconds": train_seconds, "train_clips_per_s": clips_per_s,
-                                "total_seconds": time.perf_counter() - epoch_started,
-                            })  # fmt: skip
-                    epoch_started, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
+                            run.write_timing({**timing, "total_seconds": time.perf_counter() - last_epoch_at})
+                    last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
                 if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
-                    save(is_best=is_best)
+                    session.save(is_best=is_best)
                 if asked:
-                    raise interrupted()
-                step_started = time.perf_counter()
-
-        if recipe.evaluation.checkpoint == "best":
-            checkpoints.load_model(run.checkpoints, scored, "best")
-            val_scores = None
-        result: dict[str, Any] = {
-            "fingerprint": fingerprint(recipe),
-            "steps": state.step,
-            "ended": state.ended,
-            "checkpoint": recipe.evaluation.checkpoint,
-        }
-        for split, which in (("val", val_rows), ("test", test_rows)):
-            if len(which):
-                known = val_scores if split == "val" else None  # the last epoch's validation, of these very weights
-                scores = known or score_rows(which, f"{run.name}: scoring {split}")
-                if processes.is_first:
-                    run.save_scores(split, scores)
-                result[split] = figures(scores)
-
-        for theirs in processes.gathered(skipped):
-            skipped.update(theirs)
-        if recipe.data.on_error == "skip":
-            result["skipped"] = len(skipped)
-        if processes.is_first:
-            if skipped:
-                run.save_skipped(skipped)
-            run.finish(result)
-            trackers.log({"kind": "result", "step": state.step, **result.get("test", {})})
+                    raise session.interrupted()
+                asked_at = time.perf_counter()
+        session.finish()
     processes.firsts(None)  # the others leave when all is written
     return run
 
@@ -468,13 +299,15 @@ def training_step(
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
 
 
-def _ends_early(recipe: Recipe, state: State, quantities: dict[str, float], epoch: int) -> str:
-    """Why training ends here by `stop.target` or `stop.patience_epochs`, or nothing; remembers the best value."""
-    name, target, patience = recipe.stop.quantity, recipe.stop.target, recipe.stop.patience_epochs
-    if name not in quantities:
+def ends_early(rule: recipe_sections.Stop, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
+    """Why training ends here by `stop.target` or `stop.patience_epochs`, or nothing; remembers the best value. `figures`:
+    what was measured on `kind`, "train" or "val"."""
+    name, target, patience = rule.quantity or "", rule.target, rule.patience_epochs
+    of_kind, _, figure = name.partition(".")
+    if of_kind != kind:
         return ""
-    value = quantities[name]
-    lower_is_better = name.endswith("loss")
+    value = figures[figure]
+    lower_is_better = figure == "loss"
     if target is not None and (value <= target if lower_is_better else value >= target):
         return f"stop.target: {name} is {value:.4g} after {epoch} epochs"
     best = state.stop_best
@@ -497,70 +330,202 @@ def _check_free(run: Run) -> None:
         raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
 
 
-def _describe(
-    run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, cost: dict[str, Any], processes: int
-) -> None:
-    """Everything about a run that is known before its first step."""
-    rows = manifest.split("train", recipe.data.fold)
-    write_json(run.path / "dataset.json", {
-        "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
-        "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
-        "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
-        "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
-    })  # fmt: skip
-    ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
-    run.save_trained_on(ids=ids, groups=groups, sha256=hashes)
-    write_json(run.path / "cost.json", cost)
-    write_json(run.path / "environment.json", _environment(runtime, processes))
-    run.forget_skipped()  # of a beginning that was stopped
-    source = source_file(recipe.model.name)
-    if source is not None:
-        (run.path / "source").mkdir(exist_ok=True)
-        write_atomic(run.path / "source" / source.name, source.read_bytes())
-    write_atomic(run.path / "runtime.json", to_json(runtime))
-    write_atomic(run.path / "recipe.json", to_json(recipe))  # last: from here on the folder is a run
-    epochs, peak = build.num_epochs(recipe, len(rows)), build.peak_lr(recipe)
-    if epochs != recipe.optim.epochs:
-        log(
-            f"{epochs} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
-            f"{recipe.optim.min_steps} steps (optim.min_steps)"
+class Session:
+    """What a run is trained with, as it stood at its last checkpoint; and how it is scored and saved."""
+
+    def __init__(self, run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, processes: Processes) -> None:
+        self.run, self.recipe, self.runtime, self.manifest, self.processes = run, recipe, runtime, manifest, processes
+        self.where = build.placement(recipe, runtime)
+        self.pin_memory = self.where.device.type == "cuda"
+        self.rows = manifest.split("train", recipe.data.fold)
+        self.val_rows = manifest.split("val", recipe.data.fold)
+        self.test_rows = manifest.split("test", recipe.data.fold)
+        if not recipe.evaluation.score_test:
+            self.test_rows = self.test_rows[:0]
+        scored = [rows[processes.rank :: processes.count] for rows in (self.val_rows, self.test_rows)]
+        reader, self.num_workers = build.reader_and_workers(
+            recipe, runtime, manifest, np.concatenate([self.rows, *scored])
         )
-    if peak != recipe.optim.lr:
-        log(
-            f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
-            f"scaled linearly to {recipe.optim.batch_size}"
+        self.clips = build.train_clips(recipe, manifest, reader)
+        self.views = build.video_views(recipe, manifest, reader)
+        self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
+        self.labels_N = manifest.labels()
+        self.per_epoch = build.steps_per_epoch(recipe, len(self.rows))
+        epochs = build.num_epochs(recipe, len(self.rows))
+        self.num_steps = None if epochs is None else self.per_epoch * epochs
+
+        begun = processes.firsts(checkpoints.exists(run.checkpoints))
+        self.model = build.model(
+            recipe, len(manifest.classes), pretrained=not begun, classes=manifest.classes, tell=self._tell_init
+        )
+        build.place(self.model, self.where)
+        self.frozen = build.frozen(recipe, self.model)
+        self.optimizer = build.optimizer(recipe, self.model)
+        self.scaler = self.where.scaler()
+        self.average = build.averaged(recipe, self.model)
+        self.scored = self.model if self.average is None else cast(VideoModel, self.average.module)
+        self.state = State()
+        if begun:
+            self._load()
+            log(f"resuming at step {self.state.step}")
+        if processes.is_first:
+            run.truncate_metrics(self.state.metrics_bytes)
+        self.net = self._net()
+        self.skipped = run.skipped()
+        self.val_scores: Scores | None = None
+        self.shown_val = ""
+        self.frozen.train()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entered:
+            entered.enter_context(self.view_loader)
+            self.trackers = entered.enter_context(
+                build.trackers(self.run, self.recipe, self.runtime, first=self.processes.is_first, step=self.state.step)
+            )
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._entered.__exit__(*raised)
+
+    def _tell_init(self, loaded: Loaded) -> None:
+        log(str(loaded))
+        if self.processes.is_first:
+            self.run.save_init(loaded.as_json())
+
+    def _load(self) -> None:
+        folder = self.run.checkpoints
+        with checkpoints.offering_others(folder):
+            self.state = checkpoints.load_state(folder)
+            checkpoints.load_model(folder, self.model, trained=self.average is not None)
+            checkpoints.load_optimizer(folder, self.model, self.optimizer)
+            if self.average is not None:
+                checkpoints.load_model(folder, self.scored)
+                self.average.n_averaged.fill_(self.state.step)
+        if not self.state.ended and self.num_steps is not None and self.state.step >= self.num_steps:
+            self.state.ended = f"all {self.num_steps // self.per_epoch} epochs"
+        if self.scaler.is_enabled():
+            kept = {"scale": self.state.loss_scale, "_growth_tracker": self.state.loss_scale_steps}
+            self.scaler.load_state_dict(self.scaler.state_dict() | kept)
+
+    def _net(self) -> nn.Module:
+        """The model as it computes in training: parallel, compiled."""
+        net: nn.Module = self.model
+        if self.recipe.optim.batch_norm == "synced" and self.processes.count > 1:
+            net = distributed.synced(net, self.where.device)
+        is_ours = ":" not in self.recipe.model.name  # every parameter of which is used: a test holds it
+        net = distributed.parallel(net, self.processes, self.where.device, uses_all=is_ours)
+        return cast(nn.Module, torch.compile(net)) if self.runtime.compile else net
+
+    def measured(self, line: dict[str, Any]) -> None:
+        if self.processes.is_first:
+            self.run.write_metrics(line)
+            self.trackers.log(line)
+
+    def skip(self, failure: Unreadable) -> None:
+        row = self.manifest.row(failure.row)
+        if row.id not in self.skipped:
+            log(f"skipped: {failure.error}")
+            self.skipped[row.id] = {"path": row.path, "cause": str(failure.error).removeprefix(f"{row.path}: ")}
+            if self.processes.is_first:
+                self.run.save_skipped(self.skipped)
+
+    def score(self, rows: np.ndarray, text: str) -> Scores:
+        self._agree()
+        return score(
+            self.scored, self.views, rows, where=self.where, labels_N=self.labels_N[rows],
+            classes=self.manifest.classes, average=self.recipe.evaluation.average,
+            batch_size=build.scoring_batch_size(self.recipe), text=f"{self.run.name}: {text}", loader=self.view_loader,
+            skip=self.skip if self.recipe.data.on_error == "skip" else None, processes=self.processes,
+        )  # fmt: skip
+
+    def validate(self, epoch: int, stop: Stop) -> bool:
+        """Measures on val, ends training where that is asked for, and returns whether it is the best so far. What breaks
+        it off finds the training saved."""
+        alone = self.processes.count == 1  # else the others are elsewhere: nothing can be gathered
+        try:
+            with stop.at_once(alone):
+                self.val_scores = self.score(self.val_rows, "validating")
+        except (DecodeError, KeyboardInterrupt) as error:
+            if not alone:
+                raise
+            self.save(is_best=False)
+            raise (self.interrupted() if isinstance(error, KeyboardInterrupt) else error) from None
+        val, state = figures(self.val_scores), self.state
+        self.measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
+        self.shown_val = f"  val {val['video_top1']:.3f}"
+        is_best = val["video_top1"] > state.best
+        state.best = max(state.best, val["video_top1"])
+        state.ended = state.ended or ends_early(self.recipe.stop, state, "val", val, epoch)
+        state.unvalidated = False
+        return is_best
+
+    def interrupted(self) -> Interrupted:
+        of_all = f" of {self.num_steps}" if self.num_steps else ""
+        return Interrupted(
+            f"Stopped at step {self.state.step}{of_all}; saved. Continue: muybridge train --resume {self.run.path}"
         )
 
+    def save(self, *, is_best: bool) -> None:
+        """A checkpoint. Raises Diverged where a weight is no finite number."""
+        self._agree()
+        self._gather_skipped()
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise Diverged(
+                f"A weight is no finite number any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
+                f"optim.clip_grad_norm may help. {_last_good(self.run)}"
+            )
+        if not self.processes.is_first:
+            return
+        if self.scaler.is_enabled():
+            self.state.loss_scale = self.scaler.get_scale()
+            self.state.loss_scale_steps = self.scaler.state_dict()["_growth_tracker"]
+        self.state.metrics_bytes = self.run.metrics_bytes()
+        checkpoints.save(
+            self.run.checkpoints, self.model, self.optimizer, self.state,
+            scored=None if self.average is None else self.scored, is_best=is_best,
+        )  # fmt: skip
 
-def _environment(runtime: Runtime, processes: int) -> dict[str, Any]:
-    """What the last bits of a run depend on, beside its recipe."""
-    device = build.device(runtime)
-    return {
-        "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
-        "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
-        "threads": runtime.threads or torch.get_num_threads(), "device": device.type,
-        "processes": processes,
-    }  # fmt: skip
+    def finish(self) -> None:
+        """Score val and test, once, and write the result."""
+        which, known = self.recipe.evaluation.checkpoint, self.val_scores  # the last validation, of these very weights
+        if which == "best":
+            checkpoints.load_model(self.run.checkpoints, self.scored, "best")
+            known = None
+        result: dict[str, Any] = {
+            "fingerprint": fingerprint(self.recipe), "steps": self.state.step, "ended": self.state.ended,
+            "checkpoint": which,
+        }  # fmt: skip
+        for split, rows in (("val", self.val_rows), ("test", self.test_rows)):
+            if len(rows):
+                scores = known if split == "val" and known is not None else self.score(rows, f"scoring {split}")
+                if self.processes.is_first:
+                    self.run.save_scores(split, scores)
+                result[split] = figures(scores)
+        self._gather_skipped()
+        if self.recipe.data.on_error == "skip":
+            result["skipped"] = len(self.skipped)
+        if self.processes.is_first:
+            self.run.finish(result)
+            self.trackers.log({"kind": "result", "step": self.state.step, **result.get("test", {})})
 
+    def _agree(self) -> None:
+        """All processes have the same statistics of batch norms."""
+        self.processes.average_statistics(self.model)
+        if self.scored is not self.model:
+            self.processes.average_statistics(self.scored)
 
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    def _gather_skipped(self) -> None:
+        for theirs in self.processes.gathered(self.skipped):
+            self.skipped.update(theirs)
+        if self.skipped and self.processes.is_first:
+            self.run.save_skipped(self.skipped)
 
 
 def _last_good(run: Run) -> str:
     if not checkpoints.exists(run.checkpoints):
         return "No checkpoint was saved before."
     return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
-
-
-def _shown(val: dict[str, float]) -> str:
-    return f"  val {val['video_top1']:.3f}" if val else ""
 
 
 @contextmanager
@@ -582,40 +547,3 @@ def _explaining(run: Run) -> Iterator[None]:
             f"runtime.compile: torch cannot compile the network here ({str(error).splitlines()[0]}). Install what it asks for, "
             "or train without: --set runtime.compile=false"
         ) from error
-
-
-class _Stop:
-    """Whether a person, or the system, has asked to stop."""
-
-    asked = False
-    is_at_once = False
-
-    @contextmanager
-    def at_once(self, wanted: bool) -> Iterator[None]:
-        """In the block it is a KeyboardInterrupt that asks."""
-        self.is_at_once = wanted
-        try:
-            yield
-        finally:
-            self.is_at_once = False
-
-    def handle(self, number: int, frame: Any) -> None:
-        if self.asked or self.is_at_once:
-            raise KeyboardInterrupt
-        self.asked = True
-        log("stopping after this step …")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Ctrl-C and SIGTERM finish the step and save; a second Ctrl-C stops at once."""
-    stop = _Stop()
-    try:
-        before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals are the caller's
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

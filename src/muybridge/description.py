@@ -1,0 +1,74 @@
+"""What a run folder says of a run before its first step."""
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import muybridge
+from muybridge import build
+from muybridge.console import log
+from muybridge.data.manifest import Manifest
+from muybridge.files import write_atomic, write_json
+from muybridge.models.own import source_file
+from muybridge.recipe import Recipe, Runtime, to_json
+from muybridge.runs import Run
+
+
+def describe(
+    run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, cost: dict[str, Any], processes: int
+) -> None:
+    """Everything about a run that is known before its first step."""
+    rows = manifest.split("train", recipe.data.fold)
+    write_json(run.path / "dataset.json", {
+        "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
+        "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
+        "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
+        "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
+    })  # fmt: skip
+    ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
+    run.save_trained_on(ids=ids, groups=groups, sha256=hashes)
+    write_json(run.path / "cost.json", cost)
+    write_json(run.path / "environment.json", environment(runtime, processes))
+    run.forget_skipped()  # of a beginning that was stopped
+    source = source_file(recipe.model.name)
+    if source is not None:
+        (run.path / "source").mkdir(exist_ok=True)
+        write_atomic(run.path / "source" / source.name, source.read_bytes())
+    write_atomic(run.path / "runtime.json", to_json(runtime))
+    write_atomic(run.path / "recipe.json", to_json(recipe))  # last: from here on the folder is a run
+    epochs, peak = build.num_epochs(recipe, len(rows)), build.peak_lr(recipe)
+    if epochs != recipe.optim.epochs:
+        log(
+            f"{epochs} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
+            f"{recipe.optim.min_steps} steps (optim.min_steps)"
+        )
+    if peak != recipe.optim.lr:
+        log(
+            f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
+            f"scaled linearly to {recipe.optim.batch_size}"
+        )
+
+
+def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
+    """What the last bits of a run depend on, beside its recipe."""
+    device = build.device(runtime)
+    return {
+        "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
+        "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
+        "threads": runtime.threads or torch.get_num_threads(), "device": device.type,
+        "processes": processes,
+    }  # fmt: skip
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
