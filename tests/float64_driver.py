@@ -1,7 +1,9 @@
-"""Trains in float64 and writes the mean loss of every update, over all processes: python float64_driver.py OUT MANIFEST
-FIELD=VALUE …"""
+"""Trains in float64 and writes the mean loss of every update, over all processes; OUT is continued
+if it is there: python float64_driver.py OUT MANIFEST FIELD=VALUE … [checkpoint_steps=N] [stop_after=STEPS]"""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from muybridge import training
 from muybridge.launch import launched
-from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, parse_overrides, replace
+from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, Runtime, parse_overrides, replace
 
 torch.set_default_dtype(torch.float64)
 losses = []
@@ -20,20 +22,28 @@ def watched(*arguments, processes, **named):
     loss_sum, correct = step(*arguments, processes=processes, **named)
     total, clips = processes.sums([loss_sum, len(arguments[2].rows_B)])
     losses.append(total / clips)
+    if len(losses) == stop_after:
+        os.kill(os.getpid(), signal.SIGTERM)
     return loss_sum, correct
 
 
 if __name__ == "__main__":
     out, manifest, *settings = sys.argv[1:]
+    changes = parse_overrides(settings)
+    stop_after = changes.pop("stop_after", 0)
+    runtime = Runtime(checkpoint_steps=changes.pop("checkpoint_steps", None))
     training.training_step = watched
     recipe = Recipe(
         clip=Clip(num_frames=4, size=32),
         augment=Augment(crop="multiscale"),
         model=Model(name="tsm_resnet_tiny", dropout=0.0),
-        optim=Optim(lr=0.02, batch_size=13, epochs=13, batch_norm="frozen"),
-        evaluation=Evaluation(num_clips=2, num_crops=3, every_epochs=13),
+        optim=Optim(lr=0.02, batch_size=7, epochs=8, batch_norm="frozen"),
+        evaluation=Evaluation(num_clips=2, num_crops=3, every_epochs=8),
         precision="fp32",
     )
-    run = training.train(replace(recipe, {"data.manifest": manifest, **parse_overrides(settings)}), out=out)
+    if (Path(out) / "recipe.json").exists():
+        training.resume(out, runtime=runtime)
+    else:
+        training.train(replace(recipe, {"data.manifest": manifest, **changes}), out=out, runtime=runtime)
     if launched().rank == 0:
         (Path(out) / "losses.json").write_text(json.dumps(losses))

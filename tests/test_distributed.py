@@ -14,8 +14,9 @@ import psutil
 import pytest
 import safetensors.torch
 import torch
+from same_bits import everything
 
-from muybridge.data.loader import Batch, micro_batches
+from muybridge.data.loader import Batch, micro_batches, pass_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.motions import motions
 from muybridge.distributed import Processes
@@ -278,3 +279,55 @@ def test_a_network_of_ones_own_may_leave_a_parameter_unused(odd_set, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert Run(tmp_path / "run").is_finished
+
+
+@pytest.fixture(scope="module")
+def broken_set(tmp_path_factory):
+    """Every third training video is no video."""
+    manifest = motions(tmp_path_factory.mktemp("broken") / "set", clips=60, seed=5).manifest
+    rows = Manifest.load(manifest)
+    for row in rows.split("train")[::3]:
+        Path(rows.row(int(row)).path).write_bytes(b"no video")
+    return manifest
+
+
+@pytest.mark.parametrize("settings", [[], ["optim.micro_batch_size=2"]], ids=["whole", "micro-batches"])
+def test_a_process_whose_videos_are_all_broken_takes_part(broken_set, tmp_path, settings):
+    """Batches of four, two for each process."""
+    rows = Manifest.load(broken_set).split("train")
+    broken = set(rows[::3].tolist())
+
+    def fits(seed):
+        """Now and then one process has no video that can be read, and never both."""
+        batches = pass_batches(rows, batch_size=4, number=0, seed=seed)
+        shares = [set(share.tolist()) <= broken for batch in batches for share in np.array_split(batch, 2)]
+        return sum(shares) >= 2 and not any(a and b for a, b in zip(shares[::2], shares[1::2], strict=True))
+
+    seed = next(filter(fits, range(1000)))
+    common = ["data.on_error=skip", "optim.batch_size=4", "optim.epochs=1", f"seed={seed}"]
+    one, alone = trained(tmp_path / "one", broken_set, *common, *settings)
+    two, losses = trained(tmp_path / "two", broken_set, *common, *settings, processes=2)
+    assert np.abs(losses - alone).max() < 1e-6
+    assert one.skipped().keys() == two.skipped().keys()
+    assert one.result()["skipped"] == two.result()["skipped"] > 10
+    same_answers(one, two)
+
+
+def test_skipping_and_synced_norms_are_refused_together(recipe):
+    changes = {"data.on_error": "skip", "optim.batch_norm": "synced"}
+    with pytest.raises(UserError, match=r"does not go with optim\.batch_norm 'synced' on several processes"):
+        check(replace(recipe, changes), Manifest.load(recipe.data.manifest), processes=2)
+
+
+@pytest.mark.slow
+def test_when_processes_save_changes_no_bit_and_nor_does_a_stop(odd_set, tmp_path):
+    settings = ["optim.epochs=4", "evaluation.every_epochs=2", "optim.batch_norm=local", "optim.ema_decay=0.9"]
+    settings += ["precision=bf16", "model.dropout=0.5"]
+    whole, _ = trained(tmp_path / "whole", odd_set, *settings, processes=2)
+    often, _ = trained(tmp_path / "often", odd_set, *settings, "checkpoint_steps=3", processes=2)
+    assert everything(often) == everything(whole)
+    words = [str(DRIVER), str(tmp_path / "stopped"), str(odd_set), *settings, "stop_after=10"]
+    subprocess.run(torchrun(2, *words), env=ENVIRONMENT, capture_output=True, timeout=240)
+    assert (tmp_path / "stopped" / "checkpoints" / "last").read_text() == "step-00000010"
+    subprocess.run(torchrun(2, *words[:-1]), env=ENVIRONMENT, capture_output=True, timeout=240, check=True)
+    assert everything(Run(tmp_path / "stopped")) == everything(whole)

@@ -361,6 +361,25 @@ def test_a_gradient_that_overflows_skips_the_update_and_halves_the_scale(plain, 
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
+def test_fp16_gradients_are_clipped_by_their_true_norm(plain, batch):
+    """Not by that of the gradients of the scaled loss: then next to nothing would be left of an update."""
+    moved = {}
+    for precision in ("fp32", "fp16"):
+        recipe = replace(plain, {"precision": precision, "optim.clip_grad_norm": 0.5, "optim.weight_decay": 0.0})
+        model, optimizer, _ = network(recipe)
+        model.train()
+        where = build.placement(recipe, Runtime(device="cpu"))
+        scaler = where.scaler()
+        if precision == "fp16":
+            scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**10})
+        before = torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
+        training_step(model, optimizer, batch, where, recipe, scaler=scaler)
+        after = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+        moved[precision] = float((after - before).norm()) / recipe.optim.lr
+    assert moved["fp32"] == pytest.approx(0.5, rel=1e-3)
+    assert moved["fp16"] == pytest.approx(0.5, rel=1e-2)
+
+
 def test_the_scale_of_the_loss_goes_on_after_a_stop(plain, tmp_path, monkeypatch):
     """A scale that is too large is halved in the first steps; a resumed run does not begin with it anew."""
     monkeypatch.setattr(
@@ -496,7 +515,7 @@ def test_checkpoints_between_epochs(train_of, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save", watched)
     train_of({"optim.epochs": 4, "evaluation.every_epochs": 4}, runtime=Runtime(checkpoint_steps=5))
-    assert saved == [5, 10, 12]
+    assert saved == [5, 10, 12, 12], "after the last step before and after validation"
 
 
 # --- stopped and resumed

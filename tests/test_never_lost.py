@@ -14,7 +14,7 @@ from same_bits import everything
 
 from muybridge import checkpoint, evaluation, training
 from muybridge.data.manifest import Manifest
-from muybridge.errors import Interrupted, UserError
+from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation import figures
 from muybridge.recipe import Runtime, replace
 from muybridge.runs import Run
@@ -296,3 +296,88 @@ def test_loading_a_checkpoint_runs_no_code(two_checkpoints, tmp_path):
         (last / name).write_bytes(content)
     assert resume(two_checkpoints).is_finished
     assert not mark.exists()
+
+
+# --- the last moments
+
+
+@pytest.mark.parametrize("moment", ["the last save", "scoring the test split"])
+def test_a_signal_after_the_last_step_is_heard(short, whole, tmp_path, monkeypatch, moment):
+    """Scoring a large test split may take hours: the run stops, and scores when it is resumed."""
+    scored, save, saves = [], checkpoint.save, []
+
+    def watched(model, views, rows, **named):
+        scored.append(len(rows))
+        if moment == "scoring the test split" and len(scored) == 3:  # two validations came before
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluation.score(model, views, rows, **named)
+
+    def saving(*arguments, **named):
+        save(*arguments, **named)
+        saves.append(None)
+        if moment == "the last save" and len(saves) == 4:  # of the last step, validated
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "score", watched)
+        patched.setattr(checkpoint, "save", saving)
+        with pytest.raises(Interrupted, match=r"Stopped at step 12 of 12; saved. Continue"):
+            train(short, out=tmp_path / "run")
+    assert len(scored) == (3 if moment == "scoring the test split" else 2)
+    assert everything(resume(tmp_path / "run")) == everything(whole)
+
+
+def test_a_signal_before_the_first_step_ends_in_words(short, tmp_path, monkeypatch):
+    def asked(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not stopped")
+
+    monkeypatch.setattr(training, "describe", asked)
+    with pytest.raises(Interrupted, match="Stopped before anything was trained"):
+        train(short, out=tmp_path / "run")
+
+
+def test_a_kill_in_validation_costs_no_training(short, whole, tmp_path, monkeypatch):
+    """What is trained is saved before it is validated."""
+
+    def killed(*arguments, **named):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "score", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(short, out=tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last").read_text() == "step-00000006"
+    assert everything(resume(tmp_path / "run")) == everything(whole)
+
+
+# --- numbers that are none
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatch, value):
+    steps = []
+
+    def step(model, *arguments, **named):
+        done = training_step(model, *arguments, **named)
+        if len(steps) == 7:
+            next(buffer for name, buffer in model.named_buffers() if name.endswith("running_var"))[0] = value
+        steps.append(None)
+        return done
+
+    monkeypatch.setattr(training, "training_step", step)
+    with pytest.raises(Diverged, match=r"no finite number any more at step 12.*step-00000006"):
+        train(short, out=tmp_path / "run")
+    assert kept(Run(tmp_path / "run")) == ["step-00000006"]
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "figures", lambda scores: figures(scores) | {"loss": float("nan")})
+    with pytest.raises(Diverged, match=r"validation loss became nan at step 6"):
+        train(short, out=tmp_path / "run")
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_has_no_other_checkpoint_to_go_on_from(whole):
+    with pytest.raises(UserError, match=r"is finished: there is nothing to continue.*--init .*checkpoints/best"):
+        resume(whole.path, checkpoint="best")

@@ -51,7 +51,7 @@ class State:
     ended: str = ""
     """Why training is over, if it is."""
     unvalidated: bool = False
-    """Validation of this step was broken off, or put off: it comes first."""
+    """Validation of this step is still to come."""
     loss_scale: float = 65536.0
     """fp16's, and how many steps it has gone well with."""
     loss_scale_steps: int = 0
@@ -66,15 +66,18 @@ def save(
     scored: nn.Module | None = None,
     is_best: bool = False,
 ) -> None:
-    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove what nothing points at. `scored`:
-    where not `model` itself but a mean of its weights is scored."""
+    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove what nothing points at. One that is
+    there already gets the new state: a step has one set of weights. `scored`: where not `model` itself but a mean of its
+    weights is scored."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{state.step:08d}"
     partial, final = folder / f".{name}.partial", folder / name
     for leftover in (partial, final):  # of a killed process: whole, perhaps, but never pointed at
         if leftover.exists() and name not in _pointed(folder):
             shutil.rmtree(leftover)
-    if not final.exists():
+    about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
+    is_new = not final.exists()
+    if is_new:
         try:
             partial.mkdir()
             write_durable(partial / "model.safetensors", _weights(scored or model))
@@ -83,7 +86,6 @@ def save(
             write_durable(
                 partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer))
             )
-            about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
             write_durable(partial / "state.json", about.encode())
             sync_folder(partial)
         except OSError:  # a full disk: the part that fitted would fill it further
@@ -93,6 +95,8 @@ def save(
         sync_folder(folder)
     if is_best:  # before `last`: a run that resumes from this step counts its best as known
         write_atomic(folder / "best", name)
+    if not is_new:  # after `best`, which the state counts as known
+        write_atomic(final / "state.json", about)
     write_atomic(folder / "last", name)
     for other in folder.iterdir():
         if other.is_dir() and other.name not in _pointed(folder):

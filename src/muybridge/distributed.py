@@ -80,15 +80,20 @@ class Processes:
         """The first process's value, at every process."""
         return self.gathered(value)[0]
 
+    def each(self, value: float) -> list[float]:
+        """Every process's value, in their order."""
+        return self.sums([value if rank == self.rank else 0.0 for rank in range(self.count)])
+
     def average_statistics(self, net: nn.Module) -> None:
-        """Give batch norms the mean of all processes' running statistics, so that all score alike."""
+        """Give batch norms the mean of all processes' running statistics: what is scored, saved and gone on with is the
+        same everywhere, after every step."""
         if self.count == 1:
             return
         own = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
         if own:
             with self.talking():
-                flat = torch.cat([buffer.detach().cpu().double().flatten() for buffer in own])
-                dist.all_reduce(flat, group=self._gloo)
+                flat = torch.cat([buffer.detach().double().flatten() for buffer in own])
+                dist.all_reduce(flat)  # where they lie, on a GPU by its own means
             for buffer, mean in zip(own, (flat / self.count).split([buffer.numel() for buffer in own]), strict=True):
                 buffer.copy_(mean.view_as(buffer))
 
@@ -104,7 +109,7 @@ class Processes:
         except RuntimeError as error:
             if self.count == 1 or not _PEER_IS_GONE.search(f"{type(error).__name__} {error}"):
                 raise
-            raise ProcessLost(f"Another of the {self.count} processes ended. {self._told()}") from None
+            raise ProcessLost(f"Another of the {self.count} processes ended. {self._told()}".rstrip(".")) from None
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -114,7 +119,7 @@ class Processes:
         except BaseException as error:
             if self.count > 1 and not isinstance(error, ProcessLost | Interrupted):
                 text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                self._store.set(_FAILURE, f"Process {self.rank}: {text}")
+                self._store.compare_set(_FAILURE, "", f"Process {self.rank}: {text}")  # the first cause stands
             raise
 
     def _told(self) -> str:

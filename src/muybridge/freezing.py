@@ -1,6 +1,7 @@
 """What of a network stays as it is while the rest is trained: stages, and the statistics of batch norms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -48,6 +49,20 @@ class Frozen:
             self.model.get_submodule(name).eval()
 
 
+@contextmanager
+def norms_still(net: nn.Module) -> Iterator[None]:
+    """In the block a pass through the network leaves no trace in its batch norms."""
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    modes = [module.training for module in norms]
+    for module in norms:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(norms, modes, strict=True):
+            module.train(mode)
+
+
 def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
     """Names of a network's modules in the order in which a clip first meets them. The network is left in evaluation
     mode."""
@@ -68,8 +83,8 @@ def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
 
 def _before(model: VideoModel, name: str, called: Sequence[str]) -> set[nn.Module]:
     """The modules that a clip meets before the named one; neither this one nor the classifier and its dropout are among
-    them. One that is not called itself goes with the module that holds it, but stays where that holds what is trained (a
-    head that only training has)."""
+    them. One that is not called itself (a list; a head that only training has) goes with the module that holds it, but
+    stays where that holds what is trained, unless that is the classifier alone."""
     modules = dict(model.named_modules())
     heads = [key.rpartition(".")[0] for key in model.classifier_names()]
     heads += [key for key, module in modules.items() if module is model.dropout]
@@ -86,7 +101,9 @@ def _before(model: VideoModel, name: str, called: Sequence[str]) -> set[nn.Modul
             is_before = places[key] < start
         else:
             holder = key.rpartition(".")[0]
-            is_before = modules[holder] in before and not any(_holds(holder, other) for other in trained)
+            is_before = first is None or (
+                modules[holder] in before and not any(_holds(holder, other) for other in trained)
+            )
         if is_before:
             before.add(module)
     return before

@@ -315,6 +315,12 @@ class Recipe(Section):
                 "stop.quantity goes with stop.target, stop.patience_epochs, or both, for example stop.quantity=val.loss "
                 "stop.patience_epochs=10"
             )
+        every = self.evaluation.every_epochs
+        if s.patience_epochs is not None and (s.quantity or "").startswith("val.") and s.patience_epochs < every:
+            raise ValueError(
+                f"stop.patience_epochs is {s.patience_epochs}, but val is measured every {every} epochs only "
+                "(evaluation.every_epochs): one of them must change"
+            )
         is_loss = s.quantity is not None and s.quantity.endswith("loss")
         if s.target is not None and not (s.target > 0 and (is_loss or s.target <= 1)):
             raise ValueError(

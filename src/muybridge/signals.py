@@ -9,30 +9,40 @@ from muybridge.console import log
 
 
 class Stop:
-    """Whether a person, or the system, has asked to stop."""
+    """Whether a person, or the system, has asked to stop. At first that is a KeyboardInterrupt, on the spot; in a block
+    that is not to be broken off it is remembered."""
 
     asked = False
-    is_at_once = False
+    _waits = False
 
     @contextmanager
-    def at_once(self, wanted: bool) -> Iterator[None]:
-        """In the block it is a KeyboardInterrupt that asks."""
-        self.is_at_once = wanted
+    def later(self) -> Iterator[None]:
+        """In the block `asked` is set, and nothing broken off, unless it is asked for twice."""
+        self._waits = True
         try:
             yield
         finally:
-            self.is_at_once = False
+            self._waits = False
+
+    @contextmanager
+    def at_once(self, wanted: bool = True) -> Iterator[None]:
+        """In a block of such a block, it is a KeyboardInterrupt again."""
+        waited, self._waits = self._waits, self._waits and not wanted
+        try:
+            yield
+        finally:
+            self._waits = waited
 
     def handle(self, number: int, frame: Any) -> None:
-        if self.asked or self.is_at_once:
+        if self.asked or not self._waits:
             raise KeyboardInterrupt
         self.asked = True
-        log("stopping after this step …")
+        log("stopping as soon as the work in hand is saved …")
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM finish the step and save; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM are heard in the block."""
     stop = Stop()
     try:
         before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -42,6 +42,7 @@ from muybridge.draws import torch_seed
 from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation import figures, score
 from muybridge.files import write_atomic
+from muybridge.freezing import norms_still
 from muybridge.measure import count
 from muybridge.models import Loaded, VideoModel, WeightedLogits
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
@@ -59,7 +60,7 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
     runtime = runtime or Runtime()
     run = Run(Path(out))
     processes = distributed.join(build.device(runtime))
-    with processes.telling():
+    with processes.telling(), _stoppable(run) as stop:
         if processes.is_first:
             _check_free(run)
         if not recipe.data.manifest or not recipe.model.name:
@@ -72,7 +73,7 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         with run.lock() if processes.is_first else nullcontext():
             if processes.is_first:
                 describe(run, recipe, runtime, manifest, cost, processes.count)
-            return _train(run, recipe, runtime, manifest, processes)
+            return _train(run, recipe, runtime, manifest, processes, stop)
 
 
 def resume(
@@ -87,6 +88,11 @@ def resume(
     UserError, Interrupted."""
     run = Run.open(run)
     if run.is_finished:
+        if checkpoint != "last":
+            raise UserError(
+                f"{run.path} is finished: there is nothing to continue. A new run can start from it: --init "
+                f"{run.checkpoints / checkpoint}"
+            )
         log(f"{run.path} is finished already")
         return run
     recipe = run.recipe()
@@ -98,7 +104,7 @@ def resume(
         )
     runtime = runtime or run.runtime()
     processes = distributed.join(build.device(runtime))
-    with processes.telling():
+    with processes.telling(), _stoppable(run) as stop:
         manifest = Manifest.load(recipe.data.manifest)
         resolved = build.resolve(recipe, runtime, manifest)
         before, now = run.environment(), environment(runtime, processes.count)
@@ -112,7 +118,7 @@ def resume(
                 if checkpoint != "last":
                     checkpoints.rewind(run.checkpoints, checkpoint)
                 write_atomic(run.path / "recipe.json", to_json(resolved))
-            return _train(run, resolved, runtime, manifest, processes)
+            return _train(run, resolved, runtime, manifest, processes, stop)
 
 
 def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str, Any]:
@@ -127,6 +133,11 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
             f"{processes} processes need batches of at least {processes} clips; with optim.batch_size "
             f"{recipe.optim.batch_size}, {sizes['train']} videos are cut into batches of {smallest}"
         )
+    if processes > 1 and recipe.data.on_error == "skip" and recipe.optim.batch_norm == "synced":
+        raise UserError(
+            "data.on_error 'skip' does not go with optim.batch_norm 'synced' on several processes, which must go through the "
+            "network equally often: prepare the set again without the broken videos, or take other batch norms"
+        )
     if not sizes["val"]:
         if recipe.evaluation.checkpoint == "best":
             raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
@@ -138,6 +149,7 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
         recipe.model.name, num_classes=len(manifest.classes), num_frames=recipe.clip.num_frames, size=recipe.clip.size,
         temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
     )  # fmt: skip
+    build.check_unseen(recipe, manifest)
     build.video_views(recipe, manifest, build.file_reader(recipe))  # refuses crops that the manifest does
     if recipe.model.pretrained is not None:  # downloaded, and found to fit
         build.model(recipe, len(manifest.classes), classes=manifest.classes, tell=lambda loaded: None)
@@ -146,23 +158,23 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
     return cost.as_json()
 
 
-def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, processes: Processes) -> Run:
+def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, processes: Processes, stop: Stop) -> Run:
     """The loop. (Setting up, scoring and saving are `Session`'s.)"""
     session = Session(run, recipe, runtime, manifest, processes)
     state, clock, max_hours = session.state, recipe.optim.clock, recipe.stop.max_hours
     per_epoch, num_steps = session.per_epoch, session.num_steps
     schedule = build.schedule(recipe, len(session.rows))
     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
-    with _explaining(run), session:
+    with _explaining(run), processes.telling(), session, stop.later():
         loader = train_batches(
             session.clips, session.rows, batch_size=recipe.optim.batch_size, first_step=state.step,
             num_workers=session.num_workers, pin_memory=session.pin_memory, on_error=recipe.data.on_error,
             rank=processes.rank, ranks=processes.count,
         )  # fmt: skip
-        with stop_signals() as stop, closing(loader), progress(run.name, num_steps) as bar:
+        with closing(loader), progress(run.name, num_steps) as bar:
             bar.advance(state.step)
             if state.unvalidated:
-                session.save(is_best=session.validate(-(-state.step // per_epoch), stop))
+                session.validate(stop)
             batches = ahead_on_device(loader, session.where.device)
             asked_at = time.perf_counter()
             while not state.ended:
@@ -170,7 +182,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     batch = next(batches)
                 except DecodeError:
                     if processes.count == 1 and state.step:
-                        session.save(is_best=False)
+                        session.save()
                     raise
                 for failure in batch.unreadable:
                     session.skip(failure)
@@ -184,6 +196,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     session.model, session.optimizer, batch, session.where, recipe, net=session.net,
                     scaler=session.scaler, processes=processes,
                 )  # fmt: skip
+                if recipe.optim.batch_norm in ("local", "partial"):
+                    processes.average_statistics(session.model)
                 if session.average is not None:
                     session.average.update_parameters(session.model)
                 seconds = time.perf_counter() - asked_at if processes.is_first else 0.0
@@ -207,8 +221,8 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     state.ended = f"all {num_steps // per_epoch} epochs"
                 elif max_hours is not None and state.train_seconds >= max_hours * 3600:
                     state.ended = f"stop.max_hours: {max_hours:g} hours of training"
-                due = is_best = False
-                if state.step % per_epoch == 0 or state.ended:
+                is_epoch, due = state.step % per_epoch == 0 or bool(state.ended), False
+                if is_epoch:
                     epoch = -(-state.step // per_epoch)  # the last one may have been cut short
                     train = {"loss": state.loss_sum / state.clips, "clip_top1": state.correct / state.clips}
                     session.measured({"kind": "train", "epoch": epoch, "step": state.step, **train, "lr": lr})
@@ -221,19 +235,20 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     state.ended = state.ended or ends_early(recipe.stop, state, "train", train, epoch)
                     due = bool(state.ended) or epoch % recipe.evaluation.every_epochs == 0
                     state.unvalidated = due and len(session.val_rows) > 0
+                if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
+                    session.save()
+                if asked:
+                    raise session.interrupted()
+                if is_epoch:
                     try:
-                        if state.unvalidated and not asked:
-                            is_best = session.validate(epoch, stop)
+                        if state.unvalidated:
+                            session.validate(stop)
                     finally:
                         if processes.is_first:
                             run.write_timing({**timing, "total_seconds": time.perf_counter() - last_epoch_at})
                     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
-                if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
-                    session.save(is_best=is_best)
-                if asked:
-                    raise session.interrupted()
                 asked_at = time.perf_counter()
-        session.finish()
+        session.finish(stop)
     processes.firsts(None)  # the others leave when all is written
     return run
 
@@ -254,12 +269,16 @@ def training_step(
     net = model if net is None else net
     scaler = where.scaler() if scaler is None else scaler
     batch = moved(batch, where.device, non_blocking=where.non_blocking)
-    own = len(batch.rows_B)
-    total = processes.sums([own])[0]
+    shares = processes.each(len(batch.rows_B))
+    total = sum(shares)
+    if not total:
+        raise UserError("Not one of the videos of an update could be read, by any process")
     optimizer.zero_grad(set_to_none=True)
+    if not batch.rows_B:
+        _take_part(net, where, recipe, processes)
     loss_sum = torch.zeros((), dtype=torch.float64, device=where.device)
     correct = torch.zeros((), dtype=torch.int64, device=where.device)
-    parts = list(micro_batches(batch, recipe.optim.micro_batch_size, largest=-(-int(total) // processes.count)))
+    parts = list(micro_batches(batch, recipe.optim.micro_batch_size, largest=int(max(shares))))
     for number, part in enumerate(parts, start=1):
         clips = len(part.labels_B)
         x_BCTHW = to_input(
@@ -297,6 +316,14 @@ def training_step(
     scaler.step(optimizer)
     scaler.update()
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
+
+
+def _take_part(net: nn.Module, where: Placement, recipe: Recipe, processes: Processes) -> None:
+    """One of several processes that has no clip of an update adds gradients of zero, and nothing to batch norms."""
+    x_BCTHW = torch.zeros(1, 3, recipe.clip.num_frames, recipe.clip.size, recipe.clip.size, device=where.device)
+    with processes.talking(), norms_still(net), where.autocast():
+        out = net(x_BCTHW)
+        (0 * (out.logits_NBK if isinstance(out, WeightedLogits) else out).sum()).backward()
 
 
 def ends_early(rule: recipe_sections.Stop, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
@@ -431,7 +458,6 @@ class Session:
                 self.run.save_skipped(self.skipped)
 
     def score(self, rows: np.ndarray, text: str) -> Scores:
-        self._agree()
         return score(
             self.scored, self.views, rows, where=self.where, labels_N=self.labels_N[rows],
             classes=self.manifest.classes, average=self.recipe.evaluation.average,
@@ -439,26 +465,34 @@ class Session:
             skip=self.skip if self.recipe.data.on_error == "skip" else None, processes=self.processes,
         )  # fmt: skip
 
-    def validate(self, epoch: int, stop: Stop) -> bool:
-        """Measures on val, ends training where that is asked for, and returns whether it is the best so far. What breaks
-        it off finds the training saved."""
-        alone = self.processes.count == 1  # else the others are elsewhere: nothing can be gathered
-        try:
-            with stop.at_once(alone):
-                self.val_scores = self.score(self.val_rows, "validating")
-        except (DecodeError, KeyboardInterrupt) as error:
-            if not alone:
-                raise
-            self.save(is_best=False)
-            raise (self.interrupted() if isinstance(error, KeyboardInterrupt) else error) from None
+    def validate(self, stop: Stop) -> None:
+        """Measures on val, ends training where that is asked for, and saves again. Whatever breaks it off finds the
+        training saved."""
+        self.val_scores = self.score_unless_stopped(self.val_rows, "validating", stop)
         val, state = figures(self.val_scores), self.state
+        epoch = -(-state.step // self.per_epoch)
+        if not np.isfinite(val["loss"]):
+            raise Diverged(
+                f"The validation loss became {val['loss']} at step {state.step}. A lower optim.lr, a longer warm-up or "
+                f"another precision may help. {_last_good(self.run)}"
+            )
         self.measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
         self.shown_val = f"  val {val['video_top1']:.3f}"
         is_best = val["video_top1"] > state.best
         state.best = max(state.best, val["video_top1"])
         state.ended = state.ended or ends_early(self.recipe.stop, state, "val", val, epoch)
         state.unvalidated = False
-        return is_best
+        self.save(is_best=is_best)
+
+    def score_unless_stopped(self, rows: np.ndarray, text: str, stop: Stop) -> Scores:
+        """Raises Interrupted where a stop was asked for before, or (where no other process waits) on the way."""
+        if any(self.processes.each(stop.asked)):
+            raise self.interrupted()
+        try:
+            with stop.at_once(self.processes.count == 1):
+                return self.score(rows, text)
+        except KeyboardInterrupt:
+            raise self.interrupted() from None
 
     def interrupted(self) -> Interrupted:
         of_all = f" of {self.num_steps}" if self.num_steps else ""
@@ -466,11 +500,12 @@ class Session:
             f"Stopped at step {self.state.step}{of_all}; saved. Continue: muybridge train --resume {self.run.path}"
         )
 
-    def save(self, *, is_best: bool) -> None:
-        """A checkpoint. Raises Diverged where a weight is no finite number."""
-        self._agree()
+    def save(self, *, is_best: bool = False) -> None:
+        """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is no finite number."""
         self._gather_skipped()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+        values = list(self.model.state_dict().values())
+        values += [] if self.average is None else self.scored.state_dict().values()
+        if not all(bool(value.isfinite().all()) for value in values):
             raise Diverged(
                 f"A weight is no finite number any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
                 f"optim.clip_grad_norm may help. {_last_good(self.run)}"
@@ -486,8 +521,8 @@ class Session:
             scored=None if self.average is None else self.scored, is_best=is_best,
         )  # fmt: skip
 
-    def finish(self) -> None:
-        """Score val and test, once, and write the result."""
+    def finish(self, stop: Stop) -> None:
+        """Score val and test, once, and write the result. Raises Interrupted."""
         which, known = self.recipe.evaluation.checkpoint, self.val_scores  # the last validation, of these very weights
         if which == "best":
             checkpoints.load_model(self.run.checkpoints, self.scored, "best")
@@ -498,7 +533,8 @@ class Session:
         }  # fmt: skip
         for split, rows in (("val", self.val_rows), ("test", self.test_rows)):
             if len(rows):
-                scores = known if split == "val" and known is not None else self.score(rows, f"scoring {split}")
+                scores = known if split == "val" else None
+                scores = scores or self.score_unless_stopped(rows, f"scoring {split}", stop)
                 if self.processes.is_first:
                     self.run.save_scores(split, scores)
                 result[split] = figures(scores)
@@ -508,12 +544,6 @@ class Session:
         if self.processes.is_first:
             self.run.finish(result)
             self.trackers.log({"kind": "result", "step": self.state.step, **result.get("test", {})})
-
-    def _agree(self) -> None:
-        """All processes have the same statistics of batch norms."""
-        self.processes.average_statistics(self.model)
-        if self.scored is not self.model:
-            self.processes.average_statistics(self.scored)
 
     def _gather_skipped(self) -> None:
         for theirs in self.processes.gathered(self.skipped):
@@ -526,6 +556,20 @@ def _last_good(run: Run) -> str:
     if not checkpoints.exists(run.checkpoints):
         return "No checkpoint was saved before."
     return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
+
+
+@contextmanager
+def _stoppable(run: Run) -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM are heard in the block. Raises Interrupted."""
+    with stop_signals() as stop:
+        try:
+            yield stop
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            if not checkpoints.exists(run.checkpoints):
+                raise Interrupted("Stopped before anything was trained and saved") from None
+            raise Interrupted(f"Stopped. {_last_good(run)}") from None
 
 
 @contextmanager

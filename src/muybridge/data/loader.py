@@ -281,19 +281,19 @@ def train_batches(
     """Batches of the steps first_step, first_step + 1, … without an end; of each, the part of the process `rank` of
     `ranks`. Worker processes end when it is closed.
 
-    A video that cannot be read raises its DecodeError, or, with `on_error` skip, is left out of its batch; UserError
-    where none is left.
+    A video that cannot be read raises its DecodeError, or, with `on_error` skip, is left out of its batch. UserError
+    where none is left; the part of one of several processes may be empty.
     """
     keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
     items = _started(_loader(clips, keys, _collate, num_workers, pin_memory))
     try:
-        for step, batch in enumerate(items, start=first_step):
+        for batch in items:
             for failure in batch.unreadable:
                 if on_error == "stop" or not failure.skippable:
                     raise failure.error
-            if not batch.rows_B:
+            if not batch.rows_B and ranks == 1:
                 number, first = len(batch.unreadable), batch.unreadable[0].error
-                raise UserError(f"Not one of the {number} videos of step {step} could be read; the first is {first}")
+                raise UserError(f"Not one of the {number} videos of an update could be read; the first is {first}")
             yield batch
     finally:
         _end_workers(items)
@@ -302,6 +302,8 @@ def train_batches(
 def micro_batches(batch: Batch, size: int | None, *, largest: int) -> Iterator[Batch]:
     """A batch in parts of at most `size` clips, as even as can be; into as many parts as a batch of `largest` clips is
     cut, so that processes whose shares differ by one clip go through the network equally often."""
+    if not batch.rows_B:
+        return
     if size is None or largest <= size:
         yield batch
         return
