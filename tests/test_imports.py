@@ -51,7 +51,7 @@ ALLOWED = {
     },
     "results": {"__init__", *BASE} - {"draws", "console"},
     "recipes": {"recipe", "errors"},
-    "study": {"training", "build", "distributed", "data", "results", "recipes", *BASE},
+    "study": {"training", "build", "measure", "distributed", "data", "results", "recipes", *BASE},
     "demo": {"study", "recipes", "data", *BASE},
     "predict": {"evaluation", "build", "data", "video", *BASE},
     "api": {"study", "training", "evaluation", "predict", "recipes", "data", *BASE},

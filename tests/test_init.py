@@ -184,7 +184,9 @@ def test_a_begun_run_is_resumed_when_the_weights_it_started_from_are_gone(recipe
     again = resume(tmp_path / "run")
     assert again.is_finished
     assert again.recipe().model.pretrained_sha256 is not None
-    with pytest.raises(UserError, match=r"There are no weights '.*source\.safetensors'"):
+    with pytest.raises(
+        UserError, match=r"There are no weights '.*source\.safetensors'.* named with --pretrained or --init"
+    ):
         train(again.recipe(), out=tmp_path / "anew")
 
 
@@ -214,6 +216,7 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
     refused(
         [*train, "--init", run.path, "--pretrained", run.path], "whole (--pretrained) or as far as they agree (--init)"
     )
+    refused([*train, "--init", ""], "An empty name is none")
     refused(["train", "--resume", run.path, "--init", run.path], "--init does not go with it")
     assert not (tmp_path / "run").exists()
 

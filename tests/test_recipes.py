@@ -452,7 +452,7 @@ def test_the_full_protocol_can_be_tested_on_larger_pictures(made_set, tmp_path):
 @pytest.mark.parametrize("name", ["mini_16", "transfer"])
 def test_what_starts_from_another_run_asks_for_it(name, made_set, tmp_path):
     recipe = replace(toy(name, made_set), {"model.pretrained": load(name).model.pretrained})
-    with pytest.raises(UserError, match=r"no weights 'the run o[fn] "):
+    with pytest.raises(UserError, match=r"starts from the run o[fn] .*; name it: --pretrained RUN"):
         api.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -502,9 +502,10 @@ def test_a_recipe_names_its_source_and_the_published_result(name):
 
 
 def test_published_figures_of_training_videos_are_called_so():
-    for name in ("tsn_vgg16_ucf101", "i3d_resnet50_ucf101_second", "tsn_resnet50_hmdb51"):
+    for name in ("tsn_vgg16_ucf101", "tsn_vgg16_ucf101_second", "i3d_resnet50_ucf101", "tsn_resnet50_hmdb51"):
         assert about(name).published.startswith("*training* accuracy")
     assert ".80" in about("tsn_vgg16_ucf101").published
+    assert ".70" not in about("tsn_vgg16_ucf101").published
     assert "33.9 / 35.3" in about("mini_16").published
     assert "S3D .68, I3D .64" in about("five_class").published
 
@@ -556,3 +557,27 @@ def test_the_recipes_of_the_page_work(tmp_path):
     slow, plain = (load(f"{tmp_path / 'mine.py'}:{name}") for name in ("sixteen_slow", "plain"))
     assert (slow.optim.lr, slow.optim.milestones, slow.clip.num_frames) == (0.002, (10, 20, 30), 16)
     assert plain.optim.optimizer == "adamw"
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_second")])
+def test_a_second_run_tells_of_its_own_schedule_and_figures(name):
+    told = about(name)
+    assert "falls at 50 and 90 of 100 epochs of 100 iterations" in told.summary
+    assert "falls" not in told.source, "nothing of them was chosen"
+    first = about(name.removesuffix("_second"))
+    assert told.published != first.published or first.published == "no figure."
+    assert (".70" in told.published) == (name == "tsn_vgg16_ucf101_second")
+    assert ".8" not in told.published
+
+
+def test_a_mistake_in_a_recipe_of_ones_own_is_told_by_its_own_line(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import json\n\n\ndef broken():\n    values = '{'\n    return json.loads(values)\n")
+    with pytest.raises(UserError, match=r"mine\.py:broken, line 6: JSONDecodeError"):
+        load(f"{file}:broken")
+    file.write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(UserError, match=r"mine\.py, line 3: JSONDecodeError"):
+        load(f"{file}:broken")
+    file.write_text("x = 1\ny = (\n")
+    with pytest.raises(UserError, match=r"mine\.py, line 2: SyntaxError"):
+        load(f"{file}:broken")

@@ -19,7 +19,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.motions import motions
 from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
-from muybridge.recipe import diff, replace, to_json
+from muybridge.recipe import Recipe, diff, replace, to_json
 from muybridge.recipes import five_class, mini
 from muybridge.recipes.plan import Plan, Planned, data_name, of_models, parse_only
 from muybridge.recipes.studies import MODELS_2021, SHIPPED, of
@@ -156,7 +156,7 @@ def test_every_shipped_study_says_its_source_and_makes_valid_plans(name):
         assert set(planned.axes) <= set(plan.varies)
 
 
-def test_pretraining_and_equal_time_differ_in_one_thing():
+def test_pretraining_and_equal_time_differ_in_one_thing(made_set):
     plan = of("pretraining", data=["a.csv"], models=("i3d_resnet50",))
     with_, without = plan.runs.values()
     assert diff(with_.recipe, without.recipe) == {"model.pretrained": ("imagenet", None)}
@@ -164,8 +164,11 @@ def test_pretraining_and_equal_time_differ_in_one_thing():
     assert [planned.recipe.model.name for planned in plan.runs.values()] == ["i3d", "s3d", "s3dv3", "s3dv3_topheavy"]
     for planned in plan.runs.values():
         assert set(diff(five_class(), planned.recipe)) == {"data.manifest", "model.name"}
-    with pytest.raises(UserError, match=r"needs stop\.max_hours"):
-        of("equal_time", data=["a.csv"], recipe=mini(8))
+    with pytest.raises(UserError, match=r"leaves stop\.max_hours open; --set stop\.max_hours="):
+        api.plan(data=made_set, study="equal_time", recipe="small")
+    changes = {"stop.max_hours": 0.5, "optim.epochs": 4}
+    given = api.plan(data=made_set, study="equal_time", recipe="small", changes=changes)
+    assert {planned.recipe.stop.max_hours for planned in given.runs.values()} == {0.5}
 
 
 def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
@@ -184,6 +187,12 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     assert [run["name"] for run in listed["runs"]] == ["tsm_resnet_tiny-64-seed0", "tsm_resnet_tiny-64-seed1"]
     assert listed["runs"][0]["axes"] == {"data": "set", "model": "tsm_resnet_tiny", "size": 64, "seed": 0}
     assert "tsm_resnet_tiny-32-seed0" in call(*words, "--dry-run").stdout
+    listed = json.loads(call(*words, "--tune", 3, "--dry-run", "--json").stdout)
+    assert listed["trials"] == {"tsm_resnet_tiny-32": 3, "tsm_resnet_tiny-64": 3}
+    wrong = call(*words, "--models", "tsm_resnet_tny", "--dry-run")
+    assert (wrong.exit_code, "tsm_resnet_tiny" in wrong.stderr) == (2, True)
+    wrong = call(*words, "--folds", 3, "--dry-run", "--json")
+    assert (wrong.exit_code, "no fold 3" in json.loads(wrong.stdout)["error"]) == (2, True)
     assert not (tmp_path / "s").exists()
     wrong = call(*words, "--pretrained", "imagenet")
     assert wrong.exit_code == 2
@@ -347,16 +356,100 @@ def test_transfer_has_a_report_for_each_set(made_set, other_set, recipe, tmp_pat
     ]  # fmt: skip
 
 
-def test_a_run_is_not_tested_on_what_it_was_trained_on_before(made_set, recipe, tmp_path):
-    """A set to come from that trains on the videos on which the set to go to tests."""
+def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set, recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
+    trained, train = [], study.train
+
+    def noted(recipe, *, out, runtime):
+        trained.append(out.name)
+        return train(recipe, out=out, runtime=runtime)
+
+    monkeypatch.setattr(study, "train", noted)
+
+    def compare(*data, **named):
+        return api.compare(["tsm_resnet_tiny"], data=data, out=tmp_path / "study", recipe=recipe, **named)
+
+    compare(made_set)
+    plan = api.plan(["tsm_resnet_tiny"], data=[other_set], recipe=recipe)
+    assert list(api.dry_run(plan, out=tmp_path / "study").runs) == ["other-tsm_resnet_tiny-seed0"]
+    compare(other_set)
+    assert trained == ["tsm_resnet_tiny-seed0", "other-tsm_resnet_tiny-seed0"]
+    both = compare(made_set, other_set)
+    assert len(trained) == 2, "called with both sets, it has the same runs"
+    assert [path.name for path in both.comparisons] == ["report-set.html", "report-other.html"]
+    assert all(len(comparison.models) == 1 for comparison in both.comparisons.values())
+    grown = compare(other_set, made_set, seeds=2)
+    assert sorted(trained[2:]) == ["other-tsm_resnet_tiny-seed1", "tsm_resnet_tiny-seed1"]
+    for comparison in grown.comparisons.values():
+        (model,) = comparison.models
+        assert len(model.scores) == 2
+
+
+def test_an_earlier_run_that_did_not_finish_is_left_out_of_a_call_without_it(recipe, tmp_path):
+    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
+    both = study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=short, out=tmp_path / "study")
+    (both.runs[0].path / "result.json").unlink()
+    again = study.compare(["tsm_resnet_tiny"], recipe=short, out=tmp_path / "study")
+    assert [run.name for run in again.runs] == ["tsm_resnet_tiny-seed0"]
+
+
+def turned_around(made_set, file):
+    """A manifest of the same videos, whose training videos are the test videos, and the other way round."""
     turned = Manifest.load(made_set)
     split = turned.columns["split"]
     was_test, was_train = split == b"test", split == b"train"
     split[was_test], split[was_train] = b"train", b"test"
-    turned.save(tmp_path / "turned.csv")
-    plan = of(
-        "transfer", data=[str(tmp_path / "turned.csv"), str(made_set)], models=("tsm_resnet_tiny",), recipe=recipe
-    )
+    turned.save(file)
+    return file
+
+
+def test_nothing_starts_from_a_run_that_was_trained_on_its_test_videos(made_set, recipe, run, tmp_path):
+    turned = replace(recipe, {"data.manifest": str(turned_around(made_set, tmp_path / "turned.csv"))})
+    message = f"{run.path}, whose weights this run would start from, was trained on 40 of the 40 test videos"
+    for start in ({"init": run.path}, {"pretrained": run.path / "checkpoints" / "last"}):
+        with pytest.raises(UserError, match=message):
+            api.train(turned, **start, out=tmp_path / "run")
+    with pytest.raises(UserError, match=message):
+        api.compare(["tsm_resnet_tiny"], data=turned.data.manifest, init=run.path, recipe=turned, out=tmp_path / "run")
+    with pytest.raises(UserError, match=message):
+        api.compare(
+            ["tsm_resnet_tiny"], data=turned.data.manifest, study="pretraining", pretrained=run.path, recipe=recipe,
+            out=tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_chain_does_not_end_on_the_videos_that_its_start_was_trained_on(made_set, other_set, recipe, run, tmp_path):
+    """From the run, by way of another set, to the set whose test videos the run was trained on."""
+    data = [other_set, turned_around(made_set, tmp_path / "turned.csv")]
+    with pytest.raises(UserError, match=f"would be tested on 40 videos that {run.path} was trained on"):
+        api.compare(
+            ["tsm_resnet_tiny"], data=data, study="transfer", pretrained=run.path, recipe=recipe, out=tmp_path / "study"
+        )
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_a_run_was_trained_on_carries_over_to_what_starts_from_it(made_set, other_set, recipe, run, tmp_path):
+    """By way of two runs on other videos; in a figure of its own training videos they count as trained on."""
+    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "data.manifest": str(other_set)})
+    first = api.train(short, pretrained=run.path, out=tmp_path / "first")
+    second = api.train(short, init=first.path, out=tmp_path / "second")
+    trained = run.trained_on()["sha256"].tolist()
+    assert second.trained_on()["base_sha256"].tolist() == sorted({*trained, *first.trained_on()["sha256"].tolist()})
+    turned = turned_around(made_set, tmp_path / "turned.csv")
+    for later in (first, second):
+        with pytest.raises(UserError, match="or a run that it builds upon, was trained on 40 of the 40 videos"):
+            api.evaluate(later, data=turned)
+        assert api.evaluate(later, data=made_set, split="train").num_trained_on == 40
+        assert api.evaluate(later, data=made_set).num_trained_on == 0
+    with pytest.raises(UserError, match="was trained on 40 of the 40 test videos"):
+        api.train(replace(short, {"data.manifest": str(turned)}), pretrained=second.path, out=tmp_path / "third")
+
+
+def test_a_run_is_not_tested_on_what_it_was_trained_on_before(made_set, recipe, tmp_path):
+    """A set to come from that trains on the videos on which the set to go to tests."""
+    turned = turned_around(made_set, tmp_path / "turned.csv")
+    plan = of("transfer", data=[str(turned), str(made_set)], models=("tsm_resnet_tiny",), recipe=recipe)
     with pytest.raises(UserError, match="would be tested on 10 videos that it was trained on before"):
         study.run(study.repeated(plan, seeds=(0,)), out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
@@ -461,6 +554,85 @@ def test_the_best_on_val_is_trained_with_fresh_seeds(searched):
     assert "of 3), video accuracy" in notes
 
 
+def test_a_trial_multiplies_where_the_warm_up_starts_too(recipe):
+    start = replace(recipe, {"optim.warmup_lr": 0.01})
+    made = study._times(start, 2.0, 3.0)
+    assert set(diff(start, made)) == {"optim.lr", "optim.warmup_lr", "optim.weight_decay"}
+    assert (made.optim.lr, made.optim.warmup_lr, made.optim.weight_decay) == pytest.approx((0.04, 0.02, 1.5e-3))
+    assert study._times(recipe, 2.0, 3.0).optim.warmup_lr is None
+
+
+def search(data, *values, chosen=0):
+    trials = [{"lr": lr, "weight_decay": decay, "val_video_top1": 0.5} for lr, decay in values]
+    return {"axes": {"data": data}, "trials": trials, "chosen": chosen}
+
+
+def notes(searches, called="set", **rates):
+    """Of runs of seed 0 with these learning rates, and a weight decay of 0."""
+    recipes = {
+        f"{name}-seed0": replace(Recipe(), {"optim.lr": lr, "optim.weight_decay": 0}) for name, lr in rates.items()
+    }
+    return study._notes(searches, called, recipes)
+
+
+def test_a_report_tells_the_searches_that_its_runs_were_trained_by():
+    two = {"a": search("set", (0.1, 0), (0.2, 0), chosen=1), "b": search("set", (0.1, 0), (0.2, 0))}
+    general, *each = notes(two, a=0.2, b=0.1)
+    assert "with the same 2 trials for each" in general
+    assert [note[:2] for note in each] == ["a:", "b:"]
+    assert "trial 2 of 2" in each[0]
+    assert notes(two, called="other", a=0.2, b=0.1) == [], "another set's search"
+    assert notes({}, a=0.2) == []
+
+
+def test_searches_that_are_unequal_missing_or_from_elsewhere_are_told():
+    two = {"a": search("set", (0.1, 0), (0.2, 0)), "b": search("set", (0.1, 0), (0.2, 0), (0.3, 0))}
+    assert "unequal numbers of trials (2 for a; 3 for b)" in notes(two, a=0.1, b=0.1)[0]
+    assert not any("differ" in note for note in notes(two, a=0.1, b=0.1))
+    said = notes(two, a=0.1, c=0.1)
+    assert "with the same 2 trials for each" in said[0]
+    assert said[1].startswith("Trained without a search, by the recipe's values: c-seed0.")
+    assert not any(note.startswith("b:") for note in said)
+    unused = notes(two, a=0.1, b=0.3)
+    assert "Trained without a search, by the recipe's values: b-seed0." in unused[1], "trial 3 was not chosen"
+    apart = {"a": search("set", (0.1, 0), (0.2, 0)), "b": search("set", (0.5, 0), (0.1, 0), chosen=1)}
+    assert (
+        "The recipes' values, with which the searches begin, differ: lr 0.1 and weight decay 0 for a; lr 0.5 and weight "
+        "decay 0 for b."
+    ) in notes(apart, a=0.1, b=0.1)
+
+
+def test_a_search_that_would_not_be_used_is_refused_before_the_first_trial(searched, monkeypatch):
+    recipe, compared = searched
+    before = (compared.path / "tuning.json").read_text()
+    began = []
+    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: began.append(out))
+    with pytest.raises(
+        UserError, match=r"was trained after a search of 3 trials .*5 trials now might choose otherwise"
+    ):
+        tuned(recipe, compared.path, tune=5)
+    with pytest.raises(UserError, match=r"trial-0 holds a run of another recipe \(optim\.lr was 0\.02, is 0\.5"):
+        tuned(replace(recipe, {"optim.lr": 0.5}), compared.path, seeds=(2,), tune=3)
+    assert began == []
+    assert (compared.path / "tuning.json").read_text() == before
+
+
+def test_models_that_were_not_searched_are_told_and_not_searched_later(searched, tmp_path, monkeypatch):
+    recipe, compared = searched
+    shutil.copytree(compared.path, tmp_path / "study")
+    grown = study.compare(["tam_resnet_tiny"], recipe=recipe, out=tmp_path / "study")
+    told = " ".join(grown.comparison.notes)
+    assert "with the same 3 trials for each" in told
+    assert "Trained without a search, by the recipe's values: tam_resnet_tiny-seed0." in told
+    began = []
+    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: began.append(out))
+    with pytest.raises(
+        UserError, match="tam_resnet_tiny-seed0 was trained without a search; 3 trials now might choose"
+    ):
+        study.compare(["tam_resnet_tiny"], recipe=recipe, out=tmp_path / "study", seeds=(0, 1), tune=3)
+    assert began == []
+
+
 def test_accuracy_on_val_comes_before_loss_and_loss_before_order():
     def trial(accuracy, loss):
         return {"val_video_top1": accuracy, "val_loss": loss}
@@ -483,6 +655,7 @@ def test_a_search_is_gone_on_with(searched, monkeypatch):
 def test_more_trials_begin_with_the_same_ones():
     assert study.factors(1) == [(1.0, 1.0)]
     assert study.factors(9)[:5] == study.factors(5)
+    assert len({lr for lr, _ in study.factors(30)}) == 30, "a weight decay of 0 stays 0, and no trial is made twice"
     values = [value for pair in study.factors(40)[1:] for value in pair]
     assert min(values) < 0.2
     assert max(values) > 5

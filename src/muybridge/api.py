@@ -17,7 +17,7 @@ from muybridge.recipe import Recipe, Runtime, replace, shortened
 from muybridge.recipes import studies
 from muybridge.recipes.plan import Plan, Value, of_models
 from muybridge.runs import Run
-from muybridge.study import Study, repeated, run
+from muybridge.study import Study, dry_run, repeated, run
 from muybridge.training import resume
 
 
@@ -48,6 +48,11 @@ def recipe_of(
         raise UserError("Weights are taken whole (--pretrained) or as far as they agree (--init): give one of the two")
     weights = pretrained if init is None else init
     if weights is not None:
+        if not str(weights).strip():
+            raise UserError(
+                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name is none; "
+                "to start from scratch: --pretrained none"
+            )
         named |= {
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
             "model.pretrained_part": "whole" if init is None else "agreeing",
@@ -122,6 +127,7 @@ def plan(
         }
         given = {name: value for name, value in given.items() if value is not None}
         made = studies.of(study, data=manifests, **given).changed(changes or {}, shorten=shorten)
+    made.check_needs()
     made = repeated(made, seeds=range(seeds) if isinstance(seeds, int) else seeds, folds=folds)
     if only:
         made, kept = made.only(only)
@@ -160,4 +166,16 @@ def compare(
 load = Predictor
 """A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
 
-__all__ = ["compare", "evaluate", "frames", "load", "pack", "plan", "prepare", "recipe_of", "resume", "train"]
+__all__ = [
+    "compare",
+    "dry_run",
+    "evaluate",
+    "frames",
+    "load",
+    "pack",
+    "plan",
+    "prepare",
+    "recipe_of",
+    "resume",
+    "train",
+]

@@ -153,7 +153,10 @@ def _starts_from(recipe: Recipe) -> str | None:
 
 def weights_file(pretrained: str | None) -> Path | None:
     """The file of weights that `model.pretrained` means, where it is a file, a run folder (its last checkpoint's) or one of
-    a run's checkpoints (`RUN/checkpoints/best`), and no name of public weights. Raises UserError for a folder without."""
+    a run's checkpoints (`RUN/checkpoints/best`), and no name of public weights. Raises UserError for a folder without, and
+    where a recipe names no run yet ("the run of 8 frames")."""
+    if (pretrained or "").startswith("the run "):
+        raise UserError(f"This recipe starts from {pretrained}; name it: --pretrained RUN")
     if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
         return None
     path = Path(pretrained).expanduser().resolve()
@@ -169,12 +172,35 @@ def weights_file(pretrained: str | None) -> Path | None:
     return path
 
 
-def _classes_of(weights: Path) -> list[str] | None:
-    """Of the run that a file of weights lies in; none for other files."""
+def _run_of(weights: Path | None) -> Run | None:
+    """The run that a file of weights lies in; none for other files."""
+    if weights is None:
+        return None
     checkpoints = weights.parent.parent
     run = Run(checkpoints.parent)
     is_of_a_run = checkpoints == run.checkpoints and (run.path / "dataset.json").exists()
-    return run.dataset()["classes"] if is_of_a_run else None
+    return run if is_of_a_run else None
+
+
+def base_run(recipe: Recipe) -> Run | None:
+    """The run whose weights a recipe starts from, if they are a run's."""
+    run = _run_of(weights_file(_starts_from(recipe)))
+    return run if run is not None and (run.path / "trained_on.npz").exists() else None
+
+
+def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
+    """Raises UserError where a run would be tested on videos that what it starts from was trained on (by their content, and
+    beside its own training videos)."""
+    base = base_run(recipe)
+    if base is None or not recipe.evaluation.score_test:
+        return
+    own, tested = (manifest.text("sha256", manifest.split(split, recipe.data.fold)) for split in ("train", "test"))
+    seen_N = np.isin(tested, np.setdiff1d(base.seen_sha256(), own))
+    if seen_N.any():
+        raise UserError(
+            f"{base.path}, whose weights this run would start from, was trained on {seen_N.sum()} of the {len(tested)} test "
+            "videos; what is measured on them would flatter the model. Take another split, or weights of another run"
+        )
 
 
 def has_bf16(chosen: torch.device) -> bool:
@@ -215,7 +241,8 @@ def model(
     if pretrained and source is not None:
         try:
             file = weights_file(source)
-            theirs = None if file is None else _classes_of(file)
+            run = _run_of(file)
+            theirs = None if run is None else run.dataset()["classes"]
             loaded = load_weights(
                 net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
                 other_classes=classes is not None and theirs not in (None, list(classes)),

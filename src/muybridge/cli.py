@@ -395,7 +395,9 @@ def compare(
             pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title,
         )  # fmt: skip
         if dry_run:
-            _answer(as_json, made.as_json, lambda: _print_plan(made, tune))
+            made = api.dry_run(made, out=out, tune=tune, runtime=runtime)
+            trials = {"trials": dict.fromkeys(made.settings(), tune)} if tune else {}
+            _answer(as_json, lambda: made.as_json() | trials, lambda: _print_plan(made, tune))
         else:
             _answer_study(api.run(made, out=out, tune=tune, runtime=runtime), as_json)
 

@@ -30,7 +30,7 @@ def describe(
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
     })  # fmt: skip
     ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
-    run.save_trained_on(ids=ids, groups=groups, sha256=hashes)
+    run.save_trained_on(ids=ids, groups=groups, sha256=hashes, base=build.base_run(recipe))
     write_json(run.path / "cost.json", cost)
     write_json(run.path / "environment.json", environment(runtime, processes))
     run.forget_skipped()  # of a beginning that was stopped

@@ -216,16 +216,16 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
 
 
 def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> np.ndarray:
-    """(N,) bool: was the run trained on the video, by its content? Raises UserError where it was on any, but for the split
-    "train"; warns where only the name of a group is the same."""
+    """(N,) bool: was the run, or one that it builds upon, trained on the video, by its content? Raises UserError where it
+    was on any, but for the split "train"; warns where only the name of a group is the same."""
     seen = folder.trained_on()
-    known_N = np.isin(manifest.text("sha256", rows), seen["sha256"])
+    known_N = np.isin(manifest.text("sha256", rows), folder.seen_sha256())
     if split == "train":
         return known_N
     if known_N.any():
         raise UserError(
-            f"{folder.path} was trained on {known_N.sum()} of the {len(rows)} videos of split '{split}'; such a figure would "
-            "flatter the model. Training accuracy is asked for with --split train"
+            f"{folder.path}, or a run that it builds upon, was trained on {known_N.sum()} of the {len(rows)} videos of split "
+            f"'{split}'; such a figure would flatter the model. Training accuracy is asked for with --split train"
         )
     groups = sorted((set(seen["group"].tolist()) - {""}) & set(manifest.text("group", rows).tolist()))
     if groups:

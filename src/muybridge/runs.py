@@ -5,7 +5,7 @@ RUN/
   runtime.json       device, workers, …
   environment.json   versions, machine, threads
   dataset.json       classes, mirroring, reversed pairs, sizes of the splits
-  trained_on.npz     ids, groups and content hashes of the training videos
+  trained_on.npz     ids, groups and content hashes of the training videos, and hashes of those of the runs it builds upon
   cost.json          parameters, multiply-adds
   init.json          what it started from, where that is not nothing
   metrics.jsonl      what training measured; nothing in it depends on time
@@ -106,13 +106,22 @@ class Run:
         return Scores.load(self.path / "scores" / f"{name}.npz")
 
     def trained_on(self) -> dict[str, np.ndarray]:
-        """ids, groups and sha256 of the training videos."""
+        """id, group and sha256 of the training videos; base_sha256 of those of the runs that it builds upon, if any."""
         with np.load(self.path / "trained_on.npz", allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def save_trained_on(self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray) -> None:
+    def seen_sha256(self) -> np.ndarray:
+        """Of all videos that its weights were trained on, in this run and in those that it builds upon."""
+        arrays = self.trained_on()
+        return np.unique(np.concatenate([arrays["sha256"], arrays.get("base_sha256", arrays["sha256"][:0])]))
+
+    def save_trained_on(
+        self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray, base: "Run | None" = None
+    ) -> None:
+        """`base`: the run that this one starts from."""
         buffer = io.BytesIO()
-        np.savez(buffer, id=ids, group=groups, sha256=sha256)
+        before = {} if base is None else {"base_sha256": base.seen_sha256()}
+        np.savez(buffer, id=ids, group=groups, sha256=sha256, **before)
         write_atomic(self.path / "trained_on.npz", buffer.getvalue())
 
     def skipped(self) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ STUDY/
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,19 @@ from muybridge.data.manifest import Manifest
 from muybridge.distributed import Processes
 from muybridge.errors import Diverged, UserError
 from muybridge.files import read_json, write_atomic, write_json
+from muybridge.measure import outline
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace, to_json
-from muybridge.recipes.plan import START, Plan, Planned, data_name, of_models
-from muybridge.results.comparison import Comparison, compared
+from muybridge.recipes.plan import (
+    START,
+    Plan,
+    Planned,
+    data_name,
+    of_models,
+    repeat_name,
+    run_name,
+    setting_name,
+)
+from muybridge.results.comparison import REPEATED, Comparison, compared, listed, plural
 from muybridge.results.record import ReportRecord, RunRecord, StudyRecord
 from muybridge.results.report import write_reports
 from muybridge.runs import Run
@@ -91,12 +102,12 @@ def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None =
     `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. Raises
     UserError, Interrupted.
     """
-    runtime = runtime or Runtime()
-    processes = distributed.join(build.device(runtime))
+    place = _place(plan, out, runtime)
+    processes = place.processes
     with processes.telling():
-        manifests = {path: Manifest.load(path) for path in plan.manifests()}
-        place = _Place(Path(out), runtime, processes, manifests)
-        place.check(plan, tuned=tune > 0)
+        plan = processes.firsts(_named(plan, place.out))
+        place.check(plan, tune)
+        place.check_whole(plan, tuned=tune > 0)
         if tune:
             plan = _tuned(plan, tune, place)
         record = processes.firsts(_record(plan, place.out))
@@ -120,6 +131,16 @@ def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None =
     return Study(place.out, tuple(record.run(name) for name in record.runs), comparisons)
 
 
+def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Plan:
+    """The plan as `run` would carry it out, with the names that its runs have in the folder `out`; every model's name, clip
+    length, fold and split is checked, and nothing is written. Raises UserError."""
+    place = _place(plan, out, runtime)
+    with place.processes.telling():
+        plan = _named(plan, place.out)
+        place.check(plan, tune)
+    return plan
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where and with what runs are trained."""
@@ -129,21 +150,66 @@ class _Place:
     processes: Processes
     manifests: Mapping[str, Manifest]
 
-    def check(self, plan: Plan, *, tuned: bool) -> None:
-        """Every name, clip length and split, before the first minute is spent. Raises UserError."""
-        checked = set()
+    def check(self, plan: Plan, trials: int) -> None:
+        """Names, clip lengths and splits, and the searches that were made before. Raises UserError."""
+        plan.check_needs()
+        built = set()
         for name, planned in plan.runs.items():
             recipe = planned.recipe
             manifest = self.manifests[recipe.data.manifest]
             if not len(manifest.split("test", recipe.data.fold)):
                 raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
-            if tuned and not len(manifest.split("val", recipe.data.fold)):
+            if trials and not len(manifest.split("val", recipe.data.fold)):
                 raise UserError(
                     f"{recipe.data.manifest} has no validation videos to tune on, and the test split is never tuned on; "
                     "`muybridge prepare --val 0.15` cuts some from train"
                 )
             if planned.starts_from is not None:
                 self._check_unseen(plan, name)
+            m, frames = recipe.model, recipe.clip.num_frames
+            key = (m.name, frames, m.temporal_pooling, str(m.options))
+            if key not in built:
+                outline(
+                    m.name, num_classes=len(manifest.classes), num_frames=frames, temporal_pooling=m.temporal_pooling,
+                    **m.options,
+                )  # fmt: skip
+            built.add(key)
+        if trials:
+            self._check_searches(plan, trials)
+
+    def _check_searches(self, plan: Plan, trials: int) -> None:
+        """What runs were trained by stays what the search says, and no trial is spent on what cannot be used."""
+        if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
+            raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
+        known = _searches(self.out)
+        begun: dict[str, list[str]] = {}
+        for name, run in _begun(self.out).items():
+            begun.setdefault(setting_name(name, run.recipe().seed), []).append(name)
+        for setting, names in plan.settings().items():
+            before = len(known.get(setting, {}).get("trials", []))
+            if setting in begun and before != trials:
+                how = (
+                    f"after a search of {before} trials (--tune {before} goes on with it)"
+                    if before
+                    else "without a search"
+                )
+                raise UserError(
+                    f"{self.out / 'runs' / begun[setting][0]} was trained {how}; {trials} trials now might choose otherwise. "
+                    "Choose another --out, or remove the runs of this setting"
+                )
+            planned = plan.runs[names[0]]
+            if planned.starts_from is None:
+                for number, trial in enumerate(_trials(planned.recipe, trials)):
+                    resolved = build.resolve(trial, self.runtime, self.manifests[trial.data.manifest])
+                    _state(_trial_run(self.out, setting, number), resolved)
+
+    def check_whole(self, plan: Plan, *, tuned: bool) -> None:
+        """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
+        checked = set()
+        for name, planned in plan.runs.items():
+            recipe = planned.recipe
+            manifest = self.manifests[recipe.data.manifest]
+            if planned.starts_from is not None:
                 recipe = replace(recipe, {"model.pretrained": None})
             resolved = build.resolve(recipe, self.runtime, manifest)
             folder = Run(self.out / "runs" / name)
@@ -160,6 +226,15 @@ class _Place:
         *bases, own = (plan.runs[link].recipe.data for link in plan.chain(name))
         tested = self.manifests[own.manifest]
         hashes = set(tested.text("sha256", tested.split("test", own.fold)).tolist())
+        start = build.base_run(plan.runs[plan.chain(name)[0]].recipe)
+        if start is not None:
+            trained = set(tested.text("sha256", tested.split("train", own.fold)).tolist())
+            both = hashes & set(start.seen_sha256().tolist()) - trained
+            if both:
+                raise UserError(
+                    f"{name} would be tested on {len(both)} videos that {start.path} was trained on, with whose weights its "
+                    "chain of runs starts"
+                )
         for base in bases:
             if (base.manifest, base.fold) == (own.manifest, own.fold):
                 continue
@@ -192,6 +267,12 @@ class _Place:
             log(f"    video accuracy {result[split]['video_top1']:.3f} on {result[split]['videos']} {split} videos")
 
 
+def _place(plan: Plan, out: str | Path, runtime: Runtime | None) -> _Place:
+    runtime = runtime or Runtime()
+    manifests = {path: Manifest.load(path) for path in plan.manifests()}
+    return _Place(Path(out), runtime, distributed.join(build.device(runtime)), manifests)
+
+
 def _started(recipe: Recipe, base: Run | None) -> Recipe:
     """A recipe that starts from the run `base`, whole; as it is, where there is none."""
     if base is None:
@@ -212,6 +293,46 @@ def _state(run: Run, resolved: Recipe) -> str:
             f"{run.path} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
         )
     return "finished" if run.is_finished else "begun"
+
+
+def _begun(out: Path) -> dict[str, Run]:
+    """Runs of the folder that hold a checkpoint, or are finished."""
+    runs = [Run(file.parent) for file in sorted((out / "runs").glob("*/recipe.json"))]
+    return {run.name: run for run in runs if run.is_finished or (run.checkpoints / "last").exists()}
+
+
+def _named(plan: Plan, out: Path) -> Plan:
+    """The plan with the names that its settings have in this study already; a name that another setting has gets the set's
+    in front. (A plan of one set leaves that out.)"""
+    known = StudyRecord.load(out).runs if (out / "study.json").exists() else {}
+    axes_of = {name: known[name].axes for name in known if known[name].axes}
+    for name, run in _begun(out).items():
+        axes_of.setdefault(name, _axes_of(run.recipe()))
+    taken: dict[str, dict[str, Any]] = {}  # by the name without seed and fold
+    for name, axes in axes_of.items():
+        taken.setdefault(_stem(name, axes)[0], _apart_from_repeats(axes))
+    names = {}
+    for name, planned in plan.runs.items():
+        stem, repeat = _stem(name, planned.axes)
+        axes = _apart_from_repeats(planned.axes)
+        if stem in taken and taken[stem].get("data") == axes.get("data"):
+            continue
+        same = [other for other, theirs in taken.items() if theirs == axes]
+        if same:
+            names[name] = same[0] + repeat
+        elif stem in taken:
+            names[name] = run_name(str(axes.get("data", "")), stem) + repeat
+    return plan.renamed(names)
+
+
+def _stem(name: str, axes: Mapping[str, Any]) -> tuple[str, str]:
+    """A run's name without seed and fold, and these."""
+    repeat = "" if "seed" not in axes else repeat_name("", axes["seed"], axes.get("fold"))
+    return (name.removesuffix(repeat), repeat) if repeat and name.endswith(repeat) else (name, "")
+
+
+def _apart_from_repeats(axes: Mapping[str, Any]) -> dict[str, Any]:
+    return {axis: value for axis, value in axes.items() if axis not in REPEATED}
 
 
 def _axes_of(recipe: Recipe) -> dict[str, Any]:
@@ -241,7 +362,8 @@ def _record(plan: Plan, out: Path) -> StudyRecord:
     for called, names in sets.items():
         file = "report.html" if len(sets) == 1 else f"report-{called}.html"
         title = plan.title if len(sets) == 1 else f"{plan.title}: {called}"
-        reports[file] = ReportRecord(title, tuple(names), tuple(_notes(out, called)))
+        recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}
+        reports[file] = ReportRecord(title, tuple(names), tuple(_notes(_searches(out), called, recipes)))
     return StudyRecord(out, plan.title, runs, varies, reports)
 
 
@@ -250,18 +372,32 @@ def _record(plan: Plan, out: Path) -> StudyRecord:
 
 def factors(trials: int) -> list[tuple[float, float]]:
     """What the learning rate and the weight decay of each trial are multiplied with: nothing at first, then .1 to 10, spread
-    evenly (a Halton sequence, log-uniform). More trials go on where fewer ended."""
+    evenly (a Halton sequence, log-uniform). More trials go on where fewer ended. No two have one learning rate: a weight
+    decay of 0 stays 0."""
     drawn_N2 = qmc.Halton(d=2, scramble=False).random(trials)[1:]  # the first is the corner, (0, 0)
-    return [(1.0, 1.0), *((float(10 ** (2 * lr - 1)), float(10 ** (2 * decay - 1))) for lr, decay in drawn_N2)]
+    # the learning rate takes the thirds: of the halves, the first is the middle, which changes nothing
+    return [(1.0, 1.0), *((float(10 ** (2 * lr - 1)), float(10 ** (2 * decay - 1))) for decay, lr in drawn_N2)]
+
+
+def _trials(recipe: Recipe, trials: int) -> list[Recipe]:
+    searched = {"seed": TUNING_SEED, "evaluation.score_test": False}
+    return [replace(_times(recipe, lr, decay), searched) for lr, decay in factors(trials)]
+
+
+def _trial_run(out: Path, setting: str, number: int) -> Run:
+    return Run(out / "tuning" / setting / f"trial-{number}")
+
+
+def _searches(out: Path) -> dict[str, Any]:
+    """By setting, what was tried and chosen."""
+    file = out / "tuning.json"
+    return read_json(file)["settings"] if file.exists() else {}
 
 
 def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
     """The plan with the learning rate and weight decay that were best on val for each setting and fold. A setting's trials
     start from the best trial of what it starts from."""
-    if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
-        raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
-    file = place.out / "tuning.json"
-    known = read_json(file)["settings"] if file.exists() else {}
+    known = place.processes.firsts(_searches(place.out))
     best: dict[str, Run] = {}
     recipes: dict[str, Recipe] = {}
     setting_of = {name: setting for setting, names in plan.settings().items() for name in names}
@@ -270,15 +406,15 @@ def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
         base = None if planned.starts_from is None else best[setting_of[planned.starts_from]]
         before = known.get(setting, {}).get("trials", [])
         tried: list[dict[str, Any]] = []
-        for number, (lr, decay) in enumerate(factors(trials)):
-            folder = Run(place.out / "tuning" / setting / f"trial-{number}")
-            trial = _times(planned.recipe, lr, decay)
-            trial = _started(replace(trial, {"seed": TUNING_SEED, "evaluation.score_test": False}), base)
+        for number, trial in enumerate(_trials(planned.recipe, trials)):
             said = f"{setting}: trial {number + 1} of {trials}"
-            tried.append(_outcome(folder, trial, said, before, place))
-            known[setting] = {"axes": _apart_from_seed(planned), "trials": tried, "chosen": best_trial(tried)}
+            folder = _trial_run(place.out, setting, number)
+            tried.append(_outcome(folder, _started(trial, base), said, before, place))
+            all_known = [*tried, *before[number + 1 : trials]]
+            known[setting] = {"axes": _apart_from_seed(planned), "trials": all_known, "chosen": best_trial(all_known)}
             if place.processes.is_first:
-                write_json(file, {"format_version": 1, "seed": TUNING_SEED, "settings": known})
+                told = {"format_version": 1, "seed": TUNING_SEED, "settings": known}
+                write_json(place.out / "tuning.json", told)
         chosen = best_trial(tried)
         if chosen is None:
             raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
@@ -288,8 +424,7 @@ def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
         log(_note(setting, known[setting]))
     axes = {axis for planned in plan.runs.values() for axis in planned.axes} - {"seed"}
     varies = dict(plan.varies) | {axis: (*plan.varies.get(axis, ()), *TUNED) for axis in axes}
-    tuned = plan.with_recipes(recipes)
-    return Plan(tuned.title, tuned.runs, varies)
+    return replace_fields(plan.with_recipes(recipes), varies=varies)
 
 
 def _note(setting: str, known: Mapping[str, Any]) -> str:
@@ -302,21 +437,50 @@ def _note(setting: str, known: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(out: Path, called: str) -> list[str]:
-    """What the report of a data set tells of the search."""
-    if not (out / "tuning.json").exists():
-        return []
-    found = read_json(out / "tuning.json")["settings"].items()
-    said = [
-        _note(setting, known)
-        for setting, known in found
+def _notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe]) -> list[str]:
+    """What the report of a data set tells of the searches by which its runs (`recipes`) were trained, and of those without."""
+    found = {
+        setting: known
+        for setting, known in searches.items()
         if known["axes"].get("data") == called and known["chosen"] is not None
+    }
+    used: dict[str, int] = {}
+    without: list[str] = []
+    begins: dict[tuple[float, float], list[str]] = {}  # the values of the recipe itself, before any search
+    for name, recipe in recipes.items():
+        setting = setting_name(name, recipe.seed)
+        own = (recipe.optim.lr, recipe.optim.weight_decay)
+        trials = found.get(setting, {"trials": []})["trials"]
+        if trials and own == _values(trials[found[setting]["chosen"]]):
+            used[setting], own = len(trials), _values(trials[0])
+        else:
+            without.append(name)
+        begins.setdefault(own, []).append(setting)
+    if not used:
+        return []
+    numbers = sorted(set(used.values()))
+    if len(numbers) == 1:
+        budget = f"with the same {plural(numbers[0], 'trial')} for each"
+    else:
+        by_number = [f"{n} for {listed([s for s in used if used[s] == n])}" for n in numbers]
+        budget = f"with unequal numbers of trials ({'; '.join(by_number)}): more find better values"
+    said = [
+        f"Learning rate and, where it is not 0, weight decay were chosen on val, {budget}: the recipe's values, and those times "
+        f"the same factors between 0.1 and 10, with a seed of their own ({TUNING_SEED}). No trial saw the test split."
     ]
-    general = (
-        "Learning rate and weight decay were chosen on val, with the same trials for each: the recipe's values, and those "
-        f"times the same factors between 0.1 and 10, with a seed of their own ({TUNING_SEED}). No trial saw the test split."
-    )
-    return [general, *said] if said else []
+    if without:
+        said.append(
+            f"Trained without a search, by the recipe's values: {listed(without)}. The comparison favours the others."
+        )
+    if len(begins) > 1:
+        values = [f"lr {lr:.3g} and weight decay {decay:.3g} for {listed(list(dict.fromkeys(names)))}"
+                  for (lr, decay), names in begins.items()]  # fmt: skip
+        said.append(f"The recipes' values, with which the searches begin, differ: {'; '.join(values)}.")
+    return [*said, *(_note(setting, found[setting]) for setting in used)]
+
+
+def _values(trial: Mapping[str, Any]) -> tuple[float, float]:
+    return trial["lr"], trial["weight_decay"]
 
 
 def _times(recipe: Recipe, lr: float, weight_decay: float) -> Recipe:

@@ -438,7 +438,34 @@ def test_a_classifier_of_other_classes_is_left_out_even_if_it_would_fit(tmp_path
     assert torch.equal(model.backbone.conv1.weight, state["backbone.conv1.weight"])
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("tsn_vgg16", "tsn_resnet18"), ("tsn_resnet18", "slowfast_resnet50")])
+def test_an_image_network_comes_into_the_slow_pathway_as_far_as_it_agrees():
+    source = create("tsn_resnet50", num_classes=5)
+    for state in (source.state_dict(), {"fc.weight": torch.ones(5, 2048), **source.backbone.state_dict()}):
+        model = create("slowfast_resnet50", num_classes=5, num_frames=32)
+        model.preprocessing = HALF
+        before = copy_of(model)
+        loaded = load_weights(model, state, part="agreeing")
+        after = model.state_dict()
+        assert torch.equal(after["slow.layer2.1.conv2.weight"], source.backbone.layer2[1].conv2.weight)
+        inflated = after["slow.layer3.1.conv1.weight"]
+        assert torch.allclose(inflated.sum(2), source.backbone.layer3[1].conv1.weight)
+        assert all(torch.equal(after[name], before[name]) for name in after if not name.startswith("slow."))
+        assert set(loaded.other_shapes) - {"fc.weight"} == {
+            f"slow.layer{stage}.0.{layer}.weight" for stage in (1, 2, 3, 4) for layer in ("conv1", "downsample.0")
+        }
+        assert loaded.inflated == 7
+
+
+@pytest.mark.parametrize("part", ["whole", "agreeing"])
+def test_weights_of_a_known_kind_bring_its_preprocessing(part):
+    deep = create("i3d_resnet18", num_classes=5)
+    deep.preprocessing = HALF
+    state = {**create("tsn_resnet18", num_classes=5).backbone.state_dict()}
+    assert load_weights(deep, state | {"fc.weight": torch.ones(9, 512), "fc.bias": torch.ones(9)}, part=part).fresh
+    assert deep.preprocessing == IMAGENET
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("tsn_vgg16", "tsn_resnet18"), ("tsn_vgg16", "slowfast_resnet50")])
 def test_that_nothing_agrees_is_told_and_changes_nothing(tmp_path, theirs, ours):
     with torch.device("meta"):
         state = create(theirs, num_classes=5).state_dict()

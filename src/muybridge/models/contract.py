@@ -83,6 +83,8 @@ class VideoModel(nn.Module):
     averages_features: bool = False
     """Average the features over time before the classifier, instead of the logits after it. (The same answer, but for
     dropout in training.)"""
+    image_network: str = "backbone"
+    """The submodule that has grown from an image network; where there is none, no module has that name."""
     published: Mapping[str, Published] = {}
     """Public weights by what they were trained on: "imagenet", "kinetics400"."""
 

@@ -39,6 +39,7 @@ class Lateral(nn.Module):
 
 class SlowFast(VideoModel):
     min_size = 32
+    image_network = "slow"
 
     def __init__(self, num_classes: int, *, alpha: int, fusion_taps: int, dropout: float) -> None:
         """`alpha`: fast frames to a slow one; `fusion_taps`: frames that a lateral connection looks at."""

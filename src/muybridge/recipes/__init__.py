@@ -21,14 +21,21 @@ from muybridge.recipes.deep_analysis_2021 import kinetics_full, mini, transfer
 from muybridge.recipes.demo import demo
 from muybridge.recipes.learning_report_2020 import (
     i3d_resnet50_hmdb51,
+    i3d_resnet50_hmdb51_second,
     i3d_resnet50_ucf101,
+    i3d_resnet50_ucf101_second,
     tsn_resnet50_hmdb51,
+    tsn_resnet50_hmdb51_second,
     tsn_vgg16_ucf101,
+    tsn_vgg16_ucf101_second,
 )
 from muybridge.recipes.reproduction_2018 import five_class
 from muybridge.recipes.small import small
 
-LEARNING_REPORT = (tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51)
+LEARNING_REPORT = (
+    tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51,
+    tsn_vgg16_ucf101_second, i3d_resnet50_ucf101_second, tsn_resnet50_hmdb51_second, i3d_resnet50_hmdb51_second,
+)  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Recipe]] = {
     "small": small,
@@ -38,7 +45,6 @@ SHIPPED: dict[str, Callable[[], Recipe]] = {
     "kinetics_full": kinetics_full,
     "transfer": transfer,
     **{make.__name__: make for make in LEARNING_REPORT},
-    **{f"{make.__name__}_second": partial(make, second_run=True) for make in LEARNING_REPORT},
     "five_class": five_class,
     "ucf11": ucf11,
 }
@@ -102,7 +108,7 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path}{_line(error)}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     make = getattr(module, function, None)
     if not callable(make):
         found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -115,11 +121,15 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"{path}:{function}{_line(error)}: {type(error).__name__}: {error}") from error
+            raise UserError(f"{path}:{function}{_line(error, path)}: {type(error).__name__}: {error}") from error
 
     return explained
 
 
-def _line(error: Exception) -> str:
-    number = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
-    return f", line {number}"
+def _line(error: Exception, path: Path) -> str:
+    """The last line of the file itself on the way to the error."""
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).absolute() == path.absolute()
+    ]
+    number = error.lineno if isinstance(error, SyntaxError) and not lines else lines[-1] if lines else None
+    return "" if number is None else f", line {number}"

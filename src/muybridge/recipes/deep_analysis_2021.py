@@ -58,7 +58,8 @@ def kinetics_full() -> Recipe:
     """A large set whole, as SlowFast is trained: 32 frames, every second one, 196 epochs of large batches.
 
     Source: Chen et al. 2021, protocol of the full sets, which is the practice of SlowFast (Feichtenhofer et al. 2019): batch
-    norms see the 8 clips of a GPU. From ImageNet or, with `--pretrained none`, from scratch.
+    norms see the 8 clips of a GPU. From ImageNet or, with `--pretrained none`, from scratch; SlowFast, X3D and others that have
+    no ImageNet weights need that.
 
     Published: Kinetics-400, 10 clips × 3 crops of 256 pixels: TSN-ResNet50 with temporal pooling 74.9, TAM-ResNet50 76.2,
     I3D-ResNet50 76.6, SlowFast-ResNet50 8x8 76.4 (table 1); I3D from ImageNet / none 76.6 / 76.5, TAM 76.2 / 75.6 (table 2).

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from muybridge.errors import UserError, nearest
-from muybridge.recipe import Recipe, replace, shortened
+from muybridge.recipe import Recipe, flat, replace, shortened
 
 Value = str | int | float | bool
 
@@ -54,6 +54,8 @@ class Plan:
     runs: Mapping[str, Planned]
     varies: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(VARIES))
     """Of each axis, the fields of the recipe that it sets on purpose."""
+    needs: tuple[str, ...] = ()
+    """Fields that no run's recipe may leave open, once all changes are made."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -99,8 +101,24 @@ class Plan:
         """Runs that differ in nothing but the seed, by their name without it."""
         found: dict[str, list[str]] = {}
         for name in self.order():
-            found.setdefault(name.replace(f"-seed{self.runs[name].axes.get('seed')}", ""), []).append(name)
+            found.setdefault(setting_name(name, self.runs[name].axes.get("seed")), []).append(name)
         return found
+
+    def check_needs(self) -> None:
+        """Raises UserError."""
+        for name, planned in self.runs.items():
+            for needed in self.needs:
+                if flat(planned.recipe).get(needed) is None:
+                    raise UserError(f"{self.title}: the recipe of {name} leaves {needed} open; --set {needed}=…")
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same runs, under other names where one is given."""
+        return dataclasses.replace(self, runs={
+            names.get(name, name): dataclasses.replace(
+                planned, starts_from=None if planned.starts_from is None else names.get(planned.starts_from, planned.starts_from)
+            )
+            for name, planned in self.runs.items()
+        })  # fmt: skip
 
     def with_recipes(self, recipes: Mapping[str, Recipe]) -> Self:
         """The same runs, some by other recipes."""
@@ -213,6 +231,11 @@ def run_name(*parts: str) -> str:
 
 def repeat_name(name: str, seed: int, fold: int | None) -> str:
     return f"{name}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+
+
+def setting_name(name: str, seed: Value | None) -> str:
+    """A run's name without its seed."""
+    return name.replace(f"-seed{seed}", "")
 
 
 def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], title: str | None = None) -> Plan:

@@ -7,6 +7,7 @@ and with what of `models`, `pretrained` and `recipe` was given. Seeds and folds 
 with each.
 """
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -182,13 +183,9 @@ def equal_time(
 
     Published: top-1 S3D .68, I3D .64, S3D-v3 5 to 10 points under S3D, top-heavy on a par with S3D.
     """
-    recipe = recipe or five_class()
-    if recipe.stop.max_hours is None:
-        raise UserError(
-            "The study 'equal_time' goes by the clock: its recipe needs stop.max_hours (and optim.clock=hours)"
-        )
     names = ", ".join(data_names(data).values())
-    return of_models(models, recipe=recipe, data=data, title=f"Equal time on {names}")
+    plan = of_models(models, recipe=recipe or five_class(), data=data, title=f"Equal time on {names}")
+    return dataclasses.replace(plan, needs=("stop.max_hours",))
 
 
 SHIPPED: dict[str, Callable[..., Plan]] = {

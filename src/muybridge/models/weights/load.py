@@ -92,8 +92,8 @@ def load_weights(
     The classifier stays fresh where the weights have none, or one for another number of classes, or where they are known
     to be for `other_classes`. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights
     have none at all, and anything else that does not fit is an error. With "agreeing", whatever agrees in name and shape
-    is taken, 2D for 3D too, and the rest stays fresh; nothing at all is an error. Raises UserError, and changes nothing
-    then.
+    is taken, 2D for 3D too, and the rest stays fresh; nothing at all is an error. (An image network's names are those of
+    the model's `image_network`, SlowFast's slow pathway, say.) Raises UserError, and changes nothing then.
     """
     if inflation not in ("divide", "repeat"):
         raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
@@ -112,6 +112,8 @@ def load_weights(
     if part == "whole":
         kind.check(state, model)
     given = kind.convert(state, model)
+    if part == "agreeing":
+        given = {_at_home(name, model): tensor for name, tensor in given.items()}
     ours = model.state_dict()
     given = {name: tensor for name, tensor in given.items() if name in ours or not _is_counter(name)}
     fit = _fit(given, {name: tensor.shape for name, tensor in ours.items()}, inflation)
@@ -163,7 +165,8 @@ def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> Read:
             names = ", ".join(sorted(model.published)) or "none"
             raise UserError(
                 f"There are no weights '{source}': it is no file, no URL, and not among those published for this model "
-                f"({names})"
+                f"({names}). Weights that lie elsewhere now, or others, are named with --pretrained or --init (in a recipe: "
+                "model.pretrained); to start from scratch: --pretrained none"
             )
     return read(Path(source).expanduser())
 
@@ -197,6 +200,11 @@ def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Sour
         f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
         + "; ".join(kind.name for kind in SOURCES)
     )
+
+
+def _at_home(name: str, model: VideoModel) -> str:
+    """A tensor of an image network by the name that this has in the model."""
+    return f"{model.image_network}.{name.removeprefix('backbone.')}" if name.startswith("backbone.") else name
 
 
 class _Fit(NamedTuple):
