@@ -120,8 +120,8 @@ class Run:
     ) -> None:
         """`base`: the run that this one starts from."""
         buffer = io.BytesIO()
-        before = {} if base is None else {"base_sha256": base.seen_sha256()}
-        np.savez(buffer, id=ids, group=groups, sha256=sha256, **before)
+        arrays = {"id": ids, "group": groups, "sha256": sha256}
+        np.savez(buffer, allow_pickle=False, **arrays | ({} if base is None else {"base_sha256": base.seen_sha256()}))
         write_atomic(self.path / "trained_on.npz", buffer.getvalue())
 
     def skipped(self) -> dict[str, dict[str, str]]:
