@@ -43,6 +43,7 @@ ALLOWED = {
         "checkpoint",
         "description",
         "distributed",
+        "freezing",
         "signals",
         "data",
         "models",

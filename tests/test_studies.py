@@ -377,6 +377,7 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
     both = compare(made_set, other_set)
     assert len(trained) == 2, "called with both sets, it has the same runs"
     assert [path.name for path in both.comparisons] == ["report-set.html", "report-other.html"]
+    assert not list(both.path.glob("report.*")), "the report of the time when there was one set would be out of date"
     assert all(len(comparison.models) == 1 for comparison in both.comparisons.values())
     grown = compare(other_set, made_set, seeds=2)
     assert sorted(trained[2:]) == ["other-tsm_resnet_tiny-seed1", "tsm_resnet_tiny-seed1"]

@@ -61,6 +61,10 @@ class Section:
     """warning: set apart; folded: the tables are shown on a click."""
 
 
+BESIDE = (".table.csv", ".table.md", ".results.json")
+"""What lies beside a report."""
+
+
 def write_report(
     runs: Sequence[Run],
     *,
@@ -81,9 +85,10 @@ def write_report(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([header, *rows])
-    write_atomic(out.with_suffix(".table.csv"), text.getvalue())
-    write_atomic(out.with_suffix(".table.md"), markdown(header, rows))
-    write_json(out.with_suffix(".results.json"), comparison.as_json())
+    table_csv, table_md, results = (out.with_suffix(suffix) for suffix in BESIDE)
+    write_atomic(table_csv, text.getvalue())
+    write_atomic(table_md, markdown(header, rows))
+    write_json(results, comparison.as_json())
     return comparison
 
 
@@ -102,6 +107,10 @@ def write_reports(
             )
         runs = [study.run(run) for run in report.runs]
         written[file] = write_report(runs, out=file, title=title or report.title, study=study, notes=report.notes)
+    only = study.path / "report.html"  # of the time when there was one set
+    if only.name not in study.reports:
+        for suffix in (".html", *BESIDE):
+            only.with_suffix(suffix).unlink(missing_ok=True)
     return written
 
 
