@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,15 @@ from muybridge.models import WeightedLogits
 from muybridge.recipe import Clip, Evaluation, Model, Optim, Recipe, Runtime, replace
 
 MODELS = ("tsn_resnet18", "tsm_resnet18", "i3d_resnet18")
+
+
+class Turn(NamedTuple):
+    """One of the loop."""
+
+    started: float
+    waited_seconds: float
+    step_seconds: float
+    clips: int
 
 
 def main() -> None:
@@ -141,18 +150,16 @@ def trained(recipe: Recipe, manifest: Manifest, runtime: Runtime) -> tuple[float
     """Clips a second of the steps of a real run without validation, and the share of its time that is the loop's own.
     The first two steps do not count."""
     step, batches_of = training.training_step, training.train_batches
-    marks: list[
-        tuple[float, float, float]
-    ] = []  # of each step: asked for a batch, seconds until it was there, and of work
-    asked, waited = [0.0], [0.0]
+    turns: list[Turn] = []
+    asked = [0.0, 0.0]  # when a batch was asked for, and how long it took
 
     def watched_batches(*arguments: Any, **named: Any) -> Iterator[Batch]:
         source = batches_of(*arguments, **named)
         try:
             while True:
-                asked[0] = time.perf_counter()
+                started = time.perf_counter()
                 batch = next(source)
-                waited[0] = time.perf_counter() - asked[0]
+                asked[:] = started, time.perf_counter() - started
                 yield batch
         finally:
             source.close()
@@ -160,7 +167,7 @@ def trained(recipe: Recipe, manifest: Manifest, runtime: Runtime) -> tuple[float
     def watched_step(*arguments: Any, **named: Any) -> Any:
         started = time.perf_counter()
         result = step(*arguments, **named)
-        marks.append((asked[0], waited[0], time.perf_counter() - started))
+        turns.append(Turn(*asked, time.perf_counter() - started, len(arguments[2].rows_B)))
         return result
 
     with tempfile.TemporaryDirectory() as folder:
@@ -170,11 +177,10 @@ def trained(recipe: Recipe, manifest: Manifest, runtime: Runtime) -> tuple[float
             training.train(longer, out=Path(folder) / "run", runtime=runtime)
         finally:
             training.training_step, training.train_batches = step, batches_of
-    counted = marks[2:]
-    begun, ended = counted[0][0], counted[-1][0]  # from one request to another: whole turns of the loop
-    turns = counted[:-1]
-    elsewhere = sum(waiting + working for _, waiting, working in turns)
-    return recipe.optim.batch_size * len(turns) / (ended - begun), 1 - elsewhere / (ended - begun)
+    *whole, last = turns[2:]  # a turn of the loop ends where the next one asks for a batch
+    seconds = last.started - whole[0].started
+    elsewhere = sum(turn.waited_seconds + turn.step_seconds for turn in whole)
+    return sum(turn.clips for turn in whole) / seconds, 1 - elsewhere / seconds
 
 
 if __name__ == "__main__":
