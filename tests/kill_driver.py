@@ -12,12 +12,14 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 import torch
 from same_bits import everything
 
-from muybridge import checkpoint, training
+from muybridge import build, checkpoint, training
 from muybridge.console import console
-from muybridge.recipe import Recipe, from_json
+from muybridge.data.manifest import Manifest
+from muybridge.recipe import Recipe, Runtime, from_json
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
 
@@ -79,6 +81,8 @@ def main() -> None:
         (folder / "operations.json").write_text(json.dumps(seen))
 
     folder.mkdir(parents=True)
+    manifest = Manifest.load(recipe.data.manifest)
+    build.reader_and_workers(recipe, Runtime(), manifest, np.arange(len(manifest)))  # decoded once, for all children
     assert in_child(count) == 0
     expected = everything(training.Run(whole))
     kinds = json.loads((folder / "operations.json").read_text())

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from same_bits import everything
+from torch.optim.swa_utils import AveragedModel
 
-from muybridge import checkpoint, evaluation, training
+from muybridge import build, checkpoint, evaluation, training
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation import figures
@@ -381,3 +383,39 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(short, tmp_path, monk
 def test_a_finished_run_has_no_other_checkpoint_to_go_on_from(whole):
     with pytest.raises(UserError, match=r"is finished: there is nothing to continue.*--init .*checkpoints/best"):
         resume(whole.path, checkpoint="best")
+    with pytest.raises(UserError, match=r"holds no checkpoint 'foo'"):
+        resume(whole.path, checkpoint="foo")
+
+
+def test_averaged_weights_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatch):
+    update = AveragedModel.update_parameters
+
+    def spoilt(average, model):
+        update(average, model)
+        average.module.fc.weight.data[0, 0] = float("inf")
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", spoilt)
+    with pytest.raises(Diverged, match=r"no finite number any more at step 6"):
+        train(replace(short, {"optim.ema_decay": 0.9}), out=tmp_path / "run")
+
+
+def test_a_video_that_vanished_before_a_run_goes_on_names_the_checkpoint(vanishing, tmp_path, monkeypatch):
+    """Also where the set is decoded into memory before the first step."""
+    recipe, move = vanishing
+    run = stopped_at(7, recipe, tmp_path / "run", monkeypatch, checkpoint_steps=2)
+    move(["train"])
+    build._ram_cache.cache_clear()
+    with pytest.raises(DecodeError, match=r"No such file.*last good checkpoint is .*step-00000006"):
+        resume(run)
+
+
+def test_the_best_checkpoint_is_what_is_scored(recipe, tmp_path, monkeypatch):
+    """Not the last, whose validation was the last that was done."""
+    with monkeypatch.context() as patched:
+        scripted(patched, [0.9, 0.1, 0.5, 0.5])
+        run = train(replace(recipe, {"evaluation.checkpoint": "best"}), out=tmp_path / "run")
+    assert (run.checkpoints / "best").read_text() == "step-00000003"
+    best, last = (evaluation.evaluate(run, split="val", checkpoint=which) for which in ("best", "last"))
+    assert not np.allclose(best.logits_VK, last.logits_VK)
+    assert np.allclose(run.scores("val").logits_VK, best.logits_VK, atol=1e-5)
+    assert np.allclose(run.scores("test").logits_VK, evaluation.evaluate(run, checkpoint="best").logits_VK, atol=1e-5)

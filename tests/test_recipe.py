@@ -466,3 +466,16 @@ def test_what_changes_no_result_is_not_in_the_recipe():
     names = {name.rsplit(".", 1)[-1] for name in fields(Recipe)}
     assert not names & set(fields(Runtime))
     assert not names & {"device", "num_workers", "out", "folder", "resume"}
+
+
+def test_numbers_may_be_written_as_people_write_them():
+    changes = parse_overrides(["optim.lr=.01", "stop.target=.5", "optim.epochs=3", "model.name=1e", "seed=7"])
+    assert changes == {
+        "optim.lr": 0.01, "stop.target": 0.5, "optim.epochs": 3, "model.name": "1e", "seed": 7,
+    }  # fmt: skip
+    assert isinstance(changes["optim.epochs"], int)
+
+
+def test_one_tracker_needs_no_list():
+    assert replace(Runtime(), {"trackers": "tensorboard"}).trackers == ("tensorboard",)
+    assert "tensorboard" in message(replace, Runtime(), {"trackers": "tensorbord"})

@@ -122,6 +122,14 @@ class Processes:
                 self._store.compare_set(_FAILURE, "", f"Process {self.rank}: {text}")  # the first cause stands
             raise
 
+    def forgive(self) -> None:
+        """What ended the work of all processes was caught by all: it will be no cause of what comes later."""
+        if self.count > 1:
+            self.firsts(None)
+            if self.is_first:
+                self._store.delete_key(_FAILURE)
+            self.firsts(None)
+
     def _told(self) -> str:
         try:
             self._store.wait([_FAILURE], datetime.timedelta(seconds=3))

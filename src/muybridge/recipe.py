@@ -76,6 +76,11 @@ def _plain_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _one_or_more(value: Any) -> Any:
+    """A name alone as a tuple of it."""
+    return (value,) if isinstance(value, str) else _plain_tuple(value)
+
+
 class Augment(Section):
     """What training does to a clip: one draw a clip, all its frames alike, in the order of these fields."""
 
@@ -343,8 +348,8 @@ class Runtime(Section):
     """Also save every so many steps, beside the saves at `evaluation.every_epochs`."""
     compile: bool = False
     """Compile the network (torch.compile): a slow start, then faster steps on a GPU. The last bits differ."""
-    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_plain_tuple)] = ()
-    """Also send what is measured to these (the extra `track`)."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_one_or_more)] = ()
+    """Also send what is measured to these (the extra `track`): one, or several as ["tensorboard","wandb"]."""
     tracker_project: str = "muybridge"
     """What the run belongs to there: the project of Weights & Biases, the experiment of MLflow."""
 
@@ -396,9 +401,17 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
-            value = {"None": None, "none": None, "True": True, "False": False}.get(text, text)
+            value = {"None": None, "none": None, "True": True, "False": False}.get(text, _number(text))
         changes[dotted.strip()] = value
     return changes
+
+
+def _number(text: str) -> float | str:
+    """What JSON does not write as people do: .01, 1., +2."""
+    try:
+        return float(text) if any(digit.isdigit() for digit in text) else text
+    except ValueError:
+        return text
 
 
 def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:

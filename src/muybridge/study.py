@@ -507,6 +507,7 @@ def _outcome(folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]],
         place.finish(folder, trial, text)
     except Diverged as error:
         log(f"    {error}")
+        place.processes.forgive()
         return {**told, "failed": str(error)}
     val = folder.result()["val"]
     return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}

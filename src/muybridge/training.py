@@ -73,7 +73,8 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         with run.lock() if processes.is_first else nullcontext():
             if processes.is_first:
                 describe(run, recipe, runtime, manifest, cost, processes.count)
-            return _train(run, recipe, runtime, manifest, processes, stop)
+            with _explaining(run), processes.telling():
+                return _train(run, recipe, runtime, manifest, processes, stop)
 
 
 def resume(
@@ -89,6 +90,8 @@ def resume(
     run = Run.open(run)
     if run.is_finished:
         if checkpoint != "last":
+            with checkpoints.offering_others(run.checkpoints, checkpoint):
+                checkpoints.model_file(run.checkpoints, checkpoint)
             raise UserError(
                 f"{run.path} is finished: there is nothing to continue. A new run can start from it: --init "
                 f"{run.checkpoints / checkpoint}"
@@ -118,7 +121,8 @@ def resume(
                 if checkpoint != "last":
                     checkpoints.rewind(run.checkpoints, checkpoint)
                 write_atomic(run.path / "recipe.json", to_json(resolved))
-            return _train(run, resolved, runtime, manifest, processes, stop)
+            with _explaining(run), processes.telling():
+                return _train(run, resolved, runtime, manifest, processes, stop)
 
 
 def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str, Any]:
@@ -145,6 +149,9 @@ def check(recipe: Recipe, manifest: Manifest, *, processes: int = 1) -> dict[str
             raise UserError(
                 f"stop.quantity is {recipe.stop.quantity}, but there is no validation split to measure it on"
             )
+    base = build.base_run(recipe)
+    if base is not None and not base.is_finished:
+        log(f"warning: {base.path}, whose weights this run starts from, is not finished")
     cost = count(
         recipe.model.name, num_classes=len(manifest.classes), num_frames=recipe.clip.num_frames, size=recipe.clip.size,
         temporal_pooling=recipe.model.temporal_pooling, **recipe.model.options,
@@ -165,7 +172,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
     per_epoch, num_steps = session.per_epoch, session.num_steps
     schedule = build.schedule(recipe, len(session.rows))
     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
-    with _explaining(run), processes.telling(), session, stop.later():
+    with session, stop.later():
         loader = train_batches(
             session.clips, session.rows, batch_size=recipe.optim.batch_size, first_step=state.step,
             num_workers=session.num_workers, pin_memory=session.pin_memory, on_error=recipe.data.on_error,
@@ -237,10 +244,12 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
                     state.unvalidated = due and len(session.val_rows) > 0
                 if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
                     session.save()
-                if asked:
+                if asked and not is_epoch:
                     raise session.interrupted()
                 if is_epoch:
                     try:
+                        if asked:
+                            raise session.interrupted()
                         if state.unvalidated:
                             session.validate(stop)
                     finally:
