@@ -15,13 +15,14 @@ from torch import nn
 from typer.testing import CliRunner
 
 import muybridge
+from muybridge import evaluation
 from muybridge.build import Placement
 from muybridge.cli import app
 from muybridge.data import sampling, transforms
 from muybridge.data.loader import VideoViews
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.sampling import ClipSpec
-from muybridge.errors import UserError
+from muybridge.errors import Diverged, UserError
 from muybridge.evaluation import score
 from muybridge.models import VideoModel, create
 from muybridge.recipe import replace
@@ -509,3 +510,41 @@ def test_older_scores_still_load_and_say_that_their_views_are_not_known(stored, 
     assert answer["scores"] == pytest.approx(stored[1]["test"])
     refused = call("evaluate", tmp_path / "older.npz", "--views-curve")
     assert (refused.exit_code, "is not known" in refused.stderr) == (2, True)
+
+
+def test_scores_are_computed_in_the_precision_that_is_asked_for(manifest):
+    model = network("tsm_resnet_tiny")
+    views = VideoViews(
+        manifest, FileReader(), ClipSpec(num_frames=4), size=32, num_clips=1, num_crops=1, crop_fraction=1.0
+    )
+    rows = np.arange(len(manifest))
+    single, half = (
+        score(
+            model, views, rows, where=Placement(torch.device("cpu"), dtype), labels_N=manifest.labels(),
+            classes=manifest.classes, average="logits", batch_size=4,
+        ).logits_VK
+        for dtype in (None, torch.bfloat16)
+    )  # fmt: skip
+    assert np.abs(single - half).max() > 1e-4
+    assert np.allclose(single, half, rtol=0.1, atol=0.1 * np.abs(single).max())
+
+
+def test_answers_that_are_no_numbers_are_no_scores(manifest):
+    model = network("tsn_resnet_tiny")
+    with torch.no_grad():
+        model.fc.bias[0] = float("nan")
+    with pytest.raises(Diverged, match=r"answer to 0.* is no finite number"):
+        scores_of(manifest, model)
+
+
+@pytest.mark.parametrize(("out", "message"), [("folder.npz", "is not"), ("scores.dat", r"For example: scores\.npz")])
+def test_where_scores_go_is_checked_before_they_are_computed(run, tmp_path, monkeypatch, out, message):
+    (tmp_path / "folder.npz").mkdir()
+    monkeypatch.setattr(evaluation, "score", lambda *arguments, **named: pytest.fail("scored"))
+    with pytest.raises(UserError, match=message):
+        muybridge.evaluate(run, out=tmp_path / out)
+
+
+def test_a_fold_of_nought_is_none(run):
+    with pytest.raises(UserError):
+        muybridge.evaluate(run, fold=0)

@@ -296,3 +296,31 @@ def test_figures_that_every_answer_would_fulfil_are_left_out(classes, absent):
     found = figures(random_scores(K=classes))
     assert {"video_top10", "kinetics_error"} - found.keys() == absent
     assert found["video_top5"] <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.array([0, 1])}, {"labels": np.array([0, 1, 99])}, {"labels": np.array([0.0, 1.0, 2.0])},
+        {"groups": np.array(["g"])}, {"clip_start": np.arange(4)}, {"crop": np.arange(2)},
+        {"logits": np.full((9, 3), "x")}, {"average": np.array("median")},
+        {"ids": np.array([], dtype=str), "labels": np.array([], dtype=int), "groups": np.array([], dtype=str),
+         "video": np.array([], dtype=int), "clip_start": np.array([], dtype=int), "crop": np.array([], dtype=int),
+         "logits": np.zeros((0, 3), dtype=np.float32)},
+    ],
+    ids=lambda change: "-".join(change),
+)  # fmt: skip
+def test_arrays_that_do_not_belong_together_are_an_error_that_names_the_file(tmp_path, change):
+    made().save(tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as arrays:
+        np.savez(tmp_path / "changed.npz", **dict(arrays) | change)
+    with pytest.raises(UserError, match=r"changed\.npz holds no scores"):
+        Scores.load(tmp_path / "changed.npz")
+
+
+def test_skipped_videos_of_every_part_are_kept():
+    first, second = (
+        replace(made(ids=ids), skipped_ids=np.array(skipped))
+        for ids, skipped in ((("a", "b", "c"), ["x"]), (("d", "e", "f"), ["y", "z"]))
+    )
+    assert concatenate([first, second]).skipped_ids.tolist() == ["x", "y", "z"]

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import muybridge
 from muybridge import demo
+from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace
 from muybridge.recipes import demo as demo_recipe
@@ -102,3 +104,16 @@ def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):
         compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "study", folds=(3,))
     with pytest.raises(UserError, match="at least one model"):
         muybridge.compare([], data=recipe.data.manifest, out=tmp_path / "study")
+
+
+def test_folds_that_test_a_video_twice_are_refused_before_training(recipe, made_set, tmp_path):
+    """As those of HMDB51 do: they are no cross-validation."""
+    manifest = Manifest.load(made_set)
+    columns = {name: column for name, column in manifest.columns.items() if name != "split"}
+    columns |= {f"split_{fold}": manifest.columns["split"] for fold in (1, 2)}
+    columns["path"] = np.array([str(manifest.row(i).path) for i in range(len(manifest))], dtype="S")
+    Manifest(columns, manifest.classes, manifest.root, manifest.mirror).save(tmp_path / "twice.csv")
+    twice = replace(recipe, {"data.manifest": str(tmp_path / "twice.csv")})
+    with pytest.raises(UserError, match=r"test \d+ videos more than once.*--folds 1"):
+        compare(["tsn_resnet_tiny"], recipe=twice, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()

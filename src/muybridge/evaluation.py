@@ -6,6 +6,7 @@ frames, or, where a network looks at single frames, those that clips share.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,7 +23,7 @@ from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahe
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.transforms import MIRRORED_FROM, to_input
 from muybridge.distributed import ALONE, Processes
-from muybridge.errors import UserError, nearest
+from muybridge.errors import Diverged, UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
 from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Runtime, replace
@@ -84,6 +85,12 @@ def score(
             if mirrored_K is not None:
                 mirrored_V = np.concatenate([video.views.mirrored_V for video in chunk])
                 logits_VK[mirrored_V] = logits_VK[mirrored_V][:, mirrored_K]
+            if not np.isfinite(logits_VK).all():
+                names = views.manifest.text("id", np.array([video.views.row for video in chunk]))
+                raise Diverged(
+                    f"The network's answer to {', '.join(names[:3])} is no finite number: its weights are damaged, or "
+                    "they need another precision (precision=fp32)"
+                )
             logits.append(logits_VK)
             bar.advance(len(chunk))
 
@@ -141,6 +148,8 @@ def evaluate(
         raise UserError(f"An evaluation changes evaluation.…, clip.… and data.on_error only, not '{wrong[0]}'")
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
+    if out is not None:
+        check_scores_file(Path(out))
     if data is None and not Path(recipe.data.manifest).exists():
         raise UserError(
             f"The manifest of {folder.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
@@ -153,7 +162,7 @@ def evaluate(
             raise UserError(
                 f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it"
             )
-        rows = manifest.split(split, fold if data is not None else (fold or recipe.data.fold))
+        rows = manifest.split(split, recipe.data.fold if fold is None and data is None else fold)
         if len(rows) == 0:
             raise UserError(
                 f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
@@ -184,9 +193,22 @@ def evaluate(
         scored_N = ~np.isin(manifest.text("id", rows), scores.skipped_ids)
         scores = dataclasses.replace(scores, split=split, num_trained_on=int((trained_on_N & scored_N).sum()))
         if out is not None and processes.is_first:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
             scores.save(Path(out))
         return scores
+
+
+def check_scores_file(out: Path) -> None:
+    """Raises UserError, before anything is computed, for what scores cannot be written to."""
+    if out.suffix != ".npz" or out.is_dir():
+        raise UserError(
+            f"--out is the file that scores are written to, a .npz; '{out}' is not. For example: {out.stem}.npz"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {out.parent} cannot be made: {error.strerror}") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"--out {out}: {out.parent} may not be written to")
 
 
 def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoModel:

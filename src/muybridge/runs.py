@@ -113,7 +113,8 @@ class Run:
     def seen_sha256(self) -> np.ndarray:
         """Of all videos that its weights were trained on, in this run and in those that it builds upon."""
         arrays = self.trained_on()
-        return np.unique(np.concatenate([arrays["sha256"], arrays.get("base_sha256", arrays["sha256"][:0])]))
+        seen = np.unique(np.concatenate([arrays["sha256"], arrays.get("base_sha256", arrays["sha256"][:0])]))
+        return seen[seen != ""]  # a hash that is not known is none
 
     def save_trained_on(
         self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray, base: "Run | None" = None

@@ -104,6 +104,18 @@ class Scores:
             )
         if not np.array_equal(np.unique(self.video_V), np.arange(num_videos)):
             raise ValueError("every video needs at least one view")
+        if not np.issubdtype(self.labels_N.dtype, np.integer) or not np.issubdtype(self.logits_VK.dtype, np.floating):
+            raise ValueError(f"labels of type {self.labels_N.dtype} and logits of type {self.logits_VK.dtype}")
+        for name, values, length in (
+            ("labels", self.labels_N, num_videos), ("groups", self.groups_N, num_videos),
+            ("clip starts", self.clip_start_V, num_views), ("crops", self.crop_V, num_views),
+        ):  # fmt: skip
+            if values.shape != (length,):
+                raise ValueError(f"{name} of shape {values.shape}, not ({length},)")
+        if not num_videos or self.labels_N.min() < -1 or self.labels_N.max() >= len(self.classes):
+            raise ValueError(f"labels of {num_videos} videos are not all among {len(self.classes)} classes")
+        if self.average not in get_args(Average):
+            raise ValueError(f"average '{self.average}' is not known")
         if self.grid is not None:
             crops = np.tile(np.arange(self.grid.num_crops), self.grid.num_clips)
             of_videos = self.crop_V[np.argsort(self.video_V, kind="stable")]
@@ -221,7 +233,7 @@ class Scores:
                     classes=tuple(str(name) for name in arrays["classes"]), ids_N=arrays["ids"],
                     labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
                     clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
-                    average="probabilities" if str(arrays["average"]) == "probabilities" else "logits",
+                    average=cast(Average, str(arrays["average"])),
                     skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
                     grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
                     num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,

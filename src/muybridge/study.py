@@ -14,6 +14,7 @@ from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import qmc
 
 from muybridge import build, distributed
@@ -150,9 +151,22 @@ class _Place:
     processes: Processes
     manifests: Mapping[str, Manifest]
 
+    def _check_folds(self, plan: Plan) -> None:
+        """The folds of a set are pooled as one test: no video may be in two."""
+        for path, manifest in self.manifests.items():
+            folds = {p.recipe.data.fold for p in plan.runs.values() if p.recipe.data.manifest == path}
+            tested = np.concatenate([manifest.split("test", fold) for fold in folds])
+            twice = len(tested) - len(np.unique(tested))
+            if twice:
+                raise UserError(
+                    f"{path}: the folds test {twice} videos more than once, and cannot be pooled as one test. Compare on one "
+                    "fold at a time: --folds 1"
+                )
+
     def check(self, plan: Plan, trials: int) -> None:
         """Names, clip lengths and splits, and the searches that were made before. Raises UserError."""
         plan.check_needs()
+        self._check_folds(plan)
         built = set()
         for name, planned in plan.runs.items():
             recipe = planned.recipe

@@ -285,7 +285,7 @@ def train_batches(
     where none is left; the part of one of several processes may be empty.
     """
     keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
-    items = _started(_loader(clips, keys, _collate, num_workers, pin_memory))
+    items = _started(_loader(clips, keys, _collate, num_workers, pin_memory, prefetch=4))
     try:
         for batch in items:
             for failure in batch.unreadable:
@@ -321,7 +321,9 @@ class ViewLoader:
     def __init__(self, views: VideoViews, *, num_workers: int, pin_memory: bool = False) -> None:
         self.views = views
         self._keys: list[list[ViewKey]] = []  # what the loader's next pass goes through
-        self._loader = _loader(views, self._keys, _only, num_workers, pin_memory, keep_workers=True)
+        self._loader = _loader(  # one video ahead: all its views may be hundreds of megabytes
+            views, self._keys, _only, num_workers, pin_memory, prefetch=1, keep_workers=True
+        )
         self._items: Iterator[Any] = iter(())
 
     def batches(self, rows: Sequence[int] | np.ndarray) -> Iterator[Views | Unreadable]:
@@ -393,8 +395,16 @@ def _mapped(part: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 
 
 def _loader(
-    dataset: Dataset[Any], batches: Any, collate: Any, num_workers: int, pin_memory: bool, *, keep_workers: bool = False
+    dataset: Dataset[Any],
+    batches: Any,
+    collate: Any,
+    num_workers: int,
+    pin_memory: bool,
+    *,
+    prefetch: int,
+    keep_workers: bool = False,
 ) -> DataLoader[Any]:
+    """`prefetch`: how many items each worker has ready."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -402,7 +412,7 @@ def _loader(
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
         worker_init_fn=functools.partial(_start_worker, os.getpid()) if num_workers else None,
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=prefetch if num_workers else None,
         persistent_workers=keep_workers and num_workers > 0,
         pin_memory=pin_memory,
         in_order=True,
