@@ -1,16 +1,22 @@
 """`muybridge models` and `muybridge measure`, as commands; and the search for the largest batch."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import psutil
 import pytest
+from results.made_runs import make_run
 from typer.testing import CliRunner
 
 from muybridge import speed
 from muybridge.cli import app
+from muybridge.errors import UserError
+from muybridge.files import sha256_file
 from muybridge.models import entries
+from muybridge.results.record import RunRecord, StudyRecord
+from muybridge.runs import Run
 
 COUNTS = {"model", "num_classes", "num_frames", "size", "temporal_pooling", "params", "conv_macs", "macs"}
 SPEEDS = {
@@ -125,3 +131,186 @@ def test_the_process_that_measures_ends_with_the_one_that_asked():
     asking.communicate()
     _, alive = psutil.wait_procs(measuring, timeout=20)
     assert not alive
+
+
+# --- runs
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """What would be measured: (job, batch size, whether the largest batch is searched for)."""
+    asked = []
+
+    def measured(job, batch_size, repetitions, *, search):
+        asked.append((job, batch_size, search))
+        return speed.Speed(batch_size, 2.0, 1.0, 9 if search else None, None, None, 5, "cpu", "made", "fp32", 1)
+
+    monkeypatch.setattr(speed, "_measured", measured)
+    return asked
+
+
+def test_a_run_is_measured_as_it_was_trained_and_keeps_it(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    result = call("measure", tmp_path / "run", "--device", "cpu", "--set", "runtime.threads=1", "--json")
+    found = document(result)
+    assert set(found) >= COUNTS | SPEEDS | {"run"}
+    assert {name: found[name] for name in run.cost()} == run.cost()
+    assert (found["batch_size"], found["dtype"], found["threads"], found["device"]) == (16, "fp32", 1, "cpu")
+    assert min(found["forward_clips_per_s"], found["train_clips_per_s"], found["peak_memory_bytes"]) > 0
+    unsearched = ("max_batch_size", "max_batch_forward_clips_per_s", "max_batch_train_clips_per_s")
+    assert [found[name] for name in unsearched] == [None] * 3
+    assert "with a batch of" not in result.stderr
+    kept = Run(tmp_path / "run").speed()
+    assert kept.pop("format_version") == 1
+    assert kept == {name: found[name] for name in kept}
+    assert set(kept) >= SPEEDS | {"num_frames", "size"}
+    assert not list((tmp_path / "run").glob(".*.partial"))
+
+
+def test_the_recipe_says_what_is_measured(tmp_path, jobs):
+    changes = {
+        "clip.num_frames": 16, "clip.size": 64, "model.temporal_pooling": True, "model.options": {"fold_div": 4},
+        "optim.batch_size": 24, "optim.micro_batch_size": 6, "optim.optimizer": "adamw", "precision": "bf16",
+    }  # fmt: skip
+    run = make_run(tmp_path / "run", changes=changes)
+    found = document(call("measure", run.path, "--json"))
+    job, batch_size, search = jobs[0]
+    recipe = run.recipe().model_dump()
+    recipe["optim"]["micro_batch_size"] = None
+    assert (job["recipe"], job["num_classes"], job["source"]) == (recipe, 6, None)
+    assert (batch_size, search) == (6, False)
+    assert found["run"] == str(run.path)
+    assert (run.speed()["num_frames"], run.speed()["size"]) == (16, 64)
+    shown = call("measure", run.path).stdout
+    assert str(run.path)[-20:] in shown.replace("\n", "")
+    assert "None" not in shown
+
+
+def test_the_largest_batch_is_searched_for_names_and_when_asked(tmp_path, jobs):
+    run = make_run(tmp_path / "run").path
+    for words in (["tsm_resnet_tiny"], [run], ["tsm_resnet_tiny", "--no-largest"], [run, "--largest"]):
+        call("measure", *words)
+    assert [search for _, _, search in jobs] == [True, False, False, True]
+    assert Run(run).speed()["max_batch_size"] == 9
+
+
+def test_no_speed_of_a_run_leaves_nothing(tmp_path, jobs):
+    run = make_run(tmp_path / "run")
+    assert set(document(call("measure", run.path, "--no-speed", "--json"))) == COUNTS | {"run"}
+    assert jobs == []
+    assert run.speed() is None
+
+
+@pytest.mark.parametrize("words", [
+    ["--size", 64], ["--num-classes", 10], ["--batch-size", 8], ["--precision", "auto"], ["--num-frames", 8],
+    ["--temporal-pooling"], ["--set", "model.options.fold_div=4"],
+])  # fmt: skip
+def test_what_goes_with_names_is_refused_for_runs(words, tmp_path, jobs):
+    run = make_run(tmp_path / "run")
+    result = call("measure", "tsm_resnet_tiny", run.path, *words, code=2)
+    assert f"{words[0]}" in result.stderr
+    assert "goes with names of models" in " ".join(result.stderr.split())
+    assert jobs == []
+
+
+def test_names_and_folders_are_told_apart(tmp_path, jobs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "tsn_resnet_tiny", model="tsm_resnet_tiny")
+    (tmp_path / "empty").mkdir()
+    named, run = document(call("measure", "tsn_resnet_tiny", "./tsn_resnet_tiny", "--no-speed", "--json"))
+    assert ("run" in named, named["model"]) == (False, "tsn_resnet_tiny")
+    assert (run["run"], run["model"]) == ("tsn_resnet_tiny", "tsm_resnet_tiny")
+    assert "No such run: empty has no recipe.json" in call("measure", "empty", code=2).stderr
+    assert "No such run: runs/a does not exist" in call("measure", "runs/a", code=2).stderr
+
+
+def test_of_a_study_one_finished_run_of_every_setting(tmp_path, jobs):
+    names = {"a-seed0": False, "a-seed1": True, "a-seed2": True, "b-seed0-fold1": True, "b-seed0-fold2": True}
+    for name, finished in names.items():
+        seed, _, fold = name[len("a-seed") :].partition("-fold")
+        make_run(tmp_path / "runs" / name, seed=int(seed), fold=int(fold) if fold else None, finished=finished)
+    record = StudyRecord(tmp_path, "t", {name: RunRecord() for name in [*names, "c-seed0"]})
+    record.save()
+    result = call("measure", tmp_path, "--json")
+    assert [row["run"] for row in document(result)] == [
+        str(tmp_path / "runs" / name) for name in ("a-seed1", "b-seed0-fold1")
+    ]
+    assert "left out, as not finished: a-seed0, c-seed0" in " ".join(result.stderr.split())
+    assert [name for name in names if record.run(name).speed()] == ["a-seed1", "b-seed0-fold1"]
+    StudyRecord(tmp_path, "t", {"a-seed0": RunRecord()}).save()
+    assert "No run of the study" in call("measure", tmp_path, code=2).stderr
+
+
+def test_a_beginning_keeps_no_speed_and_can_be_begun_again(tmp_path, jobs):
+    run = make_run(tmp_path / "run", finished=False)
+    result = call("measure", run.path, "--json")
+    assert document(result)["train_clips_per_s"] == 1.0
+    assert "not kept in a speed.json" in " ".join(result.stderr.split())
+    assert run.holds_only_beginnings()
+
+
+OWN = """
+import torch
+from muybridge.models import VideoModel
+
+class Net(VideoModel):
+    def __init__(self, num_classes):
+        super().__init__(3, num_classes, dropout=0.0)
+        self.mix = torch.nn.Linear(3, 3)
+
+    def features(self, x_BCTHW):
+        return self.mix(x_BCTHW.mean((3, 4)).transpose(1, 2))
+
+def net(*, num_classes, num_frames, temporal_pooling, dropout):
+    return Net(num_classes)
+"""
+
+
+def answers(job, batch, monkeypatch):
+    """What the process that measures says, without the process."""
+    monkeypatch.setattr(speed, "_limit_memory", lambda more_bytes: None)
+    bench = speed._Bench(json.loads(json.dumps(job | {"budget_bytes": 0})))
+    return bench, [bench.answer(what, batch, 1) for what in ("train", "forward")]
+
+
+def test_code_of_ones_own_runs_only_where_it_is_allowed(tmp_path, jobs, monkeypatch):
+    run = make_run(tmp_path / "run", model="my_measured_net:net")
+    file = run.path / "source" / "my_measured_net.py"
+    file.parent.mkdir()
+    file.write_text(OWN)
+    recipe = json.loads((run.path / "recipe.json").read_text())
+    recipe["model"]["source_sha256"] = sha256_file(file)
+    (run.path / "recipe.json").write_text(json.dumps(recipe))
+    refused = call("measure", run.path, code=2)
+    assert "--allow-code" in refused.stderr
+    assert (jobs, run.speed()) == ([], None)
+    call("measure", run.path, "--allow-code")
+    _, found = answers(jobs[0][0], 4, monkeypatch)
+    assert [answer["fits"] for answer in found] == [True, True]
+    file.write_text(OWN + "# changed")
+    with pytest.raises(UserError, match="is not the file that the run was trained with"):
+        answers(jobs[0][0], 4, monkeypatch)
+
+
+def test_steps_are_those_of_the_recipe(tmp_path, jobs, monkeypatch):
+    """What is frozen stays so, frame differences get their frames, and a whole batch goes through at once."""
+    changes = {
+        "clip.num_frames": 4, "clip.size": 32, "clip.modality": "difference", "optim.train_from": "head",
+        "optim.optimizer": "adamw", "optim.micro_batch_size": 2,
+    }  # fmt: skip
+    call("measure", make_run(tmp_path / "run", changes=changes).path)
+    passed = []
+
+    def step(model, optimizer, batch, where, recipe):
+        passed.append(tuple(batch.clips_BTHWC.shape[:2]))
+        assert recipe.optim.micro_batch_size is None
+        return real(model, optimizer, batch, where, recipe)
+
+    real = speed.training_step
+    monkeypatch.setattr(speed, "training_step", step)
+    bench, found = answers(jobs[0][0], 6, monkeypatch)
+    assert [answer["fits"] for answer in found] == [True, True]
+    assert passed == [(6, 8)]
+    assert type(bench.optimizer).__name__ == "AdamW"
+    trained = [name for name, parameter in bench.model.named_parameters() if parameter.requires_grad]
+    assert trained == ["fc.weight", "fc.bias"]

@@ -250,7 +250,7 @@ def test_a_chain_is_reported_by_its_axes_and_is_not_called_unfair(chain):
     assert {model.name for model in comparison.models} == {
         f"tsm_resnet_tiny (num_frames={frames})" for frames in (8, 16, 32)
     }
-    assert all(len(model.scores) == 2 for model in comparison.models)
+    assert all(model.num_seeds == 2 for model in comparison.models)
     assert comparison.differences == {}
     assert {"clip.num_frames", "optim.schedule", "model.pretrained"} <= set(comparison.varied)
     page = chain.report.read_text()
@@ -331,7 +331,7 @@ def test_a_stopped_study_goes_on(recipe, tmp_path, monkeypatch):
         assert ours.metrics_file.read_text() == theirs.metrics_file.read_text()
 
 
-def test_transfer_has_a_report_for_each_set(made_set, other_set, recipe, tmp_path):
+def test_transfer_has_a_chapter_for_each_set(made_set, other_set, recipe, tmp_path):
     (tmp_path / "recipe.json").write_text(to_json(replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})))
     out = tmp_path / "study"
     answer = call(
@@ -339,21 +339,18 @@ def test_transfer_has_a_report_for_each_set(made_set, other_set, recipe, tmp_pat
         "--out", out, "--recipe", tmp_path / "recipe.json", "--json",
     )  # fmt: skip
     assert answer.exit_code == 0, answer.stderr
-    reports = json.loads(answer.stdout)["reports"]
-    assert [Path(report["report"]).name for report in reports] == ["report-set.html", "report-other.html"]
-    assert {model["model"] for model in reports[1]["models"]} == {
+    told = json.loads(answer.stdout)
+    assert Path(told["report"]) == out / "report.html"
+    assert [of_set["data"] for of_set in told["sets"]] == ["set", "other"]
+    assert {model["model"] for model in told["sets"][1]["models"]} == {
         "tsm_resnet_tiny (start=set)", "tsm_resnet_tiny (start=scratch)",
     }  # fmt: skip
-    assert reports[1]["differences"] == {}
-    for report in reports:
-        assert Path(report["report"]).exists()
+    assert told["sets"][1]["differences"] == {}
     record = StudyRecord.load(out)
     moved, scratch = (record.run(f"other-tsm_resnet_tiny-{way}-seed0").recipe() for way in ("from-set", "scratch"))
     assert set(diff(moved, scratch)) == {"model.pretrained", "model.pretrained_sha256"}
-    both = call("report", out, "--out", tmp_path / "mine.html", "--json")
-    assert [Path(report["report"]).name for report in json.loads(both.stdout)["reports"]] == [
-        "mine-set.html", "mine-other.html",
-    ]  # fmt: skip
+    call("report", out, "--out", tmp_path / "mine.html")
+    assert (tmp_path / "mine.html").read_text().count('class="chapter"') == 2
 
 
 def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set, recipe, tmp_path, monkeypatch):
@@ -376,14 +373,14 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
     assert trained == ["tsm_resnet_tiny-seed0", "other-tsm_resnet_tiny-seed0"]
     both = compare(made_set, other_set)
     assert len(trained) == 2, "called with both sets, it has the same runs"
-    assert [path.name for path in both.comparisons] == ["report-set.html", "report-other.html"]
-    assert not list(both.path.glob("report.*")), "the report of the time when there was one set would be out of date"
+    assert list(both.comparisons) == ["set", "other"]
+    assert both.report.read_text().count('class="chapter"') == 2
     assert all(len(comparison.models) == 1 for comparison in both.comparisons.values())
     grown = compare(other_set, made_set, seeds=2)
     assert sorted(trained[2:]) == ["other-tsm_resnet_tiny-seed1", "tsm_resnet_tiny-seed1"]
     for comparison in grown.comparisons.values():
         (model,) = comparison.models
-        assert len(model.scores) == 2
+        assert model.num_seeds == 2
 
 
 def test_an_earlier_run_that_did_not_finish_is_left_out_of_a_call_without_it(recipe, tmp_path):
@@ -496,7 +493,7 @@ def test_a_slice_of_the_study_of_2021(made_set, other_set, tmp_path):
     ]  # fmt: skip
     answer = call(*words, "--json")
     assert answer.exit_code == 0, answer.stderr
-    first, second = json.loads(answer.stdout)["reports"]
+    first, second = json.loads(answer.stdout)["sets"]
     assert len(first["models"]) == len(second["models"]) == 2 * 2 * 2 * 2
     assert first["differences"] == {}
     names = {model["model"] for model in first["models"]}
@@ -733,7 +730,7 @@ def test_each_fold_has_a_search_of_its_own_and_they_are_one_row(made_set, recipe
     rates = {known["trials"][known["chosen"]]["lr"] for known in told.values()}
     assert {run.recipe().optim.lr for run in compared.runs} == rates
     (model,) = compared.comparison.models
-    assert len(model.scores) == 1
+    assert model.num_seeds == 1
     assert compared.comparison.differences == {}
 
 

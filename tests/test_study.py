@@ -29,7 +29,7 @@ def test_runs_and_report(study):
     assert all(run.is_finished for run in study.runs)
     page = study.report.read_text()
     assert "tsn_resnet_tiny" in page
-    assert {file.suffix for file in study.path.glob("report.*")} == {".html", ".md", ".csv", ".json"}
+    assert {file.suffix for file in study.path.glob("report.*")} == {".html", ".md", ".json", ".files"}
 
 
 def test_a_finished_run_is_not_run_again_and_a_lost_one_is(study, recipe):
@@ -61,7 +61,7 @@ def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
     names = ["tsn_resnet_tiny-seed0", "tsm_resnet_tiny-seed0"]
     (tmp_path / "old" / "study.json").write_text(json.dumps({"format_version": 1, "title": "t", "runs": names}))
     grown = compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "old", seeds=(1,))
-    assert {model.name: len(model.scores) for model in grown.comparison.models} == {
+    assert {model.name: model.num_seeds for model in grown.comparison.models} == {
         "tsn_resnet_tiny": 2, "tsm_resnet_tiny": 1,
     }  # fmt: skip
     assert grown.comparison.differences == {}

@@ -11,10 +11,10 @@ print(muybridge.load(run)("some.mp4"))
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.api import compare, evaluate, frames, load, pack, prepare, resume, train
+    from muybridge.api import compare, diagnose, evaluate, frames, load, pack, prepare, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "frames", "load", "pack", "prepare", "resume", "train"]
+__all__ = ["compare", "diagnose", "evaluate", "frames", "load", "pack", "prepare", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from muybridge.console import log
 from muybridge.data.frames import frames
 from muybridge.data.pack import pack
 from muybridge.data.prepare import prepare
+from muybridge.diagnosis import diagnose
 from muybridge.errors import UserError
 from muybridge.evaluation import evaluate
 from muybridge.predict import Predictor
@@ -168,6 +169,7 @@ load = Predictor
 
 __all__ = [
     "compare",
+    "diagnose",
     "dry_run",
     "evaluate",
     "frames",

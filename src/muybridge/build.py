@@ -20,7 +20,7 @@ from muybridge import checkpoint
 from muybridge.console import log, progress
 from muybridge.data.loader import TrainClips, VideoViews, num_batches
 from muybridge.data.manifest import Manifest
-from muybridge.data.sampling import ClipSpec
+from muybridge.data.sampling import ClipSpec, Order
 from muybridge.draws import torch_seed
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
@@ -405,7 +405,9 @@ def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClip
     )
 
 
-def video_views(recipe: Recipe, manifest: Manifest, reader: Reader) -> VideoViews:
+def video_views(
+    recipe: Recipe, manifest: Manifest, reader: Reader, *, orders: Sequence[Order] = ("ordered",)
+) -> VideoViews:
     e = recipe.evaluation
     return VideoViews(
         manifest,
@@ -415,6 +417,8 @@ def video_views(recipe: Recipe, manifest: Manifest, reader: Reader) -> VideoView
         num_clips=e.num_clips,
         num_crops=e.num_crops,
         crop_fraction=e.crop_fraction,
+        orders=orders,
+        seed=recipe.seed,
     )
 
 

@@ -345,6 +345,47 @@ def evaluate(
 
 
 @app.command()
+def diagnose(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="test, val, or train.")] = "test",
+    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
+    video: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID|PATH", help="Also where and when the model looks in this video of the split; may be repeated."
+        ),
+    ] = None,
+    grid: Annotated[int, typer.Option(min=1, help="… by hiding cells of a frame, so many a side.")] = 8,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Does the model use time? Score a run on shuffled, reversed, held and thinned frames; written to RUN/diagnosis.
+
+    With --json one object, or for several runs a list of them.
+    """
+    with _answering(as_json):
+        from muybridge import diagnosis as job
+        from muybridge.results.comparison import find_runs
+
+        changes, runtime = _changes(settings)
+        found, _ = find_runs(runs)
+        for run in found:
+            job.check_finished(run)
+        diagnoses = [
+            job.diagnose(
+                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, videos=video or (),
+                grid=grid, allow_code=allow_code, runtime=runtime,
+            )
+            for run in found
+        ]  # fmt: skip
+        values = [{"run": str(diagnosis.run.path), **diagnosis.as_json()} for diagnosis in diagnoses]
+        _answer(as_json, lambda: values if len(values) > 1 else values[0], lambda: _print_diagnoses(values))
+
+
+@app.command()
 def compare(
     data: Annotated[
         list[str], typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote; may be repeated.")
@@ -409,25 +450,42 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The HTML file; none: in the study's folder.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Show published results, as such: mini_ssv2, mini_kinetics, mini_moments, kinetics400, kinetics5, ucf101, "
+            "hmdb51, ucf11.",
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Two rows to hold against each other, by class and video; none: the two best."),
+    ] = None,
+    no_frames: Annotated[bool, typer.Option("--no-frames", help="Show no frames of videos.")] = False,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the report of finished runs: one HTML file that works offline, and its tables as Markdown, CSV and JSON."""
+    """Write the report of finished runs: one HTML file that works offline; beside it the same as Markdown, JSON, CSV, SVG
+    and PNG."""
     with _answering(as_json):
-        from muybridge.results.comparison import find_runs
+        from muybridge.results.comparison import compared_runs, compared_study, find_runs
         from muybridge.results.record import StudyRecord
-        from muybridge.results.report import write_report, write_reports
+        from muybridge.results.report import Report
 
         found, folder = find_runs(runs)
         if folder is None:
-            target = out or Path("report.html")
-            written = {target: write_report(found, out=target, title=title)}
+            comparisons, target = compared_runs(found), out or Path("report.html")
         else:
-            written = write_reports(StudyRecord.load(folder), out=out, title=title)
+            record = StudyRecord.load(folder)
+            comparisons, target = compared_study(record), out or folder / "report.html"
+            title = title or record.title
+        names = None if pair is None else _list(pair)
+        made = Report.of(comparisons, title=title, beside=beside, pair=names, with_frames=not no_frames)
+        made.write(target)
         if open_it:
-            for target in written:
-                webbrowser.open(target.resolve().as_uri())
-        _answer(as_json, lambda: _reports_json(written), lambda: _print_reports(written))
+            webbrowser.open(target.resolve().as_uri())
+        _answer(as_json, lambda: _report_json(target, comparisons), lambda: _print_report(target, comparisons))
 
 
 @app.command()
@@ -538,42 +596,122 @@ def recipes(
 
 @app.command()
 def measure(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Models as `train` takes them.")],
-    num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME|RUN|STUDY", help="Models as `train` takes them, or folders of runs or studies."),
+    ],
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes; none: 10.")] = None,
     num_frames: NumFrames = None,
     size: Size = None,
     temporal_pooling: TemporalPooling = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 8,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Clips at a time; none: 8.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16; none: auto.")
+    ] = None,
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Only count.")] = False,
+    largest: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest/--no-largest",
+            help="Search for the largest batch, which takes longest; neither: for names, not for runs.",
+        ),
+    ] = None,
     settings: Settings = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch.
 
     With --json one object, or for several models a list of them. (--set model.options.NAME=VALUE gives a model its
     options, --set runtime.threads=N so many threads.)
+
+    A run is measured as its recipe trains it, and the answer kept in its speed.json; of a study, one finished run of every
+    setting is. Peak memory is that of training: on CUDA what tensors take, on a CPU of the whole process, without what it
+    takes before there is a model.
     """
     with _answering(as_json):
         from muybridge import speed
         from muybridge.measure import count, natural_input
+        from muybridge.models import entries
         from muybridge.recipe import replace
 
         options, runtime = _model_options(settings)
         runtime = replace(runtime, {"device": device})
+        models = {entry.name for entry in entries()}
+        runs = {name: _runs_of(Path(name)) for name in names if name not in models and _is_a_place(name)}
+        given = {
+            "--num-classes": num_classes, "--num-frames": num_frames, "--size": size, "--batch-size": batch_size,
+            "--temporal-pooling": temporal_pooling, "--precision": precision, "--set model.options": options,
+        }  # fmt: skip
+        extra = [option for option, value in given.items() if value]
+        if runs and extra:
+            raise UserError(f"{next(iter(runs))} is measured as it was trained; {extra[0]} goes with names of models")
         rows: list[dict[str, Any]] = []
         for name in names:
+            for run in runs.get(name, ()):
+                row = {"run": str(run.path), **run.cost()}
+                if not no_speed:
+                    found = speed.measure_run(run, runtime=runtime, largest=bool(largest), allow_code=allow_code)
+                    row |= found.as_json()
+                rows.append(row)
+            if name in runs:
+                continue
             frames, side = natural_input(name, temporal_pooling=temporal_pooling, **options)
-            clip = {"num_classes": num_classes, "num_frames": num_frames or frames, "size": size or side}
+            clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
             row = count(name, **clip, temporal_pooling=temporal_pooling, **options).as_json()
             if not no_speed:
                 row |= speed.measure(
-                    name, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size, precision=precision,
-                    runtime=runtime, options=options,
+                    name, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size or 8,
+                    precision=precision or "auto", runtime=runtime, options=options, largest=largest is not False,
                 ).as_json()  # fmt: skip
             rows.append(row)
         _answer(as_json, lambda: rows if len(rows) > 1 else rows[0], lambda: _print_measured(rows))
+
+
+@app.command()
+def runs(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="Where to look, at any depth (not in hidden folders); none: here."),
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Only the runs in these states (finished,stopped, say).")
+    ] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="Also the trials of searches (`compare --tune`).")] = False,
+    as_json: Json = False,
+) -> None:
+    """List runs, and where each stands: finished; training (a process is at it); stopped (`muybridge train --resume RUN`
+    goes on); begun (nothing is saved yet); or damaged (standard error says why).
+
+    Epochs are those that are done, and of a stopped run saved; the accuracy is the test's, or where that is still to come
+    the last on val.
+    """
+    with _answering(as_json):
+        from muybridge.errors import nearest
+        from muybridge.runs import STATES, find, standing
+
+        wanted = _list(state) if state is not None else list(STATES)
+        for name in wanted:
+            if name not in STATES:
+                raise UserError(f"--state takes states of runs, not '{name}'. {nearest(name, STATES)}")
+
+        def tell(error: OSError) -> None:
+            typer.echo(f"warning: {error.filename} cannot be looked into: {error.strerror}", err=True)
+
+        places = folders or [Path(".")]
+        found = {run.path.resolve(): run for place in places for run in find(place, unreadable=tell)}
+        listed = [run for run in found.values() if trials or not run.is_trial]
+        known = [about for about in map(standing, listed) if about.state in wanted]
+        rows = sorted((_run_row(about) for about in known), key=lambda row: Path(row["path"]).parts)
+        for row in rows:
+            if row["reason"]:
+                typer.echo(f"damaged: {row['reason']}", err=True)
+        left_out = len(found) - len(listed)
+        if not rows:
+            kind = "" if state is None else f" {' or '.join(wanted)}"
+            typer.echo(f"No{kind} runs below {', '.join(map(str, places))}", err=True)
+        _answer(as_json, lambda: {"runs": rows, "left_out": left_out}, lambda: _print_runs(rows, left_out))
 
 
 def _version(asked: bool) -> None:
@@ -660,6 +798,34 @@ def _model_options(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
     return {name.removeprefix(prefix): value for name, value in changes.items()}, runtime
 
 
+def _is_a_place(name: str) -> bool:
+    """Is it a folder, or what could only be one, and no model's name?"""
+    return Path(name).is_dir() or (os.sep in name and ":" not in name)
+
+
+def _runs_of(path: Path) -> list[Any]:
+    """A run; or of a study the first finished run of every setting. What is not finished is said."""
+    from muybridge.console import log
+    from muybridge.recipes.plan import repeat_name
+    from muybridge.results.record import StudyRecord
+    from muybridge.runs import Run
+
+    if not (path / "study.json").exists():
+        return [Run.open(path)]
+    record = StudyRecord.load(path)
+    left_out = [name for name in record.runs if not record.run(name).is_finished]
+    if len(left_out) == len(record.runs):
+        raise UserError(f"No run of the study {path} is finished; one run alone: {path / 'runs' / 'NAME'}")
+    if left_out:
+        log(f"{path}: left out, as not finished: {', '.join(left_out)}")
+    settings: dict[str, Run] = {}
+    for name in record.runs:
+        if name not in left_out:
+            recipe = record.run(name).recipe()
+            settings.setdefault(name.removesuffix(repeat_name("", recipe.seed, recipe.data.fold)), record.run(name))
+    return list(settings.values())
+
+
 def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -673,20 +839,28 @@ def _number(text: str, option: str) -> int:
 def _answer_study(study: Any, as_json: bool) -> None:
     _answer(
         as_json,
-        lambda: {"study": str(study.path), **_reports_json(study.comparisons)},
-        lambda: _print_reports(study.comparisons),
+        lambda: {"study": str(study.path), **_report_json(study.report, study.comparisons)},
+        lambda: _print_report(study.report, study.comparisons),
     )
 
 
-def _reports_json(comparisons: Mapping[Path, Any]) -> dict[str, Any]:
-    """The report, or a list of several."""
-    values = [{"report": str(path), **comparison.as_json()} for path, comparison in comparisons.items()]
-    return values[0] if len(values) == 1 else {"reports": values}
+def _report_json(path: Path, comparisons: Mapping[str, Any]) -> dict[str, Any]:
+    from muybridge.results.report import document
+
+    return {"report": str(path), **document(comparisons)}
 
 
-def _print_reports(comparisons: Mapping[Path, Any]) -> None:
-    for path, comparison in comparisons.items():
-        _print_comparison(comparison, path)
+def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
+    from muybridge.results.findings import findings
+
+    for name, comparison in comparisons.items():
+        if len(comparisons) > 1:
+            typer.echo(f"\n{name}")
+        header, lines = comparison.table()
+        _table(header, lines, numeric=tuple(range(1, len(header))))
+        for line in (*findings(comparison), *comparison.notes):
+            typer.echo(line)
+    typer.echo(f"report: {path}")
 
 
 def _print_plan(plan: Any, trials: int) -> None:
@@ -728,6 +902,62 @@ def _print_recipe(recipe: Any, about: Any) -> None:
     _table(["field", "value", ""], lines)
 
 
+def _run_row(about: Any) -> dict[str, Any]:
+    """What is known of a run; its path as seen from where one stands, if it lies below."""
+    from muybridge.recipes.plan import data_name
+
+    path, recipe = about.run.path.absolute(), about.recipe
+    here = Path.cwd()
+    return {
+        "path": str(path.relative_to(here) if path.is_relative_to(here) else about.run.path),
+        "name": path.resolve().name,
+        "model": recipe and recipe.model.name,
+        "data": recipe and data_name(recipe.data.manifest),
+        "seed": recipe and recipe.seed,
+        "fold": recipe and recipe.data.fold,
+        "state": about.state,
+        "epoch": about.epoch,
+        "epochs": about.epochs,
+        "max_hours": recipe and recipe.stop.max_hours,
+        "split": about.split,
+        "video_top1": about.video_top1,
+        "train_seconds": about.train_seconds,
+        "changed": about.changed and about.changed.isoformat(timespec="seconds"),
+        "reason": about.reason or None,
+    }
+
+
+def _print_runs(rows: list[dict[str, Any]], left_out: int) -> None:
+    def hours(seconds: float) -> str:
+        return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
+
+    def done(row: dict[str, Any]) -> str:
+        if row["epochs"] is None and row["max_hours"] is not None:
+            return f"{row['epoch']} ({hours(row['train_seconds'])} of {hours(3600 * row['max_hours'])} h)"
+        return f"{row['epoch']} of {row['epochs']}"
+
+    def cells(row: dict[str, Any]) -> dict[str, str]:
+        top1 = row["video_top1"]
+        known = {
+            "run": row["path"], "model": row["model"], "data": row["data"], "seed": row["seed"], "fold": row["fold"],
+            "state": row["state"], "epoch": None if row["epoch"] is None else done(row),
+            "video top-1": None if top1 is None else f"{top1:.3f} {row['split']}",
+            "trained for": None if row["train_seconds"] is None else hours(row["train_seconds"]),
+            "changed": row["changed"] and row["changed"][:16].replace("T", " "),
+        }  # fmt: skip
+        if all(row["fold"] is None for row in rows):
+            known.pop("fold")
+        return {name: "–" if value is None else str(value) for name, value in known.items()}
+
+    if rows:
+        lines = [cells(row) for row in rows]
+        header = list(lines[0])
+        numbers = tuple(header.index(name) for name in ("seed", "fold", "epoch", "trained for") if name in header)
+        _table(header, [list(line.values()) for line in lines], numeric=numbers)
+    if left_out:
+        typer.echo(f"trials of searches, left out: {left_out} (--trials lists them, too)")
+
+
 def _print_layers(total: dict[str, Any], layers: list[Any]) -> None:
     lines = [
         [
@@ -753,7 +983,7 @@ def _print_measured(rows: list[dict[str, Any]]) -> None:
 
     lines = [
         [
-            r["model"], f"{r['num_frames']}x{r['size']}", number(r["params"], 1e6, 2) + " M",
+            r.get("run", r["model"]), f"{r['num_frames']}x{r['size']}", number(r["params"], 1e6, 2) + " M",
             number(r["conv_macs"], 1e9, 2) + " G", number(r["macs"], 1e9, 2) + " G",
         ]
         for r in rows
@@ -764,8 +994,9 @@ def _print_measured(rows: list[dict[str, Any]]) -> None:
         return
     lines = [
         [
-            r["model"], str(r["batch_size"]), number(r["forward_clips_per_s"]), number(r["train_clips_per_s"]),
-            number(r["peak_memory_bytes"], 2**20, 0) + " MiB", str(r["max_batch_size"]),
+            r.get("run", r["model"]), str(r["batch_size"]), number(r["forward_clips_per_s"]),
+            number(r["train_clips_per_s"]), number(r["peak_memory_bytes"], 2**20, 0) + " MiB",
+            number(r["max_batch_size"], digits=0),
             number(r["max_batch_forward_clips_per_s"]), number(r["max_batch_train_clips_per_s"]),
         ]
         for r in timed
@@ -879,6 +1110,41 @@ def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
             typer.echo(f"left out, as their views are not among these: {numbers} {what}")
 
 
+def _print_diagnoses(values: list[dict[str, Any]]) -> None:
+    for value in values:
+        _print_diagnosis(value)
+
+
+def _print_diagnosis(value: dict[str, Any]) -> None:
+    from muybridge.data.sampling import ORDERS
+
+    accuracy, largest = value["accuracy"], value["largest_change"]
+    lines = [["ordered", f"{accuracy['ordered']:.3f}", "", ""]]
+    for order in ORDERS[1:]:
+        change = accuracy[order] - accuracy["ordered"]
+        lines.append([order, f"{accuracy[order]:.3f}", f"{change:+.3f}", f"{largest[order]:.2g}"])
+    _table(["frames", "accuracy", "change", "largest change of a score"], lines, numeric=(1, 2, 3))
+    lines = []
+    for name, shares in value["per_class"].items():
+        taken_for, count = next(iter(value["reversed_as"][name].items()))
+        cells = [str(shares["videos"]), *(f"{shares[order]:.3f}" for order in ORDERS)]
+        lines.append([name, *cells, f"{taken_for} ({count})"])
+    header = ["class", "videos", *ORDERS, "reversed, mostly taken for"]
+    _table(header, lines, numeric=tuple(range(1, len(header) - 1)))
+    if value["pairs"]:
+        names = ("ordered_within", "shuffled_within", "reversed_partner")
+        lines = [
+            [" ↔ ".join(pair["classes"]), str(pair["videos"]), *(f"{pair[name]:.3f}" for name in names)]
+            for pair in value["pairs"]
+        ]
+        header = ["pair", "videos", "right within, ordered", "shuffled", "reversed, taken for the partner"]
+        _table(header, lines, numeric=(1, 2, 3, 4))
+    for finding in value["findings"]:
+        typer.echo(finding)
+    kind = " (training accuracy)" if value["split"] == "train" else ""
+    typer.echo(f"{value['run']}: {value['videos']} videos of {value['split']}{kind}, {value['views']} view(s) each")
+
+
 def _print_predictions(found: list[Any]) -> None:
     for prediction in found:
         typer.echo(f"{prediction.path}  {_clock(prediction.start_seconds)} – {_clock(prediction.end_seconds)}")
@@ -889,14 +1155,6 @@ def _print_predictions(found: list[Any]) -> None:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes):02d}:{rest:05.2f}"
-
-
-def _print_comparison(comparison: Any, report_file: Path) -> None:
-    header, lines = comparison.table()
-    _table(header, lines, numeric=tuple(range(1, len(header))))
-    for finding in comparison.findings():
-        typer.echo(finding)
-    typer.echo(f"report: {report_file}")
 
 
 def _table(header: list[str], lines: list[list[str]], *, numeric: tuple[int, ...] = ()) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +22,17 @@ from muybridge.build import Placement
 from muybridge.console import log, progress
 from muybridge.data.loader import Unreadable, VideoViews, ViewLoader, Views, ahead_on_device, num_batches
 from muybridge.data.manifest import SPLITS, Manifest
+from muybridge.data.sampling import Order
 from muybridge.data.transforms import MIRRORED_FROM, to_input
 from muybridge.distributed import ALONE, Processes
 from muybridge.errors import Diverged, UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
 from muybridge.models.own import import_source, own_part
-from muybridge.recipe import Runtime, replace
+from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores, ViewGrid
 from muybridge.scores import figures as figures
+from muybridge.video import Reader
 
 
 def score(
@@ -48,8 +51,31 @@ def score(
     skip: Callable[[Unreadable], None] | None = None,
     processes: Processes = ALONE,
 ) -> Scores:
-    """Scores of every view of every row; each row exactly once, in order. `labels_N` and `rows` belong together. Several
-    `processes` score a part each, and all get the whole.
+    """Scores of every view of every row; each row exactly once, in order. See `score_orders`."""
+    return score_orders(
+        model, views, rows, where=where, labels_N=labels_N, classes=classes, average=average, batch_size=batch_size,
+        num_workers=num_workers, text=text, loader=loader, skip=skip, processes=processes,
+    )["ordered"]  # fmt: skip
+
+
+def score_orders(
+    model: VideoModel,
+    views: VideoViews,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    where: Placement,
+    labels_N: np.ndarray,
+    classes: Sequence[str],
+    average: Average,
+    batch_size: int,
+    num_workers: int = 0,
+    text: str = "evaluating",
+    loader: ViewLoader | None = None,
+    skip: Callable[[Unreadable], None] | None = None,
+    processes: Processes = ALONE,
+) -> dict[Order, Scores]:
+    """Scores of every view of every row, by the order of its frames; each row exactly once, in order. `labels_N` and `rows`
+    belong together. Several `processes` score a part each, and all get the whole.
 
     `loader`: one of these `views` whose worker processes are kept; none: they are started for this call. A video that
     cannot be read raises its DecodeError; or, where `skip` is given, it is handed to it and left out of the scores, which
@@ -64,7 +90,7 @@ def score(
     clip_starts: list[np.ndarray] = []
     pinned = where.device.type == "cuda"
     own = nullcontext(loader) if loader else ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
-    with own as source, progress(text, len(own_places)) as bar, _testing(model), torch.inference_mode():
+    with own as source, progress(text, len(own_places)) as bar, testing(model), torch.inference_mode():
 
         def readable() -> Iterator[Views]:
             for place, item in zip(own_places, source.batches(rows[own_places]), strict=True):
@@ -79,7 +105,7 @@ def score(
                 bar.advance()
 
         items = ahead_on_device(readable(), where.device)
-        videos = (_distinct_inputs(item, model, views.spec.snippet_frames) for item in items)
+        videos = (_distinct_inputs(item, model, views) for item in items)
         for chunk in _chunks(videos, batch_size):
             logits_VK = _logits(model, chunk, where, batch_size, views.spec.snippet_frames)
             if mirrored_K is not None:
@@ -96,8 +122,8 @@ def score(
 
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by a row's place: its logits, and where its clips start
     if places:
-        logits_NVK = np.concatenate(logits).reshape(len(places), views.num_views, len(classes))
-        found = dict(zip(places, zip(logits_NVK, clip_starts, strict=True), strict=True))
+        logits_NOVK = np.concatenate(logits).reshape(len(places), len(views.orders), views.num_views, len(classes))
+        found = dict(zip(places, zip(logits_NOVK, clip_starts, strict=True), strict=True))
     for theirs, without in processes.gathered((found, left_out)):
         found, left_out = found | theirs, left_out | without
     if skip is not None:
@@ -106,19 +132,22 @@ def score(
     if not found:
         raise UserError(f"Not one of {len(rows)} videos could be read; the first is {left_out[0].error}")
     kept, manifest = sorted(found), views.manifest
-    return Scores(
-        classes=tuple(classes),
-        ids_N=manifest.text("id", rows[kept]),
-        labels_N=np.asarray(labels_N)[kept],
-        groups_N=manifest.text("group", rows[kept]),
-        video_V=np.repeat(np.arange(len(kept)), views.num_views),
-        clip_start_V=np.concatenate([found[place][1] for place in kept]),
-        crop_V=np.tile(np.arange(views.num_crops), views.num_clips * len(kept)),
-        logits_VK=np.concatenate([found[place][0] for place in kept]),
-        average=average,
-        skipped_ids=manifest.text("id", rows[sorted(left_out)]),
-        grid=ViewGrid(views.spec.sampling, views.num_clips, views.num_crops),
-    )
+    return {
+        order: Scores(
+            classes=tuple(classes),
+            ids_N=manifest.text("id", rows[kept]),
+            labels_N=np.asarray(labels_N)[kept],
+            groups_N=manifest.text("group", rows[kept]),
+            video_V=np.repeat(np.arange(len(kept)), views.num_views),
+            clip_start_V=np.concatenate([found[place][1][: views.num_views] for place in kept]),
+            crop_V=np.tile(np.arange(views.num_crops), views.num_clips * len(kept)),
+            logits_VK=np.concatenate([found[place][0][number] for place in kept]),
+            average=average,
+            skipped_ids=manifest.text("id", rows[sorted(left_out)]),
+            grid=ViewGrid(views.spec.sampling, views.num_clips, views.num_crops),
+        )
+        for number, order in enumerate(views.orders)
+    }
 
 
 def evaluate(
@@ -141,60 +170,132 @@ def evaluate(
     A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
     """
     folder = Run.open(run)
-    trained = folder.recipe()
+    if out is not None:
+        check_scores_file(Path(out))
+    with prepared(
+        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
+        runtime=runtime,
+    ) as task:  # fmt: skip
+        scores = task.scores()["ordered"]
+        if out is not None and task.processes.is_first:
+            scores.save(Path(out))
+        return scores
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run and the videos that it is to be scored on, everything checked and loaded."""
+
+    run: Run
+    recipe: Recipe
+    checkpoint: str
+    data: str
+    """The manifest, as it was named."""
+    split: str
+    manifest: Manifest
+    dataset: dict[str, Any]
+    """What the run knows of its own."""
+    rows: np.ndarray
+    labels_N: np.ndarray
+    trained_on_N: np.ndarray
+    """bool."""
+    model: VideoModel
+    where: Placement
+    reader: Reader
+    num_workers: int
+    processes: Processes
+
+    def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
+        """Of all videos that can be read, in each order of their frames."""
+        skips = self.recipe.data.on_error == "skip"
+        found = score_orders(
+            self.model,
+            build.video_views(self.recipe, self.manifest, self.reader, orders=orders),
+            self.rows,
+            where=self.where,
+            labels_N=self.labels_N,
+            classes=self.dataset["classes"],
+            average=self.recipe.evaluation.average,
+            batch_size=build.scoring_batch_size(self.recipe),
+            num_workers=self.num_workers,
+            text=text,
+            skip=(lambda failure: log(f"skipped: {failure.error}")) if skips else None,
+            processes=self.processes,
+        )
+        skipped_ids = found[orders[0]].skipped_ids
+        if len(skipped_ids):
+            log(f"scored without {len(skipped_ids)} of the {len(self.rows)} videos, which could not be read")
+        scored_N = ~np.isin(self.manifest.text("id", self.rows), skipped_ids)
+        num_trained_on = int((self.trained_on_N & scored_N).sum())
+        return {
+            order: dataclasses.replace(scores, split=self.split, num_trained_on=num_trained_on)
+            for order, scores in found.items()
+        }
+
+
+@contextmanager
+def prepared(
+    run: Run,
+    *,
+    data: str | Path | None,
+    split: str,
+    fold: int | None,
+    checkpoint: str | None,
+    changes: Mapping[str, Any] | None,
+    allow_code: bool,
+    runtime: Runtime | None,
+) -> Iterator[Task]:
+    """What is done before a run is scored, as `evaluate` says. What ends the block is told to the other processes."""
+    trained = run.recipe()
     open_fields = ("evaluation.", "clip.", "data.on_error")
     wrong = [name for name in changes or {} if not name.startswith(open_fields)]
     if wrong:
         raise UserError(f"An evaluation changes evaluation.…, clip.… and data.on_error only, not '{wrong[0]}'")
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
-    if out is not None:
-        check_scores_file(Path(out))
     if data is None and not Path(recipe.data.manifest).exists():
         raise UserError(
-            f"The manifest of {folder.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+            f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
         )
     processes = distributed.join(build.device(runtime))
     with processes.telling():
         manifest = Manifest.load(data or recipe.data.manifest)
-        dataset = folder.dataset()
+        dataset = run.dataset()
         if data is None and manifest.sha256() != recipe.data.sha256:
             raise UserError(
-                f"{recipe.data.manifest} has changed since {folder.path} was trained; name it with --data to use it"
+                f"{recipe.data.manifest} has changed since {run.path} was trained; name it with --data to use it"
             )
         rows = manifest.split(split, recipe.data.fold if fold is None and data is None else fold)
         if len(rows) == 0:
             raise UserError(
                 f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
             )
-        trained_on_N = _trained_on(folder, manifest, rows, split)
+        trained_on_N = _trained_on(run, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
-        model = load_model(folder, checkpoint or trained.evaluation.checkpoint, allow_code=allow_code)
+        which = checkpoint or trained.evaluation.checkpoint
+        model = load_model(run, which, allow_code=allow_code)
         where = build.placement(recipe, runtime)
         build.place(model, where)
         reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
         if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
             manifest = dataclasses.replace(manifest, mirror=dataset["mirror"])
-        scores = score(
-            model,
-            build.video_views(recipe, manifest, reader),
-            rows,
-            where=where,
+        yield Task(
+            run=run,
+            recipe=recipe,
+            checkpoint=which,
+            data=str(data or recipe.data.manifest),
+            split=split,
+            manifest=manifest,
+            dataset=dataset,
+            rows=rows,
             labels_N=labels_N,
-            classes=dataset["classes"],
-            average=recipe.evaluation.average,
-            batch_size=build.scoring_batch_size(recipe),
+            trained_on_N=trained_on_N,
+            model=model,
+            where=where,
+            reader=reader,
             num_workers=workers,
-            skip=(lambda failure: log(f"skipped: {failure.error}")) if recipe.data.on_error == "skip" else None,
             processes=processes,
         )
-        if len(scores.skipped_ids):
-            log(f"scored without {len(scores.skipped_ids)} of the {len(rows)} videos, which could not be read")
-        scored_N = ~np.isin(manifest.text("id", rows), scores.skipped_ids)
-        scores = dataclasses.replace(scores, split=split, num_trained_on=int((trained_on_N & scored_N).sum()))
-        if out is not None and processes.is_first:
-            scores.save(Path(out))
-        return scores
 
 
 def check_scores_file(out: Path) -> None:
@@ -259,7 +360,7 @@ def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -
 
 
 @contextmanager
-def _testing(model: VideoModel) -> Iterator[None]:
+def testing(model: VideoModel) -> Iterator[None]:
     """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -283,15 +384,22 @@ class _Video(NamedTuple):
     pictures_UF: np.ndarray
     mirrored_U: np.ndarray
     input_VS: np.ndarray
+    like_V: np.ndarray
+    """The view that has the same logits: itself, or an earlier one of the same time steps in another order."""
 
 
-def _distinct_inputs(views: Views, model: VideoModel, snippet_frames: int) -> _Video:
+def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Video:
     """An input is a clip; one time step, where the network looks at single frames."""
-    num_views, num_frames = views.picture_VF.shape
-    steps = num_frames // snippet_frames if model.looks_at == "frame" else 1
-    shown = np.column_stack([views.picture_VF.reshape(num_views * steps, -1), np.repeat(views.mirrored_V, steps)])
+    num_views, num_frames = item.picture_VF.shape
+    steps = num_frames // views.spec.snippet_frames if model.looks_at == "frame" else 1
+    shown = np.column_stack([item.picture_VF.reshape(num_views * steps, -1), np.repeat(item.mirrored_V, steps)])
     distinct, input_of = np.unique(shown, axis=0, return_inverse=True)
-    return _Video(views, distinct[:, :-1], distinct[:, -1].astype(bool), input_of.reshape(num_views, steps))
+    input_VS = input_of.reshape(num_views, steps)
+    like_V = np.arange(num_views)
+    if len(views.orders) > 1 and type(model).head is VideoModel.head:  # a mean over time, of any order
+        _, first, same_V = np.unique(np.sort(input_VS, axis=1), axis=0, return_index=True, return_inverse=True)
+        like_V = first[same_V.reshape(-1)]
+    return _Video(item, distinct[:, :-1], distinct[:, -1].astype(bool), input_VS, like_V)
 
 
 def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:
@@ -314,6 +422,7 @@ def _logits(
     pictures_PHWC = pictures_PHWC.to(where.device, non_blocking=where.non_blocking)
     pictures_UF = _joined([video.pictures_UF for video in chunk], [len(video.views.pictures_PHWC) for video in chunk])
     input_VS = _joined([video.input_VS for video in chunk], [len(video.mirrored_U) for video in chunk])
+    like_V = _joined([video.like_V for video in chunk], [len(video.like_V) for video in chunk])
     mirrored_U = np.concatenate([video.mirrored_U for video in chunk])
     num_frames = chunk[0].views.picture_VF.shape[1] // snippet_frames
     steps = input_VS.shape[1]
@@ -332,12 +441,17 @@ def _logits(
                 model.check_input(x_BCTHW.expand(-1, -1, num_frames, -1, -1))
                 outs.append(model.features(x_BCTHW)[:, 0])
             else:
-                out = model(x_BCTHW)
-                outs.append(out.logits_NBK[0] if isinstance(out, WeightedLogits) else out)
+                outs.append(answer(model, x_BCTHW))
     of_views_VSK = torch.cat(outs)[torch.from_numpy(input_VS).to(where.device)]
     with where.autocast():
         logits_VK = model.head(of_views_VSK) if model.looks_at == "frame" else of_views_VSK[:, 0]
-    return logits_VK.float().cpu().numpy()
+    return logits_VK.float().cpu().numpy()[like_V]
+
+
+def answer(model: VideoModel, x_BCTHW: torch.Tensor) -> torch.Tensor:
+    """(B,K) logits, also of a model that returns several sets of them."""
+    out = model(x_BCTHW)
+    return out.logits_NBK[0] if isinstance(out, WeightedLogits) else out
 
 
 def _joined(parts: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:

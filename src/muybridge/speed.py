@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -27,7 +28,9 @@ from muybridge import build
 from muybridge.console import log
 from muybridge.data.loader import Batch
 from muybridge.errors import UserError
+from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
+from muybridge.runs import Run
 from muybridge.training import training_step
 
 SHARE = 0.8
@@ -47,12 +50,13 @@ class Speed:
     forward_clips_per_s: float | None
     train_clips_per_s: float | None
     """Of whole steps: pixels to input, forward, loss, backward, update."""
-    max_batch_size: int
-    """The largest in training, at most LARGEST."""
+    max_batch_size: int | None
+    """The largest in training, at most LARGEST. None, as its rates: it was not searched for."""
     max_batch_forward_clips_per_s: float | None
     max_batch_train_clips_per_s: float | None
     peak_memory_bytes: int | None
-    """Of training with `batch_size`, without what Python and torch take before there is a model."""
+    """The most at any moment of training with `batch_size`: on CUDA what tensors take; on a CPU of the whole process,
+    without what Python and torch take before there is a model."""
     device: str
     device_name: str
     dtype: str
@@ -75,9 +79,10 @@ def measure(
     runtime: Runtime | None = None,
     repetitions: int = REPETITIONS,
     options: dict[str, Any] | None = None,
+    largest: bool = True,
 ) -> Speed:
-    """As `train` would run the model: device, precision and memory format by the same rules. Raises UserError."""
-    runtime = runtime or Runtime()
+    """As `train` would run the model: device, precision and memory format by the same rules. `largest`: search for the
+    largest batch, too, which takes longest. Raises UserError."""
     recipe = replace(
         Recipe(
             clip=Clip(num_frames=num_frames, size=size),
@@ -85,7 +90,47 @@ def measure(
         ),
         {"precision": precision},
     )
-    job = {"recipe": recipe.model_dump(), "runtime": runtime.model_dump(), "num_classes": num_classes}
+    job = {"recipe": recipe.model_dump(), "runtime": (runtime or Runtime()).model_dump(), "num_classes": num_classes}
+    return _measured(job, batch_size, repetitions, search=largest)
+
+
+def measure_run(
+    run: str | Path | Run,
+    *,
+    runtime: Runtime | None = None,
+    repetitions: int = REPETITIONS,
+    largest: bool = False,
+    allow_code: bool = False,
+) -> Speed:
+    """As a run is trained by its recipe, with as many clips as it puts through the network at a time; kept in its
+    speed.json. A `module:function` model is imported only with `allow_code`. Raises UserError."""
+    run = Run.open(run)
+    recipe = run.recipe()
+    own = own_part(recipe.model.name) is not None
+    if own and not allow_code:
+        raise UserError(
+            f"{run.path} holds a model of its own ('{recipe.model.name}'); measuring it runs the code in "
+            f"{run.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
+        )
+    batch_size = recipe.optim.micro_batch_size or recipe.optim.batch_size
+    at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
+    job = {
+        "recipe": at_once.model_dump(),
+        "runtime": (runtime or Runtime()).model_dump(),
+        "num_classes": len(run.dataset()["classes"]),
+        "source": str(run.path / "source") if own else None,
+    }
+    speed = _measured(job, batch_size, repetitions, search=largest)
+    if run.is_finished or run.saved_step() is not None:
+        run.save_speed({"num_frames": recipe.clip.num_frames, "size": recipe.clip.size, **speed.as_json()})
+    else:
+        log(f"{run.path}: nothing is saved yet, and another run may be begun there; this is not kept in a speed.json")
+    return speed
+
+
+def _measured(job: dict[str, Any], batch_size: int, repetitions: int, *, search: bool) -> Speed:
+    """`search`: for the largest batch."""
+    name = job["recipe"]["model"]["name"]
     with _Worker(job) as worker:
         about = worker.about
         log(f"{name}: training with batches of {batch_size}")
@@ -100,6 +145,8 @@ def measure(
             tried[batch] = worker.ask("train", batch, 1)
             return tried[batch] is not None
 
+        if not search:
+            return Speed(batch_size, _rate(forward), _rate(train), None, None, None, _peak(train), **about)
         if train is not None and about["device"] == "cpu":
             fits(2 * batch_size)  # two points make a line
             largest = worker.largest_expected(batch_size)
@@ -118,7 +165,7 @@ def measure(
         largest,
         _rate(large_forward),
         _rate(large_train),
-        train["peak_bytes"] if train else None,
+        _peak(train),
         **about,
     )
 
@@ -140,6 +187,10 @@ def largest_batch(fits: Callable[[int], bool], known: int, start: int) -> int:
 
 def _rate(answer: dict[str, Any] | None) -> float | None:
     return None if answer is None else answer["batch"] / answer["seconds"]
+
+
+def _peak(answer: dict[str, Any] | None) -> int | None:
+    return None if answer is None else answer["peak_bytes"]
 
 
 class _Worker:
@@ -243,11 +294,14 @@ class _Bench:
         self.recipe = recipe
         self.on_cuda = self.where.device.type == "cuda"
         self.num_classes = job["num_classes"]
+        if job.get("source") is not None:
+            import_source(Path(job["source"]), recipe.model.name, recipe.model.source_sha256)
         self.memory_before = psutil.Process().memory_info().rss
         if not self.on_cuda:
             _limit_memory(int(job["budget_bytes"]))
         self.model = build.model(recipe, self.num_classes, pretrained=False)
         build.place(self.model, self.where)
+        self.frozen = build.frozen(recipe, self.model)
         self.optimizer = build.optimizer(recipe, self.model)
 
     def about(self) -> dict[str, Any]:
@@ -278,8 +332,8 @@ class _Bench:
         return {"fits": True, "batch": batch, "seconds": seconds, "peak_bytes": self._peak_bytes()}
 
     def _train(self, batch: int) -> Callable[[], Any]:
-        self.model.train()
-        clips = self._batch(batch)
+        self.frozen.train()
+        clips = self._batch(batch, snippet_frames=build.SNIPPET_FRAMES[self.recipe.clip.modality])
         return lambda: training_step(self.model, self.optimizer, clips, self.where, self.recipe)
 
     def _forward(self, batch: int) -> Callable[[], Any]:
@@ -292,10 +346,10 @@ class _Bench:
 
         return step
 
-    def _batch(self, batch: int) -> Batch:
+    def _batch(self, batch: int, *, snippet_frames: int = 1) -> Batch:
         clip, device = self.recipe.clip, self.where.device
         generator = torch.Generator(device).manual_seed(0)
-        shape = (batch, clip.num_frames, clip.size, clip.size, self.model.in_channels)
+        shape = (batch, clip.num_frames * snippet_frames, clip.size, clip.size, self.model.in_channels)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device, generator=generator)
         labels = torch.randint(0, self.num_classes, (batch,), device=device, generator=generator)
         return Batch(pixels, labels, None, None, tuple(range(batch)))

@@ -5,7 +5,7 @@ STUDY/
   runs/NAME/       one run folder each; a finished run is not run again
   tuning/ …        trials that chose learning rate and weight decay, on val alone
   tuning.json      what was tried, and what was chosen
-  report.html …    what it shows a person; report-DATA.html where there are several sets
+  report.html …    what it shows a person (`muybridge.results.report`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,10 @@ from muybridge.recipes.plan import (
     run_name,
     setting_name,
 )
-from muybridge.results.comparison import REPEATED, Comparison, compared, listed, plural
-from muybridge.results.record import ReportRecord, RunRecord, StudyRecord
-from muybridge.results.report import write_reports
+from muybridge.results.comparison import Comparison, compared_study, listed, plural
+from muybridge.results.record import RunRecord, SetRecord, StudyRecord
+from muybridge.results.report import Report
+from muybridge.results.rows import REPEATED
 from muybridge.runs import Run
 from muybridge.training import check, resume, train
 
@@ -54,18 +55,17 @@ class Study:
 
     path: Path
     runs: tuple[Run, ...]
-    comparisons: Mapping[Path, Comparison] = field(repr=False)
-    """By report file: one for each data set."""
+    comparisons: Mapping[str, Comparison] = field(repr=False)
+    """By data set."""
 
     @property
     def report(self) -> Path:
-        """The first one."""
-        return next(iter(self.comparisons))
+        return self.path / "report.html"
 
     @property
     def comparison(self) -> Comparison:
-        """The first report's."""
-        return self.comparisons[self.report]
+        """Of the first data set."""
+        return next(iter(self.comparisons.values()))
 
 
 def compare(
@@ -97,7 +97,7 @@ def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = 
 
 
 def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Study:
-    """Carry out a plan in the folder `out`, and write a report for each of its data sets.
+    """Carry out a plan in the folder `out`, and write the report.
 
     A run that is finished is not run again, one that was stopped is continued; called again with more runs, it adds them.
     `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. Raises
@@ -122,13 +122,10 @@ def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None =
             place.finish(record.run(name), _started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
-        comparisons = write_reports(record) if processes.is_first else {}
+        comparisons = compared_study(record)
+        if processes.is_first:
+            Report.of(comparisons, title=record.title).write(place.out / "report.html")
         processes.firsts(None)
-        if not processes.is_first:
-            comparisons = {
-                place.out / name: compared([record.run(run) for run in report.runs], study=record, notes=report.notes)
-                for name, report in record.reports.items()
-            }
     return Study(place.out, tuple(record.run(name) for name in record.runs), comparisons)
 
 
@@ -372,13 +369,11 @@ def _record(plan: Plan, out: Path) -> StudyRecord:
     for name in runs:
         recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
         sets.setdefault(data_name(recipe.data.manifest), []).append(name)
-    reports = {}
+    found = {}
     for called, names in sets.items():
-        file = "report.html" if len(sets) == 1 else f"report-{called}.html"
-        title = plan.title if len(sets) == 1 else f"{plan.title}: {called}"
         recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}
-        reports[file] = ReportRecord(title, tuple(names), tuple(_notes(_searches(out), called, recipes)))
-    return StudyRecord(out, plan.title, runs, varies, reports)
+        found[called] = SetRecord(tuple(names), tuple(_notes(_searches(out), called, recipes)))
+    return StudyRecord(out, plan.title, runs, varies, found)
 
 
 # --- the same search for every setting

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from muybridge.data.sampling import ClipSpec, test_indices, train_indices
+from muybridge.data.sampling import ORDERS, ClipSpec, rearranged, test_indices, train_indices
 from muybridge.draws import generator
 
 test_indices.__test__ = False  # pytest would take the function for a test
@@ -287,3 +287,60 @@ def test_rounding_does_not_push_the_last_frame_over_the_end(jitter):
     for n in (8, 9, 100, 299):
         clip = train_indices(n, 25, ClipSpec(num_frames=8, jitter=jitter), AlmostOne())[:, 0].tolist()
         assert clip == [-(-(i + 1) * n // 8) - 1 for i in range(8)]
+
+
+# ---------------------------------------------------------------------------------------------------------- other orders
+
+
+def clip_of(T, L, n=200):
+    return test_indices(n, 25, ClipSpec(num_frames=T, snippet_frames=L), num_clips=1)[0]
+
+
+@pytest.mark.parametrize("L", [1, 2])
+def test_each_order_is_exact(L):
+    clip = clip_of(5, L)
+    a, b, c, d, e = clip.tolist()
+    other = {order: rearranged(clip, order, draw(0)).tolist() for order in ORDERS}
+    assert other["ordered"] == [a, b, c, d, e]
+    assert other["reversed"] == [snippet[::-1] for snippet in (e, d, c, b, a)]
+    assert other["single_frame"] == [[c[0]] * L] * 5
+    assert other["thinned"] == [a, a, c, c, e]
+    assert other["shuffled"] != other["ordered"]
+    assert sorted(other["shuffled"]) == [a, b, c, d, e], "snippets stay whole"
+
+
+@pytest.mark.parametrize("L", [1, 2])
+@pytest.mark.parametrize("T", [1, 2, 3, 8, 16])
+def test_orders_keep_the_shape_and_show_no_frame_that_the_clip_has_not(T, L):
+    for n in (1, 2, T, 200):
+        clip = clip_of(T, L, n)
+        for order in ORDERS:
+            found = rearranged(clip, order, draw(1))
+            assert found.shape == (T, L)
+            assert set(found.ravel().tolist()) <= set(clip.ravel().tolist())
+        backwards = rearranged(clip, "reversed", draw(1))
+        assert rearranged(backwards, "reversed", draw(1)).tolist() == clip.tolist()
+
+
+def test_shuffled_steps_are_never_as_they_were_where_two_differ():
+    for T in (2, 3, 8):
+        clip = clip_of(T, 1)
+        assert all((rearranged(clip, "shuffled", draw(seed)) != clip).any() for seed in range(200))
+    stretched = np.array([[0], [0], [0], [1]])  # most permutations change nothing
+    assert all((rearranged(stretched, "shuffled", draw(seed)) != stretched).any() for seed in range(50))
+    same = np.zeros((4, 2), dtype=np.int64)
+    assert (rearranged(same, "shuffled", draw(0)) == same).all()
+
+
+def test_every_other_order_of_the_steps_is_as_likely():
+    clip = clip_of(3, 1)
+    found = [tuple(rearranged(clip, "shuffled", draw(seed))[:, 0].tolist()) for seed in range(1000)]
+    counts = [found.count(order) for order in set(found)]
+    assert len(counts) == 5
+    assert ((np.array(counts) - 200) ** 2 / 200).sum() < 25  # chi-squared, 4 degrees of freedom
+
+
+def test_a_shuffle_is_its_generators():
+    clip = clip_of(8, 2)
+    assert rearranged(clip, "shuffled", draw(3)).tolist() == rearranged(clip, "shuffled", draw(3)).tolist()
+    assert rearranged(clip, "shuffled", draw(3)).tolist() != rearranged(clip, "shuffled", draw(4)).tolist()

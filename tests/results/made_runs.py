@@ -33,6 +33,7 @@ def make_run(
     epochs: int = 4,
     changes: Mapping[str, Any] | None = None,
     finished: bool = True,
+    speed: Mapping[str, Any] | None = None,
 ) -> Run:
     """A run whose test accuracy is `accuracy` (as near as `videos` allow), or exactly `correct_N`. The labels go round the
     classes; a wrong answer is the next class or the one before it, by turns."""
@@ -63,6 +64,10 @@ def make_run(
         run.write_timing(
             {"epoch": epoch, "train_seconds": 1.0, "train_clips_per_s": 100.0 * epoch, "total_seconds": 2.0}
         )
+    if speed is not None:
+        run.save_speed({
+            "batch_size": 8, "device_name": "made", "dtype": "fp32", "threads": 2, "train_clips_per_s": 10.0, **speed,
+        })  # fmt: skip
     if finished:
         run.save_scores("test", made_scores(
             _right(videos, accuracy, seed, fold) if correct_N is None else np.array(correct_N),

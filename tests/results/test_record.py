@@ -6,9 +6,10 @@ import pytest
 from made_runs import make_run
 
 from muybridge.errors import UserError
-from muybridge.results.comparison import compared, find_runs
-from muybridge.results.record import ReportRecord, RunRecord, StudyRecord
-from muybridge.results.report import write_reports
+from muybridge.results.comparison import compared, compared_study, find_runs
+from muybridge.results.findings import findings
+from muybridge.results.record import RunRecord, SetRecord, StudyRecord
+from muybridge.results.report import Report
 
 VARIES = {"model": ("model.name",), "num_frames": ("clip.num_frames", "optim.epochs"), "seed": (), "fold": ()}
 
@@ -32,7 +33,7 @@ def test_what_an_axis_sets_is_no_unfairness_and_all_else_is(tmp_path):
     fair = compared(runs, study=study)
     assert fair.differences == {}
     assert fair.varied == {"clip.num_frames": [8, 16], "optim.epochs": [80, 160]}
-    assert "differ in more" not in " ".join(fair.findings())
+    assert "differ in more" not in " ".join(findings(fair))
     assert compared(runs).differences == fair.varied, "without the study nothing is on purpose"
 
     runs, study = studied(tmp_path / "lr", {
@@ -76,7 +77,7 @@ def test_a_start_in_the_study_is_one_start_whichever_seed_it_has(tmp_path):
         "16-1": (from_(1, 1), {"num_frames": 16, "seed": 1}, "8-1"),
     }, {"num_frames": ("model.pretrained",)})  # fmt: skip
     told = compared(runs, study=study)
-    assert sorted(len(model.scores) for model in told.models) == [2, 2]
+    assert sorted(model.num_seeds for model in told.models) == [2, 2]
     assert told.differences == {}
     assert compared(runs).differences != {}
     elsewhere = StudyRecord(
@@ -90,7 +91,7 @@ def test_what_follows_from_the_fold_does_not_part_a_row(tmp_path):
     made, study = studied(tmp_path, runs, {"fold": ("optim.lr",)})
     told = compared(made, study=study)
     (model,) = told.models
-    assert (model.name, len(model.scores), len(model.runs)) == ("tsm_resnet_tiny", 1, 2)
+    assert (model.name, model.num_seeds, len(model.runs)) == ("tsm_resnet_tiny", 1, 2)
     assert told.differences == {}
     assert len(compared(made).models) == 2
 
@@ -98,7 +99,7 @@ def test_what_follows_from_the_fold_does_not_part_a_row(tmp_path):
 def test_a_study_is_written_and_read_again(tmp_path):
     study = StudyRecord(
         tmp_path, "t", {"a": RunRecord({"num_frames": 8}), "b": RunRecord({"num_frames": 16}, "a")},
-        {"num_frames": ("clip.num_frames",)}, {"report.html": ReportRecord("t", ("a", "b"), ("a note",))},
+        {"num_frames": ("clip.num_frames",)}, {"set": SetRecord(("a", "b"), ("a note",))},
     )  # fmt: skip
     study.save()
     assert StudyRecord.load(tmp_path) == study
@@ -107,19 +108,36 @@ def test_a_study_is_written_and_read_again(tmp_path):
         StudyRecord.load(tmp_path)
 
 
-def test_every_set_has_its_report_with_its_notes(tmp_path):
+def test_studies_of_earlier_versions_are_read(tmp_path):
+    (tmp_path / "study.json").write_text(json.dumps({"title": "t", "runs": ["a", "b"]}))
+    assert StudyRecord.load(tmp_path).sets == {"": SetRecord(("a", "b"))}
+    of_set = {"title": "t: one", "runs": ["a"], "notes": ["n"]}
+    for name, known in (("report.html", ""), ("report-one.html", "one")):
+        study = {"format_version": 2, "title": "t", "runs": {"a": {}}, "varies": {}, "reports": {name: of_set}}
+        (tmp_path / "study.json").write_text(json.dumps(study))
+        assert StudyRecord.load(tmp_path).sets == {known: SetRecord(("a",), ("n",))}
+
+
+def test_a_report_has_a_chapter_for_every_set_with_its_notes(tmp_path):
     runs, study = studied(tmp_path, {
         "a": ({}, {"data": "a"}, None),
         "b": ({"changes": {"data.sha256": "b" * 64}}, {"data": "b"}, None),
         "c": ({"finished": False}, {"data": "c"}, None),
     })  # fmt: skip
-    reports = {f"report-{name}.html": ReportRecord(f"t: {name}", (name,), (f"of {name}",)) for name in "abc"}
-    study = StudyRecord(study.path, study.title, study.runs, study.varies, reports)
+    sets = {name: SetRecord((name,), (f"of {name}",)) for name in "abc"}
+    study = StudyRecord(study.path, study.title, study.runs, study.varies, sets)
     study.save()
     found, folder = find_runs([tmp_path])
     assert ([run.name for run in found], folder) == ([run.name for run in runs], tmp_path)
-    written = write_reports(StudyRecord.load(tmp_path))
-    assert [path.name for path in written] == ["report-a.html", "report-b.html"], "of c there is nothing to tell yet"
-    assert [comparison.notes for comparison in written.values()] == [("of a",), ("of b",)]
-    assert "<title>t: b</title>" in (tmp_path / "report-b.html").read_text()
-    assert [path.name for path in write_reports(study, out=tmp_path / "x.html")] == ["x-a.html", "x-b.html"]
+    comparisons = compared_study(StudyRecord.load(tmp_path))
+    assert list(comparisons) == ["a", "b"], "of c there is nothing to tell yet"
+    assert [comparison.notes for comparison in comparisons.values()] == [("of a",), ("of b",)]
+    Report.of(comparisons, title="t").write(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("All data sets") < page.index("of a") < page.index("of b")
+    assert [sets["notes"] for sets in json.loads((tmp_path / "report.json").read_text())["sets"]] == [
+        ["of a"],
+        ["of b"],
+    ]
+    files = {file.name for file in (tmp_path / "report.files").iterdir()}
+    assert {"macs-a.svg", "macs-b.svg", "a-result.csv", "b-result.csv", "a-accuracy.png"} <= files, "a panel a data set"

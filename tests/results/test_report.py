@@ -1,24 +1,25 @@
-"""The report's files, its charts as drawn (vl-convert), and, marked slow, the page in a real browser."""
+"""The report's files and what its sections say. (Charts: test_figures.py; the page in a browser: test_page.py.)"""
 
 import csv
 import json
-import math
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import vl_convert
 from made_runs import CLASSES, PAIRS, make_run
 
+from muybridge.data.motions import motions
+from muybridge.data.sampling import ORDERS
+from muybridge.errors import UserError
 from muybridge.recipe import Recipe, fields
-from muybridge.results import figures, report
-from muybridge.results.comparison import compared
-from muybridge.results.report import Section, Table, markdown, render, write_report
+from muybridge.results import report, sections
+from muybridge.results.comparison import compared, compared_runs
+from muybridge.results.findings import findings
+from muybridge.results.report import Report, markdown
+from muybridge.results.sections import Chapter, Section, Table
 
 
 class Page(HTMLParser):
@@ -26,7 +27,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.fetched, self.tags, self.ids, self.headings = [], [], [], []
+        self.fetched, self.tags, self.ids, self.headings, self.labels = [], [], [], [], []
         self.heading = False
         self.feed(text)
 
@@ -34,6 +35,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.heading = tag == "h2"
         self.ids += [value for name, value in attrs if name == "id"]
+        self.labels += [value for name, value in attrs if name in ("aria-label", "alt")]
         self.fetched += [value for name, value in attrs if name in ("src", "href", "data", "action", "xlink:href")]
 
     def handle_data(self, data):
@@ -42,101 +44,133 @@ class Page(HTMLParser):
             self.heading = False
 
 
+def page_of(runs, **asked):
+    return Report.of({"set": compared(runs)}, **asked).page()
+
+
+def section_of(runs, title, **asked):
+    [found] = [section for section in sections.sections(Chapter(compared(runs), **asked)) if section.title == title]
+    return found
+
+
 @pytest.fixture
-def near_equal(tmp_path):
-    """Five models of nearly the same cost, two seeds, two folds, groups, pairs."""
-    macs = {"tsn": 50.0e6, "tsm": 50.7e6, "tea": 51.5e6, "tdn": 52e6, "ctnet": 50.2e6}
+def two(tmp_path):
     return [
-        make_run(
-            tmp_path / f"{model}-{seed}-{fold}", model=model, seed=seed, fold=fold, groups=4, pairs=PAIRS,
-            macs=count, params=count / 150, accuracy=0.6 + 0.05 * place,
-        )
-        for place, (model, count) in enumerate(macs.items()) for seed in (0, 1) for fold in (1, 2)
-    ]  # fmt: skip
-
-
-def drawn_texts(chart):
-    """Every text of the chart that is seen."""
-    found = re.findall(r"<text([^>]*)>([^<]*)</text>", vl_convert.vegalite_to_svg(chart.to_dict()))
-    return [text for attributes, text in found if 'opacity="0"' not in attributes]
-
-
-def numbers(texts):
-    return [float(text) for text in texts if re.fullmatch(r"\d+(\.\d+)?", text)]
-
-
-def rows_of(chart):
-    """The rows that a layered chart's layers share, or the last layer's."""
-    spec = chart.to_dict()
-    return spec["data"]["values"] if "data" in spec else spec["layer"][-1]["data"]["values"]
+        make_run(tmp_path / m, model=m, accuracy=a, pairs=PAIRS)
+        for m, a in (("tsn_resnet18", 0.6), ("tam_resnet18", 0.9))
+    ]
 
 
 # --- files
 
 
-def test_the_page_and_its_tables(tmp_path, near_equal):
+def test_everything_lies_beside_the_page(tmp_path, two):
     out = tmp_path / "deep" / "report.html"
-    comparison = write_report(near_equal, out=out)
+    comparison = compared(two)
+    made = Report.of({"set": comparison})
+    made.write(out)
+    folder = out.with_suffix(".files")
     header, rows = comparison.table()
-    assert list(csv.reader(out.with_suffix(".table.csv").read_text().splitlines())) == [header, *rows]
-    assert json.loads(out.with_suffix(".results.json").read_text())["models"][0]["model"] == rows[0][0]
-    assert out.with_suffix(".table.md").read_text().splitlines()[2].startswith(f"| {rows[0][0]} | {rows[0][1]} |")
-    text = out.read_text()
-    for cell in rows[0]:
-        assert cell in text
-    for finding in comparison.findings():
-        assert finding.split(":")[0] in text
-    assert "<title>5 models on set</title>" in text
+    assert list(csv.reader((folder / "result.csv").read_text().splitlines())) == [header, *rows]
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["models"][0]["model"] == rows[0][0]
+    assert told["findings"] == findings(comparison)
+    text = out.with_suffix(".md").read_text()
+    for section in made.chapters[0].sections:
+        assert f"## {section.title}\n" in text
+        for figure in section.figures:
+            assert (folder / f"{figure.name}.svg").read_text().startswith("<svg")
+            assert (folder / f"{figure.name}.png").read_bytes().startswith(b"\x89PNG")
+            assert f"](report.files/{figure.name}.svg)" in text
+        for table in section.tables:
+            assert (folder / f"{table.name}.csv").exists()
+    for named in re.findall(r"\]\(report\.files/([^)]+)\)", text):
+        assert (folder / named).exists()
+    for finding in findings(comparison):
+        assert finding in text
+        assert finding.split(":")[0] in out.read_text()
+    assert "<title>2 settings on set</title>" in out.read_text()
+
+
+def test_files_of_an_earlier_report_of_that_name_go(tmp_path, two):
+    folder = tmp_path / "report.files"
+    folder.mkdir()
+    (folder / "confusion-9-gone.svg").write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    Report.of({"set": compared(two[:1])}).write(tmp_path / "report.html")
+    assert not (folder / "confusion-9-gone.svg").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_report_is_an_html_file(tmp_path, two):
+    with pytest.raises(UserError, match=r"one \.html file.*For example: out\.pdf\.html"):
+        Report.of({"set": compared(two)}).write(tmp_path / "out.pdf")
 
 
 def test_sections_appear_where_they_have_something_to_say(tmp_path):
-    plain = Page(render(compared([make_run(tmp_path / "a", epochs=0)]), title="t")).headings
-    assert plain == ["Result", "Accuracy against cost", "Confusion", "Protocol"]
+    plain = Page(page_of([make_run(tmp_path / "a", epochs=0)])).headings
+    assert plain == [
+        "Result",
+        "At what cost",
+        "Where: what is taken for what",
+        "Can its confidence be trusted?",
+        "Protocol",
+    ]
     runs = [
         make_run(tmp_path / "b", pairs=PAIRS),
         make_run(tmp_path / "c", model="m", pairs=PAIRS, changes={"optim.lr": 0.5}),
     ]
-    full = Page(render(compared(runs), title="t")).headings
-    assert full == [
-        "Result", "What differs beside the model", "Accuracy against cost", "Does it use time?", "Training and validation",
-        "Confusion", "Protocol",
+    assert Page(page_of(runs)).headings == [
+        "Result", "What differs beside the model", "Which of these runs can be told apart", "At what cost",
+        "Can it tell forwards from backwards?", "Where: class by class", "Where: what is taken for what",
+        "Where: the videos that changed sides", "Can its confidence be trusted?", "Training and validation", "Protocol",
     ]  # fmt: skip
 
 
-def test_the_page_is_one_file_that_fetches_nothing(tmp_path, near_equal):
-    text = render(compared(near_equal), title="t")
+def test_the_page_is_one_file_that_fetches_nothing(two):
+    text = page_of(two)
     page = Page(text)
     assert page.fetched, "the icon at least, so that no browser asks for /favicon.ico"
     assert all(address.startswith(("data:", "#")) for address in page.fetched)
     assert 'rel="icon"' in text
-    assert {"iframe", "img", "object"}.isdisjoint(page.tags)
-    assert "@import" not in text
+    assert {"iframe", "object", "link rel=stylesheet"}.isdisjoint(page.tags)
+    assert "@import" not in text.split("</style>")[0]
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", text.split("</style>")[0])
 
 
-def test_every_chart_has_its_figure(near_equal):
-    text = render(compared(near_equal), title="t")
+def test_every_chart_has_its_place_and_its_words(two):
+    text = page_of(two)
     charts = json.loads(re.search(r"^const charts = (.*);$", text, re.MULTILINE)[1])
     page = Page(text)
-    assert page.tags.count("figure") == len(charts) == 1 + 1 + 1 + 2 + 5
     assert [name for name in page.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
-    assert text.count("aria-label=") == len(charts)
+    described = [label for label in page.labels if not label.startswith("Sections")]
+    assert len(described) == len(charts)
+    assert all(len(label) > 20 for label in described)
+    comparison = compared(two)
+    assert any(str(comparison.models[0].accuracy) in label for label in described)  # the figures, not the chart's kind
+
+
+def test_every_link_of_the_page_leads_somewhere(two):
+    page = Page(page_of(two))
+    assert {address[1:] for address in page.fetched if address.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
 
 
 def test_names_are_text_never_markup(tmp_path):
     evil = "<img src=x onerror=alert(1)></script><script>"
-    run = make_run(tmp_path / "a", model=f"m:{evil}", classes=(evil, "b"), videos=20)
-    text = render(compared([run]), title=evil)
+    runs = [make_run(tmp_path / m, model=f"{m}:{evil}", classes=(evil, "b"), videos=20) for m in "mn"]
+    text = page_of(runs, title=evil)
     page = Page(text)
     assert "img" not in page.tags
     assert page.tags.count("script") == 2
     assert "&lt;img" in text
+    Report.of({evil: compared(runs)}).write(tmp_path / "report.html")
+    assert all(re.fullmatch(r"[\w.-]+", file.name) for file in (tmp_path / "report.files").iterdir())
 
 
 def test_long_names_may_wrap_and_short_ones_stay_whole(tmp_path):
     long = "my_research_package.models:build_the_longest_possible_network_name_v2"
-    runs = [make_run(tmp_path / "a", model=long, accuracy=0.9), make_run(tmp_path / "b")]
-    text = render(compared(runs), title="t")
+    text = page_of([make_run(tmp_path / "a", model=long, accuracy=0.9), make_run(tmp_path / "b")])
     assert "longest_<wbr>possible_<wbr>network" in text
     assert "<td>tsm_resnet_tiny</td>" in text
 
@@ -145,196 +179,226 @@ def test_a_bar_in_a_name_does_not_break_the_markdown():
     assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |\n"
 
 
+def test_a_loss_that_was_not_a_number_does_not_break_the_page(tmp_path):
+    run = make_run(tmp_path / "a")
+    run.write_metrics({"kind": "train", "epoch": 5, "step": 50, "loss": float("nan"), "clip_top1": 0.5, "lr": 0.1})
+    assert "NaN" not in re.search(r"^const charts = (.*);$", page_of([run]), re.MULTILINE)[1]
+
+
 def test_the_protocol_lists_every_field_that_is_not_compared(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", model="m", changes={"optim.lr": 0.5})]
-    (section,) = [s for make in report.SECTIONS if (s := make(compared(runs))) and s.title == "Protocol"]
+    section = section_of(runs, "Protocol")
     listed = {row[0]: row[1] for row in section.tables[0].rows}
     assert set(listed) == set(fields(Recipe)) - {"model.name", "seed", "data.fold", "model.source_sha256"}
     assert listed["optim.lr"] == "0.01 · 0.5"
     assert str(tmp_path / "a") in section.details[0][1]
 
 
-def test_a_section_is_one_function(tmp_path, monkeypatch):
-    def videos(comparison):
+def test_a_section_is_one_function(two, monkeypatch):
+    def videos(chapter):
         return Section("Mine", text=("I was here.",), tables=(Table(["x"], [["41"]]),))
 
-    monkeypatch.setattr(report, "SECTIONS", (*report.SECTIONS, videos))
-    text = render(compared([make_run(tmp_path / "a")]), title="t")
+    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS, videos))
+    text = page_of(two)
     assert Page(text).headings[-1] == "Mine"
     assert "I was here." in text
 
 
 def test_the_title_says_what_was_compared(tmp_path):
     a = make_run(tmp_path / "a", changes={"data.manifest": "/data/ucf101/manifest.csv"})
-    assert report.default_title(compared([a])) == "tsm_resnet_tiny on ucf101"
     b = make_run(tmp_path / "b", model="m")
-    assert report.default_title(compared([b, a])) == "2 models on set"
-    write_report([a], out=tmp_path / "report.html", title="Mine & yours")
-    assert "<title>Mine &amp; yours</title>" in (tmp_path / "report.html").read_text()
+    assert report.default_title({"x": compared([a])}) == "tsm_resnet_tiny on ucf101"
+    assert report.default_title({"x": compared([b, a])}) == "2 settings on set"
+    other = make_run(tmp_path / "c", classes=("x", "y"), changes={"data.manifest": "/data/two.csv"})
+    assert report.default_title(compared_runs([b, other])) == "2 settings on set, two"
 
 
 def test_reports_need_no_torch(tmp_path):
     make_run(tmp_path / "a", pairs=PAIRS)
     code = (
         "import sys; from pathlib import Path; from muybridge.runs import Run; "
-        "from muybridge.results.report import write_report; "
-        "write_report([Run(Path(sys.argv[1]))], out=Path(sys.argv[1]) / 'report.html'); "
+        "from muybridge.results.comparison import compared_runs; from muybridge.results.report import Report; "
+        "Report.of(compared_runs([Run(Path(sys.argv[1]))])).write(Path(sys.argv[1]) / 'report.html'); "
         "print([name for name in sys.modules if name.split('.')[0] == 'torch'])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-# --- charts, as drawn
+# --- what sections say
 
 
-def test_accuracy_ticks_never_pass_1(tmp_path):
-    accuracies = {"a": 1.0, "b": 0.995}
-    runs = [make_run(tmp_path / name, model=name, videos=400, accuracy=value) for name, value in accuracies.items()]
+def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
+    runs = [
+        make_run(
+            tmp_path / "a", model="a", macs=1e7, accuracy=0.7, speed={"forward_clips_per_s": 90.0, "peak_memory_bytes": 2**30}
+        ),
+        make_run(tmp_path / "b", model="b", macs=2e7, accuracy=0.6),
+        make_run(tmp_path / "c", model="c", macs=3e7, accuracy=0.9),
+    ]  # fmt: skip
+    section = section_of(runs, "At what cost")
+    assert "multiply-adds: a and c." in section.text[0]
+    assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
+    assert section.tables[0].rows == [["a", "8", "90", "10", "1024 MiB", "made, fp32, 2 threads"]]
+    assert [figure.name for figure in section.figures] == [
+        "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
+    ]  # fmt: skip
+    unmeasured = section_of(runs[1:], "At what cost")
+    assert "muybridge measure STUDY" in unmeasured.text[-1]
+
+
+def test_published_results_stand_apart(two):
+    section = section_of(two, "Published: UCF101, 101 classes", beside="ucf101")
+    training = [row for row in section.tables[0].rows if row[4] == "train"]
+    assert training
+    assert all("training videos" in row[0] for row in training)
+    assert "not part of any comparison" in section.text[0]
+    assert "Published" not in page_of(two)
+    with pytest.raises(UserError, match="Did you mean 'ucf101'"):
+        Report.of({"set": compared(two)}, beside="ucf_101")
+
+
+def test_any_two_can_be_held_against_each_other(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, accuracy=a) for m, a in (("a", 0.9), ("b", 0.7), ("c", 0.5))]
     comparison = compared(runs)
-    for chart in (figures.accuracy_against_macs(comparison), figures.accuracies(comparison)):
-        ticks = numbers(drawn_texts(chart))
-        assert len(ticks) >= 3
-        assert max(ticks) == 1.0
+    section = section_of(runs, "Where: class by class", pair=(2, 0))
+    gain_K = comparison.models[2].class_accuracy_K - comparison.models[0].class_accuracy_K
+    assert section.text[0].startswith("c (A) against a (B), class by class.")
+    found = {row[0]: float(row[4]) for row in section.tables[0].rows}
+    assert found == pytest.approx(dict(zip(CLASSES, gain_K, strict=True)), abs=1e-3)
+    assert [float(row[4]) for row in section.tables[0].rows] == sorted(found.values(), reverse=True)
+    text = page_of(runs, pair=("c", "a"))
+    assert "c (A) is right and a (B) wrong on" in text
+    with pytest.raises(UserError, match=r"--pair: there is no row 'x' .*Valid: a, b, c"):
+        page_of(runs, pair=("a", "x"))
+    with pytest.raises(UserError, match="two rows, A,B; here are 1"):
+        page_of(runs, pair=("a",))
 
 
-def test_multiply_adds_are_written_with_m_and_g(tmp_path):
-    macs = {"small": 40e6, "large": 2.4e9}
-    comparison = compared([make_run(tmp_path / name, model=name, macs=count) for name, count in macs.items()])
-    texts = drawn_texts(figures.accuracy_against_macs(comparison))
-    assert {"50M", "500M", "2G"} <= set(texts)
-    assert not any(re.fullmatch(r"[\d.]+[mB]", text) for text in texts)
+def test_the_pairs_most_confused_by_hand(tmp_path):
+    run = make_run(tmp_path / "a", classes=("x", "y", "z"), videos=30)
+    scores = run.scores()
+    answer = scores.labels_N.copy()
+    answer[:12] = np.array([1, 0, 2, 1, 0, 2, 1, 1, 0, 0, 1, 2])  # labels go 0 1 2 0 1 2 …
+    logits = np.repeat(4.0 * np.eye(3, dtype=np.float32)[answer], scores.num_views, 0)
+    run.save_scores("test", type(scores)(**{**scores.__dict__, "logits_VK": logits}))
+    section = section_of([run], "Where: what is taken for what")
+    rows = {tuple(row[1:3]): row[3:] for row in section.tables[0].rows}
+    assert rows["x", "y"] == ["5 of 20", "3", "2"]
+    assert rows[("x", "z")] == ["1 of 20", "0", "1"]
 
 
-def test_the_parameter_key_shows_no_zero(tmp_path):
-    runs = [make_run(tmp_path / str(count), model=str(count), params=count) for count in (310_746, 11_200_000)]
-    texts = drawn_texts(figures.accuracy_against_macs(compared(runs)))
-    assert {"310k", "11M"} <= set(texts)
-    assert {"0", "0.0", "0M"}.isdisjoint(texts)
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """A real set, and two runs with made scores on its test videos: a is right on all, b wrong on those of one class."""
+    folder = tmp_path_factory.mktemp("filmed")
+    made = motions(folder / "set", clips=60, seed=3)
+    from muybridge.data.manifest import Manifest
+    from muybridge.scores import Scores
+
+    manifest = Manifest.load(made.manifest)
+    rows = manifest.split("test")
+    labels_N, ids_N = manifest.labels()[rows], manifest.text("id", rows)
+    runs = []
+    for model, wrong in (("a", None), ("b", 3)):
+        run = make_run(
+            folder / model, model=model, classes=manifest.classes, changes={"data.manifest": str(made.manifest)}
+        )
+        answer = np.where(labels_N == wrong, 0, labels_N)
+        run.save_scores("test", Scores(
+            manifest.classes, ids_N, labels_N, np.full(len(rows), ""), np.arange(len(rows)), np.zeros(len(rows), dtype=np.int64),
+            np.zeros(len(rows), dtype=np.int64), 4.0 * np.eye(len(manifest.classes), dtype=np.float32)[answer],
+        ))  # fmt: skip
+        runs.append(run)
+    return runs, ids_N[labels_N == 3].tolist(), manifest
 
 
-def test_models_of_the_same_cost_are_moved_apart_and_others_stay(near_equal, tmp_path):
-    rows = rows_of(figures.accuracy_against_macs(compared(near_equal)))
-    drawn = sorted((row["drawn"], row["MACs"]) for row in rows)
-    assert [macs for _, macs in drawn] == sorted(row["MACs"] for row in rows)  # the order stays
-    gaps = [math.log(b / a) for (a, _), (b, _) in pairwise(drawn)]
-    whole = math.log(52 * 1.7 / (50 / 1.7))
-    assert min(gaps) / whole * figures.WIDTH > 25  # pixels: about a bubble
-    macs = {"a": 1e6, "b": 1e9}
-    far = compared([make_run(tmp_path / name, model=name, macs=count) for name, count in macs.items()])
-    for row in rows_of(figures.accuracy_against_macs(far)):
-        assert row["drawn"] == pytest.approx(row["MACs"])
+def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
+    runs, changed, manifest = filmed
+    assert changed
+    section = section_of(runs, "Where: the videos that changed sides")
+    assert section.text == (
+        f"a (A) is right and b (B) wrong on {len(changed)} video{'s' * (len(changed) > 1)}; the other way round on 0.",
+    )
+    assert sorted(row[0] for row in section.tables[0].rows) == sorted(changed)
+    assert len(section.pictures) == len(changed)
+    for picture in section.pictures:
+        assert picture.jpeg.startswith(b"\xff\xd8")
+        assert f"is {manifest.classes[3]}. a: {manifest.classes[3]} (" in picture.caption
+        assert f"b: {manifest.classes[0]} (" in picture.caption
+    assert section_of(runs, "Where: the videos that changed sides", with_frames=False).pictures == ()
 
 
-def test_a_hundred_models_stay_inside_the_chart():
-    positions = np.concatenate([np.full(60, 10.0), np.full(40, 500.0)])
-    moved = figures._apart(positions, gap=0.2)
-    assert moved.min() > 0
-    assert np.diff(np.sort(moved)).min() == pytest.approx(0.2)
-    assert moved[:60].mean() == pytest.approx(10)
+def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
+    runs, changed, _ = filmed
+    gone = [make_run(tmp_path / run.name, model=run.name, classes=run.dataset()["classes"]) for run in runs]
+    for run, known in zip(gone, runs, strict=True):
+        run.save_scores("test", known.scores())
+    section = section_of(gone, "Where: the videos that changed sides")
+    assert section.pictures == ()
+    assert len(section.tables[0].rows) == len(changed)
+    assert "Not all frames can be shown: There is no manifest /data/set.csv" in section.text[1]
 
 
-def test_empty_cells_are_white_and_full_ones_dark(tmp_path):
-    comparison = compared([make_run(tmp_path / "a", accuracy=1.0)])
-    svg = vl_convert.vegalite_to_svg(figures.confusion(comparison, comparison.models[0]).to_dict())
-    fills = re.findall(r'aria-roledescription="rect mark"[^>]*fill="([^"]+)"', svg)
-    assert len(fills) == len(CLASSES) ** 2
-    assert fills.count("white") == len(CLASSES) ** 2 - len(CLASSES)
-    assert fills.count("rgb(8, 48, 107)") == len(CLASSES)
+def test_order_is_told_where_runs_were_diagnosed(tmp_path):
+    """Made scores: `blind` answers alike in every order, `sees` loses all but a fifth when frames are shuffled."""
+    runs = []
+    for model, kept in (("sees", 0.2), ("blind", 0.5)):
+        run = make_run(tmp_path / model, model=model, videos=60, accuracy=1.0 if model == "sees" else 0.5)
+        ordered = run.scores()
+        run.diagnosis_folder.mkdir()
+        right = ordered.correct()
+        for order in ORDERS:
+            scores = ordered
+            if model == "sees" and order != "ordered":
+                answer = np.where(np.arange(60) < kept * 60, ordered.labels_N, (ordered.labels_N + 1) % 6)
+                logits = np.repeat(4.0 * np.eye(6, dtype=np.float32)[answer], ordered.num_views, 0)
+                scores = type(ordered)(**{**ordered.__dict__, "logits_VK": logits})
+            scores.save(run.diagnosis_folder / f"{order}.npz")
+        change = 4.0 if model == "sees" else 0.0
+        told = {
+            "format_version": 1, "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, float(right.mean())),
+            "largest_change": {order: change for order in ORDERS if order != "ordered"},
+        }  # fmt: skip
+        (run.diagnosis_folder / "diagnosis.json").write_text(json.dumps(told))
+        runs.append(run)
+    section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Does it use time?")
+    text = " ".join(section.text)
+    assert (
+        "the best answer from one frame is right on 0.500 of the videos (blind), "
+        "the best from whole clips on 1.000 (sees)" in text
+    )
+    assert "60% takes more than one frame" in text  # chance is a sixth: (1 - 1/2) / (1 - 1/6)
+    assert "blind: scores are equal to 1e-5 whether frames are shuffled or not" in text
+    assert "Less accurate with shuffled frames, by more than chance: sees." in text
+    assert "Not diagnosed: other" in text
+    rows = {row[0]: row[1:] for row in section.tables[0].rows}
+    assert rows["sees"][:5] == ["1.000", "0.200", "0.200", "0.200", "0.200"]
+    assert rows["sees"][5].startswith("+0.800 [+0.")
+    assert rows["blind"][5].startswith("+0.000 [-0.")
+    by_class = [row for row in section.tables[1].rows if row[0] == "sees"]
+    assert sum(int(row[2]) for row in by_class) == 60
+    assert by_class[0][-1] == "right 80%, left 20%"
 
 
-def test_a_matrix_of_101_classes_stays_small_and_legible(tmp_path):
-    classes = [f"class_{i:03d}" for i in range(101)]
-    comparison = compared([make_run(tmp_path / "a", classes=classes, videos=202)])
-    chart = figures.confusion(comparison, comparison.models[0])
-    assert chart.to_dict()["width"] <= 440
-    assert len(rows_of(chart)) <= 202
-    named = [text for text in drawn_texts(chart) if text.startswith("class_")]
-    assert 20 < len(named) < 101  # labels that would overlap are left out
+def test_calibration_says_who_is_too_sure(tmp_path):
+    section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Can its confidence be trusted?")
+    [(name, error, over, confidence, right)] = section.tables[0].rows
+    sure = np.exp(4) / (np.exp(4) + 5)
+    assert (name, right) == ("tsm_resnet_tiny", "0.500")
+    assert float(confidence) == pytest.approx(sure, abs=1e-3)
+    assert float(error) == float(over) == pytest.approx(sure - 0.5, abs=1e-3)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 14, 100])
-def test_curves_show_every_epoch_from_one_on(tmp_path, epochs):
-    comparison = compared([make_run(tmp_path / "a", epochs=epochs)])
-    for quantity in ("loss", "accuracy"):
-        chart = figures.curves(comparison, quantity)
-        texts = drawn_texts(chart)
-        assert {"1", str(epochs)} <= set(texts)
-        assert len({row["epoch"] for row in rows_of(chart)}) == epochs
-        assert any("val" in text and "train" in text for text in texts)  # the axis says what is plotted
-
-
-def test_a_loss_that_was_not_a_number_is_not_drawn(tmp_path):
-    run = make_run(tmp_path / "a")
-    run.write_metrics({"kind": "train", "epoch": 5, "step": 50, "loss": float("nan"), "clip_top1": 0.5, "lr": 0.1})
-    rows = rows_of(figures.curves(compared([run]), "loss"))
-    assert all(math.isfinite(row["value"]) for row in rows)
-    assert "NaN" not in render(compared([run]), title="t").split("const charts")[1]
-
-
-def test_long_names_are_shortened_in_charts_and_stay_distinct(tmp_path):
-    base = "package_with_a_long_name.module:"
-    models = [base + "build_first_long_network_name", base + "build_other_long_network_name", base + "x" * 60]
-    runs = [make_run(tmp_path / str(i), model=model) for i, model in enumerate(models)]
-    shown = [row["name"] for row in rows_of(figures.accuracies(compared(runs)))]
-    assert len(set(shown)) == 3
-    assert len(min(shown, key=len)) <= figures.LONGEST_NAME
-
-
-# --- in a browser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-PROBE = """<script type="module">
-while (document.body.dataset.ready !== "yes") await new Promise(done => setTimeout(done, 20));
-const wide = box => box.scrollWidth - box.clientWidth;
-const figures = [...document.querySelectorAll("figure")];
-parent.postMessage({
-  ready: document.body.dataset.ready,
-  width: innerWidth,
-  overflow: wide(document.documentElement),
-  figures: figures.length,
-  empty: figures.filter(figure => !(figure.querySelector("svg")?.getBoundingClientRect().width > 50)).length,
-  cut: [...document.querySelectorAll(".scroll")].filter(box => wide(box) > 1).length,
-}, "*");
-</script>
-</body>"""
-
-FRAME = """<body><iframe src="report.html" style="border: 0; width: {width}px; height: 4000px"></iframe>
-<script>onmessage = message => Object.assign(document.body.dataset, message.data);</script></body>"""
-"""A browser's window has a least width, above a telephone's; a frame has none."""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-@pytest.mark.parametrize("width", [1280, 800, 390])
-@pytest.mark.parametrize("case", ["near_equal", "long"])
-def test_the_page_in_a_browser(tmp_path, request, case, width):
-    if case == "near_equal":
-        runs = request.getfixturevalue("near_equal")
-    else:
-        classes = [f"class_{i:03d}" for i in range(101)]
-        long = "my_research_package.models:build_the_longest_possible_network_name_v2"
-        runs = [
-            make_run(tmp_path / m[:3], model=m, classes=classes, videos=202, epochs=1) for m in (long, "tsm_resnet50")
-        ]
-    page = tmp_path / "report.html"
-    write_report(runs, out=page)
-    before, _, after = page.read_text().rpartition("</body>")
-    page.write_text(before + PROBE + after)
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(width=width))
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-            "--enable-logging=stderr", "--v=0", "--window-size=1400,2000", "--virtual-time-budget=20000", "--dump-dom",
-            frame.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    found = dict(re.findall(r'data-(\w+)="(\w+)"', re.search(r"<body[^>]*>", done.stdout)[0]))
-    assert found.pop("cut") == "0" or width < 1280 or case == "long"  # every column is seen
-    charts = 10 if case == "near_equal" else 6
-    assert found == {"ready": "yes", "width": str(width), "overflow": "0", "figures": str(charts), "empty": "0"}
+def test_a_hundred_settings_stay_readable(tmp_path):
+    """Tables are cut on the page and whole in their files; no more matrices than can be read."""
+    runs = [
+        make_run(tmp_path / f"r{i}", model=f"m{i % 10}_resnet18", accuracy=0.3 + i / 100, videos=30, epochs=2,
+                 changes={"clip.num_frames": 8 + i // 10})
+        for i in range(30)
+    ]  # fmt: skip
+    pairs = section_of(runs, "Which of these runs can be told apart").tables[0]
+    assert (len(pairs.rows), pairs.most) == (435, sections.MOST_PAIRS)
+    assert len(section_of(runs, "Where: what is taken for what").figures) == sections.MOST_MATRICES
+    text = page_of(runs)
+    assert f"The first {sections.MOST_PAIRS} of 435 rows; all are in pairs.csv." in text

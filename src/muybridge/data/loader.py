@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from muybridge.data.manifest import Manifest
-from muybridge.data.sampling import ClipSpec, test_indices, train_indices
+from muybridge.data.sampling import ClipSpec, Order, rearranged, test_indices, train_indices
 from muybridge.data.transforms import (
     MIRRORED_FROM,
     Box,
@@ -73,11 +73,12 @@ class Views:
     pictures_PHWC: torch.Tensor
     """uint8."""
     picture_VF: np.ndarray
-    """Which pictures a view shows, in order of time: F frames, those of a snippet side by side."""
+    """Which pictures a view shows, one after another: F frames, those of a snippet side by side."""
     mirrored_V: np.ndarray
     """bool: the view shows the mirror images of its pictures. Mirrored on the device."""
     row: int
     clip_start_V: np.ndarray
+    """First frame of the view's clip, in whatever order it is shown."""
     crop_V: np.ndarray
 
     def pin_memory(self) -> "Views":
@@ -178,8 +179,11 @@ class _Clip(NamedTuple):
 
 
 class VideoViews(Dataset[Any]):
-    """Every view (clip × crop) of a row, by its `key`; each distinct frame is read once. Raises UserError where crops are
-    to be mirrored and the manifest says that no label names what its videos show then."""
+    """Every view (order × clip × crop) of a row, by its `key`; each distinct frame is read once. Raises UserError where
+    crops are to be mirrored and the manifest says that no label names what its videos show then.
+
+    `orders`: how each clip's time steps are arranged; `seed`: of those that are shuffled.
+    """
 
     def __init__(
         self,
@@ -191,9 +195,12 @@ class VideoViews(Dataset[Any]):
         num_clips: int,
         num_crops: int,
         crop_fraction: float,
+        orders: Sequence[Order] = ("ordered",),
+        seed: int = 0,
     ) -> None:
         self.manifest, self.reader, self.spec, self.size = manifest, reader, spec, size
         self.num_clips, self.num_crops, self.crop_fraction = num_clips, num_crops, crop_fraction
+        self.orders, self.seed = tuple(orders), seed
         if num_crops > MIRRORED_FROM and manifest.mirror is None:
             raise UserError(
                 f"evaluation.num_crops is {num_crops}: half of them are mirror images, but mirroring is off for this manifest, "
@@ -205,6 +212,7 @@ class VideoViews(Dataset[Any]):
 
     @property
     def num_views(self) -> int:
+        """Of one order."""
         return self.num_clips * self.num_crops
 
     def key(self, row_index: int) -> ViewKey:
@@ -214,7 +222,8 @@ class VideoViews(Dataset[Any]):
         with _naming(key.row):
             row_index, row = key
             indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
-            distinct, places = np.unique(indices_MTL, return_inverse=True)
+            indices_OMTL = np.stack([self._rearranged(indices_MTL, order, row) for order in self.orders])
+            distinct, places = np.unique(indices_OMTL, return_inverse=True)
             frames = _read(self.reader, row_index, row, distinct)
             if isinstance(frames, Unreadable):
                 return frames
@@ -223,16 +232,25 @@ class VideoViews(Dataset[Any]):
             distinct_boxes = list(dict.fromkeys(boxes))
             pictures = np.concatenate([crop_resize(frames, box, self.size) for box in distinct_boxes])
             first_of_crop_C = len(distinct) * np.array([distinct_boxes.index(box) for box in boxes])
-            places_MF = places.reshape(self.num_clips, -1)
-            crop_V = np.tile(np.arange(self.num_crops), self.num_clips)
+            num_orders = len(self.orders)
+            places_MF = places.reshape(num_orders * self.num_clips, -1)
+            crop_V = np.tile(np.arange(self.num_crops), num_orders * self.num_clips)
             return Views(
                 torch.from_numpy(pictures),
-                (places_MF[:, None] + first_of_crop_C[:, None]).reshape(self.num_views, -1),
+                (places_MF[:, None] + first_of_crop_C[:, None]).reshape(num_orders * self.num_views, -1),
                 crop_V >= MIRRORED_FROM,
                 row_index,
-                np.repeat(indices_MTL[:, 0, 0], self.num_crops),
+                np.tile(np.repeat(indices_MTL[:, 0, 0], self.num_crops), num_orders),
                 crop_V,
             )
+
+    def _rearranged(self, indices_MTL: np.ndarray, order: Order, row: Row) -> np.ndarray:
+        return np.stack(
+            [
+                rearranged(indices_TL, order, generator(self.seed, "shuffle", row.id, clip))
+                for clip, indices_TL in enumerate(indices_MTL)
+            ]
+        )
 
 
 def pass_batches(rows: np.ndarray, *, batch_size: int, number: int, seed: int) -> list[np.ndarray]:

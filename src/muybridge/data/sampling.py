@@ -10,9 +10,13 @@ Representations", section 4 and supplement.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+
+Order = Literal["ordered", "shuffled", "reversed", "single_frame", "thinned"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+"""What a clip's time steps may be rearranged to: `rearranged`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,30 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
         first_M = np.floor(clips_M // common_M * latest / (last // common_M))
         starts_MT = np.floor(first_M[:, None] + np.arange(T) * _stride(fps, spec))
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
+
+
+def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Generator) -> np.ndarray:
+    """(T,L) indices of the same clip in another order.
+
+    ordered: as it is. shuffled: the time steps at random, never as they are where two differ; a snippet stays whole.
+    reversed: backwards, snippets too, as in a video that is played backwards. single_frame: the first frame of the middle
+    step, held. thinned: every second time step, held for two.
+    """
+    num_steps = len(indices_TL)
+    match order:
+        case "ordered":
+            return indices_TL
+        case "shuffled":
+            shuffled_TL = indices_TL
+            while np.array_equal(shuffled_TL, indices_TL) and (indices_TL != indices_TL[0]).any():
+                shuffled_TL = generator.permutation(indices_TL)
+            return shuffled_TL
+        case "reversed":
+            return indices_TL[::-1, ::-1]
+        case "single_frame":
+            return np.full_like(indices_TL, indices_TL[num_steps // 2, 0])
+        case "thinned":
+            return indices_TL[np.arange(num_steps) // 2 * 2]
 
 
 def _num_starts(n: int, spec: ClipSpec) -> int:

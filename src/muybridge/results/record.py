@@ -9,7 +9,7 @@ from muybridge.errors import UserError
 from muybridge.files import read_json, write_json
 from muybridge.runs import Run
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,9 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class ReportRecord:
-    """One report: models are compared on the same videos, so a study of several sets has several."""
+class SetRecord:
+    """The runs of one data set: models are compared on the same videos only."""
 
-    title: str
     runs: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -37,8 +36,8 @@ class StudyRecord:
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
     varies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of each axis, the fields of the recipe that it sets on purpose."""
-    reports: Mapping[str, ReportRecord] = field(default_factory=dict)
-    """By file name."""
+    sets: Mapping[str, SetRecord] = field(default_factory=dict)
+    """By the data set's name."""
 
     def run(self, name: str) -> Run:
         return Run(self.path / "runs" / name)
@@ -47,30 +46,31 @@ class StudyRecord:
         write_json(self.path / "study.json", {
             "format_version": FORMAT_VERSION, "title": self.title, "varies": dict(self.varies),
             "runs": {name: asdict(run) for name, run in self.runs.items()},
-            "reports": {name: asdict(report) for name, report in self.reports.items()},
+            "sets": {name: asdict(of_set) for name, of_set in self.sets.items()},
         })  # fmt: skip
 
     @staticmethod
     def load(path: Path) -> "StudyRecord":
-        """Of version 1, too, which has names alone, and one report. Raises UserError."""
+        """Of version 1, too, which has names alone, and of version 2, which has a report a set. Raises UserError."""
         values = read_json(path / "study.json")
         version = values.get("format_version", 1)
-        if version not in (1, FORMAT_VERSION):
+        if version not in (1, 2, FORMAT_VERSION):
             raise UserError(
                 f"{path / 'study.json'} has format_version {version}; this muybridge reads {FORMAT_VERSION}"
             )
         title = values.get("title")
         if version == 1:
             names = tuple(values["runs"])
-            reports = {"report.html": ReportRecord(title, names)}
-            return StudyRecord(path, title, {name: RunRecord() for name in names}, {}, reports)
+            return StudyRecord(path, title, {name: RunRecord() for name in names}, {}, {"": SetRecord(names)})
         return StudyRecord(
             path,
             title,
             {name: RunRecord(**run) for name, run in values["runs"].items()},
             {axis: tuple(fields) for axis, fields in values["varies"].items()},
             {
-                name: ReportRecord(report["title"], tuple(report["runs"]), tuple(report["notes"]))
-                for name, report in values["reports"].items()
+                name.removeprefix("report").removeprefix("-").removesuffix(".html"): SetRecord(
+                    tuple(of_set["runs"]), tuple(of_set["notes"])
+                )
+                for name, of_set in values["sets" if version == FORMAT_VERSION else "reports"].items()
             },
         )

@@ -1,21 +1,40 @@
-"""How sure an accuracy is: 95 % intervals of Wilson's form, for every design.
+"""How sure an accuracy is, and a difference of two; which of many can be told apart; whether confidence can be trusted.
 
-One run on videos that share nothing: Wilson's interval. Otherwise an accuracy p varies more than that, and its variance
-is estimated: over the groups of videos that share a source (cluster-robust, G - 1 degrees of freedom), or over videos,
-plus over seeds (Satterthwaite's degrees of freedom). Wilson's interval is then taken with t's quantile and the number of
-videos that would vary as much, p (1 - p) / variance, at most as many as there are. Near 1 it keeps to the range and
-covers far better than p ± t · standard error (tests/results/test_statistics.py simulates both).
+**One accuracy.** One run on videos that share nothing: Wilson's interval. Otherwise an accuracy p varies more than that:
+over the groups of videos that share a source (G - 1 degrees of freedom) or over videos, and over seeds. Both variances
+are estimated from the same table of seeds × units; what is left once both means are taken out is in either, and is counted
+once. Quantiles of sums of variances with few degrees of freedom are Howe's (1974): q² V = Σ V_i t_i². Wilson's
+interval is then taken with that quantile and the number of videos that would vary as much, p (1 - p) / V, at most as many
+as there are. Near 1 it keeps to the range and covers better than p ± q √V. Where every video is right (or none), nothing is
+known of how errors come together: then each group counts as one video.
 
-Where every video is right (or none), nothing is known of how errors come together: then each group counts as one video.
-The part of the variance that seeds and videos share is counted twice, so intervals over seeds err to the wide side.
+**Two accuracies** are compared on the same videos: what varies over videos (or groups) is their difference, so that a
+video that is hard for both costs nothing. Each model's seeds vary by themselves. Below three seeds the seeds' variance is
+not estimated at all, and what is said holds for those runs only.
+
+**Many.** With m pairs, differences are called real by Holm's rule (1979): in 5 % of studies in which nothing differs is
+anything called so. The interval of a pair is the one by which the rule decided, so the two never disagree.
+
+`benchmarks/statistics.py` measures coverage, false alarms and power; tests/results/test_statistics.py holds them.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
+SEEDS_OF_A_CLAIM = 3
+"""Below so many seeds of each, a comparison is one of runs, not of models."""
+USUAL_SEED_SD = 0.01
+"""What seeds of one model spread by where it was measured (0.6 to 1.1 points on 3,800 videos); used where nothing is
+known."""
+POWER = 0.8
+BINS = 15
+"""Of a reliability curve, as Guo et al. 2017 have them."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +50,110 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+@dataclass(frozen=True)
+class _Variance:
+    """Of a mean over seeds and units (videos, or groups), in the parts by which it is estimated."""
+
+    units: float
+    units_dof: float
+    seeds: float = 0.0
+    """What seeds add to it."""
+    seeds_dof: float = 1.0
+
+    @property
+    def total(self) -> float:
+        return self.units + self.seeds
+
+    def squared_half(self, tail: float | np.ndarray) -> float | np.ndarray:
+        """q² V of the interval that leaves `tail` outside at each end."""
+        units = self.units * stdtrit(self.units_dof, 1 - tail) ** 2
+        return units if not self.seeds else units + self.seeds * stdtrit(self.seeds_dof, 1 - tail) ** 2
+
+
+@dataclass(frozen=True, repr=False)
+class Sample:
+    """Right answers of S seeds on N videos, by what varies independently: G units (a group of videos that share their
+    source, or a video)."""
+
+    means_SG: np.ndarray
+    """Accuracy of each seed on each unit."""
+    weights_G: np.ndarray
+    """The units' shares of the videos."""
+    num_videos: int
+    is_grouped: bool
+
+    @staticmethod
+    def of(correct_SN: np.ndarray, groups_N: np.ndarray) -> "Sample":
+        """`groups_N` holds the empty string for a video that shares its source with no other."""
+        num_videos = correct_SN.shape[1]
+        if not (groups_N != "").any():
+            return Sample(correct_SN.astype(np.float64), np.full(num_videos, 1 / num_videos), num_videos, False)
+        _, group_N = np.unique(groups_N, return_inverse=True)
+        alone_N = len(groups_N) + np.arange(len(groups_N))
+        _, unit_N = np.unique(np.where(groups_N == "", alone_N, group_N), return_inverse=True)
+        size_G = np.bincount(unit_N)
+        sums_SG = np.stack([np.bincount(unit_N, weights=correct_N) for correct_N in correct_SN])
+        return Sample(sums_SG / size_G, size_G / num_videos, num_videos, True)
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.means_SG)
+
+    @property
+    def num_units(self) -> int:
+        return len(self.weights_G)
+
+    @cached_property
+    def mean_G(self) -> np.ndarray:
+        means: np.ndarray = self.means_SG.mean(0)
+        return means
+
+    @cached_property
+    def value(self) -> float:
+        return float(self.weights_G @ self.mean_G)
+
+    @cached_property
+    def residual(self) -> float:
+        """The part of the variance over units, and of that over seeds, that is neither's: what a seed does on a unit
+        beyond both means. 0 for a single seed, or unit."""
+        if min(self.num_seeds, self.num_units) < 2:
+            return 0.0
+        seed_S1 = (self.means_SG @ self.weights_G)[:, None]
+        left_SG = self.means_SG - seed_S1 - self.mean_G + self.value
+        scale = self.num_units / (self.num_units - 1) / (self.num_seeds - 1) / self.num_seeds
+        return scale * float(((self.weights_G * left_SG) ** 2).sum())
+
+    @cached_property
+    def seeds_variance(self) -> float:
+        """What seeds add to the variance of the mean over units. 0 for a single seed."""
+        if self.num_seeds < 2:
+            return 0.0
+        return max(0.0, float((self.means_SG @ self.weights_G).var(ddof=1)) / self.num_seeds - self.residual)
+
+
 def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray) -> Interval:
     """Accuracy over S seeds and N videos, with an interval over both. `groups_N` holds the empty string for a video
     that shares its source with no other."""
-    num_seeds, num_videos = correct_SN.shape
-    value = float(correct_SN.mean())
-    grouped = bool((groups_N != "").any())
+    sample = Sample.of(correct_SN, groups_N)
+    value, num_units, over = float(correct_SN.mean()), sample.num_units, "group" if sample.is_grouped else "video"
     z = float(ndtri(0.5 + CONFIDENCE / 2))
-    if num_seeds == 1 and not grouped:
-        return Interval(value, *wilson(value, num_videos, z), f"Wilson over {num_videos} videos")
-    unit_N = _units(groups_N)
-    residuals_G = np.bincount(unit_N, weights=correct_SN.mean(0) - value)
-    num_units = len(residuals_G)
-    over = "group" if grouped else "video"
+    if sample.num_seeds == 1 and not sample.is_grouped:
+        return Interval(value, *wilson(value, sample.num_videos, z), f"Wilson over {sample.num_videos} videos")
     if num_units == 1:
         return Interval(value, 0.0, 1.0, f"one {over} says nothing of others")
-    method = f"Wilson over {num_units} {over}s" + (f" and {num_seeds} seeds" if num_seeds > 1 else "")
+    seeds = f" and {sample.num_seeds} seeds" if sample.num_seeds > 1 else ""
+    method = f"Wilson over {num_units} {over}s{seeds}"
     if value in (0, 1):
         return Interval(value, *wilson(value, num_units, z), method)
-    parts = [(num_units / (num_units - 1) * float((residuals_G**2).sum()) / num_videos**2, num_units - 1)]
-    if num_seeds > 1:
-        parts.append((float(correct_SN.mean(1).var(ddof=1)) / num_seeds, num_seeds - 1))
-    variance = sum(v for v, _ in parts)
-    spread = sum(v**2 / dof for v, dof in parts)
-    dof = variance**2 / spread if spread > 0 else num_units - 1
-    most = num_seeds * num_videos
-    as_many = min(value * (1 - value) / variance, most) if variance > 0 else most
-    return Interval(value, *wilson(value, as_many, float(stdtrit(dof, 0.5 + CONFIDENCE / 2))), method)
+    units = _units_variance(sample.mean_G, sample.weights_G)
+    variance = _Variance(units, num_units - 1, sample.seeds_variance, max(1, sample.num_seeds - 1))
+    most = sample.num_seeds * sample.num_videos
+    if variance.total > 0:
+        as_many = min(value * (1 - value) / variance.total, most)
+        quantile = float((variance.squared_half((1 - CONFIDENCE) / 2) / variance.total) ** 0.5)
+    else:
+        as_many, quantile = most, float(stdtrit(num_units - 1, 0.5 + CONFIDENCE / 2))
+    return Interval(value, *wilson(value, as_many, quantile), method)
 
 
 def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
@@ -68,9 +164,206 @@ def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
     return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))
 
 
-def _units(groups_N: np.ndarray) -> np.ndarray:
-    """What varies independently, numbered: a group, or a video without one."""
-    _, group_N = np.unique(groups_N, return_inverse=True)
-    alone_N = len(groups_N) + np.arange(len(groups_N))
-    _, unit_N = np.unique(np.where(groups_N == "", alone_N, group_N), return_inverse=True)
-    return unit_N
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one minus that of another, on the same videos."""
+
+    value: float
+    variance: _Variance
+    residual: float
+    """The part of the variance over units that more seeds would make smaller, times the number of seeds."""
+    num_seeds: int
+    """Of the one that has fewer."""
+    num_units: int
+    over_seeds: bool
+    """True: it holds for the models; false: for these runs, whose seeds are too few."""
+
+    def half_width(self, level: float) -> float:
+        """Of its interval at this level, e.g. 0.95."""
+        if self.num_units < 2:
+            return 1.0
+        return float(self.variance.squared_half((1 - level) / 2) ** 0.5)
+
+
+def paired_difference(a: Sample, b: Sample) -> Difference:
+    """Of two models' right answers on the same videos; each has seeds of its own.
+
+    Half a video that one alone gets right is added to either side (Agresti & Min 2005), so that a handful of videos on
+    which the two differ does not pass for certainty.
+    """
+    value, num_seeds, num_units = a.value - b.value, min(a.num_seeds, b.num_seeds), a.num_units
+    over_seeds = num_seeds >= SEEDS_OF_A_CLAIM
+    if num_units < 2:
+        return Difference(value, _Variance(1.0, 1), 0.0, num_seeds, num_units, over_seeds)
+    units = _units_variance(a.mean_G - b.mean_G, a.weights_G) + num_units / (num_units - 1) / a.num_videos**2
+    if not over_seeds:
+        return Difference(value, _Variance(units, num_units - 1), 0.0, num_seeds, num_units, over_seeds)
+    seeds = a.seeds_variance + b.seeds_variance
+    spread = sum(sample.seeds_variance**2 / (sample.num_seeds - 1) for sample in (a, b))
+    welch = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # degrees of freedom
+    residual = a.residual * a.num_seeds + b.residual * b.num_seeds
+    return Difference(value, _Variance(units, num_units - 1, seeds, welch), residual, num_seeds, num_units, over_seeds)
+
+
+def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) -> Difference:
+    """Accuracy after something was done to the videos minus that before, of the same runs on the same videos."""
+    sample = Sample.of(after_SN.astype(np.float64) - before_SN, groups_N)
+    units, over_seeds = sample.num_units, sample.num_seeds >= SEEDS_OF_A_CLAIM
+    if units < 2:
+        return Difference(sample.value, _Variance(1.0, 1), 0.0, sample.num_seeds, units, over_seeds)
+    variance = _Variance(
+        _units_variance(sample.mean_G, sample.weights_G) + units / (units - 1) / sample.num_videos**2, units - 1,
+        sample.seeds_variance if over_seeds else 0.0, max(1, sample.num_seeds - 1),
+    )  # fmt: skip
+    return Difference(sample.value, variance, sample.residual * sample.num_seeds, sample.num_seeds, units, over_seeds)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of one pair, beside all its others."""
+
+    difference: Difference
+    p: float
+    """Corrected for the number of pairs."""
+    low: float
+    high: float
+    """The interval by which it was decided; it holds 0 where the two cannot be told apart."""
+    apart: bool
+
+    def __str__(self) -> str:
+        return f"{self.difference.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def judged(differences: Sequence[Difference]) -> list[Verdict]:
+    """By Holm's rule: the smallest of m p-values is held against 5 % / m, the next against 5 % / (m - 1), … until one
+    fails; the intervals of that one and of all behind it are those of its level."""
+    p_M, count = p_values(differences), len(differences)
+    verdicts: dict[int, Verdict] = {}
+    alpha, largest, stopped = 1 - CONFIDENCE, 0.0, 0
+    for rank, index in enumerate(np.argsort(p_M, kind="stable")):
+        left = stopped or count - rank
+        largest = max(largest, min(1.0, float(p_M[index]) * (count - rank)))
+        if not stopped and p_M[index] > alpha / left:
+            stopped = left
+        difference = differences[index]
+        half = difference.half_width(1 - alpha / left)
+        low, high = max(-1.0, difference.value - half), min(1.0, difference.value + half)
+        verdicts[int(index)] = Verdict(difference, largest, low, high, not stopped)
+    return [verdicts[index] for index in range(count)]
+
+
+def p_values(differences: Sequence[Difference]) -> np.ndarray:
+    """(M,) of each alone: the level at which its interval just touches 0."""
+    if not differences:
+        return np.empty(0)
+    parts = [difference.variance for difference in differences]
+    units, units_dof, seeds, seeds_dof = np.array([[v.units, v.units_dof, v.seeds, v.seeds_dof] for v in parts]).T
+    value_M = np.abs([difference.value for difference in differences])
+    if not seeds.any():
+        p_M = 2 * stdtr(units_dof, -value_M / np.sqrt(units))
+    else:  # bisection on the logarithm
+        low_M, high_M = np.full(len(value_M), -700.0), np.full(len(value_M), math.log(0.5))
+        for _ in range(60):
+            middle_M = (low_M + high_M) / 2
+            tail_M = np.exp(middle_M)
+            half_M = np.sqrt(units * stdtrit(units_dof, tail_M) ** 2 + seeds * stdtrit(seeds_dof, tail_M) ** 2)
+            touches_M = half_M < value_M  # the interval is too narrow: p is smaller
+            high_M, low_M = np.where(touches_M, middle_M, high_M), np.where(touches_M, low_M, middle_M)
+        p_M = 2 * np.exp(high_M)
+    alone_M = np.array([difference.num_units < 2 for difference in differences])
+    return np.where(alone_M, 1.0, np.minimum(1.0, p_M))
+
+
+def groups(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The largest sets of things 0 … count - 1 of which no two are told apart; each pair that is not lies in one. A thing
+    may be in several (Piepho 2004: insert and absorb). Sorted."""
+    sets = [(1 << count) - 1]
+    for a, b in apart:
+        both = (1 << a) | (1 << b)
+        split = [s for s in sets if s & both == both]
+        if not split:
+            continue
+        kept = [s for s in sets if s & both != both]
+        for new in sorted({s & ~(1 << one) for s in split for one in (a, b)}, key=int.bit_count, reverse=True):
+            if not any(new | s == s for s in kept):
+                kept.append(new)
+        sets = kept
+    return sorted(tuple(i for i in range(count) if s >> i & 1) for s in sets)
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What it would take to tell two apart that differ as these do."""
+
+    seeds: int
+    """Of each."""
+    times_videos: float
+    """Times as many test videos as there are: 1, where these are enough."""
+    seed_sd: float
+    """What seeds were taken to spread by."""
+    is_assumed: bool
+
+
+MOST_SEEDS = 30
+TIMES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+
+
+def takes(difference: Difference, *, pairs: int) -> Takes | None:
+    """For a difference as large as the one seen to be found in 80 % of such studies: the least videos with which at most
+    MOST_SEEDS seeds are enough, and so many seeds. None where there is no difference to find, where nothing is known of how
+    videos vary, or where nothing within reach is enough."""
+    d = difference
+    if abs(d.value) < 1e-9 or d.num_units < 2:
+        return None
+    tail = (1 - CONFIDENCE) / 2 / pairs
+    if d.over_seeds:
+        a_seed = d.variance.seeds * d.num_seeds
+        fixed_units, of_a_seed = max(0.0, d.variance.units - d.residual / d.num_seeds), d.residual
+    else:
+        a_seed, fixed_units, of_a_seed = 2 * USUAL_SEED_SD**2, d.variance.units, 0.0
+
+    def finds(seeds: int, times_videos: float) -> bool:
+        units = (fixed_units + of_a_seed / seeds) / times_videos
+        variance = _Variance(units, d.num_units * times_videos - 1, a_seed / seeds, 2 * (seeds - 1))
+        return bool(variance.squared_half(tail) ** 0.5 + ndtri(POWER) * variance.total**0.5 <= abs(d.value))
+
+    for times_videos in TIMES:
+        for seeds in range(SEEDS_OF_A_CLAIM, MOST_SEEDS + 1):
+            if finds(seeds, times_videos):
+                return Takes(seeds, times_videos, (a_seed / 2) ** 0.5, not d.over_seeds)
+    return None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence is from accuracy."""
+
+    error: float
+    """Expected calibration error: the mean over the videos of |accuracy - confidence| of their bin."""
+    bins: tuple[tuple[float, float, int], ...]
+    """(mean confidence, accuracy, how many answers) of each bin that is not empty."""
+
+    @property
+    def overconfidence(self) -> float:
+        """Mean confidence minus accuracy."""
+        total = sum(count for _, _, count in self.bins)
+        return sum(count * (confidence - accuracy) for confidence, accuracy, count in self.bins) / total
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, *, num_bins: int = BINS) -> Calibration:
+    """Of answers by the probability that was given them, in bins of equal width (Guo et al. 2017, section 2)."""
+    place = np.clip(np.ceil(confidence.reshape(-1) * num_bins).astype(int) - 1, 0, num_bins - 1)
+    counts = np.bincount(place, minlength=num_bins)
+    sure = np.bincount(place, weights=confidence.reshape(-1), minlength=num_bins)
+    right = np.bincount(place, weights=correct.reshape(-1).astype(float), minlength=num_bins)
+    filled = np.flatnonzero(counts)
+    error = float(np.abs(right - sure)[filled].sum() / counts.sum())
+    bins = tuple((float(sure[i] / counts[i]), float(right[i] / counts[i]), int(counts[i])) for i in filled)
+    return Calibration(error, bins)
+
+
+def _units_variance(mean_G: np.ndarray, weights_G: np.ndarray) -> float:
+    """Of the weighted mean, by how far units lie from it."""
+    count = len(mean_G)
+    residuals_G = weights_G * (mean_G - (weights_G * mean_G).sum())
+    return count / (count - 1) * float((residuals_G**2).sum())

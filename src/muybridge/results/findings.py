@@ -1,0 +1,150 @@
+"""What the figures of a comparison say, in sentences. Every word depends on the data."""
+
+from muybridge.results.comparison import Comparison, listed, plural
+from muybridge.results.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, Takes, takes
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Who won and how sure that is; what else may explain it; who tells time's direction."""
+    return [*_who_won(comparison), *_how_fair(comparison), *_who_sees_time(comparison)]
+
+
+def _who_won(c: Comparison) -> list[str]:
+    best = c.models[0].accuracy
+    count, views = c.models[0].num_videos, c.models[0].answers[0].num_views
+    tested = f"on {count} test videos, {plural(views, 'view')} each"
+    if len(c.models) == 1:
+        return [f"{c.models[0].name} has video accuracy {best} {tested} ({best.method})."]
+    first = [model.name for model in c.models if model.accuracy.value == best.value]
+    if len(first) == 1:
+        said = [f"{first[0]} has the highest video accuracy: {best} {tested} ({best.method})."]
+    else:
+        said = [f"{listed(first)} share the highest video accuracy, {best.value:.3f} {tested}."]
+    if not c.verdicts:
+        return [*said, "Which is better cannot be said: they were tested on different videos."]
+    return said + (_about_models(c) if c.about_models else _about_runs(c))
+
+
+def _about_models(c: Comparison) -> list[str]:
+    first, pairs = c.models[0].name, len(c.verdicts)
+    apart = [c.models[b].name for (a, b), verdict in c.verdicts.items() if a == 0 and verdict.apart]
+    close = [c.models[b].name for (a, b), verdict in c.verdicts.items() if a == 0 and not verdict.apart]
+    how = "over seeds and videos" + (f", corrected for {pairs} pairs" if pairs > 1 else "")
+    said = []
+    if apart:
+        said.append(f"{first} is better than {listed(apart)} ({how}).")
+    if close:
+        said.append(f"{first} and {listed(close)} cannot be told apart ({how}).")
+    if len(c.groups) > 1 and len(c.models) > 2:
+        named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
+        said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
+    return said + _what_it_takes(c)
+
+
+def _about_runs(c: Comparison) -> list[str]:
+    many = len(c.models) > 2
+    these = f"these {len(c.models)} runs" if many else "these two runs"
+    if any(model.num_seeds > 1 for model in c.models):
+        these = f"the runs of these {len(c.models)} settings" if many else "the runs of these two settings"
+    of_first = {b: verdict for (a, b), verdict in c.verdicts.items() if a == 0}
+    apart = [c.models[b].name for b, verdict in of_first.items() if verdict.apart]
+    close = [c.models[b].name for b, verdict in of_first.items() if not verdict.apart]
+    corrected = f", corrected for {len(c.verdicts)} pairs" if many else ""
+    said = []
+    if not many:
+        verdict = c.verdicts[0, 1]
+        words = "differ" if verdict.apart else "cannot be told apart"
+        said.append(f"On the same videos {these} {words}: {verdict}.")
+    else:
+        if apart:
+            said.append(
+                f"Of {these}, that of {c.models[0].name} is better than {listed(apart)} (on the same videos{corrected})."
+            )
+        if close:
+            said.append(f"It cannot be told from {listed(close)} (on the same videos{corrected}).")
+    seeds = min(model.num_seeds for model in c.models)
+    alike = all(model.num_seeds == seeds for model in c.models)
+    with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
+    said.append(
+        f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
+        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM})."
+    )
+    return said + _what_it_takes(c)
+
+
+def _what_it_takes(c: Comparison) -> list[str]:
+    """For the best and the nearest that is not told from it as models."""
+    undecided = [b for (a, b), verdict in c.verdicts.items() if a == 0 and not (verdict.apart and c.about_models)]
+    for place in undecided:
+        difference = c.verdicts[0, place].difference
+        if abs(difference.value) < 1e-9:  # the same, but for rounding
+            continue
+        found, points = takes(difference, pairs=len(c.verdicts)), 100 * abs(difference.value)
+        needs = (
+            f"more than {MOST_SEEDS} seeds each and {TIMES[-1]:g} times as many test videos"
+            if found is None
+            else _needs(found)
+        )
+        names = f"{c.models[0].name} and {c.models[place].name}"
+        return [
+            f"To tell {names} apart as models, if they differ as they do here (by {points:.1f} points), takes {needs}."
+        ]
+    return []
+
+
+def _needs(found: Takes) -> str:
+    videos = "these videos" if found.times_videos == 1 else f"about {found.times_videos:g} times as many test videos"
+    spread = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points"
+    known = f"{spread}, which is not known here" if found.is_assumed else f"{spread}, as they do here"
+    return f"about {found.seeds} seeds each on {videos} ({known})"
+
+
+def _how_fair(c: Comparison) -> list[str]:
+    said = []
+    seeds = {model.num_seeds for model in c.models}
+    if len(seeds) > 1:
+        counts = listed([f"{model.name} {model.num_seeds}" for model in c.models])
+        said.append(f"The numbers of seeds differ ({counts}): means over more seeds are surer.")
+    if c.differences:
+        fields = listed(list(c.differences))
+        said.append(f"The runs differ in more than the model ({fields}): what is seen here may come from that.")
+    return said
+
+
+def _named(c: Comparison) -> list[tuple[str, tuple[int, ...]]]:
+    """Each group with its letter."""
+    return [(c.letter(number), group) for number, group in enumerate(c.groups)]
+
+
+def _who_sees_time(c: Comparison) -> list[str]:
+    if not c.pairs:
+        return []
+    blind: list[str] = []
+    seeing: list[str] = []
+    reversing: list[str] = []
+    for model in c.models:
+        found = model.within_pairs(c.pairs)
+        where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else blind
+        where.append(f"{model.name} ({found.value:.2f})")
+    said = []
+    if blind:
+        verb, intervals = ("is", "interval does") if len(blind) == 1 else ("are", "intervals do")
+        said.append(
+            f"Asked only which of two time-reversed classes a video shows, {listed(blind)} {verb} no better than a coin: "
+            f"the {intervals} not lie above 0.50."
+        )
+    if seeing:
+        verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")
+        said.append(f"{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
+    if reversing:
+        verb, intervals = ("answers", "interval lies") if len(reversing) == 1 else ("answer", "intervals lie")
+        said.append(
+            f"{listed(reversing)} {verb} with the opposite direction: the {intervals} below 0.25. Labels or clips are "
+            "probably reversed between training and test."
+        )
+    outside = [model.outside_pairs(c.pairs) for model in c.models]
+    known = [f"{interval.value:.2f}" for interval in outside if interval is not None]
+    if known:
+        low, high = min(known), max(known)
+        said.append(f"Accuracy on the other classes: {low if low == high else f'{low} to {high}'}.")
+    return said
