@@ -460,7 +460,9 @@ def report(
     ] = None,
     pair: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Two rows to hold against each other, by class and video; none: the two best."),
+        typer.Option(
+            metavar="A,B", help="Two rows to hold against each other, by class and video; none: the two best."
+        ),
     ] = None,
     no_frames: Annotated[bool, typer.Option("--no-frames", help="Show no frames of videos.")] = False,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,

@@ -141,9 +141,11 @@ class Scores:
     def video_scores(self) -> np.ndarray:
         """(N,K): the mean of each video's views, logits or probabilities as `average` says."""
         views_VK = softmax(self.logits_VK) if self.average == "probabilities" else self.logits_VK.astype(np.float64)
-        sums_NK = np.zeros((len(self.ids_N), len(self.classes)))
-        np.add.at(sums_NK, self.video_V, views_VK)
-        return sums_NK / np.bincount(self.video_V, minlength=len(self.ids_N))[:, None]
+        counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
+        if (np.diff(self.video_V) < 0).any():
+            views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
+        sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
+        return sums_NK / counts_N[:, None]
 
     def video_probabilities(self) -> np.ndarray:
         """(N,K), rows sum to one."""

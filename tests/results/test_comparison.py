@@ -12,7 +12,7 @@ from muybridge.results.comparison import Comparison, compared, compared_runs, fi
 from muybridge.results.findings import findings
 from muybridge.results.rows import method_and_backbone
 from muybridge.runs import Run
-from muybridge.scores import Scores
+from muybridge.scores import Scores, ViewGrid
 
 
 def names(comparison):
@@ -380,3 +380,22 @@ def test_videos_that_were_skipped_are_told(tmp_path):
     [told] = [note for note in compared([whole, lacking]).notes if "could not be read" in note]
     assert "lacking (2 videos)" in told
     assert "whole" not in told
+
+
+def test_fewer_clips_are_what_an_evaluation_of_so_few_gives(tmp_path):
+    """The same figures as those of picked scores, whichever way views are averaged."""
+    draw = np.random.default_rng(0)
+    for average in ("logits", "probabilities"):
+        run = make_run(tmp_path / average, videos=50, views=12, changes={"evaluation.average": average})
+        made = run.scores()
+        order = draw.permutation(50)
+        scores = Scores(**{
+            **made.__dict__, "logits_VK": draw.normal(size=made.logits_VK.shape).astype(np.float32),
+            "crop_V": np.tile(np.arange(3), 200), "grid": ViewGrid("uniform", 4, 3), "ids_N": made.ids_N[order],
+        })  # fmt: skip
+        run.save_scores("test", scores)
+        [model] = compared([run]).models
+        assert list(model.by_clips) == [1, 2, 3, 4]
+        for clips, value in model.by_clips.items():
+            assert value == pytest.approx(scores.subset(num_clips=clips).video_accuracy())
+        assert model.by_clips[4] == pytest.approx(model.accuracy.value)

@@ -310,7 +310,7 @@ def test_gains_are_class_by_class_and_any_two_can_be_chosen(tmp_path):
 def test_curves_show_every_epoch_from_one_on(tmp_path, epochs):
     comparison = compared([make_run(tmp_path / "a", epochs=epochs)])
     for quantity in ("loss", "accuracy"):
-        chart = curves.curves(comparison, quantity)
+        chart = curves.curves(comparison, quantity, 24)
         texts = drawn_texts(chart)
         assert {"1", str(epochs)} <= set(texts)
         assert len({row["epoch"] for row in rows_of(chart, "epoch")}) == epochs
@@ -318,7 +318,7 @@ def test_curves_show_every_epoch_from_one_on(tmp_path, epochs):
 
 
 def test_long_curves_are_thinned_and_end_where_they_end(tmp_path):
-    rows = rows_of(curves.curves(compared([make_run(tmp_path / "a", epochs=250)]), "loss"), "epoch")
+    rows = rows_of(curves.curves(compared([make_run(tmp_path / "a", epochs=250)]), "loss", 24), "epoch")
     epochs = sorted({row["epoch"] for row in rows})
     assert len(epochs) == curves.MOST_POINTS
     assert (epochs[0], epochs[-1]) == (1, 250)
@@ -327,7 +327,7 @@ def test_long_curves_are_thinned_and_end_where_they_end(tmp_path):
 def test_a_loss_that_was_not_a_number_is_not_drawn(tmp_path):
     run = make_run(tmp_path / "a")
     run.write_metrics({"kind": "train", "epoch": 5, "step": 50, "loss": float("nan"), "clip_top1": 0.5, "lr": 0.1})
-    rows = rows_of(curves.curves(compared([run]), "loss"), "epoch")
+    rows = rows_of(curves.curves(compared([run]), "loss", 24), "epoch")
     assert all(math.isfinite(row["value"]) for row in rows)
 
 
@@ -341,7 +341,7 @@ def test_all_but_the_isolated_model_fade(tmp_path):
     for chart in (
         accuracy.accuracies(comparison),
         cost.accuracy_against(comparison, MACS),
-        curves.curves(comparison, "loss"),
+        curves.curves(comparison, "loss", 24),
     ):
         spec = style.themed(chart)
         assert [param for param in spec["params"] if param["name"] == "isolated"] == [{"name": "isolated", "value": ""}]

@@ -18,7 +18,15 @@ from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff
 from muybridge.results.record import StudyRecord
 from muybridge.results.rows import ModelResult, Pair, rows_of, value_of
-from muybridge.results.statistics import SEEDS_OF_A_CLAIM, Sample, Verdict, groups, judged, paired_difference
+from muybridge.results.statistics import (
+    SEEDS_OF_A_CLAIM,
+    Sample,
+    Verdict,
+    groups,
+    judged,
+    paired_difference,
+    usual_spread,
+)
 from muybridge.runs import Run
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256"}
@@ -65,7 +73,8 @@ class Comparison:
             return {}
         samples = [Sample.of(model.correct_SN, model.groups_N) for model in self.models]
         pairs = list(combinations(range(len(samples)), 2))
-        found = judged([paired_difference(samples[a], samples[b]) for a, b in pairs])
+        usual = usual_spread(samples)
+        found = judged([paired_difference(samples[a], samples[b], usual) for a, b in pairs])
         return dict(zip(pairs, found, strict=True))
 
     @cached_property

@@ -29,7 +29,7 @@ from muybridge.results.statistics import (
     judged,
 )
 from muybridge.runs import Run
-from muybridge.scores import Scores, concatenate
+from muybridge.scores import Scores, concatenate, softmax
 
 REPEATED = ("seed", "fold")
 """Axes over which a row is pooled."""
@@ -67,7 +67,8 @@ class Answers:
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
         order = np.argsort(scores.ids_N, kind="stable")
-        scores_NK, probabilities_NK = scores.video_scores()[order], scores.video_probabilities()[order]
+        scores_NK = scores.video_scores()[order]
+        probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
         labels_N = scores.labels_N[order]
         predicted_N, everything = scores_NK.argmax(1), np.arange(len(order))
         within = {}
@@ -85,9 +86,13 @@ class Answers:
 def _by_clips(scores: Scores) -> dict[int, float]:
     if scores.grid is None:
         return {}
+    order = np.argsort(scores.video_V, kind="stable")
+    views_VK = softmax(scores.logits_VK[order]) if scores.average == "probabilities" else scores.logits_VK[order]
+    clips_NMK = views_VK.reshape(len(scores.ids_N), scores.grid.num_clips, scores.grid.num_crops, -1).mean(2)
     found = {}
     for num_clips in scores.grid.nested()[0]:
-        found[num_clips] = scores.subset(num_clips=num_clips).video_accuracy()
+        answers_N = clips_NMK[:, scores.grid.clips(num_clips)].mean(1).argmax(1)
+        found[num_clips] = float((answers_N == scores.labels_N).mean())
     return found
 
 

@@ -700,13 +700,13 @@ def _curves(chapter: Chapter) -> Section | None:
     return Section(
         title="Training and validation",
         figures=(
-            Figure("loss", "Loss" + spoken, curves.curves(c, "loss")),
-            Figure("training", "Accuracy" + spoken, curves.curves(c, "accuracy")),
+            Figure("loss", "Loss" + spoken, curves.curves(c, "loss", MOST_LINES)),
+            Figure("training", "Accuracy" + spoken, curves.curves(c, "accuracy", MOST_LINES)),
         ),
         has_key=True,
         caption=(
             "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
-            "the weights move."
+            "the weights move." + (f" Drawn for the {MOST_LINES} best." if len(c.models) > MOST_LINES else "")
         ),
     )
 

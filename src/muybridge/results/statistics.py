@@ -9,7 +9,8 @@ as there are. Near 1 it keeps to the range and covers better than p ± q √V. W
 known of how errors come together: then each group counts as one video.
 
 **Two accuracies** are compared on the same videos: what varies over videos (or groups) is their difference, so that a
-video that is hard for both costs nothing. Each model's seeds vary by themselves. Below three seeds the seeds' variance is
+video that is hard for both costs nothing. Each model's seeds vary by themselves, but count for no less than the seeds of
+the study's models vary on average: among many, some agree by chance. Below three seeds the seeds' variance is
 not estimated at all, and what is said holds for those runs only.
 
 **Many.** With m pairs, differences are called real by Holm's rule (1979): in 5 % of studies in which nothing differs is
@@ -185,11 +186,20 @@ class Difference:
         return float(self.variance.squared_half((1 - level) / 2) ** 0.5)
 
 
-def paired_difference(a: Sample, b: Sample) -> Difference:
+def usual_spread(samples: Sequence[Sample]) -> tuple[float, float]:
+    """What one seed adds to the variance, mean over models, and its degrees of freedom; 0, 0 where none has enough seeds."""
+    enough = [sample for sample in samples if sample.num_seeds >= SEEDS_OF_A_CLAIM]
+    dof = sum(sample.num_seeds - 1 for sample in enough)
+    total = sum(sample.seeds_variance * sample.num_seeds * (sample.num_seeds - 1) for sample in enough)
+    return (total / dof, float(dof)) if dof else (0.0, 0.0)
+
+
+def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0.0)) -> Difference:
     """Of two models' right answers on the same videos; each has seeds of its own.
 
-    Half a video that one alone gets right is added to either side (Agresti & Min 2005), so that a handful of videos on
-    which the two differ does not pass for certainty.
+    Among many models some have seeds that happen to agree, and would be told apart for that: where the seeds of two vary
+    less than those of the study's models do (`usual_spread`), these count. Half a video that one alone gets right is added
+    to either side (Agresti & Min 2005), so that a handful of videos on which the two differ does not pass for certainty.
     """
     value, num_seeds, num_units = a.value - b.value, min(a.num_seeds, b.num_seeds), a.num_units
     over_seeds = num_seeds >= SEEDS_OF_A_CLAIM
@@ -200,9 +210,12 @@ def paired_difference(a: Sample, b: Sample) -> Difference:
         return Difference(value, _Variance(units, num_units - 1), 0.0, num_seeds, num_units, over_seeds)
     seeds = a.seeds_variance + b.seeds_variance
     spread = sum(sample.seeds_variance**2 / (sample.num_seeds - 1) for sample in (a, b))
-    welch = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # degrees of freedom
+    dof = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # Welch's
+    of_study = usual[0] * (1 / a.num_seeds + 1 / b.num_seeds)
+    if of_study > seeds:
+        seeds, dof = of_study, usual[1]
     residual = a.residual * a.num_seeds + b.residual * b.num_seeds
-    return Difference(value, _Variance(units, num_units - 1, seeds, welch), residual, num_seeds, num_units, over_seeds)
+    return Difference(value, _Variance(units, num_units - 1, seeds, dof), residual, num_seeds, num_units, over_seeds)
 
 
 def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) -> Difference:

@@ -14,14 +14,14 @@ MOST_POINTS = 100
 """Of a curve; a longer one is thinned evenly, its last epoch kept."""
 
 
-def curves(comparison: Comparison, quantity: str) -> Chart:
-    """ "loss" or "accuracy" over the epochs, training (dashed) and validation (solid), mean over runs."""
+def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
+    """ "loss" or "accuracy" over the epochs, training (dashed) and validation (solid), mean over runs; of the best models."""
     train_key, val_key, title = {
         "loss": ("loss", "loss", "cross-entropy (solid: val, dashed: train)"),
         "accuracy": ("clip_top1", "video_top1", "top-1 accuracy (solid: val videos, dashed: train clips)"),
     }[quantity]
     rows: list[dict[str, Any]] = []
-    for model in comparison.models:
+    for model in comparison.models[:most]:
         rows += _curve(model, "train", train_key) + _curve(model, "val", val_key)
     last = max((row["epoch"] for row in rows), default=1)
     few = last <= 3  # a line of one epoch would not be seen

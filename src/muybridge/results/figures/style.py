@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 
 from muybridge.results.comparison import Comparison
 from muybridge.results.rows import ModelResult
@@ -111,8 +112,16 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [float(f"{digit}e{power}") for power in powers for digit in leading if low <= digit * 10.0**power <= high]
 
 
+class Rows(alt.Data):
+    """Rows as they are: Altair would look at every value of every row, again and again."""
+
+    def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"values": self._kwds["values"]}
+
+
 def values(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
-    return alt.Data(values=[dict(row) for row in rows])
+    with debug_mode(False):
+        return Rows(values=list(rows))
 
 
 def themed(chart: Chart) -> dict[str, Any]:

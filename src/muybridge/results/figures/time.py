@@ -52,9 +52,9 @@ def orders(comparison: Comparison) -> Chart:
             shape=alt.Shape("order:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), legend=legend),
             tooltip=["model:N", "order:N", alt.Tooltip("value:Q", format=".3f")],
         ),
-        base.mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600).encode(
-            text="name:N", x=alt.value(0), color=alt.value("#22262b")
-        ),
+        base.transform_aggregate(groupby=["name", "model"])
+        .mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600)
+        .encode(text="name:N", x=alt.value(0), color=alt.value("#22262b")),
     ]
     num_rows = len({one["model"] for one in rows})
     return alt.layer(*layers).properties(width=WIDTH, height=STEP * num_rows).add_params(isolating())

@@ -1,0 +1,137 @@
+"""Whether the report's intervals and verdicts keep their word, on made answers whose truth is known.
+
+    python benchmarks/statistics.py                 # a few minutes; --quick: rougher, in one
+    python benchmarks/statistics.py --json
+
+Videos differ in difficulty (a beta distribution: most are easy, or hopeless, as real ones are), groups in their mean, seeds
+of one model by `sd` points of accuracy beyond what their videos make them differ. Every draw is a whole study.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from muybridge.results.statistics import Sample, accuracy_interval, judged, paired_difference, usual_spread
+
+TRUTH = 0.75
+
+
+def chances(draw: np.random.Generator, videos: int, consistency: float) -> np.ndarray:
+    """(N,) how often each video is answered right. The lower, the more alike the answers of two seeds."""
+    return draw.beta(TRUTH * consistency, (1 - TRUTH) * consistency, videos)
+
+
+def answers(draw: np.random.Generator, own_N: np.ndarray, *, seeds: int, sd: float, shift: float = 0.0) -> np.ndarray:
+    """(S,N) right answers. `sd` and `shift` move the mean accuracy."""
+    slope = (own_N * (1 - own_N)).mean()
+    clipped = np.clip(own_N, 1e-9, 1 - 1e-9)
+    moved_S1 = (shift + draw.normal(0, sd, (seeds, 1))) / slope
+    return draw.random((seeds, len(own_N))) < 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) - moved_S1))
+
+
+def coverage(draw: np.random.Generator, studies: int, *, videos: int, seeds: int, sd: float, groups: int) -> float:
+    """How often an accuracy's interval holds the truth."""
+    held = 0
+    for _ in range(studies):
+        if groups:
+            own_G = draw.beta(TRUTH * 9, (1 - TRUTH) * 9, groups)  # a correlation of a tenth within a group
+            of_N = np.arange(videos) % groups
+            names_N, right = of_N.astype(str), draw.random((seeds, videos)) < own_G[of_N]
+        else:
+            names_N = np.full(videos, "")
+            right = answers(draw, chances(draw, videos, 1.0), seeds=seeds, sd=sd)
+        interval = accuracy_interval(right, names_N)
+        held += interval.low <= TRUTH <= interval.high
+    return held / studies
+
+
+def apart(
+    draw: np.random.Generator,
+    studies: int,
+    *,
+    videos: int,
+    seeds: int,
+    sd: float,
+    points: float,
+    models: int,
+    consistency: float,
+) -> tuple[float, float]:
+    """(in how many studies any pair is told apart, how often the interval of a pair holds its truth)."""
+    called = held = pairs = 0
+    names_N = np.full(videos, "")
+    for _ in range(studies):
+        own_N = chances(draw, videos, consistency)
+        shifts = [0.0, -points / 100] if models == 2 else [0.0] * models
+        samples = [Sample.of(answers(draw, own_N, seeds=seeds, sd=sd, shift=shift), names_N) for shift in shifts]
+        places = [(a, b) for a in range(models) for b in range(a + 1, models)]
+        usual = usual_spread(samples)
+        verdicts = judged([paired_difference(samples[a], samples[b], usual) for a, b in places])
+        called += any(verdict.apart for verdict in verdicts)
+        for verdict, (a, b) in zip(verdicts, places, strict=True):
+            held += verdict.low <= shifts[a] - shifts[b] <= verdict.high
+            pairs += 1
+    return called / studies, held / pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--studies", type=int, default=2000, help="draws of a line (default 2000: an error of 0.5 points)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the draws")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    studies, draw, started = asked.studies // (10 if asked.quick else 1), np.random.default_rng(asked.seed), time.time()
+    found: dict[str, list[dict[str, float]]] = {"coverage": [], "apart": []}
+    for groups, videos, seeds, sd in [
+        (0, 400, 1, 0.0), (0, 3800, 1, 0.0),
+        (0, 400, 3, 0.5), (0, 400, 3, 1.0), (0, 400, 3, 2.0), (0, 3800, 3, 0.5), (0, 3800, 3, 1.0), (0, 3800, 3, 2.0),
+        (0, 400, 5, 1.0), (0, 3800, 5, 0.5), (0, 3800, 5, 1.0), (0, 3800, 5, 2.0), (0, 3800, 5, 0.0),
+        (3, 90, 1, 0.0), (5, 90, 1, 0.0), (9, 90, 1, 0.0), (9, 900, 1, 0.0), (25, 1600, 1, 0.0), (100, 1600, 1, 0.0),
+    ]:  # fmt: skip
+        share = coverage(draw, studies, videos=videos, seeds=seeds, sd=sd / 100, groups=groups)
+        found["coverage"].append(
+            {"groups": groups, "videos": videos, "seeds": seeds, "sd_points": sd, "coverage": share}
+        )
+    for videos, seeds, sd, points, models, consistency in [
+        (3800, 3, 1.0, 0, 2, 1.0), (3800, 5, 1.0, 0, 2, 1.0), (3800, 5, 1.0, 0, 2, 4.0), (3800, 5, 0.5, 0, 2, 1.0),
+        (400, 3, 1.0, 0, 2, 1.0), (400, 1, 0.0, 0, 2, 1.0), (3800, 3, 1.0, 0, 6, 1.0), (3800, 5, 1.0, 0, 6, 1.0),
+        (3800, 5, 1.0, 3, 2, 0.5), (3800, 5, 1.0, 3, 2, 1.0), (3800, 5, 1.0, 3, 2, 4.0), (3800, 5, 0.5, 3, 2, 1.0),
+        (3800, 3, 1.0, 3, 2, 1.0), (3800, 3, 0.5, 3, 2, 1.0), (400, 5, 1.0, 10, 2, 1.0),
+    ]:  # fmt: skip
+        called, held = apart(
+            draw,
+            studies,
+            videos=videos,
+            seeds=seeds,
+            sd=sd / 100,
+            points=points,
+            models=models,
+            consistency=consistency,
+        )
+        found["apart"].append({
+            "videos": videos, "seeds": seeds, "sd_points": sd, "points": points, "models": models, "consistency": consistency,
+            "told_apart": called, "coverage": held,
+        })  # fmt: skip
+    if asked.json:
+        print(json.dumps({"studies": studies, "seed": asked.seed, **found}, indent=2))
+        return
+    for name, lines in found.items():
+        print(f"\n{name}, {studies} studies a line")
+        print("| " + " | ".join(lines[0]) + " |\n" + "| --- " * len(lines[0]) + "|")
+        for line in lines:
+            print(
+                "| "
+                + " | ".join(
+                    f"{value:.3f}" if key in ("coverage", "told_apart") else f"{value:g}" for key, value in line.items()
+                )
+                + " |"
+            )
+    print(f"\n{time.time() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
