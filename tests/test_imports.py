@@ -54,7 +54,7 @@ ALLOWED = {
     },
     "results": {"__init__", "data", "video", *BASE} - {"draws", "console"},
     "recipes": {"recipe", "errors"},
-    "study": {"training", "build", "measure", "distributed", "data", "results", "recipes", *BASE},
+    "study": {"training", "build", "diagnosis", "speed", "measure", "distributed", "data", "results", "recipes", *BASE},
     "demo": {"study", "recipes", "data", *BASE},
     "predict": {"evaluation", "build", "data", "video", *BASE},
     "api": {"study", "training", "evaluation", "diagnosis", "predict", "recipes", "data", *BASE},

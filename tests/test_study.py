@@ -67,6 +67,26 @@ def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
     assert grown.comparison.differences == {}
 
 
+def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeypatch):
+    """Of each setting one run is measured, every run is diagnosed, and the report has it."""
+    shutil.copytree(study.path, tmp_path / "s")
+    asked = {"recipe": recipe, "out": tmp_path / "s", "seeds": (0, 1)}
+    found = compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+    known = {run.name: (run.speed() is not None, run.diagnosis() is not None) for run in found.runs}
+    assert known["tsn_resnet_tiny-seed0"] == known["tsn_resnet_tiny-seed1"] == (False, False), "not asked for"
+    assert (known["tsm_resnet_tiny-seed0"], known["tsm_resnet_tiny-seed1"]) == ((True, True), (False, True))
+    row = next(model for model in found.comparison.models if model.name == "tsm_resnet_tiny")
+    assert row.speed["peak_memory_bytes"] > 0
+    assert row.diagnosed.correct["shuffled"].shape == (2, row.num_videos)
+    assert row.diagnosed.accuracy("ordered") == row.accuracy.value, "the same clips, in their order"
+    page = found.report.read_text()
+    assert "Does it use time?" in page
+    assert "Not diagnosed: " in page
+    monkeypatch.setattr("muybridge.study.measure_run", lambda *_, **__: pytest.fail("measured twice"))
+    monkeypatch.setattr("muybridge.study.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
+    compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+
+
 def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
     for name in ("seed", "data.fold", "model.name"):
         with pytest.raises(UserError, match=f"{name} is what compare varies"):

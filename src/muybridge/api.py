@@ -152,16 +152,19 @@ def compare(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    measure: bool = False,
+    diagnose: bool = False,
     title: str | None = None,
     runtime: Runtime | None = None,
 ) -> Study:
-    """Train and score the runs of a `plan` into the folder `out`, and write the reports. `tune`: trials on val for the
-    learning rate and weight decay of each setting."""
+    """Train and score the runs of a `plan` into the folder `out`, and write the report. `tune`: trials on val for the
+    learning rate and weight decay of each setting. `measure`: also speed and memory of each; `diagnose`: also what every run
+    answers with its frames in other orders."""
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, title=title,
     )  # fmt: skip
-    return run(made, out=out, tune=tune, runtime=runtime)
+    return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
 load = Predictor

@@ -416,6 +416,12 @@ def compare(
     pretrained: Pretrained = None,
     init: Init = None,
     shorten: Shorten = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also measure speed and memory of every setting, for the report.")
+    ] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Also score every run with its frames in other orders, for the report.")
+    ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; train nothing.")] = False,
     settings: Settings = None,
@@ -440,7 +446,8 @@ def compare(
             trials = {"trials": dict.fromkeys(made.settings(), tune)} if tune else {}
             _answer(as_json, lambda: made.as_json() | trials, lambda: _print_plan(made, tune))
         else:
-            _answer_study(api.run(made, out=out, tune=tune, runtime=runtime), as_json)
+            done = api.run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
+            _answer_study(done, as_json)
 
 
 @app.command()

@@ -26,8 +26,8 @@ def demo(
     changes: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
 ) -> Study:
-    """Make `motions` clips below `out`, train the demo's models under one recipe, write the report. Called again, it
-    goes on where it was stopped. Raises UserError, Interrupted."""
+    """Make `motions` clips below `out`, train the demo's models under one recipe, measure and diagnose them (not if
+    `quick`), write the report. Called again, it goes on where it was stopped. Raises UserError, Interrupted."""
     out = Path(out)
     clips = QUICK_CLIPS if quick else CLIPS
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
@@ -43,6 +43,8 @@ def demo(
         recipe=recipe,
         out=out,
         seeds=(seed,),
+        measure=not quick,
+        diagnose=not quick,
         title="muybridge demo: which architectures see the direction of time?",
         runtime=runtime,
     )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from muybridge import build, distributed
+from muybridge import build, diagnosis, distributed
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.distributed import Processes
@@ -40,6 +40,7 @@ from muybridge.results.record import RunRecord, SetRecord, StudyRecord
 from muybridge.results.report import Report
 from muybridge.results.rows import REPEATED
 from muybridge.runs import Run
+from muybridge.speed import measure_run
 from muybridge.training import check, resume, train
 
 TUNING_SEED = 1_000_000
@@ -77,14 +78,18 @@ def compare(
     folds: Sequence[int] | None = None,
     title: str | None = None,
     tune: int = 0,
+    measure: bool = False,
+    diagnose: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
     """Train every model with every seed on every fold by one recipe, score all alike, write the report.
 
-    `folds`: none takes every fold the manifest has. Raises UserError, Interrupted.
+    `folds`: none takes every fold the manifest has. `tune`, `measure`, `diagnose`: as in `run`. Raises UserError,
+    Interrupted.
     """
     plan = of_models(models, recipe=recipe, data=[recipe.data.manifest], title=title)
-    return run(repeated(plan, seeds=seeds, folds=folds), out=out, tune=tune, runtime=runtime)
+    plan = repeated(plan, seeds=seeds, folds=folds)
+    return run(plan, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
 def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = None) -> Plan:
@@ -96,15 +101,26 @@ def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = 
     return plan.repeated(seeds=seeds, folds=by_manifest)
 
 
-def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Study:
+def run(
+    plan: Plan,
+    *,
+    out: str | Path,
+    tune: int = 0,
+    measure: bool = False,
+    diagnose: bool = False,
+    runtime: Runtime | None = None,
+) -> Study:
     """Carry out a plan in the folder `out`, and write the report.
 
     A run that is finished is not run again, one that was stopped is continued; called again with more runs, it adds them.
-    `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. Raises
-    UserError, Interrupted.
+    `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. `measure`:
+    then the first run of every setting is measured (speed, memory); `diagnose`: then every run is scored with its frames in
+    other orders; what was, is not again. Raises UserError, Interrupted.
     """
     place = _place(plan, out, runtime)
     processes = place.processes
+    if measure and processes.count > 1:
+        raise UserError("Speed is measured by one process, alone: muybridge measure STUDY, afterwards")
     with processes.telling():
         plan = processes.firsts(_named(plan, place.out))
         place.check(plan, tune)
@@ -120,6 +136,14 @@ def run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None =
             planned = plan.runs[name]
             base = None if planned.starts_from is None else record.run(planned.starts_from)
             place.finish(record.run(name), _started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
+        first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
+        for trained in first_of:
+            if trained.speed() is None:
+                measure_run(trained, runtime=place.runtime, allow_code=True)
+        for trained in map(record.run, order if diagnose else []):
+            if processes.firsts(trained.diagnosis() is None):
+                log(f"diagnosing {trained.name}")
+                diagnosis.diagnose(trained, runtime=place.runtime, allow_code=True)
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
         comparisons = compared_study(record)

@@ -22,7 +22,7 @@ from muybridge.results.published import DATA_SETS, Published, published
 from muybridge.results.rows import ModelResult
 from muybridge.video.strips import heated, jpeg_bytes, strip
 
-MOST_MATRICES = 12
+MOST_MATRICES = 8
 """Confusion matrices drawn, those of the best models."""
 MOST_LINES = 24
 """Lines of a chart that still can be told from each other, with a click."""
