@@ -426,7 +426,7 @@ def _uses_time(chapter: Chapter) -> Section | None:
         tables=(
             Table(header, rows, name="time"),
             Table(["model", "class", "videos", *(time.ORDERS.get(o, o) for o in orders), "backwards, it is called"],
-                  _by_class(c, diagnosed, orders), "words", "time-by-class", 40),
+                  _by_class(c, diagnosed, orders), "words", "time-by-class", 20),
         ),
         figures=(Figure("time", "Accuracy with frames in other orders. " + spoken, time.orders(c)),),
         caption=(
