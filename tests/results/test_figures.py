@@ -275,6 +275,15 @@ def test_rows_of_a_matrix_are_shares_of_the_true_class(tmp_path):
     assert all(total == pytest.approx(1, abs=1e-3) for total in by_class.values())
 
 
+def test_counts_can_be_read_on_every_shade():
+    """WCAG 2.2, 1.4.3: 4.5 to 1 for text."""
+    ends = [[int(shade[i : i + 2], 16) for i in (1, 3, 5)] for shade in classes.SHADES]
+    for share in np.linspace(0, 1, 101):
+        mixed = [round(a + share * (b - a)) for a, b in zip(*ends, strict=True)]
+        ink = "#ffffff" if share > classes.WHITE_FROM else "#000000"
+        assert style.contrast(ink, "#" + "".join(f"{part:02x}" for part in mixed)) >= 4.5
+
+
 def test_classes_that_are_confused_lie_together(tmp_path):
     """a and d, b and e, c and f are taken for each other; in the manifest they lie three apart."""
     run = make_run(tmp_path / "a", classes=tuple("abcdef"), videos=120)

@@ -11,6 +11,10 @@ from muybridge.results.rows import ModelResult
 
 MOST_GAINS = 8
 """Classes of each kind that are drawn."""
+SHADES = ("#d3e3f1", "#08306b")
+"""Of a cell, from next to none to all of a class."""
+WHITE_FROM = 0.6
+"""Shares from which counts are written in white: either way their contrast is 4.5 to 1."""
 FEW_CLASSES = 30
 """So many have room for names and counts."""
 
@@ -63,7 +67,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
     cells = base.mark_rect(stroke="#eee" if has_room else None, strokeWidth=0.5).encode(
         color=alt.condition(
             "datum.count > 0",
-            alt.Color("share:Q", scale=alt.Scale(range=["#d3e3f1", "#08306b"], domain=[0, 1]), legend=None),
+            alt.Color("share:Q", scale=alt.Scale(range=list(SHADES), domain=[0, 1]), legend=None),
             alt.value("white"),
         ),
         tooltip=["true:N", "predicted:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
@@ -72,7 +76,10 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
     if has_room:
         layers.append(
             base.mark_text(fontSize=9)
-            .encode(text="count:Q", color=alt.condition("datum.share > 0.4", alt.value("white"), alt.value("#222")))
+            .encode(
+                text="count:Q",
+                color=alt.condition(f"datum.share > {WHITE_FROM}", alt.value("#ffffff"), alt.value("#000000")),
+            )
             .transform_filter("datum.count > 0")
         )
     side = cell * len(classes)
