@@ -212,7 +212,7 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
     spread = sum(sample.seeds_variance**2 / (sample.num_seeds - 1) for sample in (a, b))
     dof = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # Welch's
     of_study = usual[0] * (1 / a.num_seeds + 1 / b.num_seeds)
-    if of_study > seeds:
+    if of_study > seeds * (1 + 1e-9):  # of two models alone the mean is their own
         seeds, dof = of_study, usual[1]
     residual = a.residual * a.num_seeds + b.residual * b.num_seeds
     return Difference(value, _Variance(units, num_units - 1, seeds, dof), residual, num_seeds, num_units, over_seeds)
