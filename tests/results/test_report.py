@@ -19,7 +19,7 @@ from muybridge.results import report, sections
 from muybridge.results.comparison import compared, compared_runs
 from muybridge.results.findings import findings
 from muybridge.results.report import Report, markdown
-from muybridge.results.sections import Chapter, Section, Table
+from muybridge.results.sections import Chapter, Section, Table, parts, result
 
 
 class Page(HTMLParser):
@@ -398,7 +398,7 @@ def test_a_hundred_settings_stay_readable(tmp_path):
         for i in range(30)
     ]  # fmt: skip
     pairs = section_of(runs, "Which of these runs can be told apart").tables[0]
-    assert (len(pairs.rows), pairs.most) == (435, sections.MOST_PAIRS)
-    assert len(section_of(runs, "Where: what is taken for what").figures) == sections.MOST_MATRICES
+    assert (len(pairs.rows), pairs.most) == (435, result.MOST_PAIRS)
+    assert len(section_of(runs, "Where: what is taken for what").figures) == parts.MOST_MATRICES
     text = page_of(runs)
-    assert f"The first {sections.MOST_PAIRS} of 435 rows; all are in pairs.csv." in text
+    assert f"The first {result.MOST_PAIRS} of 435 rows; all are in pairs.csv." in text

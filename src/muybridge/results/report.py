@@ -5,7 +5,7 @@
     report.files/      a CSV a table, an SVG and a PNG a figure, a JPEG a strip of frames
     report.json        every figure
 
-A report has a chapter a data set; a chapter is a list of sections (`sections.py`). Needs no torch and no browser.
+A report has a chapter a data set; a chapter is a list of sections (`sections/`). Needs no torch and no browser.
 """
 
 import base64

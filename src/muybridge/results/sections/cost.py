@@ -1,0 +1,153 @@
+"""At what cost; what more views and frames bring; what others report."""
+
+from collections.abc import Mapping, Sequence
+
+from muybridge.results.comparison import Comparison, listed
+from muybridge.results.figures import cost, settings
+from muybridge.results.published import DATA_SETS
+from muybridge.results.rows import ModelResult
+from muybridge.results.sections.parts import MOST_LINES, Chapter, Figure, Section, Table, published_words, spoken
+
+COST_WORDS = {
+    "macs": "Multiply-adds", "train_speed": "Clips a second in training", "forward_speed": "Clips a second forward",
+    "memory": "Peak memory of training",
+}  # fmt: skip
+
+
+def at_what_cost(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    figures, fronts = [], []
+    for one in cost.COSTS:
+        if not cost.known(c, one):
+            continue
+        front = cost.pareto(c, one)
+        missing = len(c.models) - len(cost.known(c, one))
+        lacking = f" ({missing} of {len(c.models)} are not measured)" if missing else ""
+        fronts.append(f"{COST_WORDS[one.name]}: {listed([model.name for model in front])}{lacking}.")
+        spoken = (
+            f"Video accuracy against {COST_WORDS[one.name]}. On the Pareto front: {listed([m.name for m in front])}"
+        )
+        figures.append(Figure(f"cost-{one.name}", spoken, cost.accuracy_against(c, one, published=chapter.published)))
+    speeds = [model for model in c.models if model.speed is not None]
+    text = [
+        "On the Pareto front, where nothing else is both cheaper and better: " + fronts[0][0].lower() + fronts[0][1:],
+        *(f"By {line[0].lower()}{line[1:]}" for line in fronts[1:]),
+    ]
+    tables: tuple[Table, ...] = ()
+    if speeds:
+        tables = (_speeds(c, speeds),)
+    else:
+        text.append("Clips a second of the forward pass and memory: muybridge measure STUDY, then the report again.")
+    return Section(
+        title="At what cost",
+        text=tuple(text),
+        tables=tables,
+        figures=tuple(figures),
+        caption=(
+            "Colour: method; symbol: backbone; area: parameters; hollow: with temporal pooling; grey line: Pareto front of the "
+            "accuracies as measured, whatever their intervals. Models of nearly the same cost are moved apart to be seen; "
+            "hovering and the table have their figures. MACs: multiply-adds of the convolutions alone, of one clip, not times "
+            "its views. Clips/s in training: median over epochs on the machine that trained, waiting for data included."
+            + published_words(chapter)
+        ),
+    )  # fmt: skip
+
+
+def _speeds(c: Comparison, measured: Sequence[ModelResult]) -> Table:
+    rows = []
+    for model in measured:
+        s = model.speed or {}
+        rows.append([
+            model.name, str(s.get("batch_size", "–")), _number(s.get("forward_clips_per_s")),
+            _number(s.get("train_clips_per_s")), _number(s.get("peak_memory_bytes"), 2**20) + " MiB",
+            f"{s.get('device_name', '?')}, {s.get('dtype', '?')}, {s.get('threads', '?')} threads",
+        ])  # fmt: skip
+    header = ["model", "batch", "forward clips/s", "training clips/s", "peak memory", "measured on"]
+    return Table(header, rows, name="speed")
+
+
+def _number(value: float | None, unit: float = 1.0) -> str:
+    return "–" if value is None else f"{value / unit:.0f}"
+
+
+def views_and_frames(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    figures = []
+    clips = settings.over_clips(c, MOST_LINES)
+    tables = []
+    if clips is not None:
+        numbers = sorted({number for model in c.models for number in model.by_clips})
+        rows = [
+            [model.name, *(f"{model.by_clips[n]:.3f}" if n in model.by_clips else "–" for n in numbers)]
+            for model in c.models
+        ]
+        tables.append(Table(["clips a video", *map(str, numbers)], rows, name="clips"))
+        gain = max(
+            (max(m.by_clips.values()) - m.by_clips[min(m.by_clips)] for m in c.models if m.by_clips), default=0.0
+        )
+        figures.append(
+            Figure(
+                "clips",
+                f"Video accuracy against the number of clips; the most that more clips bring is {gain:.3f}",
+                clips,
+            )
+        )
+    frames = settings.over_frames(c, chapter.published)
+    if frames is not None:
+        figures.append(Figure("frames", "Video accuracy against the frames of a clip: " + spoken(c), frames))
+    if not figures:
+        return None
+    drawn = f" Clips are drawn for the {MOST_LINES} best." if clips is not None and len(c.models) > MOST_LINES else ""
+    return Section(
+        title="Views and frames",
+        tables=tuple(tables),
+        figures=tuple(figures),
+        has_key=clips is not None,
+        caption=(
+            "Fewer clips are picked from the same scores: they are those that an evaluation of so few looks at "
+            f"(docs/evaluation.md); other numbers would look at other frames.{drawn} Solid: uniform clips; dashed: dense ones "
+            "(of clips), temporal pooling (of frames)." + published_words(chapter)
+        ),
+    )  # fmt: skip
+
+
+def literature(chapter: Chapter) -> Section | None:
+    if not chapter.beside:
+        return None
+    rows = [
+        [one.name, f"{one.top1:.3f}", "–" if one.top5 is None else f"{one.top5:.3f}", one.views or "–", one.split or "–",
+         one.source, one.note or ""]
+        for one in chapter.published
+    ]  # fmt: skip
+    return Section(
+        title=f"Published: {DATA_SETS[chapter.beside]}",
+        text=(
+            "Other people's results, by their code, their schedules and their copy of the data. They stand beside the figures "
+            "of this report for orientation and are not part of any comparison in it.",
+        ),
+        tables=(Table(["published", "top-1", "top-5", "clips x crops", "split", "source", "note"], rows, "words", "published"),),
+        kind="folded",
+    )  # fmt: skip
+
+
+def overview(comparisons: Mapping[str, Comparison]) -> Section:
+    """Of several data sets: a panel each, as the 2021 study's figure 2 has them, and their accuracies side by side."""
+    every = list(comparisons.values())
+    names = list(dict.fromkeys(model.name for c in every for model in c.models))
+    by_name = {data: {model.name: model for model in c.models} for data, c in comparisons.items()}
+    rows = [[name, *(str(of[name].accuracy) if name in of else "–" for of in by_name.values())] for name in names]
+    macs = next(one for one in cost.COSTS if one.name == "macs")
+    figures = tuple(
+        Figure(f"macs-{data}", f"{data}: " + spoken(c), cost.accuracy_against(c, macs, beside=every, title=data))
+        for data, c in comparisons.items()
+    )
+    return Section(
+        title="All data sets",
+        tables=(Table(["video top-1 [95 %]", *comparisons], rows, name="all"),),
+        figures=figures,
+        caption=(
+            "A panel a data set: accuracy against the multiply-adds of the convolutions of one clip. Colour: method; symbol: "
+            "backbone; area: parameters; hollow: with temporal pooling; grey line: Pareto front. Models are compared within a "
+            "data set only: below."
+        ),
+    )

@@ -1,0 +1,96 @@
+"""How the runs came about."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from muybridge.recipe import Recipe, fields
+from muybridge.results.comparison import COMPARED, plural
+from muybridge.results.figures import curves
+from muybridge.results.sections.parts import MOST_LINES, Chapter, Figure, Section, Table
+
+
+def how_long(chapter: Chapter) -> Section | None:
+    """How long each model was trained, where time or a figure ended it, or where that differs."""
+    c = chapter.comparison
+    stop = c.protocol.stop
+    if (
+        stop.max_hours is None
+        and stop.quantity is None
+        and len({steps for model in c.models for steps in model.steps}) == 1
+    ):
+        return None
+
+    def span(values: Sequence[float], digits: int) -> str:
+        low, high = (f"{value:,.{digits}f}" for value in (min(values), max(values)))
+        return low if low == high else f"{low} – {high}"
+
+    rows = []
+    for model in c.models:
+        ended = dict.fromkeys(run.result().get("ended", "") for run in model.runs)
+        rows.append([
+            model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 3), "; ".join(ended)
+        ])  # fmt: skip
+    return Section(
+        title="How long each was trained",
+        tables=(Table(["model", "updates", "epochs", "hours", "ended by"], rows, "words", "training"),),
+        caption="Of every run of a model. Hours of training, validation not counted, on the machine that trained.",
+    )
+
+
+def learning(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    if not any(run.metrics(part) for model in c.models for run in model.runs for part in ("train", "val")):
+        return None
+    last = [
+        f"{model.name} {run[-1]['video_top1']:.3f}"
+        for model in c.models
+        for run in [model.runs[0].metrics("val")]
+        if run
+    ]
+    spoken = " over the epochs, training and validation" + (
+        f"; at the end on val: {', '.join(last[:12])}" if last else ""
+    )
+    return Section(
+        title="Training and validation",
+        figures=(
+            Figure("loss", "Loss" + spoken, curves.curves(c, "loss", MOST_LINES)),
+            Figure("training", "Accuracy" + spoken, curves.curves(c, "accuracy", MOST_LINES)),
+        ),
+        has_key=True,
+        caption=(
+            "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
+            "the weights move." + (f" Drawn for the {MOST_LINES} best." if len(c.models) > MOST_LINES else "")
+        ),
+    )
+
+
+def protocol(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    values = c.protocol.model_dump()
+    rows = []
+    for name, description in fields(Recipe).items():
+        if name in COMPARED:
+            continue
+        value: Any = values
+        for part in name.split("."):
+            value = value[part]
+        shown = (c.differences | c.varied).get(name, [value])
+        rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
+    runs = [run for model in c.models for run in model.runs]
+    sizes = runs[0].dataset()["split_sizes"]
+    machines = {
+        "{processor}, {device}, {threads} threads, torch {torch}, Python {python}".format(**run.environment()): None
+        for run in runs
+    }
+    return Section(
+        title="Protocol",
+        text=(
+            f"{plural(len(runs), 'run')}; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
+            + (" (of the first run's fold)." if c.protocol.data.fold else ".")
+            + f" Trained on {'; '.join(machines)}.",
+        ),
+        tables=(Table(["field", "value", "meaning"], rows, "words", "protocol"),),
+        details=(("Runs", "\n".join(str(run.path) for run in runs)),),
+        kind="folded",
+    )
