@@ -458,9 +458,9 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     beside: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="SET",
+            metavar="[DATA=]SET",
             help="Show published results, as such: mini_ssv2, mini_kinetics, mini_moments, kinetics400, kinetics5, ucf101, "
             "hmdb51, ucf11.",
         ),
@@ -490,7 +490,9 @@ def report(
             comparisons, target = compared_study(record), out or folder / "report.html"
             title = title or record.title
         names = None if pair is None else _list(pair)
-        made = Report.of(comparisons, title=title, beside=beside, pair=names, with_frames=not no_frames)
+        known = dict(one.partition("=")[::2] for one in beside or [])
+        besides = beside[0] if beside and not any(known.values()) else known or None
+        made = Report.of(comparisons, title=title, beside=besides, pair=names, with_frames=not no_frames)
         made.write(target)
         if open_it:
             webbrowser.open(target.resolve().as_uri())

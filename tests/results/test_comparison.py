@@ -72,7 +72,9 @@ def test_a_seed_that_lacks_folds_is_left_out_with_its_runs(tmp_path):
     (model,) = comparison.models
     assert model.num_seeds == 2
     assert {run.name for run in model.runs} == {"s0f1", "s0f2", "s2f1", "s2f2"}
-    assert comparison.notes == ("tsm_resnet_tiny: 1 of 3 seeds lack folds and are left out.",)
+    assert comparison.notes == (
+        "tsm_resnet_tiny: 1 of 3 seeds lack folds or videos that others have, and are left out.",
+    )
 
 
 def test_seeds_of_different_folds_never_pass_for_the_same_videos(tmp_path):
@@ -122,7 +124,7 @@ def test_the_best_comes_first_and_a_run_counts_once(tmp_path):
 
 def test_runs_that_cannot_be_compared(tmp_path):
     run, same = make_run(tmp_path / "a"), make_run(tmp_path / "b")
-    with pytest.raises(UserError, match=r"a, .*b cannot be pooled as folds of tsm_resnet_tiny, seed 0"):
+    with pytest.raises(UserError, match=r"a and .*b are the same run twice: both are tsm_resnet_tiny of seed 0"):
         compared([run, same])
     with pytest.raises(UserError, match="different classes"):
         compared([run, make_run(tmp_path / "c", model="m", classes=("x", "y"))])
@@ -229,7 +231,7 @@ def test_of_several_runs_the_best_is_told_from_those_that_differ(tmp_path):
     comparison = compared(runs)
     text = " ".join(findings(comparison))
     assert "Of these 3 runs, that of m0 is better than m2 (on the same videos, corrected for 3 pairs)." in text
-    assert "It cannot be told from m1" in text
+    assert "That of m0 cannot be told from m1" in text
     assert [comparison.letters(place) for place in range(3)] == ["a", "a", "b"]
     assert {names: verdict.apart for names, verdict in comparison.verdicts.items()} == {
         (0, 1): False, (0, 2): True, (1, 2): True,
@@ -277,6 +279,23 @@ def test_equals_share_the_place(tmp_path):
     assert "cannot be told from m1" in text
 
 
+def test_pairs_are_told_apart_on_the_videos_that_all_were_tested_on(tmp_path):
+    """One model was tested on one video fewer (it could not be read, say)."""
+    runs = [make_run(tmp_path / m, model=m, accuracy=a, videos=300) for m, a in (("a", 0.9), ("b", 0.5), ("c", 0.4))]
+    scores = runs[2].scores()
+    kept = scores.video_V < 299
+    runs[2].save_scores("test", Scores(
+        scores.classes, scores.ids_N[:299], scores.labels_N[:299], scores.groups_N[:299], scores.video_V[kept],
+        scores.clip_start_V[kept], scores.crop_V[kept], scores.logits_VK[kept],
+    ))  # fmt: skip
+    comparison = compared(runs)
+    assert [len(videos) for videos in comparison.common] == [299, 299, 299]
+    assert comparison.verdicts[0, 1].apart
+    assert comparison.models[0].num_videos == 300, "its own figure is of all that it was tested on"
+    [note] = comparison.notes
+    assert note.startswith("They were not tested on the same videos: of 299 to 300 test videos 299 are common to all.")
+
+
 def test_on_different_videos_nothing_is_better(tmp_path):
     runs = [make_run(tmp_path / m, model=m, fold=i, accuracy=a) for i, (m, a) in enumerate((("a", 0.9), ("b", 0.2)), 1)]
     comparison = compared(runs)
@@ -300,9 +319,9 @@ def test_letters_go_on_after_z():
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
-        (0.5, "m (0.50) is no better than a coin: the interval does not lie above 0.50."),
-        (0.55, "m (0.55) is no better than a coin: the interval does not lie above 0.50."),
-        (0.4, "m (0.40) is no better than a coin: the interval does not lie above 0.50."),
+        (0.5, "m (0.50) cannot be told from a coin: the interval does not lie above 0.50."),
+        (0.55, "m (0.55) cannot be told from a coin: the interval does not lie above 0.50."),
+        (0.4, "m (0.40) cannot be told from a coin: the interval does not lie above 0.50."),
         (0.9, "m (0.90) tells the direction of time: the interval lies above 0.50."),
         (0.1, "m (0.10) answers with the opposite direction: the interval lies below 0.25."),
     ],
@@ -312,7 +331,7 @@ def test_who_sees_time(tmp_path, share, expected):
     run.save_scores("test", answering(share))
     text = said([run])
     assert expected in text
-    assert sum(sign in text for sign in ("than a coin", "tells the direction", "opposite direction")) == 1
+    assert sum(sign in text for sign in ("from a coin", "tells the direction", "opposite direction")) == 1
     assert "Accuracy on the other classes: 1.00." in text
 
 
@@ -352,6 +371,11 @@ def test_runs_of_other_classes_are_another_chapter(tmp_path):
     assert found["one"].notes == ("Not finished, and left out: c.",)
     again = make_run(tmp_path / "d", classes=("v", "w"), changes={"data.manifest": "/other/two.csv"})
     assert list(compared_runs([there, again])) == ["two", "two (2)"]
+    spaced = [
+        make_run(tmp_path / f"s{i}", classes=(f"{i}", "b"), changes={"data.manifest": f"/{i}/my set.csv"})
+        for i in range(3)
+    ]
+    assert list(compared_runs(spaced)) == ["my set", "my set (2)", "my set (3)"]
     with pytest.raises(UserError, match="None of these runs is finished"):
         compared_runs([begun])
 
@@ -399,3 +423,30 @@ def test_fewer_clips_are_what_an_evaluation_of_so_few_gives(tmp_path):
         for clips, value in model.by_clips.items():
             assert value == pytest.approx(scores.subset(num_clips=clips).video_accuracy())
         assert model.by_clips[4] == pytest.approx(model.accuracy.value)
+
+
+def test_what_cannot_be_read_of_what_need_not_be_there_is_told_and_left_out(tmp_path):
+    run = make_run(tmp_path / "a", speed={"peak_memory_bytes": 5})
+    (run.path / "speed.json").write_text("{")
+    run.diagnosis_folder.mkdir()
+    (run.diagnosis_folder / "diagnosis.json").write_text('{"a": 1}')
+    comparison = compared([run])
+    [model] = comparison.models
+    assert (model.speed, model.diagnosed) == (None, None)
+    assert any("speed.json" in note for note in comparison.notes)
+    assert any("its diagnosis is left out, as it is damaged" in note for note in comparison.notes)
+
+
+def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
+    run = make_run(tmp_path / "a", accuracy=1.0)
+    scores = run.scores()
+    labels = np.where(np.arange(60) < 10, -1, scores.labels_N)
+    run.save_scores("test", Scores(**{**scores.__dict__, "labels_N": labels}))
+    [model] = compared([run]).models
+    assert (model.num_videos, model.accuracy.value, model.confusion.sum()) == (50, 1.0, 50)
+    run.save_scores("test", Scores(**{**scores.__dict__, "labels_N": np.full(60, -1)}))
+    with pytest.raises(UserError, match=r"test\.npz: no video has a label"):
+        compared([run])
+    run.save_scores("test", Scores(**{**scores.__dict__, "logits_VK": scores.logits_VK * np.float32(np.nan)}))
+    with pytest.raises(UserError, match=r"test\.npz: some scores are no finite numbers"):
+        compared([run])

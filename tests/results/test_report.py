@@ -70,11 +70,22 @@ def test_everything_lies_beside_the_page(tmp_path, two):
     made = Report.of({"set": comparison})
     made.write(out)
     folder = out.with_suffix(".files")
-    header, rows = comparison.table()
-    assert list(csv.reader((folder / "result.csv").read_text().splitlines())) == [header, *rows]
+    rows = comparison.table()[1]
+    [head, *lines] = csv.reader((folder / "result.csv").read_text().splitlines())
+    assert head[:4] == ["model", "video top-1", "video top-1 low", "video top-1 high"]
+    best = comparison.models[0].accuracy
+    assert [float(cell) for cell in lines[0][1:4]] == pytest.approx([best.value, best.low, best.high], abs=5e-4)
+    assert len(lines) == len(rows)
+    confused = list(csv.reader((folder / "confusion.csv").read_text().splitlines()))[1:]
+    assert sum(int(line[3]) for line in confused) == sum(model.num_videos for model in comparison.models)
     told = json.loads(out.with_suffix(".json").read_text())
     assert told["models"][0]["model"] == rows[0][0]
     assert told["findings"] == findings(comparison)
+    assert sorted(told["files"]) == sorted(file.name for file in folder.iterdir())
+    first = comparison.models[0]
+    shares = dict(zip(comparison.classes, first.class_accuracy_K.tolist(), strict=True))
+    assert told["models"][0]["class_accuracy"] == pytest.approx(shares)
+    assert sum(count for _, _, count in told["models"][0]["confusion"]) == first.num_videos
     text = out.with_suffix(".md").read_text()
     for section in made.chapters[0].sections:
         assert f"## {section.title}\n" in text
@@ -87,24 +98,37 @@ def test_everything_lies_beside_the_page(tmp_path, two):
     for named in re.findall(r"\]\(report\.files/([^)]+)\)", text):
         assert (folder / named).exists()
     for finding in findings(comparison):
-        assert finding in text
+        assert finding.replace("[", "\\[").replace("]", "\\]") in text
         assert finding.split(":")[0] in out.read_text()
     assert "<title>2 settings on set</title>" in out.read_text()
 
 
-def test_files_of_an_earlier_report_of_that_name_go(tmp_path, two):
+def test_files_of_an_earlier_report_go_and_yours_stay(tmp_path, two):
     folder = tmp_path / "report.files"
     folder.mkdir()
-    (folder / "confusion-9-gone.svg").write_text("old")
-    (folder / "notes.txt").write_text("mine")
+    (folder / "mine.csv").write_text("mine")
+    Report.of({"set": compared(two)}).write(tmp_path / "report.html")
+    assert (folder / "confusion-2-tsn_resnet18.svg").exists()
     Report.of({"set": compared(two[:1])}).write(tmp_path / "report.html")
-    assert not (folder / "confusion-9-gone.svg").exists()
-    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "confusion-2-tsn_resnet18.svg").exists()
+    assert (folder / "mine.csv").read_text() == "mine"
 
 
 def test_a_report_is_an_html_file(tmp_path, two):
-    with pytest.raises(UserError, match=r"one \.html file.*For example: out\.pdf\.html"):
+    with pytest.raises(UserError, match=r"one \.html file; '.*out\.pdf' is not\. For example: out-1\.html"):
         Report.of({"set": compared(two)}).write(tmp_path / "out.pdf")
+    (tmp_path / "dir.html").mkdir()
+    with pytest.raises(UserError, match=r"For example: dir-1\.html"):
+        Report.of({"set": compared(two)}).write(tmp_path / "dir.html")
+
+
+def test_what_markdown_would_read_is_escaped(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, classes=("<x>", "*bold*", "`c`"), videos=30) for m in "ab"]
+    Report.of({"set": compared(runs)}).write(tmp_path / "my (1).html")
+    text = (tmp_path / "my (1).md").read_text()
+    assert "&lt;x>" in text
+    assert "\\*bold\\*" in text
+    assert "](my%20%281%29.files/accuracy.svg)" in text
 
 
 def test_sections_appear_where_they_have_something_to_say(tmp_path):
@@ -239,7 +263,7 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     section = section_of(runs, "At what cost")
     assert "multiply-adds: a and c." in section.text[0]
     assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
-    assert section.tables[0].rows == [["a", "8", "90", "10", "1024 MiB", "made, fp32, 2 threads"]]
+    assert section.tables[0].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
     assert [figure.name for figure in section.figures] == [
         "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
     ]  # fmt: skip
@@ -271,8 +295,9 @@ def test_any_two_can_be_held_against_each_other(tmp_path):
     assert "c (A) is right and a (B) wrong on" in text
     with pytest.raises(UserError, match=r"--pair: there is no row 'x' .*Valid: a, b, c"):
         page_of(runs, pair=("a", "x"))
-    with pytest.raises(UserError, match="two rows, A,B; here are 1"):
-        page_of(runs, pair=("a",))
+    for pair in (("a",), ("a", "a")):
+        with pytest.raises(UserError, match="two different rows, A,B; not a"):
+            page_of(runs, pair=pair)
 
 
 def test_the_pairs_most_confused_by_hand(tmp_path):
@@ -370,15 +395,41 @@ def test_order_is_told_where_runs_were_diagnosed(tmp_path):
     )
     assert "60% takes more than one frame" in text  # chance is a sixth: (1 - 1/2) / (1 - 1/6)
     assert "blind: scores are equal to 1e-5 whether frames are shuffled or not" in text
-    assert "Less accurate with shuffled frames, by more than chance: sees." in text
+    assert "Less accurate with shuffled frames, by more than chance (corrected for 2 models): sees." in text
     assert "Not diagnosed: other" in text
     rows = {row[0]: row[1:] for row in section.tables[0].rows}
     assert rows["sees"][:5] == ["1.000", "0.200", "0.200", "0.200", "0.200"]
     assert rows["sees"][5].startswith("+0.800 [+0.")
     assert rows["blind"][5].startswith("+0.000 [-0.")
-    by_class = [row for row in section.tables[1].rows if row[0] == "sees"]
+    by_class = [row for row in section.tables[1].rows if row[1] == "sees"]
     assert sum(int(row[2]) for row in by_class) == 60
     assert by_class[0][-1] == "right 80%, left 20%"
+
+
+def test_a_diagnosis_of_other_clips_is_left_out_and_said(tmp_path):
+    run = make_run(tmp_path / "a", accuracy=0.9)
+    run.diagnosis_folder.mkdir()
+    other = make_run(tmp_path / "b", accuracy=0.2).scores()
+    for order in ORDERS:
+        other.save(run.diagnosis_folder / f"{order}.npz")
+    told = {"largest_change": dict.fromkeys(ORDERS[1:], 0.0)}
+    (run.diagnosis_folder / "diagnosis.json").write_text(json.dumps(told))
+    comparison = compared([run])
+    assert comparison.models[0].diagnosed is None
+    assert any("1 of 1 seeds were diagnosed on other clips" in note for note in comparison.notes)
+    assert "Does it use time?" not in page_of([run])
+
+
+def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two):
+    other = make_run(tmp_path / "o", classes=("x", "y"), changes={"data.manifest": "/data/other.csv"})
+    comparisons = compared_runs([*two, other])
+    with pytest.raises(UserError, match="say for which of them: --beside set=SET --beside other=SET"):
+        Report.of(comparisons, beside="ucf101")
+    with pytest.raises(UserError, match=r"there is no data set 'sett' here\. Did you mean 'set'"):
+        Report.of(comparisons, beside={"sett": "ucf101"})
+    page = Report.of(comparisons, beside={"other": "ucf101"}).page()
+    assert page.count("Published: UCF101, 101 classes") == 2  # a section, and the link to it
+    assert "This data set has 2 classes" in page
 
 
 def test_calibration_says_who_is_too_sure(tmp_path):
@@ -401,4 +452,4 @@ def test_a_hundred_settings_stay_readable(tmp_path):
     assert (len(pairs.rows), pairs.most) == (435, result.MOST_PAIRS)
     assert len(section_of(runs, "Where: what is taken for what").figures) == parts.MOST_MATRICES
     text = page_of(runs)
-    assert f"The first {result.MOST_PAIRS} of 435 rows; all are in pairs.csv." in text
+    assert f"The first {result.MOST_PAIRS} of 435 rows; all are in report.files/pairs.csv." in text

@@ -25,26 +25,32 @@ class Changed:
     right: ModelResult
     wrong: ModelResult
     videos: np.ndarray
-    """Indices among the sorted test videos."""
+    """Indices among the sorted test videos of the one that is right."""
+    of_wrong: np.ndarray
+    """Among those of the other."""
 
 
 def changed_sides(comparison: Comparison, a: int, b: int) -> tuple[Changed, Changed]:
     """Those that A gets right and B wrong, and the other way round, by how much more probability the truth was given."""
     first, second = comparison.models[a], comparison.models[b]
-    share_a, share_b = first.correct_SN.mean(0), second.correct_SN.mean(0)
-    gain_N = _truth(first) - _truth(second)
+    videos_a, videos_b = comparison.common[a], comparison.common[b]
+    share_a, share_b = first.correct_SN[:, videos_a].mean(0), second.correct_SN[:, videos_b].mean(0)
+    gain_N = _truth(first)[videos_a] - _truth(second)[videos_b]
     of_a = np.flatnonzero((share_a > 0.5) & (share_b <= 0.5))
     of_b = np.flatnonzero((share_b > 0.5) & (share_a <= 0.5))
+    of_a, of_b = of_a[np.argsort(-gain_N[of_a], kind="stable")], of_b[np.argsort(gain_N[of_b], kind="stable")]
     return (
-        Changed(first, second, of_a[np.argsort(-gain_N[of_a], kind="stable")]),
-        Changed(second, first, of_b[np.argsort(gain_N[of_b], kind="stable")]),
+        Changed(first, second, videos_a[of_a], videos_b[of_a]),
+        Changed(second, first, videos_b[of_b], videos_a[of_b]),
     )
 
 
-def said_of(model: ModelResult, video: int) -> str:
-    """What a model answers: the answer of most seeds, and the mean confidence of those."""
+def said_of(model: ModelResult, video: int, *, right: bool) -> str:
+    """What most of a model's seeds that are right, or wrong, answer, and the mean confidence of those."""
+    label = model.labels_N[video]
     answers_S = np.array([answers.predicted_N[video] for answers in model.answers])
-    top = int(np.bincount(answers_S).argmax())
+    chosen_S = answers_S[(answers_S == label) == right]
+    top = int(np.bincount(chosen_S).argmax())
     sure = np.mean([answers.confidence_N[video] for answers in model.answers if answers.predicted_N[video] == top])
     seeds = f", {int((answers_S == top).sum())} of {len(answers_S)} seeds" if len(answers_S) > 1 else ""
     return f"{model.classes[top]} ({sure:.2f}{seeds})"

@@ -6,7 +6,7 @@ no unfairness.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -62,16 +62,22 @@ class Comparison:
         return all(model.num_seeds >= SEEDS_OF_A_CLAIM for model in self.models)
 
     @cached_property
-    def same_videos(self) -> bool:
-        first = self.models[0].answers[0].ids_N
-        return all(np.array_equal(model.answers[0].ids_N, first) for model in self.models)
+    def common(self) -> tuple[np.ndarray, ...]:
+        """Of each model, the indices of those of its test videos that all models were tested on, in one order."""
+        ids = [model.answers[0].ids_N for model in self.models]
+        shared = set(ids[0].tolist()).intersection(*(of.tolist() for of in ids[1:]))
+        return tuple(np.flatnonzero([name in shared for name in of.tolist()]) for of in ids)
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
-        """Of each pair of models, by their places in the ranking; empty where they were tested on different videos."""
-        if not self.same_videos:
+        """Of each pair of models, by their places in the ranking, on the videos that all were tested on; empty where there
+        are none."""
+        if not len(self.common[0]):
             return {}
-        samples = [Sample.of(model.correct_SN, model.groups_N) for model in self.models]
+        samples = [
+            Sample.of(model.correct_SN[:, videos], model.groups_N[videos])
+            for model, videos in zip(self.models, self.common, strict=True)
+        ]
         pairs = list(combinations(range(len(samples)), 2))
         usual = usual_spread(samples)
         found = judged([paired_difference(samples[a], samples[b], usual) for a, b in pairs])
@@ -85,9 +91,20 @@ class Comparison:
         return groups(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
 
     def letters(self, place: int) -> str:
-        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart."""
-        named = [self.letter(number) for number, group in enumerate(self.groups) if place in group]
-        return " ".join(named) if any(len(name) > 1 for name in named) else "".join(named)
+        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart. Many that lie
+        together are a–f."""
+        numbers = [number for number, group in enumerate(self.groups) if place in group]
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and runs[-1][-1] == number - 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        named = [
+            "–".join(map(self.letter, (run[0], run[-1]))) if len(run) > 2 else " ".join(map(self.letter, run))
+            for run in runs
+        ]
+        return " ".join(named)
 
     @staticmethod
     def letter(number: int) -> str:
@@ -130,6 +147,7 @@ class Comparison:
                 }
                 for (a, b), verdict in self.verdicts.items()
             ],
+            "classes": list(self.classes),
             "groups": [[self.models[place].name for place in group] for group in self.groups],
             "differences": self.differences,
             "varied": self.varied,
@@ -176,8 +194,11 @@ def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
     found: dict[str, Comparison] = {}
     for of_classes in by_classes.values():
         comparison = compared([*of_classes, *(unfinished if not found else [])])
-        number = sum(name.split(" ")[0] == comparison.data for name in found)
-        found[f"{comparison.data} ({number + 1})" if number else comparison.data] = comparison
+        name, number = comparison.data, 1
+        while name in found:
+            number += 1
+            name = f"{comparison.data} ({number})"
+        found[name] = comparison
     return found
 
 
@@ -199,8 +220,6 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     varies = {} if study is None else study.varies
     models, recipes, known = rows_of(finished, study=study, notes=said)
     models.sort(key=lambda model: -model.accuracy.value)
-    if len({tuple(model.answers[0].ids_N.tolist()) for model in models}) > 1:
-        said.append("They were not tested on the same videos: compare their figures with care.")
     without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
     if without:
         said.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
@@ -214,15 +233,23 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         for name in differences
         if _follows([value_of(recipe, name) for recipe in recipes.values()], axes_of_runs, _axes_that_set(name, varies))
     }
-    return Comparison(
+    made = Comparison(
         models=tuple(models),
         classes=tuple(first["classes"]),
         pairs=_tested_pairs(first["reversed_pairs"], models, said),
         protocol=recipes[finished[0]],
         differences={name: values for name, values in differences.items() if name not in on_purpose},
         varied={name: values for name, values in differences.items() if name in on_purpose},
-        notes=tuple(said),
+        notes=(),
     )
+    tested = {model.num_videos for model in models}
+    shared = len(made.common[0])
+    if tested != {shared}:
+        said.append(
+            f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
+            "Pairs are told apart on these; all other figures are of all that each was tested on."
+        )
+    return replace(made, notes=tuple(said))
 
 
 def _differences(recipes: list[Recipe]) -> dict[str, list[Any]]:

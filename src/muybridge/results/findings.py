@@ -61,7 +61,9 @@ def _about_runs(c: Comparison) -> list[str]:
                 f"Of {these}, that of {c.models[0].name} is better than {listed(apart)} (on the same videos{corrected})."
             )
         if close:
-            said.append(f"It cannot be told from {listed(close)} (on the same videos{corrected}).")
+            said.append(
+                f"That of {c.models[0].name} cannot be told from {listed(close)} (on the same videos{corrected})."
+            )
     seeds = min(model.num_seeds for model in c.models)
     alike = all(model.num_seeds == seeds for model in c.models)
     with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
@@ -128,9 +130,9 @@ def _who_sees_time(c: Comparison) -> list[str]:
         where.append(f"{model.name} ({found.value:.2f})")
     said = []
     if blind:
-        verb, intervals = ("is", "interval does") if len(blind) == 1 else ("are", "intervals do")
+        intervals = "interval does" if len(blind) == 1 else "intervals do"
         said.append(
-            f"Asked only which of two time-reversed classes a video shows, {listed(blind)} {verb} no better than a coin: "
+            f"Asked only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
             f"the {intervals} not lie above 0.50."
         )
     if seeing:

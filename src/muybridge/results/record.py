@@ -53,6 +53,8 @@ class StudyRecord:
     def load(path: Path) -> "StudyRecord":
         """Of version 1, too, which has names alone, and of version 2, which has a report a set. Raises UserError."""
         values = read_json(path / "study.json")
+        if not isinstance(values, dict):
+            raise UserError(f"{path / 'study.json'} is no study's: it holds no object")
         version = values.get("format_version", 1)
         if version not in (1, 2, FORMAT_VERSION):
             raise UserError(

@@ -19,6 +19,7 @@ from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import vl_convert
@@ -32,9 +33,6 @@ from muybridge.results.figures.style import colors
 from muybridge.results.findings import findings
 from muybridge.results.published import published
 from muybridge.results.sections import Chapter, Figure, Section, overview, sections
-
-OWN_FILES = (".csv", ".svg", ".png", ".jpg")
-"""What a report's folder holds."""
 
 STATIC_KEY_COLUMNS = 3
 
@@ -53,41 +51,43 @@ class Report:
         comparisons: Mapping[str, Comparison],
         *,
         title: str | None = None,
-        beside: str | None = None,
+        beside: str | Mapping[str, str] | None = None,
         pair: Sequence[str] | None = None,
         with_frames: bool = True,
     ) -> "Report":
-        """`beside`: whose published results are shown, a key of `published.DATA_SETS`. `pair`: the two rows that are held
+        """`beside`: whose published results are shown, a key of `published.DATA_SETS`; of several data sets, by their names.
+        `pair`: the two rows that are held
         against each other class by class and video by video; none: the two best. `with_frames`: show frames of videos.
         Raises UserError."""
-        if beside is not None:
-            published(beside)
         several = len(comparisons) > 1
+        besides = _besides(comparisons, beside)
         chapters = [_Chapter("", None, [overview(comparisons)])] if several else []
         for name, comparison in comparisons.items():
-            asked = Chapter(comparison, beside=beside, pair=_places(comparisons, name, pair), with_frames=with_frames)
+            asked = Chapter(
+                comparison, beside=besides.get(name), pair=_places(comparisons, name, pair), with_frames=with_frames
+            )
             chapters.append(_Chapter(name if several else "", comparison, sections(asked)))
         return Report(title or default_title(comparisons), comparisons, chapters)
 
-    def page(self) -> str:
-        """The HTML."""
-        return _page(self.chapters, self.title)
+    def page(self, folder: str = "report.files") -> str:
+        """The HTML. `folder`: where it says that files lie."""
+        return _page(self.chapters, self.title, folder)
 
     def write(self, out: str | Path) -> None:
         """Write `out` (HTML) and what lies beside it; drawings and tables of an earlier report of that name go. Raises
         UserError."""
         out = Path(out)
-        if out.suffix != ".html":
-            raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.name}.html")
-        folder = out.with_suffix(".files")
+        if out.suffix != ".html" or out.is_dir():
+            raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
+        folder, figures = out.with_suffix(".files"), out.with_suffix(".json")
         folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.iterdir():
-            if file.suffix in OWN_FILES:
-                file.unlink()
-        write_atomic(out, self.page())
-        write_atomic(out.with_suffix(".md"), "".join(_markdown(self.chapters, self.title, folder)))
-        told = {"title": self.title, "muybridge": __version__, **document(self.comparisons)}
-        write_json(out.with_suffix(".json"), told)
+        for name in _files_of(figures):
+            (folder / name).unlink(missing_ok=True)
+        write_atomic(out, self.page(folder.name))
+        files: list[str] = []
+        write_atomic(out.with_suffix(".md"), "".join(_markdown(self.chapters, self.title, folder, files)))
+        told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
+        write_json(figures, told)
 
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
@@ -104,8 +104,8 @@ def default_title(comparisons: Mapping[str, Comparison]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    head, *lines = [[_plain(cell) for cell in line] for line in (header, *rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(header), *lines))
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,37 @@ class _Chapter:
         return _slug(f"{self.name}-{name}" if self.name else name)
 
 
+def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Published data sets by one's own. Raises UserError."""
+    if beside is None:
+        return {}
+    if isinstance(beside, str):
+        if len(comparisons) > 1:
+            names = " ".join(f"--beside {name}=SET" for name in comparisons)
+            raise UserError(f"This report has several data sets; say for which of them: {names}")
+        beside = dict.fromkeys(comparisons, beside)
+    for name, known in beside.items():
+        published(known)
+        if name not in comparisons:
+            raise UserError(f"--beside: there is no data set '{name}' here. {nearest(name, comparisons)}")
+    return dict(beside)
+
+
+def _files_of(report: Path) -> list[str]:
+    """What an earlier report of that name has written beside it."""
+    try:
+        named = json.loads(report.read_text()).get("files", [])
+    except (OSError, ValueError, AttributeError):  # there is none, or it is somebody else's
+        return []
+    return [name for name in named if isinstance(name, str) and Path(name).name == name]
+
+
 def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str] | None) -> tuple[int, int]:
     """Of the two rows, in the ranking of a data set; where it has not both, and another set has: the two best."""
     if pair is None:
         return 0, 1
-    if len(pair) != 2:
-        raise UserError(f"--pair names two rows, A,B; here are {len(pair)}: {', '.join(pair)}")
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise UserError(f"--pair names two different rows, A,B; not {', '.join(pair)}")
     by_set = {name: [model.name for model in comparison.models] for name, comparison in comparisons.items()}
     if set(pair) <= set(by_set[data]):
         return by_set[data].index(pair[0]), by_set[data].index(pair[1])
@@ -140,7 +165,7 @@ def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str
     return 0, 1
 
 
-def _page(chapters: Sequence[_Chapter], title: str) -> str:
+def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
     charts: list[dict[str, Any]] = []
     shown = []
     for number, chapter in enumerate(chapters):
@@ -151,7 +176,15 @@ def _page(chapters: Sequence[_Chapter], title: str) -> str:
                 numbered.append({"number": len(charts), "description": figure.description})
                 charts.append(figure.spec)
             anchor = _slug(f"{number}-{section.title}" if len(chapters) > 1 else section.title)
-            of_chapter.append({"it": section, "anchor": anchor, "charts": numbered})
+            names = [f"{chapter.file(table.name)}.csv" for table in section.tables]
+            of_chapter.append(
+                {
+                    "it": section,
+                    "anchor": anchor,
+                    "charts": numbered,
+                    "tables": list(zip(section.tables, names, strict=True)),
+                }
+            )
         key = {} if chapter.comparison is None else colors(chapter.comparison)
         shown.append({"name": chapter.name, "anchor": chapter.anchor, "sections": of_chapter, "key": key})
     environment = jinja2.Environment(
@@ -161,6 +194,7 @@ def _page(chapters: Sequence[_Chapter], title: str) -> str:
     environment.filters["data_address"] = lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     page: str = environment.from_string(_resource("report.html.jinja")).render(
         title=title,
+        folder=folder,
         chapters=shown,
         # "<" cannot end the script element then
         charts=json.dumps(charts).replace("<", "\\u003c"),
@@ -172,42 +206,61 @@ def _page(chapters: Sequence[_Chapter], title: str) -> str:
     return page
 
 
-def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path) -> Iterator[str]:
-    """The text of report.md; on the way, every file that it names is written."""
-    yield f"# {title}\n"
+def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:
+    """The text of report.md; on the way, every file that it names is written and noted in `files`."""
+    place = quote(folder.name)
+    yield f"# {_plain(title)}\n"
     for chapter in chapters:
         if chapter.name:
-            yield f"\n# {chapter.name}\n"
+            yield f"\n# {_plain(chapter.name)}\n"
         for section in chapter.sections:
             yield f"\n## {section.title}\n"
-            yield from (f"\n{line}\n" for line in section.text)
+            yield from (f"\n{_plain(line)}\n" for line in section.text)
             for table in section.tables:
                 name = f"{chapter.file(table.name)}.csv"
                 _write_csv(folder / name, [table.header, *table.rows])
+                files.append(name)
                 shown = table.rows if table.most is None else table.rows[: table.most]
                 if shown:
                     yield "\n" + markdown(table.header, shown)
                 if len(shown) < len(table.rows):
-                    yield f"\n{len(shown)} of {len(table.rows)} rows; all are in [{name}]({folder.name}/{name}).\n"
+                    more = (
+                        f"{len(shown)} of {len(table.rows)} rows; all are in" if shown else "Of all models and classes:"
+                    )
+                    yield f"\n{more} [{name}]({place}/{name}).\n"
             for figure in section.figures:
                 name = chapter.file(figure.name)
                 _write_drawing(folder / name, figure)
-                yield f"\n![{figure.description.translate(_PLAIN)}]({folder.name}/{name}.svg)\n"
+                files += [f"{name}.svg", f"{name}.png"]
+                yield f"\n![{_plain(figure.description)}]({place}/{name}.svg)\n"
             for picture in section.pictures:
                 name = f"{chapter.file(picture.name)}.jpg"
                 write_atomic(folder / name, picture.jpeg)
-                yield f"\n![{picture.caption.translate(_PLAIN)}]({folder.name}/{name})\n\n{picture.caption}\n"
+                files.append(name)
+                yield f"\n![{_plain(picture.caption)}]({place}/{name})\n\n{_plain(picture.caption)}\n"
             if section.caption:
-                yield f"\n*{section.caption}*\n"
+                yield f"\n*{_plain(section.caption)}*\n"
 
 
-_PLAIN = str.maketrans({"[": "(", "]": ")", "\n": " "})
-"""What may stand as a picture's text in Markdown."""
+def _plain(text: str) -> str:
+    """Text that Markdown takes as it is."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;")).replace("\n", " ")
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """An estimate with its interval becomes three columns."""
+    columns: list[list[str]] = []
+    for column in zip(*rows, strict=True):
+        found = [re.fullmatch(r"([+-]?[\d.]+) \[([+-]?[\d.]+), ([+-]?[\d.]+)\]", cell) for cell in column[1:]]
+        if not any(found):
+            columns.append(list(column))
+            continue
+        name = re.sub(r" \[.*\]$", "", column[0])
+        parts = [match.groups() if match else (cell, "", "") for match, cell in zip(found, column[1:], strict=True)]
+        ends = zip((name, f"{name} low", f"{name} high"), *parts, strict=True)
+        columns += [list(one) for one in ends]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
     write_atomic(path, text.getvalue())
 
 

@@ -8,7 +8,7 @@ runs fit in memory.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -21,6 +21,7 @@ from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.results.record import RunRecord, StudyRecord
 from muybridge.results.statistics import (
     Calibration,
+    Difference,
     Interval,
     Verdict,
     accuracy_interval,
@@ -33,6 +34,9 @@ from muybridge.scores import Scores, concatenate, softmax
 
 REPEATED = ("seed", "fold")
 """Axes over which a row is pooled."""
+
+SAME_ANSWERS = 0.98
+"""Of a diagnosis and of the test, if they are of the same clips: another device rounds otherwise."""
 
 OTHER_RUN = "another run of the study"
 
@@ -66,7 +70,12 @@ class Answers:
 
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
+        if not np.isfinite(scores.logits_VK).all():
+            raise UserError("some scores are no finite numbers")
         order = np.argsort(scores.ids_N, kind="stable")
+        order = order[scores.labels_N[order] >= 0]  # of unknown truth there is nothing to say
+        if not len(order):
+            raise UserError("no video has a label")
         scores_NK = scores.video_scores()[order]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
         labels_N = scores.labels_N[order]
@@ -90,9 +99,10 @@ def _by_clips(scores: Scores) -> dict[int, float]:
     views_VK = softmax(scores.logits_VK[order]) if scores.average == "probabilities" else scores.logits_VK[order]
     clips_NMK = views_VK.reshape(len(scores.ids_N), scores.grid.num_clips, scores.grid.num_crops, -1).mean(2)
     found = {}
+    known_N = scores.labels_N >= 0
     for num_clips in scores.grid.nested()[0]:
         answers_N = clips_NMK[:, scores.grid.clips(num_clips)].mean(1).argmax(1)
-        found[num_clips] = float((answers_N == scores.labels_N).mean())
+        found[num_clips] = float((answers_N == scores.labels_N)[known_N].mean())
     return found
 
 
@@ -108,14 +118,30 @@ class Diagnosed:
     groups_N: np.ndarray
     largest_change: Mapping[str, float]
     """Of any score, against frames in their order."""
-    num_frames: int
+    num_seeds_of_row: int
+    """How many seeds the row has; S of them were diagnosed."""
 
     def accuracy(self, order: str) -> float:
         return float(self.correct[order].mean())
 
+    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {"seeds": len(self.predicted_SN), "accuracy": {}, "change": {}, "reversed_as": {}}
+        for order in self.correct:
+            found["accuracy"][order] = self.accuracy(order)
+            if order != "ordered":
+                verdict = self.change(order)
+                found["change"][order] = {"value": verdict.difference.value, "low": verdict.low, "high": verdict.high}
+        for k in np.unique(self.labels_N).tolist():
+            called_K = np.bincount(self.predicted_SN[:, self.labels_N == k].ravel(), minlength=len(classes))
+            found["reversed_as"][classes[k]] = {classes[j]: int(called_K[j]) for j in np.flatnonzero(called_K).tolist()}
+        return found
+
     def change(self, order: str) -> Verdict:
         """Accuracy with the frames in this order minus that in theirs."""
-        return judged([change(self.correct["ordered"], self.correct[order], self.groups_N)])[0]
+        return judged([self.difference(order)])[0]
+
+    def difference(self, order: str) -> Difference:
+        return change(self.correct["ordered"], self.correct[order], self.groups_N)
 
 
 @dataclass(frozen=True, repr=False)
@@ -262,9 +288,16 @@ class ModelResult:
             "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
             "train_clips_per_s": self.train_clips_per_s, "speed": self.speed, "steps": list(self.steps),
             "epochs": list(self.epochs), "train_hours": list(self.train_hours),
-            "diagnosis": None if self.diagnosed is None else {
-                order: self.diagnosed.accuracy(order) for order in self.diagnosed.correct
+            "calibration_bins": [list(one) for one in self.calibration.bins],
+            "class_accuracy": {
+                name: float(value)
+                for name, value in zip(self.classes, self.class_accuracy_K, strict=True)
+                if np.isfinite(value)
             },
+            "confusion": [
+                [self.classes[i], self.classes[j], int(self.confusion[i, j])] for i, j in np.argwhere(self.confusion).tolist()
+            ],
+            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(self.classes),
             "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
         }  # fmt: skip
         if pairs:
@@ -363,8 +396,17 @@ def _model(
         by_seed.setdefault(recipes[run].seed, []).append(run)
     pooled: dict[int, Answers] = {}
     for seed, of_seed in sorted(by_seed.items()):
+        folds = Counter(recipes[run].data.fold for run in of_seed)
+        twice = [run for run in of_seed if folds[recipes[run].data.fold] > 1]
+        if twice:
+            raise UserError(
+                f"{twice[0].path} and {twice[1].path} are the same run twice: both are {name} of seed {seed}. Leave one out"
+            )
+        parts = [run.scores("test") for run in of_seed]
         try:
-            pooled[seed] = Answers.of(concatenate([run.scores("test") for run in of_seed]), pairs)
+            pooled[seed] = Answers.of(concatenate(parts), pairs)
+        except UserError as error:
+            raise UserError(f"{of_seed[0].path / 'scores' / 'test.npz'}: {error}") from None
         except ValueError as error:
             paths = ", ".join(str(run.path) for run in of_seed)
             raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
@@ -373,41 +415,71 @@ def _model(
     whole = max(seeds_of, key=lambda ids: (len(ids), seeds_of[ids]))
     kept = [seed for seed in pooled if tested[seed] == whole]
     if len(kept) < len(pooled):
-        notes.append(f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds and are left out.")
+        notes.append(
+            f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds or videos that others have, and are left out."
+        )
     used = [run for seed in kept for run in by_seed[seed]]
-    speed = next((found for run in used if (found := run.speed()) is not None), None)
+    speeds = [found for run in used if (found := _optional(run, run.speed, notes)) is not None]
     return ModelResult(
-        name, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost(), speed, recipes[used[0]], axes,
-        tuple(used[0].dataset()["classes"]), _diagnosed([by_seed[seed] for seed in kept]),
+        name, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost(), speeds[0] if speeds else None,
+        recipes[used[0]], axes,
+        tuple(used[0].dataset()["classes"]), _diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
     )  # fmt: skip
 
 
-def _diagnosed(seeds: Sequence[Sequence[Run]]) -> Diagnosed | None:
-    """Of the seeds whose runs were all diagnosed on their test videos."""
-    by_seed: list[dict[str, Scores]] = []
-    told: list[dict[str, Any]] = []
-    for runs in seeds:
-        of_runs = [run.diagnosis() for run in runs]
-        if not all(known is not None and known["split"] == "test" for known in of_runs):
+def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[str]) -> dict[str, Any] | None:
+    """What a run need not have; where it is damaged, that is said, and the rest told."""
+    try:
+        found = read()
+        if found is not None and not isinstance(found, dict):
+            raise UserError("holds no object")
+        return found
+    except UserError as error:
+        notes.append(f"{run.name}: left out, as it cannot be read: {error}")
+        return None
+
+
+def _diagnosed(
+    name: str, seeds: Mapping[int, Sequence[Run]], answers: Mapping[int, Answers], notes: list[str]
+) -> Diagnosed | None:
+    """Of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
+    by_seed: list[dict[str, Answers]] = []
+    changes: list[dict[str, float]] = []
+    other = 0
+    for seed, runs in seeds.items():
+        told = [_optional(run, run.diagnosis, notes) for run in runs]
+        if None in told:
             continue
-        known = [one for one in of_runs if one is not None]
-        orders = [order for order in known[0]["accuracy"] if all(order in one["accuracy"] for one in known)]
-        by_seed.append({order: concatenate([run.diagnosed_scores(order) for run in runs]) for order in orders})
-        told += known
+        try:
+            known = [dict(one["largest_change"]) for one in told if one is not None]
+            orders = ["ordered", *known[0]]
+            found = {
+                order: Answers.of(concatenate([run.diagnosed_scores(order) for run in runs]), ()) for order in orders
+            }
+        except (UserError, ValueError, LookupError, TypeError) as error:
+            notes.append(f"{name}, seed {seed}: its diagnosis is left out, as it is damaged: {error}")
+            continue
+        ours, tested = found["ordered"], answers[seed]
+        same = np.array_equal(ours.ids_N, tested.ids_N) and np.array_equal(ours.labels_N, tested.labels_N)
+        same = same and ours.num_views == tested.num_views
+        same = same and float((ours.predicted_N == tested.predicted_N).mean()) >= SAME_ANSWERS
+        if not same or (by_seed and found.keys() != by_seed[0].keys()):
+            other += 1
+            continue
+        by_seed.append(found)
+        changes += known
+    if other:
+        notes.append(
+            f"{name}: {other} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
+            "test's; that is left out (muybridge diagnose RUN, without options, is for this report)."
+        )
     if not by_seed:
         return None
+    correct = {order: np.stack([found[order].correct_N for found in by_seed]) for order in by_seed[0]}
     first = by_seed[0]["ordered"]
-    sorted_S = [np.argsort(of_seed["ordered"].ids_N, kind="stable") for of_seed in by_seed]
-    correct = {
-        order: np.stack([of_seed[order].correct()[place] for of_seed, place in zip(by_seed, sorted_S, strict=True)])
-        for order in by_seed[0]
-    }
-    backwards = [of_seed["reversed"].video_scores().argmax(1) for of_seed in by_seed]
     return Diagnosed(
-        correct, np.stack([answer[place] for answer, place in zip(backwards, sorted_S, strict=True)]),
-        first.labels_N[sorted_S[0]], first.groups_N[sorted_S[0]],
-        {order: max(one["largest_change"][order] for one in told) for order in correct if order != "ordered"},
-        told[0]["num_frames"],
+        correct, np.stack([found["reversed"].predicted_N for found in by_seed]), first.labels_N, first.groups_N,
+        {order: max(one[order] for one in changes) for order in correct if order != "ordered"}, len(seeds),
     )  # fmt: skip
 
 

@@ -27,13 +27,13 @@ STEP = 32
 def accuracies(comparison: Comparison) -> Chart:
     """A row a model: video accuracy and its interval."""
     found = {model.name: model.accuracy for model in comparison.models}
-    return _intervals(comparison, found, "video top-1 accuracy on the test split, with 95 % interval")
+    return _intervals(comparison, found, "video top-1 accuracy, 95 % interval")
 
 
 def direction(comparison: Comparison) -> Chart:
     """A row a model: accuracy between time-reversed classes, and the line of chance."""
     found = {model.name: model.within_pairs(comparison.pairs) for model in comparison.models}
-    title = "accuracy between time-reversed classes, all pairs, with 95 % interval (line: chance)"
+    title = "accuracy between time-reversed classes (line: chance)"
     return _intervals(comparison, found, title, line=0.5)
 
 
@@ -86,7 +86,9 @@ def reliability(comparison: Comparison, most: int) -> Chart:
         alt.layer(
             honest.encode(x=alt.X("x:Q", scale=unit), y=alt.Y("y:Q", scale=unit)),
             base.mark_line(strokeWidth=1.8),
-            base.mark_point(filled=True, size=36, opacity=1),
+            base.mark_point(filled=True, opacity=1).encode(
+                size=alt.Size("answers:Q", scale=alt.Scale(range=[12, 120], zero=True), legend=None)
+            ),
         )
         .properties(width=360, height=320)
         .add_params(isolating())

@@ -86,7 +86,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
     return alt.layer(*layers).properties(
         width=side,
         height=side,
-        title=shortened(model.name),
+        title=alt.Title(shortened(model.name), subtitle="shade: share of the true class; counts: all seeds"),
         view=alt.ViewConfig(stroke="#ccc", fill="white"),
         usermeta={"fixed": True},
     )
@@ -128,6 +128,10 @@ def gains(comparison: Comparison, a: int, b: int) -> Chart:
     )  # fmt: skip
     return (
         alt.layer(base.mark_bar(height=12).encode(color=color))
-        .properties(width=380, height=20 * min(num_classes, 2 * MOST_GAINS))
+        .properties(
+            width=380,
+            height=20 * min(num_classes, 2 * MOST_GAINS),
+            title=alt.Title({"expr": "A + ' (A) against ' + B + ' (B)'"}),
+        )
         .add_params(*choose)
     )

@@ -4,13 +4,11 @@ Colour is the method, symbol the backbone, area the parameters; a hollow symbol 
 they are asked for, are small grey crosses behind.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from muybridge.results.comparison import Comparison
 from muybridge.results.figures.style import (
@@ -46,6 +44,9 @@ def _speed(key: str) -> Callable[[ModelResult], float | None]:
     return lambda model: None if model.speed is None else model.speed.get(key)
 
 
+ALL_MACS = Cost("macs", "multiply-adds (MACs) of {clip}, all of them, log", lambda model: model.cost["macs"])
+"""In the place of convolutions alone where some model has many others (transformers)."""
+
 COSTS = (
     Cost("macs", "convolution multiply-adds (MACs) of {clip}, log", lambda model: model.cost["conv_macs"]),
     Cost(
@@ -58,6 +59,13 @@ COSTS = (
     ),
     Cost("memory", "peak memory of training, bytes, as measured (muybridge measure), log", _speed("peak_memory_bytes")),
 )  # fmt: skip
+
+
+def costs_of(comparisons: Sequence[Comparison]) -> tuple[Cost, ...]:
+    """The ways to count that do all these models justice."""
+    every = [model.cost for comparison in comparisons for model in comparison.models]
+    others = any(one["macs"] > 1.2 * one["conv_macs"] for one in every)
+    return (ALL_MACS, *COSTS[1:]) if others else COSTS
 
 
 def known(comparison: Comparison, cost: Cost) -> list[ModelResult]:
@@ -89,22 +97,17 @@ def accuracy_against(
     multiply-adds."""
     models = known(comparison, cost)
     there = [
-        one
-        for one in published
-        if cost.name == "macs" and one.conv_macs and one.top1 is not None and one.split != "train"
+        one for one in published if cost is COSTS[0] and one.conv_macs and one.top1 is not None and one.split != "train"
     ]
-    costs = np.array([cost.of(model) for model in models], dtype=float)
-    ends = np.concatenate([costs, [one.conv_macs or 1.0 for one in there]])
-    low, high = ends.min() / 1.7, ends.max() * 1.7
-    px_per_unit = WIDTH / math.log(high / low)
-    margin_px = math.log(1.7) * px_per_unit
-    drawn_px = apart(np.log(costs / low) * px_per_unit, gap=min(30.0, 2 * margin_px / len(costs)))
+    costs = [float(cost.of(model) or 0.0) for model in models]
+    ends = [*costs, *(float(one.conv_macs or 0) for one in there)]
+    low, high = min(ends) / 1.4, max(ends) * 1.4
     rows = [
         {**row(model, model.accuracy, comparison), "cost": value, "parameters": model.cost["params"],
-         "drawn": low * math.exp(px / px_per_unit), "method": model.method, "backbone": model.backbone or "its own",
+         "method": model.method, "backbone": model.backbone or "its own",
          "pooling": "temporal pooling" if model.recipe.model.temporal_pooling else "no temporal pooling",
          "frames": model.recipe.clip.num_frames}
-        for model, value, px in zip(models, costs.tolist(), drawn_px, strict=True)
+        for model, value in zip(models, costs, strict=True)
     ]  # fmt: skip
     by_name = {one["model"]: one for one in rows}
     axis, scale = accuracy_axis(
@@ -112,10 +115,10 @@ def accuracy_against(
         + [one.top1 for one in there if one.top1 is not None]
     )
     x = alt.X(
-        "drawn:Q",
+        "cost:Q",
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
         axis=alt.Axis(labelExpr=SI, values=log_ticks(low, high), grid=False, labelOverlap=True),
-        title=cost.title.format(clip=_clip(comparison)),
+        title=cost.title.format(clip="one clip" if there else _clip(comparison)),
     )
     y = alt.Y("value:Q", axis=axis, scale=scale, title="video top-1 accuracy, 95 % interval")
     base = alt.Chart(values(rows)).encode(x=x, color=_by_method([comparison, *beside]), opacity=emphasis())
@@ -127,7 +130,7 @@ def accuracy_against(
         line = alt.Chart(values(front)).mark_line(
             color=GRAY, strokeWidth=1.2, interpolate="step-before" if cost.more_is_better else "step-after"
         )
-        layers.append(line.encode(x=x, y=y, order=alt.Order("drawn:Q")))
+        layers.append(line.encode(x=x, y=y, order=alt.Order("cost:Q")))
     layers.append(
         base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2="high:Q")
     )
@@ -163,27 +166,15 @@ def accuracy_against(
         )
     return (
         alt.layer(*layers)
-        .properties(width=WIDTH if not beside else 400, height=320, title=title)
+        .properties(
+            width=WIDTH if not beside else 400,
+            height=320,
+            title=alt.Title(
+                title, subtitle="grey line: Pareto front" + "; hollow: temporal pooling" * (len(poolings) > 1)
+            ),
+        )
         .add_params(isolating())
     )
-
-
-def apart(positions: np.ndarray, *, gap: float) -> np.ndarray:
-    """Positions moved as little as it takes for neighbours to lie `gap` apart: those that crowd spread around their
-    middle."""
-    blocks: list[list[float]] = []
-
-    def start(block: list[float]) -> float:
-        return float(np.mean(block)) - gap * (len(block) - 1) / 2
-
-    for position in np.sort(positions):
-        blocks.append([float(position)])
-        while len(blocks) > 1 and start(blocks[-2]) + gap * len(blocks[-2]) > start(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    spread = np.concatenate([start(block) + gap * np.arange(len(block)) for block in blocks])
-    moved = np.empty_like(spread)
-    moved[np.argsort(positions, kind="stable")] = spread
-    return moved
 
 
 def _clip(comparison: Comparison) -> str:
@@ -200,7 +191,7 @@ def _by_method(comparisons: Sequence[Comparison]) -> alt.Color:
 
 def _behind(there: Sequence[Published], y: alt.Y, x: alt.X) -> alt.Chart:
     rows: list[dict[str, Any]] = [
-        {"model": f"published: {one.name}", "drawn": one.conv_macs, "value": one.top1, "source": one.source}
+        {"model": f"published: {one.name}", "cost": one.conv_macs, "value": one.top1, "source": one.source}
         for one in there
     ]
     tooltip = [alt.Tooltip("model:N", title="not measured here"), alt.Tooltip("value:Q", format=".3f"), "source:N"]

@@ -58,7 +58,7 @@ def _curve(model: ModelResult, part: str, key: str) -> list[dict[str, Any]]:
     by_epoch: dict[int, list[float]] = {}
     for run in model.runs:
         for line in run.metrics(part):
-            if math.isfinite(line[key]):
+            if math.isfinite(line.get(key, math.nan)):
                 by_epoch.setdefault(line["epoch"], []).append(line[key])
     epochs = sorted(by_epoch)
     kept = {epochs[round(place)] for place in np.linspace(0, len(epochs) - 1, min(len(epochs), MOST_POINTS))}

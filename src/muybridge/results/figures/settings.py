@@ -17,6 +17,7 @@ from muybridge.results.figures.style import (
     values,
 )
 from muybridge.results.published import Published
+from muybridge.results.rows import ModelResult, value_of
 
 
 def over_clips(comparison: Comparison, most: int) -> Chart | None:
@@ -52,8 +53,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
     """Video accuracy over the frames of a clip, a line a method, backbone, pooling and sampling; none where all have as
     many."""
     rows: list[dict[str, Any]] = [
-        {"model": model.name, "line": _line(model.method, model.backbone, model.recipe.model.temporal_pooling,
-                                             model.recipe.clip.sampling),
+        {"model": model.name, "line": _line_of(comparison, model),
          "method": model.method, "backbone": model.backbone or "its own", "frames": model.recipe.clip.num_frames,
          "value": model.accuracy.value, "low": model.accuracy.low, "high": model.accuracy.high,
          "pooling": "temporal pooling" if model.recipe.model.temporal_pooling else "no temporal pooling",
@@ -108,6 +108,19 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
         ),
     ]  # fmt: skip
     return alt.layer(*layers).properties(width=440, height=300).add_params(isolating())
+
+
+def _line_of(comparison: Comparison, model: ModelResult) -> str:
+    """What a setting shares with those that differ from it in frames alone: its axes, or, where no study says any, what its
+    recipe has in the fields that differ."""
+    recipe = model.recipe
+    if model.axes:
+        others: dict[str, object] = {axis: value for axis, value in model.axes.items() if axis != "num_frames"}
+    else:
+        fields = (*comparison.differences, *comparison.varied)
+        others = {name: value_of(recipe, name) for name in fields if name != "clip.num_frames"}
+    own = _line(model.method, model.backbone, recipe.model.temporal_pooling, recipe.clip.sampling)
+    return own + "".join(f" {name}={value}" for name, value in sorted(others.items()))
 
 
 def _line(method: str | None, backbone: str | None, pooling: bool | None, sampling: str | None) -> str:

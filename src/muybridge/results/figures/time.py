@@ -48,7 +48,7 @@ def orders(comparison: Comparison) -> Chart:
         ),
         base.mark_point(filled=True, size=80, opacity=1, yOffset=7).encode(
             x=x,
-            color=alt.Color("order:N", scale=alt.Scale(domain=names, range=list(COLORS[: len(names)])), legend=legend),
+            color=alt.Color("order:N", scale=alt.Scale(domain=names, range=list(COLORS[-len(names) :])), legend=legend),
             shape=alt.Shape("order:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), legend=legend),
             tooltip=["model:N", "order:N", alt.Tooltip("value:Q", format=".3f")],
         ),

@@ -14,10 +14,16 @@ COST_WORDS = {
 }  # fmt: skip
 
 
+MACS_WORDS = {
+    False: "convolutions alone, as the 2021 study counts",
+    True: "all of them, as convolutions alone would leave out most of what some of these models compute",
+}
+
+
 def at_what_cost(chapter: Chapter) -> Section:
     c = chapter.comparison
     figures, fronts = [], []
-    for one in cost.COSTS:
+    for one in cost.costs_of([c]):
         if not cost.known(c, one):
             continue
         front = cost.pareto(c, one)
@@ -33,6 +39,9 @@ def at_what_cost(chapter: Chapter) -> Section:
         "On the Pareto front, where nothing else is both cheaper and better: " + fronts[0][0].lower() + fronts[0][1:],
         *(f"By {line[0].lower()}{line[1:]}" for line in fronts[1:]),
     ]
+    machines = {tuple((model.speed or {}).get(key) for key in ("device_name", "dtype", "threads")) for model in speeds}
+    if len(machines) > 1:
+        text.append("Not all were measured on one machine, in one precision: their speed and memory do not compare.")
     tables: tuple[Table, ...] = ()
     if speeds:
         tables = (_speeds(c, speeds),)
@@ -45,9 +54,11 @@ def at_what_cost(chapter: Chapter) -> Section:
         figures=tuple(figures),
         caption=(
             "Colour: method; symbol: backbone; area: parameters; hollow: with temporal pooling; grey line: Pareto front of the "
-            "accuracies as measured, whatever their intervals. Models of nearly the same cost are moved apart to be seen; "
-            "hovering and the table have their figures. MACs: multiply-adds of the convolutions alone, of one clip, not times "
-            "its views. Clips/s in training: median over epochs on the machine that trained, waiting for data included."
+            "accuracies as measured, whatever their intervals. MACs: multiply-adds of one clip, not times its views, "
+            f"{MACS_WORDS[cost.costs_of([c])[0] is cost.ALL_MACS]}. Clips/s in training: median over epochs on the machine that "
+            "trained, waiting for data included. Forward clips/s and peak memory: muybridge measure, one process, the batch of "
+            "the table; memory is that of training, on a CPU what the whole process takes beyond its start, on CUDA what tensors "
+            "take."
             + published_words(chapter)
         ),
     )  # fmt: skip
@@ -59,7 +70,7 @@ def _speeds(c: Comparison, measured: Sequence[ModelResult]) -> Table:
         s = model.speed or {}
         rows.append([
             model.name, str(s.get("batch_size", "–")), _number(s.get("forward_clips_per_s")),
-            _number(s.get("train_clips_per_s")), _number(s.get("peak_memory_bytes"), 2**20) + " MiB",
+            _number(s.get("train_clips_per_s")), _number(s.get("peak_memory_bytes"), 1e6) + " MB",
             f"{s.get('device_name', '?')}, {s.get('dtype', '?')}, {s.get('threads', '?')} threads",
         ])  # fmt: skip
     header = ["model", "batch", "forward clips/s", "training clips/s", "peak memory", "measured on"]
@@ -123,7 +134,9 @@ def literature(chapter: Chapter) -> Section | None:
         title=f"Published: {DATA_SETS[chapter.beside]}",
         text=(
             "Other people's results, by their code, their schedules and their copy of the data. They stand beside the figures "
-            "of this report for orientation and are not part of any comparison in it.",
+            "of this report for orientation and are not part of any comparison in it. "
+            f"This data set has {len(chapter.comparison.classes)} classes and {chapter.comparison.models[0].num_videos} test "
+            "videos.",
         ),
         tables=(Table(["published", "top-1", "top-5", "clips x crops", "split", "source", "note"], rows, "words", "published"),),
         kind="folded",
@@ -136,7 +149,7 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
     names = list(dict.fromkeys(model.name for c in every for model in c.models))
     by_name = {data: {model.name: model for model in c.models} for data, c in comparisons.items()}
     rows = [[name, *(str(of[name].accuracy) if name in of else "–" for of in by_name.values())] for name in names]
-    macs = next(one for one in cost.COSTS if one.name == "macs")
+    macs = cost.costs_of(every)[0]
     figures = tuple(
         Figure(f"macs-{data}", f"{data}: " + spoken(c), cost.accuracy_against(c, macs, beside=every, title=data))
         for data, c in comparisons.items()
@@ -146,7 +159,7 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
         tables=(Table(["video top-1 [95 %]", *comparisons], rows, name="all"),),
         figures=figures,
         caption=(
-            "A panel a data set: accuracy against the multiply-adds of the convolutions of one clip. Colour: method; symbol: "
+            "A panel a data set: accuracy against the multiply-adds of one clip. Colour: method; symbol: "
             "backbone; area: parameters; hollow: with temporal pooling; grey line: Pareto front. Models are compared within a "
             "data set only: below."
         ),

@@ -70,7 +70,7 @@ def told_apart(chapter: Chapter) -> Section | None:
     over = (
         "Over seeds and videos: another seed and other videos of the same kind would give a difference in this interval"
         if c.about_models
-        else "Over videos alone: it holds for these runs, and says nothing of other seeds"
+        else "Over videos alone, where either has fewer than three seeds: it holds for these runs and says nothing of other seeds"
     )
     return Section(
         title="Who can be told apart" if c.about_models else "Which of these runs can be told apart",

@@ -1,5 +1,7 @@
 """Does it use time, and where and when does it look."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from muybridge.results.comparison import Comparison, listed
 from muybridge.results.figures import accuracy, time
 from muybridge.results.rows import Diagnosed, ModelResult
 from muybridge.results.sections.parts import Chapter, Figure, Picture, Section, Table
+from muybridge.results.statistics import judged
+from muybridge.runs import Run
 from muybridge.video.strips import heated, jpeg_bytes, strip
 
 MOST_SALIENT = 12
@@ -47,7 +51,10 @@ def uses_time(chapter: Chapter) -> Section | None:
     for model, found in diagnosed:
         cells = [f"{found.accuracy(order):.3f}" if order in found.correct else "–" for order in orders]
         lost = found.change("shuffled")
-        rows.append([model.name, *cells, f"{0.0 - lost.difference.value:+.3f} [{-lost.high:+.3f}, {-lost.low:+.3f}]"])
+        partner = [_partner(c, found)] if c.pairs else []
+        rows.append(
+            [model.name, *cells, *partner, f"{0.0 - lost.difference.value:+.3f} [{-lost.high:+.3f}, {-lost.low:+.3f}]"]
+        )
     text = [_dependence(c)]
     blind = [model.name for model, found in diagnosed if found.largest_change.get("shuffled", 1.0) <= 1e-5]
     if blind:
@@ -55,11 +62,20 @@ def uses_time(chapter: Chapter) -> Section | None:
             f"{listed(blind)}: scores are equal to 1e-5 whether frames are shuffled or not. Such a model sees a set of frames "
             "and no order."
         )
-    users = [model.name for model, found in diagnosed if found.change("shuffled").high < 0]
+    changes = judged([found.difference("shuffled") for _, found in diagnosed])
+    users = [
+        model.name for (model, _), verdict in zip(diagnosed, changes, strict=True) if verdict.apart and verdict.high < 0
+    ]
     if users:
-        text.append(
-            f"Less accurate with shuffled frames, by more than chance: {listed(users)}. They use the order of frames."
-        )
+        corrected = f" (corrected for {len(diagnosed)} models)" if len(diagnosed) > 1 else ""
+        text.append(f"Less accurate with shuffled frames, by more than chance{corrected}: {listed(users)}.")
+    partial = [
+        f"{model.name} {len(found.predicted_SN)} of {found.num_seeds_of_row}"
+        for model, found in diagnosed
+        if len(found.predicted_SN) < found.num_seeds_of_row
+    ]
+    if partial:
+        text.append(f"Not all seeds were diagnosed: {listed(partial)}.")
     missing = [model.name for model in c.models if model.diagnosed is None]
     if missing:
         text.append(f"Not diagnosed: {listed(missing)} (muybridge diagnose RUN).")
@@ -67,14 +83,15 @@ def uses_time(chapter: Chapter) -> Section | None:
         f"{model.name}: " + ", ".join(f"{time.ORDERS.get(o, o)} {found.accuracy(o):.3f}" for o in found.correct)
         for model, found in diagnosed
     )
-    header = ["model", *(time.ORDERS.get(order, order) for order in orders), "order is worth [95 %]"]
+    partner = ["backwards, taken for the partner"] if c.pairs else []
+    header = ["model", *(time.ORDERS.get(order, order) for order in orders), *partner, "order is worth [95 %]"]
     return Section(
         title="Does it use time?",
         text=tuple(text),
         tables=(
             Table(header, rows, name="time"),
-            Table(["model", "class", "videos", *(time.ORDERS.get(o, o) for o in orders), "backwards, it is called"],
-                  _by_class(c, diagnosed, orders), "words", "time-by-class", 20),
+            Table(["class", "model", "videos", *(time.ORDERS.get(o, o) for o in orders), "backwards, it is called"],
+                  _by_class(c, diagnosed, orders), "words", "time-by-class", 30),
         ),
         figures=(Figure("time", "Accuracy with frames in other orders. " + spoken, time.orders(c)),),
         caption=(
@@ -85,37 +102,53 @@ def uses_time(chapter: Chapter) -> Section | None:
     )  # fmt: skip
 
 
+def _partner(c: Comparison, found: Diagnosed) -> str:
+    """Of the videos of classes that are each other's reversal: how many are taken for the other one when they run
+    backwards."""
+    partner = {c.classes.index(a): c.classes.index(b) for pair in c.pairs for a, b in (pair, pair[::-1])}
+    chosen_N = np.isin(found.labels_N, list(partner))
+    wanted_N = np.array([partner.get(int(label), -1) for label in found.labels_N])
+    return f"{(found.predicted_SN == wanted_N)[:, chosen_N].mean():.3f}"
+
+
 def _dependence(c: Comparison) -> str:
-    """The data set's temporal dependence: how far one frame gets."""
+    """The data set's temporal dependence, as far as these models show it: how far one frame gets."""
     found = [(model, model.diagnosed) for model in c.models if model.diagnosed is not None]
     still_model, still = max(found, key=lambda one: one[1].accuracy("single_frame"))
     best_model, best = max(found, key=lambda one: one[1].accuracy("ordered"))
     one_frame, whole = still.accuracy("single_frame"), best.accuracy("ordered")
     chance = float(np.bincount(best.labels_N).max() / len(best.labels_N))
     words = (
-        f"Temporal dependence of the data set: the best answer from one frame is right on {one_frame:.3f} of the videos "
-        f"({still_model.name}), the best from whole clips on {whole:.3f} ({best_model.name}); always saying the most frequent "
-        f"class gives {chance:.3f}."
+        f"Temporal dependence of the data set, as far as these models show it: the best answer from one frame is right on "
+        f"{one_frame:.3f} of the videos ({still_model.name}), the best from whole clips on {whole:.3f} ({best_model.name}); "
+        f"always saying the most frequent class gives {chance:.3f}."
     )
-    if whole > one_frame and whole > chance:
-        share = (whole - one_frame) / (whole - max(chance, 0.0))
-        words += f" Of what is known beyond that guess, {min(1.0, share):.0%} takes more than one frame."
+    lost = best.change("single_frame")
+    if lost.apart and lost.high < 0 and whole > max(one_frame, chance):
+        share = min(1.0, (whole - one_frame) / (whole - chance))
+        words += f" Of what the best knows beyond that guess, {share:.0%} takes more than one frame."
     else:
-        words += " One frame is enough for all that these models know of it."
-    return words
+        words += " That more than one frame is needed is not shown."
+    return f"{words} {_stills(c)}"
+
+
+def _stills(c: Comparison) -> str:
+    if any(model.recipe.clip.num_frames == 1 for model in c.models):
+        return "Among them are models that were trained on single frames."
+    return "None of them was trained on single frames; one that was might get further (--set clip.num_frames=1)."
 
 
 def _by_class(
     c: Comparison, diagnosed: Sequence[tuple[ModelResult, Diagnosed]], orders: Sequence[str]
 ) -> list[list[str]]:
     rows = []
-    for model, found in diagnosed:
-        for k in np.unique(found.labels_N):
+    for k in np.unique(diagnosed[0][1].labels_N).tolist():
+        for model, found in diagnosed:
             of_class = found.labels_N == k
             called = np.bincount(found.predicted_SN[:, of_class].ravel(), minlength=len(c.classes))
             top = [i for i in np.argsort(-called, kind="stable")[:2] if called[i]]
             rows.append([
-                model.name, c.classes[k], str(int(of_class.sum())),
+                c.classes[k], model.name, str(int(of_class.sum())),
                 *(f"{found.correct[order][:, of_class].mean():.2f}" if order in found.correct else "–" for order in orders),
                 ", ".join(f"{c.classes[i]} {called[i] / called.sum():.0%}" for i in top),
             ])  # fmt: skip
@@ -126,16 +159,20 @@ def looks(chapter: Chapter) -> Section | None:
     """Saliency of the videos that `diagnose --video` was asked for."""
     if not chapter.with_frames:
         return None
-    pictures = []
+    pictures, problems = [], []
     for model in chapter.comparison.models:
         for run in model.runs:
             for file in sorted((run.diagnosis_folder / "saliency").glob("*.npz")):
-                pictures.append(_salient(model, file))
-    if not pictures:
+                try:
+                    pictures.append(_salient(run, file))
+                except (OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+                    problems.append(f"{file} cannot be read and is left out: {error}")
+    if not pictures and not problems:
         return None
     left = len(pictures) - MOST_SALIENT
     return Section(
         title="Where and when it looks",
+        text=tuple(problems),
         pictures=tuple(pictures[:MOST_SALIENT]),
         caption=(
             "Upper row: the frames as the network saw them; lower row: how much the log probability of its answer falls when a "
@@ -145,16 +182,18 @@ def looks(chapter: Chapter) -> Section | None:
     )
 
 
-def _salient(model: ModelResult, file: Path) -> Picture:
+def _salient(run: Run, file: Path) -> Picture:
     with np.load(file, allow_pickle=False) as arrays:
         frames, drop_TGG, drop_T = arrays["frames_THWC"], arrays["drop_TGG"], arrays["drop_T"]
         label, predicted, probability = str(arrays["label"]), str(arrays["predicted"]), float(arrays["probability"])
         video = str(arrays["id"])
-    frames = frames[:: max(1, len(frames) // len(drop_TGG))][: len(drop_TGG)]
+    frames = frames[
+        len(frames) // len(drop_TGG) - 1 :: len(frames) // len(drop_TGG)
+    ]  # a step's last one, of differences
     rows = [strip(part, height=HEIGHT) for part in (frames, heated(frames, drop_TGG))]
     steps = ", ".join(f"{drop:.2f}" for drop in drop_T)
     caption = (
-        f"{model.name} on {video}: {predicted} ({probability:.2f}), is {label}. Hiding one time step after the other costs "
+        f"{run.name} on {video}: {predicted} ({probability:.2f}), is {label}. Hiding one time step after the other costs "
         f"{steps}."
     )
-    return Picture(f"saliency-{model.name}-{file.stem}", caption, jpeg_bytes(np.concatenate(rows), quality=80))
+    return Picture(f"saliency-{run.name}-{file.stem}", caption, jpeg_bytes(np.concatenate(rows), quality=80))

@@ -7,7 +7,7 @@ from typing import Any
 from muybridge.recipe import Recipe, fields
 from muybridge.results.comparison import COMPARED, plural
 from muybridge.results.figures import curves
-from muybridge.results.sections.parts import MOST_LINES, Chapter, Figure, Section, Table
+from muybridge.results.sections.parts import MOST_LINES, MOST_MATRICES, Chapter, Figure, Section, Table
 
 
 def how_long(chapter: Chapter) -> Section | None:
@@ -42,20 +42,20 @@ def learning(chapter: Chapter) -> Section | None:
     c = chapter.comparison
     if not any(run.metrics(part) for model in c.models for run in model.runs for part in ("train", "val")):
         return None
-    last = [
-        f"{model.name} {run[-1]['video_top1']:.3f}"
-        for model in c.models
-        for run in [model.runs[0].metrics("val")]
-        if run
-    ]
-    spoken = " over the epochs, training and validation" + (
-        f"; at the end on val: {', '.join(last[:12])}" if last else ""
-    )
+
+    def spoken(key: str) -> str:
+        ends = []
+        for model in c.models[:MOST_MATRICES]:
+            found = [lines[-1][key] for run in model.runs if (lines := run.metrics("val")) and key in lines[-1]]
+            if found:
+                ends.append(f"{model.name} {sum(found) / len(found):.3f}")
+        return " over the epochs, training and validation" + (f"; at the end on val: {', '.join(ends)}" if ends else "")
+
     return Section(
         title="Training and validation",
         figures=(
-            Figure("loss", "Loss" + spoken, curves.curves(c, "loss", MOST_LINES)),
-            Figure("training", "Accuracy" + spoken, curves.curves(c, "accuracy", MOST_LINES)),
+            Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_LINES)),
+            Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_LINES)),
         ),
         has_key=True,
         caption=(

@@ -48,8 +48,7 @@ def by_class(chapter: Chapter) -> Section | None:
         figures=(Figure("gains", spoken, classes.gains(c, a, b)),),
         caption=(
             "Accuracy of the videos of a class, mean over seeds. On the page A and B are chosen below the chart: the "
-            f"{classes.MOST_GAINS} largest gains and losses are drawn. With few videos a class, a single one moves much. All "
-            "classes of all models: the file classes.csv."
+            f"{classes.MOST_GAINS} largest gains and losses are drawn. With few videos a class, a single one moves much. "
         ),
     )  # fmt: skip
 
@@ -63,13 +62,19 @@ def confusion(chapter: Chapter) -> Section:
     order = classes.order_of_classes(c)
     drawn = c.models[:MOST_MATRICES]
     rows = [[model.name, *error] for model in c.models for error in _errors(c, model)]
+    every = [
+        [model.name, c.classes[i], c.classes[j], str(model.confusion[i, j])]
+        for model in c.models
+        for i, j in np.argwhere(model.confusion).tolist()
+    ]
     of_whom = f" Drawn for the {len(drawn)} best of {len(c.models)}." if len(drawn) < len(c.models) else ""
     return Section(
         title="Where: what is taken for what",
-        text=("The pairs of classes that are most often confused, either way, and how many of their videos.",),
+        text=("The pairs of classes that are most often confused, either way: how many answers of how many (videos × seeds).",),
         tables=(
             Table(["model", "class", "class", "confused", "as the second", "as the first"], rows or [["all", *"––0––"]],
                   "words", "confused", 3 * MOST_MATRICES),
+            Table(["model", "true class", "predicted class", "answers"], every, name="confusion", most=0),
         ),
         figures=tuple(
             Figure(
@@ -107,17 +112,20 @@ def parted(chapter: Chapter) -> Section | None:
     """The videos on which the two models part."""
     c = chapter.comparison
     a, b = chapter.pair
-    if len(c.models) < 2 or not np.array_equal(c.models[a].answers[0].ids_N, c.models[b].answers[0].ids_N):
+    if len(c.models) < 2 or not len(c.common[a]):
         return None
     sides = changed_sides(c, a, b)
     first, second = c.models[a], c.models[b]
     rows = []
     for side in sides:
-        for video in side.videos:
-            rows.append([
-                str(first.answers[0].ids_N[video]), c.classes[first.labels_N[video]], said_of(first, video),
-                said_of(second, video), "A" if side.right is first else "B",
-            ])  # fmt: skip
+        for video, of_wrong in zip(side.videos, side.of_wrong, strict=True):
+            said = {
+                side.right.name: said_of(side.right, video, right=True),
+                side.wrong.name: said_of(side.wrong, of_wrong, right=False),
+            }
+            truth = c.classes[side.right.labels_N[video]]
+            name = str(side.right.answers[0].ids_N[video])
+            rows.append([name, truth, said[first.name], said[second.name], "A" if side.right is first else "B"])
     pictures, problem = _strips(chapter, sides) if chapter.with_frames else ([], "")
     text = [
         f"{first.name} (A) is right and {second.name} (B) wrong on {plural(len(sides[0].videos), 'video')}; the other way "
@@ -144,15 +152,15 @@ def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], 
     frames = Frames([run.recipe().data.manifest for run in sides[0].right.runs])
     pictures: list[Picture] = []
     for side in sides:
-        for video in side.videos[:MOST_STRIPS]:
+        for video, of_wrong in zip(side.videos[:MOST_STRIPS], side.of_wrong, strict=False):
             name = str(side.right.answers[0].ids_N[video])
             jpeg = frames.strip(name)
             if jpeg is None:
                 continue
             truth = c.classes[side.right.labels_N[video]]
             caption = (
-                f"{name} is {truth}. {side.right.name}: {said_of(side.right, video)}, right; {side.wrong.name}: "
-                f"{said_of(side.wrong, video)}, wrong."
+                f"{name} is {truth}. {side.right.name}: {said_of(side.right, video, right=True)}, right; {side.wrong.name}: "
+                f"{said_of(side.wrong, of_wrong, right=False)}, wrong."
             )
             pictures.append(Picture(f"changed-{len(pictures) + 1}", caption, jpeg))
     return pictures, frames.problem
