@@ -34,7 +34,7 @@ ALLOWED = {
     - {"scores"},
     "evaluation": {"build", "checkpoint", "distributed", "data", "models", "video", *BASE},
     "saliency": {"evaluation", "build", "data", "models", "video", *BASE},
-    "diagnosis": {"saliency", "evaluation", "build", "data", *BASE},
+    "diagnosis": {"saliency", "results", "evaluation", "build", "data", *BASE},
     "speed": {"training", "build", "data", "models", *BASE},
     "signals": {"console"},
     "description": {"__init__", "build", "data", "models", *BASE},

@@ -19,6 +19,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.evaluation import Task, prepared
 from muybridge.files import write_atomic, write_json
 from muybridge.recipe import Runtime
+from muybridge.results.statistics import change, judged
 from muybridge.runs import Run
 from muybridge.saliency import View, centre_view, saliency
 from muybridge.scores import Scores
@@ -200,17 +201,11 @@ class Diagnosis:
         return f"{done} adds {after - before:.3f} to accuracy ({before:.3f} to {after:.3f})."
 
     def _chance(self, order: Order) -> float:
-        """How often chance alone would part the two orders as much: the sign test, over videos, or over groups of videos
-        that share a source."""
-        from scipy.stats import binomtest
-
-        ordered = self._averaged["ordered"]
-        change_N = self._averaged[order].correct().astype(np.int64) - ordered.correct()
-        alone_N = [f"\0{name}" for name in ordered.ids_N]
-        _, unit_N = np.unique(np.where(ordered.groups_N == "", alone_N, ordered.groups_N), return_inverse=True)
-        change_G = np.bincount(unit_N, weights=change_N)
-        better, worse = int((change_G > 0).sum()), int((change_G < 0).sum())
-        return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+        """How often chance alone would change accuracy as much, by the report's test: paired on the videos, or on groups of
+        videos that share a source."""
+        ordered = self.scores["ordered"]
+        before, after = ordered.correct()[None], self.scores[order].correct()[None]
+        return judged([change(before, after, ordered.groups_N)])[0].p
 
 
 def diagnose(

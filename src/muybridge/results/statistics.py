@@ -105,6 +105,17 @@ class Sample:
         return len(self.weights_G)
 
     @cached_property
+    def dof(self) -> float:
+        """Degrees of freedom of what is estimated over the units: their number less one; fewer where some are much larger
+        than others (the effective number, Carter, Schnepel & Steigerwald 2017)."""
+        return max(0.2, 1 / float((self.weights_G**2).sum()) - 1)
+
+    @cached_property
+    def units_variance(self) -> float:
+        """Of the mean, by how far units lie from it."""
+        return (self.dof + 1) / self.dof * float(((self.weights_G * (self.mean_G - self.value)) ** 2).sum())
+
+    @cached_property
     def mean_G(self) -> np.ndarray:
         means: np.ndarray = self.means_SG.mean(0)
         return means
@@ -146,14 +157,13 @@ def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray) -> Interval:
     method = f"Wilson over {num_units} {over}s{seeds}"
     if value in (0, 1):
         return Interval(value, *wilson(value, num_units, z), method)
-    units = _units_variance(sample.mean_G, sample.weights_G)
-    variance = _Variance(units, num_units - 1, sample.seeds_variance, max(1, sample.num_seeds - 1))
+    variance = _Variance(sample.units_variance, sample.dof, sample.seeds_variance, max(1, sample.num_seeds - 1))
     most = sample.num_seeds * sample.num_videos
     if variance.total > 0:
         as_many = min(value * (1 - value) / variance.total, most)
         quantile = float((variance.squared_half((1 - CONFIDENCE) / 2) / variance.total) ** 0.5)
     else:
-        as_many, quantile = most, float(stdtrit(num_units - 1, 0.5 + CONFIDENCE / 2))
+        as_many, quantile = most, float(stdtrit(sample.dof, 0.5 + CONFIDENCE / 2))
     return Interval(value, *wilson(value, as_many, quantile), method)
 
 
@@ -205,9 +215,10 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
     over_seeds = num_seeds >= SEEDS_OF_A_CLAIM
     if num_units < 2:
         return Difference(value, _Variance(1.0, 1), 0.0, num_seeds, num_units, over_seeds)
-    units = _units_variance(a.mean_G - b.mean_G, a.weights_G) + num_units / (num_units - 1) / a.num_videos**2
+    both = Sample((a.mean_G - b.mean_G)[None], a.weights_G, a.num_videos, a.is_grouped)
+    units = both.units_variance + (a.dof + 1) / a.dof / a.num_videos**2
     if not over_seeds:
-        return Difference(value, _Variance(units, num_units - 1), 0.0, num_seeds, num_units, over_seeds)
+        return Difference(value, _Variance(units, a.dof), 0.0, num_seeds, num_units, over_seeds)
     seeds = a.seeds_variance + b.seeds_variance
     spread = sum(sample.seeds_variance**2 / (sample.num_seeds - 1) for sample in (a, b))
     dof = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # Welch's
@@ -215,7 +226,7 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
     if of_study > seeds * (1 + 1e-9):  # of two models alone the mean is their own
         seeds, dof = of_study, usual[1]
     residual = a.residual * a.num_seeds + b.residual * b.num_seeds
-    return Difference(value, _Variance(units, num_units - 1, seeds, dof), residual, num_seeds, num_units, over_seeds)
+    return Difference(value, _Variance(units, a.dof, seeds, dof), residual, num_seeds, num_units, over_seeds)
 
 
 def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) -> Difference:
@@ -225,7 +236,7 @@ def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) ->
     if units < 2:
         return Difference(sample.value, _Variance(1.0, 1), 0.0, sample.num_seeds, units, over_seeds)
     variance = _Variance(
-        _units_variance(sample.mean_G, sample.weights_G) + units / (units - 1) / sample.num_videos**2, units - 1,
+        sample.units_variance + (sample.dof + 1) / sample.dof / sample.num_videos**2, sample.dof,
         sample.seeds_variance if over_seeds else 0.0, max(1, sample.num_seeds - 1),
     )  # fmt: skip
     return Difference(sample.value, variance, sample.residual * sample.num_seeds, sample.num_seeds, units, over_seeds)
@@ -337,7 +348,7 @@ def takes(difference: Difference, *, pairs: int) -> Takes | None:
 
     def finds(seeds: int, times_videos: float) -> bool:
         units = (fixed_units + of_a_seed / seeds) / times_videos
-        variance = _Variance(units, d.num_units * times_videos - 1, a_seed / seeds, 2 * (seeds - 1))
+        variance = _Variance(units, (d.variance.units_dof + 1) * times_videos - 1, a_seed / seeds, 2 * (seeds - 1))
         return bool(variance.squared_half(tail) ** 0.5 + ndtri(POWER) * variance.total**0.5 <= abs(d.value))
 
     for times_videos in TIMES:
@@ -373,10 +384,3 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, *, num_bins: int = 
     error = float(np.abs(right - sure)[filled].sum() / counts.sum())
     bins = tuple((float(sure[i] / counts[i]), float(right[i] / counts[i]), int(counts[i])) for i in filled)
     return Calibration(error, bins)
-
-
-def _units_variance(mean_G: np.ndarray, weights_G: np.ndarray) -> float:
-    """Of the weighted mean, by how far units lie from it."""
-    count = len(mean_G)
-    residuals_G = weights_G * (mean_G - (weights_G * mean_G).sum())
-    return count / (count - 1) * float((residuals_G**2).sum())
