@@ -202,10 +202,13 @@ class Diagnosis:
 
     def _chance(self, order: Order) -> float:
         """How often chance alone would change accuracy as much, by the report's test: paired on the videos, or on groups of
-        videos that share a source."""
+        videos that share a source; corrected for the number of orders."""
         ordered = self.scores["ordered"]
-        before, after = ordered.correct()[None], self.scores[order].correct()[None]
-        return judged([change(before, after, ordered.groups_N)])[0].p
+        others: list[Order] = [name for name in self.scores if name != "ordered"]
+        changes = [
+            change(ordered.correct()[None], self.scores[name].correct()[None], ordered.groups_N) for name in others
+        ]
+        return judged(changes)[others.index(order)].p
 
 
 def diagnose(

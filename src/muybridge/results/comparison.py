@@ -29,6 +29,9 @@ from muybridge.results.statistics import (
 )
 from muybridge.runs import Run
 
+MOST_LETTERS = 8
+"""Groups that a reader can keep apart."""
+
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
 
@@ -91,20 +94,11 @@ class Comparison:
         return groups(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
 
     def letters(self, place: int) -> str:
-        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart. Many that lie
-        together are a–f."""
-        numbers = [number for number, group in enumerate(self.groups) if place in group]
-        runs: list[list[int]] = []
-        for number in numbers:
-            if runs and runs[-1][-1] == number - 1:
-                runs[-1].append(number)
-            else:
-                runs.append([number])
-        named = [
-            "–".join(map(self.letter, (run[0], run[-1]))) if len(run) > 2 else " ".join(map(self.letter, run))
-            for run in runs
-        ]
-        return " ".join(named)
+        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart. Where groups are many:
+        whether it can be told from the best."""
+        if not self.groups or len(self.groups) > MOST_LETTERS:
+            return "best" if place == 0 or not self.verdicts[0, place].apart else ""
+        return " ".join(self.letter(number) for number, group in enumerate(self.groups) if place in group)
 
     @staticmethod
     def letter(number: int) -> str:

@@ -1,7 +1,10 @@
 """What the figures of a comparison say, in sentences. Every word depends on the data."""
 
-from muybridge.results.comparison import Comparison, listed, plural
+from muybridge.results.comparison import MOST_LETTERS, Comparison, listed, plural
 from muybridge.results.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, Takes, takes
+
+MOST_NAMED = 12
+"""Models whose groups are told by name."""
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -34,8 +37,8 @@ def _about_models(c: Comparison) -> list[str]:
     if apart:
         said.append(f"{first} is better than {listed(apart)} ({how}).")
     if close:
-        said.append(f"{first} and {listed(close)} cannot be told apart ({how}).")
-    if len(c.groups) > 1 and len(c.models) > 2:
+        said.append(f"{first} cannot be told from {listed(close)} ({how}).")
+    if 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
         said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
     return said + _what_it_takes(c)
@@ -75,30 +78,35 @@ def _about_runs(c: Comparison) -> list[str]:
 
 
 def _what_it_takes(c: Comparison) -> list[str]:
-    """For the best and the nearest that is not told from it as models."""
+    """For the best and the first that is not told from it as models."""
     undecided = [b for (a, b), verdict in c.verdicts.items() if a == 0 and not (verdict.apart and c.about_models)]
-    for place in undecided:
-        difference = c.verdicts[0, place].difference
-        if abs(difference.value) < 1e-9:  # the same, but for rounding
-            continue
-        found, points = takes(difference, pairs=len(c.verdicts)), 100 * abs(difference.value)
-        needs = (
-            f"more than {MOST_SEEDS} seeds each and {TIMES[-1]:g} times as many test videos"
-            if found is None
-            else _needs(found)
-        )
-        names = f"{c.models[0].name} and {c.models[place].name}"
-        return [
-            f"To tell {names} apart as models, if they differ as they do here (by {points:.1f} points), takes {needs}."
-        ]
-    return []
+    if not undecided:
+        return []
+    difference = c.verdicts[0, undecided[0]].difference
+    if abs(difference.value) < 1e-9:  # the same, but for rounding
+        return []
+    names = f"{c.models[0].name} and {c.models[undecided[0]].name}"
+    sources = "sources (groups)" if difference.is_grouped else "test videos"
+    if difference.num_units < 2:
+        return [f"To tell {names} apart takes other {sources}: of one nothing is known of how much they vary."]
+    found, points = takes(difference, pairs=len(c.verdicts)), 100 * abs(difference.value)
+    needs = (
+        f"more than {MOST_SEEDS} seeds each and {TIMES[-1]:g} times as many {sources}"
+        if found is None
+        else _needs(found, sources)
+    )
+    return [f"To tell {names} apart as models, if they differ as they do here (by {points:.1f} points), takes {needs}."]
 
 
-def _needs(found: Takes) -> str:
-    videos = "these videos" if found.times_videos == 1 else f"about {found.times_videos:g} times as many test videos"
-    spread = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points"
-    known = f"{spread}, which is not known here" if found.is_assumed else f"{spread}, as they do here"
-    return f"about {found.seeds} seeds each on {videos} ({known})"
+def _needs(found: Takes, sources: str) -> str:
+    where = "these videos" if found.times_videos == 1 else f"{found.times_videos:g} times as many {sources}"
+    if found.is_assumed:
+        known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, which is not known here"
+    elif found.seed_sd < 5e-4:
+        known = "if seeds of one model spread as little as it seems here, too little to be seen"
+    else:
+        known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, as they seem to do here"
+    return f"roughly {found.seeds} seeds each on {where} ({known})"
 
 
 def _how_fair(c: Comparison) -> list[str]:
@@ -125,23 +133,25 @@ def _who_sees_time(c: Comparison) -> list[str]:
     seeing: list[str] = []
     reversing: list[str] = []
     for model in c.models:
-        found = model.within_pairs(c.pairs)
+        found = model.within_pairs(c.pairs, len(c.models))
         where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else blind
         where.append(f"{model.name} ({found.value:.2f})")
     said = []
+    these = "" if c.about_models else "In these runs, "
     if blind:
         intervals = "interval does" if len(blind) == 1 else "intervals do"
+        asked = "In these runs, asked" if these else "Asked"
         said.append(
-            f"Asked only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
+            f"{asked} only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
             f"the {intervals} not lie above 0.50."
         )
     if seeing:
         verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")
-        said.append(f"{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
+        said.append(f"{these}{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
     if reversing:
         verb, intervals = ("answers", "interval lies") if len(reversing) == 1 else ("answer", "intervals lie")
         said.append(
-            f"{listed(reversing)} {verb} with the opposite direction: the {intervals} below 0.25. Labels or clips are "
+            f"{these}{listed(reversing)} {verb} with the opposite direction: the {intervals} below 0.25. Labels or clips are "
             "probably reversed between training and test."
         )
     outside = [model.outside_pairs(c.pairs) for model in c.models]

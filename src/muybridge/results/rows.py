@@ -20,6 +20,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.results.record import RunRecord, StudyRecord
 from muybridge.results.statistics import (
+    CONFIDENCE,
     Calibration,
     Difference,
     Interval,
@@ -258,11 +259,11 @@ class ModelResult:
         rates = [line["train_clips_per_s"] for run in self.runs for line in run.timing()]
         return float(median(rates)) if rates else None
 
-    def within_pairs(self, pairs: Sequence[Pair]) -> Interval:
-        """Two-class accuracy over the videos of all pairs."""
+    def within_pairs(self, pairs: Sequence[Pair], looks: int = 1) -> Interval:
+        """Two-class accuracy over the videos of all pairs; its interval is that of one of so many looks, 95 % for all."""
         correct_SN = np.stack([np.concatenate([answers.within[pair] for pair in pairs]) for answers in self.answers])
         chosen = [np.flatnonzero(self._of_classes(pair)) for pair in pairs]
-        return accuracy_interval(correct_SN, self.groups_N[np.concatenate(chosen)])
+        return accuracy_interval(correct_SN, self.groups_N[np.concatenate(chosen)], 1 - (1 - CONFIDENCE) / looks)
 
     def outside_pairs(self, pairs: Sequence[Pair]) -> Interval | None:
         """Accuracy on the videos of the classes that are in no pair; none where there are none."""

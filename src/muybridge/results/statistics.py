@@ -143,12 +143,12 @@ class Sample:
         return max(0.0, float((self.means_SG @ self.weights_G).var(ddof=1)) / self.num_seeds - self.residual)
 
 
-def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray) -> Interval:
+def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
     """Accuracy over S seeds and N videos, with an interval over both. `groups_N` holds the empty string for a video
     that shares its source with no other."""
     sample = Sample.of(correct_SN, groups_N)
     value, num_units, over = float(correct_SN.mean()), sample.num_units, "group" if sample.is_grouped else "video"
-    z = float(ndtri(0.5 + CONFIDENCE / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     if sample.num_seeds == 1 and not sample.is_grouped:
         return Interval(value, *wilson(value, sample.num_videos, z), f"Wilson over {sample.num_videos} videos")
     if num_units == 1:
@@ -161,9 +161,9 @@ def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray) -> Interval:
     most = sample.num_seeds * sample.num_videos
     if variance.total > 0:
         as_many = min(value * (1 - value) / variance.total, most)
-        quantile = float((variance.squared_half((1 - CONFIDENCE) / 2) / variance.total) ** 0.5)
+        quantile = float((variance.squared_half((1 - confidence) / 2) / variance.total) ** 0.5)
     else:
-        as_many, quantile = most, float(stdtrit(sample.dof, 0.5 + CONFIDENCE / 2))
+        as_many, quantile = most, float(stdtrit(sample.dof, 0.5 + confidence / 2))
     return Interval(value, *wilson(value, as_many, quantile), method)
 
 
@@ -181,27 +181,33 @@ class Difference:
 
     value: float
     variance: _Variance
-    residual: float
-    """The part of the variance over units that more seeds would make smaller, times the number of seeds."""
-    num_seeds: int
-    """Of the one that has fewer."""
     num_units: int
     over_seeds: bool
     """True: it holds for the models; false: for these runs, whose seeds are too few."""
+    is_grouped: bool = False
+    """Are units groups of videos?"""
+    fixed: float = 0.0
+    """The part of the variance over units that no number of seeds makes smaller."""
+    residual: float = 0.0
+    """The part that one seed of each would have, and S of each a share 1 / S."""
+    a_seed: float = 0.0
+    """What one seed of each adds."""
 
     def half_width(self, level: float) -> float:
         """Of its interval at this level, e.g. 0.95."""
         if self.num_units < 2:
-            return 1.0
+            return 2.0  # all that a difference can be
         return float(self.variance.squared_half((1 - level) / 2) ** 0.5)
 
 
 def usual_spread(samples: Sequence[Sample]) -> tuple[float, float]:
-    """What one seed adds to the variance, mean over models, and its degrees of freedom; 0, 0 where none has enough seeds."""
+    """What one seed adds to the variance, median over models (one that is unstable does not count for the others), and the
+    degrees of freedom; 0, 0 where none has enough seeds."""
     enough = [sample for sample in samples if sample.num_seeds >= SEEDS_OF_A_CLAIM]
-    dof = sum(sample.num_seeds - 1 for sample in enough)
-    total = sum(sample.seeds_variance * sample.num_seeds * (sample.num_seeds - 1) for sample in enough)
-    return (total / dof, float(dof)) if dof else (0.0, 0.0)
+    if not enough:
+        return 0.0, 0.0
+    spreads = [sample.seeds_variance * sample.num_seeds for sample in enough]
+    return float(np.median(spreads)), float(sum(sample.num_seeds - 1 for sample in enough))
 
 
 def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0.0)) -> Difference:
@@ -211,35 +217,39 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
     less than those of the study's models do (`usual_spread`), these count. Half a video that one alone gets right is added
     to either side (Agresti & Min 2005), so that a handful of videos on which the two differ does not pass for certainty.
     """
-    value, num_seeds, num_units = a.value - b.value, min(a.num_seeds, b.num_seeds), a.num_units
-    over_seeds = num_seeds >= SEEDS_OF_A_CLAIM
-    if num_units < 2:
-        return Difference(value, _Variance(1.0, 1), 0.0, num_seeds, num_units, over_seeds)
-    both = Sample((a.mean_G - b.mean_G)[None], a.weights_G, a.num_videos, a.is_grouped)
+    value, grouped = a.value - b.value, a.is_grouped
+    over_seeds = min(a.num_seeds, b.num_seeds) >= SEEDS_OF_A_CLAIM
+    if a.num_units < 2:
+        return Difference(value, _Variance(1.0, 1), a.num_units, over_seeds, grouped)
+    both = Sample((a.mean_G - b.mean_G)[None], a.weights_G, a.num_videos, grouped)
     units = both.units_variance + (a.dof + 1) / a.dof / a.num_videos**2
     if not over_seeds:
-        return Difference(value, _Variance(units, a.dof), 0.0, num_seeds, num_units, over_seeds)
+        return Difference(value, _Variance(units, a.dof), a.num_units, over_seeds, grouped, fixed=units)
     seeds = a.seeds_variance + b.seeds_variance
     spread = sum(sample.seeds_variance**2 / (sample.num_seeds - 1) for sample in (a, b))
     dof = seeds**2 / spread if spread else a.num_seeds + b.num_seeds - 2  # Welch's
     of_study = usual[0] * (1 / a.num_seeds + 1 / b.num_seeds)
-    if of_study > seeds * (1 + 1e-9):  # of two models alone the mean is their own
+    if of_study > seeds * (1 + 1e-9):  # of two models with as many seeds the usual is their own
         seeds, dof = of_study, usual[1]
-    residual = a.residual * a.num_seeds + b.residual * b.num_seeds
-    return Difference(value, _Variance(units, a.dof, seeds, dof), residual, num_seeds, num_units, over_seeds)
+    return Difference(
+        value, _Variance(units, a.dof, seeds, dof), a.num_units, over_seeds, grouped,
+        fixed=max(0.0, units - a.residual - b.residual),
+        residual=a.residual * a.num_seeds + b.residual * b.num_seeds,
+        a_seed=a.seeds_variance * a.num_seeds + b.seeds_variance * b.num_seeds,
+    )  # fmt: skip
 
 
 def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) -> Difference:
     """Accuracy after something was done to the videos minus that before, of the same runs on the same videos."""
     sample = Sample.of(after_SN.astype(np.float64) - before_SN, groups_N)
-    units, over_seeds = sample.num_units, sample.num_seeds >= SEEDS_OF_A_CLAIM
-    if units < 2:
-        return Difference(sample.value, _Variance(1.0, 1), 0.0, sample.num_seeds, units, over_seeds)
+    over_seeds = sample.num_seeds >= SEEDS_OF_A_CLAIM
+    if sample.num_units < 2:
+        return Difference(sample.value, _Variance(1.0, 1), sample.num_units, over_seeds, sample.is_grouped)
     variance = _Variance(
         sample.units_variance + (sample.dof + 1) / sample.dof / sample.num_videos**2, sample.dof,
         sample.seeds_variance if over_seeds else 0.0, max(1, sample.num_seeds - 1),
     )  # fmt: skip
-    return Difference(sample.value, variance, sample.residual * sample.num_seeds, sample.num_seeds, units, over_seeds)
+    return Difference(sample.value, variance, sample.num_units, over_seeds, sample.is_grouped)
 
 
 @dataclass(frozen=True)
@@ -298,11 +308,17 @@ def p_values(differences: Sequence[Difference]) -> np.ndarray:
     return np.where(alone_M, 1.0, np.minimum(1.0, p_M))
 
 
+MOST_GROUPS = 500
+"""Beyond that nobody reads them, and finding them may take for ever."""
+
+
 def groups(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     """The largest sets of things 0 … count - 1 of which no two are told apart; each pair that is not lies in one. A thing
-    may be in several (Piepho 2004: insert and absorb). Sorted."""
+    may be in several (Piepho 2004: insert and absorb). Sorted; empty where they are too many to be found."""
     sets = [(1 << count) - 1]
     for a, b in apart:
+        if len(sets) > MOST_GROUPS:
+            return []
         both = (1 << a) | (1 << b)
         split = [s for s in sets if s & both == both]
         if not split:
@@ -333,29 +349,29 @@ TIMES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 def takes(difference: Difference, *, pairs: int) -> Takes | None:
-    """For a difference as large as the one seen to be found in 80 % of such studies: the least videos with which at most
-    MOST_SEEDS seeds are enough, and so many seeds. None where there is no difference to find, where nothing is known of how
+    """For a difference as large as the one seen to be found in 80 % of such studies: of what is enough, the least seeds ×
+    videos. None where there is no difference to find, where nothing is known of how
     videos vary, or where nothing within reach is enough."""
     d = difference
     if abs(d.value) < 1e-9 or d.num_units < 2:
         return None
-    tail = (1 - CONFIDENCE) / 2 / pairs
-    if d.over_seeds:
-        a_seed = d.variance.seeds * d.num_seeds
-        fixed_units, of_a_seed = max(0.0, d.variance.units - d.residual / d.num_seeds), d.residual
-    else:
-        a_seed, fixed_units, of_a_seed = 2 * USUAL_SEED_SD**2, d.variance.units, 0.0
+    tail, a_seed = (1 - CONFIDENCE) / 2 / pairs, d.a_seed if d.over_seeds else 2 * USUAL_SEED_SD**2
 
     def finds(seeds: int, times_videos: float) -> bool:
-        units = (fixed_units + of_a_seed / seeds) / times_videos
+        units = (d.fixed + d.residual / seeds) / times_videos
         variance = _Variance(units, (d.variance.units_dof + 1) * times_videos - 1, a_seed / seeds, 2 * (seeds - 1))
         return bool(variance.squared_half(tail) ** 0.5 + ndtri(POWER) * variance.total**0.5 <= abs(d.value))
 
-    for times_videos in TIMES:
-        for seeds in range(SEEDS_OF_A_CLAIM, MOST_SEEDS + 1):
-            if finds(seeds, times_videos):
-                return Takes(seeds, times_videos, (a_seed / 2) ** 0.5, not d.over_seeds)
-    return None
+    ways = [
+        (seeds * times_videos, times_videos, seeds)
+        for times_videos in TIMES
+        for seeds in [next((s for s in range(SEEDS_OF_A_CLAIM, MOST_SEEDS + 1) if finds(s, times_videos)), None)]
+        if seeds is not None
+    ]
+    if not ways:
+        return None
+    _, times_videos, seeds = min(ways)
+    return Takes(seeds, times_videos, (a_seed / 2) ** 0.5, not d.over_seeds)
 
 
 @dataclass(frozen=True)

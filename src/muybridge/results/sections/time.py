@@ -43,7 +43,7 @@ def direction(chapter: Chapter) -> Section | None:
 
 def uses_time(chapter: Chapter) -> Section | None:
     c = chapter.comparison
-    diagnosed = [(model, model.diagnosed) for model in c.models if model.diagnosed is not None]
+    diagnosed = _diagnosed(c)
     if not diagnosed:
         return None
     orders = list(dict.fromkeys(order for _, found in diagnosed for order in found.correct))
@@ -102,6 +102,14 @@ def uses_time(chapter: Chapter) -> Section | None:
     )  # fmt: skip
 
 
+def _diagnosed(c: Comparison) -> list[tuple[ModelResult, Diagnosed]]:
+    return [
+        (model, model.diagnosed)
+        for model in c.models
+        if model.diagnosed is not None and {"shuffled", "single_frame"} <= model.diagnosed.correct.keys()
+    ]
+
+
 def _partner(c: Comparison, found: Diagnosed) -> str:
     """Of the videos of classes that are each other's reversal: how many are taken for the other one when they run
     backwards."""
@@ -113,7 +121,7 @@ def _partner(c: Comparison, found: Diagnosed) -> str:
 
 def _dependence(c: Comparison) -> str:
     """The data set's temporal dependence, as far as these models show it: how far one frame gets."""
-    found = [(model, model.diagnosed) for model in c.models if model.diagnosed is not None]
+    found = _diagnosed(c)
     still_model, still = max(found, key=lambda one: one[1].accuracy("single_frame"))
     best_model, best = max(found, key=lambda one: one[1].accuracy("ordered"))
     one_frame, whole = still.accuracy("single_frame"), best.accuracy("ordered")
