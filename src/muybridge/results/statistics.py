@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import chdtri, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 SEEDS_OF_A_CLAIM = 3
@@ -200,14 +200,20 @@ class Difference:
         return float(self.variance.squared_half((1 - level) / 2) ** 0.5)
 
 
+STABLE = 5.0
+
+
 def usual_spread(samples: Sequence[Sample]) -> tuple[float, float]:
-    """What one seed adds to the variance, median over models (one that is unstable does not count for the others), and the
-    degrees of freedom; 0, 0 where none has enough seeds."""
+    """What one seed adds to the variance, mean over models, of which an unstable one counts for no more than STABLE times
+    what its median says; and the degrees of freedom. 0, 0 where none has enough seeds."""
     enough = [sample for sample in samples if sample.num_seeds >= SEEDS_OF_A_CLAIM]
     if not enough:
         return 0.0, 0.0
     spreads = [sample.seeds_variance * sample.num_seeds for sample in enough]
-    return float(np.median(spreads)), float(sum(sample.num_seeds - 1 for sample in enough))
+    dofs = [sample.num_seeds - 1 for sample in enough]
+    dof = float(np.median(dofs))
+    of_mean = float(chdtri(dof, 0.5)) / dof if len(enough) > 2 else 1.0  # a variance's median, in shares of its mean
+    return float(np.minimum(spreads, STABLE * np.median(spreads) / of_mean).mean()), float(sum(dofs))
 
 
 def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0.0)) -> Difference:
