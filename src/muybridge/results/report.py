@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import jinja2
 import vl_convert
+from altair.utils.schemapi import debug_mode
 from markupsafe import Markup, escape
 
 from muybridge import __version__
@@ -35,6 +36,8 @@ from muybridge.results.published import published
 from muybridge.results.sections import Chapter, Figure, Section, overview, sections
 
 STATIC_KEY_COLUMNS = 3
+TALL = 1000
+"""Pixels; a PNG of more is not enlarged."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Report:
             asked = Chapter(
                 comparison, beside=besides.get(name), pair=_places(comparisons, name, pair), with_frames=with_frames
             )
-            chapters.append(_Chapter(name if several else "", comparison, sections(asked)))
+            with debug_mode(False):  # Altair would check every part of every chart as it is made
+                chapters.append(_Chapter(name if several else "", comparison, sections(asked)))
         return Report(title or default_title(comparisons), comparisons, chapters)
 
     def page(self, folder: str = "report.files") -> str:
@@ -268,7 +272,8 @@ def _write_drawing(path: Path, figure: Figure) -> None:
     """As SVG and PNG: on white paper, with a key of its own."""
     svg = vl_convert.vegalite_to_svg(_with_key(figure.spec) | {"background": "white", "padding": 8})
     write_atomic(path.with_name(f"{path.name}.svg"), svg)
-    write_atomic(path.with_name(f"{path.name}.png"), vl_convert.svg_to_png(svg, scale=1.5))
+    scale = 1.0 if figure.spec.get("height", 0) > TALL else 1.5
+    write_atomic(path.with_name(f"{path.name}.png"), vl_convert.svg_to_png(svg, scale=scale))
 
 
 def _with_key(part: Any) -> Any:

@@ -8,7 +8,7 @@ from muybridge.results.comparison import Comparison
 from muybridge.results.figures.style import Chart, themed
 from muybridge.results.published import DATA_SETS, Published, published
 
-MOST_MATRICES = 8
+MOST_MATRICES = 6
 """Confusion matrices drawn, those of the best models."""
 
 MOST_LINES = 24

@@ -141,6 +141,11 @@ def _dependence(c: Comparison) -> str:
 
 
 def _stills(c: Comparison) -> str:
+    if all(model.recipe.clip.modality == "difference" for model in c.models):
+        return (
+            "But these models are shown frame differences, of which a held frame has none: what a still would tell is not known "
+            "here (compare with clip.modality=rgb)."
+        )
     if any(model.recipe.clip.num_frames == 1 for model in c.models):
         return "Among them are models that were trained on single frames."
     return "None of them was trained on single frames; one that was might get further (--set clip.num_frames=1)."

@@ -7,7 +7,7 @@ from typing import Any
 from muybridge.recipe import Recipe, fields
 from muybridge.results.comparison import COMPARED, plural
 from muybridge.results.figures import curves
-from muybridge.results.sections.parts import MOST_LINES, MOST_MATRICES, Chapter, Figure, Section, Table
+from muybridge.results.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table
 
 
 def how_long(chapter: Chapter) -> Section | None:
@@ -54,13 +54,13 @@ def learning(chapter: Chapter) -> Section | None:
     return Section(
         title="Training and validation",
         figures=(
-            Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_LINES)),
-            Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_LINES)),
+            Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_MATRICES)),
+            Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_MATRICES)),
         ),
         has_key=True,
         caption=(
             "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
-            "the weights move." + (f" Drawn for the {MOST_LINES} best." if len(c.models) > MOST_LINES else "")
+            "the weights move." + (f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else "")
         ),
     )
 
