@@ -548,3 +548,13 @@ def test_where_scores_go_is_checked_before_they_are_computed(run, tmp_path, monk
 def test_a_fold_of_nought_is_none(run):
     with pytest.raises(UserError):
         muybridge.evaluate(run, fold=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (60, 2), (300, 5)])
+def test_distinct_rows_are_those_numpy_finds(shape):
+    rows = np.random.default_rng(0).integers(-2, 3, shape)
+    first, which = evaluation._distinct_rows(rows)
+    distinct, expected_first, expected_which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    assert np.array_equal(rows[first], distinct)
+    assert np.array_equal(first, expected_first)
+    assert np.array_equal(which, expected_which.reshape(-1))

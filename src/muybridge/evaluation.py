@@ -393,13 +393,25 @@ def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Vide
     num_views, num_frames = item.picture_VF.shape
     steps = num_frames // views.spec.snippet_frames if model.looks_at == "frame" else 1
     shown = np.column_stack([item.picture_VF.reshape(num_views * steps, -1), np.repeat(item.mirrored_V, steps)])
-    distinct, input_of = np.unique(shown, axis=0, return_inverse=True)
+    first_U, input_of = _distinct_rows(shown)
+    distinct = shown[first_U]
     input_VS = input_of.reshape(num_views, steps)
     like_V = np.arange(num_views)
     if len(views.orders) > 1 and type(model).head is VideoModel.head:  # a mean over time, of any order
-        _, first, same_V = np.unique(np.sort(input_VS, axis=1), axis=0, return_index=True, return_inverse=True)
-        like_V = first[same_V.reshape(-1)]
+        first, same_V = _distinct_rows(np.sort(input_VS, axis=1))
+        like_V = first[same_V]
     return _Video(item, distinct[:, :-1], distinct[:, -1].astype(bool), input_VS, like_V)
+
+
+def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) where each distinct row is first seen, the rows in sorted order, and (N,) which of them every row is. What
+    `numpy.unique` finds along an axis, but that it may answer Ctrl-C with a TypeError."""
+    order_N = np.lexsort(rows_NF.T[::-1])  # stable: of equal rows the first comes first
+    new_N = np.ones(len(rows_NF), dtype=bool)
+    new_N[1:] = (rows_NF[order_N[1:]] != rows_NF[order_N[:-1]]).any(axis=1)
+    which_N = np.empty(len(rows_NF), dtype=np.int64)
+    which_N[order_N] = np.cumsum(new_N) - 1
+    return order_N[new_N], which_N
 
 
 def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:

@@ -14,6 +14,7 @@ class Stop:
 
     asked = False
     _waits = False
+    _broken_off = False
 
     @contextmanager
     def later(self) -> Iterator[None]:
@@ -29,12 +30,27 @@ class Stop:
         """In a block of such a block, it is a KeyboardInterrupt again."""
         waited, self._waits = self._waits, self._waits and not wanted
         try:
-            yield
+            with self.kept():
+                yield
         finally:
             self._waits = waited
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """The block ends in a KeyboardInterrupt where one was raised in it, though a library on the way made another error
+        of it (NumPy does, in comparing structured arrays) or took no notice."""
+        try:
+            yield
+        except Exception as error:
+            if self._broken_off:
+                raise KeyboardInterrupt from error
+            raise
+        if self._broken_off:
+            raise KeyboardInterrupt
+
     def handle(self, number: int, frame: Any) -> None:
         if self.asked or not self._waits:
+            self._broken_off = True
             raise KeyboardInterrupt
         self.asked = True
         log("stopping as soon as the work in hand is saved …")
@@ -49,7 +65,8 @@ def stop_signals() -> Iterator[Stop]:
     except ValueError:  # not the main thread: the caller's signals are the caller's
         before = {}
     try:
-        yield stop
+        with stop.kept():
+            yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

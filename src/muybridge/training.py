@@ -570,15 +570,15 @@ def _last_good(run: Run) -> str:
 @contextmanager
 def _stoppable(run: Run) -> Iterator[Stop]:
     """Ctrl-C and SIGTERM are heard in the block. Raises Interrupted."""
-    with stop_signals() as stop:
-        try:
+    try:
+        with stop_signals() as stop:
             yield stop
-        except Interrupted:
-            raise
-        except KeyboardInterrupt:
-            if not checkpoints.exists(run.checkpoints):
-                raise Interrupted("Stopped before anything was trained and saved") from None
-            raise Interrupted(f"Stopped. {_last_good(run)}") from None
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        if not checkpoints.exists(run.checkpoints):
+            raise Interrupted("Stopped before anything was trained and saved") from None
+        raise Interrupted(f"Stopped. {_last_good(run)}") from None
 
 
 @contextmanager
