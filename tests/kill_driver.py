@@ -1,8 +1,9 @@
-"""Kill a training run at every file operation of its checkpoints, resume it, and compare with the undisturbed run.
+"""Kill a training run at the file operations of its checkpoints, resume it, and compare with the undisturbed run.
 
-    python kill_driver.py RECIPE.json FOLDER
+    python kill_driver.py RECIPE.json FOLDER [every]
 
-Prints a JSON document: how many operations there were, of which kinds, and where the end differed.
+At the first and the last operation of each kind, or at every one. Prints a JSON document: the operations there were, at
+which of them it was killed, and where the end differed.
 """
 
 import json
@@ -72,7 +73,7 @@ def in_child(work) -> int:
 def main() -> None:
     console.quiet = True
     torch.set_num_threads(1)
-    recipe, folder = from_json(Recipe, Path(sys.argv[1])), Path(sys.argv[2])
+    recipe, folder, every = from_json(Recipe, Path(sys.argv[1])), Path(sys.argv[2]), "every" in sys.argv[3:]
     whole = folder / "whole"
 
     def count() -> None:
@@ -87,7 +88,9 @@ def main() -> None:
     expected = everything(training.Run(whole))
     kinds = json.loads((folder / "operations.json").read_text())
     different = []
-    for number in range(len(kinds)):
+    ends = {kinds.index(kind) for kind in kinds} | {len(kinds) - 1 - kinds[::-1].index(kind) for kind in kinds}
+    killed_at = list(range(len(kinds))) if every else sorted(ends)
+    for number in killed_at:
         out = folder / f"killed-{number}"
 
         def die(number=number, out=out) -> None:
@@ -100,7 +103,7 @@ def main() -> None:
         assert in_child(die) == -signal.SIGKILL, f"operation {number} was not reached"
         if in_child(go_on) != 0 or everything(training.Run(out)) != expected:
             different.append([number, kinds[number]])
-    print(json.dumps({"operations": len(kinds), "kinds": sorted(set(kinds)), "different": different}))
+    print(json.dumps({"kinds": kinds, "killed_at": killed_at, "different": different}))
 
 
 main()

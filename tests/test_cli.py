@@ -76,13 +76,6 @@ def test_from_a_folder_to_a_prediction(videos, tmp_path):
     assert predicted["predictions"][0]["labels"][0] in shown.stdout
 
 
-def test_models_lists_every_name():
-    listed = document(call("models", "--json"))["models"]
-    by_name = {row["name"]: row for row in listed}
-    assert by_name["tsn_resnet50"]["params"] == 23_686_295 - 77 * 2049  # 10 classes instead of 87
-    assert "tsn_resnet50" in call("models").stdout
-
-
 def test_a_recipe_file_of_ones_own(made_set, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from muybridge.recipe import replace\nfrom muybridge.recipes import small\n"

@@ -35,6 +35,7 @@ def document(result):
 
 
 def test_models_lists_all_with_input_and_parameters():
+    assert "tsm_resnet50" in call("models").stdout
     rows = {row["name"]: row for row in document(call("models", "--json"))["models"]}
     assert set(rows) == {entry.name for entry in entries()}
     assert rows["tsm_resnet50"]["params"] == 23_686_295 - 77 * 2049  # 10 classes, not 87
@@ -96,6 +97,7 @@ def test_measure_times_and_finds_the_largest_batch(monkeypatch):
     assert "training" in result.stderr
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_no_crash(monkeypatch):
     monkeypatch.setattr(speed.build, "free_bytes", lambda: 400 * 2**20)
     found = speed.measure("tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=4, precision="fp32")

@@ -162,7 +162,7 @@ def wait_for(path, process, *, seconds=120):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", ["killed", "failed", pytest.param("asked", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["killed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("failed", "asked"))])
 def test_a_process_that_ends_ends_the_run_which_can_be_continued(how, odd_set, tmp_path):
     out = tmp_path / "run"
     settings = ["optim.epochs=300", "optim.warmup_epochs=0", "evaluation.every_epochs=1", "optim.min_steps=0"]
@@ -291,7 +291,13 @@ def broken_set(tmp_path_factory):
     return manifest
 
 
-@pytest.mark.parametrize("settings", [[], ["optim.micro_batch_size=2"]], ids=["whole", "micro-batches"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param([], id="whole", marks=pytest.mark.slow),
+        pytest.param(["optim.micro_batch_size=2"], id="micro-batches"),
+    ],
+)
 def test_a_process_whose_videos_are_all_broken_takes_part(broken_set, tmp_path, settings):
     """Batches of four, two for each process."""
     rows = Manifest.load(broken_set).split("train")

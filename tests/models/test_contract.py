@@ -4,6 +4,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from on_meta import on_meta
 
 from muybridge.errors import UserError
 from muybridge.models import VideoModel, WeightedLogits, create, entries, entry
@@ -13,8 +14,7 @@ from muybridge.models.registry import register
 NAMES = [about.name for about in entries()]
 LIGHT = {
     *(f"{method}_resnet_tiny" for method in METHODS), "tam_inceptionv1", "s3d_inceptionv1", "nln_inceptionv1",
-    "i3d_resnet18", "tsn_inceptionv3", "s3d", "slowfast_resnet50", "r2plus1d_resnet18", "x3d_s", "c3d_small", "vgg9",
-    "cnn_lstm",
+    "i3d_resnet18", "tsn_inceptionv3", "slowfast_resnet50", "r2plus1d_resnet18", "x3d_s", "vgg9", "cnn_lstm",
 }  # fmt: skip
 WITH_VALUES = [pytest.param(name, marks=[] if name in LIGHT else pytest.mark.slow) for name in NAMES]
 """All models, for tests that compute: large ones are slow. What needs shapes only runs on the meta device, for all."""
@@ -46,8 +46,7 @@ def clip(model, *, batch=2, frames=8, size=32):
 
 @pytest.mark.parametrize(("name", "temporal_pooling"), POOLABLE)
 def test_shapes(name, temporal_pooling):
-    with torch.device("meta"):
-        model = make(name, temporal_pooling=temporal_pooling).eval()
+    model = on_meta(name, temporal_pooling)
     x_BCTHW = clip(model)
     f_BTD = model.features(x_BCTHW)
     assert f_BTD.shape == (2, f_BTD.shape[1], model.num_features)
@@ -62,7 +61,9 @@ def test_models_without_temporal_pooling_say_so(name):
         make(name, temporal_pooling=True)
 
 
-@pytest.mark.parametrize("frames", [16, 32, 64])
+@pytest.mark.parametrize(
+    "frames", [pytest.param(16, marks=pytest.mark.slow), pytest.param(32, marks=pytest.mark.slow), 64]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_longer_clips_and_pooling_to_an_eighth(method, frames):
     with torch.device("meta"):
@@ -123,8 +124,8 @@ def test_reset_classifier(name):
 
 @pytest.mark.parametrize(("name", "temporal_pooling"), POOLABLE)
 def test_clips_that_do_not_fit_name_what_would(name, temporal_pooling):
+    model = on_meta(name, temporal_pooling)
     with torch.device("meta"):
-        model = make(name, temporal_pooling=temporal_pooling)
         good = clip(model, batch=1)
         channels, frames, size, _ = good.shape[1:]
         if model.fixed_frames is not None:
@@ -149,18 +150,16 @@ def test_clips_that_do_not_fit_name_what_would(name, temporal_pooling):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_declared_minimum_is_enough(name):
-    with torch.device("meta"):
-        model = make(name)
-        least = clip(model, frames=model.min_frames, size=model.min_size, batch=1)
-        assert model.eval()(least).shape == (1, 5)
-        assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
-        assert (model.fixed_size or model.min_size) == entry(name).min_size
+    model = on_meta(name)
+    least = clip(model, frames=model.min_frames, size=model.min_size, batch=1)
+    assert model(least).shape == (1, 5)
+    assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
+    assert (model.fixed_size or model.min_size) == entry(name).min_size
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_says_what_its_input_is(name):
-    with torch.device("meta"):
-        model = make(name)
+    model = on_meta(name)
     assert isinstance(model, VideoModel)
     assert model.input_kind == "clip"
     assert len(model.preprocessing.mean) == len(model.preprocessing.std) == 3

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from on_meta import on_meta
 from peer_keys import peer_state
 
 from muybridge import checkpoint
@@ -262,8 +263,7 @@ def test_own_image_weights_start_any_other_method():
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
 def test_every_model_takes_its_own_weights_as_its_own(entry):
-    with torch.device("meta"):
-        ours = create(entry.name, num_classes=5, num_frames=max(8, entry.min_frames))
+    ours = on_meta(entry.name)
     loaded = load_weights(ours, ours.state_dict())
     assert (loaded.source, loaded.fresh, loaded.left_out) == (own.SOURCE.name, (), ())
 
