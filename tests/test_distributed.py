@@ -92,6 +92,7 @@ def test_three_processes_that_share_unevenly_train_as_one(one, odd_set, tmp_path
     same_answers(alone, three)
 
 
+@pytest.mark.slow
 def test_synced_batch_norms_see_the_clips_of_all_processes(odd_set, tmp_path):
     """One process with plain batch norms is what synced ones over two must equal, running statistics, too."""
     short = ["optim.epochs=3", "evaluation.every_epochs=3"]
@@ -291,13 +292,8 @@ def broken_set(tmp_path_factory):
     return manifest
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param([], id="whole", marks=pytest.mark.slow),
-        pytest.param(["optim.micro_batch_size=2"], id="micro-batches"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [[], ["optim.micro_batch_size=2"]], ids=["whole", "micro-batches"])
 def test_a_process_whose_videos_are_all_broken_takes_part(broken_set, tmp_path, settings):
     """Batches of four, two for each process."""
     rows = Manifest.load(broken_set).split("train")

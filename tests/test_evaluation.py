@@ -282,6 +282,7 @@ def torchrun(count, *words):
     return ended
 
 
+@pytest.mark.slow
 def test_three_processes_count_every_video_once_and_all_get_the_whole(manifest, tmp_path):
     columns = manifest.plain_columns()
     picked = {name: np.append(values, values[[0, 1]]) for name, values in columns.items()}

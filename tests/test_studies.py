@@ -331,6 +331,7 @@ def test_a_stopped_study_goes_on(recipe, tmp_path, monkeypatch):
         assert ours.metrics_file.read_text() == theirs.metrics_file.read_text()
 
 
+@pytest.mark.slow
 def test_transfer_has_a_chapter_for_each_set(made_set, other_set, recipe, tmp_path):
     (tmp_path / "recipe.json").write_text(to_json(replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})))
     out = tmp_path / "study"

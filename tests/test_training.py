@@ -296,7 +296,8 @@ def test_a_signal_saves_and_resume_ends_alike(long_recipe, tmp_path, number):
     assert everything(resume(stopped.path)) == everything(whole)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_kills_at_random_moments_change_no_bit(recipe, tmp_path, kills):
     """Every kill hits a process that is at work: starting, decoding, training, validating or saving."""
     long = replace(recipe, {"optim.epochs": 60 + 12 * kills})
