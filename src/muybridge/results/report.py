@@ -30,14 +30,11 @@ from muybridge import __version__
 from muybridge.errors import UserError, nearest
 from muybridge.files import write_atomic, write_json
 from muybridge.results.comparison import Comparison
+from muybridge.results.drawing import drawn
 from muybridge.results.figures.style import colors
 from muybridge.results.findings import findings
 from muybridge.results.published import published
 from muybridge.results.sections import Chapter, Figure, Section, overview, sections
-
-STATIC_KEY_COLUMNS = 3
-TALL = 1000
-"""Pixels; a PNG of more is not enlarged."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +84,17 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _files_of(figures):
             (folder / name).unlink(missing_ok=True)
-        write_atomic(out, self.page(folder.name))
         files: list[str] = []
-        write_atomic(out.with_suffix(".md"), "".join(_markdown(self.chapters, self.title, folder, files)))
+        with drawn([(folder / name, figure.spec) for name, figure in self._figures()]):
+            write_atomic(out, self.page(folder.name))
+            write_atomic(out.with_suffix(".md"), "".join(_markdown(self.chapters, self.title, folder, files)))
         told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
         write_json(figures, told)
+
+    def _figures(self) -> Iterator[tuple[str, Figure]]:
+        """With the names of their files."""
+        for chapter in self.chapters:
+            yield from ((chapter.file(one.name), one) for section in chapter.sections for one in section.figures)
 
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
@@ -211,7 +214,8 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
 
 
 def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:
-    """The text of report.md; on the way, every file that it names is written and noted in `files`."""
+    """The text of report.md; on the way, every table and picture that it names is written, and every file noted in
+    `files`."""
     place = quote(folder.name)
     yield f"# {_plain(title)}\n"
     for chapter in chapters:
@@ -234,7 +238,6 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
                     yield f"\n{more} [{name}]({place}/{name}).\n"
             for figure in section.figures:
                 name = chapter.file(figure.name)
-                _write_drawing(folder / name, figure)
                 files += [f"{name}.svg", f"{name}.png"]
                 yield f"\n![{_plain(figure.description)}]({place}/{name}.svg)\n"
             for picture in section.pictures:
@@ -266,30 +269,6 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
     write_atomic(path, text.getvalue())
-
-
-def _write_drawing(path: Path, figure: Figure) -> None:
-    """As SVG and PNG: on white paper, with a key of its own."""
-    svg = vl_convert.vegalite_to_svg(_with_key(figure.spec) | {"background": "white", "padding": 8})
-    write_atomic(path.with_name(f"{path.name}.svg"), svg)
-    scale = 1.0 if figure.spec.get("height", 0) > TALL else 1.5
-    write_atomic(path.with_name(f"{path.name}.png"), vl_convert.svg_to_png(svg, scale=scale))
-
-
-def _with_key(part: Any) -> Any:
-    """A legend for colours that the page has a key for."""
-    if isinstance(part, list):
-        return [_with_key(one) for one in part]
-    if not isinstance(part, dict):
-        return part
-    if (
-        part.get("field") == "model"
-        and "legend" in part
-        and part["legend"] is None
-        and "range" in part.get("scale", {})
-    ):
-        return {**part, "legend": {"orient": "bottom", "columns": STATIC_KEY_COLUMNS, "labelLimit": 300, "title": None}}
-    return {name: value if name == "data" else _with_key(value) for name, value in part.items()}
 
 
 @cache

@@ -113,7 +113,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 class Rows(alt.Data):
-    """Rows as they are: Altair would look at every value of every row, again and again."""
+    """Rows as they are: Altair would look at every value of every row, and copy them, again and again."""
+
+    def __deepcopy__(self, _: Any) -> "Rows":
+        return self
 
     def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {"values": self._kwds["values"]}
