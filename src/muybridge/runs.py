@@ -99,7 +99,11 @@ class Run:
         return read_json(self.path / "dataset.json")
 
     def cost(self) -> dict[str, Any]:
-        return read_json(self.path / "cost.json")
+        cost = read_json(self.path / "cost.json")
+        missing = [name for name in ("params", "conv_macs", "macs") if not isinstance(cost, dict) or name not in cost]
+        if missing:
+            raise UserError(f"{self.path / 'cost.json'} lacks {', '.join(missing)}")
+        return cost
 
     def environment(self) -> dict[str, Any]:
         return read_json(self.path / "environment.json")

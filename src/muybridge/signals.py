@@ -13,6 +13,7 @@ class Stop:
     that is not to be broken off it is remembered."""
 
     asked = False
+    """Also where a library on the way took no notice of the KeyboardInterrupt."""
     _waits = False
     _broken_off = False
 
@@ -49,10 +50,10 @@ class Stop:
             raise KeyboardInterrupt
 
     def handle(self, number: int, frame: Any) -> None:
-        if self.asked or not self._waits:
-            self._broken_off = True
-            raise KeyboardInterrupt
+        self._broken_off = self.asked or not self._waits
         self.asked = True
+        if self._broken_off:
+            raise KeyboardInterrupt
         log("stopping as soon as the work in hand is saved …")
 
 

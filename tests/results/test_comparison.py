@@ -1,6 +1,7 @@
 """What a set of runs is said to show: folds joined, seeds lined up, settings kept apart, and sentences that follow from
 the figures."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,8 @@ from muybridge.errors import UserError
 from muybridge.results.comparison import Comparison, compared, compared_runs, find_runs, listed
 from muybridge.results.findings import findings
 from muybridge.results.rows import method_and_backbone
+from muybridge.results.sections.parts import Chapter
+from muybridge.results.sections.result import told_apart
 from muybridge.runs import Run
 from muybridge.scores import Scores, ViewGrid
 
@@ -262,6 +265,38 @@ def test_three_seeds_each_speak_of_models_and_group_them(tmp_path):
     assert [row[header.index("group")] for row in rows] == ["a", "a", "b", "b"]
 
 
+def test_a_model_with_too_few_seeds_takes_nothing_from_the_others(tmp_path):
+    """Pair by pair: what two models with three seeds each show does not change as a third lost a seed."""
+    runs = seeds_of(tmp_path, {"a": 0.9, "b": 0.5, "c": 0.2})
+    for lost, few in (("c-2", "c"), ("a-2", "a")):
+        comparison = compared([run for run in runs if run.name != lost])
+        text = " ".join(findings(comparison))
+        assert ("a is better than b (over seeds and videos, corrected for 3 pairs)." in text) == (few == "c")
+        held = "c" if few == "c" else "b and c"
+        assert f"The runs of a are better than those of {held} (on the same videos, corrected for 3 pairs)." in text
+        assert f"{few} has fewer than 3 seeds: what is said of it holds for its runs alone" in text
+        assert ("To tell a and b apart as models" in text) == (few == "a"), "there are three seeds of both already"
+        about = {(one["a"], one["b"]): one["about"] for one in comparison.as_json()["verdicts"]}
+        assert about == {pair: "runs" if few in pair else "models" for pair in about}
+        table = told_apart(Chapter(comparison)).tables[0]
+        assert table.header[-1] == "of"
+        assert [row[-1] for row in table.rows] == list(about.values())
+
+
+def test_a_video_with_two_labels_is_no_common_video(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, accuracy=a, videos=60) for m, a in (("a", 0.9), ("b", 0.5))]
+    scores = runs[1].scores()
+    labels_N = scores.labels_N.copy()
+    labels_N[:7] = (labels_N[:7] + 1) % len(scores.classes)
+    runs[1].save_scores("test", dataclasses.replace(scores, labels_N=labels_N))
+    comparison = compared(runs)
+    assert [len(videos) for videos in comparison.common] == [53, 53]
+    assert any(
+        note.startswith("Not all runs have the same label for 7 test videos of the same name")
+        for note in comparison.notes
+    )
+
+
 def test_seeds_that_spread_widely_tell_less(tmp_path):
     near = compared(seeds_of(tmp_path / "near", {"a": 0.85, "b": 0.75}))
     wide = compared(seeds_of(tmp_path / "wide", {"a": 0.85, "b": 0.75}, spread=0.06))
@@ -269,6 +304,25 @@ def test_seeds_that_spread_widely_tell_less(tmp_path):
     assert not wide.verdicts[0, 1].apart
     assert "a is better than b" in " ".join(findings(near))
     assert "a cannot be told from b" in " ".join(findings(wide))
+
+
+def test_what_was_tested_is_told_of_each(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, accuracy=0.8, videos=videos) for m, videos in (("a", 60), ("b", 90))]
+    assert "a and b share the highest video accuracy, 0.800 on 60 or 90 test videos" in said(runs)
+
+
+def test_a_finished_run_without_scores_is_said_to_lack_them(tmp_path):
+    runs = [make_run(tmp_path / m, model=m) for m in ("a", "b", "c")]
+    (runs[1].path / "scores" / "test.npz").unlink()
+    (runs[2].path / "result.json").unlink()
+    assert compared(runs).notes == ("Not finished, and left out: c.", "Without test scores, and left out: b.")
+
+
+def test_costs_that_are_not_there_are_named(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run.path / "cost.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cost\.json lacks params, conv_macs, macs"):
+        compared([run])
 
 
 def test_equals_share_the_place(tmp_path):
@@ -321,7 +375,8 @@ def test_letters_go_on_after_z():
     [
         (0.5, "m (0.50) cannot be told from a coin: the interval does not lie above 0.50."),
         (0.55, "m (0.55) cannot be told from a coin: the interval does not lie above 0.50."),
-        (0.4, "m (0.40) cannot be told from a coin: the interval does not lie above 0.50."),
+        (0.45, "m (0.45) cannot be told from a coin: the interval does not lie above 0.50."),
+        (0.4, "m (0.40) is right less often than a coin about the direction of time: the interval lies below 0.50."),
         (0.9, "m (0.90) tells the direction of time: the interval lies above 0.50."),
         (0.1, "m (0.10) answers with the opposite direction: the interval lies below 0.25."),
     ],
@@ -332,7 +387,7 @@ def test_who_sees_time(tmp_path, share, expected):
     text = said([run])
     assert expected in text.replace("In these runs, ", "")
     assert "In these runs, " in text  # one seed says nothing of the model
-    assert sum(sign in text for sign in ("from a coin", "tells the direction", "opposite direction")) == 1
+    assert sum(sign in text for sign in ("from a coin", "than a coin", "tells the direction", "opposite")) == 1
     assert "Accuracy on the other classes: 1.00." in text
 
 

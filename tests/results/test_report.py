@@ -365,11 +365,13 @@ def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     assert "Not all frames can be shown: There is no manifest /data/set.csv" in section.text[1]
 
 
-def test_order_is_told_where_runs_were_diagnosed(tmp_path):
+def diagnosed(folder, **changes):
     """Made scores: `blind` answers alike in every order, `sees` loses all but a fifth when frames are shuffled."""
     runs = []
     for model, kept in (("sees", 0.2), ("blind", 0.5)):
-        run = make_run(tmp_path / model, model=model, videos=60, accuracy=1.0 if model == "sees" else 0.5)
+        run = make_run(
+            folder / model, model=model, videos=60, accuracy=1.0 if model == "sees" else 0.5, changes=changes
+        )
         ordered = run.scores()
         run.diagnosis_folder.mkdir()
         right = ordered.correct()
@@ -387,6 +389,21 @@ def test_order_is_told_where_runs_were_diagnosed(tmp_path):
         }  # fmt: skip
         (run.diagnosis_folder / "diagnosis.json").write_text(json.dumps(told))
         runs.append(run)
+    return runs
+
+
+def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
+    """A held frame has none: every model guesses, which tells nothing of the data set."""
+    runs = diagnosed(tmp_path, **{"clip.modality": "difference"})
+    text = " ".join(section_of(runs, "Does it use time?").text)
+    assert "Temporal dependence of the data set is not known here: these runs are shown frame differences" in text
+    assert "takes more than one frame" not in text
+    assert "from one frame is right" not in text
+    assert "frame differences (" in section_of(runs, "Result").caption
+
+
+def test_order_is_told_where_runs_were_diagnosed(tmp_path):
+    runs = diagnosed(tmp_path)
     section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Does it use time?")
     text = " ".join(section.text)
     assert (
@@ -395,7 +412,7 @@ def test_order_is_told_where_runs_were_diagnosed(tmp_path):
     )
     assert "60% takes more than one frame" in text  # chance is a sixth: (1 - 1/2) / (1 - 1/6)
     assert "blind: scores are equal to 1e-5 whether frames are shuffled or not" in text
-    assert "Less accurate with shuffled frames, by more than chance (corrected for 2 models): sees." in text
+    assert "Less accurate with shuffled frames, by more than chance (corrected for 2 runs): sees." in text
     assert "Not diagnosed: other" in text
     rows = {row[0]: row[1:] for row in section.tables[0].rows}
     assert rows["sees"][:5] == ["1.000", "0.200", "0.200", "0.200", "0.200"]

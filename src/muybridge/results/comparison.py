@@ -66,10 +66,13 @@ class Comparison:
 
     @cached_property
     def common(self) -> tuple[np.ndarray, ...]:
-        """Of each model, the indices of those of its test videos that all models were tested on, in one order."""
-        ids = [model.answers[0].ids_N for model in self.models]
-        shared = set(ids[0].tolist()).intersection(*(of.tolist() for of in ids[1:]))
-        return tuple(np.flatnonzero([name in shared for name in of.tolist()]) for of in ids)
+        """Of each model, the indices of those of its test videos that all models were tested on, with one and the same
+        label, in one order."""
+        told = [
+            list(zip(model.answers[0].ids_N.tolist(), model.labels_N.tolist(), strict=True)) for model in self.models
+        ]
+        shared = set(told[0]).intersection(*told[1:])
+        return tuple(np.flatnonzero([video in shared for video in of]) for of in told)
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
@@ -138,6 +141,7 @@ class Comparison:
                 {
                     "a": self.models[a].name, "b": self.models[b].name, "difference": verdict.difference.value,
                     "low": verdict.low, "high": verdict.high, "p": verdict.p, "apart": verdict.apart,
+                    "about": "models" if verdict.difference.over_seeds else "runs",
                 }
                 for (a, b), verdict in self.verdicts.items()
             ],
@@ -202,9 +206,10 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and (run.path / "scores" / "test.npz").exists()]
     said = list(notes)
-    left_out = [run.name for run in runs if run not in finished]
-    if left_out:
-        said.append(f"Not finished, and left out: {listed(left_out)}.")
+    for is_finished, why in ((False, "Not finished"), (True, "Without test scores")):
+        left_out = [run.name for run in runs if run not in finished and run.is_finished is is_finished]
+        if left_out:
+            said.append(f"{why}, and left out: {listed(left_out)}.")
     if not finished:
         raise UserError("None of these runs is finished with test scores: " + ", ".join(str(run.path) for run in runs))
     first = finished[0].dataset()
@@ -238,6 +243,13 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     )
     tested = {model.num_videos for model in models}
     shared = len(made.common[0])
+    by_name = [set(model.answers[0].ids_N.tolist()) for model in models]
+    relabelled = len(by_name[0].intersection(*by_name[1:])) - shared
+    if relabelled:
+        said.append(
+            f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
+            "where pairs are told apart."
+        )
     if tested != {shared}:
         said.append(
             f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "

@@ -14,45 +14,78 @@ def findings(comparison: Comparison) -> list[str]:
 
 def _who_won(c: Comparison) -> list[str]:
     best = c.models[0].accuracy
-    count, views = c.models[0].num_videos, c.models[0].answers[0].num_views
-    tested = f"on {count} test videos, {plural(views, 'view')} each"
+    views = c.models[0].answers[0].num_views
+    first = [model for model in c.models if model.accuracy.value == best.value]
+    counts = sorted({model.num_videos for model in first})
+    tested = f"on {' or '.join(map(str, counts))} test videos, {plural(views, 'view')} each"
     if len(c.models) == 1:
         return [f"{c.models[0].name} has video accuracy {best} {tested} ({best.method})."]
-    first = [model.name for model in c.models if model.accuracy.value == best.value]
     if len(first) == 1:
-        said = [f"{first[0]} has the highest video accuracy: {best} {tested} ({best.method})."]
+        said = [f"{first[0].name} has the highest video accuracy: {best} {tested} ({best.method})."]
     else:
-        said = [f"{listed(first)} share the highest video accuracy, {best.value:.3f} {tested}."]
+        said = [
+            f"{listed([model.name for model in first])} share the highest video accuracy, {best.value:.3f} {tested}."
+        ]
     if not c.verdicts:
         return [*said, "Which is better cannot be said: they were tested on different videos."]
-    return said + (_about_models(c) if c.about_models else _about_runs(c))
+    return [*said, *_about_models(c), *_about_runs(c), *_what_it_takes(c)]
+
+
+def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str]]:
+    """Who is told from the best, and who is not, of those whose pair with it speaks of models; or of runs alone."""
+    verdicts = {b: of for (a, b), of in c.verdicts.items() if a == 0 and of.difference.over_seeds is over_seeds}
+    apart = [c.models[b].name for b, verdict in verdicts.items() if verdict.apart]
+    return apart, [c.models[b].name for b, verdict in verdicts.items() if not verdict.apart]
+
+
+def _corrected(c: Comparison) -> str:
+    return f", corrected for {len(c.verdicts)} pairs" if len(c.verdicts) > 1 else ""
 
 
 def _about_models(c: Comparison) -> list[str]:
-    first, pairs = c.models[0].name, len(c.verdicts)
-    apart = [c.models[b].name for (a, b), verdict in c.verdicts.items() if a == 0 and verdict.apart]
-    close = [c.models[b].name for (a, b), verdict in c.verdicts.items() if a == 0 and not verdict.apart]
-    how = "over seeds and videos" + (f", corrected for {pairs} pairs" if pairs > 1 else "")
+    """Pairs of which both have seeds enough."""
+    if not any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
+        return []
+    first = c.models[0].name
+    apart, close = _beside_the_best(c, over_seeds=True)
+    how = f"over seeds and videos{_corrected(c)}"
     said = []
     if apart:
         said.append(f"{first} is better than {listed(apart)} ({how}).")
     if close:
         said.append(f"{first} cannot be told from {listed(close)} ({how}).")
-    if 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
+    if c.about_models and 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
         said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
-    return said + _what_it_takes(c)
+    return said
 
 
 def _about_runs(c: Comparison) -> list[str]:
-    many = len(c.models) > 2
+    """Pairs of which either has not."""
+    if c.about_models:
+        return []
+    first, corrected, many = c.models[0].name, _corrected(c), len(c.models) > 2
+    apart, close = _beside_the_best(c, over_seeds=False)
+    if any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
+        few = [model.name for model in c.models if model.num_seeds < SEEDS_OF_A_CLAIM]
+        said = []
+        if apart:
+            said.append(
+                f"The runs of {first} are better than those of {listed(apart)} (on the same videos{corrected})."
+            )
+        if close:
+            said.append(
+                f"The runs of {first} cannot be told from those of {listed(close)} (on the same videos{corrected})."
+            )
+        have, of_it, its = ("has", "it", "its") if len(few) == 1 else ("have", "them", "their")
+        return [
+            *said,
+            f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
+            f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
+        ]
     these = f"these {len(c.models)} runs" if many else "these two runs"
     if any(model.num_seeds > 1 for model in c.models):
         these = f"the runs of these {len(c.models)} settings" if many else "the runs of these two settings"
-    of_first = {b: verdict for (a, b), verdict in c.verdicts.items() if a == 0}
-    apart = [c.models[b].name for b, verdict in of_first.items() if verdict.apart]
-    close = [c.models[b].name for b, verdict in of_first.items() if not verdict.apart]
-    corrected = f", corrected for {len(c.verdicts)} pairs" if many else ""
     said = []
     if not many:
         verdict = c.verdicts[0, 1]
@@ -60,26 +93,22 @@ def _about_runs(c: Comparison) -> list[str]:
         said.append(f"On the same videos {these} {words}: {verdict}.")
     else:
         if apart:
-            said.append(
-                f"Of {these}, that of {c.models[0].name} is better than {listed(apart)} (on the same videos{corrected})."
-            )
+            said.append(f"Of {these}, that of {first} is better than {listed(apart)} (on the same videos{corrected}).")
         if close:
-            said.append(
-                f"That of {c.models[0].name} cannot be told from {listed(close)} (on the same videos{corrected})."
-            )
+            said.append(f"That of {first} cannot be told from {listed(close)} (on the same videos{corrected}).")
     seeds = min(model.num_seeds for model in c.models)
     alike = all(model.num_seeds == seeds for model in c.models)
     with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
-    said.append(
+    return [
+        *said,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
-        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM})."
-    )
-    return said + _what_it_takes(c)
+        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
+    ]
 
 
 def _what_it_takes(c: Comparison) -> list[str]:
     """For the best and the first that is not told from it as models."""
-    undecided = [b for (a, b), verdict in c.verdicts.items() if a == 0 and not (verdict.apart and c.about_models)]
+    undecided = [b for (a, b), of in c.verdicts.items() if a == 0 and not (of.apart and of.difference.over_seeds)]
     if not undecided:
         return []
     difference = c.verdicts[0, undecided[0]].difference
@@ -103,7 +132,9 @@ def _needs(found: Takes, sources: str) -> str:
     if found.is_assumed:
         known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, which is not known here"
     elif found.seed_sd < 5e-4:
-        known = "if seeds of one model spread as little as it seems here, too little to be seen"
+        known = (
+            "if seeds of one model are equally accurate, as they seem to be here, but each errs on videos of its own"
+        )
     else:
         known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, as they seem to do here"
     return f"roughly {found.seeds} seeds each on {where} ({known})"
@@ -131,10 +162,11 @@ def _who_sees_time(c: Comparison) -> list[str]:
         return []
     blind: list[str] = []
     seeing: list[str] = []
+    worse: list[str] = []
     reversing: list[str] = []
     for model in c.models:
         found = model.within_pairs(c.pairs, len(c.models))
-        where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else blind
+        where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else worse if found.high < 0.5 else blind
         where.append(f"{model.name} ({found.value:.2f})")
     said = []
     these = "" if c.about_models else "In these runs, "
@@ -144,6 +176,11 @@ def _who_sees_time(c: Comparison) -> list[str]:
         said.append(
             f"{asked} only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
             f"the {intervals} not lie above 0.50."
+        )
+    if worse:
+        verb, intervals = ("is", "interval lies") if len(worse) == 1 else ("are", "intervals lie")
+        said.append(
+            f"{these}{listed(worse)} {verb} right less often than a coin about the direction of time: the {intervals} below 0.50."
         )
     if seeing:
         verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")

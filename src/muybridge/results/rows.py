@@ -303,7 +303,8 @@ class ModelResult:
         }  # fmt: skip
         if pairs:
             value["pairs"] = {f"{a}/{b}": self.within_pairs([(a, b)]).value for a, b in pairs}
-            value["within_pairs"] = self.within_pairs(pairs).value
+            within = self.within_pairs(pairs)
+            value |= {"within_pairs": within.value, "within_low": within.low, "within_high": within.high}
             outside = self.outside_pairs(pairs)
             value["outside_pairs"] = None if outside is None else outside.value
         return value

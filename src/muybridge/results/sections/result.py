@@ -16,6 +16,7 @@ def verdict(chapter: Chapter) -> Section:
     header, rows = c.table()
     settings_differ = c.differences or c.varied
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
+    shown = {"rgb": "frames", "difference": "frame differences"}[clip.modality]
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
     methods = listed(sorted({model.accuracy.method for model in c.models}))
     tested = sorted({model.num_videos for model in c.models})
@@ -27,7 +28,7 @@ def verdict(chapter: Chapter) -> Section:
             Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
         caption=(
-            f"{'The first run' if settings_differ else 'Every model'}: {clip.num_frames} frames ({sampling}) of "
+            f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown} ({sampling}) of "
             f"{clip.size} × {clip.size}; a video's score is the mean of the {evaluation.average} of "
             f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
@@ -57,8 +58,10 @@ def told_apart(chapter: Chapter) -> Section | None:
     if not c.verdicts:
         return None
     noun = "model" if c.about_models else "run"
+    mixed = not c.about_models and any(verdict.difference.over_seeds for verdict in c.verdicts.values())
     rows = [
         [c.models[a].name, c.models[b].name, str(verdict), _p(verdict.p), "yes" if verdict.apart else "no"]
+        + ["models" if verdict.difference.over_seeds else "runs"] * mixed
         for (a, b), verdict in c.verdicts.items()
     ]
     of_first = [verdict for (a, _), verdict in c.verdicts.items() if a == 0]
@@ -69,12 +72,14 @@ def told_apart(chapter: Chapter) -> Section | None:
     )
     over = (
         "Over seeds and videos: another seed and other videos of the same kind would give a difference in this interval"
-        if c.about_models
-        else "Over videos alone, where either has fewer than three seeds: it holds for these runs and says nothing of other seeds"
     )
+    if not c.about_models:
+        of_runs = "over videos alone: it holds for these runs and says nothing of other seeds"
+        over = f"{over}; of a pair of runs (see the last column) {of_runs}" if mixed else f"O{of_runs[1:]}"
+    header = ["A", "B", "A minus B [corrected]", "p", "told apart"]
     return Section(
-        title="Who can be told apart" if c.about_models else "Which of these runs can be told apart",
-        tables=(Table(["A", "B", "A minus B [corrected]", "p", "told apart"], rows, "words", "pairs", MOST_PAIRS),),
+        title="Who can be told apart" if c.about_models or mixed else "Which of these runs can be told apart",
+        tables=(Table([*header, "of"] if mixed else header, rows, "words", "pairs", MOST_PAIRS),),
         figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
         caption=(
             f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
