@@ -31,7 +31,9 @@ def answers(draw: np.random.Generator, own_N: np.ndarray, *, seeds: int, sd: flo
     return draw.random((seeds, len(own_N))) < 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) - moved_S1))
 
 
-def coverage(draw: np.random.Generator, studies: int, *, videos: int, seeds: int, sd: float, groups: int) -> float:
+def coverage(
+    draw: np.random.Generator, studies: int, *, videos: int, seeds: int, sd: float, groups: int, consistency: float
+) -> float:
     """How often an accuracy's interval holds the truth."""
     held = 0
     for _ in range(studies):
@@ -41,7 +43,7 @@ def coverage(draw: np.random.Generator, studies: int, *, videos: int, seeds: int
             names_N, right = of_N.astype(str), draw.random((seeds, videos)) < own_G[of_N]
         else:
             names_N = np.full(videos, "")
-            right = answers(draw, chances(draw, videos, 1.0), seeds=seeds, sd=sd)
+            right = answers(draw, chances(draw, videos, consistency), seeds=seeds, sd=sd)
         interval = accuracy_interval(right, names_N)
         held += interval.low <= TRUTH <= interval.high
     return held / studies
@@ -86,15 +88,26 @@ def main() -> None:
     asked = parser.parse_args()
     studies, draw, started = asked.studies // (10 if asked.quick else 1), np.random.default_rng(asked.seed), time.time()
     found: dict[str, list[dict[str, float]]] = {"coverage": [], "apart": []}
-    for groups, videos, seeds, sd in [
-        (0, 400, 1, 0.0), (0, 3800, 1, 0.0),
-        (0, 400, 3, 0.5), (0, 400, 3, 1.0), (0, 400, 3, 2.0), (0, 3800, 3, 0.5), (0, 3800, 3, 1.0), (0, 3800, 3, 2.0),
-        (0, 400, 5, 1.0), (0, 3800, 5, 0.5), (0, 3800, 5, 1.0), (0, 3800, 5, 2.0), (0, 3800, 5, 0.0),
-        (3, 90, 1, 0.0), (5, 90, 1, 0.0), (9, 90, 1, 0.0), (9, 900, 1, 0.0), (25, 1600, 1, 0.0), (100, 1600, 1, 0.0),
-    ]:  # fmt: skip
-        share = coverage(draw, studies, videos=videos, seeds=seeds, sd=sd / 100, groups=groups)
+    lines = [
+        *((0, videos, 1, 0.0, 1.0) for videos in (400, 3800)),
+        *((0, 400, 3, sd, 1.0) for sd in (0.5, 1.0, 2.0)), (0, 400, 5, 1.0, 1.0),
+        *((0, 3800, seeds, sd, consistency)
+          for consistency in (0.5, 1.0, 4.0) for seeds in (2, 3, 5) for sd in (0.0, 0.5, 1.0, 2.0)),
+        *((groups, videos, 1, 0.0, 1.0)
+          for groups, videos in ((3, 90), (5, 90), (9, 90), (9, 900), (25, 1600), (100, 1600))),
+    ]  # fmt: skip
+    for groups, videos, seeds, sd, consistency in lines:
+        known = {"groups": groups, "videos": videos, "seeds": seeds, "sd": sd / 100, "consistency": consistency}
+        share = coverage(draw, studies, **known)
         found["coverage"].append(
-            {"groups": groups, "videos": videos, "seeds": seeds, "sd_points": sd, "coverage": share}
+            {
+                "groups": groups,
+                "videos": videos,
+                "seeds": seeds,
+                "sd_points": sd,
+                "consistency": consistency,
+                "coverage": share,
+            }
         )
     for videos, seeds, sd, points, models, consistency in [
         (3800, 3, 1.0, 0, 2, 1.0), (3800, 5, 1.0, 0, 2, 1.0), (3800, 5, 1.0, 0, 2, 4.0), (3800, 5, 0.5, 0, 2, 1.0),

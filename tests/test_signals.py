@@ -80,3 +80,19 @@ def test_a_library_that_takes_no_notice_does_not_hide_it(number, at_once):
 def test_an_error_nobody_asked_for_stays_itself():
     with pytest.raises(ValueError, match="damaged"), stop_signals() as stop, stop.later(), stop.at_once():
         raise ValueError("damaged")
+
+
+@SIGNALS
+def test_one_that_was_not_heard_is_known_later(number):
+    """So that training that began all the same ends at its first step."""
+    known = []
+
+    def not_heard():
+        with stop_signals() as stop:
+            unheard(number)
+            with stop.later():
+                known.append(stop.asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        not_heard()
+    assert known == [True]
