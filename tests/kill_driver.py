@@ -2,7 +2,7 @@
 
     python kill_driver.py RECIPE.json FOLDER [every]
 
-At the first and the last operation of each kind, or at every one. Prints a JSON document: the operations there were, at
+At the last operation of each kind, or at every one. Prints a JSON document: the operations there were, at
 which of them it was killed, and where the end differed.
 """
 
@@ -88,8 +88,8 @@ def main() -> None:
     expected = everything(training.Run(whole))
     kinds = json.loads((folder / "operations.json").read_text())
     different = []
-    ends = {kinds.index(kind) for kind in kinds} | {len(kinds) - 1 - kinds[::-1].index(kind) for kind in kinds}
-    killed_at = list(range(len(kinds))) if every else sorted(ends)
+    last = {kind: number for number, kind in enumerate(kinds)}
+    killed_at = list(range(len(kinds))) if every else sorted(last.values())
     for number in killed_at:
         out = folder / f"killed-{number}"
 

@@ -123,6 +123,7 @@ def test_doubling_and_bisection_find_the_largest(largest, start):
     assert len(tried) < 24
 
 
+@pytest.mark.slow
 def test_the_process_that_measures_ends_with_the_one_that_asked():
     words = ["measure", "tsm_resnet_tiny", "--size", "64", "--set", "runtime.threads=1"]
     asking = subprocess.Popen([sys.executable, "-m", "muybridge", *words], stderr=subprocess.PIPE, text=True)

@@ -213,7 +213,7 @@ def test_validation_keeps_its_processes_and_a_run_ends_all(recipe, tmp_path, mon
     assert worker_processes() == []
 
 
-@pytest.mark.parametrize("how", ["error", "interrupt"])
+@pytest.mark.parametrize("how", [pytest.param("error", marks=pytest.mark.slow), "interrupt"])
 def test_a_run_that_is_cut_short_leaves_no_process(recipe, tmp_path, monkeypatch, how):
     step, steps = training.training_step, []
 

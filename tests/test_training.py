@@ -280,7 +280,7 @@ def wait_for(path, process):
     assert path.exists(), process.communicate()[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_and_resume_ends_alike(long_recipe, tmp_path, number):
     long, file = long_recipe
     whole = train(long, out=tmp_path / "whole")
@@ -322,7 +322,7 @@ def test_kills_at_random_moments_change_no_bit(recipe, tmp_path, kills):
     assert everything(resume(out, runtime=Runtime(threads=1))) == everything(whole)
 
 
-@pytest.mark.parametrize("which", [pytest.param("every", marks=pytest.mark.slow), "ends"])
+@pytest.mark.parametrize("which", [pytest.param("every", marks=pytest.mark.slow), "last"])
 def test_a_kill_at_a_file_operation_of_a_checkpoint_changes_no_bit(recipe, tmp_path, which):
     """In a process of its own, which forks a child for every operation, kills it there, and resumes."""
     quick = replace(recipe, {"evaluation.num_clips": 1, "evaluation.num_crops": 1})
@@ -334,7 +334,7 @@ def test_a_kill_at_a_file_operation_of_a_checkpoint_changes_no_bit(recipe, tmp_p
     report = json.loads(done.stdout)
     assert len(report["kinds"]) >= 20
     assert {"write", "fsync", "rename", "replace"} <= {report["kinds"][number] for number in report["killed_at"]}
-    assert len(report["killed_at"]) == len(report["kinds"]) or which == "ends"
+    assert len(report["killed_at"]) == len(report["kinds"]) or which == "last"
     assert report["different"] == []
 
 

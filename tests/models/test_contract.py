@@ -67,7 +67,7 @@ def test_models_without_temporal_pooling_say_so(name):
 @pytest.mark.parametrize("method", METHODS)
 def test_longer_clips_and_pooling_to_an_eighth(method, frames):
     with torch.device("meta"):
-        for backbone in ("resnet18", "resnet50", "inceptionv1", "inceptionv3", "vgg16"):
+        for backbone in ("resnet50", "inceptionv1", "vgg16"):
             name = f"{method}_{backbone}"
             x_BCTHW = torch.empty(1, 3, frames, 96, 96)
             assert make(name).features(x_BCTHW).shape[1] == frames

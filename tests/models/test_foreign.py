@@ -23,6 +23,9 @@ from muybridge.models.temporal.non_local import NonLocal
 from muybridge.models.temporal.shift import TemporalShift
 
 METHODS = ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")
+IN_CI = ("tsn", "tsm", "i3d")
+"""Without, within and across frames; for tests that take all networks. The rest is slow."""
+SOME_METHODS = [pytest.param(name, marks=[] if name in IN_CI else pytest.mark.slow) for name in METHODS]
 NETWORKS = (
     "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "Repeated", "pre_act",
     "strange", "made_anew", "TwoBranches", "Fixed",
@@ -59,7 +62,7 @@ def stir(net, seed=0):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOME_METHODS)
 def test_shapes_and_gradients(method, network):
     model = make(method, network)
     assert not any(p.is_meta for p in model.parameters())
@@ -78,7 +81,7 @@ def test_shapes_and_gradients(method, network):
 @pytest.mark.parametrize(
     ("method", "network"),
     [
-        *((method, network) for method in METHODS for network in NETWORKS),
+        *(pytest.param(*known.values, network, marks=known.marks) for known in SOME_METHODS for network in NETWORKS),
         *((m, "Tokens") for m in ("tsn", "i3d", "s3d")),
     ],
 )
