@@ -245,7 +245,7 @@ class Scores:
         except UserError:
             raise
         except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            cause = "it is no .npz file" if "pickle" in str(error) else error  # NumPy would have one load it unsafely
+            cause = error if zipfile.is_zipfile(path) else "it is no .npz file"  # NumPy would have one load it unsafely
             raise UserError(f"{path} holds no scores: {cause}") from None
         except (zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path} holds no scores: {error}") from None

@@ -246,7 +246,7 @@ class _Worker:
     def _start(self) -> dict[str, Any]:
         self._budget = SHARE * build.free_bytes()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "muybridge.speed"],
+            [sys.executable, "-P", "-m", "muybridge.speed"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -402,6 +402,15 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     assert "frame differences (" in section_of(runs, "Result").caption
 
 
+def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
+    shown = diagnosed(tmp_path / "rgb")[1]
+    text = " ".join(
+        section_of([diagnosed(tmp_path / "d", **{"clip.modality": "difference"})[0], shown], "Does it use time?").text
+    )
+    assert "as far as those of these runs that are shown frames, not frame differences, show it" in text
+    assert "the best from whole clips on 0.500 (blind)" in text
+
+
 def test_order_is_told_where_runs_were_diagnosed(tmp_path):
     runs = diagnosed(tmp_path)
     section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Does it use time?")

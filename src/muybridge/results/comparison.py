@@ -74,6 +74,19 @@ class Comparison:
         shared = set(told[0]).intersection(*told[1:])
         return tuple(np.flatnonzero([video in shared for video in of]) for of in told)
 
+    @property
+    def noun(self) -> str:
+        """What a row is: a model, whose figures hold for other seeds, too; a run; or a setting, of several runs."""
+        alone = all(model.num_seeds == 1 for model in self.models)
+        return "model" if self.about_models else "run" if alone else "setting"
+
+    @cached_property
+    def common_groups(self) -> tuple[np.ndarray, bool]:
+        """(N,) sources of the common videos, and whether all models have these; else the one's whose sources are fewest."""
+        found = [model.groups_N[videos] for model, videos in zip(self.models, self.common, strict=True)]
+        fewest = min(found, key=lambda of: int((of == "").sum()) + len(set(of.tolist()) - {""}))
+        return fewest, all(np.array_equal(of, fewest) for of in found)
+
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
         """Of each pair of models, by their places in the ranking, on the videos that all were tested on; empty where there
@@ -81,7 +94,7 @@ class Comparison:
         if not len(self.common[0]):
             return {}
         samples = [
-            Sample.of(model.correct_SN[:, videos], model.groups_N[videos])
+            Sample.of(model.correct_SN[:, videos], self.common_groups[0])
             for model, videos in zip(self.models, self.common, strict=True)
         ]
         pairs = list(combinations(range(len(samples)), 2))
@@ -250,7 +263,11 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
             f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
             "where pairs are told apart."
         )
-    if tested != {shared}:
+    if not made.common_groups[1]:
+        said.append(
+            "Not all runs know the same sources (groups) of the videos: pairs are told apart by those of the run that has fewest."
+        )
+    if tested != {shared + relabelled}:
         said.append(
             f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
             "Pairs are told apart on these; all other figures are of all that each was tested on."

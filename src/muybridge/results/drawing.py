@@ -43,15 +43,19 @@ def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
     with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as told:
         json.dump([[str(path), spec] for path, spec in theirs], asked)
         asked.seek(0)
-        words = [sys.executable, "-m", "muybridge.results.drawing"]
-        process = subprocess.Popen(words, stdin=asked, stderr=told) if theirs else None
+        words = [sys.executable, "-P", "-m", "muybridge.results.drawing"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        process = subprocess.Popen(words, stdin=asked, stderr=told, env=environment) if theirs else None
         try:
             yield
             for path, spec in drawings[::2] if shared else drawings:
                 draw(path, spec)
             if process and process.wait():
                 told.seek(0)
-                raise (UserError if process.returncode == 2 else RuntimeError)(told.read().strip())
+                said = told.read().strip()
+                if process.returncode == 2:
+                    raise UserError(said)
+                raise RuntimeError(f"The process that draws ended with {process.returncode}: {said}")
         finally:
             if process:
                 process.kill()

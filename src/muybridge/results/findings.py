@@ -27,15 +27,19 @@ def _who_won(c: Comparison) -> list[str]:
             f"{listed([model.name for model in first])} share the highest video accuracy, {best.value:.3f} {tested}."
         ]
     if not c.verdicts:
-        return [*said, "Which is better cannot be said: they were tested on different videos."]
+        return [*said, "Which is better cannot be said: no test video, with its label, is common to all."]
     return [*said, *_about_models(c), *_about_runs(c), *_what_it_takes(c)]
 
 
-def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str]]:
-    """Who is told from the best, and who is not, of those whose pair with it speaks of models; or of runs alone."""
-    verdicts = {b: of for (a, b), of in c.verdicts.items() if a == 0 and of.difference.over_seeds is over_seeds}
-    apart = [c.models[b].name for b, verdict in verdicts.items() if verdict.apart]
-    return apart, [c.models[b].name for b, verdict in verdicts.items() if not verdict.apart]
+def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str], list[str]]:
+    """Who is worse than the best, who cannot be told from it, and who is better (on the videos that all were tested on,
+    where the best was tested on others, too); of those whose pair with it speaks of models, or of runs alone."""
+    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for (a, b), verdict in c.verdicts.items():
+        if a == 0 and verdict.difference.over_seeds is over_seeds:
+            place = 1 if not verdict.apart else 0 if verdict.difference.value > 0 else 2
+            found[place].append(c.models[b].name)
+    return found
 
 
 def _corrected(c: Comparison) -> str:
@@ -47,13 +51,16 @@ def _about_models(c: Comparison) -> list[str]:
     if not any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
         return []
     first = c.models[0].name
-    apart, close = _beside_the_best(c, over_seeds=True)
+    apart, close, better = _beside_the_best(c, over_seeds=True)
     how = f"over seeds and videos{_corrected(c)}"
     said = []
     if apart:
         said.append(f"{first} is better than {listed(apart)} ({how}).")
     if close:
         said.append(f"{first} cannot be told from {listed(close)} ({how}).")
+    if better:
+        verb = "is" if len(better) == 1 else "are"
+        said.append(f"On the videos that all were tested on, {listed(better)} {verb} better than {first} ({how}).")
     if c.about_models and 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
         said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
@@ -65,7 +72,12 @@ def _about_runs(c: Comparison) -> list[str]:
     if c.about_models:
         return []
     first, corrected, many = c.models[0].name, _corrected(c), len(c.models) > 2
-    apart, close = _beside_the_best(c, over_seeds=False)
+    apart, close, better = _beside_the_best(c, over_seeds=False)
+    beaten = (
+        [f"On the videos that all were tested on, the runs of {listed(better)} are better than those of {first}."]
+        if better and (many or any(verdict.difference.over_seeds for verdict in c.verdicts.values()))
+        else []
+    )
     if any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
         few = [model.name for model in c.models if model.num_seeds < SEEDS_OF_A_CLAIM]
         said = []
@@ -80,12 +92,15 @@ def _about_runs(c: Comparison) -> list[str]:
         have, of_it, its = ("has", "it", "its") if len(few) == 1 else ("have", "them", "their")
         return [
             *said,
+            *beaten,
             f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
             f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
         ]
     these = f"these {len(c.models)} runs" if many else "these two runs"
+    that, verb = "that", "is"
     if any(model.num_seeds > 1 for model in c.models):
         these = f"the runs of these {len(c.models)} settings" if many else "the runs of these two settings"
+        that, verb = "those", "are"
     said = []
     if not many:
         verdict = c.verdicts[0, 1]
@@ -93,14 +108,19 @@ def _about_runs(c: Comparison) -> list[str]:
         said.append(f"On the same videos {these} {words}: {verdict}.")
     else:
         if apart:
-            said.append(f"Of {these}, that of {first} is better than {listed(apart)} (on the same videos{corrected}).")
+            said.append(
+                f"Of {these}, {that} of {first} {verb} better than {listed(apart)} (on the same videos{corrected})."
+            )
         if close:
-            said.append(f"That of {first} cannot be told from {listed(close)} (on the same videos{corrected}).")
+            said.append(
+                f"{that.capitalize()} of {first} cannot be told from {listed(close)} (on the same videos{corrected})."
+            )
     seeds = min(model.num_seeds for model in c.models)
     alike = all(model.num_seeds == seeds for model in c.models)
     with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
     return [
         *said,
+        *beaten,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
         f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
     ]

@@ -57,7 +57,6 @@ def told_apart(chapter: Chapter) -> Section | None:
     c = chapter.comparison
     if not c.verdicts:
         return None
-    noun = "model" if c.about_models else "run"
     mixed = not c.about_models and any(verdict.difference.over_seeds for verdict in c.verdicts.values())
     rows = [
         [c.models[a].name, c.models[b].name, str(verdict), _p(verdict.p), "yes" if verdict.apart else "no"]
@@ -67,7 +66,7 @@ def told_apart(chapter: Chapter) -> Section | None:
     of_first = [verdict for (a, _), verdict in c.verdicts.items() if a == 0]
     count = sum(verdict.apart for verdict in of_first)
     spoken = (
-        f"How far {plural(len(of_first), noun)} {'lies' if len(of_first) == 1 else 'lie'} behind {c.models[0].name}, with "
+        f"How far {plural(len(of_first), c.noun)} {'lies' if len(of_first) == 1 else 'lie'} from {c.models[0].name}, with "
         f"intervals; {count} of them lie clear of 0."
     )
     over = (

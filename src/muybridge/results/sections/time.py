@@ -67,7 +67,7 @@ def uses_time(chapter: Chapter) -> Section | None:
         model.name for (model, _), verdict in zip(diagnosed, changes, strict=True) if verdict.apart and verdict.high < 0
     ]
     if users:
-        corrected = f" (corrected for {len(diagnosed)} {_noun(c)})" if len(diagnosed) > 1 else ""
+        corrected = f" (corrected for {len(diagnosed)} {c.noun}s)" if len(diagnosed) > 1 else ""
         text.append(f"Less accurate with shuffled frames, by more than chance{corrected}: {listed(users)}.")
     partial = [
         f"{model.name} {len(found.predicted_SN)} of {found.num_seeds_of_row}"
@@ -121,18 +121,21 @@ def _partner(c: Comparison, found: Diagnosed) -> str:
 
 def _dependence(c: Comparison) -> str:
     """The data set's temporal dependence, as far as these models show it: how far one frame gets."""
-    found = [(model, one) for model, one in _diagnosed(c) if model.recipe.clip.modality == "rgb"]
+    diagnosed = _diagnosed(c)
+    found = [(model, one) for model, one in diagnosed if model.recipe.clip.modality == "rgb"]
+    others = [model.name for model, one in diagnosed if model.recipe.clip.modality != "rgb"]
     if not found:
         return (
-            f"Temporal dependence of the data set is not known here: these {_noun(c)} are shown frame differences, of which a "
+            f"Temporal dependence of the data set is not known here: these {c.noun}s are shown frame differences, of which a "
             "held frame has none, so what one frame would tell cannot be seen (compare with clip.modality=rgb)."
         )
+    these = f"those of these {c.noun}s that are shown frames, not frame differences," if others else f"these {c.noun}s"
     still_model, still = max(found, key=lambda one: one[1].accuracy("single_frame"))
     best_model, best = max(found, key=lambda one: one[1].accuracy("ordered"))
     one_frame, whole = still.accuracy("single_frame"), best.accuracy("ordered")
     chance = float(np.bincount(best.labels_N).max() / len(best.labels_N))
     words = (
-        f"Temporal dependence of the data set, as far as these {_noun(c)} show it: the best answer from one frame is right on "
+        f"Temporal dependence of the data set, as far as {these} show it: the best answer from one frame is right on "
         f"{one_frame:.3f} of the videos ({still_model.name}), the best from whole clips on {whole:.3f} ({best_model.name}); "
         f"always saying the most frequent class gives {chance:.3f}."
     )
@@ -142,17 +145,11 @@ def _dependence(c: Comparison) -> str:
         words += f" Of what the best knows beyond that guess, {share:.0%} takes more than one frame."
     else:
         words += " That more than one frame is needed is not shown."
-    return f"{words} {_stills(c)}"
-
-
-def _noun(c: Comparison) -> str:
-    return "models" if c.about_models else "runs"
-
-
-def _stills(c: Comparison) -> str:
-    if any(model.recipe.clip.num_frames == 1 for model in c.models):
-        return f"Among them are {_noun(c)} that were trained on single frames."
-    return "None of them was trained on single frames; one that was might get further (--set clip.num_frames=1)."
+    if any(model.recipe.clip.num_frames == 1 for model, _ in found):
+        return f"{words} Among them are {c.noun}s that were trained on single frames."
+    return (
+        f"{words} None of them was trained on single frames; one that was might get further (--set clip.num_frames=1)."
+    )
 
 
 def _by_class(
