@@ -1,7 +1,10 @@
-"""Is this one of several processes that were started together (torchrun, srun), and which? Read from the environment."""
+"""Is this one of several processes that were started together (torchrun, srun), and which? Read from the environment. And
+how one of muybridge's own modules becomes a process."""
 
 import os
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ def launched() -> Launch:
         if _number(count) > 1 and rank in os.environ:
             return Launch(_number(rank), _number(count), _number(local_rank), max(1, _number(local_count)))
     return Launch()
+
+
+def module_process(module: str) -> dict[str, Any]:
+    """What `subprocess.Popen` takes to run a module of muybridge: it finds what this process finds, in the same order, and
+    nothing before it in the folder where the user stands."""
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": path}}
 
 
 def _number(name: str) -> int:

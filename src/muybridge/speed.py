@@ -28,6 +28,7 @@ from muybridge import build
 from muybridge.console import log
 from muybridge.data.loader import Batch
 from muybridge.errors import UserError
+from muybridge.launch import module_process
 from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
 from muybridge.runs import Run
@@ -246,11 +247,7 @@ class _Worker:
     def _start(self) -> dict[str, Any]:
         self._budget = SHARE * build.free_bytes()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "muybridge.speed"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            **module_process("muybridge.speed"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         about = self._exchange({**self._job, "budget_bytes": self._budget})
         if about is None:

@@ -64,6 +64,11 @@ class Comparison:
         """Do these figures speak of models? Else of runs alone: a claim about models takes at least three seeds each."""
         return all(model.num_seeds >= SEEDS_OF_A_CLAIM for model in self.models)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Have some models seeds enough to be told apart as models, and others not?"""
+        return not self.about_models and any(verdict.difference.over_seeds for verdict in self.verdicts.values())
+
     @cached_property
     def common(self) -> tuple[np.ndarray, ...]:
         """Of each model, the indices of those of its test videos that all models were tested on, with one and the same

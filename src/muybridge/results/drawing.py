@@ -19,6 +19,7 @@ import vl_convert
 
 from muybridge.errors import UserError
 from muybridge.files import write_atomic
+from muybridge.launch import module_process
 
 STATIC_KEY_COLUMNS = 3
 TALL = 1000
@@ -43,9 +44,8 @@ def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
     with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as told:
         json.dump([[str(path), spec] for path, spec in theirs], asked)
         asked.seek(0)
-        words = [sys.executable, "-P", "-m", "muybridge.results.drawing"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.Popen(words, stdin=asked, stderr=told, env=environment) if theirs else None
+        itself = module_process("muybridge.results.drawing")
+        process = subprocess.Popen(**itself, stdin=asked, stderr=told) if theirs else None
         try:
             yield
             for path, spec in drawings[::2] if shared else drawings:

@@ -48,8 +48,6 @@ def _corrected(c: Comparison) -> str:
 
 def _about_models(c: Comparison) -> list[str]:
     """Pairs of which both have seeds enough."""
-    if not any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
-        return []
     first = c.models[0].name
     apart, close, better = _beside_the_best(c, over_seeds=True)
     how = f"over seeds and videos{_corrected(c)}"
@@ -73,13 +71,14 @@ def _about_runs(c: Comparison) -> list[str]:
         return []
     first, corrected, many = c.models[0].name, _corrected(c), len(c.models) > 2
     apart, close, better = _beside_the_best(c, over_seeds=False)
-    beaten = (
+    ahead = (
         [f"On the videos that all were tested on, the runs of {listed(better)} are better than those of {first}."]
-        if better and (many or any(verdict.difference.over_seeds for verdict in c.verdicts.values()))
+        if better
         else []
     )
-    if any(verdict.difference.over_seeds for verdict in c.verdicts.values()):
+    if c.is_mixed:
         few = [model.name for model in c.models if model.num_seeds < SEEDS_OF_A_CLAIM]
+        have, of_it, its = ("has", "it", "its") if len(few) == 1 else ("have", "them", "their")
         said = []
         if apart:
             said.append(
@@ -89,10 +88,9 @@ def _about_runs(c: Comparison) -> list[str]:
             said.append(
                 f"The runs of {first} cannot be told from those of {listed(close)} (on the same videos{corrected})."
             )
-        have, of_it, its = ("has", "it", "its") if len(few) == 1 else ("have", "them", "their")
+        said += ahead
         return [
             *said,
-            *beaten,
             f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
             f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
         ]
@@ -115,12 +113,12 @@ def _about_runs(c: Comparison) -> list[str]:
             said.append(
                 f"{that.capitalize()} of {first} cannot be told from {listed(close)} (on the same videos{corrected})."
             )
+        said += ahead
     seeds = min(model.num_seeds for model in c.models)
     alike = all(model.num_seeds == seeds for model in c.models)
     with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
     return [
         *said,
-        *beaten,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
         f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
     ]

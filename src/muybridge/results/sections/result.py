@@ -57,10 +57,9 @@ def told_apart(chapter: Chapter) -> Section | None:
     c = chapter.comparison
     if not c.verdicts:
         return None
-    mixed = not c.about_models and any(verdict.difference.over_seeds for verdict in c.verdicts.values())
     rows = [
         [c.models[a].name, c.models[b].name, str(verdict), _p(verdict.p), "yes" if verdict.apart else "no"]
-        + ["models" if verdict.difference.over_seeds else "runs"] * mixed
+        + ["models" if verdict.difference.over_seeds else "runs"] * c.is_mixed
         for (a, b), verdict in c.verdicts.items()
     ]
     of_first = [verdict for (a, _), verdict in c.verdicts.items() if a == 0]
@@ -74,11 +73,11 @@ def told_apart(chapter: Chapter) -> Section | None:
     )
     if not c.about_models:
         of_runs = "over videos alone: it holds for these runs and says nothing of other seeds"
-        over = f"{over}; of a pair of runs (see the last column) {of_runs}" if mixed else f"O{of_runs[1:]}"
+        over = f"{over}; of a pair of runs (see the last column) {of_runs}" if c.is_mixed else f"O{of_runs[1:]}"
     header = ["A", "B", "A minus B [corrected]", "p", "told apart"]
     return Section(
-        title="Who can be told apart" if c.about_models or mixed else "Which of these runs can be told apart",
-        tables=(Table([*header, "of"] if mixed else header, rows, "words", "pairs", MOST_PAIRS),),
+        title="Who can be told apart" if c.about_models or c.is_mixed else "Which of these runs can be told apart",
+        tables=(Table([*header, "of"] if c.is_mixed else header, rows, "words", "pairs", MOST_PAIRS),),
         figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
         caption=(
             f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
