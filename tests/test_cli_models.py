@@ -164,7 +164,7 @@ def test_a_run_is_measured_as_it_was_trained_and_keeps_it(run, tmp_path):
     assert [found[name] for name in unsearched] == [None] * 3
     assert "with a batch of" not in result.stderr
     kept = Run(tmp_path / "run").speed()
-    assert kept.pop("format_version") == 1
+    assert kept.pop("format_version") == 2
     assert kept == {name: found[name] for name in kept}
     assert set(kept) >= SPEEDS | {"num_frames", "size"}
     assert not list((tmp_path / "run").glob(".*.partial"))
@@ -291,7 +291,7 @@ def test_code_of_ones_own_runs_only_where_it_is_allowed(tmp_path, jobs, monkeypa
     _, found = answers(jobs[0][0], 4, monkeypatch)
     assert [answer["fits"] for answer in found] == [True, True]
     file.write_text(OWN + "# changed")
-    with pytest.raises(UserError, match="is not the file that the run was trained with"):
+    with pytest.raises(UserError, match="other files than those that the run was trained with"):
         answers(jobs[0][0], 4, monkeypatch)
 
 

@@ -88,10 +88,13 @@ def test_data_is_flushed_before_the_rename_and_the_rename_after(tmp_path, monkey
     assert happened == ["file", "rename", "folder"]
 
 
-def test_write_durable_shortens_a_longer_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"something long")
-    files.write_durable(tmp_path / "a", b"short")
-    assert (tmp_path / "a").read_bytes() == b"short"
+def test_write_durable_writes_new_files_only(tmp_path):
+    (tmp_path / "a").write_bytes(b"something of mine")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for name in ("a", "link"):
+        with pytest.raises(FileExistsError):
+            files.write_durable(tmp_path / name, b"short")
+    assert (tmp_path / "a").read_bytes() == b"something of mine"
 
 
 def test_sha256_file(tmp_path):

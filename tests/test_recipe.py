@@ -52,6 +52,7 @@ OTHER_VALUES = {
     "model.dropout": 0.1,
     "model.options": {"kernel": 3},
     "model.source_sha256": "1" * 64,
+    "model.weights_sha256": "3" * 64,
     "model.pretrained": "imagenet",
     "model.pretrained_part": "agreeing",
     "model.pretrained_sha256": "2" * 64,

@@ -50,6 +50,7 @@ DEFAULTS = {
     "model.dropout": 0.5,
     "model.options": {},
     "model.source_sha256": None,
+    "model.weights_sha256": None,
     "model.pretrained_sha256": None,
     "optim.optimizer": "sgd",
     "optim.lr": 0.01,

@@ -110,7 +110,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_finished(here, monkeypatch):
     save(run, 40)
 
     def ends(self):
-        self.finish({"test": {"video_top1": 0.5}})
+        self.finish({"steps": 40, "test": {"video_top1": 0.5, "videos": 60}})
         return False
 
     monkeypatch.setattr(Run, "is_in_use", ends)
@@ -136,14 +136,14 @@ def spoil(name, text):
 DAMAGES = {
     "a recipe of no fields": (spoil("recipe.json", '{"format_version": 1, "optm": {}}'), "Did you mean"),
     "a result that is cut off": (spoil("result.json", '{"test": {'), "result.json is not JSON"),
-    "a result that is none": (spoil("result.json", "[]"), "result.json holds no result"),
-    "a result without its figure": (spoil("result.json", '{"test": {}}'), "other values than a run's: KeyError"),
+    "a result that is none": (spoil("result.json", "[]"), "result.json is damaged: input should be a valid dictionary"),
+    "a result without its figure": (spoil("result.json", '{"test": {}}'), "result.json is damaged: steps: field required"),
     "measurements in pieces": (spoil("metrics.jsonl", '{"kind"\n{"kind": "val"}\n'), "metrics.jsonl, line 1, is not"),
-    "measurements without a kind": (spoil("metrics.jsonl", "{}\n"), "other values than a run's"),
+    "measurements without a kind": (spoil("metrics.jsonl", "{}\n"), "metrics.jsonl, line 1, is damaged: kind: field required"),
     "measurements that are no file": (
         lambda run: (run.metrics_file.unlink(), run.metrics_file.mkdir()), "metrics.jsonl cannot be read",
     ),
-    "timing that is none": (spoil("timing.jsonl", "3\n"), "other values than a run's"),
+    "timing that is none": (spoil("timing.jsonl", "3\n"), "timing.jsonl, line 1, is damaged"),
 }  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_that_is_gone_is_damage(here):
 def test_a_lock_that_may_not_be_tried_is_told(here):
     run = make_run(here / "a", finished=False)
     (run.path / ".lock").mkdir()
-    assert "nobody can tell whether a process trains there" in standing(run).reason
+    assert "nobody can tell whether a process is at work there" in standing(run).reason
     with pytest.raises(UserError, match="cannot be opened for writing"):
         run.state()
 
@@ -197,7 +197,7 @@ def test_epochs_are_planned_as_in_training(changes, here):
 
 def test_hours_where_they_end_it(here):
     run = make_run(here / "a", changes=HOURS)
-    run.write_timing({"epoch": 5, "train_seconds": 3720.0})
+    run.write_timing({"epoch": 5, "train_seconds": 3720.0, "train_clips_per_s": 1.0})
     row = listed()["runs"][0]
     assert (row["epochs"], row["max_hours"], row["train_seconds"]) == (None, 2.5, 3724.0)
     assert "4 (1:02 of 2:30 h)" in call().stdout
@@ -333,7 +333,13 @@ def test_speed_is_kept_whole(here):
     run = make_run(here / "a")
     assert run.speed() is None
     run.save_speed({"size": 112})
-    assert run.speed() == {"format_version": 1, "size": 112}
+    assert run.speed() == {"format_version": 2, "size": 112}
+    (run.path / "speed.json").write_text('{"format_version": 1, "device": "cpu", "peak_memory_bytes": 9e9}')
+    known = run.speed()
+    assert known["peak_memory_bytes"] is None, "it may be that of the command"
+    assert known["memory_is_unknown"]
+    (run.path / "speed.json").write_text('{"format_version": 1, "device": "cuda", "peak_memory_bytes": 9e9}')
+    assert run.speed()["peak_memory_bytes"] == 9e9
     (run.path / "speed.json").write_text("{")
     with pytest.raises(UserError, match=r"speed\.json is not JSON"):
         run.speed()

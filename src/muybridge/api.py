@@ -16,10 +16,11 @@ from muybridge.evaluation import evaluate
 from muybridge.predict import Predictor
 from muybridge.recipe import Recipe, Runtime, replace, shortened
 from muybridge.recipes import studies
-from muybridge.recipes.plan import Plan, Value, of_models
+from muybridge.recipes.plan import Plan, Value, of_models, of_network
 from muybridge.runs import Run
 from muybridge.study import Study, dry_run, repeated, run
 from muybridge.training import resume
+from muybridge.user_code import allow, check_consent
 
 
 def recipe_of(
@@ -32,15 +33,18 @@ def recipe_of(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    allow_code: bool = False,
 ) -> Recipe:
     """A recipe from a name (see `muybridge.recipes.load`), its schedule shortened to a share of it, with a model, a
-    manifest, weights to start from (`pretrained`: whole; `init`: what agrees) and dotted changes put in."""
+    manifest, weights to start from (`pretrained`: whole; `init`: what agrees) and dotted changes put in. A model of the
+    user's own that a file names, and not `model`, needs `allow_code`. Raises UserError."""
     base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
     if shorten is not None:
         base = shortened(base, shorten)
     named: dict[str, Any] = {}
     if model is not None:
-        named |= {"model.name": model, "model.source_sha256": None}
+        allow(model)
+        named |= of_network(model)
     if data is not None:
         named |= {"data.manifest": str(data), "data.sha256": None}
     if fold is not None:
@@ -58,7 +62,12 @@ def recipe_of(
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
             "model.pretrained_part": "whole" if init is None else "agreeing",
         }  # fmt: skip
-    return replace(base, named | dict(changes or {}))
+    made = replace(base, named | dict(changes or {}))
+    if "model.name" in (changes or {}):
+        allow(made.model.name)
+    where = "The recipe" if recipe is None or isinstance(recipe, Recipe) else recipe
+    check_consent(made.model.name, where=where, allow_code=allow_code)
+    return made
 
 
 def train(
@@ -72,6 +81,7 @@ def train(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Run:
     """Train one model into the run folder `out`. See `muybridge train --help`."""
@@ -85,6 +95,7 @@ def train(
             init=init,
             changes=changes,
             shorten=shorten,
+            allow_code=allow_code,
         ),
         out=out,
         runtime=runtime,
@@ -105,18 +116,22 @@ def plan(
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
     title: str | None = None,
+    allow_code: bool = False,
 ) -> Plan:
     """The runs that `compare` would train: models × seeds × folds by one recipe, or those of a `study` (its name,
-    mine.py:function, or a Plan), of which `only` picks some by their axes."""
+    mine.py:function, or a Plan), of which `only` picks some by their axes. A model of the user's own that is named neither in
+    `models` nor by such a function needs `allow_code`."""
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
             raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
+    for model in models or ():
+        allow(model)
     manifests = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
     if study is None:
         if not models:
             raise UserError("compare needs at least one model, or a study")
-        base = recipe_of(recipe, pretrained=pretrained, init=init, changes=changes, shorten=shorten)
+        base = recipe_of(recipe, model=models[0], pretrained=pretrained, init=init, changes=changes, shorten=shorten)
         made = of_models(list(models), recipe=base, data=manifests)
     else:
         if init is not None:
@@ -124,10 +139,12 @@ def plan(
         given = {
             "models": None if models is None else tuple(models),
             "pretrained": None if pretrained is None else str(pretrained),
-            "recipe": None if recipe is None else recipe_of(recipe),
+            "recipe": recipes.load(recipe) if isinstance(recipe, str) else recipe,
         }
         given = {name: value for name, value in given.items() if value is not None}
         made = studies.of(study, data=manifests, **given).changed(changes or {}, shorten=shorten)
+    for planned in made.runs.values():
+        check_consent(planned.recipe.model.name, where=made.title, allow_code=allow_code)
     made.check_needs()
     made = repeated(made, seeds=range(seeds) if isinstance(seeds, int) else seeds, folds=folds)
     if only:
@@ -155,6 +172,7 @@ def compare(
     measure: bool = False,
     diagnose: bool = False,
     title: str | None = None,
+    allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
     """Train and score the runs of a `plan` into the folder `out`, and write the report. `tune`: trials on val for the
@@ -162,7 +180,7 @@ def compare(
     answers with its frames in other orders."""
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
-        init=init, changes=changes, shorten=shorten, title=title,
+        init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
     )  # fmt: skip
     return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 

@@ -27,12 +27,14 @@ from muybridge.files import sha256_file
 from muybridge.freezing import Frozen, call_order
 from muybridge.launch import launched
 from muybridge.measure import outline
-from muybridge.models import Loaded, VideoModel, create, load_weights
-from muybridge.models.own import resolved_name, source_sha256
+from muybridge.models import Loaded, VideoModel, load_weights
+from muybridge.models.registry import assemble, user_builder
+from muybridge.models.user_network import brought_sha256
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.schedules import Schedule
 from muybridge.tracking import Trackers, check_installed
+from muybridge.user_code import is_kept, resolved_name, source_sha256
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
 GIB = 2**30
@@ -125,11 +127,13 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     found = {
         "data.sha256": manifest.sha256(),
         "model.source_sha256": source_sha256(recipe.model.name),
+        "model.weights_sha256": _brought(recipe, len(manifest.classes)),
         "model.pretrained_sha256": weights_sha256,
     }
     given = {
         "data.sha256": (recipe.data.sha256, "manifest"),
-        "model.source_sha256": (recipe.model.source_sha256, "model's file"),
+        "model.source_sha256": (recipe.model.source_sha256, "code of the model"),
+        "model.weights_sha256": (recipe.model.weights_sha256, "network that the model's function returns"),
         "model.pretrained_sha256": (recipe.model.pretrained_sha256, "file of weights"),
     }
     for name, (value, what) in given.items():
@@ -142,6 +146,23 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
         "model.name": resolved_name(recipe.model.name),
         "model.pretrained": pretrained if weights is None else str(weights), **found,
     })  # fmt: skip
+
+
+def own_network(recipe: Recipe, num_classes: int) -> Callable[[], nn.Module] | None:
+    """What makes the network of a recipe by the user's own function; none where it is not theirs."""
+    m = recipe.model
+    return user_builder(
+        m.name, num_classes=num_classes, num_frames=recipe.clip.num_frames, temporal_pooling=m.temporal_pooling,
+        dropout=m.dropout, **m.options,
+    )  # fmt: skip
+
+
+def _brought(recipe: Recipe, num_classes: int) -> str | None:
+    """Hash of the weights that the user's function brings along. (A run that goes on has its weights itself.)"""
+    build = own_network(recipe, num_classes)
+    if build is None or is_kept(recipe.model.name):
+        return recipe.model.weights_sha256
+    return brought_sha256(build)
 
 
 def _starts_from(recipe: Recipe) -> str | None:
@@ -225,7 +246,7 @@ def model(
     fill it (`pretrained=False`); `tell` hears what became of them. `classes`: the names, where they are known: the
     classifier of a run that knows others is not taken. Raises UserError for weights that do not fit."""
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
-    net = create(
+    net = assemble(
         recipe.model.name,
         num_classes=num_classes,
         num_frames=recipe.clip.num_frames,
@@ -233,6 +254,7 @@ def model(
         dropout=recipe.model.dropout,
         **recipe.model.options,
     )
+    net.check_frames(recipe.clip.num_frames)
     if recipe.model.init_std is not None:
         for parameter in net.parameters():
             if parameter.dim() > 1:

@@ -10,6 +10,7 @@ No pickles: loading a checkpoint runs no code.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ import torch
 from torch import nn
 
 from muybridge.errors import UserError
-from muybridge.files import read_json, sync_folder, write_atomic, write_durable
+from muybridge.files import is_partial, read_json, sync_folder, within, write_atomic, write_durable
 from muybridge.models import VideoModel
 from muybridge.models.weights.tag import read_tag, tag_of
+from muybridge.runs import pointed_by
 
 FORMAT_VERSION = 1
+STEP = re.compile(r"step-[0-9]{8,}")
+"""Names of checkpoints' directories."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ def save(
     weights is scored."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{state.step:08d}"
-    partial, final = folder / f".{name}.partial", folder / name
+    partial, final = within(folder, f".{name}.partial"), within(folder, name)
     for leftover in (partial, final):  # of a killed process: whole, perhaps, but never pointed at
         if leftover.exists() and name not in _pointed(folder):
             shutil.rmtree(leftover)
@@ -94,12 +98,13 @@ def save(
         partial.rename(final)
         sync_folder(folder)
     if is_best:  # before `last`: a run that resumes from this step counts its best as known
-        write_atomic(folder / "best", name)
+        write_atomic(within(folder, "best"), name)
     if not is_new:  # after `best`, which the state counts as known
-        write_atomic(final / "state.json", about)
-    write_atomic(folder / "last", name)
+        write_atomic(within(folder, f"{name}/state.json"), about)
+    write_atomic(within(folder, "last"), name)
     for other in folder.iterdir():
-        if other.is_dir() and other.name not in _pointed(folder):
+        is_ours = STEP.fullmatch(other.name) or is_partial(other.name)
+        if is_ours and other.is_dir() and not other.is_symlink() and other.name not in _pointed(folder):
             shutil.rmtree(other)
 
 
@@ -129,7 +134,7 @@ def rewind(folder: Path, which: str) -> None:
     with offering_others(folder, which):
         name = directory(folder, which).name
         _check_whole(folder / name)
-    write_atomic(folder / "last", name)
+    write_atomic(within(folder, "last"), name)
 
 
 @contextmanager
@@ -138,7 +143,7 @@ def offering_others(folder: Path, which: str = "last") -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        wrong = (folder / which).read_text().strip() if (folder / which).is_file() else which
+        wrong = (folder / which).read_bytes().decode(errors="replace").strip() if (folder / which).is_file() else which
         others = [
             path.name for path in sorted(folder.glob("step-*"), reverse=True) if path.name != wrong and _is_whole(path)
         ]
@@ -194,6 +199,10 @@ def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimi
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
         name, _, slot = key.rpartition("/")
+        if name not in parameters:
+            raise UserError(
+                f"{directory(folder, which) / 'optimizer.safetensors'} does not fit the model: it has '{name}'"
+            )
         parameter = parameters[name]
         if tensor.shape == parameter.shape:  # like the parameter, in its memory layout and on its device
             tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
@@ -215,16 +224,15 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 def directory(folder: Path, which: str = "last") -> Path:
     """Of a checkpoint: `last`, `best`, or a step's name. Raises UserError where there is no such pointer."""
-    if which.startswith("step-"):
+    if STEP.fullmatch(which):
         return folder / which
-    try:
-        return folder / (folder / which).read_text().strip()
-    except OSError:
-        raise UserError(f"{folder} holds no checkpoint '{which}'") from None
+    if which not in ("last", "best") or not (folder / which).is_file():
+        raise UserError(f"{folder} holds no checkpoint '{which}'")
+    return folder / pointed_by(folder / which)
 
 
 def _pointed(folder: Path) -> set[str]:
-    return {(folder / which).read_text().strip() for which in ("last", "best") if (folder / which).exists()}
+    return {pointed_by(folder / which) for which in ("last", "best") if (folder / which).exists()}
 
 
 def _tensors(file: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Results go to standard output, everything else to standard error. `--json` print
 person can mend is said in a line and exits with 2; Ctrl-C exits with 130.
 """
 
+import io
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import typer
 from muybridge import __version__
 from muybridge.errors import Interrupted, UserError
 from muybridge.launch import launched
+from muybridge.text import plural, printable
 
 app = typer.Typer(
     name="muybridge",
@@ -40,8 +42,15 @@ Settings = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote.")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Import the model file that the run brings along. Only for runs you trust.")
+    bool,
+    typer.Option(
+        "--allow-code", help="Run the code that a run or recipe names for its model. Only for those you trust."
+    ),
 ]
+MaxPixels = Annotated[int, typer.Option(help="Larger frames are not decoded (width times height).")]
+MaxFrames = Annotated[int, typer.Option(help="Longer videos are not decoded.")]
+MaxSeconds = Annotated[float, typer.Option(help="Decoding one file may take so long.")]
+MaxMemory = Annotated[float, typer.Option("--max-memory-gib", help="Memory that decoding one file may take.")]
 
 
 ShortSide = Annotated[
@@ -73,6 +82,10 @@ Shorten = Annotated[
 NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; none: what suits the model.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Height and width, pixels; none: what suits the model.")]
 TemporalPooling = Annotated[bool, typer.Option("--temporal-pooling", help="Halve time three times inside the network.")]
+
+
+LIMITS: dict[str, Any] = {"pixels": 2**26, "frames": 2_000_000, "seconds": 1800.0, "memory_gib": 4.0}
+"""Those of `muybridge.video.limits.Limits`, which a test holds equal: the command line starts without NumPy."""
 
 
 @app.command()
@@ -136,6 +149,14 @@ def prepare(
     classes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names for labels that are numbers: a line a class.")
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDERS",
+            help="What the folders above a video mean, from the top: class, split/class, group/class, class/group, -/class; "
+            "auto: class, or split/class where they are called train, val, test.",
+        ),
+    ] = "auto",
     group: Annotated[
         str | None,
         typer.Option(
@@ -153,6 +174,12 @@ def prepare(
     ] = None,
     test_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its test part.")] = None,
     folds: Annotated[int | None, typer.Option(metavar="K", help="K test folds instead of one test split.")] = None,
+    all_as: Annotated[
+        str | None,
+        typer.Option(
+            "--all", metavar="SPLIT", help="Every video is in this split: test, say, for a set to evaluate on."
+        ),
+    ] = None,
     val: Annotated[float, typer.Option(help="Share for validation, cut from train by group.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share for the test.")] = 0.2,
     min_frames: Annotated[int, typer.Option(min=1, help="Shorter videos are left out, and listed.")] = 4,
@@ -160,8 +187,12 @@ def prepare(
     mirror: Annotated[
         str, typer.Option(help="What mirroring does to a label: same, off, or auto (left and right swap).")
     ] = "auto",
+    max_pixels: MaxPixels = LIMITS["pixels"],
+    max_frames: MaxFrames = LIMITS["frames"],
+    max_seconds: MaxSeconds = LIMITS["seconds"],
+    max_memory: MaxMemory = LIMITS["memory_gib"],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that decode; none: one a core.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at every video once, list what is broken, split without leaks, write a manifest."""
@@ -171,9 +202,10 @@ def prepare(
         if out is None:
             raise UserError("prepare needs --out MANIFEST, the .csv file to write")
         prepared = job(
-            folder, out=out, csv=csv, arrays=arrays, labels=labels, groups=groups, classes=classes, group=group,
-            train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, val=val, test=test,
-            min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
+            folder, out=out, csv=csv, arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout,
+            group=group, train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as,
+            val=val, test=test, min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
+            limits=_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         _answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
 
@@ -226,7 +258,7 @@ def frames(
         written = job(manifest, out=out, short_side=short_side or None, fps=fps, quality=quality, jobs=jobs)
 
         def show() -> None:
-            typer.echo(
+            _say(
                 f"{written.videos} videos, {written.frames} frames, {written.bytes / 2**20:.1f} MiB in "
                 f"{written.seconds:.0f} s: {written.path} (train with --data {written.path})"
             )
@@ -251,6 +283,7 @@ def train(
         str, typer.Option(help="With --resume: from last, best, or a step's; what came after it is forgotten.")
     ] = "last",
     settings: Settings = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """Train a model. Ctrl-C saves; --resume continues, to the same bits as if never stopped.
@@ -262,6 +295,7 @@ def train(
         from muybridge.runs import Run
 
         changes, runtime = _changes(settings)
+        _typed(model, recipe, allow_code=allow_code)
         if resume is not None:
             given = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
@@ -271,8 +305,9 @@ def train(
             if extra:
                 raise UserError(f"--resume continues a run as it was begun; {extra[0]} does not go with it")
             run = api.resume(
-                resume, checkpoint=checkpoint, data=data, runtime=_runtime(settings, Run.open(resume).runtime())
-            )
+                resume, checkpoint=checkpoint, data=data, allow_code=allow_code,
+                runtime=_runtime(settings, Run.open(resume).runtime()),
+            )  # fmt: skip
         else:
             if checkpoint != "last":
                 raise UserError("--checkpoint says where --resume continues from; it needs --resume RUN")
@@ -280,7 +315,7 @@ def train(
                 raise UserError("train needs --out RUN, the folder to make (or --resume RUN)")
             run = api.train(
                 recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, init=init,
-                changes=changes, shorten=shorten, runtime=runtime,
+                changes=changes, shorten=shorten, allow_code=allow_code, runtime=runtime,
             )  # fmt: skip
         _answer(
             as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_result(str(run.path), run.result())
@@ -425,6 +460,7 @@ def compare(
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; train nothing.")] = False,
     settings: Settings = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """Train models × seeds × folds under one protocol, or the runs of a study, score all alike, write the report. A
@@ -434,12 +470,13 @@ def compare(
         from muybridge.recipes.plan import parse_only
 
         changes, runtime = _changes(settings)
+        _typed(*_list(models or ""), recipe, study, allow_code=allow_code)
         made = api.plan(
             _list(models) if models is not None else None,
             data=[path for paths in data for path in ([paths] if Path(paths).exists() else _list(paths))],
             study=study, recipe=recipe, seeds=seeds, only=parse_only(only or []),
             folds=[_number(fold, "--folds") for fold in _list(folds)] if folds else None,
-            pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title,
+            pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
         )  # fmt: skip
         if dry_run:
             made = api.dry_run(made, out=out, tune=tune, runtime=runtime)
@@ -508,30 +545,47 @@ def predict(
         float | None,
         typer.Option(help="Cut videos into windows; 0: never. None: those far longer than the training videos."),
     ] = None,
+    max_pixels: MaxPixels = LIMITS["pixels"],
+    max_frames: MaxFrames = LIMITS["frames"],
+    max_seconds: MaxSeconds = LIMITS["seconds"],
+    max_memory: MaxMemory = LIMITS["memory_gib"],
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Label videos with a run, by the same code as the evaluation; a long video gives time-stamped windows."""
+    """Label videos with a run, by the same code as the evaluation, each as soon as it is done; a long video gives time-stamped
+    windows. A file that cannot be read is told, and the others are labelled."""
     with _answering(as_json):
-        from muybridge import predict as job
+        from muybridge.predict import Predictor
+        from muybridge.video import DecodeError
 
         changes, runtime = _changes(settings)
         if changes:
             raise UserError(f"predict uses the run's own recipe; '{next(iter(changes))}' cannot be set, runtime.… can")
-        found, failed = job.predict(
-            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime
-        )
-        if failed and not found:
-            raise failed[0]
+        limits = _limits(max_pixels, max_frames, max_seconds, max_memory)
+        found: list[Any] = []
+        failed: list[DecodeError] = []
+        with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
+            for _, answer in predictor.each(videos, top=top, window_seconds=window_seconds):
+                if isinstance(answer, DecodeError):
+                    failed.append(answer)
+                    if not as_json:
+                        _say(f"error: {answer}", err=True)
+                else:
+                    found += answer
+                    if not as_json:
+                        _print_predictions(answer)
         value = {
             "run": str(run),
             "predictions": [prediction.as_json() for prediction in found],
             "failed": [{"path": error.path, "reason": error.reason} for error in failed],
         }
-        _answer(as_json, lambda: value, lambda: _print_predictions(found))
-        for error in failed:
-            typer.echo(f"error: {error}", err=True)
+        if as_json and failed and not found:
+            raise failed[0]
+        _answer(as_json, lambda: value, lambda: None)
+        if as_json:
+            for error in failed:
+                _say(f"error: {error}", err=True)
         if failed:
             raise typer.Exit(2)
 
@@ -553,19 +607,18 @@ def models(
     (--set model.options.NAME=VALUE gives a model its options.)
     """
     with _answering(as_json):
-        from muybridge.measure import count_parameters, layers, natural_input, outline
-        from muybridge.models import entries
-
-        if name is None:
-            rows: list[dict[str, Any]] = []
-            for entry in entries():
-                frames, side = max(8, entry.min_frames), max(112, entry.min_size)
-                model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames)
-                shape = {"num_frames": model.fixed_frames or frames, "size": model.fixed_size or side}
-                about = {"name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options()}
-                rows.append(about | shape | {"params": count_parameters(model)})
+        if name is None and num_frames is None:
+            rows = _known_models(num_classes)
             _answer(as_json, lambda: {"num_classes": num_classes, "models": rows}, lambda: _print_models(rows))
             return
+
+        from muybridge.measure import layers, listing, natural_input, outline
+
+        if name is None:
+            rows = listing(num_classes=num_classes, num_frames=num_frames)
+            _answer(as_json, lambda: {"num_classes": num_classes, "models": rows}, lambda: _print_models(rows))
+            return
+        _typed(name)
         options, _ = _model_options(settings)
         frames, side = natural_input(name, temporal_pooling=temporal_pooling, **options)
         frames, side = num_frames or frames, size or side
@@ -651,6 +704,7 @@ def measure(
         runtime = replace(runtime, {"device": device})
         models = {entry.name for entry in entries()}
         runs = {name: _runs_of(Path(name)) for name in names if name not in models and _is_a_place(name)}
+        _typed(*(name for name in names if name not in runs))
         given = {
             "--num-classes": num_classes, "--num-frames": num_frames, "--size": size, "--batch-size": batch_size,
             "--temporal-pooling": temporal_pooling, "--precision": precision, "--set model.options": options,
@@ -708,7 +762,7 @@ def runs(
                 raise UserError(f"--state takes states of runs, not '{name}'. {nearest(name, STATES)}")
 
         def tell(error: OSError) -> None:
-            typer.echo(f"warning: {error.filename} cannot be looked into: {error.strerror}", err=True)
+            _say(f"warning: {error.filename} cannot be looked into: {error.strerror}", err=True)
 
         places = folders or [Path(".")]
         found = {run.path.resolve(): run for place in places for run in find(place, unreadable=tell)}
@@ -717,11 +771,11 @@ def runs(
         rows = sorted((_run_row(about) for about in known), key=lambda row: Path(row["path"]).parts)
         for row in rows:
             if row["reason"]:
-                typer.echo(f"damaged: {row['reason']}", err=True)
+                _say(f"damaged: {row['reason']}", err=True)
         left_out = len(found) - len(listed)
         if not rows:
             kind = "" if state is None else f" {' or '.join(wanted)}"
-            typer.echo(f"No{kind} runs below {', '.join(map(str, places))}", err=True)
+            _say(f"No{kind} runs below {', '.join(map(str, places))}", err=True)
         _answer(as_json, lambda: {"runs": rows, "left_out": left_out}, lambda: _print_runs(rows, left_out))
 
 
@@ -737,7 +791,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    sys.path.append(os.getcwd())  # `module:function` models lie where the user stands
+    """(Nothing is imported from the folder where the user stands, unless they name it: `user_code.from_here`.)"""
 
 
 @contextmanager
@@ -769,7 +823,7 @@ def _fail(as_json: bool, message: str, code: int) -> None:
     message = f"process {rank}: {message}" if rank else message
     if as_json:
         typer.echo(json.dumps({"error": message}))
-    typer.echo(message if code == 130 else f"error: {message}", err=True)
+    _say(message if code == 130 else f"error: {message}", err=True)
     raise typer.Exit(code)
 
 
@@ -837,6 +891,34 @@ def _runs_of(path: Path) -> list[Any]:
     return list(settings.values())
 
 
+def _known_models(num_classes: int) -> list[dict[str, Any]]:
+    """What `muybridge.measure.listing` finds, from the table that is shipped with it: without torch, at once."""
+    rows: list[dict[str, Any]] = json.loads((Path(__file__).parent / "models" / "table.json").read_text())
+    for row in rows:
+        row["params"] += num_classes * row.pop("params_per_class")
+    return rows
+
+
+def _limits(pixels: int, frames: int, seconds: float, memory_gib: float) -> Any:
+    from muybridge.video.limits import Limits
+
+    return Limits(pixels=pixels, frames=frames, seconds=seconds, memory_gib=memory_gib)
+
+
+def _typed(*names: str | None, allow_code: bool = False) -> None:
+    """The user has named these models, recipes and studies where they stand: code among them may run, and is looked for
+    there, too."""
+    from muybridge.user_code import from_here, look_here
+
+    for name in filter(None, names):
+        if ".py:" in name:
+            look_here()
+        elif not name.endswith(".json") and not Path(name).is_dir():
+            from_here(name)
+    if allow_code:
+        look_here()
+
+
 def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -866,12 +948,12 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
 
     for name, comparison in comparisons.items():
         if len(comparisons) > 1:
-            typer.echo(f"\n{name}")
+            _say(f"\n{name}")
         header, lines = comparison.table()
         _table(header, lines, numeric=tuple(range(1, len(header))))
         for line in (*findings(comparison), *comparison.notes):
-            typer.echo(line)
-    typer.echo(f"report: {path}")
+            _say(line)
+    _say(f"report: {path}")
 
 
 def _print_plan(plan: Any, trials: int) -> None:
@@ -884,7 +966,7 @@ def _print_plan(plan: Any, trials: int) -> None:
     _table(["run", "starts from", "epochs", "hours at most"], lines, numeric=(2, 3))
     count, settings = len(lines), len(plan.settings())
     before = f"; before that, {trials} trials for each of {settings} settings" if trials else ""
-    typer.echo(f"{listed['title']}: {count} runs{before}")
+    _say(f"{listed['title']}: {count} runs{before}")
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
@@ -907,7 +989,7 @@ def _print_recipe(recipe: Any, about: Any) -> None:
     from muybridge.recipe import diff, flat
 
     if about is not None:
-        typer.echo(f"{about.name}: {about.summary}\nSource: {about.source}\nPublished: {about.published}")
+        _say(f"{about.name}: {about.summary}\nSource: {about.source}\nPublished: {about.published}")
     changed = diff(type(recipe)(), recipe)
     lines = [[name, json.dumps(value), "" if name in changed else "default"] for name, value in flat(recipe).items()]
     _table(["field", "value", ""], lines)
@@ -966,7 +1048,7 @@ def _print_runs(rows: list[dict[str, Any]], left_out: int) -> None:
         numbers = tuple(header.index(name) for name in ("seed", "fold", "epoch", "trained for") if name in header)
         _table(header, [list(line.values()) for line in lines], numeric=numbers)
     if left_out:
-        typer.echo(f"trials of searches, left out: {left_out} (--trials lists them, too)")
+        _say(f"trials of searches, left out: {left_out} (--trials lists them, too)")
 
 
 def _print_layers(total: dict[str, Any], layers: list[Any]) -> None:
@@ -982,7 +1064,7 @@ def _print_layers(total: dict[str, Any], layers: list[Any]) -> None:
     ]
     lines.append(["", "", "", f"{total['params']:,}", f"{total['macs']:,}"])
     _table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
-    typer.echo(
+    _say(
         f"{total['model']}: one clip of {total['num_frames']}x{total['size']}x{total['size']}, "
         f"{total['num_classes']} classes; {total['conv_macs']:,} of the multiply-adds are convolutions'"
     )
@@ -1024,43 +1106,58 @@ def _print_measured(rows: list[dict[str, Any]]) -> None:
     ]
     _table(header, lines, numeric=tuple(range(1, len(header))))
     first = timed[0]
-    typer.echo(f"{first['device']} ({first['device_name']}), {first['dtype']}, {first['threads']} threads")
+    _say(f"{first['device']} ({first['device_name']}), {first['dtype']}, {plural(first['threads'], 'thread')}")
+
+
+SCREEN_LINES = 6
+"""Of each kind that `prepare` prints."""
 
 
 def _print_prepared(prepared: Any) -> None:
-    for warning in prepared.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    for rejected in prepared.rejected:
-        typer.echo(f"rejected: {rejected['path']}: {rejected['reason']}", err=True)
+    from muybridge.data.prepare import rejected_file
+
+    for warning in prepared.warnings[:SCREEN_LINES]:
+        _say(f"warning: {warning}", err=True)
+    if len(prepared.warnings) > SCREEN_LINES:
+        _say(f"… and {plural(len(prepared.warnings) - SCREEN_LINES, 'more warning')} (--json has all)", err=True)
+    for rejected in prepared.rejected[:SCREEN_LINES]:
+        _say(f"rejected: {rejected['path']}: {rejected['reason']}", err=True)
+    if len(prepared.rejected) > SCREEN_LINES:
+        more = f"{len(prepared.rejected) - SCREEN_LINES} more"
+        _say(f"… and {more}; all are in {rejected_file(prepared.manifest)}", err=True)
     lines = [
         [name, *(str(counts.get(split, 0)) for split in ("train", "val", "test", "unused"))]
-        for name, counts in prepared.splits.items()
+        for name, counts in list(prepared.splits.items())[:SCREEN_LINES]
     ]
     _table(["split", "train", "val", "test", "unused"], lines, numeric=(1, 2, 3, 4))
-    groups = f", {prepared.groups} groups" if prepared.groups else ""
-    counts_text = (
-        f"{prepared.videos} videos, {len(prepared.classes)} classes{groups}, {len(prepared.rejected)} rejected"
-    )
-    typer.echo(f"{counts_text}: {prepared.manifest}")
+    if len(prepared.splits) > SCREEN_LINES:
+        _say(f"… and {len(prepared.splits) - SCREEN_LINES} more folds")
+    groups = f", {plural(prepared.groups, 'group')}" if prepared.groups else ""
+    counts_text = f"{plural(prepared.videos, 'video')}, {len(prepared.classes)} classes{groups}"
+    _say(f"{counts_text}, {len(prepared.rejected)} rejected: {prepared.manifest}")
     if prepared.mirror is None:
-        typer.echo("mirroring is off: no left-right flips in training")
+        _say("mirroring is off: no left-right flips in training")
     elif prepared.mirror:
-        swaps = ", ".join(f"{a} ↔ {b}" for a, b in prepared.mirror.items() if a <= b)
-        typer.echo(f"mirroring swaps {swaps}; the other classes stay as they are (--mirror off: never mirror)")
+        swaps = [f"{a} ↔ {b}" for a, b in prepared.mirror.items() if a <= b]
+        more = f" and {len(swaps) - SCREEN_LINES} more" if len(swaps) > SCREEN_LINES else ""
+        _say(
+            f"mirroring swaps {', '.join(swaps[:SCREEN_LINES])}{more}; the other classes stay as they are (--mirror off: never "
+            "mirror)"
+        )
 
 
 def _print_packed(packed: Any) -> None:
     size = f"{packed.bytes / 2**20:.1f} MiB in {packed.files} file(s)"
     counts = f"{packed.rows} clips of {packed.videos} videos, {packed.frames} frames"
     if not packed.finished:
-        typer.echo(f"{counts}: about {size}, {packed.seconds:.0f} s")
+        _say(f"{counts}: about {size}, {packed.seconds:.0f} s")
         return
-    typer.echo(f"{counts}, {size}, {packed.seconds:.0f} s: {packed.path}")
-    typer.echo(
+    _say(f"{counts}, {size}, {packed.seconds:.0f} s: {packed.path}")
+    _say(
         f"checked: every byte was read again; PSNR against the source {packed.psnr_db['mean']:.1f} dB, at the least "
         f"{packed.psnr_db['least']:.1f} dB"
     )
-    typer.echo(f"train with --data {packed.path}")
+    _say(f"train with --data {packed.path}")
 
 
 FIGURES = {
@@ -1083,8 +1180,8 @@ def _print_result(run: str, result: dict[str, Any]) -> None:
     _table(header, lines, numeric=tuple(range(1, len(header) - 1)))
     skipped = result.get("skipped") or sum(figures.get("skipped", 0) for figures in splits.values())
     if skipped:
-        typer.echo(f"{skipped} video(s) could not be read and were left out")
-    typer.echo(run)
+        _say(f"{skipped} video(s) could not be read and were left out")
+    _say(run)
 
 
 def _figure_cells(figures: dict[str, float], names: list[str]) -> list[str]:
@@ -1107,7 +1204,7 @@ def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
     _print_result(value["run"], value)
     grid = scores.grid
     if grid is not None:
-        typer.echo(f"mean {scores.average} of {grid.num_clips} {grid.sampling} clip(s) × {grid.num_crops} crop(s)")
+        _say(f"mean {scores.average} of {grid.num_clips} {grid.sampling} clip(s) × {grid.num_crops} crop(s)")
     if "views_curve" not in value:
         return
     rows, left_out = value["views_curve"]["rows"], value["views_curve"]["left_out"]
@@ -1118,7 +1215,7 @@ def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
     for name, what in (("num_clips", "clips"), ("num_crops", "crops")):
         if left_out[name]:
             numbers = ", ".join(map(str, left_out[name]))
-            typer.echo(f"left out, as their views are not among these: {numbers} {what}")
+            _say(f"left out, as their views are not among these: {numbers} {what}")
 
 
 def _print_diagnoses(values: list[dict[str, Any]]) -> None:
@@ -1151,16 +1248,16 @@ def _print_diagnosis(value: dict[str, Any]) -> None:
         header = ["pair", "videos", "right within, ordered", "shuffled", "reversed, taken for the partner"]
         _table(header, lines, numeric=(1, 2, 3, 4))
     for finding in value["findings"]:
-        typer.echo(finding)
+        _say(finding)
     kind = " (training accuracy)" if value["split"] == "train" else ""
-    typer.echo(f"{value['run']}: {value['videos']} videos of {value['split']}{kind}, {value['views']} view(s) each")
+    _say(f"{value['run']}: {value['videos']} videos of {value['split']}{kind}, {value['views']} view(s) each")
 
 
 def _print_predictions(found: list[Any]) -> None:
     for prediction in found:
-        typer.echo(f"{prediction.path}  {_clock(prediction.start_seconds)} – {_clock(prediction.end_seconds)}")
+        _say(f"{prediction.path}  {_clock(prediction.start_seconds)} – {_clock(prediction.end_seconds)}")
         for label, score in zip(prediction.labels, prediction.scores, strict=True):
-            typer.echo(f"  {score:6.3f}  {label}")
+            _say(f"  {score:6.3f}  {label}")
 
 
 def _clock(seconds: float) -> str:
@@ -1169,20 +1266,20 @@ def _clock(seconds: float) -> str:
 
 
 def _table(header: list[str], lines: list[list[str]], *, numeric: tuple[int, ...] = ()) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from muybridge.table import table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console = Console(highlight=False)
-    console.print(table) if console.is_terminal else Console(highlight=False, width=160).print(table)
+    typer.echo(table(header, lines, numeric=numeric))
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """A line for a person; names in it stay text, whatever they are made of."""
+    typer.echo(printable(text), err=err)
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal has no letter for is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as ended:

@@ -1,8 +1,10 @@
 """What a person sees while muybridge works: log lines and progress bars, all on standard error.
 
-Standard output belongs to results. Where standard error is no terminal, bars become a line now and then.
+Standard output belongs to results. Where standard error is no terminal, bars become a line now and then. Threads may log,
+and have bars, at the same time.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +13,47 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from muybridge.launch import launched
+from muybridge.text import printable
 
-console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=launched().rank > 0)  # one of several speaks
+console = Console(
+    stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
+)  # one of several processes speaks
 _LINE_SECONDS = 15.0
-_open_bars: list[Progress] = []
 
 
 def log(message: str) -> None:
     """One line for the person who waits."""
-    console.print(message, markup=False)
+    console.print(printable(message))
+
+
+class _Display:
+    """The one display that all open bars share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._bars = 0
+
+    def enter(self) -> Progress:
+        with self._lock:
+            self._bars += 1
+            if self._progress is None:
+                self._progress = Progress(
+                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
+                )  # fmt: skip
+                self._progress.start()
+            return self._progress
+
+    def leave(self) -> None:
+        with self._lock:
+            self._bars -= 1
+            if self._bars == 0 and self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+
+_display = _Display()
 
 
 class Bar:
@@ -30,18 +64,8 @@ class Bar:
         self._progress: Progress | None = None
         self._next_line = time.monotonic() + _LINE_SECONDS
         if console.is_terminal:
-            if not _open_bars:  # nested bars share one display
-                columns = (
-                    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TimeRemainingColumn(),
-                )  # fmt: skip
-                _open_bars.append(Progress(*columns, console=console, transient=True))
-                _open_bars[0].start()
-                self._owner = True
-            else:
-                self._owner = False
-            self._progress = _open_bars[0]
-            self._task = self._progress.add_task(_escape(text), total=total)
+            self._progress = _display.enter()
+            self._task = self._progress.add_task(printable(text), total=total)
 
     def advance(self, items: int = 1) -> None:
         self._done += items
@@ -54,14 +78,12 @@ class Bar:
     def describe(self, text: str) -> None:
         self._text = text
         if self._progress is not None:
-            self._progress.update(self._task, description=_escape(text))
+            self._progress.update(self._task, description=printable(text))
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.remove_task(self._task)
-            if self._owner:
-                self._progress.stop()
-                _open_bars.clear()
+            _display.leave()
 
 
 @contextmanager
@@ -72,7 +94,3 @@ def progress(text: str, total: int | None) -> Iterator[Bar]:
         yield bar
     finally:
         bar.close()
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

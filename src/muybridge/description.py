@@ -12,10 +12,12 @@ import muybridge
 from muybridge import build
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
 from muybridge.files import write_atomic, write_json
-from muybridge.models.own import source_file
+from muybridge.models.user_network import keep
 from muybridge.recipe import Recipe, Runtime, to_json
 from muybridge.runs import Run
+from muybridge.user_code import NETWORK, keep_source
 
 
 def describe(
@@ -23,7 +25,7 @@ def describe(
 ) -> None:
     """Everything about a run that is known before its first step."""
     rows = manifest.split("train", recipe.data.fold)
-    write_json(run.path / "dataset.json", {
+    write_json(run.file("dataset.json"), {
         "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
         "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
         "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
@@ -31,15 +33,12 @@ def describe(
     })  # fmt: skip
     ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
     run.save_trained_on(ids=ids, groups=groups, sha256=hashes, base=build.base_run(recipe))
-    write_json(run.path / "cost.json", cost)
-    write_json(run.path / "environment.json", environment(runtime, processes))
+    write_json(run.file("cost.json"), cost)
+    write_json(run.file("environment.json"), environment(runtime, processes))
     run.forget_skipped()  # of a beginning that was stopped
-    source = source_file(recipe.model.name)
-    if source is not None:
-        (run.path / "source").mkdir(exist_ok=True)
-        write_atomic(run.path / "source" / source.name, source.read_bytes())
-    write_atomic(run.path / "runtime.json", to_json(runtime))
-    write_atomic(run.path / "recipe.json", to_json(recipe))  # last: from here on the folder is a run
+    _keep_code(run, recipe, len(manifest.classes))
+    write_atomic(run.file("runtime.json"), to_json(runtime))
+    write_atomic(run.file("recipe.json"), to_json(recipe))  # last: from here on the folder is a run
     epochs, peak = build.num_epochs(recipe, len(rows)), build.peak_lr(recipe)
     if epochs != recipe.optim.epochs:
         log(
@@ -51,6 +50,19 @@ def describe(
             f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
             f"scaled linearly to {recipe.optim.batch_size}"
         )
+
+
+def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
+    """Of a model by the user's own function: its files, and the network that it returns."""
+    build_network = build.own_network(recipe, num_classes)
+    if build_network is None:
+        return
+    keep_source(run.path, recipe.model.name)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            write_atomic(run.file(f"source/{NETWORK}"), keep(build_network()))
+    except UserError as error:
+        log(f"{error}. So whoever loads this run calls the function again, and needs whatever files it reads")
 
 
 def environment(runtime: Runtime, processes: int) -> dict[str, Any]:

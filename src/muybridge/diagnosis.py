@@ -6,6 +6,7 @@ All orders are scored in one pass: what they share is decoded once and goes thro
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from muybridge import build
 from muybridge.data.sampling import ORDERS, Order
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation import Task, prepared
-from muybridge.files import write_atomic, write_json
+from muybridge.files import clear_partials, write_atomic, write_json
+from muybridge.locks import locked
 from muybridge.recipe import Runtime
 from muybridge.results.statistics import change, judged
 from muybridge.runs import Run
@@ -26,6 +28,10 @@ from muybridge.scores import Scores
 
 FORMAT_VERSION = 1
 GRID = 8
+LONGEST_FILE_NAME = 150
+"""Bytes, without the ending."""
+WAIT_SECONDS = 900.0
+"""For another process that writes the diagnosis of the same run."""
 EQUAL = 1e-5
 """Scores that differ by no more are the same, but for rounding."""
 CHANCE = 0.05
@@ -252,18 +258,22 @@ def diagnose(
             num_frames=task.recipe.clip.num_frames,
             reversed_pairs=tuple((a, b) for a, b in task.dataset["reversed_pairs"]),
         )
-        out = folder.diagnosis_folder
-        if task.processes.is_first:
-            (out / "saliency" if chosen else out).mkdir(parents=True, exist_ok=True)
-            (out / "diagnosis.json").unlink(missing_ok=True)  # it says that all else is there
-            for order, of_order in scores.items():
-                of_order.save(out / f"{order}.npz")
-        task.processes.firsts(None)
-        for place, view in seen.items():
-            _look(task, place, view, grid=grid, out=out / "saliency" / names[place])
-        task.processes.gathered(None)
-        if task.processes.is_first:
-            write_json(out / "diagnosis.json", found.as_json())
+        first = task.processes.is_first
+        writing = locked(folder.folder("diagnosis"), "writes its diagnosis", wait_seconds=WAIT_SECONDS)
+        with writing if first else nullcontext():
+            if first:
+                clear_partials(folder.diagnosis_folder)
+                if chosen:
+                    folder.folder("diagnosis/saliency")
+                folder.file("diagnosis/diagnosis.json").unlink(missing_ok=True)  # it says that all else is there
+                for order, of_order in scores.items():
+                    of_order.save(folder.file(f"diagnosis/{order}.npz"))
+            task.processes.firsts(None)
+            for place, view in seen.items():
+                _look(task, place, view, grid=grid, called=names[place])
+            task.processes.gathered(None)
+            if first:
+                write_json(folder.file("diagnosis/diagnosis.json"), found.as_json())
         return found
 
 
@@ -282,16 +292,18 @@ def _view(task: Task, place: int) -> View:
     )  # fmt: skip
 
 
-def _look(task: Task, place: int, view: View, *, grid: int, out: Path) -> None:
-    """Where and when the model looks in a video: OUT.npz, and OUT.jpg for human eyes."""
+def _look(task: Task, place: int, view: View, *, grid: int, called: str) -> None:
+    """Where and when the model looks in a video: CALLED.npz, and CALLED.jpg for human eyes."""
     name, classes = task.manifest.row(int(task.rows[place])).id, task.dataset["classes"]
     found = saliency(
         task.model, view, where=build.Placement(task.where.device), grid=grid,
         batch_size=build.scoring_batch_size(task.recipe), text=f"hiding parts of {name}",
     )  # fmt: skip
     label, predicted = classes[int(task.labels_N[place])], classes[found.predicted]
-    write_atomic(out.with_name(f"{out.name}.jpg"), found.jpg())
-    write_atomic(out.with_name(f"{out.name}.npz"), found.npz(id=name, label=label, predicted=predicted))
+    write_atomic(task.run.file(f"diagnosis/saliency/{called}.jpg"), found.jpg())
+    write_atomic(
+        task.run.file(f"diagnosis/saliency/{called}.npz"), found.npz(id=name, label=label, predicted=predicted)
+    )
 
 
 def _place(video: str, task: Task) -> int:
@@ -321,6 +333,7 @@ def _file_names(task: Task, places: Sequence[int]) -> list[str]:
     names: list[str] = []
     for place in places:
         name = re.sub(r"[^\w.#-]+", "_", task.manifest.row(int(task.rows[place])).id).strip("_")
+        name = name.encode()[-LONGEST_FILE_NAME:].decode(errors="ignore")  # its end tells more
         same = sum(other == name for other in names)
         names.append(f"{name}-{same + 1}" if same else name)
     return names

@@ -27,11 +27,11 @@ from muybridge.data.transforms import MIRRORED_FROM, to_input
 from muybridge.distributed import ALONE, Processes
 from muybridge.errors import Diverged, UserError, nearest
 from muybridge.models import VideoModel, WeightedLogits
-from muybridge.models.own import import_source, own_part
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores, ViewGrid
 from muybridge.scores import figures as figures
+from muybridge.user_code import use_source
 from muybridge.video import Reader
 
 
@@ -267,9 +267,9 @@ def prepared(
             )
         rows = manifest.split(split, recipe.data.fold if fold is None and data is None else fold)
         if len(rows) == 0:
-            raise UserError(
-                f"There is no video in split '{split}' of {data or recipe.data.manifest}. {nearest(split, SPLITS)}"
-            )
+            there = [name for name in SPLITS if len(manifest.split(name, recipe.data.fold if data is None else fold))]
+            known = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
+            raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}. {known}")
         trained_on_N = _trained_on(run, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
         which = checkpoint or trained.evaluation.checkpoint
@@ -316,13 +316,7 @@ def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoMod
     """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
     its code is allowed."""
     recipe = folder.recipe()
-    if own_part(recipe.model.name) is not None:
-        if not allow_code:
-            raise UserError(
-                f"{folder.path} holds a model of its own ('{recipe.model.name}'); loading it runs the code in "
-                f"{folder.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
-            )
-        import_source(folder.path / "source", recipe.model.name, recipe.model.source_sha256)
+    use_source(folder.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
     model = build.model(recipe, len(folder.dataset()["classes"]), pretrained=False)
     checkpoints.load_model(folder.checkpoints, model, which)
     return model

@@ -1,22 +1,65 @@
-"""Files that are either whole or not there: everything muybridge leaves on disk goes through here.
+"""Files that are either whole or not there, and folders that nothing leaves: everything muybridge leaves on disk goes
+through here.
 
-A file is written beside its place, flushed to the disk, and renamed; the rename is flushed too. A process killed at any
-of these moments leaves the old file or the new one, never a part.
+A file is written under a name of its own, flushed to the disk, and renamed; the rename is flushed too. A process killed at
+any of these moments leaves the old file or the new one, never a part, and two that write the same file at once never meet.
+What lies inside a folder is written, truncated and deleted by `within`, which follows no link and no name that leads out.
 """
 
+import functools
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 from muybridge.errors import UserError
 
+PARTIAL = ".partial"
+"""How the names of files end that are being written; a leading dot hides them."""
+
+
+def within(folder: Path, name: str | Path) -> Path:
+    """The path of something to write, truncate or delete inside a folder. Raises UserError where its name, or a link on
+    the way, would lead out of it."""
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts:
+        raise UserError(f"'{name}' is no name inside {folder}; nothing is written or deleted outside of it")
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link. Nothing inside {folder} is written, truncated or deleted through a link, as it may lead "
+                "to files of yours. Remove the link, or put what it names in its place"
+            )
+    return path
+
+
+def partial_name(path: Path) -> Path:
+    """A name beside `path`, for no other process, for what will be renamed to it."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def is_partial(name: str) -> bool:
+    """Is it what a process left that was killed while it wrote?"""
+    return name.startswith(".") and name.endswith(PARTIAL)
+
+
+def clear_partials(folder: Path) -> None:
+    """Remove the unfinished files that killed processes left in a folder. For the one process that may write there."""
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            if is_partial(path.name) and not path.is_dir():
+                path.unlink(missing_ok=True)
+
 
 def write_durable(path: Path, data: bytes) -> None:
     """Write a new file and flush it to the disk. Not atomic: for files inside a folder that is renamed as a whole."""
+    new_only = os.O_CREAT | os.O_EXCL  # neither a file that is there nor what a link names
     binary = getattr(os, "O_BINARY", 0)  # Windows would write \r\n for \n
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | binary, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | new_only | binary, 0o666)
     try:
         view = memoryview(data)
         while view:
@@ -42,9 +85,13 @@ def sync_folder(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    write_durable(partial, data.encode() if isinstance(data, str) else data)
-    os.replace(partial, path)
+    partial = partial_name(path)
+    try:
+        write_durable(partial, data.encode() if isinstance(data, str) else data)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -57,11 +104,52 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_text(path: Path) -> str:
     """Raises UserError that names the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError that names the file."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
+
+
+def read_as(kind: Any, path: Path) -> Any:
+    """JSON of a known form, by a type that pydantic knows. Raises UserError that names the file and the field."""
+    return as_kind(kind, read_json(path), str(path))
+
+
+def as_kind(kind: Any, value: Any, where: str) -> Any:
+    """`value`, if it is of this form. Raises UserError that says where it is not."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where} is damaged: {f'{field}: ' if field else ''}{first['msg'].lower()}") from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def owned(path: Path) -> Path:
+    """A file that is to be changed in place, as a file of this name alone: one that has other names (hard links) is copied
+    first."""
+    if path.exists() and path.stat().st_nlink > 1:
+        write_atomic(path, path.read_bytes())
+    return path

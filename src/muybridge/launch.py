@@ -3,6 +3,9 @@ how one of muybridge's own modules becomes a process."""
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +38,28 @@ def module_process(module: str) -> dict[str, Any]:
     nothing before it in the folder where the user stands."""
     path = os.pathsep.join(path for path in sys.path if path)
     return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": path}}
+
+
+@contextmanager
+def safe_children() -> Iterator[None]:
+    """Python processes that are started in the block look for no module in the folder where the user stands."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when the one that started it has ended, as nobody waits for an answer any more. For a thread."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _number(name: str) -> int:

@@ -93,6 +93,30 @@ def natural_input(name: str, *, temporal_pooling: bool = False, **options: Any) 
     )
 
 
+def listing(*, num_classes: int, num_frames: int | None = None) -> list[dict[str, Any]]:
+    """Every registered model, with the smallest usual input that it takes, and its parameters."""
+    rows = []
+    for entry in entries():
+        frames, side = max(8, entry.min_frames), max(112, entry.min_size)
+        model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames)
+        rows.append({
+            "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
+            "num_frames": model.fixed_frames or frames, "size": model.fixed_size or side,
+            "params": count_parameters(model),
+        })  # fmt: skip
+    return rows
+
+
+def listing_by_class() -> list[dict[str, Any]]:
+    """`listing`, for any number of classes: `params` of none, and `params_per_class`. (models/table.json keeps it, so that it
+    can be told at once; tests/test_measure.py says how to write that anew.)"""
+    one, two = listing(num_classes=1), listing(num_classes=2)
+    return [
+        {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"]}
+        for row, other in zip(one, two, strict=True)
+    ]
+
+
 def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 

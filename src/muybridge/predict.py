@@ -1,9 +1,10 @@
 """Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from muybridge.evaluation import load_model, score
 from muybridge.recipe import Runtime
 from muybridge.runs import Run
 from muybridge.scores import Scores
-from muybridge.video import DecodeError, ForwardReader, probe
+from muybridge.video import DecodeError, VideoInfo
+from muybridge.video.limits import Limits
+from muybridge.video.safe import MachineFault, SafeReader
 
 LONG = 2.0
 """A video this many times longer than the longest that was trained on is cut into windows."""
@@ -41,9 +44,21 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded run: `predictor("some.mp4")`."""
+    """A loaded run: `predictor("some.mp4")`. Any number of threads may call it.
 
-    def __init__(self, run: str | Path | Run, *, runtime: Runtime | None = None, allow_code: bool = False) -> None:
+    Files are opened in processes of their own: one that crashes a decoder, hangs in it or passes one of the `limits` is an
+    error of that file. They end with the predictor, or at the end of a `with` block.
+    """
+
+    def __init__(
+        self,
+        run: str | Path | Run,
+        *,
+        runtime: Runtime | None = None,
+        allow_code: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        """Raises UserError for a run that is not there or not whole, and for a model of its own without `allow_code`."""
         self._run = Run.open(run)
         self._recipe = self._run.recipe()
         self._dataset = self._run.dataset()
@@ -51,11 +66,31 @@ class Predictor:
         self._where = build.placement(self._recipe, runtime or Runtime())
         self.model = load_model(self._run, self._recipe.evaluation.checkpoint, allow_code=allow_code)
         build.place(self.model, self._where)
+        self.model.eval()  # for good: other threads may be computing while one begins
+        self._files = SafeReader(limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes that open files; the next call starts new ones."""
+        self._files.close()
 
     def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
         """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
         Raises DecodeError (a UserError) for a file that is no video."""
-        rows = _windows(Path(video), self._dataset, window_seconds)
+        if window_seconds is not None and not 0 <= window_seconds < math.inf:
+            raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
+        if top < 1:
+            raise UserError(f"top is {top}: at least one label is asked for")
+        try:
+            info = self._files.look(video, with_hash=False).video
+        except MachineFault as error:
+            raise DecodeError(video, str(error).removeprefix(f"{video}: ")) from None
+        rows = _windows(Path(video), info, self._dataset, window_seconds)
         probabilities_NK = self.score(rows).video_probabilities()
         predictions = []
         for index in range(len(rows)):
@@ -72,12 +107,22 @@ class Predictor:
             )
         return predictions
 
+    def each(
+        self, videos: Iterable[str | Path], *, top: int = 5, window_seconds: float | None = None
+    ) -> Iterator[tuple[str, list[Prediction] | DecodeError]]:
+        """The predictions for each file, or why there are none, as they come, in order."""
+        for video in videos:
+            try:
+                yield str(video), self(video, top=top, window_seconds=window_seconds)
+            except DecodeError as error:
+                yield str(video), error
+
     def score(self, rows: Manifest) -> Scores:
         """Per-view scores of rows, as an evaluation gives them."""
         recipe = self._recipe
         return score(
             self.model,
-            build.video_views(recipe, rows, ForwardReader(short_side=recipe.clip.short_side)),
+            build.video_views(recipe, rows, self._files.reader(recipe.clip.short_side)),
             range(len(rows)),
             where=self._where,
             labels_N=np.full(len(rows), -1),
@@ -95,27 +140,25 @@ def predict(
     top: int = 5,
     window_seconds: float | None = None,
     allow_code: bool = False,
+    limits: Limits | None = None,
     runtime: Runtime | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
     """Predictions for files, in order, and the files that are not there or no videos, with the reason. Raises UserError
     for a run that is not there."""
-    predictor = Predictor(run, runtime=runtime, allow_code=allow_code)
     found: list[Prediction] = []
     failed: list[DecodeError] = []
-    for video in videos:
-        try:
-            found += predictor(video, top=top, window_seconds=window_seconds)
-        except DecodeError as error:
-            failed.append(error)
+    with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
+        for _, answer in predictor.each(videos, top=top, window_seconds=window_seconds):
+            if isinstance(answer, DecodeError):
+                failed.append(answer)
+            else:
+                found += answer
     return found, failed
 
 
-def _windows(video: Path, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:
+def _windows(video: Path, info: VideoInfo, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:
     """A manifest of one file: the whole, or equal windows. `dataset`: what the run knows of its own."""
     longest_trained_seconds, classes = dataset["longest_trained_seconds"], dataset["classes"]
-    if window_seconds is not None and window_seconds < 0:
-        raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
-    info = probe(video)
     length = info.num_frames
     if window_seconds is None:
         is_long = info.num_frames / info.fps > LONG * longest_trained_seconds

@@ -131,7 +131,9 @@ class Model(Section):
     options: dict[str, bool | int | float | str] = {}
     """Further keyword arguments of the model's builder."""
     source_sha256: str | None = None
-    """Hash of the file of a `module:function` model, filled in when training starts."""
+    """Hash of the files of a `module:function` model, filled in when training starts."""
+    weights_sha256: str | None = None
+    """Hash of the weights that such a function brings along, filled in when training starts."""
     pretrained_sha256: str | None = None
     """Hash of the file of weights to start from, filled in when training starts."""
 
@@ -437,6 +439,8 @@ def fingerprint(recipe: Recipe) -> str:
         values["data"].pop("manifest")
     if values["model"]["pretrained_sha256"] is not None:
         values["model"].pop("pretrained")
+    if values["model"]["weights_sha256"] is None:  # as in recipes of earlier versions
+        values["model"].pop("weights_sha256")
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

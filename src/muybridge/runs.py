@@ -22,23 +22,39 @@ RUN/
 import io
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, get_args
 
 import numpy as np
-from filelock import FileLock, Timeout
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
-from muybridge.files import read_json, write_atomic, write_durable, write_json
+from muybridge.files import (
+    as_kind,
+    clear_partials,
+    is_partial,
+    owned,
+    read_as,
+    read_text,
+    within,
+    write_atomic,
+    write_durable,
+    write_json,
+)
+from muybridge.locks import is_locked, locked
 from muybridge.recipe import Recipe, Runtime, from_json
-from muybridge.scores import Scores
+from muybridge.scores import Scores, load_arrays
 
 FORMAT_VERSION = 1
+SPEED_VERSION = 2
+"""Of speed.json."""
 
 State = Literal["finished", "training", "stopped", "begun", "damaged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -52,11 +68,90 @@ OWN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
 """Of a run; no runs lie there."""
 
 
+_more = with_config(ConfigDict(extra="allow"))
+"""Files hold more than is asked of them here."""
+
+
+@_more
+class _Dataset(TypedDict):
+    classes: list[str]
+    mirror: dict[str, str] | None
+    reversed_pairs: list[tuple[str, str]]
+    split_sizes: dict[str, int]
+    longest_trained_seconds: float
+
+
+@_more
+class _Cost(TypedDict):
+    params: int
+    conv_macs: int
+    macs: int
+
+
+@_more
+class _Environment(TypedDict):
+    python: str
+    torch: str
+    processor: str
+    device: str
+    threads: int
+
+
+@_more
+class _Figures(TypedDict):
+    video_top1: float
+    videos: int
+
+
+@_more
+class _Result(TypedDict):
+    steps: int
+    val: NotRequired[_Figures]
+    test: NotRequired[_Figures]
+
+
+@_more
+class _Measured(TypedDict):
+    kind: str
+    epoch: int
+    step: int
+
+
+@_more
+class _Timing(TypedDict):
+    epoch: int
+    train_seconds: float
+    train_clips_per_s: float
+
+
+@_more
+class _Speed(TypedDict):
+    batch_size: NotRequired[int]
+    forward_clips_per_s: NotRequired[float | None]
+    train_clips_per_s: NotRequired[float | None]
+    peak_memory_bytes: NotRequired[float | None]
+
+
+@_more
+class _Skipped(TypedDict):
+    path: str
+    cause: str
+
+
+@_more
+class _AllSkipped(TypedDict):
+    videos: dict[str, _Skipped]
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Reading raises UserError that names the file."""
+    """A run folder, by its path. Reading raises UserError that names the file, and what is wrong in it. Nothing is written
+    through a link that lies in it."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @staticmethod
     def open(run: "str | Path | Run") -> "Run":
@@ -96,43 +191,28 @@ class Run:
         return from_json(Runtime, self.path / "runtime.json")
 
     def dataset(self) -> dict[str, Any]:
-        return read_json(self.path / "dataset.json")
+        found: dict[str, Any] = read_as(_Dataset, self.path / "dataset.json")
+        return found
 
     def cost(self) -> dict[str, Any]:
-        cost = read_json(self.path / "cost.json")
-        missing = [name for name in ("params", "conv_macs", "macs") if not isinstance(cost, dict) or name not in cost]
-        if missing:
-            raise UserError(f"{self.path / 'cost.json'} lacks {', '.join(missing)}")
-        return cost
+        found: dict[str, Any] = read_as(_Cost, self.path / "cost.json")
+        return found
 
     def environment(self) -> dict[str, Any]:
-        return read_json(self.path / "environment.json")
+        found: dict[str, Any] = read_as(_Environment, self.path / "environment.json")
+        return found
 
     def result(self) -> dict[str, Any]:
-        result = read_json(self.path / "result.json")
-        if not isinstance(result, dict):
-            raise UserError(f"{self.path / 'result.json'} holds no result: an object with figures is expected")
-        return result
+        found: dict[str, Any] = read_as(_Result, self.path / "result.json")
+        return found
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl of one kind ("train", "val")."""
-        texts = self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []
-        lines = []
-        for number, text in enumerate(texts, start=1):
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError as error:
-                if number < len(texts):  # the last line of a killed process may be torn
-                    raise UserError(f"{self.metrics_file}, line {number}, is not JSON: {error}") from None
-        return [line for line in lines if line["kind"] == kind]
+        return [line for line in _lines(_Measured, self.metrics_file) if line["kind"] == kind]
 
     def timing(self) -> list[dict[str, Any]]:
         """A line an epoch; the last one where a resumed run did an epoch again."""
-        file = self.path / "timing.jsonl"
-        by_epoch: dict[int, dict[str, Any]] = {}
-        for line in file.read_text().splitlines() if file.exists() else []:
-            with suppress(json.JSONDecodeError):  # the torn last line of a killed process
-                by_epoch |= {(values := json.loads(line))["epoch"]: values}
+        by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl")}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def scores(self, name: str = "test") -> Scores:
@@ -145,7 +225,7 @@ class Run:
     def diagnosis(self) -> dict[str, Any] | None:
         """What `diagnose` found, if it was asked."""
         file = self.diagnosis_folder / "diagnosis.json"
-        return read_json(file) if file.exists() else None
+        return _object(file) if file.exists() else None
 
     def diagnosed_scores(self, order: str) -> Scores:
         """Of frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
@@ -153,8 +233,12 @@ class Run:
 
     def trained_on(self) -> dict[str, np.ndarray]:
         """id, group and sha256 of the training videos; base_sha256 of those of the runs that it builds upon, if any."""
-        with np.load(self.path / "trained_on.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        file = self.path / "trained_on.npz"
+        arrays = load_arrays(file, "the training videos of a run")
+        missing = {"id", "group", "sha256"} - arrays.keys()
+        if missing:
+            raise UserError(f"{file} is damaged: it lacks {', '.join(sorted(missing))}")
+        return arrays
 
     def seen_sha256(self) -> np.ndarray:
         """Of all videos that its weights were trained on, in this run and in those that it builds upon."""
@@ -169,31 +253,38 @@ class Run:
         buffer = io.BytesIO()
         arrays = {"id": ids, "group": groups, "sha256": sha256}
         np.savez(buffer, allow_pickle=False, **arrays | ({} if base is None else {"base_sha256": base.seen_sha256()}))
-        write_atomic(self.path / "trained_on.npz", buffer.getvalue())
+        write_atomic(self.file("trained_on.npz"), buffer.getvalue())
 
     def skipped(self) -> dict[str, dict[str, str]]:
         """Videos that could not be read and were left out: id to path and cause."""
         file = self.path / "skipped.json"
-        return read_json(file)["videos"] if file.exists() else {}
+        found: dict[str, dict[str, str]] = read_as(_AllSkipped, file)["videos"] if file.exists() else {}
+        return found
 
     def save_skipped(self, videos: dict[str, dict[str, str]]) -> None:
         in_order = {name: videos[name] for name in sorted(videos)}
-        write_json(self.path / "skipped.json", {"format_version": FORMAT_VERSION, "videos": in_order})
+        write_json(self.file("skipped.json"), {"format_version": FORMAT_VERSION, "videos": in_order})
 
     def save_init(self, loaded: dict[str, Any]) -> None:
         """Which weights it started from: what came, what did not, and why."""
-        write_json(self.path / "init.json", {"format_version": FORMAT_VERSION, **loaded})
+        write_json(self.file("init.json"), {"format_version": FORMAT_VERSION, **loaded})
 
     def speed(self) -> dict[str, Any] | None:
-        """What `muybridge measure` found its model to take; none where it was not asked."""
+        """What `muybridge measure` found its model to take; none where it was not asked. In version 1 the memory of a CPU may
+        be that of the command that measured: it is left out, and `memory_is_unknown` says so."""
         file = self.path / "speed.json"
-        return read_json(file) if file.exists() else None
+        if not file.exists():
+            return None
+        found: dict[str, Any] = read_as(_Speed, file)
+        if found.get("format_version", 1) < SPEED_VERSION and found.get("device", "cpu") == "cpu":
+            found |= {"peak_memory_bytes": None, "memory_is_unknown": True}
+        return found
 
     def save_speed(self, speed: dict[str, Any]) -> None:
-        write_json(self.path / "speed.json", {"format_version": FORMAT_VERSION, **speed})
+        write_json(self.file("speed.json"), {"format_version": SPEED_VERSION, **speed})
 
     def forget_skipped(self) -> None:
-        (self.path / "skipped.json").unlink(missing_ok=True)
+        self.file("skipped.json").unlink(missing_ok=True)
 
     def holds_only_beginnings(self) -> bool:
         """Is there nothing here but what a run leaves that was stopped before its first checkpoint?"""
@@ -201,7 +292,7 @@ class Run:
             "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "source",
             "init.json", "metrics.jsonl", "timing.jsonl", "skipped.json", "checkpoints", "trackers", ".lock",
         }  # fmt: skip
-        return all(file.name in own or file.name.endswith(".partial") for file in self.path.iterdir())
+        return all(file.name in own or is_partial(file.name) for file in self.path.iterdir())
 
     def state(self) -> State:
         """Where it stands, by the files that are there. Raises UserError where they do not tell."""
@@ -216,8 +307,8 @@ class Run:
         pointer = self.checkpoints / "last"
         if not pointer.exists():
             return None
-        name = pointer.read_text().strip()
-        if not (name.startswith("step-") and (self.checkpoints / name / "state.json").is_file()):
+        name = pointed_by(pointer)
+        if not (self.checkpoints / name / "state.json").is_file():
             raise UserError(f"{pointer} names '{name}', and there is no such checkpoint beside it")
         return int(name.removeprefix("step-"))
 
@@ -229,41 +320,36 @@ class Run:
         per_epoch = o.steps_per_epoch or -(-self.dataset()["split_sizes"]["train"] // o.batch_size)
         return max(o.epochs, -(-o.min_steps // per_epoch))
 
+    def file(self, name: str) -> Path:
+        """A file of the run, to be written or deleted. Raises UserError for a link."""
+        return within(self.path, name)
+
+    def folder(self, name: str) -> Path:
+        """A folder of the run to write in, made where there is none. Raises UserError for a link."""
+        folder = within(self.path, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def is_in_use(self) -> bool:
-        """Does a process train in it? Tries the lock, and leaves none where there was none. Raises UserError where it may
-        not be tried."""
-        file = self.path / ".lock"
-        if not file.exists():
-            return False
-        try:
-            with FileLock(file).acquire(timeout=0.05, poll_interval=0.01):  # somebody else may be asking the same
-                return False
-        except Timeout:
-            return True
-        except OSError as error:
-            raise UserError(
-                f"{file} cannot be opened for writing, so nobody can tell whether a process trains there: {error.strerror}"
-            ) from None
+        """Does a process train in it? Raises UserError where that cannot be told."""
+        return is_locked(self.path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process trains in a folder. Raises UserError where another one does."""
+        """Only one process trains in a folder. Raises UserError that says which, where another one does."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0.5)  # `is_in_use` holds it for a moment
-        except Timeout:
-            raise UserError(f"{self.path} is in use: another process trains in it") from None
-        try:
+        with locked(self.path, "trains in it"):
+            for name in OWN_FOLDERS:
+                within(self.path, name)
+            for folder in (self.path, self.checkpoints, self.path / "scores"):
+                clear_partials(folder)
             yield
-        finally:
-            lock.release()
 
     def write_metrics(self, line: dict[str, Any]) -> None:
-        _append(self.metrics_file, line)
+        _append(self.file("metrics.jsonl"), line)
 
     def write_timing(self, line: dict[str, Any]) -> None:
-        _append(self.path / "timing.jsonl", line)
+        _append(self.file("timing.jsonl"), line)
 
     def metrics_bytes(self) -> int:
         """Length of metrics.jsonl, once it is on the disk for sure."""
@@ -278,16 +364,18 @@ class Run:
 
     def truncate_metrics(self, length: int) -> None:
         """Forget what was measured after a checkpoint."""
-        if not self.metrics_file.exists():
-            write_durable(self.metrics_file, b"")
-        os.truncate(self.metrics_file, length)
+        file = self.file("metrics.jsonl")
+        if not file.exists():
+            write_durable(file, b"")
+        os.truncate(owned(file), length)
+        owned(self.file("timing.jsonl"))
 
     def save_scores(self, name: str, scores: Scores) -> None:
-        (self.path / "scores").mkdir(exist_ok=True)
-        replace(scores, split=name).save(self.path / "scores" / f"{name}.npz")
+        self.folder("scores")
+        replace(scores, split=name).save(self.file(f"scores/{name}.npz"))
 
     def finish(self, result: dict[str, Any]) -> None:
-        write_json(self.path / "result.json", {"format_version": FORMAT_VERSION, **result})
+        write_json(self.file("result.json"), {"format_version": FORMAT_VERSION, **result})
 
 
 @dataclass(frozen=True)
@@ -376,6 +464,34 @@ def _changed(run: Run) -> datetime | None:
         with suppress(OSError):
             times.append((run.path / name).stat().st_mtime)
     return datetime.fromtimestamp(max(times)).astimezone() if times else None
+
+
+def pointed_by(pointer: Path) -> str:
+    """The checkpoint's name in a file `last` or `best`. Raises UserError for what is none."""
+    name = read_text(pointer).strip()
+    if not re.fullmatch(r"step-[0-9]{8,}", name):
+        raise UserError(f"{pointer} is damaged: '{name[:80]}' is no name of a checkpoint")
+    return name
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_as(dict[str, Any], path)
+    return found
+
+
+def _lines(kind: Any, path: Path) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file, none where there is no file. Raises UserError that names the line."""
+    texts = read_text(path).splitlines() if path.exists() else []
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            value = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            if number == len(texts):  # of a killed process it may be torn
+                break
+            raise UserError(f"{path}, line {number}, is not JSON: {error}") from None
+        lines.append(as_kind(kind, value, f"{path}, line {number},"))
+    return lines
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

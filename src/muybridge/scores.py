@@ -223,32 +223,42 @@ class Scores:
         write_atomic(path, buffer.getvalue())
 
     @staticmethod
-    def load(path: Path) -> "Scores":
+    def load(path: str | Path) -> "Scores":
         """Raises UserError that names the file."""
+        arrays = load_arrays(path, "scores")
         try:
-            # of bytes, as NumPy leaves a damaged file open
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                version = int(arrays["format_version"])
-                if version != FORMAT_VERSION:
-                    raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
-                return Scores(
-                    classes=tuple(str(name) for name in arrays["classes"]), ids_N=arrays["ids"],
-                    labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
-                    clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
-                    average=cast(Average, str(arrays["average"])),
-                    skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
-                    grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
-                    num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,
-                )  # fmt: skip
-        except FileNotFoundError:
-            raise UserError(f"{path} is not there") from None
+            version = int(arrays["format_version"])
+            if version != FORMAT_VERSION:
+                raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+            return Scores(
+                classes=tuple(str(name) for name in arrays["classes"]), ids_N=arrays["ids"],
+                labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
+                clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
+                average=cast(Average, str(arrays["average"])),
+                skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
+                grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
+                num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,
+            )  # fmt: skip
         except UserError:
             raise
-        except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            cause = error if zipfile.is_zipfile(path) else "it is no .npz file"  # NumPy would have one load it unsafely
-            raise UserError(f"{path} holds no scores: {cause}") from None
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (KeyError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"{path} holds no scores: {error}") from None
+
+
+def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """All arrays of a .npz, `what` it should hold. Raises UserError that names the file; no pickle is ever loaded."""
+    path = Path(path)
+    try:
+        # of bytes, as NumPy leaves a damaged file open
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there") from None
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
+        cause = error if zipfile.is_zipfile(path) else "it is no .npz file"  # NumPy would have one load it unsafely
+        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {cause}") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {error}") from None
 
 
 def concatenate(parts: list[Scores]) -> Scores:

@@ -28,11 +28,11 @@ from muybridge import build
 from muybridge.console import log
 from muybridge.data.loader import Batch
 from muybridge.errors import UserError
-from muybridge.launch import module_process
-from muybridge.models.own import import_source, own_part
+from muybridge.launch import end_with_parent, module_process
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.training import training_step
+from muybridge.user_code import allow, use_source
 
 SHARE = 0.8
 """Of the free memory of a CPU that may be used."""
@@ -84,6 +84,7 @@ def measure(
 ) -> Speed:
     """As `train` would run the model: device, precision and memory format by the same rules. `largest`: search for the
     largest batch, too, which takes longest. Raises UserError."""
+    allow(name)
     recipe = replace(
         Recipe(
             clip=Clip(num_frames=num_frames, size=size),
@@ -107,19 +108,14 @@ def measure_run(
     speed.json. A `module:function` model is imported only with `allow_code`. Raises UserError."""
     run = Run.open(run)
     recipe = run.recipe()
-    own = own_part(recipe.model.name) is not None
-    if own and not allow_code:
-        raise UserError(
-            f"{run.path} holds a model of its own ('{recipe.model.name}'); measuring it runs the code in "
-            f"{run.path / 'source'}. If you trust it: --allow-code (in Python allow_code=True)"
-        )
+    own = use_source(run.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
     batch_size = recipe.optim.micro_batch_size or recipe.optim.batch_size
     at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
     job = {
         "recipe": at_once.model_dump(),
         "runtime": (runtime or Runtime()).model_dump(),
         "num_classes": len(run.dataset()["classes"]),
-        "source": str(run.path / "source") if own else None,
+        "source": str(run.path) if own else None,
     }
     speed = _measured(job, batch_size, repetitions, search=largest)
     if run.is_finished or run.saved_step() is not None:
@@ -204,7 +200,11 @@ class _Worker:
         self._budget = 0.0
 
     def __enter__(self) -> Self:
-        self.about: dict[str, Any] = self._start()
+        try:
+            self.about: dict[str, Any] = self._start()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -292,7 +292,9 @@ class _Bench:
         self.on_cuda = self.where.device.type == "cuda"
         self.num_classes = job["num_classes"]
         if job.get("source") is not None:
-            import_source(Path(job["source"]), recipe.model.name, recipe.model.source_sha256)
+            use_source(Path(job["source"]), recipe.model.name, recipe.model.source_sha256, allow_code=True)
+        else:
+            allow(recipe.model.name)  # whoever started this process has asked
         self.memory_before = psutil.Process().memory_info().rss
         if not self.on_cuda:
             _limit_memory(int(job["budget_bytes"]))
@@ -371,10 +373,21 @@ class _Bench:
     def _peak_bytes(self) -> int:
         if self.on_cuda:
             return torch.cuda.max_memory_allocated(self.where.device)
-        import resource  # none on Windows
+        return max(0, _most_memory() - self.memory_before)
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return max(0, peak - self.memory_before)
+
+def _most_memory() -> int:
+    """The most that this process has taken at any moment, in bytes. (On Linux `ru_maxrss` is no answer: a process inherits it
+    from the one that started it.)"""
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -416,15 +429,8 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
         say({"error": f"The model cannot be measured: {type(error).__name__}: {str(error).strip()}"})
 
 
-def _end_with(parent: int) -> None:
-    """Nobody waits for an answer any more."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     own_words = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints is no answer
     _serve(sys.stdin, own_words)

@@ -8,21 +8,24 @@ STUDY/
   report.html …    what it shows a person (`muybridge.results.report`)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from scipy.stats import qmc
+from typing_extensions import TypedDict
 
 from muybridge import build, diagnosis, distributed
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.distributed import Processes
 from muybridge.errors import Diverged, UserError
-from muybridge.files import read_json, write_atomic, write_json
+from muybridge.files import clear_partials, read_as, within, write_atomic, write_json
+from muybridge.locks import locked
 from muybridge.measure import outline
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, replace, to_json
 from muybridge.recipes.plan import (
@@ -35,13 +38,15 @@ from muybridge.recipes.plan import (
     run_name,
     setting_name,
 )
-from muybridge.results.comparison import Comparison, compared_study, listed, plural
+from muybridge.results.comparison import Comparison, compared_study, listed
 from muybridge.results.record import RunRecord, SetRecord, StudyRecord
 from muybridge.results.report import Report
 from muybridge.results.rows import REPEATED
 from muybridge.runs import Run
 from muybridge.speed import measure_run
+from muybridge.text import plural
 from muybridge.training import check, resume, train
+from muybridge.user_code import allow
 
 TUNING_SEED = 1_000_000
 """Of all trials; the runs that are compared have others."""
@@ -87,6 +92,8 @@ def compare(
     `folds`: none takes every fold the manifest has. `tune`, `measure`, `diagnose`: as in `run`. Raises UserError,
     Interrupted.
     """
+    for model in models:
+        allow(model)
     plan = of_models(models, recipe=recipe, data=[recipe.data.manifest], title=title)
     plan = repeated(plan, seeds=seeds, folds=folds)
     return run(plan, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
@@ -121,15 +128,21 @@ def run(
     processes = place.processes
     if measure and processes.count > 1:
         raise UserError("Speed is measured by one process, alone: muybridge measure STUDY, afterwards")
-    with processes.telling():
+    with processes.telling(), ExitStack() as held:
+        if processes.is_first and place.out.is_dir():
+            held.enter_context(_locked(place.out))
         plan = processes.firsts(_named(plan, place.out))
         place.check(plan, tune)
         place.check_whole(plan, tuned=tune > 0)
+        if processes.is_first and not place.out.is_dir():
+            place.out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(place.out))
+            if (place.out / "runs").exists() or (place.out / "study.json").exists():
+                raise UserError(f"{place.out}: another process began a study there meanwhile; repeat the command")
         if tune:
             plan = _tuned(plan, tune, place)
         record = processes.firsts(_record(plan, place.out))
         if processes.is_first:
-            place.out.mkdir(parents=True, exist_ok=True)
             record.save()
         order = plan.order()
         for number, name in enumerate(order, start=1):
@@ -138,8 +151,9 @@ def run(
             place.finish(record.run(name), _started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
         first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
         for trained in first_of:
-            if trained.speed() is None:
-                measure_run(trained, runtime=place.runtime, allow_code=True)
+            known = trained.speed()
+            if known is None or known.get("memory_is_unknown"):
+                measure_run(trained, runtime=place.runtime, allow_code=True)  # by whoever named the model
         for trained in map(record.run, order if diagnose else []):
             if processes.firsts(trained.diagnosis() is None):
                 log(f"diagnosing {trained.name}")
@@ -153,14 +167,25 @@ def run(
     return Study(place.out, tuple(record.run(name) for name in record.runs), comparisons)
 
 
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One process carries out a study."""
+    with locked(out, "compares in it"):
+        clear_partials(out)
+        for name in ("runs", "tuning"):
+            within(out, name)
+        yield
+
+
 def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Plan:
-    """The plan as `run` would carry it out, with the names that its runs have in the folder `out`; every model's name, clip
-    length, fold and split is checked, and nothing is written. Raises UserError."""
+    """The plan as `run` would carry it out, with the names that its runs have in the folder `out`, and the epochs that they
+    will be trained for; every model's name, clip length, fold and split is checked, and nothing is written. Raises
+    UserError."""
     place = _place(plan, out, runtime)
     with place.processes.telling():
         plan = _named(plan, place.out)
         place.check(plan, tune)
-    return plan
+    return plan.with_recipes({name: place.with_epochs(planned.recipe) for name, planned in plan.runs.items()})
 
 
 @dataclass(frozen=True)
@@ -171,6 +196,11 @@ class _Place:
     runtime: Runtime
     processes: Processes
     manifests: Mapping[str, Manifest]
+
+    def with_epochs(self, recipe: Recipe) -> Recipe:
+        """A recipe with as many epochs as its least number of steps takes on its set."""
+        rows = self.manifests[recipe.data.manifest].split("train", recipe.data.fold)
+        return replace(recipe, {"optim.epochs": build.num_epochs(recipe, len(rows))})
 
     def _check_folds(self, plan: Plan) -> None:
         """The folds of a set are pooled as one test: no video may be in two."""
@@ -282,6 +312,7 @@ class _Place:
 
     def finish(self, folder: Run, recipe: Recipe, text: str) -> None:
         """Let a run be finished, whatever of it is there."""
+        within(self.out, folder.path.relative_to(self.out))
         manifest = self.manifests[recipe.data.manifest]
         resolved = build.resolve(recipe, self.runtime, manifest)
         state = self.processes.firsts(_state(folder, resolved))
@@ -291,9 +322,9 @@ class _Place:
         log(text)
         if state == "begun":
             if self.processes.is_first:  # what it starts from may lie elsewhere by now
-                write_atomic(folder.path / "recipe.json", to_json(resolved))
+                write_atomic(folder.file("recipe.json"), to_json(resolved))
             self.processes.firsts(None)
-            resume(folder, data=recipe.data.manifest, runtime=self.runtime)
+            resume(folder, data=recipe.data.manifest, runtime=self.runtime, allow_code=True)
         else:
             train(resolved, out=folder.path, runtime=self.runtime)
         result = folder.result()
@@ -421,10 +452,33 @@ def _trial_run(out: Path, setting: str, number: int) -> Run:
     return Run(out / "tuning" / setting / f"trial-{number}")
 
 
+class _Trial(TypedDict):
+    run: str
+    lr: float
+    weight_decay: float
+    fingerprint: str
+    failed: NotRequired[str]
+    val_video_top1: NotRequired[float]
+    val_loss: NotRequired[float]
+
+
+class _Search(TypedDict):
+    axes: dict[str, Any]
+    trials: list[_Trial]
+    chosen: int | None
+
+
+class _Tuning(TypedDict):
+    """What tuning.json holds."""
+
+    settings: dict[str, _Search]
+
+
 def _searches(out: Path) -> dict[str, Any]:
     """By setting, what was tried and chosen."""
     file = out / "tuning.json"
-    return read_json(file)["settings"] if file.exists() else {}
+    found: dict[str, Any] = read_as(_Tuning, file)["settings"] if file.exists() else {}
+    return found
 
 
 def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
@@ -447,7 +501,7 @@ def _tuned(plan: Plan, trials: int, place: _Place) -> Plan:
             known[setting] = {"axes": _apart_from_seed(planned), "trials": all_known, "chosen": best_trial(all_known)}
             if place.processes.is_first:
                 told = {"format_version": 1, "seed": TUNING_SEED, "settings": known}
-                write_json(place.out / "tuning.json", told)
+                write_json(within(place.out, "tuning.json"), told)
         chosen = best_trial(tried)
         if chosen is None:
             raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")

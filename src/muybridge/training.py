@@ -28,6 +28,7 @@ from muybridge.data.loader import (
     Batch,
     Unreadable,
     ViewLoader,
+    WorkerLost,
     ahead_on_device,
     micro_batches,
     moved,
@@ -49,20 +50,23 @@ from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
 from muybridge.signals import Stop, stop_signals
+from muybridge.user_code import check_consent, use_source
 from muybridge.video import DecodeError
 
 
-def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) -> Run:
-    """Train by a recipe into the folder `out`, which must not hold another run; score the test split once, at the end.
+def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime: Runtime | None = None) -> Run:
+    """Train by a recipe into the folder `out`, which must not hold another run; score the test split once, at the end. A
+    model of the user's own needs `allow_code`, unless they have named it before (`muybridge.user_code`).
 
     Raises UserError for what a person has to mend, Interrupted after Ctrl-C or SIGTERM (the run was saved).
     """
+    check_consent(recipe.model.name, where="The recipe", allow_code=allow_code)
     runtime = runtime or Runtime()
     run = Run(Path(out))
     processes = distributed.join(build.device(runtime))
     with processes.telling(), _stoppable(run) as stop:
         if processes.is_first:
-            _check_free(run)
+            _check_free(run)  # before anything is computed
         if not recipe.data.manifest or not recipe.model.name:
             missing = "model.name" if recipe.data.manifest else "data.manifest"
             raise UserError(f"The recipe leaves {missing} open; give --model NAME and --data MANIFEST")
@@ -72,6 +76,7 @@ def train(recipe: Recipe, *, out: str | Path, runtime: Runtime | None = None) ->
         processes.firsts(None)
         with run.lock() if processes.is_first else nullcontext():
             if processes.is_first:
+                _check_free(run)  # another process may have been there meanwhile
                 describe(run, recipe, runtime, manifest, cost, processes.count)
             with _explaining(run), processes.telling():
                 return _train(run, recipe, runtime, manifest, processes, stop)
@@ -82,11 +87,12 @@ def resume(
     *,
     checkpoint: str = "last",
     data: str | Path | None = None,
+    allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Run:
     """Continue a run from a checkpoint; a finished one is returned as it is. `checkpoint`: "last", "best", or the name of
-    one that is there; what came after it is forgotten. `data`: where the run's manifest lies now, if it was moved. Raises
-    UserError, Interrupted."""
+    one that is there; what came after it is forgotten. `data`: where the run's manifest lies now, if it was moved. A model
+    of the user's own is imported from the run, and only with `allow_code`. Raises UserError, Interrupted."""
     run = Run.open(run)
     if run.is_finished:
         if checkpoint != "last":
@@ -99,6 +105,7 @@ def resume(
         log(f"{run.path} is finished already")
         return run
     recipe = run.recipe()
+    use_source(run.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
     if data is not None:
         recipe = replace(recipe, {"data.manifest": str(data)})
     elif not Path(recipe.data.manifest).exists():
@@ -117,10 +124,13 @@ def resume(
                 f"warning: {'; '.join(changed)}: the run goes on, but its last bits may differ from an undisturbed one's"
             )
         with run.lock() if processes.is_first else nullcontext():
+            if processes.firsts(run.is_finished):
+                log(f"{run.path} was finished meanwhile, by another process")
+                return run
             if processes.is_first:
                 if checkpoint != "last":
                     checkpoints.rewind(run.checkpoints, checkpoint)
-                write_atomic(run.path / "recipe.json", to_json(resolved))
+                write_atomic(run.file("recipe.json"), to_json(resolved))
             with _explaining(run), processes.telling():
                 return _train(run, resolved, runtime, manifest, processes, stop)
 
@@ -187,7 +197,7 @@ def _train(run: Run, recipe: Recipe, runtime: Runtime, manifest: Manifest, proce
             while not state.ended:
                 try:
                     batch = next(batches)
-                except DecodeError:
+                except (DecodeError, WorkerLost):
                     if processes.count == 1 and state.step:
                         session.save()
                     raise
@@ -588,12 +598,15 @@ def _explaining(run: Run) -> Iterator[None]:
         yield
     except DecodeError as error:
         raise DecodeError(error.path, f"{error.reason}. {_last_good(run)}") from error
-    except ProcessLost as error:
+    except (ProcessLost, WorkerLost) as error:
         raise UserError(f"{error}. {_last_good(run)}") from None
     except OSError as error:  # a full disk, a share that went away
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(f"{where}{error.strerror or error}. {_last_good(run)}") from error
     except RuntimeError as error:
+        lost = WorkerLost.of(error)
+        if lost is not None:
+            raise UserError(f"{lost}. {_last_good(run)}") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         raise UserError(

@@ -19,6 +19,7 @@ from muybridge.data.prepare import prepare
 from muybridge.data.sources import Item
 from muybridge.errors import UserError
 from muybridge.video import FileReader, VideoInfo
+from muybridge.video.safe import Looked, SafeReader
 
 PARTS = ("train", "val", "test")
 
@@ -192,10 +193,17 @@ def test_what_no_list_names_does_not_count_for_the_share_of_val(videos, tmp_path
     assert [len(manifest.split(part)) for part in (*PARTS, "unused")] == [12, 3, 3, 18]
 
 
-def test_a_train_list_needs_a_test_list(videos, tmp_path):
-    (tmp_path / "train.txt").write_text("v_g00_c00\n")
-    assert "--test-list" in message(videos, out=tmp_path / "m.csv", train_list=tmp_path / "train.txt")
-    assert "--train-list" in message(videos, out=tmp_path / "m.csv", test_list=tmp_path / "train.txt")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_list_alone_leaves_the_rest_unused(videos, tmp_path, split):
+    names = sorted(path.relative_to(videos).as_posix() for path in videos.rglob("*_g0[01]_*.avi"))
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    prepared = prepare(videos, out=tmp_path / "m.csv", val=0.0, **{f"{split}_list": tmp_path / "list.txt"})
+    assert prepared.splits == {"split": {split: 12, "unused": 24}}
+    said = {
+        "train": "there is no test split",
+        "test": "all videos are in test and unused; the set serves to evaluate on",
+    }
+    assert any(said[split] in warning for warning in prepared.warnings)
 
 
 def test_parts_of_a_video_are_its_frames_by_display_time(tmp_path):
@@ -305,13 +313,30 @@ def test_one_class_an_empty_folder_and_too_few_clips(videos, tmp_path):
     }  # fmt: skip
 
 
-def test_an_official_split_without_train_is_told(videos, tmp_path):
+def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path):
     shutil.copytree(videos, tmp_path / "videos")
-    rows = [(f"videos/{p.relative_to(videos)}", p.parent.name, "test") for p in sorted(videos.rglob("*.avi"))]
+    paths = [(f"videos/{p.relative_to(videos)}", p.parent.name, p.name[2:5]) for p in sorted(videos.rglob("*.avi"))]
+
+    def prepared(split_of):
+        write_csv(
+            tmp_path / "l.csv", "path,label,split", *[(path, label, split_of(group)) for path, label, group in paths]
+        )
+        return prepare(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+
+    done = prepared(lambda group: "val" if group == "g05" else "train")
+    assert done.splits["split"] == {"train": 30, "val": 6}
+    assert any("there is no test split" in warning for warning in done.warnings)
+    done = prepared(lambda group: "test")
+    assert done.splits["split"] == {"test": 36}
+    assert any("to evaluate on, not to train" in warning for warning in done.warnings)
+    rows = [(path, label, "test" if label == "run" else "train") for path, label, _ in paths]
     write_csv(tmp_path / "l.csv", "path,label,split", *rows)
-    assert "would have none in train" in message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
-    write_csv(tmp_path / "l.csv", "path,label,split", *[(*row[:2], "train") for row in rows])
-    assert "no test video" in message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+    said = message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
+    assert "The split that was given has no training video of run (test)" in said
+    everything = prepare(videos, out=tmp_path / "m.csv", all_as="test")
+    assert everything.splits["split"] == {"test": 36}
+    one_class = prepare(videos / "..", out=tmp_path / "one.csv", all_as="test", layout="-/class")
+    assert one_class.videos == 36
 
 
 def test_broken_and_short_files_are_told_and_left_out(videos, tmp_path):
@@ -676,7 +701,7 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     assert "--groups gives" in message(arrays=clips, labels=labels, group="g", out=out)
     assert "has no paths" in message(arrays=clips, labels=labels, out=out, **ucf)
     assert "--classes names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)
-    assert "is not `path" in message(videos, classes=tmp_path / "classes.txt", out=out, **ucf)
+    assert "matches 3 videos" in message(videos, classes=tmp_path / "classes.txt", out=out, **ucf)
     assert "--folds" in message(
         videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")
     )
@@ -697,10 +722,11 @@ def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
     for item in items:
         (tmp_path / item.path).write_text(item.path)
 
-    def probed(path, image_fps):
-        return VideoInfo(2**17, 0, 25.0, 4, 4, np.arange(2**17) / 25, seekable=True)  # a MiB of times
+    def look(self, path, *, image_fps):
+        times = np.arange(2**17) / 25  # a MiB
+        return Looked(VideoInfo(2**17, 0, 25.0, 4, 4, times, seekable=True), range(1, 2**17 + 1), "hash", False)
 
-    monkeypatch.setattr(inspection, "probe", probed)
+    monkeypatch.setattr(SafeReader, "look", look)
     tracemalloc.start()
     try:
         looked = inspection.inspect(tmp_path, items, min_frames=4, image_fps=25, jobs=2)

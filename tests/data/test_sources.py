@@ -73,7 +73,7 @@ def write(path, text):
 
 def test_a_csv_of_paths_and_labels(tmp_path):
     path = write(tmp_path / "a.csv", 'path,label\nx/a.avi,run\n"b, c.avi",walk\n')
-    assert csv_list(path) == [Item("x/a.avi", "run"), Item("b, c.avi", "walk")]
+    assert csv_list(path) == ([Item("x/a.avi", "run"), Item("b, c.avi", "walk")], [])
 
 
 def test_a_csv_with_everything(tmp_path):
@@ -85,7 +85,9 @@ def test_a_csv_with_everything(tmp_path):
         " walk , a.avi ,kim,validation,2,,g1\r\n"
         "walk,b.avi,kim,testing,,3.25,\r\n",
     )
-    assert csv_list(path) == [
+    items, notes = csv_list(path)
+    assert notes == [f"{path}: columns that are not read: actor"]
+    assert items == [
         Item("a.avi", "run", "g1", "train", 0.5, 2.0),
         Item("a.avi", "walk", "g1", "val", 2.0, None),
         Item("b.avi", "walk", "", "test", None, 3.25),
@@ -93,9 +95,9 @@ def test_a_csv_with_everything(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["date", "rate", "place", "index", "age", "scene", "id", "notes", "hash"])
-def test_columns_of_the_users_own_are_passed_over(tmp_path, column):
+def test_columns_of_the_users_own_are_passed_over_and_named(tmp_path, column):
     path = write(tmp_path / "a.csv", f"path,label,{column}\na.avi,run,1\n")
-    assert csv_list(path) == [Item("a.avi", "run")]
+    assert csv_list(path) == ([Item("a.avi", "run")], [f"{path}: columns that are not read: {column}"])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_mistyped_column_is_told(tmp_path, column, nearest):
 
 def test_a_column_near_one_that_is_there_is_the_users_own(tmp_path):
     path = write(tmp_path / "a.csv", "path,label,group,groups\na.avi,run,g1,1\n")
-    assert csv_list(path) == [Item("a.avi", "run", "g1")]
+    assert csv_list(path)[0] == [Item("a.avi", "run", "g1")]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +142,8 @@ def test_a_wrong_row_is_told_with_its_line(tmp_path, row, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("file,label\na,b\n", "needs the columns path,label; it has file,label"),
-        ("path,class\na,b\n", "needs the columns path,label"),
+        ("name,label\na,b\n", "needs the columns path,label; it has name,label"),
+        ("path,kind\na,b\n", "needs the columns path,label"),
         ("", "it has none"),
         ("path,label\n", "has no rows"),
         (b"path,label\nl\xe4uft.avi,run\n", "is not a CSV text file"),

@@ -12,9 +12,9 @@ from transformers.utils import logging
 from muybridge.errors import UserError
 from muybridge.measure import count
 from muybridge.models import create, load_weights
-from muybridge.models.own import resolved_name
 from muybridge.recipe import replace
 from muybridge.training import train
+from muybridge.user_code import resolved_name
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 5}
 FRAMES = 4

@@ -18,7 +18,7 @@ from muybridge.recipe import Recipe, fields
 from muybridge.results import report, sections
 from muybridge.results.comparison import compared, compared_runs
 from muybridge.results.findings import findings
-from muybridge.results.report import Report, markdown
+from muybridge.results.report import Report, markdown_table
 from muybridge.results.sections import Chapter, Section, Table, parts, result
 
 
@@ -200,7 +200,7 @@ def test_long_names_may_wrap_and_short_ones_stay_whole(tmp_path):
 
 
 def test_a_bar_in_a_name_does_not_break_the_markdown():
-    assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |\n"
+    assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |\n"
 
 
 def test_a_loss_that_was_not_a_number_does_not_break_the_page(tmp_path):
@@ -213,7 +213,13 @@ def test_the_protocol_lists_every_field_that_is_not_compared(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", model="m", changes={"optim.lr": 0.5})]
     section = section_of(runs, "Protocol")
     listed = {row[0]: row[1] for row in section.tables[0].rows}
-    assert set(listed) == set(fields(Recipe)) - {"model.name", "seed", "data.fold", "model.source_sha256"}
+    assert set(listed) == set(fields(Recipe)) - {
+        "model.name",
+        "seed",
+        "data.fold",
+        "model.source_sha256",
+        "model.weights_sha256",
+    }
     assert listed["optim.lr"] == "0.01 · 0.5"
     assert str(tmp_path / "a") in section.details[0][1]
 

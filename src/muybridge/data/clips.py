@@ -16,9 +16,9 @@ import numpy as np
 
 from muybridge.console import log, progress
 from muybridge.data.inspection import Found
-from muybridge.data.lists import class_names, numbered_classes
+from muybridge.data.lists import class_names, in_order, names_by_number, numbered_classes
 from muybridge.errors import UserError, nearest
-from muybridge.files import sync_folder
+from muybridge.files import partial_name, sync_folder
 from muybridge.video import DecodeError
 from muybridge.video.arrays import SUFFIX, mapped
 
@@ -108,7 +108,7 @@ def _opened(
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         clips_name, labels_name = _chosen(names, path)
-        unpacked = out.with_name(f".{out.stem}.unpacked.npy")
+        unpacked = partial_name(out.with_name(f"{out.stem}.unpacked.npy"))
         try:
             labels = None if labels_name is None else np.array(_unpacked(archive, labels_name, unpacked, path))
             yield _unpacked(archive, clips_name, unpacked, path), f"{path}: {clips_name}", None, labels
@@ -132,6 +132,9 @@ def _chosen(names: list[str], path: Path) -> tuple[str, str | None]:
 def _unpacked(archive: zipfile.ZipFile, name: str, target: Path, path: Path) -> np.ndarray:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        needed, free = archive.getinfo(f"{name}.npy").file_size, shutil.disk_usage(target.parent).free
+        if needed > free:
+            raise UserError(f"{path}: unpacked, {name} takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free")
         with archive.open(f"{name}.npy") as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file)
         return mapped(target)
@@ -191,9 +194,9 @@ def _convert(clips: np.ndarray, target: Path, where: str) -> None:
     num_clips, num_frames, height, width = clips.shape[:4]
     shape = (num_clips, num_frames, height, width, 3)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_name(target)
     try:
-        with partial.open("wb") as file, progress("writing clips", num_clips) as bar:
+        with partial.open("xb") as file, progress("writing clips", num_clips) as bar:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for chunk in _chunks(clips):
                 if chunk.dtype != np.uint8:
@@ -237,7 +240,8 @@ def _names(
     values: np.ndarray, classes: str | Path | Sequence[str] | None, num_clips: int
 ) -> tuple[list[str], list[str]]:
     """The class name of every clip, and all names in order."""
-    known = class_names(Path(classes)) if isinstance(classes, str | Path) else list(classes) if classes else None
+    given = class_names(Path(classes)) if isinstance(classes, str | Path) else list(classes) if classes else None
+    known = None if given is None else in_order(given)
     if values.ndim == 2 and values.shape[1] > 1:
         wrong = np.flatnonzero(((values != 0).sum(1) != 1) | (values.max(1) != 1))
         if len(wrong):
@@ -251,9 +255,9 @@ def _names(
                 raise UserError(f"labels: the label of clip {n} is '{text}', which is no class. {nearest(text, order)}")
         return texts, order
     numbers = [int(text) for text in texts]
+    by_number = numbered_classes(numbers) if given is None else names_by_number(given, set(numbers))
     for n, number in enumerate(numbers):
-        if number < 0 or (known is not None and number >= len(known)):
+        if number < 0 or number not in by_number:
             valid = f" to {len(known) - 1} for {len(known)} classes" if known is not None else ""
             raise UserError(f"labels: the label of clip {n} is {number}; labels count from 0{valid}")
-    by_number = dict(enumerate(known)) if known is not None else numbered_classes(numbers)
     return [by_number[number] for number in numbers], list(by_number.values())

@@ -1,6 +1,8 @@
 """`frames`: write a set's frames as folders of JPEGs, as the papers' own tools leave them, with the study's list files."""
 
+import hashlib
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -17,22 +19,25 @@ from muybridge.data.parallel import in_order
 from muybridge.data.rewriting import (
     Form,
     announce,
+    at_work,
     begun,
     check_form,
     check_unchanged,
     going_on,
     kept_frames,
-    locked,
     pictures,
     stored_rows,
     video_name,
     videos_of,
 )
-from muybridge.files import sync_folder, write_atomic, write_json
+from muybridge.files import sync_folder, within, write_atomic, write_json
+from muybridge.text import printable
 from muybridge.video import Row
 from muybridge.video.jpeg import encode_jpeg, jpeg_size
 
 FORMAT_VERSION = 1
+LONGEST_NAME = 180
+"""Bytes of a folder's name; most systems take 255."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,13 @@ def frames(
     def write(item: tuple[np.ndarray, str], stop: Callable[[], bool]) -> _Folder:
         indices, folder = item
         rows = [source.row(int(index)) for index in indices]
-        return _write(out / folder, rows, source.text("sha256", indices[:1])[0], form, stop)
+        return _write(within(out, folder), rows, source.text("sha256", indices[:1])[0], form, stop)
 
     columns = source.plain_columns()
     num_frames = num_bytes = 0
-    with locked(out), going_on(out):
+    with at_work(out), going_on(out):
         begun(out, "frames", about)
-        write_json(out / "frames.json", about)
+        write_json(within(out, "frames.json"), about)
         announce(out, source, videos, form, jobs)
         with progress("writing frames", len(videos)) as bar:
             for (indices, folder), done in zip(named, in_order(write, named, jobs=jobs), strict=True):
@@ -96,7 +101,7 @@ def frames(
             columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
             where=str(out),
         )  # fmt: skip
-        written.save(out / "manifest.csv")
+        written.save(within(out, "manifest.csv"))
         _write_lists(out, written)
     return Written(out, len(videos), num_frames, num_bytes, time.monotonic() - started)
 
@@ -117,9 +122,10 @@ def _write(folder: Path, rows: Sequence[Row], sha256: str, form: Form, stop: Cal
     found = _size_of(images)
     if found is None:
         check_unchanged(rows[0], sha256)
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = within(folder.parent, f".{folder.name}.partial")
         for old in (folder, partial):
-            shutil.rmtree(old, ignore_errors=True)
+            if old.is_dir():
+                shutil.rmtree(old)
         partial.mkdir(parents=True)
         for image, picture in zip(images, pictures(rows, kept, form.short_side, stop), strict=True):
             (partial / image.name).write_bytes(encode_jpeg(picture, form.quality))
@@ -143,14 +149,14 @@ def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
     """A folder for each video, named as its file; without the ending where nothing else has or holds that name."""
     names = [video_name(source, indices) for indices in videos]
     whole = [
-        "/".join("_" if part == ".." else part for part in PurePosixPath(name).parts if part not in ("/", ".")) or "_"
+        "/".join(_folder_name(part) for part in PurePosixPath(name).parts if part not in ("/", ".")) or "_"
         for name in names
     ]
     short = [PurePosixPath(name).with_suffix("").as_posix() for name in whole]
     above = {parent.as_posix() for name in whole for parent in PurePosixPath(name).parents}
     taken = Counter(short) + Counter(name for name, other in zip(whole, short, strict=True) if name != other)
     folders: list[str] = []
-    used: set[str] = set()
+    used = {"manifest.csv", "manifest.csv.json", "frames.json", "classes.txt", *_list_names(source)}
     for plain, name in zip(short, whole, strict=True):
         chosen = plain if taken[plain] == 1 and plain not in above else name
         while chosen in used or chosen in above:
@@ -160,15 +166,31 @@ def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
     return folders
 
 
+def _folder_name(part: str) -> str:
+    """A part of a path as a folder's name: no way out, no line break, not too long for the system."""
+    name = "_" if part == ".." else re.sub(r"[\r\n]", "_", part)
+    if len(name.encode("utf-8", "surrogateescape")) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+
+
+def _list_names(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """The list files, each with its split and the manifest's column."""
+    return {
+        f"{split}{column.removeprefix('split')}.txt": (split, column)
+        for column in manifest.split_columns
+        for split in ("train", "val", "test")
+    }
+
+
 def _write_lists(out: Path, manifest: Manifest) -> None:
-    write_atomic(out / "classes.txt", "".join(f"{name}\n" for name in manifest.classes))
+    write_atomic(within(out, "classes.txt"), "".join(f"{printable(name)}\n" for name in manifest.classes))
     paths, labels = manifest.text("path").tolist(), manifest.labels().tolist()
     starts = manifest.columns["start_frame"] + 1
     ends = manifest.columns["start_frame"] + manifest.columns["num_frames"]
-    for column in manifest.split_columns:
-        fold = column.removeprefix("split")
-        splits = manifest.text(column)
-        for split in ("train", "val", "test"):
-            lines = [f"{paths[i]} {starts[i]} {ends[i]} {labels[i]}\n" for i in np.flatnonzero(splits == split)]
-            if lines:
-                write_atomic(out / f"{split}{fold}.txt", "".join(lines))
+    for name, (split, column) in _list_names(manifest).items():
+        rows = np.flatnonzero(manifest.text(column) == split)
+        lines = [f"{paths[i]} {starts[i]} {ends[i]} {labels[i]}\n" for i in rows]
+        if lines:
+            write_atomic(within(out, name), "".join(lines))

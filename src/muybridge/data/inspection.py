@@ -12,9 +12,10 @@ import numpy as np
 from muybridge.console import progress
 from muybridge.data.parallel import in_order
 from muybridge.data.sources import Item
-from muybridge.files import sha256_file
-from muybridge.video import DecodeError, VideoInfo, arrays, images, probe
-from muybridge.video.readers import medium_of
+from muybridge.errors import UserError
+from muybridge.video import DecodeError
+from muybridge.video.limits import Limits
+from muybridge.video.safe import Looked, MachineFault, Missing, SafeReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,44 @@ class Inspection:
 
 
 def inspect(
-    root: Path, items: Sequence[Item], *, min_frames: int, image_fps: float, jobs: int | None = None
+    root: Path,
+    items: Sequence[Item],
+    *,
+    min_frames: int,
+    image_fps: float,
+    limits: Limits | None = None,
+    jobs: int | None = None,
 ) -> Inspection:
-    """Decode every distinct video once, in parallel. Of each only a record stays in memory."""
+    """Decode every distinct video once, in parallel, each in a process that it may take down. Of each only a record stays
+    in memory. Raises UserError where what is wrong is wrong with the machine, and no file's fault."""
     order = sorted(range(len(items)), key=lambda index: items[index].path)
     videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
+    folders = {folder for item in items if (folder := (root / item.path).parent).is_dir()}  # as they are now
 
     def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
-        return _look(root, [items[index] for index in indices], min_frames, image_fps)
+        part = [items[index] for index in indices]
+        path = root / part[0].path
+        try:
+            looked = safe.look(path, image_fps=image_fps)
+        except MachineFault as error:
+            raise UserError(
+                f"{error}. That is no fault of the file, so nothing was written; repeat the command when {root} can be read again"
+            ) from None
+        except Missing as error:
+            if path.parent in folders and not path.parent.is_dir():
+                raise UserError(
+                    f"{path.parent} was there and has gone away (a share, a disk?). Nothing was written; repeat the command when "
+                    f"{root} can be read again"
+                ) from None
+            return [error.reason for _ in part], []
+        except DecodeError as error:
+            image = "" if error.path == str(path) else f"{os.path.basename(error.path)}: "
+            return [f"{image}{error.reason}" for _ in part], []
+        return _rows(part, looked, min_frames, image_fps)
 
     results: list[Found | str] = [""] * len(items)
     warnings: dict[str, None] = {}  # each once
-    with progress("decoding", len(videos)) as bar:
+    with SafeReader(limits) as safe, progress("decoding", len(videos)) as bar:
         for indices, (found, told) in zip(
             videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1), strict=True
         ):
@@ -80,24 +107,21 @@ def no_frame_rate(image_fps: float) -> str:
     return f"images and arrays say no frame rate: {image_fps:g} frames a second are taken (--image-fps)"
 
 
-def _look(root: Path, items: Sequence[Item], min_frames: int, image_fps: float) -> tuple[list[Found | str], list[str]]:
+def _rows(
+    items: Sequence[Item], looked: Looked, min_frames: int, image_fps: float
+) -> tuple[list[Found | str], list[str]]:
     """The rows, or the reasons why there are none, of items that lie in one video; and what is odd about it."""
-    path = root / items[0].path
-    try:
-        video, numbers, digest = _open(path, image_fps)
-    except DecodeError as error:
-        image = "" if error.path == str(path) else f"{os.path.basename(error.path)}: "
-        return [f"{image}{error.reason}" for _ in items], []
-    except OSError as error:
-        return [error.strerror or str(error) for _ in items], []
-    warnings = [no_frame_rate(image_fps)] if medium_of(str(path)) in (images, arrays) else []
+    video, numbers = looked.video, looked.numbers
+    warnings = [no_frame_rate(image_fps)] if looked.says_no_rate else []
     if video.num_frames < video.declared_frames - 1:
         warnings.append(
             f"{items[0].path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded"
         )
+    if video.odd:
+        warnings.append(f"{items[0].path}: {video.odd}")
     results: list[Found | str] = []
     for item in items:
-        start, end = _part(item, video, numbers)
+        start, end = _part(item, looked)
         if end - start < min_frames:
             part = "" if item.id == item.path else " in this part"
             results.append(
@@ -109,26 +133,16 @@ def _look(root: Path, items: Sequence[Item], min_frames: int, image_fps: float) 
         if item.first_number is not None and end - start == video.num_frames:
             item = replace(item, first_number=None, last_number=None)  # not a part
         place = (item.id, item.path, item.label, item.group, item.split, start, end - start)
-        results.append(Found(*place, video.fps, video.width, video.height, digest, video.seekable))
+        results.append(Found(*place, video.fps, video.width, video.height, looked.sha256, video.seekable))
     return results, warnings
 
 
-def _open(path: Path, image_fps: float) -> tuple[VideoInfo, Sequence[int], str]:
-    """What is in a video, the numbers by which lists name its frames, and its hash. Raises DecodeError, OSError."""
-    is_folder = medium_of(str(path)) is images
-    if path.exists() and not is_folder and not path.is_file():
-        raise DecodeError(path, "is no regular file")
-    video = probe(path, image_fps=image_fps)
-    if is_folder:
-        return video, images.series(path).numbers(), images.sha256(path)
-    return video, range(1, video.num_frames + 1), sha256_file(path)
-
-
-def _part(item: Item, video: VideoInfo, numbers: Sequence[int]) -> tuple[int, int]:
+def _part(item: Item, looked: Looked) -> tuple[int, int]:
     """First frame and the one past the last of the labelled part: by numbers, or by display time."""
     if item.first_number is not None and item.last_number is not None:
-        return bisect_left(numbers, item.first_number), bisect_right(numbers, item.last_number)
-    start = 0 if item.start_seconds is None else int(np.searchsorted(video.times_seconds, item.start_seconds - 1e-6))
+        return bisect_left(looked.numbers, item.first_number), bisect_right(looked.numbers, item.last_number)
+    times_seconds = looked.video.times_seconds
+    start = 0 if item.start_seconds is None else int(np.searchsorted(times_seconds, item.start_seconds - 1e-6))
     if item.end_seconds is None:
-        return start, video.num_frames
-    return start, int(np.searchsorted(video.times_seconds, item.end_seconds - 1e-6))
+        return start, looked.video.num_frames
+    return start, int(np.searchsorted(times_seconds, item.end_seconds - 1e-6))

@@ -8,6 +8,7 @@ import atexit
 import functools
 import operator
 import os
+import pickle
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, Order, rearranged, test_indices, train_indices
 from muybridge.data.transforms import (
@@ -32,6 +34,7 @@ from muybridge.data.transforms import (
 )
 from muybridge.draws import generator
 from muybridge.errors import UserError
+from muybridge.launch import safe_children
 from muybridge.video import DecodeError, Reader, Row
 
 
@@ -83,6 +86,32 @@ class Views:
 
     def pin_memory(self) -> "Views":
         return _mapped(self, torch.Tensor.pin_memory)
+
+
+class WorkerLost(UserError):
+    """A process that reads videos has ended, and not by its own doing."""
+
+    @staticmethod
+    def of(error: RuntimeError) -> "WorkerLost | None":
+        """What torch says of it, in whatever moment; none where the error is another one."""
+        if "DataLoader worker (pid" not in str(error):
+            return None
+        return WorkerLost(
+            f"A process that reads videos was ended from outside ({str(error).splitlines()[0].strip().rstrip('.')}): memory may "
+            "have run out. Fewer of them take less: --set runtime.num_workers=1"
+        )
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Raises WorkerLost for a worker process that has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = WorkerLost.of(error)
+        if lost is None:
+            raise
+        raise lost from error
 
 
 class ClipKey(NamedTuple):
@@ -305,7 +334,7 @@ def train_batches(
     keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
     items = _started(_loader(clips, keys, _collate, num_workers, pin_memory, prefetch=4))
     try:
-        for batch in items:
+        for batch in _received(items, pin_memory):
             for failure in batch.unreadable:
                 if on_error == "stop" or not failure.skippable:
                     raise failure.error
@@ -339,6 +368,7 @@ class ViewLoader:
     def __init__(self, views: VideoViews, *, num_workers: int, pin_memory: bool = False) -> None:
         self.views = views
         self._keys: list[list[ViewKey]] = []  # what the loader's next pass goes through
+        self._pin_memory = pin_memory
         self._loader = _loader(  # one video ahead: all its views may be hundreds of megabytes
             views, self._keys, _only, num_workers, pin_memory, prefetch=1, keep_workers=True
         )
@@ -348,7 +378,7 @@ class ViewLoader:
         """The views of each row, or why there are none, in order, one row an item."""
         self._keys[:] = [[self.views.key(int(row))] for row in rows]
         self._items = _started(self._loader)
-        yield from self._items
+        yield from _received(self._items, self._pin_memory)
 
     def close(self) -> None:
         _end_workers(self._items)
@@ -423,6 +453,8 @@ def _loader(
     keep_workers: bool = False,
 ) -> DataLoader[Any]:
     """`prefetch`: how many items each worker has ready."""
+    if num_workers and _shared_memory_is_small():
+        collate = functools.partial(_pickled, collate)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -437,8 +469,47 @@ def _loader(
     )
 
 
+LEAST_SHARED_BYTES = 2**30
+"""With less shared memory, workers send what they made through pipes: they would be killed where it runs out."""
+
+
+@functools.cache
+def _shared_memory_is_small() -> bool:
+    """As in containers, which have 64 MB of it unless told otherwise. Says so, once."""
+    try:
+        system = os.statvfs("/dev/shm")
+    except OSError:  # another system
+        return False
+    free_bytes = system.f_bavail * system.f_frsize
+    if free_bytes >= LEAST_SHARED_BYTES:
+        return False
+    log(
+        f"/dev/shm has only {free_bytes / 2**20:.0f} MiB free: videos are passed on through pipes, a little slower (containers: "
+        "--shm-size 2g, or --ipc host)"
+    )
+    return True
+
+
+def _pickled(collate: Callable[[list[Any]], Any], items: list[Any]) -> bytes:
+    return pickle.dumps(collate(items), protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _received(items: Iterator[Any], pin_memory: bool) -> Iterator[Any]:
+    """What the workers send, whichever way it came. Raises WorkerLost."""
+    while True:
+        with _watched():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        if isinstance(item, bytes):
+            item = pickle.loads(item)  # from a process of our own
+            item = item.pin_memory() if pin_memory and not isinstance(item, Unreadable) else item
+        yield item
+
+
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    with _ignored_by_children(signal.SIGINT):
+    with _ignored_by_children(signal.SIGINT), safe_children():
         return iter(loader)
 
 

@@ -255,7 +255,8 @@ def _check(manifest: Manifest, where: str) -> None:
     classes = set(manifest.classes)
     if len(classes) < len(manifest.classes):
         raise UserError(f"{where}: a class is named twice; classes are {', '.join(manifest.classes)}")
-    if len(classes) < 2:
+    is_trained_on = any((columns[name] == b"train").any() for name in manifest.split_columns)
+    if len(classes) < (2 if is_trained_on else 1):
         raise UserError(f"{where}: a classifier needs at least two classes, here is {len(classes)}")
     for number, label in enumerate(manifest.text("label").tolist(), start=2):
         if label not in classes:

@@ -23,7 +23,8 @@ from muybridge.data.prepare import Prepared, summary
 from muybridge.data.splits import assign
 from muybridge.draws import generator
 from muybridge.errors import UserError
-from muybridge.files import sha256_file
+from muybridge.files import sha256_file, within
+from muybridge.locks import locked
 
 NUM_FRAMES = 24
 FPS = 24
@@ -65,7 +66,15 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; choose another folder")
     unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
-    if unfinished.exists():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent, f"makes {folder.name} there", name=f".{folder.name}.lock", keep=False):
+        return _made(folder, unfinished, clips=clips, seed=seed, jobs=jobs)
+
+
+def _made(folder: Path, unfinished: Path, *, clips: int, seed: int, jobs: int | None) -> Prepared:
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; choose another folder")
+    if within(folder.parent, unfinished.name).exists():
         shutil.rmtree(unfinished)
     labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])
     names = [f"{label}/{i:05d}.mp4" for i, label in enumerate(labels)]

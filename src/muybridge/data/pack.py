@@ -22,20 +22,20 @@ from muybridge.data.parallel import in_order
 from muybridge.data.rewriting import (
     Form,
     announce,
+    at_work,
     begun,
     check_form,
     check_unchanged,
     estimated,
     going_on,
     kept_frames,
-    locked,
     pictures,
     stored_rows,
     video_name,
     videos_of,
 )
 from muybridge.errors import UserError
-from muybridge.files import sync_folder, write_json
+from muybridge.files import sync_folder, within, write_json
 from muybridge.video import packs
 from muybridge.video.packs import Coded
 
@@ -105,13 +105,13 @@ def pack(
             out, False, len(videos), len(source), estimate.frames, estimate.bytes, num_files, {}, estimate.seconds
         )
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out), going_on(out):
+    with at_work(out), going_on(out):
         known = begun(out, "pack", about)
         if known is not None and known.get("finished"):
             log(f"{out} is finished already; reading it again to check it")
             _check_finished(out, source, about, known)
         else:
-            write_json(out / "pack.json", {**about, "finished": False})
+            write_json(within(out, "pack.json"), {**about, "finished": False})
             _write_files(out, source, videos, form, jobs)
             known = _finish(out, source, about)
     if codec == "jpeg" and known["psnr_db"]["least"] < LEAST_PSNR_DB:
@@ -145,7 +145,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
         with progress("packing", len(videos)) as bar:
             bar.advance(len(done))
             for coded, about_video in in_order(code, left, jobs=jobs, drop=_drop):
-                writer = writer or packs.Writer(out / f"frames-{len(files):05d}{packs.SUFFIX}", form.codec)
+                writer = writer or packs.Writer(within(out, f"frames-{len(files):05d}{packs.SUFFIX}"), form.codec)
                 with coded.scratch:
                     writer.add(coded, about_video)
                 bar.advance()
@@ -240,8 +240,8 @@ def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifes
 
 def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any]:
     manifest, known = _stored(out, source, about)
-    manifest.save(out / "manifest.csv")
-    write_json(out / "pack.json", known)
+    manifest.save(within(out, "manifest.csv"))
+    write_json(within(out, "pack.json"), known)
     return known
 
 
@@ -257,7 +257,7 @@ def _check_finished(out: Path, source: Manifest, about: dict[str, Any], known: d
         raise UserError(f"{out / 'pack.json'} is not of these files; delete {out} and pack again")
     if not (out / "manifest.csv").exists() or not (out / "manifest.csv.json").exists():
         log(f"{out / 'manifest.csv'} was gone and is written again")
-        manifest.save(out / "manifest.csv")
+        manifest.save(within(out, "manifest.csv"))
     found = Manifest.load(out / "manifest.csv")
     index_of = {name: index for index, name in enumerate(manifest.columns["id"].tolist())}
     for column in ("path", "start_frame", "num_frames", "width", "height"):

@@ -15,12 +15,13 @@ from shutil import disk_usage
 from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
+from typing_extensions import TypedDict
 
 from muybridge.console import log
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Interrupted, UserError, nearest
-from muybridge.files import read_json, sha256_file
+from muybridge.files import as_kind, clear_partials, is_partial, read_as, sha256_file
+from muybridge.locks import locked
 from muybridge.video import DecodeError, Row, arrays, images, packs
 from muybridge.video.decode import times_seconds
 from muybridge.video.packs import Codec
@@ -139,13 +140,24 @@ def going_on(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def at_work(folder: Path) -> Iterator[None]:
     """One process at a time. Raises UserError where another one is at work."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder} is being written by another process") from None
+    with locked(folder, "writes it"):
+        clear_partials(folder)
+        yield
+
+
+class _File(TypedDict):
+    name: str
+
+
+class _Finished(TypedDict):
+    """What a pack says of itself when it is whole."""
+
+    files: list[_File]
+    frames: int
+    bytes: int
+    psnr_db: dict[str, float]
 
 
 def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
@@ -154,20 +166,17 @@ def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out names the folder to make")
     if not (out / f"{noun}.json").exists():
-        ours = (".lock", f".{noun}.json.partial")
-        if out.exists() and any(path.name not in ours for path in out.iterdir()):
+        if out.exists() and any(not (path.name == ".lock" or is_partial(path.name)) for path in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no {noun}; choose another --out")
         return None
-    known = read_json(out / f"{noun}.json")
-    if not isinstance(known, dict) or (
-        known.get("finished") and not {"files", "frames", "bytes", "psnr_db"} <= known.keys()
-    ):
-        raise UserError(f"{out / f'{noun}.json'} is damaged; delete {out} and begin again")
+    known: dict[str, Any] = read_as(dict[str, Any], out / f"{noun}.json")
+    if known.get("finished"):
+        as_kind(_Finished, known, str(out / f"{noun}.json"))
     for name, value in about.items():
         if known.get(name) != value:
             what = "another manifest" if name == "source_sha256" else f"{name} {known.get(name)}, not {value}"
             raise UserError(f"{out} was begun with {what}; choose another --out, or delete it")
-    return dict(known)
+    return known
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Where labelled videos come from: a folder of class folders, or a CSV. Names only; nothing is opened."""
+"""Where labelled videos come from: a folder of folders, or a CSV. Names only; nothing is opened."""
 
 import csv
 import math
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -40,39 +42,47 @@ class Item:
         return f"{self.path}#{self.start_seconds or 0:.12g}-{end}"
 
 
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "unused": "unused",
+}  # fmt: skip
+"""What splits are called, in columns and folders, in small letters."""
+
 _BESIDE_FRAMES = {".db", ".ini", ".txt", ".md", ".json", ".xml", ".csv", ".log"}
 """What tools leave in a folder of frames, and is none of it."""
 
 
-def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Every file below `root/CLASS/`, and every folder of numbered images below a class folder, as (items, strays):
-    strays are what cannot be used, with the reason. Hidden files are passed over. Raises UserError where there is nothing
-    to find."""
-    if not root.exists():
-        raise UserError(f"There is no folder {root}")
-    if not root.is_dir():
-        raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
-    items: list[Item] = []
-    strays: list[tuple[str, str]] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        above = os.path.realpath(folder)
-        subfolders[:] = [
-            name
-            for name in sorted(subfolders)
-            if not name.startswith(".")
-            and not f"{above}{os.sep}".startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
-        ]  # a link that leads back up would be walked for ever
-        place = Path(folder).relative_to(root)
-        files, strange = _files(place, names)
-        strays += strange
-        for path in files:
-            readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            if readable != path.as_posix():
-                strays.append((readable, "its name is not UTF-8 text; rename it"))
-            elif len(path.parts) == 1:
-                strays.append((path.as_posix(), "lies in no class folder"))
-            else:
-                items.append(Item(path.as_posix(), path.parts[0]))
+# --- folders
+
+
+ROLES = ("class", "split", "group", "-")
+"""What the folders above a video may say; "-": nothing."""
+AUTO = "auto"
+
+
+def class_folders(root: Path, layout: str = AUTO) -> tuple[list[Item], list[tuple[str, str]]]:
+    """Every file below `root`, and every folder of numbered images, with the class (and split, and group) that the folders
+    above it say, as (items, strays): strays are what cannot be used, with the reason. Hidden files are passed over.
+
+    `layout` names the folders from `root` down, as "class", "split/class" or "group/class"; what lies deeper says
+    nothing. By itself it is class, or split/class where all folders below `root` are named as splits. Raises UserError
+    where there is nothing to find, and where the folders leave open which are the classes.
+    """
+    paths, strays = walk(root, least_depth=2)
+    roles = _roles(layout) if layout != AUTO else _auto_layout(root, paths)
+    items = []
+    for path in paths:
+        if len(path.parts) <= len(roles):
+            where = "in no class folder" if roles == ["class"] else f"above the folders of --layout {'/'.join(roles)}"
+            strays.append((path.as_posix(), f"lies {where}"))
+            continue
+        said = list(zip(roles, path.parts, strict=False))
+        label = next(part for role, part in said if role == "class")
+        group = "/".join(part for role, part in said if role == "group")
+        split = next((part for role, part in said if role == "split"), "")
+        if split and split.lower() not in SPLIT_NAMES:
+            raise UserError(f"{root / split} is no split: {nearest(split.lower(), SPLIT_NAMES)}")
+        items.append(Item(path.as_posix(), label, group, SPLIT_NAMES[split.lower()] if split else ""))
     if not items:
         first = f" ({strays[0][0]}: {strays[0][1]})" if strays else ""
         raise UserError(
@@ -83,49 +93,203 @@ def class_folders(root: Path) -> tuple[list[Item], list[tuple[str, str]]]:
     return items, strays
 
 
-def _files(place: Path, names: list[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Every file below `root` that may be a video, and every folder of numbered images that lies at least so deep; and what
+    cannot be one, with the reason. Raises UserError where there is no such folder."""
+    if not root.exists():
+        raise UserError(f"There is no folder {root}")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
+    paths: list[Path] = []
+    strays: list[tuple[str, str]] = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        above = os.path.realpath(folder)
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if not name.startswith(".")
+            and not f"{above}{os.sep}".startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
+        ]  # a link that leads back up would be walked for ever
+        files, strange = _files(Path(folder).relative_to(root), names, least_depth)
+        strays += strange
+        for path in files:
+            readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            if readable != path.as_posix():
+                strays.append((readable, "its name is not UTF-8 text; rename it"))
+            else:
+                paths.append(path)
+    return paths, strays
+
+
+def _files(place: Path, names: list[str], least_depth: int) -> tuple[list[Path], list[tuple[str, str]]]:
     """What may be a video among the files of the folder `place`, or the folder itself where it holds frames; and what
     cannot be, with the reason."""
     others = [place / name for name in sorted(names) if not name.startswith(".") and not is_image(name)]
     loose = sorted(name for name in names if is_image(name))
     if not loose:
         return others, []
-    if len(place.parts) < 2:
+    if len(place.parts) < least_depth:
         where = "in a class folder" if place.parts else "in no class folder"
         reason = f"{len(loose)} image(s) lie {where} (the first: {loose[0]}); the frames of a video need a folder of their own"
         return others, [(place.as_posix(), reason)]
     unnumbered = [name for name in loose if not is_frame(name)]
-    told = f"{len(unnumbered)} image(s) without a number at the end of their name are no frames"
+    told = f"{len(unnumbered)} image(s) without a number in their name are no frames"
     strays = [(place.as_posix(), f"{told} (the first: {unnumbered[0]})")] if unnumbered else []
     if len(unnumbered) == len(loose):
         return others, strays
     return [place, *(path for path in others if path.suffix.lower() not in _BESIDE_FRAMES)], strays
 
 
-def csv_list(path: Path) -> list[Item]:
-    """Rows of a CSV with the columns path,label and optionally group,split,start,end (seconds); paths relative to the
-    CSV's folder. Raises UserError that names line and column."""
-    known = ("path", "label", "group", "split", "start", "end")
+def _roles(layout: str) -> list[str]:
+    roles = layout.split("/")
+    for role in roles:
+        if role not in ROLES:
+            raise UserError(f"--layout {layout}: '{role}' says nothing. {nearest(role, ROLES)}")
+    if roles.count("class") != 1 or roles.count("split") > 1:
+        raise UserError(f"--layout {layout}: one folder is the class, and one at the most the split")
+    return roles
+
+
+def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
+    """Raises UserError where the folders' names are no answer."""
+    above = [path.parts[:-1] for path in paths if len(path.parts) > 1]
+    tops = sorted({parts[0] for parts in above})
+    if tops and all(name.lower() in SPLIT_NAMES for name in tops):
+        flat = [parts for parts in above if len(parts) == 1]
+        if not flat:
+            return ["split", "class"]
+        raise UserError(
+            f"{root} holds {_shown(tops)}, and videos right inside of them, without class folders. If these are the splits, "
+            "say the labels with a list: --csv FILE (path,label,split). If they are the classes: --layout class"
+        )
+    below: dict[str, set[str]] = {}
+    for parts in above:
+        if len(parts) > 1:
+            below.setdefault(parts[1], set()).add(parts[0])
+    repeated = sorted(name for name, where in below.items() if len(where) > max(1, len(tops) / 2))
+    in_repeated = sum(len(parts) > 1 and parts[1] in repeated for parts in above)
+    if 2 * in_repeated > len(above):
+        raise UserError(
+            f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are the classes? "
+            "The lower ones, if the upper are people or recordings: --layout group/class. The upper ones, if the lower are: "
+            "--layout class/group. (--layout split/class, -/class and class are possible, too)"
+        )
+    return ["class"]
+
+
+def _shown(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# --- a CSV
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "video_file", "clip_path"),
+    "label": ("label", "class", "action", "category", "class_name", "label_name", "activity"),
+    "group": (
+        "group", "subject", "subject_id", "person", "person_id", "actor", "actor_id", "participant", "participant_id",
+        "performer", "recording",
+    ),
+    "split": ("split", "subset", "partition", "set", "fold", "phase", "usage"),
+    "start": ("start", "start_time", "time_start", "start_seconds", "start_sec", "start_timestamp", "t_start", "begin", "onset"),
+    "end": ("end", "end_time", "time_end", "end_seconds", "end_sec", "stop_timestamp", "t_end", "stop", "stop_time", "offset"),
+    "start_frame": ("start_frame", "frame_start", "first_frame", "begin_frame"),
+    "end_frame": ("end_frame", "stop_frame", "frame_end", "frame_stop", "last_frame"),
+}  # fmt: skip
+"""What is read, each with the names that columns have for it, our own first; in small letters."""
+
+PAIRS = (("start", "end"), ("start_frame", "end_frame"))
+
+
+def csv_list(path: Path) -> tuple[list[Item], list[str]]:
+    """Rows of a CSV, and what a person should know of how it was read: columns for path and label, and optionally for
+    group, split, and a part by seconds or by frames (`COLUMNS` has their names); paths relative to the CSV's folder. Raises
+    UserError that names line and column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            first = file.readline()
+            file.seek(0)
+            delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+            reader = csv.DictReader(file, delimiter=delimiter)
             header = [name.strip() for name in reader.fieldnames or []]
-            for needed in ("path", "label"):
-                if needed not in header:
-                    raise UserError(f"{path} needs the columns path,label; it has {','.join(header) or 'none'}")
-            absent = [name for name in known if name not in header]
-            for name in header:
-                if name not in known and get_close_matches(name, absent, cutoff=0.75):  # not a column of the user's own
-                    raise UserError(f"{path}: unknown column '{name}'. {nearest(name, absent)}")
             reader.fieldnames = header
-            items = [_item(path, reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV text file: {error}") from None
-    if not items:
+    columns = _columns(path, header, rows)
+    if not rows:
         raise UserError(f"{path} has no rows")
-    return items
+    read = {role: name for role, name in columns.items() if name is not None}
+    items = [_item(path, number, row, read) for number, row in rows]
+    notes = [f"{path}: column {name} is read as {role}" for role, name in read.items() if name.lower() != role]
+    unread = [name for name in header if name and name not in read.values()]
+    if unread:
+        notes.append(f"{path}: columns that are not read: {', '.join(unread)}")
+    if "start_frame" in read:
+        items, counted = _counted_from_one(path.parent, items)
+        notes.append(
+            f"{path}: {read['start_frame']} and {read['end_frame']} are read as the first and the last frame, {counted}"
+        )
+    return items, notes
+
+
+def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str | Any, Any]]]) -> dict[str, str | None]:
+    """The column for each of `COLUMNS`; none where there is none. Raises UserError where that cannot be told."""
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise UserError(f"{path} has the column {twice[0]} more than once")
+    by_name = {name.lower(): name for name in header}
+    found: dict[str, str | None] = {}
+    for role, names in COLUMNS.items():
+        there = [by_name[name] for name in names if name in by_name]
+        if role == "split" and there and there[0].lower() != "split":  # other columns may be called so, too
+            there = [name for name in there if all(_split_of(row.get(name)) is not None for _, row in rows)]
+        if role == "group" and there and there[0].lower() != "group":  # what all videos share parts none
+            there = [name for name in there if len({row.get(name) for _, row in rows}) > 1]
+        if len(there) > 1 and there[0].lower() != role:
+            raise UserError(f"{path} has {' and '.join(there)}: which is the {role}? Call that column {role}")
+        found[role] = there[0] if there else None
+    for needed in ("path", "label"):
+        if found[needed] is None:
+            raise UserError(
+                f"{path} needs the columns path,label; it has {','.join(header) or 'none'} (also read: "
+                f"{', '.join(COLUMNS[needed][1:4])}, …)"
+            )
+    absent = [role for role, name in found.items() if name is None]
+    for name in header:
+        if name not in found.values() and get_close_matches(
+            name.lower(), absent, cutoff=0.75
+        ):  # not one of the user's own
+            raise UserError(f"{path}: unknown column '{name}'. {nearest(name.lower(), absent)}")
+    for start, end in PAIRS:
+        if (found[start] is None) != (found[end] is None):
+            there_is, lacks = (found[start], end) if found[end] is None else (found[end], start)
+            raise UserError(f"{path} has the column {there_is}, and no {lacks} with it: a part needs both, or neither")
+    if found["start"] is not None and found["start_frame"] is not None:
+        raise UserError(
+            f"{path} says parts by seconds ({found['start']}) and by frames ({found['start_frame']}): leave one of the two out"
+        )
+    return found
+
+
+def _split_of(text: Any) -> str | None:
+    """A split by any of its names; empty for an empty cell, none for what is no split."""
+    return SPLIT_NAMES.get(str(text or "").strip().lower()) if str(text or "").strip() else ""
+
+
+def _counted_from_one(root: Path, items: list[Item]) -> tuple[list[Item], str]:
+    """Frame numbers of video files counted from 1, and how they were. (Those of images are in their names.)"""
+    numbers = [item.first_number for item in items if item.first_number is not None]
+    if 0 not in numbers:
+        return items, "counted from 1"
+    return [
+        item
+        if item.first_number is None or item.last_number is None or (root / item.path).is_dir()
+        else replace(item, first_number=item.first_number + 1, last_number=item.last_number + 1)
+        for item in items
+    ], "counted from 0, as one of them is 0"
 
 
 def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str, str]]]:
@@ -151,29 +315,55 @@ def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str
     return found, without
 
 
-def _item(path: Path, number: int, row: dict[str | Any, str | Any]) -> Item:
-    def text(name: str) -> str:
-        return (row.get(name) or "").strip()
+def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dict[str, str]) -> Item:
+    where = f"{path}, line {number}"
 
-    def seconds(name: str) -> float | None:
-        try:
-            value = float(text(name)) if text(name) else None
-        except ValueError:
-            value = math.nan
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"{path}, line {number}: {name} is '{text(name)}', seconds are needed")
-        return value
+    def text(role: str) -> str:
+        return (row.get(columns[role]) or "").strip() if role in columns else ""
 
     if None in row:
-        raise UserError(f'{path}, line {number}: more fields than the header has; a comma in a name needs "quotes"')
+        raise UserError(f'{where}: more fields than the header has; a comma in a name needs "quotes"')
     if not text("path") or not text("label"):
-        raise UserError(f"{path}, line {number}: path and label must not be empty")
-    start, end = seconds("start"), seconds("end")
+        raise UserError(f"{where}: path and label must not be empty")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text("path")):
+        raise UserError(
+            f"{where}: '{text('path')}' is an address, and only files of this machine are read: download it, and give the "
+            "file's path"
+        )
+    start, end = (_seconds(text(role), columns.get(role, role), where) for role in ("start", "end"))
     if (end is not None and end <= (start or 0.0)) or (start is not None and start < 0):
-        raise UserError(f"{path}, line {number}: start {start} and end {end} enclose no part of a video")
-    split = {"validation": "val", "valid": "val", "training": "train", "testing": "test"}.get(
-        text("split"), text("split")
-    )
-    if split and split not in SPLITS:
-        raise UserError(f"{path}, line {number}: split is '{split}'. {nearest(split, SPLITS)}")
-    return Item(Path(text("path")).as_posix(), text("label"), text("group"), split, start, end)
+        raise UserError(f"{where}: start {start} and end {end} enclose no part of a video")
+    first, last = (_frame(text(role), columns.get(role, role), where) for role in ("start_frame", "end_frame"))
+    if (first is None) != (last is None):
+        raise UserError(f"{where}: {columns['start_frame']} and {columns['end_frame']}: both are needed, or neither")
+    if first is not None and last is not None and not 0 <= first <= last:
+        raise UserError(f"{where}: frames {first} to {last} are no part of a video")
+    split = _split_of(text("split"))
+    if split is None:
+        raise UserError(f"{where}: split is '{text('split')}'. {nearest(text('split'), SPLITS)}")
+    return Item(Path(text("path")).as_posix(), text("label"), text("group"), split, start, end, first, last)
+
+
+def _seconds(text: str, column: str, where: str) -> float | None:
+    """Seconds, or hours, minutes and seconds with colons between. Raises UserError."""
+    if not text:
+        return None
+    try:
+        value = sum(float(part) * 60**power for power, part in enumerate(reversed(text.split(":"))))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {column} is '{text}', seconds are needed")
+    return value
+
+
+def _frame(text: str, column: str, where: str) -> int | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value.is_integer():
+        raise UserError(f"{where}: {column} is '{text}', the number of a frame is needed")
+    return int(value)

@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from muybridge.errors import UserError, nearest
+from muybridge.models import user_network
 from muybridge.models.contract import VideoModel
-from muybridge.models.own import own_errors, own_function, own_part
+from muybridge.user_code import allow, function, parsed
 
 Builder = Callable[..., VideoModel]
 
@@ -76,7 +76,8 @@ def entry(name: str) -> Entry:
 
 def builds_on_meta(name: str) -> bool:
     """May the model be built without values? A function of your own may compute some."""
-    return own_part(name) is None and "@" not in name
+    found = parsed(name)
+    return found.code is None and not found.method
 
 
 def create(
@@ -92,8 +93,10 @@ def create(
     `METHOD@timm:NAME`, a method over an image network that is brought along; `hf:NAME`, a video classifier of the Hugging
     Face hub; or your own as `module:function` (called with the same arguments).
 
-    Raises UserError for an unknown name or option, and for a clip length that the model does not take.
+    Whoever calls it with a name that means code lets that code run. Raises UserError for an unknown name or option, and for
+    a clip length that the model does not take.
     """
+    allow(name)
     model = assemble(
         name,
         num_classes=num_classes,
@@ -115,7 +118,8 @@ def assemble(
     dropout: float = 0.5,
     **options: Any,
 ) -> VideoModel:
-    """`create`, but that `num_frames` need not be what the model takes."""
+    """`create`, but that `num_frames` need not be what the model takes, and that code must have been allowed
+    (`muybridge.user_code`)."""
     build, takes = _builder(name)
     valid = _options(takes)
     unknown = [option for option in options if option not in valid]
@@ -130,8 +134,7 @@ def assemble(
             f"Model '{name}': num_classes is at least 1 and dropout from 0 to below 1; got {num_classes}, {dropout}"
         )
     arguments = {"num_classes": num_classes, "num_frames": num_frames, "temporal_pooling": temporal_pooling}
-    with own_errors(name) if own_part(name) else nullcontext():
-        model = build(**arguments, dropout=dropout, **options)
+    model = build(**arguments, dropout=dropout, **options)
     if not isinstance(model, VideoModel):
         raise UserError(
             f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.models.VideoModel is needed"
@@ -140,32 +143,40 @@ def assemble(
     return model
 
 
+def user_builder(name: str, **arguments: Any) -> Callable[[], Any] | None:
+    """What calls the user's function that a model's name means: with the arguments of `create`, or, of an image network,
+    with none. None where the name means no code."""
+    found = parsed(name)
+    if found.code is None:
+        return None
+    return partial(user_network.network, found.code, **({} if found.method else arguments))
+
+
 def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
     """What builds a model of this name, and the function whose keyword arguments are its options."""
-    if "@" in name:
-        method, _, network = name.partition("@")
-        if method not in _METHODS:
-            raise UserError(f"There is no method '{method}' (in '{name}'). {nearest(method, _METHODS)}")
-        if ":" not in network:
-            ours = f"; {method}_{network} may be meant" if f"{method}_{network}" in _ENTRIES else ""
+    found = parsed(name)
+    if found.method:
+        if found.method not in _METHODS:
+            raise UserError(f"There is no method '{found.method}' (in '{name}'). {nearest(found.method, _METHODS)}")
+        if not found.library and found.code is None:
+            whole = f"{found.method}_{found.network}"
+            ours = f"; {whole} may be meant" if whole in _ENTRIES else ""
             raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME is needed{ours}")
-        build, takes = _METHODS[method]
-        return partial(build, backbone=network), takes
-    if name.startswith("hf:"):
+        build, takes = _METHODS[found.method]
+        return partial(build, backbone=name.partition("@")[2]), takes
+    if found.library == "hf":
         from muybridge.models import hub
 
-        return partial(hub.build, name=name.removeprefix("hf:")), hub.build
-    if name.startswith("timm:"):
-        raise UserError(f"'{name}' is an image network; say what makes a video network of it, for example tsm@{name}")
-    if ":" in name:
-        build = own_function(name)
-        parameters = inspect.signature(build).parameters
+        return partial(hub.build, name=found.network), hub.build
+    if found.code is not None:
+        own = function(found.code)
+        parameters = inspect.signature(own).parameters
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         if not takes_all and any(needed not in parameters for needed in _COMMON):
             raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
-        return build, build
-    found = entry(name)
-    return found.build, found.takes
+        return partial(user_network.network, found.code), own
+    registered = entry(name)
+    return registered.build, registered.takes
 
 
 def _check_option(name: str, option: str, value: Any, default: Any) -> None:

@@ -5,14 +5,11 @@ A recipe is named three ways: a shipped one by its function's name (`small`), on
 of a run by its `recipe.json`.
 """
 
-import importlib.util
 import inspect
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, from_json
@@ -31,6 +28,7 @@ from muybridge.recipes.learning_report_2020 import (
 )
 from muybridge.recipes.reproduction_2018 import five_class
 from muybridge.recipes.small import small
+from muybridge.user_code import allow, function_in_file
 
 LEARNING_REPORT = (
     tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51,
@@ -88,48 +86,8 @@ def load(name: str) -> Recipe:
             f"There is no recipe '{name}'. {nearest(name, SHIPPED)} Or name one of your own (mine.py:function) or a run's "
             "(RUN/recipe.json)"
         )
-    recipe = own_function(name, "recipe")()
+    recipe = function_in_file(name, "recipe")()
     if not isinstance(recipe, Recipe):
         raise UserError(f"{name} returned a {type(recipe).__name__}; a muybridge.recipe.Recipe is needed")
+    allow(recipe.model.name)  # the user's own file names it
     return recipe
-
-
-def own_function(name: str, what: str) -> Callable[..., Any]:
-    """The function that `file.py:function` names, to make a `what`. It and its calls raise UserError with the line where
-    something is wrong."""
-    file, _, function = name.rpartition(":")
-    path = Path(file)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"There is no file {path} to take the {what} '{function}' from")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
-    make = getattr(module, function, None)
-    if not callable(make):
-        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{path} has no function '{function}'. {nearest(function, found)}")
-
-    @wraps(make)
-    def explained(*arguments: Any, **named: Any) -> Any:
-        try:
-            return make(*arguments, **named)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{path}:{function}{_line(error, path)}: {type(error).__name__}: {error}") from error
-
-    return explained
-
-
-def _line(error: Exception, path: Path) -> str:
-    """The last line of the file itself on the way to the error."""
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).absolute() == path.absolute()
-    ]
-    number = error.lineno if isinstance(error, SyntaxError) and not lines else lines[-1] if lines else None
-    return "" if number is None else f", line {number}"

@@ -20,11 +20,14 @@ Value = str | int | float | bool
 START = ("model.pretrained", "model.pretrained_sha256", "model.pretrained_part")
 """The fields that say what a run starts from."""
 
+MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
+"""The fields that say which network a run has."""
+
 VARIES: Mapping[str, tuple[str, ...]] = {
     "data": ("data.manifest", "data.sha256"),
-    "model": ("model.name", "model.source_sha256"),
-    "method": ("model.name", "model.source_sha256"),
-    "backbone": ("model.name", "model.source_sha256"),
+    "model": MODEL,
+    "method": MODEL,
+    "backbone": MODEL,
     "temporal_pooling": ("model.temporal_pooling",),
     "num_frames": ("clip.num_frames",),
     "sampling": ("clip.sampling",),
@@ -206,6 +209,11 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
     return chosen
 
 
+def of_network(model: str) -> dict[str, Any]:
+    """Fields of the recipe for another network."""
+    return dict.fromkeys(MODEL) | {"model.name": model}
+
+
 def data_name(manifest: str | Path) -> str:
     """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
     path = Path(manifest).absolute()
@@ -247,7 +255,7 @@ def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], tit
     names = data_names(data)
     return Plan(title or f"Models on {', '.join(names.values())}", {
         run_name(name if len(data) > 1 else "", model): Planned(
-            replace(recipe, {"data.manifest": manifest, "model.name": model}), {"data": name, "model": model}
+            replace(recipe, {"data.manifest": manifest, **of_network(model)}), {"data": name, "model": model}
         )
         for manifest, name in names.items() for model in models
     })  # fmt: skip

@@ -17,10 +17,22 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, diff, replace
-from muybridge.recipes import five_class, kinetics_full, own_function
+from muybridge.recipes import five_class, kinetics_full
 from muybridge.recipes import mini as mini_recipe
 from muybridge.recipes import transfer as transfer_recipe
-from muybridge.recipes.plan import START, VARIES, Plan, Planned, Value, data_name, data_names, of_models, run_name
+from muybridge.recipes.plan import (
+    START,
+    VARIES,
+    Plan,
+    Planned,
+    Value,
+    data_name,
+    data_names,
+    of_models,
+    of_network,
+    run_name,
+)
+from muybridge.user_code import allow, function_in_file
 
 MODELS_2021 = tuple(
     f"{method}_{backbone}"
@@ -62,7 +74,7 @@ def study_2021(
                 "" if how == "uniform" else how,
             )  # fmt: skip
             recipe = replace(mini_recipe(frames, kinetics="kinetics" in called.lower()), {
-                "data.manifest": manifest, "model.name": model, "model.temporal_pooling": pooling, "clip.sampling": how,
+                "data.manifest": manifest, **of_network(model), "model.temporal_pooling": pooling, "clip.sampling": how,
                 **({"model.pretrained": mini_recipe().model.pretrained} if base is None else {}),
                 **({} if pretrained is None or base else starting_from(pretrained)),
             })  # fmt: skip
@@ -124,7 +136,7 @@ def pretraining(
     weights = {pretrained: Path(pretrained).name, "none": "none"}
     return Plan(f"{weights[pretrained]} or no weights, on {', '.join(names.values())}", {
         run_name(called if len(names) > 1 else "", model, start_name): Planned(
-            replace(recipe, {"data.manifest": manifest, "model.name": model, **starting_from(start)}),
+            replace(recipe, {"data.manifest": manifest, **of_network(model), **starting_from(start)}),
             {"data": called, "model": model, **model_axes(model), "pretrained": start_name},
         )
         for (manifest, called), model, (start, start_name) in product(names.items(), models, weights.items())
@@ -159,10 +171,10 @@ def transfer(
         base = run_name(source, model)
         axes: dict[str, Value] = {"model": model, **model_axes(model)}
         start = data_name(before.model.pretrained or "none")
-        runs[base] = Planned(replace(before, {"model.name": model}), {"data": source, **axes, "start": start})
+        runs[base] = Planned(replace(before, of_network(model)), {"data": source, **axes, "start": start})
         for manifest, called in others:
             after = replace(recipe or transfer_recipe(), {
-                "data.manifest": manifest, "model.name": model, **starting_from("none"),
+                "data.manifest": manifest, **of_network(model), **starting_from("none"),
             })  # fmt: skip
             there = {"data": called, **axes}
             runs[run_name(called, model, "from", source)] = Planned(after, {**there, "start": source}, base)
@@ -202,7 +214,7 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
     if name in SHIPPED:
         make = SHIPPED[name]
     elif ".py:" in name:
-        make = own_function(name, "study")
+        make = function_in_file(name, "study")
     else:
         raise UserError(
             f"There is no study '{name}'. {nearest(name, SHIPPED)} Or name one of your own: mine.py:function"
@@ -214,6 +226,9 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
     plan = make(data, **given)
     if not isinstance(plan, Plan):
         raise UserError(f"{name} returned a {type(plan).__name__}; a muybridge.recipes.plan.Plan is needed")
+    if name not in SHIPPED:
+        for planned in plan.runs.values():
+            allow(planned.recipe.model.name)  # the user's own file names it
     return plan
 
 

@@ -28,11 +28,12 @@ from muybridge.results.statistics import (
     usual_spread,
 )
 from muybridge.runs import Run
+from muybridge.text import plural
 
 MOST_LETTERS = 8
 """Groups that a reader can keep apart."""
 
-COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256"}
+COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.weights_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
 
 
@@ -319,10 +320,6 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > 6:
         names = [*names[:5], f"{len(names) - 5} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def millions(count: float) -> str:

@@ -1,7 +1,10 @@
 """What the figures of a comparison say, in sentences. Every word depends on the data."""
 
-from muybridge.results.comparison import MOST_LETTERS, Comparison, listed, plural
+import numpy as np
+
+from muybridge.results.comparison import MOST_LETTERS, Comparison, listed
 from muybridge.results.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, Takes, takes
+from muybridge.text import plural
 
 MOST_NAMED = 12
 """Models whose groups are told by name."""
@@ -9,7 +12,21 @@ MOST_NAMED = 12
 
 def findings(comparison: Comparison) -> list[str]:
     """Who won and how sure that is; what else may explain it; who tells time's direction."""
-    return [*_who_won(comparison), *_how_fair(comparison), *_who_sees_time(comparison)]
+    return [
+        *_who_won(comparison), *_no_better_than_a_guess(comparison), *_how_fair(comparison), *_who_sees_time(comparison)
+    ]  # fmt: skip
+
+
+def _no_better_than_a_guess(c: Comparison) -> list[str]:
+    """What answering one class always would give, where nobody gives more."""
+    labels_N = c.models[0].labels_N
+    counts_K = np.bincount(labels_N, minlength=len(c.classes))
+    share = float(counts_K.max() / len(labels_N))
+    if c.models[0].accuracy.value > share:
+        return []
+    guess = f"Always answering {c.classes[int(counts_K.argmax())]} would be right on {share:.3f}"
+    one = len(c.models) == 1
+    return [f"{guess}: {c.models[0].name} does no better." if one else f"{guess}: none of these {c.noun}s does better."]
 
 
 def _who_won(c: Comparison) -> list[str]:

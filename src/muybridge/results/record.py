@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
-from muybridge.files import read_json, write_json
+from muybridge.files import as_kind, read_as, within, write_json
 from muybridge.runs import Run
 
 FORMAT_VERSION = 3
@@ -27,6 +29,25 @@ class SetRecord:
     notes: tuple[str, ...] = ()
 
 
+class _Run(TypedDict):
+    axes: NotRequired[dict[str, str | int | float | bool | None]]
+    starts_from: NotRequired[str | None]
+
+
+class _Set(TypedDict):
+    runs: list[str]
+    notes: NotRequired[list[str]]
+
+
+class _Study(TypedDict):
+    """What study.json holds, of versions 2 and 3."""
+
+    title: NotRequired[str | None]
+    runs: dict[str, _Run]
+    varies: dict[str, list[str]]
+    sets: dict[str, _Set]
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """A study on disk, finished or not."""
@@ -40,10 +61,11 @@ class StudyRecord:
     """By the data set's name."""
 
     def run(self, name: str) -> Run:
-        return Run(self.path / "runs" / name)
+        """Raises UserError for a link: a study's runs lie in it."""
+        return Run(within(self.path, f"runs/{name}"))
 
     def save(self) -> None:
-        write_json(self.path / "study.json", {
+        write_json(within(self.path, "study.json"), {
             "format_version": FORMAT_VERSION, "title": self.title, "varies": dict(self.varies),
             "runs": {name: asdict(run) for name, run in self.runs.items()},
             "sets": {name: asdict(of_set) for name, of_set in self.sets.items()},
@@ -52,27 +74,33 @@ class StudyRecord:
     @staticmethod
     def load(path: Path) -> "StudyRecord":
         """Of version 1, too, which has names alone, and of version 2, which has a report a set. Raises UserError."""
-        values = read_json(path / "study.json")
-        if not isinstance(values, dict):
-            raise UserError(f"{path / 'study.json'} is no study's: it holds no object")
+        file = path / "study.json"
+        values: dict[str, Any] = read_as(dict[str, Any], file)
         version = values.get("format_version", 1)
         if version not in (1, 2, FORMAT_VERSION):
-            raise UserError(
-                f"{path / 'study.json'} has format_version {version}; this muybridge reads {FORMAT_VERSION}"
-            )
-        title = values.get("title")
+            raise UserError(f"{file} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
         if version == 1:
-            names = tuple(values["runs"])
-            return StudyRecord(path, title, {name: RunRecord() for name in names}, {}, {"": SetRecord(names)})
+            names = list(as_kind(list[str] | dict[str, Any], values.get("runs"), f"{file}, runs,"))
+            values |= {"varies": {}, "runs": {name: {} for name in names}, "sets": {"": {"runs": names}}}
+        if version == 2:
+            values["sets"] = values.get("reports")
+        known = as_kind(_Study, values, str(file))
+        for name in known["runs"]:
+            if Path(name).name != name or name in (".", ".."):
+                raise UserError(f"{file} is damaged: '{name}' is no name of a run's folder")
+        named = {name for of_set in known["sets"].values() for name in of_set["runs"]}
+        named |= {run["starts_from"] for run in known["runs"].values() if run.get("starts_from") is not None}
+        if not named <= known["runs"].keys():
+            raise UserError(f"{file} is damaged: '{sorted(named - known['runs'].keys())[0]}' is none of its runs")
         return StudyRecord(
             path,
-            title,
-            {name: RunRecord(**run) for name, run in values["runs"].items()},
-            {axis: tuple(fields) for axis, fields in values["varies"].items()},
+            known.get("title"),
+            {name: RunRecord(run.get("axes", {}), run.get("starts_from")) for name, run in known["runs"].items()},
+            {axis: tuple(fields) for axis, fields in known["varies"].items()},
             {
                 name.removeprefix("report").removeprefix("-").removesuffix(".html"): SetRecord(
-                    tuple(of_set["runs"]), tuple(of_set["notes"])
+                    tuple(of_set["runs"]), tuple(of_set.get("notes", ()))
                 )
-                for name, of_set in values["sets" if version == FORMAT_VERSION else "reports"].items()
+                for name, of_set in known["sets"].items()
             },
         )

@@ -10,6 +10,7 @@ A report has a chapter a data set; a chapter is a list of sections (`sections/`)
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as resources
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,13 +30,23 @@ from markupsafe import Markup, escape
 
 from muybridge import __version__
 from muybridge.errors import UserError, nearest
-from muybridge.files import write_atomic, write_json
+from muybridge.files import clear_partials, within, write_atomic, write_json
+from muybridge.locks import locked
 from muybridge.results.comparison import Comparison
 from muybridge.results.drawing import drawn
 from muybridge.results.figures.style import colors
 from muybridge.results.findings import findings
 from muybridge.results.published import published
 from muybridge.results.sections import Chapter, Figure, Section, overview, sections
+from muybridge.text import markdown, spreadsheet
+
+MARK = "<!-- Made by muybridge -->"
+ENDINGS = (".csv", ".svg", ".png", ".jpg")
+"""Of the files in report.files."""
+LONGEST_FILE_NAME = 100
+"""Bytes, without the ending."""
+WAIT_SECONDS = 900.0
+"""For another process that writes the same report."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +73,14 @@ class Report:
         Raises UserError."""
         several = len(comparisons) > 1
         besides = _besides(comparisons, beside)
-        chapters = [_Chapter("", None, [overview(comparisons)])] if several else []
+        names = _FileNames()
+        chapters = [_Chapter(names, "", None, [overview(comparisons)])] if several else []
         for name, comparison in comparisons.items():
             asked = Chapter(
                 comparison, beside=besides.get(name), pair=_places(comparisons, name, pair), with_frames=with_frames
             )
             with debug_mode(False):  # Altair would check every part of every chart as it is made
-                chapters.append(_Chapter(name if several else "", comparison, sections(asked)))
+                chapters.append(_Chapter(names, name if several else "", comparison, sections(asked)))
         return Report(title or default_title(comparisons), comparisons, chapters)
 
     def page(self, folder: str = "report.files") -> str:
@@ -75,21 +88,26 @@ class Report:
         return _page(self.chapters, self.title, folder)
 
     def write(self, out: str | Path) -> None:
-        """Write `out` (HTML) and what lies beside it; drawings and tables of an earlier report of that name go. Raises
-        UserError."""
+        """Write `out` (HTML) and what lies beside it; drawings and tables of an earlier report of that name go. Nothing that
+        is no report's is overwritten. Raises UserError."""
         out = Path(out)
         if out.suffix != ".html" or out.is_dir():
             raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
-        folder, figures = out.with_suffix(".files"), out.with_suffix(".json")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _files_of(figures):
-            (folder / name).unlink(missing_ok=True)
-        files: list[str] = []
-        with drawn([(folder / name, figure.spec) for name, figure in self._figures()]):
-            write_atomic(out, self.page(folder.name))
-            write_atomic(out.with_suffix(".md"), "".join(_markdown(self.chapters, self.title, folder, files)))
-        told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
-        write_json(figures, told)
+        _check_free(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        page, text, figures = (within(out.parent, out.with_suffix(ending).name) for ending in (".html", ".md", ".json"))
+        folder = within(out.parent, out.with_suffix(".files").name)
+        folder.mkdir(exist_ok=True)
+        with locked(folder, "writes this report", keep=False, wait_seconds=WAIT_SECONDS):
+            clear_partials(folder)
+            for name in _files_of(figures):
+                within(folder, name).unlink(missing_ok=True)
+            files: list[str] = []
+            with drawn([(within(folder, name), figure.spec) for name, figure in self._figures()]):
+                write_atomic(page, self.page(folder.name))
+                write_atomic(text, "".join(_markdown(self.chapters, self.title, folder, files)))
+            told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
+            write_json(figures, told)
 
     def _figures(self) -> Iterator[tuple[str, Figure]]:
         """With the names of their files."""
@@ -110,13 +128,32 @@ def default_title(comparisons: Mapping[str, Comparison]) -> str:
     return f"{names[0] if len(names) == 1 else f'{len(names)} settings'} on {', '.join(sets)}"
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head, *lines = [[_plain(cell) for cell in line] for line in (header, *rows)]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head, *lines = [[markdown(cell) for cell in line] for line in (header, *rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(header), *lines))
+
+
+class _FileNames:
+    """Names of a report's files: short enough for any system, no two alike."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        if text not in self._by_text:
+            name = _slug(text)
+            if len(name.encode()) > LONGEST_FILE_NAME:
+                digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+                name = f"{name.encode()[:LONGEST_FILE_NAME].decode(errors='ignore')}-{digest}"
+            numbered = chain([name], (f"{name}-{number}" for number in count(2)))
+            taken = set(self._by_text.values())
+            self._by_text[text] = next(one for one in numbered if one not in taken)
+        return self._by_text[text]
 
 
 @dataclass(frozen=True)
 class _Chapter:
+    file_names: _FileNames
     name: str
     """Empty where the report has one data set."""
     comparison: Comparison | None
@@ -128,7 +165,7 @@ class _Chapter:
 
     def file(self, name: str) -> str:
         """Of a table or figure, without its ending."""
-        return _slug(f"{self.name}-{name}" if self.name else name)
+        return self.file_names(f"{self.name}-{name}" if self.name else name)
 
 
 def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -147,13 +184,35 @@ def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, s
     return dict(beside)
 
 
+def _check_free(out: Path) -> None:
+    """Raises UserError where a file that no report has written would be overwritten. (A study's folder is ours.)"""
+    if (out.parent / "study.json").exists():
+        return
+    figures = out.with_suffix(".json")
+    ours = figures.exists() and "muybridge" in _told(figures)
+    for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (figures, None)):
+        if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
+            raise UserError(f"{path} is there already, and is no report of muybridge's; choose another --out")
+
+
+def _told(report: Path) -> dict[str, Any]:
+    """What a report.json holds; nothing where it is none."""
+    try:
+        values = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def _files_of(report: Path) -> list[str]:
     """What an earlier report of that name has written beside it."""
-    try:
-        named = json.loads(report.read_text()).get("files", [])
-    except (OSError, ValueError, AttributeError):  # there is none, or it is somebody else's
-        return []
-    return [name for name in named if isinstance(name, str) and Path(name).name == name]
+    told = _told(report)
+    named = told.get("files") if "muybridge" in told else None
+    return [
+        name
+        for name in (named if isinstance(named, list) else ())
+        if isinstance(name, str) and Path(name).name == name and Path(name).suffix in ENDINGS
+    ]
 
 
 def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str] | None) -> tuple[int, int]:
@@ -217,20 +276,20 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
     """The text of report.md; on the way, every table and picture that it names is written, and every file noted in
     `files`."""
     place = quote(folder.name)
-    yield f"# {_plain(title)}\n"
+    yield f"# {markdown(title)}\n"
     for chapter in chapters:
         if chapter.name:
-            yield f"\n# {_plain(chapter.name)}\n"
+            yield f"\n# {markdown(chapter.name)}\n"
         for section in chapter.sections:
             yield f"\n## {section.title}\n"
-            yield from (f"\n{_plain(line)}\n" for line in section.text)
+            yield from (f"\n{markdown(line)}\n" for line in section.text)
             for table in section.tables:
                 name = f"{chapter.file(table.name)}.csv"
-                _write_csv(folder / name, [table.header, *table.rows])
+                _write_csv(within(folder, name), [table.header, *table.rows])
                 files.append(name)
                 shown = table.rows if table.most is None else table.rows[: table.most]
                 if shown:
-                    yield "\n" + markdown(table.header, shown)
+                    yield "\n" + markdown_table(table.header, shown)
                 if len(shown) < len(table.rows):
                     more = (
                         f"{len(shown)} of {len(table.rows)} rows; all are in" if shown else "Of all models and classes:"
@@ -239,19 +298,15 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
             for figure in section.figures:
                 name = chapter.file(figure.name)
                 files += [f"{name}.svg", f"{name}.png"]
-                yield f"\n![{_plain(figure.description)}]({place}/{name}.svg)\n"
+                yield f"\n![{markdown(figure.description)}]({place}/{name}.svg)\n"
             for picture in section.pictures:
                 name = f"{chapter.file(picture.name)}.jpg"
-                write_atomic(folder / name, picture.jpeg)
+                write_atomic(within(folder, name), picture.jpeg)
                 files.append(name)
-                yield f"\n![{_plain(picture.caption)}]({place}/{name})\n\n{_plain(picture.caption)}\n"
+                yield f"\n![{markdown(picture.caption)}]({place}/{name})\n\n{markdown(picture.caption)}\n"
             if section.caption:
-                yield f"\n*{_plain(section.caption)}*\n"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes as it is."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;")).replace("\n", " ")
+                yield f"\n*{markdown(section.caption)}*\n"
+    yield f"\n{MARK}\n"
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -267,7 +322,8 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
         ends = zip((name, f"{name} low", f"{name} high"), *parts, strict=True)
         columns += [list(one) for one in ends]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
+    cells = [[spreadsheet(cell) for cell in column] for column in columns]
+    csv.writer(text, lineterminator="\n").writerows(zip(*cells, strict=True))
     write_atomic(path, text.getvalue())
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
+from muybridge.video.limits import Limits
 from muybridge.video.scaling import scaled, scaled_size
 
 SUFFIX = ".npy"
@@ -51,10 +52,14 @@ def mapped(path: str | os.PathLike[str]) -> np.ndarray:
         raise DecodeError(path, f"is no whole .npy file: {error}") from None
 
 
-def probe(path: str | os.PathLike[str], *, fps: float) -> VideoInfo:
+def probe(path: str | os.PathLike[str], *, fps: float, limits: Limits | None = None) -> VideoInfo:
     """What a file of one clip holds; `fps`, as arrays say none. Raises DecodeError."""
     clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
+    if limits is not None:
+        limits.check_size(path, width, height)
+        if num_frames > limits.frames:
+            raise DecodeError(path, f"it has {num_frames} frames; at most {limits.frames} are read (--max-frames)")
     if num_clips > 1:
         raise DecodeError(path, f"holds {num_clips} clips, each with a label of its own: `muybridge prepare --arrays`")
     return VideoInfo(num_frames, 0, fps, width, height, np.arange(num_frames) / fps, seekable=False)

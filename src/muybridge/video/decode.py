@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,14 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
+from muybridge.video.limits import Limits, Watch
 from muybridge.video.scaling import scaled_size
 
 
@@ -45,19 +47,26 @@ class VideoInfo:
     """(num_frames,) display time of each frame, counted from the first."""
     seekable: bool
     """Reading by time stamps was tried and gives the frames that counting gives."""
+    odd: str = ""
+    """What is strange about it, for a person."""
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Decode the whole file once, without keeping pixels. Raises DecodeError with the decoder's own last words."""
+def probe(
+    path: str | os.PathLike[str], *, limits: Limits | None = None, alive: Callable[[], None] = lambda: None
+) -> VideoInfo:
+    """Decode the whole file once, without keeping pixels. `alive` hears that it goes on. Raises DecodeError with the
+    decoder's own last words, or where the file passes a limit."""
     times: list[float | None] = []
     pts: list[int | None] = []
     sizes: set[tuple[int, int]] = set()
     width = height = 0
-    trial = _Trial()
-    with _listening() as complaints, _opened(path) as (container, stream):
+    trial, watch = _Trial(), Watch(path, limits, alive)
+    with _listening() as complaints, _opened(path, limits) as (container, stream):
         declared_frames = stream.frames
-        declared_fps = float(stream.average_rate) if stream.average_rate else None
+        declared = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+        declared_seconds = _declared_seconds(container, stream)
         for frame in container.decode(stream):
+            watch.frame(frame.width, frame.height)
             if not times:
                 quarter_turns = round(frame.rotation / 90) % 2
                 width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
@@ -68,14 +77,43 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             sizes.add((frame.width, frame.height))
     if not times:
         raise DecodeError(path, "not one frame could be decoded")
-    times_seconds = _clean_times(times, declared_fps or 25.0)
-    span_seconds = times_seconds[-1] - times_seconds[0]
-    fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else (declared_fps or 25.0)
-    if fps <= 0:
+    times_seconds = _in_order(times)
+    span_seconds = 0.0 if times_seconds is None else times_seconds[-1] - times_seconds[0]
+    stamped_fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else None
+    if stamped_fps == 0:
         raise DecodeError(path, f"its time stamps span {span_seconds:.0f} seconds for {len(times)} frames")
+    fps, odd = _frame_rate(stamped_fps, len(times), declared, declared_seconds)
+    if times_seconds is None or fps != stamped_fps:
+        times_seconds = np.arange(len(times)) / fps
+    if odd:  # its time stamps are not to be read by
+        return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, False, odd)
     # What the decoder mends depends on what it decoded before; and a later size must not become the clip's.
-    seekable = not complaints and len(sizes) == 1 and trial.passes(path, pts)
+    seekable = not complaints and len(sizes) == 1 and trial.passes(path, pts, watch.tick)
     return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, seekable)
+
+
+def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the video lasts, as its header says; none where it says nothing."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration else None
+
+
+def _frame_rate(
+    stamped_fps: float | None, num_frames: int, declared: Sequence[float], declared_seconds: float | None
+) -> tuple[float, str]:
+    """Frames a second, and what is odd about them: those of the time stamps, unless the header's length and one of the
+    rates that it declares agree on another. (H.264 that was copied into AVI has time stamps in another order than its
+    frames, and headers that say twice its rate, or hundreds.)"""
+    fps = stamped_fps or (round(declared[0], 4) if declared else 25.0)
+    if not declared or not declared_seconds or declared_seconds <= 0:
+        return fps, ""
+    by_length = num_frames / declared_seconds
+    nearest = min(declared, key=lambda rate: abs(rate / by_length - 1))
+    if not 0.8 < by_length / nearest < 1.25 or 1 / 1.5 < fps / nearest < 1.5:
+        return fps, ""
+    whose = "its time stamps say" if stamped_fps else "it declares"
+    return round(nearest, 4), f"{whose} {fps:g} frames a second, its length {nearest:g}, which is taken"
 
 
 _LISTENERS = 0
@@ -249,7 +287,7 @@ def _remembered(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
     return _scan(path)
 
 
-def _scan(path: str | os.PathLike[str]) -> _Index | None:
+def _scan(path: str | os.PathLike[str], tick: Callable[[], None] = lambda: None) -> _Index | None:
     """Read all packets; none where they do not say when every frame is shown."""
     pts: list[int] = []
     keys: list[int] = []
@@ -257,6 +295,7 @@ def _scan(path: str | os.PathLike[str]) -> _Index | None:
         with _opened(path) as (container, stream):
             tick_seconds = float(stream.time_base or 0)
             for packet in container.demux(stream):
+                tick()
                 if packet.size == 0 or packet.is_discard:
                     continue
                 if packet.pts is None or packet.is_corrupt:
@@ -295,8 +334,8 @@ class _Trial:
         if position - self._key in self.AFTER_KEY:
             self._seen[position] = self._gray(frame)
 
-    def passes(self, path: str | os.PathLike[str], pts: list[int | None]) -> bool:
-        index = _scan(path)
+    def passes(self, path: str | os.PathLike[str], pts: list[int | None], tick: Callable[[], None]) -> bool:
+        index = _scan(path, tick)
         if index is None or index.pts_N.tolist() != pts or not self._whole:
             return False
         if not self._keys.issuperset(index.keys_K.tolist()):  # packets from which a picture only builds up again
@@ -350,7 +389,10 @@ _SCALED_FIRST = {f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420
 
 def _is_mirrored(frame: VideoFrame) -> bool:
     """Does the display matrix mirror the picture, beside turning it? (`rotation` is the turn of its rows alone.)"""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except (ValueError, LookupError):  # data of a kind that PyAV does not know lies beside it
+        return False
     if matrix is None:
         return False
     a, b, _, c, d = np.frombuffer(cast(bytes, matrix), dtype=np.int32)[:5].tolist()  # it is a buffer
@@ -358,21 +400,35 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file and its video stream; every failure inside is a DecodeError."""
+def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its main video stream; every failure inside, whatever it is, is a DecodeError (but that memory runs
+    out)."""
     if Path(path).is_dir():
         raise DecodeError(path, "is a folder, not a video file")
     try:
-        with av.open(f"file:{os.fspath(path)}") as container:  # a name is a name, also with a colon in it
-            if not container.streams.video:
-                raise DecodeError(path, "no video stream")
-            stream = container.streams.video[0]
+        # a name is a name, also with a colon in it; tags are text in whatever code their writer used
+        with av.open(f"file:{os.fspath(path)}", metadata_errors="replace") as container:
+            stream = _main_stream(container, path)
+            if limits is not None:
+                limits.check_size(path, stream.codec_context.width, stream.codec_context.height)
+                stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(limits.pixels)}
             stream.thread_type = "NONE"  # one thread a reader: processes scale better
             yield container, stream
     except av.error.FFmpegError as error:
         raise DecodeError(path, _reason(error)) from None
-    except OSError as error:
-        raise DecodeError(path, error.strerror or str(error)) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DecodeError.of(path, error) from None
+
+
+def _main_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    """The decoder's own choice, and never a cover picture. Raises DecodeError."""
+    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        raise DecodeError(path, "no video stream" + (", only a cover picture" if container.streams.video else ""))
+    best = container.streams.best("video")
+    return next((stream for stream in videos if best is not None and stream.index == best.index), videos[0])
 
 
 def _reason(error: av.error.FFmpegError) -> str:
@@ -383,9 +439,10 @@ def _reason(error: av.error.FFmpegError) -> str:
     return reason
 
 
-def _clean_times(times: list[float | None], fps: float) -> np.ndarray:
-    """Seconds from the first frame; counted at `fps` where time stamps are missing or run backwards."""
+def _in_order(times: list[float | None]) -> np.ndarray | None:
+    """Seconds from the first frame; none where time stamps are missing or do not rise."""
     known = np.array([np.nan if time is None else time for time in times])
     if np.isnan(known).any() or (np.diff(known) <= 0).any():
-        return np.arange(len(times)) / fps
-    return known - known[0]
+        return None
+    rising: np.ndarray = known - known[0]
+    return rising

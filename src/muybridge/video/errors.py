@@ -12,5 +12,14 @@ class DecodeError(UserError):
         super().__init__(f"{os.fspath(path)}: {reason}")
         self.path, self.reason = os.fspath(path), reason
 
+    @staticmethod
+    def of(path: str | os.PathLike[str], error: Exception) -> "DecodeError":
+        """Whatever was raised while a file was read, with its type."""
+        if isinstance(error, DecodeError):
+            return error
+        if isinstance(error, OSError) and error.strerror:
+            return DecodeError(path, error.strerror)
+        return DecodeError(path, f"cannot be read: {type(error).__name__}: {error}".rstrip(": "))
+
     def __reduce__(self) -> tuple[type, tuple[str, str]]:  # crosses process borders whole
         return DecodeError, (self.path, self.reason)

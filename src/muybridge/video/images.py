@@ -1,14 +1,17 @@
-"""Folders of images: a video's frames as the papers' own tools leave them (`00001.jpg`, `img_00001.jpg`).
+"""Folders of images: a video's frames as the papers' own tools leave them (`00001.jpg`, `img_00001.jpg`,
+`frame_0001_rgb.png`).
 
-Frame i is the i-th image in the order of the numbers in their names. Where other series lie beside it (TSN's
-`flow_x_00001.jpg`), the one of RGB frames is taken. Pixels are as they are stored; all frames have the first one's size.
+Frame i is the i-th image in the order of the numbers in their names, the last number of each. Where other series lie beside
+it (TSN's `flow_x_00001.jpg`), the one of RGB frames is taken. Pixels are as they are stored; all frames have the first
+one's size.
 """
 
 import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -23,10 +26,11 @@ from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.jpeg import decode_jpeg, jpeg_size
+from muybridge.video.limits import Limits, Watch
 from muybridge.video.scaling import scaled, scaled_size
 
-_IMAGE = re.compile(r"[^.].*\.(?:jpe?g|png|bmp|webp)", re.IGNORECASE | re.DOTALL)
-_NUMBERED = re.compile(r"(.*?)([0-9]+)(\.[^.]+)", re.DOTALL)
+_IMAGE = re.compile(r"[^.].*\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)([0-9]+)((?:[-_. ][^0-9]*)?\.[^.]+)", re.DOTALL)
 
 
 def is_image(name: str) -> bool:
@@ -35,7 +39,7 @@ def is_image(name: str) -> bool:
 
 
 def is_frame(name: str) -> bool:
-    """An image with a number at the end of its name."""
+    """An image with a number in its name."""
     return is_image(name) and _NUMBERED.fullmatch(name) is not None
 
 
@@ -92,17 +96,18 @@ def _series(path: str, mtime_ns: int) -> Series:
             listed = [entry.name for entry in entries if is_frame(entry.name) and entry.is_file()]
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
-    found: dict[str, dict[int, str]] = {}
+    found: dict[tuple[str, str], dict[int, str]] = {}  # by what stands before the number, and between it and the ending
     for name in sorted(listed):
-        prefix, number, _ = _parsed(name)
-        other = found.setdefault(prefix, {}).setdefault(number, name)
+        prefix, number, suffix = _parsed(name)
+        series_name = (prefix, suffix.rpartition(".")[0])
+        other = found.setdefault(series_name, {}).setdefault(number, name)
         if other != name:
             raise DecodeError(path, f"{other} and {name} have the same number")
     if not found:
         raise DecodeError(path, "is a folder without numbered images (00001.jpg, img_00001.jpg)")
-    chosen = [prefix for prefix in found if not prefix.lower().startswith("flow")] or sorted(found)
+    chosen = [name for name in found if not any("flow" in part.lower() for part in name)] or sorted(found)
     if len(chosen) > 1:
-        told = ", ".join(f"{prefix}*: {len(found[prefix])}" for prefix in sorted(chosen))
+        told = ", ".join(f"{before}*{after}: {len(found[before, after])}" for before, after in sorted(chosen))
         raise DecodeError(
             path, f"holds several series of images ({told}); the frames of a video need a folder of their own"
         )
@@ -127,30 +132,40 @@ def _size(path: str | os.PathLike[str], short_side: int | None) -> tuple[int, in
 
 
 @functools.lru_cache(maxsize=1 << 15)
-def _first_size(path: str, mtime_ns: int) -> tuple[int, int]:
+def _first_size(path: str, mtime_ns: int, limits: Limits | None = None) -> tuple[int, int]:
     first = os.path.join(path, _series(path, mtime_ns).name(0))
     with _naming(first):
         data = _bytes_of(first)
         if simplejpeg.is_jpeg(data):
             return jpeg_size(data)
-        height, width, _ = _decoded(data).shape
+        height, width, _ = _decoded(data, first, limits).shape
         return width, height
 
 
-def probe(path: str | os.PathLike[str], *, fps: float) -> VideoInfo:
-    """Decode every image once, without keeping pixels; `fps`, as images say none. Raises DecodeError with the path of
-    the image that is broken."""
-    num_frames = width = height = 0
-    for picture in frames(path):
-        num_frames += 1
-        height, width = picture.shape[:2]
-    return VideoInfo(num_frames, 0, fps, width, height, np.arange(num_frames) / fps, seekable=False)
+def probe(
+    path: str | os.PathLike[str],
+    *,
+    fps: float,
+    limits: Limits | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> VideoInfo:
+    """Decode every image once, without keeping pixels; `fps`, as images say none. `alive` hears that it goes on. Raises
+    DecodeError with the path of the image that is broken, or where it passes a limit."""
+    found, watch = series(path), Watch(path, limits, alive)
+    if limits is not None and len(found) > limits.frames:
+        raise DecodeError(path, f"it has {len(found)} frames; at most {limits.frames} are read (--max-frames)")
+    size = scaled_size(*_first_size(os.fspath(path), _mtime_ns(path), limits), None)
+    for name in found.names_of(range(len(found))):
+        _picture(os.path.join(path, name), size, None, limits)
+        watch.frame(*size)
+    return VideoInfo(len(found), 0, fps, *size, np.arange(len(found)) / fps, seekable=False)
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Hash of the frames of a folder: their names and contents, in order."""
+def sha256(path: str | os.PathLike[str], alive: Callable[[], None] = lambda: None) -> str:
+    """Hash of the frames of a folder: their names and contents, in order. `alive` hears that it goes on."""
     found, digest = series(path), hashlib.sha256()
     for name in found.names_of(range(len(found))):
+        alive()
         with _naming(os.path.join(path, name)):
             data = _bytes_of(os.path.join(path, name))
         digest.update(f"{name}/{len(data)}/".encode("utf-8", "surrogateescape"))
@@ -185,26 +200,34 @@ def read_frames(
     return as_asked(clip_THW3, places)
 
 
-def _picture(path: str, size: tuple[int, int], short_side: int | None) -> np.ndarray:
+def _picture(path: str, size: tuple[int, int], short_side: int | None, limits: Limits | None = None) -> np.ndarray:
     """(H,W,3) uint8 of `size` (width, height), which for images as large as the first is that of `short_side`."""
     with _naming(path):
         data = _bytes_of(path)
-        pixels_HW3 = decode_jpeg(data, short_side) if simplejpeg.is_jpeg(data) else _decoded(data)
-        return scaled(pixels_HW3, size)
+        if not simplejpeg.is_jpeg(data):
+            return scaled(_decoded(data, path, limits), size)
+        if limits is not None:
+            limits.check_size(path, *jpeg_size(data))
+        return scaled(decode_jpeg(data, short_side), size)
 
 
-_CODECS = {b"\x89PNG": "png", b"BM": "bmp", b"RIFF": "webp"}
+_CODECS = {b"\x89PNG": "png", b"BM": "bmp", b"RIFF": "webp", b"II*\0": "tiff", b"MM\0*": "tiff"}
 """FFmpeg's decoder by what a file begins with; names lie."""
 
 
-def _decoded(data: bytes) -> np.ndarray:
-    """(H,W,3) uint8 from the bytes of a file that is no JPEG. Raises ValueError and FFmpeg's errors."""
+def _decoded(data: bytes, path: str, limits: Limits | None = None) -> np.ndarray:
+    """(H,W,3) uint8 from the bytes of a file that is no JPEG. Raises ValueError and FFmpeg's errors; DecodeError for a
+    picture that is too large."""
     codec = next((name for start, name in _CODECS.items() if data.startswith(start)), None)
     if codec is None:
-        raise ValueError("is no JPEG, PNG, BMP or WebP image" if data else "is empty")
+        raise ValueError("is no JPEG, PNG, BMP, WebP or TIFF image" if data else "is empty")
     context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
     context.thread_type = "NONE"
     context.options = {"err_detect": "crccheck+explode"}  # half a picture is none
+    if limits is not None:
+        if codec == "png" and len(data) >= 24:
+            limits.check_size(path, *struct.unpack(">II", data[16:24]))
+        context.options = {**context.options, "max_pixels": str(limits.pixels)}
     for frame in [*context.decode(av.Packet(data)), *context.decode(None)]:
         return frame.to_ndarray(format="rgb24")
     raise ValueError("holds no picture")
@@ -220,7 +243,13 @@ def _naming(path: str) -> Iterator[None]:
     """Every failure inside is a DecodeError of the image at `path`."""
     try:
         yield
+    except DecodeError:
+        raise
     except (av.error.FFmpegError, OSError) as error:
         raise DecodeError(path, error.strerror or type(error).__name__) from None
     except ValueError as error:
         raise DecodeError(path, str(error)) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DecodeError.of(path, error) from None

@@ -63,7 +63,7 @@ def read_frames(
         raise DecodeError(path, f"frame {distinct[-1]} was asked for, but it holds {file.num_frames} frames")
     try:
         clip = decode(file, distinct.tolist(), short_side)
-    except (ValueError, OSError, av.error.FFmpegError) as error:
+    except (ValueError, LookupError, TypeError, OSError, av.error.FFmpegError) as error:
         raise DecodeError(path, f"frames {distinct.tolist()} cannot be decoded: {error}") from None
     return as_asked(clip, places)
 
@@ -150,8 +150,12 @@ class _File:
             self.codec: Codec = described["codec"]
             self.ends_V = np.array([video["first_frame"] + video["num_frames"] for video in described["videos"]])
             self._sizes_V2 = np.array([(video["width"], video["height"]) for video in described["videos"]])
+            if not len(self.ends_V) or self.ends_V[-1] != self.num_frames or (np.diff(self.ends_V) < 0).any():
+                raise ValueError("its videos are not as long as its frames are many")
+            if self._sizes_V2.min() < 1 or self._sizes_V2.max() >= 2**16:
+                raise ValueError("a video has an impossible size")
             table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, LookupError, TypeError, OSError) as error:
             raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
         self._keys = np.asarray(table[8 * (self.num_frames + 1) :])
@@ -252,7 +256,8 @@ class Writer:
     def __init__(self, path: Path, codec: Codec) -> None:
         self.path, self._codec = path, codec
         self._partial = path.with_name(f".{path.name}.partial")
-        self._stream = self._partial.open("wb")
+        self._partial.unlink(missing_ok=True)
+        self._stream = self._partial.open("xb")  # a file of its own, whatever lay there
         self._digest = hashlib.sha256()
         self._offsets = [0]
         self._keys: list[bool] = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from muybridge.video import arrays, decode, images, packs
 from muybridge.video.errors import DecodeError
+from muybridge.video.limits import Limits, Watch
 
 
 class Row(NamedTuple):
@@ -53,15 +54,21 @@ def medium_of(path: str) -> Medium:
     return images if os.path.isdir(path) else decode
 
 
-def probe(path: str | os.PathLike[str], *, image_fps: float = 25.0) -> decode.VideoInfo:
+def probe(
+    path: str | os.PathLike[str],
+    *,
+    image_fps: float = 25.0,
+    limits: Limits | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> decode.VideoInfo:
     """Decode all frames of a video file, a folder of images or an array of one clip once; images and arrays, which say no
-    frame rate, get `image_fps`. Raises DecodeError."""
+    frame rate, get `image_fps`. `alive` hears that it goes on. Raises DecodeError, also where the file passes a limit."""
     medium = medium_of(os.fspath(path))
     if medium is images:
-        return images.probe(path, fps=image_fps)
+        return images.probe(path, fps=image_fps, limits=limits, alive=alive)
     if medium is arrays:
-        return arrays.probe(path, fps=image_fps)
-    return decode.probe(path)
+        return arrays.probe(path, fps=image_fps, limits=limits)
+    return decode.probe(path, limits=limits, alive=alive)
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,10 @@ class RamCache:
         """Whatever goes wrong in reading says with which file; but that memory runs out is no fault of a file."""
         try:
             return self._reader.read_all(parts)
-        except DecodeError as error:
-            return error
         except MemoryError:
             raise
         except Exception as error:
-            return DecodeError(parts[0].path, f"cannot be read: {type(error).__name__}: {error}")
+            return DecodeError.of(parts[0].path, error)
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
         clip = self._clips.get(row.id)
@@ -156,8 +161,11 @@ class ForwardReader:
     """Rows of long files, read in order: each call goes on where the last one stopped, so that all windows of a video
     cost one pass over it. An earlier frame, or another file, starts again."""
 
-    def __init__(self, *, short_side: int | None) -> None:
-        self._short_side = short_side
+    def __init__(
+        self, *, short_side: int | None, limits: Limits | None = None, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """`alive` hears that decoding goes on; a file that passes a limit raises DecodeError."""
+        self._short_side, self._limits, self._alive = short_side, limits, alive
         self._path, self._position = "", 0
         self._frames: Iterator[np.ndarray] = iter(())
 
@@ -166,10 +174,11 @@ class ForwardReader:
         if row.path != self._path or distinct[0] < self._position:
             self._path, self._position = row.path, 0
             self._frames = medium_of(row.path).frames(row.path, short_side=self._short_side)
-        found = []
+        found, watch = [], Watch(row.path, self._limits, self._alive)
         for index in distinct:
             for frame in self._frames:
                 self._position += 1
+                watch.tick()
                 if self._position == index + 1:
                     found.append(frame)
                     break

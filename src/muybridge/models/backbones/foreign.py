@@ -10,7 +10,8 @@ from torch import nn
 from muybridge.errors import UserError, nearest
 from muybridge.models.anatomy import TRIAL_SIZE, trial
 from muybridge.models.contract import LibraryWeights, Preprocessing
-from muybridge.models.own import own_errors, own_function
+from muybridge.models.user_network import network
+from muybridge.user_code import explained, function
 
 OTHER_SIZE = 256
 """Pixels of a second trial picture's sides: no smaller than any that may be the smallest, and also divided by 32."""
@@ -38,14 +39,12 @@ def _takes(net: nn.Module, size: int) -> bool:
 
 
 def _own(name: str) -> nn.Module:
-    build = own_function(name)
     if any(
         p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        for p in inspect.signature(build).parameters.values()
+        for p in inspect.signature(function(name)).parameters.values()
     ):
         raise UserError(f"The image network '{name}': the function must be callable without arguments")
-    with own_errors(name):
-        net = build()
+    net = network(name)
     if not isinstance(net, nn.Module):
         raise UserError(
             f"The image network '{name}' is a {type(net).__name__}; the function must return a torch.nn.Module"
@@ -84,7 +83,7 @@ def _timm(name: str) -> nn.Module:
     if not timm.is_model(name):
         raise UserError(f"timm has no network '{name}'. {nearest(name, timm.list_models())}")
     build = partial(timm.create_model, name, num_classes=0)  # vectors, as its own classifier would be given them
-    with own_errors(f"timm:{name}"):
+    with explained(f"timm:{name}"):
         net = build()
     about = net.pretrained_cfg
     net.preprocessing = Preprocessing(tuple(about["mean"]), tuple(about["std"]))
@@ -104,5 +103,5 @@ def _timm(name: str) -> nn.Module:
 
 
 def _timm_weights(build: Any) -> dict[str, torch.Tensor]:
-    with own_errors("timm"):
+    with explained("timm"):
         return {f"backbone.{name}": tensor for name, tensor in build(pretrained=True).state_dict().items()}

@@ -7,6 +7,7 @@ from muybridge.results.figures import cost, settings
 from muybridge.results.published import DATA_SETS
 from muybridge.results.rows import ModelResult
 from muybridge.results.sections.parts import MOST_LINES, Chapter, Figure, Section, Table, published_words, spoken
+from muybridge.text import plural
 
 COST_WORDS = {
     "macs": "Multiply-adds", "train_speed": "Clips a second in training", "forward_speed": "Clips a second forward",
@@ -40,6 +41,12 @@ def at_what_cost(chapter: Chapter) -> Section:
         *(f"By {line[0].lower()}{line[1:]}" for line in fronts[1:]),
     ]
     machines = {tuple((model.speed or {}).get(key) for key in ("device_name", "dtype", "threads")) for model in speeds}
+    unknown = [model.name for model in speeds if (model.speed or {}).get("memory_is_unknown")]
+    if unknown:
+        text.append(
+            f"Memory of {listed(unknown)} was measured by an earlier version, which may have told the command's instead, and is "
+            "left out: muybridge measure STUDY measures anew."
+        )
     if len(machines) > 1:
         text.append("Not all were measured on one machine, in one precision: their speed and memory do not compare.")
     tables: tuple[Table, ...] = ()
@@ -71,7 +78,7 @@ def _speeds(c: Comparison, measured: Sequence[ModelResult]) -> Table:
         rows.append([
             model.name, str(s.get("batch_size", "–")), _number(s.get("forward_clips_per_s")),
             _number(s.get("train_clips_per_s")), _number(s.get("peak_memory_bytes"), 1e6) + " MB",
-            f"{s.get('device_name', '?')}, {s.get('dtype', '?')}, {s.get('threads', '?')} threads",
+            f"{s.get('device_name', '?')}, {s.get('dtype', '?')}, {plural(s.get('threads', '?'), 'thread')}",
         ])  # fmt: skip
     header = ["model", "batch", "forward clips/s", "training clips/s", "peak memory", "measured on"]
     return Table(header, rows, name="speed")

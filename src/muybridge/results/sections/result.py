@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from muybridge.results.comparison import listed, plural
+from muybridge.results.comparison import listed
 from muybridge.results.figures import accuracy
 from muybridge.results.findings import findings
 from muybridge.results.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, spoken
+from muybridge.text import plural
 
 MOST_PAIRS = 66
 """Pairs in the table on the page (all of 12 models); files have all."""

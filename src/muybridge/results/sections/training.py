@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from muybridge.recipe import Recipe, fields
-from muybridge.results.comparison import COMPARED, plural
+from muybridge.results.comparison import COMPARED, Comparison, listed
 from muybridge.results.figures import curves
 from muybridge.results.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table
+from muybridge.text import plural
 
 
 def how_long(chapter: Chapter) -> Section | None:
@@ -65,6 +66,24 @@ def learning(chapter: Chapter) -> Section | None:
     )
 
 
+def _starts(c: Comparison) -> str:
+    """What each model's weights were before training."""
+    starts: dict[str, list[str]] = {}
+    for model in c.models:
+        m = model.recipe.model
+        part = "" if m.pretrained_part == "whole" else ", as far as they agreed"
+        words = "fresh weights" if m.pretrained in (None, "auto") else f"{m.pretrained}{part}"
+        if m.weights_sha256 is not None:
+            words = (
+                f"the network that {m.name} returned (hash {m.weights_sha256[:12]}, weights that it brought included)"
+                + ("" if m.pretrained in (None, "auto") else f", then {words}")
+            )
+        starts.setdefault(words, []).append(model.name)
+    if len(starts) == 1:
+        return f"Every run started from {next(iter(starts))}."
+    return "Started from " + "; ".join(f"{words}: {listed(names)}" for words, names in starts.items()) + "."
+
+
 def protocol(chapter: Chapter) -> Section:
     c = chapter.comparison
     values = c.protocol.model_dump()
@@ -80,7 +99,9 @@ def protocol(chapter: Chapter) -> Section:
     runs = [run for model in c.models for run in model.runs]
     sizes = runs[0].dataset()["split_sizes"]
     machines = {
-        "{processor}, {device}, {threads} threads, torch {torch}, Python {python}".format(**run.environment()): None
+        "{processor}, {device}, {cpu_threads}, torch {torch}, Python {python}".format(
+            **(about := run.environment()), cpu_threads=plural(about["threads"], "thread")
+        ): None
         for run in runs
     }
     return Section(
@@ -89,6 +110,7 @@ def protocol(chapter: Chapter) -> Section:
             f"{plural(len(runs), 'run')}; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
             + (" (of the first run's fold)." if c.protocol.data.fold else ".")
             + f" Trained on {'; '.join(machines)}.",
+            _starts(c),
         ),
         tables=(Table(["field", "value", "meaning"], rows, "words", "protocol"),),
         details=(("Runs", "\n".join(str(run.path) for run in runs)),),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from muybridge.results.changed import Changed, Frames, changed_sides, said_of
-from muybridge.results.comparison import Comparison, listed, plural
+from muybridge.results.comparison import Comparison, listed
 from muybridge.results.figures import classes
 from muybridge.results.rows import ModelResult
 from muybridge.results.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table
+from muybridge.text import plural
 
 MOST_STRIPS = 6
 """Videos of each kind that are shown."""

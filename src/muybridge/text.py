@@ -1,0 +1,37 @@
+"""Text from data (names of classes, files, people) where others give text a meaning: terminals, Markdown, spreadsheets."""
+
+import re
+
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, escape sequences among them; marks that turn the direction of writing; halves of characters."""
+
+_MARKED = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=\w)[:@](?=[\w/])|(?<=www)\.)")
+"""What Markdown gives a meaning: emphasis, links, cells, formulae, bare addresses."""
+
+_LEADING = re.compile(r"^(\d*)([#>+=.)-])")
+"""… and at the start of a line: headings, lists, quotes, rules."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?%?")
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: what has no picture is written as an escape (\\x1b)."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown takes as it is, in a line or a cell of a table."""
+    line = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _LEADING.sub(r"\1\\\2", _MARKED.sub(r"\\\1", line))
+
+
+def spreadsheet(text: str) -> str:
+    """Text that a spreadsheet shows and does not compute: what would be a formula gets an apostrophe in front."""
+    is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text
+
+
+def plural(count: int | str, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,422 @@
+"""Code of the user's own: when a name means it, whether it may run, and how it is found, hashed, kept in a run and imported.
+
+Two names mean code: `module:function`, a model or (behind `METHOD@`) an image network; and `file.py:function`, a recipe or
+a study. Naming it on the command line, or as an argument of a function, is the consent to run it. A name that was read
+from a file (a run, a study, a recipe's JSON) needs `--allow-code`; without it nothing is imported, whoever asks: `call`
+refuses what nobody has allowed.
+
+A run keeps the files that its model is made of (RUN/source) and is loaded from these alone.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+from muybridge.errors import UserError, nearest
+from muybridge.files import sha256_file, within, write_atomic
+
+LIBRARIES = ("timm", "hf")
+"""What looks like a module in front of a colon, but names a library's networks."""
+
+
+# --- what a name means
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name, taken apart."""
+
+    method: str
+    """What stands before an @; empty where there is none."""
+    library: str
+    """One of LIBRARIES; empty for other networks."""
+    network: str
+    """A registered name, or what the library or the user's code calls the network."""
+
+    @property
+    def code(self) -> str | None:
+        """The `module:function` that it names; none where it names no code."""
+        return self.network if not self.library and ":" in self.network else None
+
+
+def parsed(name: str) -> ModelName:
+    """Raises UserError for a name that means nothing."""
+    if name.startswith("hf:"):  # a folder's name may have an @ in it
+        return ModelName("", "hf", name.removeprefix("hf:"))
+    method, at, network = name.rpartition("@")
+    if "@" in method or (at and not method):
+        raise UserError(f"'{name}' has one @ at the most: METHOD@module:function or METHOD@timm:NAME")
+    library, colon, rest = network.partition(":")
+    if not colon or library not in LIBRARIES:
+        return ModelName(method, "", network)
+    if library == "hf":
+        raise UserError(
+            f"'{name}': hf: names a whole video classifier; METHOD@ takes an image network, METHOD@timm:NAME or "
+            "METHOD@module:function"
+        )
+    if not method:
+        raise UserError(f"'{name}' is an image network; say what makes a video network of it, for example tsm@{name}")
+    return ModelName(method, library, rest)
+
+
+def resolved_name(name: str) -> str:
+    """The name by which a model is found from any folder: `hf:FOLDER` with the folder's whole path."""
+    found = parsed(name)
+    return f"hf:{Path(found.network).resolve()}" if found.library == "hf" and Path(found.network).is_dir() else name
+
+
+# --- whether it may run
+
+_allowed: set[str] = set()
+
+
+def allow(name: str) -> None:
+    """The user has named this model themselves: if the name means code, it may run from now on, as it lies on Python's
+    path."""
+    code = parsed(name).code
+    if code is not None:
+        _leave_run()
+        _allowed.add(code)
+
+
+def from_here(name: str) -> None:
+    """`allow`, and let its module be looked for in the current folder, too, behind everything else. For names that were
+    typed there."""
+    allow(name)
+    if parsed(name).code is not None:
+        look_here()
+
+
+def look_here() -> None:
+    """Let modules be looked for in the current folder, too, behind everything else."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def check_consent(name: str, *, where: str | Path, allow_code: bool) -> None:
+    """Of a name that was read from a file: raises UserError where it means code that nobody has allowed."""
+    code = parsed(name).code
+    if code is None or code in _allowed:
+        return
+    if not allow_code:
+        raise UserError(
+            f"{where} names code for its model ('{name}'), and whoever wrote it may have written anything. If you trust it: "
+            "--allow-code (in Python allow_code=True)"
+        )
+    allow(name)
+
+
+# --- calling it
+
+
+def call(code: str, **arguments: Any) -> Any:
+    """What the function `module:function` returns. Raises UserError where it is not there, may not run, or fails: then with
+    the line of the user's own file."""
+    made = function(code)
+    with explained(code):
+        return made(**arguments)
+
+
+def function(code: str) -> Callable[..., Any]:
+    """The function `module:function`. Raises UserError where it cannot be imported, or may not be."""
+    module_name, _, name = code.partition(":")
+    _check_module(code, module_name)
+    _check_allowed(code)
+    _forget_changed(code, module_name)
+    with explained(code):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if module_name != error.name and not module_name.startswith(f"{error.name}."):
+                raise
+            raise UserError(f"Model '{code}': there is no module '{error.name}' on Python's path") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UserError(f"Model '{code}': '{module_name}' has no function '{name}'")
+    return found
+
+
+_imported: dict[str, dict[str, str]] = {}
+"""Of each module that was imported here, the hashes of its files then."""
+
+
+def _forget_changed(code: str, module: str) -> None:
+    """Let a module be imported anew whose files were changed since: what runs is what is hashed."""
+    files = source_files(code)
+    hashes = {name: sha256_file(path) for name, path in files.items()}
+    if _imported.get(module, hashes) != hashes:
+        for name in _module_names(files):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+    _imported[module] = hashes
+
+
+def _module_names(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Modules by name, from files by the names under which a run keeps them."""
+    modules = {}
+    for stored_as, path in files.items():
+        parts = stored_as.removesuffix(".py").split("/")
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+def function_in_file(name: str, what: str) -> Callable[..., Any]:
+    """The function that `file.py:function` names, to make a `what`. It and its calls raise UserError with the line where
+    something is wrong. The name is always one that the user gave."""
+    file, _, wanted = name.rpartition(":")
+    path = Path(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"There is no file {path} to take the {what} '{wanted}' from")
+    module = importlib.util.module_from_spec(spec)
+    with explained(str(path), path):
+        spec.loader.exec_module(module)
+    make = getattr(module, wanted, None)
+    if not callable(make):
+        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{path} has no function '{wanted}'. {nearest(wanted, found)}")
+
+    @wraps(make)
+    def explaining(*arguments: Any, **named: Any) -> Any:
+        with explained(name, path):
+            return make(*arguments, **named)
+
+    return explaining
+
+
+@contextmanager
+def explained(what: str, file: Path | None = None) -> Iterator[None]:
+    """What goes wrong in code of the user's own is a UserError that names `what`, and the last line of their own code on
+    the way to the error: in `file`, or else outside of all libraries."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        path, line = _line(error, file)
+        place = (
+            f"{what}, line {line}" if file is not None and line else f"'{what}', {path}, line {line}" if line else what
+        )
+        raise UserError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _line(error: Exception, file: Path | None) -> tuple[str, int | None]:
+    frames = traceback.extract_tb(error.__traceback__)
+    if file is not None:
+        own = [frame for frame in frames if Path(frame.filename).absolute() == file.absolute()]
+    else:
+        own = [frame for frame in frames if not _is_library(Path(frame.filename))]
+    if isinstance(error, SyntaxError) and error.filename and not own:
+        return error.filename, error.lineno
+    return (own[-1].filename, own[-1].lineno) if own else ("", None)
+
+
+def _is_library(path: Path) -> bool:
+    """Does a file belong to Python, an installed package, or muybridge?"""
+    parts = path.parts
+    here = Path(__file__).parent
+    return (
+        path.name.startswith("<")
+        or "site-packages" in parts
+        or "dist-packages" in parts
+        or path.is_relative_to(os.path.dirname(os.__file__))
+        or path.is_relative_to(here)
+    )
+
+
+def _check_allowed(code: str) -> None:
+    if code not in _allowed:
+        raise UserError(f"'{code}' is code, and nobody has allowed it to run (--allow-code; in Python allow_code=True)")
+
+
+def _check_module(code: str, module: str) -> None:
+    """Raises UserError for what is no module's name (a path), or that of a module that is Python's or muybridge's own."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        stem = Path(module).stem
+        example = f": '{stem}' for {stem}.py in the folder where you stand, or on Python's path" if stem else ""
+        raise UserError(f"Model '{code}': '{module}' is no name of a module, which is needed{example}")
+
+
+# --- its files
+
+
+def source_files(name: str) -> dict[str, Path]:
+    """The files that a model's code is made of, by the names under which a run keeps them: that of its module, and those
+    beside it that it imports, however far. Of an installed package the module's own file alone. Empty for a name that
+    means no code. Raises UserError where the module is not found."""
+    code = parsed(name).code
+    if code is None:
+        return {}
+    module = code.partition(":")[0]
+    _check_module(code, module)
+    _check_allowed(code)
+    try:
+        with explained(code):
+            spec = importlib.util.find_spec(module)  # imports the packages above it
+    except UserError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError | ValueError):
+            raise
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise UserError(f"Model '{name}': the module '{module}' is not found on Python's path")
+    file = Path(spec.origin)
+    depth = module.count(".") + (file.name == "__init__.py")
+    root = file.absolute().parents[depth]
+    if _is_library(file):
+        return {file.absolute().relative_to(root).as_posix(): file}
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        for path in _files_of(root, waiting.pop()):
+            stored_as = path.relative_to(root).as_posix()
+            if stored_as not in found:
+                found[stored_as] = path
+                waiting += _imports(path, root)
+    return found
+
+
+def _files_of(root: Path, module: str) -> list[Path]:
+    """The files of a module and of the packages that hold it, as far as they lie below `root`."""
+    found, folder = [], root
+    for part in module.split("."):
+        file, package = folder / f"{part}.py", folder / part / "__init__.py"
+        found += [path for path in (file, package) if path.is_file()]
+        folder = folder / part
+    return found
+
+
+def _imports(path: Path, root: Path) -> Iterator[str]:
+    """Names of modules that a file imports, or may: also inside functions."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # told when it is imported
+        return
+    package = list(path.relative_to(root).parts[:-1])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (part for part in [base, *(f"{base}.{name.name}".strip(".") for name in node.names)] if part)
+
+
+def source_sha256(name: str) -> str | None:
+    """Hash of the files that a model's code is made of; none for a name that means no code."""
+    return _sha256(source_files(name))
+
+
+def _sha256(files: Mapping[str, Path]) -> str | None:
+    if not files:
+        return None
+    hashes = {name: sha256_file(path) for name, path in sorted(files.items())}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in hashes.items()).encode()).hexdigest()
+
+
+def keep_source(run: Path, name: str) -> None:
+    """Copy the files of a model's code into a run's folder `source`."""
+    for stored_as, path in source_files(name).items():
+        target = within(run, f"source/{stored_as}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, path.read_bytes())
+
+
+# --- from a run
+
+
+class _RunSource:
+    """Finds the modules of a run's own code in its folder `source`, before any other of their names."""
+
+    def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
+        self.folder, self.modules = folder, _module_names(files)
+
+    def owns(self, name: str) -> bool:
+        """Is it one of these modules, or a package that holds one?"""
+        return name in self.modules or any(other.startswith(f"{name}.") for other in self.modules)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        file = self.modules.get(name)
+        if file is not None:
+            inside = [str(file.parent)] if file.name == "__init__.py" else None
+            return importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+        if self.owns(name):  # a package without a file of its own
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(self.folder.joinpath(*name.split(".")))]
+            return spec
+        return None
+
+
+def use_source(run: Path, name: str, sha256: str | None, *, allow_code: bool) -> bool:
+    """Let a model's code be imported from the folder `source` of the run at `run`, and from nowhere else. False for a name
+    that means no code. Raises UserError where that is not allowed, or the files are not those that the run was trained
+    with."""
+    code = parsed(name).code
+    if code is None:
+        return False
+    if not allow_code:
+        raise UserError(
+            f"{run} holds a model of its own ('{name}'); loading it runs the code in {run / 'source'}. If you trust it: "
+            "--allow-code (in Python allow_code=True)"
+        )
+    module = code.partition(":")[0]
+    _check_module(code, module)
+    if module.partition(".")[0] in {*sys.stdlib_module_names, "muybridge", "torch", "numpy"}:
+        raise UserError(f"{run}: its model is named '{name}', as if '{module}' were a module of its own")
+    folder = run / "source"
+    old = folder / f"{module.rpartition('.')[2]}.py"  # runs of earlier versions kept one file
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.py")) if path.is_file()}
+    if set(files) == {old.name}:
+        files = {module.replace(".", "/") + ".py": old}
+    if not files or _sha256(files) != sha256:
+        raise UserError(f"{folder} is missing, or holds other files than those that the run was trained with")
+    _leave_run()
+    source = _RunSource(folder, files)
+    sys.meta_path.insert(0, source)
+    for loaded in list(sys.modules):
+        if source.owns(loaded):
+            del sys.modules[loaded]
+    _allowed.add(code)
+    if (folder / NETWORK).is_file():
+        _networks[code] = folder / NETWORK
+    return True
+
+
+NETWORK = "network.pickle"
+"""In a run's folder `source`: the network as its function returned it, without its weights."""
+
+_networks: dict[str, Path] = {}
+
+
+def is_kept(name: str) -> bool:
+    """Does a model's code come from a run that is being loaded?"""
+    module = (parsed(name).code or "").partition(":")[0]
+    return any(finder.owns(module) for finder in sys.meta_path if isinstance(finder, _RunSource))
+
+
+def stored_network(code: str) -> Path | None:
+    """Where a run keeps the network of a function, so that it need not be called again; none where there is no such run, or
+    file."""
+    return _networks.get(code)
+
+
+def _leave_run() -> None:
+    """From now on modules are found on Python's path again."""
+    for source in [finder for finder in sys.meta_path if isinstance(finder, _RunSource)]:
+        sys.meta_path.remove(source)
+        for loaded in [name for name in sys.modules if source.owns(name)]:
+            del sys.modules[loaded]
+    _networks.clear()
+    importlib.invalidate_caches()

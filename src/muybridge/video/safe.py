@@ -1,0 +1,280 @@
+"""Files that nobody knows, opened in processes of their own: what crashes a decoder, hangs in it, or takes more memory than
+there is, ends one file and not the command.
+
+A process costs a third of a second once and then about a millisecond a file. It is ours, and not a library's pool, as each
+has a pipe of its own: one that is killed while it holds a shared lock would stop all others.
+"""
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import psutil
+
+from muybridge.launch import module_process
+from muybridge.video.decode import VideoInfo
+from muybridge.video.errors import DecodeError
+from muybridge.video.limits import Limits
+from muybridge.video.readers import Row
+
+STALL_SECONDS = 120.0
+"""A decoder that gives no frame for so long hangs."""
+_POLL_SECONDS = 0.5
+_CRASHES = {
+    number
+    for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP", "SIGXCPU", "SIGXFSZ")
+    if (number := getattr(signal, name, None)) is not None
+}
+"""Signals that a process brings upon itself."""
+
+
+class MachineFault(OSError):
+    """What is wrong is wrong with the machine (a share that went away, no more descriptors), and not with the file."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What looking at a video once found."""
+
+    video: VideoInfo
+    numbers: Sequence[int]
+    """By which lists name its frames, rising."""
+    sha256: str
+    says_no_rate: bool
+    """Images and arrays say no frame rate."""
+
+
+class SafeReader:
+    """Looks at files, and reads their frames, in processes of its own; any number of threads may call it. A context
+    manager; its processes end with it."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
+        self._all: list[_Process] = []
+        self._lock = threading.Lock()
+        self._end = weakref.finalize(self, _end_all, self._all)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._end()
+
+    def look(self, path: str | os.PathLike[str], *, image_fps: float = 25.0, with_hash: bool = True) -> Looked:
+        """A video file, a folder of images or an array of one clip. Raises DecodeError, also where it passes a limit;
+        MachineFault."""
+        question = {"what": "look", "path": os.fspath(path), "image_fps": image_fps, "with_hash": with_hash}
+        with self._process() as process:
+            about, payload = process.ask(question, os.fspath(path))
+        video = VideoInfo(
+            about["num_frames"], about["declared_frames"], about["fps"], about["width"], about["height"],
+            np.frombuffer(payload, dtype="<f8"), about["seekable"], about["odd"],
+        )  # fmt: skip
+        numbers: Sequence[int] = about["numbers"] or (1, video.num_frames + 1)
+        found = range(*numbers) if about["is_range"] else numbers
+        return Looked(video, found, about["sha256"], about["says_no_rate"])
+
+    def reader(self, short_side: int | None) -> "Frames":
+        """A `Reader` of frames whose short side is so many pixels."""
+        return Frames(self, short_side)
+
+    @contextmanager
+    def _process(self) -> Iterator["_Process"]:
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = _Process(self.limits)
+            with self._lock:
+                self._all.append(process)
+        try:
+            yield process
+        finally:
+            self._idle.put(process)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of rows, read in order, as `ForwardReader` does."""
+
+    source: SafeReader
+    short_side: int | None
+
+    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Raises DecodeError, MachineFault."""
+        question = {
+            "what": "read", "row": list(row), "indices": np.asarray(indices).tolist(), "short_side": self.short_side,
+        }  # fmt: skip
+        with self.source._process() as process:
+            about, payload = process.ask(question, row.path)
+        return np.frombuffer(bytearray(payload), dtype=np.uint8).reshape(about["shape"])
+
+
+def _end_all(processes: list["_Process"]) -> None:
+    for process in processes:
+        process.end()
+
+
+class _Process:
+    """One process; started again where it has ended."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+
+    def ask(self, question: dict[str, Any], path: str) -> tuple[dict[str, Any], bytes]:
+        """Raises DecodeError for what the file does to the process, MachineFault."""
+        for is_last in (False, True):
+            try:
+                answer, payload = self._exchange(question, path)
+                break
+            except _EndedFromOutside as ended:  # perhaps the system was short of memory: once more, alone
+                if is_last:
+                    raise DecodeError(path, f"the process that decoded it was ended twice, {ended}") from None
+        if answer.get("out_of_memory"):
+            self.end()
+            raise self._too_much_memory(path)
+        if "error" in answer:
+            if answer["machine"]:
+                raise MachineFault(f"{answer['path']}: {answer['error']}")
+            raise (
+                Missing(answer["path"], answer["error"])
+                if answer["missing"]
+                else DecodeError(answer["path"], answer["error"])
+            )
+        return answer, payload
+
+    def _exchange(self, question: dict[str, Any], path: str) -> tuple[dict[str, Any], bytes]:
+        process = self._started()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+            while True:
+                answer = json.loads(self._line(process, path))
+                payload = self._bytes(process, path, answer["bytes"])
+                if "alive" not in answer:
+                    return answer, payload
+        except (BrokenPipeError, EOFError):
+            raise self._ended(path) from None
+        except BaseException:  # whoever asks next must not get this answer
+            self.end()
+            raise
+
+    def _line(self, process: subprocess.Popen[bytes], path: str) -> bytes:
+        while b"\n" not in self._buffer:
+            self._buffer += self._some(process, path)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _bytes(self, process: subprocess.Popen[bytes], path: str, count: int) -> bytes:
+        parts, have = [self._buffer], len(self._buffer)
+        while have < count:
+            parts.append(self._some(process, path))
+            have += len(parts[-1])
+        whole = b"".join(parts)
+        self._buffer = whole[count:]
+        return whole[:count]
+
+    def _some(self, process: subprocess.Popen[bytes], path: str) -> bytes:
+        """What comes next. Raises EOFError where the process has ended, DecodeError where it hangs or grows."""
+        assert process.stdout is not None
+        started = time.monotonic()
+        while not _ready(process.stdout, _POLL_SECONDS):
+            waited = time.monotonic() - started
+            if waited > min(STALL_SECONDS, self._limits.seconds + 5):
+                self.end()
+                raise DecodeError(path, f"the decoder hangs: it gave no frame for {waited:.0f} seconds")
+            if _memory_of(process.pid) > self._limits.memory_bytes:
+                self.end()
+                raise self._too_much_memory(path)
+        data = os.read(process.stdout.fileno(), 2**20)
+        if not data:
+            raise EOFError
+        return data
+
+    def _too_much_memory(self, path: str) -> DecodeError:
+        return DecodeError(
+            path, f"decoding takes more than {self._limits.memory_gib:g} GiB of memory (--max-memory-gib)"
+        )
+
+    def _ended(self, path: str) -> Exception:
+        """What the end of the process says of the file."""
+        assert self._process is not None
+        code = self._process.wait()
+        self.end()
+        if code < 0 and -code not in _CRASHES:
+            return _EndedFromOutside(f"by {signal.Signals(-code).name}")
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return DecodeError(path, f"the decoder crashed on it ({how})")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.end()
+            about = module_process("muybridge.video.worker")
+            about["env"] |= {"PYTHONWARNINGS": "ignore"}
+            self._process = subprocess.Popen(
+                **about, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the command's to answer
+            )  # fmt: skip
+            assert self._process.stdin is not None
+            try:
+                self._process.stdin.write(json.dumps(asdict(self._limits)).encode() + b"\n")
+                self._process.stdin.flush()
+                self._line(self._process, "the process that opens videos")
+            except (BrokenPipeError, EOFError, DecodeError):
+                self.end()
+                raise MachineFault(
+                    "the process that opens videos ended before it began; is there memory left?"
+                ) from None
+        return self._process
+
+    def end(self) -> None:
+        process, self._process, self._buffer = self._process, None, b""
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                with suppress(OSError):  # what was still to be written has no reader
+                    stream.close()
+
+
+class Missing(DecodeError):
+    """There is no such file."""
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return Missing, (self.path, self.reason)
+
+
+class _EndedFromOutside(Exception):
+    """Somebody ended the process: the system, where memory ran out, or a person."""
+
+
+def _ready(stream: Any, seconds: float) -> bool:
+    if sys.platform == "win32":  # pipes cannot be waited for: reading waits
+        return True
+    return bool(select.select([stream], [], [], seconds)[0])
+
+
+def _memory_of(process: int) -> int:
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,565 @@
+"""A stranger's run, study, recipe or set: no code of theirs runs without consent, and nothing leaves its folder."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from results.made_runs import make_run
+from typer.testing import CliRunner
+
+import muybridge
+from muybridge import user_code
+from muybridge.cli import app
+from muybridge.data.frames import frames
+from muybridge.data.manifest import Manifest
+from muybridge.data.pack import pack
+from muybridge.errors import UserError
+from muybridge.files import sha256_file
+from muybridge.recipe import Runtime, replace, to_json
+from muybridge.results.record import StudyRecord
+from muybridge.runs import Run
+from muybridge.study import compare
+from muybridge.training import resume, train
+from muybridge.user_code import parsed
+
+TRAP = """
+from pathlib import Path
+Path({mark!r}).touch()
+def network(**_):
+    raise SystemExit("code of the stranger ran")
+net = f = network
+"""
+
+NAMES = (
+    "evil:net", "tsm@evil:network", "i3d@evil:f", "tsm@hf:network", "tsn@timm:network", "hf:evil", "timm:network",
+    "os:system", "tsm@os:getcwd", "evil.sub:net", "./evil.py:net", "evil.py:net", "HF:network", "@evil:net", "a@tsm@evil:net",
+    "tsm@evil:net:more", "hf:./evil", "tsm@hf:./evil",
+)  # fmt: skip
+"""Ways to name code; some mean none, and are errors of another kind."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_allowed(monkeypatch):
+    """Each test begins as a process does."""
+    monkeypatch.setattr(user_code, "_allowed", set())
+    path, meta, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
+    yield
+    sys.path[:], sys.meta_path[:] = path, meta
+    for name in set(sys.modules) - modules:
+        if name.split(".")[0] in ("evil", "mine", "helper", "hf"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def stranger(run, tmp_path, monkeypatch):
+    """A folder with a stranger's run in it, where the user stands; traps lie wherever code might be looked for. Gives what
+    makes the run name something, and the mark that a trap leaves."""
+    mark = tmp_path / "SPRUNG"
+    here = tmp_path / "stranger"
+    shutil.copytree(run.path, here)
+    trap = TRAP.format(mark=str(mark))
+    for name in (
+        "evil.py",
+        "hf.py",
+        "timm.py",
+        "transformers_modules.py",
+        "muybridge.py",
+        "torch.py",
+        "random.py",
+        "yaml.py",
+    ):
+        (here / name).write_text(trap)
+    (here / "evil").mkdir()
+    (here / "evil" / "sub.py").write_text(trap)
+    (here / "evil" / "code.py").write_text(trap)
+    config = {
+        "model_type": "evil", "auto_map": {"AutoConfig": "code.Config", "AutoModelForVideoClassification": "code.Model"},
+    }  # fmt: skip
+    (here / "evil" / "config.json").write_text(json.dumps(config))
+    (here / "source").mkdir()
+    (here / "source" / "evil.py").write_text(trap)
+    monkeypatch.chdir(here)
+
+    def names(name, *, finished=True):
+        values = json.loads((run.path / "recipe.json").read_text())
+        values["model"] |= {"name": name, "source_sha256": sha256_file(here / "source" / "evil.py")}
+        (here / "recipe.json").write_text(json.dumps(values))
+        if not finished:
+            (here / "result.json").unlink(missing_ok=True)
+
+    return names, mark
+
+
+def commands(manifest):
+    video = Manifest.load(manifest).row(0).path
+    return {
+        "predict": ["predict", ".", video], "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
+        "measure": ["measure", "."], "resume": ["train", "--resume", "."],
+        "train by its recipe": ["train", "recipe.json", "--data", manifest, "--out", "../new"],
+        "train by its folder": ["train", ".", "--data", manifest, "--out", "../new"],
+        "start from it": ["train", "small", "--model", "tsn_resnet_tiny", "--init", ".", "--data", manifest, "--out", "../new",
+                          "--set", "optim.epochs=1", "--set", "optim.min_steps=0", "--set", "optim.warmup_epochs=0"],
+        "compare by its recipe": ["compare", "--recipe", "recipe.json", "--models", "tsn_resnet_tiny", "--data", manifest,
+                                  "--out", "../study", "--dry-run"],
+        "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
+    names, mark = stranger
+    for what, words in commands(made_set).items():
+        names(name, finished="resume" not in what)
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert not mark.exists(), f"{what}: code of the stranger ran"
+        assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit), what
+        if what in ("predict", "evaluate", "measure", "resume", "train by its recipe", "train by its folder"):
+            assert result.exit_code == 2, (what, result.output)
+        shutil.rmtree("../new", ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["muybridge", "-m muybridge"])
+def test_no_command_runs_code_from_where_the_user_stands(stranger, made_set, way):
+    """As whole processes: what Python itself and the libraries look for is not taken from the current folder."""
+    names, mark = stranger
+    start = (
+        [sys.executable, "-m", "muybridge"]
+        if way.startswith("-m")
+        else [str(Path(sys.executable).parent / "muybridge")]
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    for name in ("tsm@hf:network", "evil:net", "tsn@timm:network"):
+        for what, words in commands(made_set).items():
+            names(name, finished="resume" not in what)
+            if way.startswith("-m"):
+                Path("muybridge.py").unlink(missing_ok=True)  # Python would take it for the command itself
+            subprocess.run([*start, *map(str, words)], capture_output=True, env=environment, timeout=300)
+            assert not mark.exists(), f"{what}: code of the stranger ran"
+
+
+@pytest.mark.slow
+def test_worker_processes_look_for_nothing_where_the_user_stands(run, made_set, tmp_path, monkeypatch):
+    mark = tmp_path / "SPRUNG"
+    monkeypatch.chdir(tmp_path)
+    for name in ("multiprocessing", "pickle", "struct", "av", "simplejpeg", "numpy"):
+        (tmp_path / f"{name}.py").write_text(TRAP.format(mark=str(mark)))
+    command = [str(Path(sys.executable).parent / "muybridge"), "evaluate", str(run.path), "--set", "runtime.num_workers=1",
+               "--set", "runtime.cache_gib=0"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not mark.exists()
+
+
+def test_a_recipe_in_python_needs_consent_as_well(stranger, made_set, tmp_path):
+    names, mark = stranger
+    names("evil:net")
+    theirs = replace(Run(Path()).recipe(), {"data.manifest": str(made_set)})
+    for call in (
+        lambda: muybridge.train(theirs, out=tmp_path / "new"), lambda: train(theirs, out=tmp_path / "new"),
+        lambda: muybridge.train("recipe.json", data=made_set, out=tmp_path / "new"), lambda: resume(Path()),
+        lambda: muybridge.load(Path()), lambda: muybridge.evaluate(Path()), lambda: muybridge.diagnose(Path()),
+    ):  # fmt: skip
+        Path("result.json").unlink(missing_ok=True)
+        with pytest.raises(UserError, match=r"allow_code=True|is not finished"):
+            call()
+    assert not mark.exists()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("tsm_resnet18", None), ("hf:MCG-NJU/videomae-base", None), ("tsm@timm:resnet50", None), ("hf:/home/a@b/net", None),
+        ("mine:net", "mine:net"), ("tsm@mine:net", "mine:net"), ("a.b:net", "a.b:net"), ("Timm:net", "Timm:net"),
+        ("timm.models:net", "timm.models:net"), ("tsm@hf.x:net", "hf.x:net"),
+    ],
+)  # fmt: skip
+def test_what_a_name_means(name, code):
+    assert parsed(name).code == code
+
+
+@pytest.mark.parametrize("name", ["tsm@hf:network", "a@b@c:d", "@c:d", "timm:resnet50"])
+def test_what_means_nothing_is_told(name):
+    with pytest.raises(UserError, match=name):
+        parsed(name)
+
+
+# --- the user's own code
+
+
+MINE = """
+import torch
+from torch import nn
+from helper import width
+from muybridge.models import VideoModel
+
+class Net(VideoModel):
+    def __init__(self, num_classes):
+        super().__init__(width(), num_classes, dropout=0.0)
+        self.mix = nn.Linear(3, width())
+
+    def features(self, x_BCTHW):
+        return self.mix(x_BCTHW.mean((3, 4)).transpose(1, 2))
+
+def net(*, num_classes, num_frames, temporal_pooling, dropout):
+    model = Net(num_classes)
+    model.mix.load_state_dict(torch.load("weights.pt"))
+    return model
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder with a model whose function reads a file of weights and imports a module beside it."""
+    here = tmp_path / "mine"
+    here.mkdir()
+    (here / "mine.py").write_text(MINE)
+    (here / "helper.py").write_text("def width():\n    return 4\n")
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(str(here))
+
+    def weights(value):
+        torch.save({"weight": torch.full((4, 3), value), "bias": torch.zeros(4)}, "weights.pt")
+
+    weights(0.5)
+    return weights
+
+
+def test_weights_that_a_function_loads_are_part_of_the_run(mine, recipe, tmp_path):
+    """Another file of weights is another network: what was finished with the old one is not taken for it."""
+    one = compare(["mine:net"], recipe=replace(recipe, {"optim.epochs": 2}), out=tmp_path / "study").runs[0]
+    first = one.recipe().model.weights_sha256
+    assert first is not None
+    again = compare(["mine:net"], recipe=recipe, out=tmp_path / "study").runs[0]
+    assert again.recipe().model.weights_sha256 == first, "fresh weights are drawn, and do not count"
+    mine(0.25)
+    with pytest.raises(UserError, match=r"another recipe .*weights_sha256"):
+        compare(["mine:net"], recipe=recipe, out=tmp_path / "study")
+    other = muybridge.train(recipe, model="mine:net", out=tmp_path / "other")
+    assert other.recipe().model.weights_sha256 != first
+    text = "\n".join(line for section in report_of(tmp_path, one, other) for line in section)
+    assert first[:12] in text
+    assert other.recipe().model.weights_sha256[:12] in text
+
+
+def report_of(tmp_path, *runs):
+    from muybridge.results.comparison import compared_runs
+    from muybridge.results.sections import Chapter
+    from muybridge.results.sections.training import protocol
+
+    return [protocol(Chapter(comparison)).text for comparison in compared_runs(runs).values()]
+
+
+def test_a_finished_run_needs_none_of_the_functions_files(mine, recipe, tmp_path, made_set, monkeypatch):
+    run = muybridge.train(recipe, model="mine:net", out=tmp_path / "run")
+    video = Manifest.load(made_set).row(0).path
+    before = muybridge.load(run, allow_code=True)(video)
+    assert sorted(path.name for path in (run.path / "source").iterdir()) == ["helper.py", "mine.py", "network.pickle"]
+    for name in ("mine.py", "helper.py", "weights.pt"):
+        Path(name).unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert muybridge.load(run, allow_code=True)(video) == before
+    alone = subprocess.run(
+        [sys.executable, "-P", "-m", "muybridge", "predict", str(run.path), video, "--allow-code", "--json"],
+        capture_output=True, text=True, cwd=elsewhere,
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads(alone.stdout)["predictions"][0]["labels"] == list(before[0].labels)
+
+
+def test_a_run_of_ones_own_code_is_resumed_from_what_it_kept(mine, recipe, tmp_path):
+    whole = muybridge.train(recipe, model="mine:net", out=tmp_path / "whole")
+    run = Run(tmp_path / "run")
+    shutil.copytree(whole.path, run.path)
+    (run.path / "result.json").unlink()
+    for name in ("mine.py", "helper.py", "weights.pt"):
+        Path(name).unlink()
+    with pytest.raises(UserError, match="--allow-code"):
+        resume(run)
+    assert resume(run, allow_code=True).result()["test"] == whole.result()["test"]
+    (run.path / "source" / "helper.py").write_text("def width():\n    return 4  # changed\n")
+    with pytest.raises(UserError, match="holds other files than those"):
+        muybridge.load(run, allow_code=True)
+
+
+def test_a_module_that_was_changed_is_imported_anew(mine, recipe, tmp_path):
+    """What runs is what is hashed, also in a notebook."""
+    four = muybridge.train(recipe, model="mine:net", out=tmp_path / "four")
+    Path("helper.py").write_text("def width():\n    return 6\n")
+    torch.save({"weight": torch.ones(6, 3), "bias": torch.zeros(6)}, "weights.pt")
+    six = muybridge.train(recipe, model="mine:net", out=tmp_path / "six")
+    assert four.recipe().model.source_sha256 != six.recipe().model.source_sha256
+    assert six.cost()["params"] - four.cost()["params"] == 2 * 4 + 2 * 10
+    assert muybridge.load(four, allow_code=True).model.fc.in_features == 4
+    assert muybridge.load(six, allow_code=True).model.fc.in_features == 6
+
+
+def test_what_goes_wrong_names_the_users_line(mine, recipe, tmp_path):
+    Path("mine.py").write_text(MINE.replace('"weights.pt"', '"no such file.pt"'))
+    line = MINE.splitlines().index('    model.mix.load_state_dict(torch.load("weights.pt"))') + 1
+    with pytest.raises(UserError, match=rf"mine\.py, line {line}: FileNotFoundError"):
+        muybridge.train(recipe, model="mine:net", out=tmp_path / "run")
+
+
+# --- nothing leaves its folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder of the user's, and what is in it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "thesis.docx").write_text("my thesis")
+    (folder / "notes.txt").write_text("precious")
+    (folder / "model.safetensors").write_text("mine")
+
+    def untouched():
+        return {path.name: path.read_text() for path in folder.iterdir()} == {
+            "thesis.docx": "my thesis", "notes.txt": "precious", "model.safetensors": "mine",
+        }  # fmt: skip
+
+    return folder, untouched
+
+
+def linked(path, target):
+    """`path` is a link to `target` now."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", ["report.files", "report.json", "report.md", "report.html"])
+def test_a_report_is_written_through_no_link(tmp_path, home, name):
+    folder, untouched = home
+    make_run(tmp_path / "study" / "runs" / "a")
+    StudyRecord(tmp_path / "study", None, {}, {}, {}).save()
+    values = json.loads((tmp_path / "study" / "study.json").read_text())
+    values |= {"runs": {"a": {}}, "sets": {"set": {"runs": ["a"]}}}
+    (tmp_path / "study" / "study.json").write_text(json.dumps(values))
+    assert call("report", tmp_path / "study").exit_code == 0
+    told = json.loads((tmp_path / "study" / "report.json").read_text())
+    told["files"] = ["thesis.docx", "notes.txt", "../../home/thesis.docx", "/etc/passwd", 7]
+    (tmp_path / "study" / "report.json").write_text(json.dumps(told))
+    linked(tmp_path / "study" / name, folder if name.endswith("files") else folder / "notes.txt")
+    result = call("report", tmp_path / "study")
+    assert result.exit_code == 2
+    assert "is a link" in result.stderr
+    assert untouched()
+
+
+def test_names_in_a_report_delete_nothing_but_drawings_and_tables(tmp_path):
+    run = make_run(tmp_path / "a")
+    assert call("report", run.path, "--out", tmp_path / "r.html").exit_code == 0
+    (tmp_path / "r.files" / "notes.txt").write_text("mine")
+    told = json.loads((tmp_path / "r.json").read_text())
+    (tmp_path / "r.json").write_text(json.dumps(told | {"files": ["notes.txt", "..", "accuracy.svg", ".lock"]}))
+    assert call("report", run.path, "--out", tmp_path / "r.html").exit_code == 0
+    assert (tmp_path / "r.files" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["r.html", "r.md", "r.json"])
+def test_a_file_that_no_report_has_written_is_kept(tmp_path, name):
+    run = make_run(tmp_path / "a")
+    (tmp_path / name).write_text("mine")
+    result = call("report", run.path, "--out", tmp_path / "r.html")
+    assert result.exit_code == 2
+    assert f"{name} is there already" in result.stderr
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "scores", "source", "diagnosis", "trackers", "metrics.jsonl", ".lock"])
+def test_a_run_that_goes_on_writes_through_no_link(run, tmp_path, home, name):
+    folder, untouched = home
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    if name == "checkpoints":
+        shutil.move(tmp_path / "run" / name, tmp_path / "elsewhere")
+        linked(tmp_path / "run" / name, tmp_path / "elsewhere")
+    else:
+        linked(tmp_path / "run" / name, folder / "notes.txt" if "." in name else folder)
+    before = {path: path.read_bytes() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="is a link"):
+        resume(tmp_path / "run")
+    assert untouched()
+    assert before == {path: path.read_bytes() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()}
+
+
+def test_a_file_with_another_name_is_not_changed_under_it(run, tmp_path):
+    """Hard links: a backup that shares its files with the run, or a file that an archive linked."""
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes() + b'{"kind": "train", "epoch": 9, "step": 9}\n'
+    (tmp_path / "backup.jsonl").write_bytes(before)
+    for name in ("metrics.jsonl", "timing.jsonl", ".lock"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "lock").write_text("mine")
+    (tmp_path / "run" / "metrics.jsonl").hardlink_to(tmp_path / "backup.jsonl")
+    (tmp_path / "run" / ".lock").hardlink_to(tmp_path / "lock")
+    resume(tmp_path / "run")
+    assert (tmp_path / "backup.jsonl").read_bytes() == before
+    assert (tmp_path / "lock").read_text() == "mine"
+    assert Run(tmp_path / "run").metrics("train") == run.metrics("train")
+
+
+def test_a_diagnosis_is_written_through_no_link(run, tmp_path, home):
+    folder, untouched = home
+    shutil.copytree(run.path, tmp_path / "run")
+    linked(tmp_path / "run" / "diagnosis", folder)
+    with pytest.raises(UserError, match="is a link"):
+        muybridge.diagnose(tmp_path / "run")
+    assert untouched()
+
+
+@pytest.mark.parametrize("name", ["../../home", "..", "/tmp", "a/b", "."])
+def test_a_study_names_runs_of_its_own_only(tmp_path, name):
+    (tmp_path / "study").mkdir()
+    values = {"format_version": 3, "title": None, "varies": {}, "runs": {name: {}}, "sets": {"s": {"runs": [name]}}}
+    (tmp_path / "study" / "study.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="no name of a run's folder"):
+        StudyRecord.load(tmp_path / "study")
+    for command in ("report", "measure", "diagnose"):
+        assert call(command, tmp_path / "study").exit_code == 2
+
+
+@pytest.mark.parametrize("pointer", ["../../../home", "/home", "step-00000006/../../..", "", "\udcff", "step-6"])
+def test_a_pointer_names_a_checkpoint_beside_it(run, tmp_path, pointer):
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "last").write_bytes(pointer.encode("utf-8", "surrogateescape"))
+    for attempt in (resume, muybridge.load, muybridge.evaluate):
+        with pytest.raises(UserError, match="last"):
+            attempt(tmp_path / "run")
+
+
+def test_packs_and_folders_of_frames_are_written_through_no_link(made_set, tmp_path, home):
+    folder, untouched = home
+    source = Manifest.load(made_set)
+    first = source.text("path")[0].split("/")[0]
+    for write, name in ((pack, "pack"), (frames, "frames")):
+        out = tmp_path / name
+        write(made_set, out=out, short_side=16)
+        whole = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+        for inside in ("manifest.csv", f"{name}.json", ".lock", *((first,) if name == "frames" else ())):
+            shutil.rmtree(out)
+            write(made_set, out=out, short_side=16)
+            (out / "manifest.csv").unlink()
+            if inside.endswith(".json"):
+                (out / inside).rename(tmp_path / "kept.json")
+                linked(out / inside, tmp_path / "kept.json")
+                kept = (tmp_path / "kept.json").read_bytes()
+            else:
+                linked(out / inside, folder if inside == first else folder / "notes.txt")
+            if inside.endswith(".json") and name == "pack":  # a finished pack is read, and not written
+                write(made_set, out=out, short_side=16)
+            else:
+                with pytest.raises(UserError, match=r"is a link|manifest\.csv lacks"):
+                    write(made_set, out=out, short_side=16)
+            assert untouched(), (name, inside)
+            if inside.endswith(".json"):
+                assert (tmp_path / "kept.json").read_bytes() == kept
+        assert whole
+
+
+def test_videos_whose_names_lead_out_get_folders_inside(made_set, tmp_path, home):
+    folder, untouched = home
+    text = Path(made_set).read_text().splitlines()
+    shutil.copytree(Path(made_set).parent, tmp_path / "set")
+    lines = [text[0]]
+    for number, line in enumerate(text[1:13]):
+        cells = line.split(",")
+        path = tmp_path / "set" / cells[1]
+        name = ["../../home", str(folder / "thesis.docx"), f"a\nb{number}", "x" * 240, "manifest.csv", "train.txt"][
+            number % 6
+        ]
+        cells[0] = f'"{name}{number if number >= 6 else ""}"'
+        cells[1] = str(path)
+        lines.append(",".join(cells))
+    (tmp_path / "set" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    done = frames(tmp_path / "set" / "manifest.csv", out=tmp_path / "frames", short_side=16)
+    assert done.videos == 12
+    assert untouched()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "home", "set"]
+    written = Manifest.load(tmp_path / "frames")
+    for index in range(len(written)):
+        assert Path(written.row(index).path).is_dir()
+
+
+class Trap:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_no_file_of_a_run_is_unpickled(run, tmp_path):
+    mark, trap = tmp_path / "SPRUNG", None
+    trap = pickle.dumps(Trap(mark))
+    shutil.copytree(run.path, tmp_path / "run")
+    buffer = tmp_path / "trap.npz"
+    np.savez(buffer, ids=np.array([Trap(mark)], dtype=object))
+    for path in [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != "recipe.json"]:
+        for content in (trap, buffer.read_bytes()):
+            kept = path.read_bytes()
+            path.write_bytes(content)
+            for words in (["evaluate"], ["predict"], ["report", "--out", str(tmp_path / "r.html")]):
+                video = (
+                    [Manifest.load(Run(run.path).recipe().data.manifest).row(0).path] if words[0] == "predict" else []
+                )
+                result = call(words[0], tmp_path / "run", *words[1:], *video)
+                assert result.exception is None or isinstance(result.exception, SystemExit), (
+                    path,
+                    words,
+                    result.exception,
+                )
+                assert not mark.exists(), path
+            path.write_bytes(kept)
+
+
+def test_a_strangers_runtime_imports_nothing_from_here(run, tmp_path, monkeypatch):
+    """Trackers are libraries of the user's, if they have them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb.py").write_text(TRAP.format(mark=str(tmp_path / "SPRUNG")))
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "runtime.json").write_text(to_json(Runtime(trackers=("wandb",))))
+    result = call("train", "--resume", "run")
+    assert result.exit_code == 2
+    assert "wandb, which is not installed" in result.stderr
+    assert not (tmp_path / "SPRUNG").exists()
+
+
+def test_the_guide_for_a_network_of_ones_own_works_from_the_command_line(made_set, tmp_path):
+    """What the user types is looked for where they stand."""
+    (tmp_path / "mynets.py").write_text(
+        textwrap.dedent("""
+        from torch import nn
+
+        def network():
+            return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        """)
+    )
+    words = ["train", "--model", "tsn@mynets:network", "--data", str(made_set), "--out", "run", "--shorten", "0.04",
+             "--set", "optim.min_steps=0", "--set", "clip.size=32", "--set", "clip.num_frames=4"]  # fmt: skip
+    start = [str(Path(sys.executable).parent / "muybridge"), *words]
+    done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "run").is_finished
