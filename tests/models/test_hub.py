@@ -1,6 +1,7 @@
 """Video classifiers of Hugging Face's transformers, from folders with small random ones."""
 
 import json
+import sys
 
 import pytest
 import safetensors.torch
@@ -344,3 +345,49 @@ def test_a_frozen_probe_trains_in_the_one_loop(recipe, tmp_path):
     for name, tensor in net.videomae.state_dict().items():  # the hub's weights, and not moved
         assert torch.equal(trained[f"network.{name}"], tensor), name
     assert trained["fc.bias"].abs().min() > 0  # it started as zeros
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_a_checkpoint_of_pretraining_is_an_encoder(probe, form, tmp_path):
+    """VideoMAE's has a decoder and no classifier: with --init the encoder is taken, and what is not is listed."""
+    torch.manual_seed(3)
+    before = transformers.VideoMAEForPreTraining(CONFIGS["videomae"])
+    before.save_pretrained(tmp_path)
+    model = make(tmp_path, probe=probe)
+    with pytest.raises(UserError, match="fit"):
+        load_weights(make(tmp_path), "hub")
+    source = "hub" if form == "folder" else tmp_path / "model.safetensors"
+    loaded = load_weights(model, source, part="agreeing")
+    theirs, ours = before.videomae.state_dict(), model.encoder.state_dict()
+    assert ours.keys() <= theirs.keys() | {"layernorm.weight", "layernorm.bias"}
+    for name in ours.keys() & theirs.keys():
+        assert torch.equal(ours[name], theirs[name]), name
+    assert {"fc.weight", "fc.bias"} <= set(loaded.fresh)
+    assert not any("decoder" in name for name in loaded.taken)
+
+
+@pytest.mark.parametrize("version", ["5.8.0", "5.16.1", "5.17.0"])
+def test_versions_that_load_weights_wrongly_are_refused(monkeypatch, tmp_path, version):
+    saved(tmp_path, "videomae")
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", version)  # it puts another of itself there
+    with pytest.raises(UserError, match=version):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"auto_map": {"AutoConfig": "code.Config"}, "model_type": "evil"}, "code|custom|evil"),
+        ({"attn_implementation": "stranger/kernel"}, "asks for code from stranger/kernel"),
+        ({"_attn_implementation": "stranger/kernel"}, "asks for code from stranger/kernel"),
+    ],
+)
+def test_a_configuration_runs_no_code(tmp_path, change, said):
+    saved(tmp_path, "videomae")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'SPRUNG')!r}, 'w')\n")
+    with pytest.raises(UserError, match=said):
+        make(tmp_path)
+    assert not (tmp_path / "SPRUNG").exists()

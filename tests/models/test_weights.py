@@ -814,7 +814,7 @@ def test_published_weights_by_name(server, cache, tmp_path):
 
 def test_weights_that_a_library_fetches():
     ours, start = tiny("i3d"), tiny("tsn")
-    ours.published = {"imagenet": LibraryWeights("", "", HALF, "a library's", start.state_dict)}
+    ours.published = {"imagenet": LibraryWeights("", "", HALF, "a library's", lambda whole: start.state_dict())}
     loaded = load_weights(ours, "imagenet")
     assert (loaded.source, loaded.inflated, ours.preprocessing) == ("a library's", 9, HALF)
 

@@ -34,6 +34,14 @@ for (const chart of charts) {
   const texts = [...chart.querySelectorAll("svg text")].filter(shown).map(text => [text.textContent, boxOf(text)]);
   texts.forEach((a, i) => texts.slice(i + 1).forEach(b => { if (cross(a[1], b[1])) crossing.push([chart.id, a[0], b[0]]); }));
 }
+const clipped = charts.flatMap(chart => {
+  const drawing = chart.querySelector("svg"), edge = boxOf(drawing);
+  return [...drawing.querySelectorAll("text, .role-legend-symbol path, .mark-symbol path")]
+    .filter(part => part.getClientRects().length && (part.tagName === "path" || part.textContent.trim()))
+    .map(part => [part.textContent || "a symbol", boxOf(part)])
+    .filter(([, box]) => box[0] < edge[0] - 1 || box[1] < edge[1] - 1 || box[2] > edge[2] + 1 || box[3] > edge[3] + 1)
+    .map(([text]) => [chart.id, text]);
+});
 const blocks = [...document.querySelectorAll(".charts > figure, .scroll, .caption, h2, p:not([hidden]), .key, .pictures figure")]
   .filter(block => block.getClientRects().length && !block.closest("details:not([open])"));
 const boxes = blocks.map(boxOf);
@@ -46,7 +54,9 @@ blocks.forEach((a, i) => blocks.slice(i + 1).forEach((b, j) => {
 return {
   overflow: wide(document.documentElement),
   empty: charts.filter(chart => !(chart.querySelector("svg")?.getBoundingClientRect().width > 50)).length,
-  charts: charts.length, crossing, piled,
+  charts: charts.length, crossing, piled, clipped,
+  shortened: charts.flatMap(chart => [...chart.querySelectorAll(".role-legend-label text")]
+    .filter(text => text.textContent.includes("…")).map(text => [chart.id, text.textContent])),
   scrolling: charts.filter(chart => wide(chart) > 1 && !chart.classList.contains("fixed")).map(chart => chart.id),
   cut: [...document.querySelectorAll(".scroll")].filter(box => box.getClientRects().length && wide(box) > 1).length,
 };
@@ -129,6 +139,8 @@ def test_nothing_lies_on_anything_else_at_any_width(page, width, scheme):
         assert (seen["overflow"], seen["empty"]) == (0, 0)
         assert seen["crossing"] == []
         assert seen["piled"] == []
+        assert seen["clipped"] == [], "nothing in a drawing lies outside of it"
+        assert seen["shortened"] == [], "legends are whole"
         assert seen["scrolling"] == []
         assert seen["cut"] == 0 or width < DESKTOP
         colors = driver.execute_script("""

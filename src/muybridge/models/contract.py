@@ -44,9 +44,10 @@ class Published:
 class LibraryWeights(Published):
     """Weights that a library fetches and checks itself (timm, Hugging Face's): `sha256` is empty."""
 
-    fetch: Callable[[], dict[str, torch.Tensor]]
-    """The tensors, under the names of the model's `state_dict()`, but that weights for pictures may stand for those of a
-    3D convolution. The classifier is there if the weights have one."""
+    fetch: Callable[[bool], dict[str, torch.Tensor]]
+    """fetch(whole): the tensors, under the names of the model's `state_dict()`, but that weights for pictures may stand for
+    those of a 3D convolution. The classifier is there if the weights have one. Where they need not fit as a `whole`, those
+    alone that the library's network takes."""
 
 
 class WeightedLogits(NamedTuple):

@@ -124,7 +124,11 @@ def build(
         raise UserError(f"hf:{name}: probe_blocks are the attentive probe's; here probe is '{probe}'")
     transformers = _transformers(name)
     with _quiet(name):
-        config = transformers.AutoConfig.from_pretrained(name, revision=revision)
+        config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        if "/" in str(getattr(config, "_attn_implementation", "")):  # code of the hub's, for attention
+            raise UserError(
+                f"hf:{name}: its configuration asks for code from {config._attn_implementation}, which is not run"
+            )
         kinds = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
         if type(config) not in kinds:
             known = ", ".join(sorted(kind.model_type for kind in kinds))
@@ -152,15 +156,17 @@ def build(
     return model
 
 
-def _weights(name: str, revision: str | None, probe: Probe, num_classes: int) -> dict[str, torch.Tensor]:
+def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, whole: bool) -> dict[str, torch.Tensor]:
     """The hub's weights by our names. They go through transformers, which knows their older names. With a probe the
-    encoder's alone: what else they have is a head, and is told. Raises UserError for one that is missing or has no home;
-    the classifier may be missing where it would be for other classes."""
+    encoder's alone: what else they have is a head, and is told. If they are to be taken `whole`: raises UserError for one
+    that is missing or has no home; the classifier may be missing where it would be for other classes. Else those that the
+    network takes: of a checkpoint of pretraining the encoder's."""
     transformers = _transformers(name)
     with _quiet(name):
         loaded, found = transformers.AutoModelForVideoClassification.from_pretrained(
-            name, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+            name, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )  # fmt: skip
     prefix = f"{loaded.base_model_prefix}."
     own = loaded.state_dict()
     encoder = {key for key in own if key.startswith(prefix)}
@@ -172,7 +178,9 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int) ->
         missing, misfits = missing & encoder, misfits & encoder
         homeless = {key for key in homeless if key.partition(".")[0] in parts}
     fresh: set[str] = set()
-    if loaded.config.num_labels != num_classes:
+    if not whole:
+        fresh, missing, misfits, homeless = missing | misfits, set(), set(), set()
+    elif loaded.config.num_labels != num_classes:
         fresh = {key for key in missing if key.startswith("classifier.")}
     kinds = {"missing": missing - fresh, "of another shape": misfits, "without a place in the network": homeless}
     faults = [f"{what}: {_listed(keys)}" for what, keys in kinds.items() if keys]
@@ -186,7 +194,7 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int) ->
     if probe != "own":
         if left_out:
             log(f"hf:{name}: left out for the probe: {_listed(left_out)}")
-        return {f"network.{key.removeprefix(prefix)}": own[key] for key in encoder}
+        return {f"network.{key.removeprefix(prefix)}": own[key] for key in encoder - fresh}
     return {
         key.replace("classifier.", "fc.", 1) if key.startswith("classifier.") else f"network.{key}": tensor
         for key, tensor in own.items()
@@ -231,7 +239,16 @@ def _transformers(name: str) -> Any:
         raise UserError(
             f"hf:{name} needs transformers (pip install 'muybridge[hub]'), which does not import here: {error}"
         ) from None
+    if tuple(transformers.__version__.split(".")[:2]) in WRONG:
+        raise UserError(
+            f"hf:{name}: transformers {transformers.__version__} loads some weights as zeros without saying so; install another "
+            "version (pip install 'muybridge[hub]')"
+        )
     return transformers
+
+
+WRONG = {("5", "8"), ("5", "16"), ("5", "17")}
+"""Versions of transformers that give VideoMAE's biases of queries and values no weights (measured)."""
 
 
 @contextmanager

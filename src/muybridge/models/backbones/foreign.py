@@ -102,6 +102,6 @@ def _timm(name: str) -> nn.Module:
     return net
 
 
-def _timm_weights(build: Any) -> dict[str, torch.Tensor]:
+def _timm_weights(build: Any, whole: bool) -> dict[str, torch.Tensor]:
     with explained("timm"):
         return {f"backbone.{name}": tensor for name, tensor in build(pretrained=True).state_dict().items()}

@@ -4,6 +4,7 @@
 """
 
 from muybridge.models.weights import (
+    hugging_face,
     image_networks,
     own,
     pyslowfast,
@@ -18,6 +19,7 @@ from muybridge.models.weights.source import Source
 
 SOURCES: tuple[Source, ...] = (
     own.SOURCE,
+    hugging_face.SOURCE,
     tsm.SOURCE,
     *study_2021.SOURCES,
     *image_networks.SOURCES,

@@ -101,7 +101,7 @@ def load_weights(
         raise UserError(f"There is no part '{part}' of weights. Valid: whole, agreeing.")
     if not isinstance(source, str | Path | Mapping):
         raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
-    state, preprocessing, writer = _find(model, source)
+    state, preprocessing, writer = _find(model, source, whole=part == "whole")
     strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
     sparse = [name for name, tensor in state.items() if tensor.layout != torch.strided]
     if sparse:
@@ -150,13 +150,13 @@ def load_weights(
     )
 
 
-def _find(model: VideoModel, source: str | Path | Mapping[str, Any]) -> Read:
+def _find(model: VideoModel, source: str | Path | Mapping[str, Any], *, whole: bool) -> Read:
     if isinstance(source, Mapping):
         return Read(state_of(source, "The state dict"))
     if isinstance(source, str):
         published = model.published.get(source)
         if isinstance(published, LibraryWeights):
-            return Read(state_of(published.fetch(), published.about), published.preprocessing)
+            return Read(state_of(published.fetch(whole), published.about), published.preprocessing)
         if published is not None:
             return _downloaded(published.url, published.sha256)._replace(preprocessing=published.preprocessing)
         if "://" in source:

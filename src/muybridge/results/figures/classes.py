@@ -131,7 +131,7 @@ def gains(comparison: Comparison, a: int, b: int) -> Chart:
         .properties(
             width=380,
             height=20 * min(num_classes, 2 * MOST_GAINS),
-            title=alt.Title({"expr": "A + ' (A) against ' + B + ' (B)'"}),
+            title=alt.Title({"expr": "[A + ' (A) against', B + ' (B)']"}),
         )
         .add_params(*choose)
     )

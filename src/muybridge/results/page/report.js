@@ -21,10 +21,33 @@ for (const button of document.querySelectorAll(".key button")) {
 status.querySelector("button").addEventListener("click", () => isolate(isolated));
 addEventListener("keydown", event => { if (event.key === "Escape" && isolated) isolate(isolated); });
 
-for (const [index, spec] of charts.entries()) {
+// On a telephone: long titles in lines, legends below one another.
+const LETTER = 6.5;  // pixels, on the average
+function inLines(text, room) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && longer.length * LETTER > room) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines.length > 1 ? lines : text;
+}
+function narrowed(part, room) {
+  if (Array.isArray(part)) return part.map(one => narrowed(one, room));
+  if (!part || typeof part !== "object") return part;
+  return Object.fromEntries(Object.entries(part).map(([name, value]) => {
+    if (name === "title" && typeof value === "string") return [name, inLines(value, room)];
+    if (name === "columns" && typeof value === "number") return [name, Math.min(value, 2)];
+    return [name, name === "data" || name === "datasets" ? value : narrowed(value, room)];
+  }));
+}
+
+for (const [index, wide] of charts.entries()) {
   const box = document.querySelector("#chart" + index);
-  box.classList.toggle("fixed", Boolean(spec.usermeta?.fixed));
+  box.classList.toggle("fixed", Boolean(wide.usermeta?.fixed));
   const room = box.closest(".charts").clientWidth;
+  const spec = room < 480 ? narrowed(wide, room - 90) : wide;
+  if (room < 480) spec.config.legend = { ...spec.config.legend, layout: { bottom: { direction: "vertical" } } };
   if (typeof spec.width === "number" && spec.width + 130 > room && !box.classList.contains("fixed")) {
     spec.width = room;
     spec.autosize = { type: "fit-x", contains: "padding" };
