@@ -538,9 +538,17 @@ def test_answers_that_are_no_numbers_are_no_scores(manifest):
         scores_of(manifest, model)
 
 
-@pytest.mark.parametrize(("out", "message"), [("folder.npz", "is not"), ("scores.dat", r"For example: scores\.npz")])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("folder.npz", "is not"),
+        ("scores.dat", r"For example: scores\.npz"),
+        ("mine.npz", "is there and holds no scores"),
+    ],
+)
 def test_where_scores_go_is_checked_before_they_are_computed(run, tmp_path, monkeypatch, out, message):
     (tmp_path / "folder.npz").mkdir()
+    np.savez(tmp_path / "mine.npz", thesis=np.ones(3))
     monkeypatch.setattr(evaluation, "score", lambda *arguments, **named: pytest.fail("scored"))
     with pytest.raises(UserError, match=message):
         muybridge.evaluate(run, out=tmp_path / out)

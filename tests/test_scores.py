@@ -1,5 +1,6 @@
 """Scores: figures by hand, files bit for bit."""
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -205,6 +206,15 @@ def test_other_files_are_no_scores(tmp_path):
     for name in ("array.npy", "other.npz", "future.npz", "."):
         with pytest.raises(UserError, match=str(tmp_path)):
             Scores.load(tmp_path / name)
+
+
+def test_a_small_file_does_not_fill_the_memory(tmp_path):
+    path = tmp_path / "scores.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("logits.npy", "w") as member:
+        for _ in range(65):
+            member.write(bytes(2**24))
+    with pytest.raises(UserError, match=r"unpack to 1\.0 GiB"):
+        Scores.load(path)
 
 
 def test_unknown_truth_is_not_counted_as_the_last_class():

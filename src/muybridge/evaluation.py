@@ -304,6 +304,11 @@ def check_scores_file(out: Path) -> None:
         raise UserError(
             f"--out is the file that scores are written to, a .npz; '{out}' is not. For example: {out.stem}.npz"
         )
+    if out.exists():
+        try:
+            Scores.load(out)
+        except UserError as error:
+            raise UserError(f"--out {out} is there and holds no scores; choose another name ({error})") from None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

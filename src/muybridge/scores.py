@@ -249,6 +249,7 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     """All arrays of a .npz, `what` it should hold. Raises UserError that names the file; no pickle is ever loaded."""
     path = Path(path)
     try:
+        _check_size(path)
         # of bytes, as NumPy leaves a damaged file open
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return dict(arrays)
@@ -259,6 +260,14 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
         raise UserError(f"{path} holds no {what.removeprefix('the ')}: {cause}") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"{path} holds no {what.removeprefix('the ')}: {error}") from None
+
+
+def _check_size(path: Path) -> None:
+    """Raises ValueError for a small file that would fill the memory: figures do not pack to a hundredth."""
+    with zipfile.ZipFile(path) as packed:
+        unpacked_bytes = sum(member.file_size for member in packed.infolist())
+    if unpacked_bytes > max(2**30, 100 * path.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked_bytes / 2**30:.1f} GiB")
 
 
 def concatenate(parts: list[Scores]) -> Scores:

@@ -58,7 +58,7 @@ def inspect(
     in memory. Raises UserError where what is wrong is wrong with the machine, and no file's fault."""
     order = sorted(range(len(items)), key=lambda index: items[index].path)
     videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
-    folders = {folder for item in items if (folder := (root / item.path).parent).is_dir()}  # as they are now
+    there = {path for indices in videos if (path := root / items[indices[0]].path).exists()}
 
     def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
         part = [items[index] for index in indices]
@@ -70,9 +70,9 @@ def inspect(
                 f"{error}. That is no fault of the file, so nothing was written; repeat the command when {root} can be read again"
             ) from None
         except Missing as error:
-            if path.parent in folders and not path.parent.is_dir():
+            if path in there:
                 raise UserError(
-                    f"{path.parent} was there and has gone away (a share, a disk?). Nothing was written; repeat the command when "
+                    f"{path} was there and has gone away (a share, a disk?). Nothing was written; repeat the command when "
                     f"{root} can be read again"
                 ) from None
             return [error.reason for _ in part], []

@@ -211,7 +211,7 @@ class _Process:
 
     def _too_much_memory(self, path: str) -> DecodeError:
         return DecodeError(
-            path, f"decoding takes more than {self._limits.memory_gib:g} GiB of memory (--max-memory-gib)"
+            path, f"decoding asks for more memory than it may have ({self._limits.memory_gib:g} GiB: --max-memory-gib)"
         )
 
     def _ended(self, path: str) -> Exception:
@@ -227,23 +227,27 @@ class _Process:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.end()
-            about = module_process("muybridge.video.worker")
-            about["env"] |= {"PYTHONWARNINGS": "ignore"}
-            self._process = subprocess.Popen(
-                **about, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is the command's to answer
-            )  # fmt: skip
-            assert self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps(asdict(self._limits)).encode() + b"\n")
-                self._process.stdin.flush()
-                self._line(self._process, "the process that opens videos")
-            except (BrokenPipeError, EOFError, DecodeError):
-                self.end()
-                raise MachineFault(
-                    "the process that opens videos ended before it began; is there memory left?"
-                ) from None
+            if not (self._start() or self._start()):
+                raise MachineFault("the process that opens videos ends before it begins; is there memory left?")
+        assert self._process is not None
         return self._process
+
+    def _start(self) -> bool:
+        about = module_process("muybridge.video.worker")
+        about["env"] |= {"PYTHONWARNINGS": "ignore"}
+        self._process = subprocess.Popen(
+            **about, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the command's to answer
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(asdict(self._limits)).encode() + b"\n")
+            self._process.stdin.flush()
+            self._line(self._process, "the process that opens videos")
+        except (BrokenPipeError, EOFError, DecodeError):
+            self.end()
+            return False
+        return True
 
     def end(self) -> None:
         process, self._process, self._buffer = self._process, None, b""
@@ -270,7 +274,9 @@ class _EndedFromOutside(Exception):
 def _ready(stream: Any, seconds: float) -> bool:
     if sys.platform == "win32":  # pipes cannot be waited for: reading waits
         return True
-    return bool(select.select([stream], [], [], seconds)[0])
+    poll = select.poll()  # `select.select` takes no descriptor above 1024
+    poll.register(stream, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _memory_of(process: int) -> int:

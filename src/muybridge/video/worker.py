@@ -105,9 +105,10 @@ def fault(path: str, error: Exception) -> dict[str, Any]:
 def _errno_of(path: str) -> int | None:
     """What the system says to reading the beginning of a file, or to listing a folder; none where it can."""
     try:
-        if os.path.isdir(path):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             os.listdir(path)
-        else:
+        elif stat.S_ISREG(mode):  # opening a pipe would wait for who writes
             with open(path, "rb") as file:
                 file.read(1)
     except OSError as error:
@@ -143,13 +144,17 @@ def main() -> None:
         what, path = question.pop("what"), question["path"] if "path" in question else question["row"][1]
         try:
             say(*getattr(worker, what)(**question))
-        except MemoryError:
-            say({"out_of_memory": True})
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-                say({"out_of_memory": True})
-            else:
-                say(fault(path, error))
+            say({"out_of_memory": True} if _asks_for_memory(error) else fault(path, error))
+
+
+def _asks_for_memory(error: BaseException | None) -> bool:
+    """Is a refusal of memory behind it?"""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":
