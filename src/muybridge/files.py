@@ -116,11 +116,18 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Raises UserError that names the file."""
-    text = read_text(path)
+    return parsed_json(read_text(path), str(path))
+
+
+def parsed_json(text: str, where: str) -> Any:
+    """Raises UserError that says where it is not JSON, or holds text that cannot be written again."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # halves of characters are valid JSON
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {error}") from None
 
 
 def read_as(kind: Any, path: Path) -> Any:

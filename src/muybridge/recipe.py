@@ -402,7 +402,7 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
             raise UserError(f"--set takes section.field=value, not '{setting}'. For example: --set optim.lr=0.02")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = {"None": None, "none": None, "True": True, "False": False}.get(text, _number(text))
         changes[dotted.strip()] = value
     return changes

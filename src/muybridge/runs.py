@@ -41,6 +41,7 @@ from muybridge.files import (
     clear_partials,
     is_partial,
     owned,
+    parsed_json,
     read_as,
     read_text,
     within,
@@ -185,7 +186,12 @@ class Run:
         return path.parent.parent.name == "tuning" and path.name.startswith("trial-")
 
     def recipe(self) -> Recipe:
-        return from_json(Recipe, self.path / "recipe.json")
+        path = self.path / "recipe.json"
+        recipe = from_json(Recipe, path)
+        for field, value in (("model.name", recipe.model.name), ("data.manifest", recipe.data.manifest)):
+            if not value:  # a recipe may leave it open, a run's own does not
+                raise UserError(f"{path} is damaged: {field}: field required")
+        return recipe
 
     def runtime(self) -> Runtime:
         return from_json(Runtime, self.path / "runtime.json")
@@ -485,11 +491,11 @@ def _lines(kind: Any, path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
         try:
-            value = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = parsed_json(text, f"{path}, line {number},")
+        except UserError:
             if number == len(texts):  # of a killed process it may be torn
                 break
-            raise UserError(f"{path}, line {number}, is not JSON: {error}") from None
+            raise
         lines.append(as_kind(kind, value, f"{path}, line {number},"))
     return lines
 

@@ -251,8 +251,12 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     try:
         _check_size(path)
         # of bytes, as NumPy leaves a damaged file open
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return dict(arrays)
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as packed:
+            arrays = dict(packed)
+        for array in arrays.values():
+            if array.dtype.kind == "U":
+                "".join(array.ravel().tolist()).encode()  # text that could not be written again is none
+        return arrays
     except FileNotFoundError:
         raise UserError(f"{path} is not there") from None
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:

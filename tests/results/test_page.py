@@ -4,8 +4,10 @@ packages chromium and chromium-driver)."""
 import json
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from made_runs import PAIRS, make_run
 
@@ -230,6 +232,50 @@ def test_any_two_models_are_held_against_each_other_on_the_page(page):
             expected = models[a].class_accuracy_K - models[b].class_accuracy_K
             known = dict(zip(made.comparisons["set"].classes, expected, strict=True))
             wait(lambda known=known: gains() == pytest.approx(known, abs=2e-3), 5)
+
+
+def test_text_from_data_is_text(tmp_path):
+    """Scripts, templates, expressions, markup and control characters in every name that a report shows."""
+    from selenium.webdriver import ActionChains
+
+    odd = [
+        "<img src=x onerror=window.PWN=1>", "</script><script>window.PWN=2</script>",
+        "{{7*7}}{% if 1 %}'\"`;window.PWN=3//\u2028<!--<script>",
+        "datum.model", "[/b]run", "\x1b[31mA\x07\u202e",
+    ]  # fmt: skip
+    runs = []
+    for seed in (0, 1, 2):
+        for model in ("<b onmouseover=window.PWN=5>:f", "tsm_resnet_tiny"):
+            name = f"run<svg onload=window.PWN=6>{seed}{model[:2]}".replace("/", "_")
+            run = make_run(
+                tmp_path / name, model=model, seed=seed, classes=odd, accuracy=0.5 + seed / 10, groups=12,
+                pairs=((odd[0], odd[1]),), changes={"data.manifest": "/x/<script>window.PWN=7</script>.csv"},
+            )  # fmt: skip
+            scores = run.scores()
+            ids_N = np.array([f'=1"><svg onload=window.PWN=4>{one}' for one in scores.ids_N])
+            run.save_scores(
+                "test", replace(scores, ids_N=ids_N, groups_N=np.array([f"<i>{g}" for g in scores.groups_N]))
+            )
+            runs.append(run)
+    title = "</title><script>window.PWN=9</script>"
+    Report.of({"<script>window.PWN=8</script>": compared(runs)}, title=title).write(tmp_path / "report.html")
+    with browser((tmp_path / "report.html").as_uri()) as driver:
+        assert driver.title == title
+        marks = driver.find_elements("css selector", ".chart svg path, .chart svg rect")
+        for mark in marks[:: max(1, len(marks) // 40)]:
+            with suppress(Exception):  # what has no size cannot be pointed at
+                ActionChains(driver).move_to_element(mark).perform()
+        assert driver.execute_script("return window.PWN") is None
+        assert (
+            driver.execute_script(
+                "return document.querySelectorAll('img[src=x], main svg[onload], b[onmouseover]').length"
+            )
+            == 0
+        )
+        assert driver.execute_script("return document.scripts.length") == 2
+        shown = driver.execute_script("return document.body.textContent")
+        assert odd[0] in shown
+        assert "{{7*7}}" in shown
 
 
 def test_it_opens_from_disk_and_asks_for_nothing(page):

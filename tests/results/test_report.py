@@ -192,6 +192,61 @@ def test_names_are_text_never_markup(tmp_path):
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in (tmp_path / "report.files").iterdir())
 
 
+def test_characters_that_no_drawing_can_show_are_drawn_as_escapes(tmp_path):
+    """The renderer ends the process at some of them."""
+    odd = ("\x1b[31mA\x07", "\x00b", "c\ufffe", "\u202ed", "e\x9b")
+    run = make_run(tmp_path / "run", model="\x1b[2J:f", classes=odd, accuracy=0.5)
+    Report.of({"\x1bset": compared([run, make_run(tmp_path / "b", classes=odd)])}, title="\x1b]0;T\x07").write(
+        tmp_path / "r.html"
+    )
+    for file in [tmp_path / "r.html", tmp_path / "r.md", *(tmp_path / "r.files").glob("*.svg")]:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ufffe]", file.read_text())
+    assert "\\x1b[31mA\\x07" in (tmp_path / "r.html").read_text()
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
+    names = ('=HYPERLINK("http://evil")', "@SUM(1)", "+1+1", "-2+3", "plain")
+    runs = [
+        make_run(tmp_path / "a", model="=m:f", classes=names),
+        make_run(tmp_path / "b", classes=names, accuracy=0.6),
+    ]
+    Report.of({"set": compared(runs)}).write(tmp_path / "r.html")
+    cells = set()
+    for file in (tmp_path / "r.files").glob("*.csv"):
+        with file.open(newline="") as lines:
+            cells |= {cell for row in csv.reader(lines) for cell in row}
+    assert {f"'{name}" for name in names[:4]} <= cells
+    assert "plain" in cells
+    numbers = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?%?")
+    assert [cell for cell in cells if cell[:1] in ("=", "+", "-", "@") and not numbers.fullmatch(cell)] == []
+
+
+def test_settings_that_differ_in_thirty_fields_have_files_of_short_names(tmp_path):
+    changes = {
+        "clip.num_frames": 16, "clip.size": 112, "clip.sampling": "dense", "clip.stride_frames": 3, "clip.past_end": "repeat",
+        "augment.crop": "random", "augment.mirror": False, "augment.color_jitter": 0.3, "optim.lr": 0.0123456789,
+        "optim.batch_size": 24, "optim.epochs": 77, "optim.weight_decay": 0.00012345, "optim.momentum": 0.85,
+        "optim.warmup_epochs": 3, "optim.clip_grad_norm": 7.5, "optim.label_smoothing": 0.123, "optim.nesterov": True,
+        "optim.ema_decay": 0.995, "optim.mixup": 0.2, "optim.cutmix": 0.3, "optim.accumulate": 2, "model.dropout": 0.33,
+        "model.temporal_pooling": True, "evaluation.num_clips": 7, "evaluation.num_crops": 3,
+        "evaluation.average": "probabilities", "evaluation.checkpoint": "best", "data.on_error": "skip", "precision": "bf16",
+        "optim.min_steps": 1234, "checkpoint.keep": 7, "augment.erasing": 0.25,
+    }  # fmt: skip
+    known = fields(Recipe)
+    changes = {field: value for field, value in changes.items() if field in known}
+    runs = [make_run(tmp_path / name, changes=values) for name, values in (("a", {}), ("b", changes))]
+    made = Report.of({"set": compared(runs)})
+    made.write(tmp_path / "r.html")
+    names = [file.name for file in (tmp_path / "r.files").iterdir()]
+    assert len(changes) >= 20
+    assert len({name.lower() for name in names}) == len(names)
+    assert max(len(name.encode()) for name in names) <= 120
+    assert {
+        file["name"] if isinstance(file, dict) else file
+        for file in json.loads((tmp_path / "r.json").read_text())["files"]
+    } == set(names)
+
+
 def test_long_names_may_wrap_and_short_ones_stay_whole(tmp_path):
     long = "my_research_package.models:build_the_longest_possible_network_name_v2"
     text = page_of([make_run(tmp_path / "a", model=long, accuracy=0.9), make_run(tmp_path / "b")])

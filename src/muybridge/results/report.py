@@ -38,7 +38,7 @@ from muybridge.results.figures.style import colors
 from muybridge.results.findings import findings
 from muybridge.results.published import published
 from muybridge.results.sections import Chapter, Figure, Section, overview, sections
-from muybridge.text import markdown, spreadsheet
+from muybridge.text import markdown, printable, spreadsheet
 
 MARK = "<!-- Made by muybridge -->"
 ENDINGS = (".csv", ".svg", ".png", ".jpg")
@@ -254,8 +254,9 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
         key = {} if chapter.comparison is None else colors(chapter.comparison)
         shown.append({"name": chapter.name, "anchor": chapter.anchor, "sections": of_chapter, "key": key})
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip
     environment.filters["breakable"] = _breakable
     environment.filters["data_address"] = lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     page: str = environment.from_string(_resource("report.html.jinja")).render(
@@ -340,7 +341,10 @@ def _bundle() -> str:
 
 def _breakable(text: str) -> Markup:
     """Long names, and no others, may go on in the next line after a separator."""
-    words = [re.sub(r"(?<=[_/:.])", "<wbr>", word) if len(word) > 28 else word for word in str(escape(text)).split(" ")]
+    words = [
+        re.sub(r"(?<=[_/:.])", "<wbr>", word) if len(word) > 28 else word
+        for word in str(escape(printable(text))).split(" ")
+    ]
     return Markup(" ".join(words))
 
 

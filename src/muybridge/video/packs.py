@@ -155,7 +155,7 @@ class _File:
             if self._sizes_V2.min() < 1 or self._sizes_V2.max() >= 2**16:
                 raise ValueError("a video has an impossible size")
             table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
-        except (ValueError, LookupError, TypeError, OSError) as error:
+        except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
             raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
         self._keys = np.asarray(table[8 * (self.num_frames + 1) :])

@@ -39,5 +39,5 @@ def read_tag(metadata: Mapping[str, str] | None, where: str) -> Tag:
         about = json.loads(text)
         mean, std = (tuple(map(float, about["preprocessing"][key])) for key in ("mean", "std"))
         return Tag(str(about["model"]), Preprocessing(mean, std))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UserError(f"{where}: what it says of itself cannot be understood: {text}") from None

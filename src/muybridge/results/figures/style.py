@@ -16,6 +16,7 @@ from altair.utils.schemapi import debug_mode
 from muybridge.results.comparison import Comparison
 from muybridge.results.rows import ModelResult
 from muybridge.results.statistics import Interval
+from muybridge.text import printable
 
 WIDTH = 560
 COLORS = (
@@ -142,7 +143,17 @@ def themed(chart: Chart) -> dict[str, Any]:
         .configure_title(fontSize=12, anchor="start")
         .to_dict(validate=False)
     )  # fmt: skip
-    return spec
+    shown: dict[str, Any] = _shown(spec)
+    return shown
+
+
+def _shown(part: Any) -> Any:
+    """A part of a chart without characters that no drawing can show: at some the renderer ends the process."""
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, dict):
+        return {printable(name): _shown(value) for name, value in part.items()}
+    return [_shown(value) for value in part] if isinstance(part, list) else part
 
 
 @cache

@@ -1,0 +1,144 @@
+"""Text from data is text everywhere: in a terminal, in Markdown, in a spreadsheet, in tables of a given width."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from results.made_runs import make_run
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
+from muybridge.cli import app
+from muybridge.console import log
+from muybridge.results.report import markdown_table
+from muybridge.table import table
+from muybridge.text import markdown, plural, printable, spreadsheet
+
+ODD = [
+    "[/b]run", "[red]jack", "run [left]", "[link=http://evil]x", ":smile:", "a|b", "a\\|b", "*a*", "__a__", "`a`", "~~a~~", "$a$",
+    "# a", "1. a", "12) a", "- a", "+ a", "> a", "= a", "---", "| a |", "<b>a</b>", "<img src=x onerror=alert(1)>", "&lt;a&gt;",
+    "[a](javascript:alert(1))", "![a](http://evil/x.png)", "<http://evil>", "http://evil", "www.evil.org", "a@b.org", "a\nb",
+    "a\r\n\r\n# b", "    a", "\ta", "a  \nb", "[a]: http://evil", "{{7*7}}", "{% if 1 %}", "^a^", "==a==", "a_b_c", "_a_", "\\",
+    "\\*a",
+    "-----", "***", "a ![", "`` a", "&#60;b&#62;", "run (left)", "snake_case_name", "2 + 2 = 4",
+]  # fmt: skip
+CONTROLS = [
+    "\x1b[31mA", "\x1b]0;PWNED\x07", "\x1b[2Jx", "a\x00b", "\x9b31mA", "a\x08b", "\u202eabc", "a\u2066b", "\r overwritten",
+]  # fmt: skip
+
+
+def rendered(text):
+    """What a reader of Markdown sees, and the tags around it but for paragraphs and tables."""
+    html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
+    tags = set(re.findall(r"<(\w+)", html)) - {"p", "table", "thead", "tbody", "tr", "th", "td"}
+    words = re.sub(r"<[^>]+>", " ", html)
+    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
+        words = words.replace(entity, character)
+    return " ".join(words.split()), tags
+
+
+@pytest.mark.parametrize("text", ODD + CONTROLS)
+def test_markdown_shows_the_text_and_nothing_else(text):
+    expected = " ".join(printable(text).split())
+    assert rendered(markdown(text)) == (expected, set())
+    words, tags = rendered(markdown_table(["class", "n"], [[text, "1"], ["next", "2"]]))
+    assert (words, tags) == (f"class n {expected} 1 next 2", set())
+
+
+def test_markdown_of_any_characters():
+    rng = np.random.default_rng(0)
+    alphabet = list("ab1 \\`*_{}[]()<>#+-.!|~$&;:@/=^\"'\n")
+    for _ in range(3000):
+        text = "".join(rng.choice(alphabet, rng.integers(1, 9)))
+        if text.strip():
+            assert rendered(markdown(text)) == (" ".join(text.split()), set()), repr(text)
+
+
+@pytest.mark.parametrize("text", CONTROLS)
+def test_a_terminal_is_given_no_orders(text, capsys):
+    shown = printable(text)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+    log(text)
+    assert capsys.readouterr().err.strip() == shown.strip()
+    assert shown in table(["class", "n"], [[text, "1"]])
+
+
+@pytest.mark.parametrize("text", ["Müller", "走る", "🏃 run", "naïve a\u0301", "שלום", "a b", "tab\tbed"])
+def test_words_of_any_language_stay(text):
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize("text", ['=HYPERLINK("http://evil")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=1", "-a"])
+def test_a_spreadsheet_computes_nothing(text):
+    out = io.StringIO()
+    csv.writer(out).writerow([spreadsheet(text)])
+    (back,) = next(csv.reader(io.StringIO(out.getvalue())))
+    assert back == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["-0.5", "+1", "-1e-5", "-12.5%", ".5", "-.5", "run", "a=b", "", "a-b"])
+def test_numbers_and_names_are_as_they_are_in_a_spreadsheet(text):
+    assert spreadsheet(text) == text
+
+
+@pytest.mark.parametrize("noun", ["thread", "video"])
+def test_one_is_no_plural(noun):
+    assert [plural(count, noun) for count in (0, 1, 2)] == [f"0 {noun}s", f"1 {noun}", f"2 {noun}s"]
+
+
+# Tables
+
+HEADER = ["run", "model", "accuracy", "standard_deviation", "seconds", "when it began"]
+ROWS = [
+    ["base/study/runs/tsm_resnet_tiny-seed1", "tsm_resnet_tiny", "0.333", "0.012", "12", "2026-11-29 08:55"],
+    ["short", "a_very_long_name_of_a_network_that_somebody_gave", "0.5", "0.1", "1", "2026-11-29 08:56"],
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+def test_words_stay_whole_and_what_has_no_room_is_named(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    drawn = table(HEADER, ROWS, numeric=(2, 3))
+    assert all(cell_len(line) <= max(width, 60) for line in drawn.splitlines())
+    named = re.search(r"have no room for (.*); --json has all", " ".join(drawn.split()))
+    left_out = named[1].split(", ") if named else []
+    assert left_out == HEADER[len(HEADER) - len(left_out) :]
+    for column in range(len(HEADER) - len(left_out)):
+        for cell in (HEADER[column], *(row[column] for row in ROWS)):
+            for word in re.split(r" |(?<=/)", cell):
+                assert word in drawn, word
+    if width == 160:
+        assert not left_out
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    for seed in (0, 1):
+        make_run(tmp_path / "study" / "runs" / f"tsm_resnet_tiny-seed{seed}", seed=seed)
+    out = ["--out", str(tmp_path / "r.html")]
+    for arguments in (
+        ["runs", str(tmp_path)],
+        ["models"],
+        ["report", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        tables = [line for line in result.stdout.splitlines() if "  " in line.strip()]
+        assert all(cell_len(line) <= int(columns) for line in tables), arguments
+
+
+def test_names_in_the_tables_of_commands_are_no_markup(tmp_path):
+    odd = tmp_path / "d [/x]"
+    make_run(odd / "run[/b]", model="[bold]m:f[/bold]", classes=("[/b]run", "\x1b[31mA\x07"))
+    result = CliRunner().invoke(app, ["runs", str(odd)])
+    assert result.exit_code == 0
+    assert "run[/b]" in result.stdout
+    assert "[bold]m:f[/bold]" in result.stdout
+    made = CliRunner().invoke(app, ["report", str(odd / "run[/b]"), "--out", str(tmp_path / "[red]r.html")])
+    assert made.exit_code == 0
+    assert "[red]r.html" in made.output
+    assert "\x1b" not in made.output
