@@ -1,4 +1,5 @@
-"""What was published beside what is here: `python parity/fidelity.py` writes docs/fidelity.md.
+"""What was published beside what is here: `python parity/fidelity.py` writes docs/fidelity.md, and the table of all models
+that `muybridge models` tells (src/muybridge/models/table.json).
 
 `published.csv` holds every figure (tests/test_measure.py reads the same file), `results.json` what run.py found.
 """
@@ -11,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from muybridge.measure import Cost, count
+from muybridge.measure import Cost, count, listing_by_class
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "fidelity.md"
+TABLE = HERE.parent / "src" / "muybridge" / "models" / "table.json"
 
 HEAD = """# Fidelity
 
@@ -127,6 +129,12 @@ def _proofs() -> Iterator[str]:
         )
 
 
+def table() -> str:
+    """A line a model."""
+    return "[\n" + ",\n".join(map(json.dumps, listing_by_class())) + "\n]\n"
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
+    for file, text in ((PAGE, page()), (TABLE, table())):
+        file.write_text(text, encoding="utf-8")
+        print(file)

@@ -21,7 +21,7 @@ def encoded(picture_HW3, ending, *, kind="rgb"):
         return simplejpeg.encode_jpeg(picture_HW3, quality=95, colorspace="RGB", colorsubsampling="420")
     codec, pixels = {
         ".png": ("png", {"rgb": "rgb24", "gray": "gray", "rgba": "rgba"}[kind]), ".bmp": ("bmp", "bgr24"),
-        ".webp": ("libwebp", "yuv420p"),
+        ".webp": ("libwebp", "yuv420p"), ".tif": ("tiff", "rgb24"), ".tiff": ("tiff", "rgb24"),
     }[ending.lower()]  # fmt: skip
     context = av.CodecContext.create(codec, "w")
     context.height, context.width = picture_HW3.shape[:2]

@@ -1,5 +1,6 @@
 """Parameters and multiply-adds: every published figure, and that the layers' sum is the model's."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from muybridge import cli
 from muybridge.errors import UserError
-from muybridge.measure import count, count_module, layers, natural_input, outline
+from muybridge.measure import count, count_module, layers, listing, natural_input, outline
 from muybridge.models import VideoModel, entries
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,11 @@ TABLE_3 = sorted({f.model for f in FIGURES if f.source == "2021 study, table 3"}
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f"{f.model}-{f.num_classes}-{f.figure}-{f.published}")
 def test_published(figure):
     assert figure.ours_as_published() == figure.published
+
+
+def test_the_table_that_is_shipped_is_what_is_counted():
+    """`muybridge models` tells it at once; `python parity/fidelity.py` writes it anew."""
+    assert cli._known_models(7) == json.loads(json.dumps(listing(num_classes=7)))
 
 
 def test_the_page_tells_what_is_counted():

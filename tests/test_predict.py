@@ -1,10 +1,17 @@
 """`predict` and `evaluate` are one code path, and neither flatters."""
 
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 from making_images import encoded
+from typer.testing import CliRunner
 
 import muybridge
+from muybridge.cli import app
 from muybridge.data.manifest import Manifest
 from muybridge.data.motions import encode, render
 from muybridge.errors import UserError
@@ -13,6 +20,7 @@ from muybridge.recipe import replace
 from muybridge.training import train
 from muybridge.video import decode, frames
 from muybridge.video.limits import Limits
+from muybridge.video.safe import Frames, MachineFault
 from muybridge.video.worker import Worker
 
 
@@ -184,3 +192,92 @@ def test_a_folder_of_images_is_a_video(predictor, tmp_path):
         (tmp_path / "v" / f"img_{number:05d}.png").write_bytes(encoded(picture, ".png"))
     [video], [folder] = predictor(tmp_path / "v.mp4"), predictor(tmp_path / "v")
     assert (folder.labels, folder.scores) == (video.labels, video.scores)
+
+
+def test_threads_get_the_answer_of_one(predictor):
+    """And leave the network as it was: a batch norm that trains for a moment changes its statistics for good."""
+    rows = [Manifest.load(predictor._recipe.data.manifest).row(index) for index in range(4)]
+    alone = [predictor(row.path) for row in rows]
+    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            answers = list(pool.map(predictor, [row.path for row in rows] * 4))
+            assert answers == alone * 4
+    after = predictor.model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not any(module.training for module in predictor.model.modules())
+
+
+def test_a_predictor_is_in_evaluation_mode_from_the_start_and_stays(run):
+    loaded = muybridge.load(run)
+    assert not any(module.training for module in loaded.model.modules())
+    switched = []
+    for module in loaded.model.modules():
+        module.train = lambda mode=True: switched.append(mode)
+    loaded(Manifest.load(run.recipe().data.manifest).row(0).path)
+    assert switched == []
+
+
+def test_what_cannot_be_read_is_told_and_the_next_is_answered_as_it_comes(run, tmp_path):
+    """By the command: an answer is printed before the last file is there."""
+    good = Manifest.load(run.recipe().data.manifest).row(0).path
+    (tmp_path / "tag.avi").write_bytes(b"RIFF" + bytes(range(256)) * 4)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    files = [
+        tmp_path / "tag.avi",
+        tmp_path / "empty.mp4",
+        good,
+        tmp_path / "folder",
+        tmp_path / "pipe",
+        tmp_path / "none.mp4",
+        good,
+    ]
+    with Predictor(run) as predictor:
+        answers = predictor.each(files)
+        seen = [next(answers) for _ in range(3)]
+        assert [type(answer).__name__ for _, answer in seen] == ["DecodeError", "DecodeError", "list"]
+        rest = list(answers)
+        assert [path for path, _ in [*seen, *rest]] == [str(file) for file in files]
+        assert rest[-1][1] == seen[2][1]
+    result = CliRunner().invoke(app, ["predict", str(run.path), *map(str, files)])
+    assert result.exit_code == 2
+    assert result.stdout.count(good) == 2
+    for file in (*files[:2], *files[3:6]):
+        assert str(file) in result.stderr
+    assert "is empty (0 bytes)" in result.stderr
+
+
+def test_one_document_has_the_answers_and_the_failures(run, tmp_path):
+    good = Manifest.load(run.recipe().data.manifest).row(0).path
+    (tmp_path / "empty.mp4").touch()
+    result = CliRunner().invoke(app, ["predict", str(run.path), str(tmp_path / "empty.mp4"), good, "--json"])
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert [one["path"] for one in found["predictions"]] == [good]
+    assert found["failed"] == [{"path": str(tmp_path / "empty.mp4"), "reason": "is empty (0 bytes)"}]
+
+
+def test_a_share_that_goes_away_is_told_of_each_file(run, monkeypatch):
+    good = Manifest.load(run.recipe().data.manifest).row(0).path
+    read, calls = Frames.read, []
+
+    def gone_once(self, row, indices):
+        calls.append(row)
+        if len(calls) == 1:
+            raise MachineFault(f"{row.path}: Stale file handle")
+        return read(self, row, indices)
+
+    monkeypatch.setattr(Frames, "read", gone_once)
+    found, failed = predict(run, [good, good])
+    assert [error.path for error in failed] == [good]
+    assert "Stale file handle" in failed[0].reason
+    assert len(found) == 1
+
+
+def test_a_file_over_a_limit_is_told(run, tmp_path):
+    good = Manifest.load(run.recipe().data.manifest).row(0).path
+    found, failed = predict(run, [good], limits=Limits(frames=2))
+    assert found == []
+    assert "more than 2 frames (--max-frames)" in failed[0].reason

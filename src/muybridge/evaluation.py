@@ -360,14 +360,16 @@ def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -
 
 @contextmanager
 def testing(model: VideoModel) -> Iterator[None]:
-    """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest).
+    Nothing is switched where all are in it already: other threads may be computing."""
+    in_training = [module for module in model.modules() if module.training]
+    if in_training:
+        model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in in_training:
+            module.training = True
 
 
 def _mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:

@@ -109,7 +109,7 @@ def listing(*, num_classes: int, num_frames: int | None = None) -> list[dict[str
 
 def listing_by_class() -> list[dict[str, Any]]:
     """`listing`, for any number of classes: `params` of none, and `params_per_class`. (models/table.json keeps it, so that it
-    can be told at once; tests/test_measure.py says how to write that anew.)"""
+    can be told at once.)"""
     one, two = listing(num_classes=1), listing(num_classes=2)
     return [
         {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"]}

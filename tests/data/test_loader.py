@@ -1,6 +1,10 @@
 """Batches depend on (seed, epoch, video id) and on nothing else."""
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +21,7 @@ from muybridge.data.loader import (
     Unreadable,
     VideoViews,
     ViewLoader,
+    WorkerLost,
     ahead_on_device,
     pass_batches,
     train_batches,
@@ -25,6 +30,8 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.sampling import ClipSpec
 from muybridge.draws import generator
 from muybridge.errors import UserError
+from muybridge.recipe import replace as changed
+from muybridge.recipe import to_json
 from muybridge.video import DecodeError, FileReader, RamCache
 
 SPEC = ClipSpec(num_frames=4)
@@ -328,6 +335,67 @@ def test_a_fault_of_the_program_is_not_skipped_and_names_the_video(manifest, num
     told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert f"This happened with {manifest.root}" in told
     assert worker_processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
+def test_a_worker_that_is_ended_is_told(manifest, number):
+    """And training does not wait for it for ever."""
+    stream = train_batches(
+        clips_of(manifest), manifest.split("train"), batch_size=16, first_step=0, num_workers=1, pin_memory=False
+    )  # fmt: skip
+
+    def read():
+        for _ in islice(stream, 200):
+            for process in worker_processes():
+                process.send_signal(number)
+
+    with closing(stream), pytest.raises(WorkerLost, match=r"ended from outside .*num_workers=1"):
+        read()
+    assert worker_processes() == []
+
+
+def test_workers_need_no_shared_memory(manifest, monkeypatch):
+    """Containers have 64 MB of it: a worker would be killed at the first large batch, or wait for ever."""
+    monkeypatch.setattr(loader, "_shared_memory_is_small", lambda: True)
+    monkeypatch.setattr(
+        torch.Tensor, "share_memory_", lambda tensor: pytest.fail("shared memory was used"), raising=True
+    )
+    alone = batches_of(clips_of(manifest, **ALL), manifest)
+    piped = batches_of(clips_of(manifest, **ALL), manifest, num_workers=2)
+    assert all(same(a, b) for a, b in zip(alone, piped, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may make a small /dev/shm")
+def test_training_goes_on_in_a_container_with_little_shared_memory(recipe, tmp_path):
+    """64 MB, and batches of 200: they lie in pipes, and the run is the same."""
+    large = {
+        "clip.size": 128,
+        "clip.num_frames": 16,
+        "optim.batch_size": 16,
+        "optim.epochs": 1,
+        "optim.warmup_epochs": 0,
+    }
+    (tmp_path / "recipe.json").write_text(to_json(changed(recipe, large)))
+    words = [
+        sys.executable,
+        "-m",
+        "muybridge",
+        "train",
+        str(tmp_path / "recipe.json"),
+        "--set",
+        "runtime.num_workers=2",
+    ]
+    words += ["--set", "runtime.cache_gib=0", "--out"]
+    small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+    for name, before in (("small", small), ("large", [])):
+        done = subprocess.run(
+            [*before, *words, str(tmp_path / name)], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("/dev/shm has only 64 MiB free" in done.stderr) == (name == "small")
+    first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("small", "large"))
+    assert first == second
 
 
 def test_stopping_early_ends_the_workers(manifest):

@@ -178,7 +178,7 @@ def test_all_frames_have_the_size_of_the_first(tmp_path, short_side):
     assert np.array_equal(np.stack(list(frames(tmp_path, start_frame=3, short_side=short_side))), whole[3:])
 
 
-@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tif"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.97])
 def test_a_broken_image_is_named(tmp_path, ending, kept):
     folder = write_images(tmp_path / "v", 0, 5, name=f"{{}}{ending}")

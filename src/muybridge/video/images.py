@@ -223,7 +223,8 @@ def _decoded(data: bytes, path: str, limits: Limits | None = None) -> np.ndarray
         raise ValueError("is no JPEG, PNG, BMP, WebP or TIFF image" if data else "is empty")
     context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
     context.thread_type = "NONE"
-    context.options = {"err_detect": "crccheck+explode"}  # half a picture is none
+    # half a picture is none; of TIFF that is so anyway, and its decoder calls FFmpeg's own files wrong
+    context.options = {"err_detect": "crccheck" if codec == "tiff" else "crccheck+explode"}
     if limits is not None:
         if codec == "png" and len(data) >= 24:
             limits.check_size(path, *struct.unpack(">II", data[16:24]))
