@@ -206,7 +206,9 @@ def test_the_same_command_twice_at_once(recipe, made_set, run, tmp_path, command
     words = {
         "pack": ["pack", made_set, "--out", out], "frames": ["frames", made_set, "--out", out],
         "train": ["train", tmp_path / "recipe.json", "--out", out],
-        "compare": ["compare", "--data", made_set, "--recipe", tmp_path / "recipe.json", "--models", "tsn_resnet_tiny", "--out", out],
+        "compare": [
+            "compare", "--data", made_set, "--recipe", tmp_path / "recipe.json", "--models", "tsn_resnet_tiny", "--out", out,
+        ],
         "report": ["report", run.path, "--out", tmp_path / "r.html"],
         "evaluate": ["evaluate", run.path, "--out", tmp_path / "s.npz"], "diagnose": ["diagnose", run.path],
     }[command]  # fmt: skip

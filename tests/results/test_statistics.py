@@ -202,7 +202,7 @@ def drawn(draw, videos, *, seeds, spread, truth=0.75, own=None, shift=0.0):
 
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.005), (3, 0.02), (5, 0.01)])
 def test_coverage_over_seeds_and_videos(seeds, spread):
-    """benchmarks/statistics.py has the table; here with the error of 1,500 draws (0.6 points) beside 93.5 to 96.5 %."""
+    """benchmarks/simulate.py has the table; here with the error of 1,500 draws (0.6 points) beside 93.5 to 96.5 %."""
     draw, covered, runs = np.random.default_rng(5), 0, 1500
     for _ in range(runs):
         interval = accuracy_interval(drawn(draw, 500, seeds=seeds, spread=spread), ungrouped(500))

@@ -16,7 +16,7 @@ not estimated at all, and what is said holds for those runs only.
 **Many.** With m pairs, differences are called real by Holm's rule (1979): in 5 % of studies in which nothing differs is
 anything called so. The interval of a pair is the one by which the rule decided, so the two never disagree.
 
-`benchmarks/statistics.py` measures coverage, false alarms and power; tests/results/test_statistics.py holds them.
+`benchmarks/simulate.py` measures coverage, false alarms and power; tests/results/test_statistics.py holds them.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Whether the report's intervals and verdicts keep their word, on made answers whose truth is known.
 
-    python benchmarks/statistics.py                 # a few minutes; --quick: rougher, in one
-    python benchmarks/statistics.py --json
+    python benchmarks/simulate.py                 # a few minutes; --quick: rougher, in one
+    python benchmarks/simulate.py --json
 
 Videos differ in difficulty (a beta distribution: most are easy, or hopeless, as real ones are), groups in their mean, seeds
 of one model by `sd` points of accuracy beyond what their videos make them differ. Every draw is a whole study.

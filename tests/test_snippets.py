@@ -1,0 +1,270 @@
+"""Every snippet of README and docs is run, as it stands, on small data: shell by the command that is installed, Python by
+Python. Marked slow.
+
+Recipes are cut to a taste by `--set`, which comes last and wins. What needs a network, a library that is not here, or a
+cluster is replaced or left out: `INSTEAD` and `NOT_HERE` say what, and why.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from muybridge.data.frames import frames
+from muybridge.data.manifest import Manifest
+from muybridge.data.motions import motions
+from muybridge.recipe import replace, to_json
+from muybridge.recipes import load
+from muybridge.training import train
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+
+SMALL = {
+    "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0, "optim.batch_size": 8, "clip.size": 64,
+    "clip.short_side": 64, "augment.crop": "center", "augment.short_sides": None, "evaluation.every_epochs": 1,
+}  # fmt: skip
+VIEWS = {"evaluation.num_clips": 1, "evaluation.num_crops": 1}
+SHORT = {"stop.max_hours": 0.002, "clip.size": 64, "clip.short_side": 64, "optim.batch_size": 8, **VIEWS}
+
+NOT_HERE = {
+    "make ": "what this test is run by",
+    "python3 -m venv": "installs",
+    "pip install": "installs",
+    "srun ": "needs a cluster",
+    "muybridge compare --study pretraining": "needs ImageNet's weights",
+    "python benchmarks/loader.py": "needs the readers that it compares with",
+}
+if importlib.util.find_spec("timm") is None:
+    NOT_HERE["muybridge train --model i3d@timm"] = "needs timm"
+INSTEAD = {
+    "--pretrained imagenet": "--pretrained none",  # are fetched
+    "--pretrained kinetics400": "--pretrained none",
+    "hf:MCG-NJU/videomae-base-finetuned-kinetics": "hf:videomae",
+    "tsm@mynets:mnasnet": "tsm@mynets:network",  # needs torchvision
+    "step-00000120": "STEP",  # of a longer run
+    "--out r8": "--out r8 --pretrained none",  # the recipe's are ImageNet's
+    "--nproc-per-node 4": "--nproc-per-node 2",
+    "muybridge demo --out demo": "muybridge demo --quick --out demo",
+    "demo/videos-2000-seed0": "demo/videos-QUICK",
+    ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out demo": ",tam_resnet_tiny --out demo/whole",
+    "demo/runs/tam_resnet_tiny-seed0": "demo/whole/runs/tam_resnet_tiny-seed0",
+    "--shorten 0.05": "--shorten 0.01",
+}
+
+
+def blocks(page):
+    """The code of a page: its language, its text, and the line that it begins in."""
+    text = (ROOT / page).read_text()
+    for found in re.finditer(r"^( *)```(sh|python)\n(.*?)^ *```", text, flags=re.M | re.S):
+        code = "".join(line.removeprefix(found[1]) for line in found[3].splitlines(keepends=True))
+        yield found[2], code, text[: found.start()].count("\n") + 1
+
+
+def named(manifest, path):
+    """A manifest under another name."""
+    about = json.loads(Path(f"{manifest}.json").read_text())
+    about["root"] = str((manifest.parent / about["root"]).resolve())
+    shutil.copy(manifest, path)
+    Path(f"{path}.json").write_text(json.dumps(about))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """What the documents take for given: folders of videos, sets, lists, arrays, runs."""
+    base = tmp_path_factory.mktemp("world")
+    for number, name in enumerate(
+        ("set", "ssv2", "k400", "k", "kinetics", "hmdb51", "mini_kinetics", "five", "other", "videos")
+    ):
+        named(motions(base / "made-videos" / name, clips=60, seed=number).manifest, base / f"{name}.csv")
+    videos = sorted((base / "made-videos" / "set").rglob("*.mp4"))
+    for folder, name in (("videos", "v_{label}_g{n:02d}_c01.mp4"), ("new", "{n}.mp4")):
+        for label in {video.parent.name for video in videos}:
+            source = videos if folder == "videos" else sorted((base / "made-videos" / "other").rglob("*.mp4"))
+            for n, video in enumerate(one for one in source if one.parent.name == label):
+                (base / folder / label).mkdir(parents=True, exist_ok=True)
+                shutil.copy(video, base / folder / label / name.format(label=label, n=n))
+    people = ("anna", "bo", "chi", "dee", "eve", "finn")
+    for label in sorted({video.parent.name for video in videos})[:3]:
+        (base / "weizmann" / label).mkdir(parents=True)
+        for person, video in zip(people, (one for one in videos if one.parent.name == label), strict=False):
+            shutil.copy(video, base / "weizmann" / label / f"{person}_{label}.mp4")
+    shutil.copy(videos[0], base / "some.mp4")
+    frames(base / "set.csv", out=base / "frames-made")
+    (base / "frames-made").rename(base / "frames")
+    for name in ("train", "val", "classes"):
+        shutil.copy(base / "frames" / f"{name}.txt", base / f"{name}.txt")
+    shutil.copytree(base / "made-videos" / "set", base / "moved")
+    named(base / "moved" / "manifest.csv", base / "moved" / "set.csv")
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    np.save(base / "clips.npy", rng.integers(0, 255, (40, 8, 32, 32, 3), dtype=np.uint8))
+    np.save(base / "labels.npy", np.array(["a", "b"] * 20))
+    (base / "mynets.py").write_text(
+        "from torch import nn\n\n\ndef network():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))\n"
+    )
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(
+        image_size=224, patch_size=32, num_frames=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, num_labels=5,
+    )  # fmt: skip
+    transformers.AutoModelForVideoClassification.from_config(config).save_pretrained(base / "videomae")
+    recipe = replace(load("small"), {**SMALL, "data.manifest": str(base / "set.csv"), "evaluation.num_clips": 2})
+    (base / "base.json").write_text(to_json(recipe))
+    for name, model in (
+        ("tsm", "tsm_resnet18"), ("tam", "tam_resnet18"), ("i3d", "i3d_resnet18"), ("tsn", "tsn_resnet18"), ("deep", "tsn_resnet50"),
+    ):  # fmt: skip
+        train(replace(recipe, {"model.name": model}), out=base / "made-runs" / name)
+    return base
+
+
+GIVEN = {
+    "docs/diagnosis.md": {"run": "tsm"},
+    "docs/evaluation.md": {"run": "tsm"},
+    "docs/models.md": {"runs/tsm_resnet18": "tsm", "runs/tsn_resnet50": "deep", "runs/kinetics": "tsn"},
+    "docs/recipes.md": {"runs/i3d": "i3d"},
+    "docs/report.md": {"runs/tsm": "tsm", "runs/tam": "tam", "other/i3d": "i3d"},
+}
+"""Runs that a page takes for given."""
+
+
+@pytest.fixture
+def world(base, tmp_path):
+    """One of its own for a page, at the end of the same length of path: manifests name their root."""
+    shutil.copytree(base, tmp_path / "world", dirs_exist_ok=True)
+    return tmp_path / "world"
+
+
+def settings(changes):
+    return [word for field, value in changes.items() for word in ("--set", f"{field}={json.dumps(value)}")]
+
+
+def small(words):
+    """The words of a command with those that cut it to a taste."""
+    words = list(words)
+    command = words[words.index("muybridge") + 1]
+    if command not in ("train", "compare") or "--resume" in words:
+        return words
+    if "equal_time" in words:
+        return [*words, *settings(SHORT)]
+    changes = SMALL | VIEWS
+    given = {words[index + 1].partition("=")[0] for index, word in enumerate(words) if word == "--set"}
+    hf = any(word.startswith("hf:") for word in words)
+    changes = {field: value for field, value in changes.items() if not (hf and field in given)}
+    follows = words[words.index(command) + 1]
+    whole = [] if follows.startswith("-") and "--study" not in words else ["--shorten", "0.01"]
+    if whole:  # a schedule of its own
+        changes = {field: value for field, value in changes.items() if field.partition(".")[0] != "optim"}
+        changes["optim.batch_size"] = 8
+    if "--study" in words:
+        changes["model.pretrained"] = None
+    return [*words, *([] if "--shorten" in words else whole), *settings(changes)]
+
+
+def tested(world):
+    """Ids of test videos."""
+    made = next(world.parent.glob("videos-*/manifest.csv"), world / "set.csv")
+    manifest = Manifest.load(made)
+    return iter(manifest.text("id", manifest.split("test")).tolist())
+
+
+def fits(line):
+    return next((why for start, why in NOT_HERE.items() if line.startswith(start)), None)
+
+
+def run(words, world):
+    environment = os.environ | {
+        "PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "BROWSER": "true", "HF_HUB_OFFLINE": "1",
+        "SMALL_SETTINGS": json.dumps(SMALL | VIEWS), "HOME": str(world),
+    }  # fmt: skip
+    found = subprocess.run(words, cwd=world, env=environment, capture_output=True, text=True, timeout=1200, check=False)
+    assert found.returncode == 0, f"{shlex.join(map(str, words))}\n{found.stdout[-2000:]}\n{found.stderr[-4000:]}"
+    return found
+
+
+def shell(code, world):
+    """Each line that runs, one after the other."""
+    for line in code.replace("\\\n", " ").splitlines():
+        if not line.strip() or line.startswith("#") or fits(line):
+            continue
+        for words, others in INSTEAD.items():
+            line = line.replace(words, others)
+        if "STEP" in line:
+            line = line.replace("STEP", max((world / "runs" / "tsm" / "checkpoints").glob("step-*")).name)
+        if "QUICK" in line:
+            line = line.replace("videos-QUICK", next((world / "demo").glob("videos-*")).name)
+        for video in re.findall(r"--video (\S+)", line):  # of a larger set
+            line = line.replace(video, next(tested(world / "demo" / "whole" if "demo" in line else world)))
+        words = shlex.split(line, comments=True)
+        assignments = []
+        while re.match(r"[A-Z_]+=", words[0]):
+            assignments.append(words.pop(0))
+        if words[0] == "python":
+            words = [sys.executable, str(ROOT / words[1]), *words[2:], *BENCHMARKS[words[1]]]
+        else:
+            words = small(words)
+        run([*(["env", *assignments] if assignments else []), *words], world)
+
+
+BENCHMARKS = {
+    "benchmarks/scale.py": ["--quick"],
+    "benchmarks/models.py": ["tsn_resnet_tiny", "tsm_resnet_tiny", "--rounds", "1"],
+    "benchmarks/evaluate.py": [
+        "--rounds",
+        "1",
+        "--videos",
+        "2",
+        "--models",
+        "tsn_resnet_tiny",
+        "--clips",
+        "2",
+        "--crops",
+        "1",
+    ],
+    "benchmarks/train.py": ["--rounds", "1", "--steps", "1", "--models", "tsn_resnet_tiny"],
+}
+
+FIRST = {
+    "docs/diagnosis.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study"],
+    "docs/report.md": [
+        "muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study",
+        "muybridge compare --data set.csv --models tam_resnet50,i3d_resnet50 --out study",
+    ],
+    "docs/evaluation.md": ["muybridge prepare new --all test --out new.csv"],
+    "docs/benchmarks.md": ["muybridge prepare weizmann --out weizmann.csv --group '/([a-z]+)_'"],
+}
+"""What a page takes for done."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(True for _ in blocks(page))])
+def test_every_snippet_runs(page, world):
+    for name, made in GIVEN.get(page, {}).items():
+        shutil.copytree(world / "made-runs" / made, world / name)
+    for line in FIRST.get(page, []):
+        shell(line, world)
+    for language, code, number in blocks(page):
+        if language == "sh":
+            shell(code, world)
+            continue
+        name = re.match(r"# (\w+\.py)\n", code)
+        if name and "torchvision" in code:  # which is not here
+            continue
+        file = world / (name[1] if name else f"snippet_{number}.py")
+        if name is None and page == "docs/diagnosis.md":
+            code = f"import muybridge\n{code}".replace("grow/00024.mp4", next(tested(world)))
+        file.write_text(code)
+        run([sys.executable, str(ROOT / "tests" / "small_driver.py"), str(file)], world)
