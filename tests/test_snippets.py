@@ -126,7 +126,8 @@ def base(tmp_path_factory):
     recipe = replace(load("small"), {**SMALL, "data.manifest": str(base / "set.csv"), "evaluation.num_clips": 2})
     (base / "base.json").write_text(to_json(recipe))
     for name, model in (
-        ("tsm", "tsm_resnet18"), ("tam", "tam_resnet18"), ("i3d", "i3d_resnet18"), ("tsn", "tsn_resnet18"), ("deep", "tsn_resnet50"),
+        ("tsm", "tsm_resnet18"), ("tam", "tam_resnet18"), ("i3d", "i3d_resnet18"), ("tsn", "tsn_resnet18"),
+        ("deep", "tsn_resnet50"),
     ):  # fmt: skip
         train(replace(recipe, {"model.name": model}), out=base / "made-runs" / name)
     return base
