@@ -1,10 +1,12 @@
 """`muybridge models` and `muybridge measure`, as commands; and the search for the largest batch."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pytest
 from results.made_runs import make_run
@@ -95,6 +97,17 @@ def test_measure_times_and_finds_the_largest_batch(monkeypatch):
     assert min(found["forward_clips_per_s"], found["train_clips_per_s"], found["peak_memory_bytes"]) > 0
     assert (found["dtype"], found["threads"], found["max_batch_size"]) == ("fp32", 1, 16)
     assert "training" in result.stderr
+
+
+def test_memory_is_the_networks_not_its_parents():
+    held = np.ones(2**30, np.uint8)  # pages of this process, touched
+    result = call(
+        "measure", "tsn_resnet_tiny", "--size", 32, "--batch-size", 1, "--no-largest", "--set", "runtime.threads=1"
+    )
+    assert held[-1] == 1
+    peak = re.search(r" ([\d,.]+) MiB", result.stdout)
+    assert 0 < float(peak[1].replace(",", "")) < 256
+    assert "1 thread\n" in result.stdout
 
 
 @pytest.mark.slow

@@ -355,7 +355,7 @@ def test_transfer_has_a_chapter_for_each_set(made_set, other_set, recipe, tmp_pa
 
 
 def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set, recipe, tmp_path, monkeypatch):
-    recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
+    recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 4})
     trained, train = [], study.train
 
     def noted(recipe, *, out, runtime):
@@ -369,8 +369,12 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
 
     compare(made_set)
     plan = api.plan(["tsm_resnet_tiny"], data=[other_set], recipe=recipe)
-    assert list(api.dry_run(plan, out=tmp_path / "study").runs) == ["other-tsm_resnet_tiny-seed0"]
+    listed = api.dry_run(plan, out=tmp_path / "study").runs
+    assert list(listed) == ["other-tsm_resnet_tiny-seed0"]
     compare(other_set)
+    lines = Run(f"{tmp_path}/study/runs/other-tsm_resnet_tiny-seed0").metrics("train")
+    epochs = [line["epoch"] for line in lines]
+    assert (epochs[-1], listed["other-tsm_resnet_tiny-seed0"].recipe.optim.epochs) == (2, 2)
     assert trained == ["tsm_resnet_tiny-seed0", "other-tsm_resnet_tiny-seed0"]
     both = compare(made_set, other_set)
     assert len(trained) == 2, "called with both sets, it has the same runs"
