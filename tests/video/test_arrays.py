@@ -121,6 +121,13 @@ def test_half_a_file_is_told(tmp_path, clips):
     assert "No such file" in fails(read_frames, tmp_path / "none.npy", [0]).reason
 
 
+@pytest.mark.parametrize("header", [b"{'descr': '|u1', 'fortran_order': (False", b"{" * 500, b"\x00" * 40, b"9" * 90])
+def test_a_header_that_is_none_is_told(tmp_path, header):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DecodeError, match=r"is no whole \.npy file"):
+        clips_of(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("short_side", [None, 24])
 def test_all_readers_give_the_same_frames(clips, short_side):
     reader, forward = FileReader(short_side=short_side), ForwardReader(short_side=short_side)

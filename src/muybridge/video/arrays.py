@@ -43,7 +43,9 @@ def mapped(path: str | os.PathLike[str]) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
-    except ValueError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python, and raises whatever that does
         if "Python objects" in str(error):
             raise DecodeError(
                 path,

@@ -428,7 +428,10 @@ def _main_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vid
     if not videos:
         raise DecodeError(path, "no video stream" + (", only a cover picture" if container.streams.video else ""))
     best = container.streams.best("video")
-    return next((stream for stream in videos if best is not None and stream.index == best.index), videos[0])
+    main = next((stream for stream in videos if best is not None and stream.index == best.index), videos[0])
+    if main.codec_context is None:
+        raise DecodeError(path, "no decoder is known for its video stream")
+    return main
 
 
 def _reason(error: av.error.FFmpegError) -> str:
