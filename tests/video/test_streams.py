@@ -82,6 +82,15 @@ def test_a_cover_picture_alone_is_no_video(tmp_path):
         probe(path)
 
 
+def test_a_codec_that_no_decoder_knows_is_told(tmp_path):
+    write_clip(tmp_path / "a.avi", 0)
+    with av.open(str(tmp_path / "a.avi")) as container:
+        (code,) = {stream.codec_context.codec_tag.encode() for stream in container.streams.video}
+    (tmp_path / "a.avi").write_bytes((tmp_path / "a.avi").read_bytes().replace(code, b"zqzq"))
+    with pytest.raises(DecodeError, match="no decoder is known for its video stream"):
+        probe(tmp_path / "a.avi")
+
+
 def as_avi(source, path):
     """Packets copied as they are: H.264 with B-frames in AVI has time stamps that say nothing."""
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
