@@ -60,6 +60,9 @@ INSTEAD = {
     ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out demo": ",tam_resnet_tiny --out demo/whole",
     "demo/runs/tam_resnet_tiny-seed0": "demo/whole/runs/tam_resnet_tiny-seed0",
     "--shorten 0.05": "--shorten 0.01",
+    "--models tsn_resnet50,tam_resnet50 --out mini": "--models tsn_resnet_tiny,tam_resnet_tiny --out mini",
+    "--models i3d_resnet50 --out transfer": "--models i3d_resnet_tiny --out transfer",
+    "method=tsn,tam --only backbone=resnet50 --only num_frames=8,16": "method=tam --only backbone=resnet50 --only num_frames=8",
 }
 
 
@@ -171,12 +174,12 @@ def small(words):
     if whole:  # a schedule of its own
         changes = {field: value for field, value in changes.items() if field.partition(".")[0] != "optim"}
         changes["optim.batch_size"] = 8
-    if "--study" in words:
+    if ("--study" in words or whole) and "--pretrained" not in words:
         changes["model.pretrained"] = None
     return [*words, *([] if "--shorten" in words else whole), *settings(changes)]
 
 
-def tested(world):
+def video_ids(world):
     """Ids of test videos."""
     made = next(world.parent.glob("videos-*/manifest.csv"), world / "set.csv")
     manifest = Manifest.load(made)
@@ -209,8 +212,10 @@ def shell(code, world):
         if "QUICK" in line:
             line = line.replace("videos-QUICK", next((world / "demo").glob("videos-*")).name)
         for video in re.findall(r"--video (\S+)", line):  # of a larger set
-            line = line.replace(video, next(tested(world / "demo" / "whole" if "demo" in line else world)))
+            line = line.replace(video, next(video_ids(world / "demo" / "whole" if "demo" in line else world)))
         words = shlex.split(line, comments=True)
+        if "--resume" in words:  # a run that was stopped
+            (world / words[words.index("--resume") + 1] / "result.json").unlink(missing_ok=True)
         assignments = []
         while re.match(r"[A-Z_]+=", words[0]):
             assignments.append(words.pop(0))
@@ -266,6 +271,6 @@ def test_every_snippet_runs(page, world):
             continue
         file = world / (name[1] if name else f"snippet_{number}.py")
         if name is None and page == "docs/diagnosis.md":
-            code = f"import muybridge\n{code}".replace("grow/00024.mp4", next(tested(world)))
+            code = f"import muybridge\n{code}".replace("grow/00024.mp4", next(video_ids(world)))
         file.write_text(code)
         run([sys.executable, str(ROOT / "tests" / "small_driver.py"), str(file)], world)

@@ -1,5 +1,6 @@
 """Which stream of a file is the video, and what its header may say wrongly of it."""
 
+import re
 import struct
 
 import av
@@ -89,6 +90,17 @@ def test_a_codec_that_no_decoder_knows_is_told(tmp_path):
     (tmp_path / "a.avi").write_bytes((tmp_path / "a.avi").read_bytes().replace(code, b"zqzq"))
     with pytest.raises(DecodeError, match="no decoder is known for its video stream"):
         probe(tmp_path / "a.avi")
+
+
+def test_pixels_that_only_later_frames_do_not_give_are_found(tmp_path):
+    write_video(tmp_path / "a.mov", [coded(n) for n in range(6)], codec="prores_ks", pixels="yuv422p10le")
+    data = bytearray((tmp_path / "a.mov").read_bytes())
+    third = [found.start() for found in re.finditer(b"icpf", data)][2]
+    data[third + 20] = 182  # its matrix of colours, which there is none of
+    (tmp_path / "a.mov").write_bytes(data)
+    assert len(list(zip(range(2), decode.frames(str(tmp_path / "a.mov")), strict=False))) == 2
+    with pytest.raises(DecodeError, match="pixels of format yuv422p10le cannot be converted"):
+        probe(tmp_path / "a.mov")
 
 
 def as_avi(source, path):

@@ -59,6 +59,7 @@ def probe(
     times: list[float | None] = []
     pts: list[int | None] = []
     sizes: set[tuple[int, int]] = set()
+    kinds: set[tuple[object, ...]] = set()
     width = height = 0
     trial, watch = _Trial(), Watch(path, limits, alive)
     with _listening() as complaints, _opened(path, limits) as (container, stream):
@@ -70,7 +71,9 @@ def probe(
             if not times:
                 quarter_turns = round(frame.rotation / 90) % 2
                 width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
-                _Converter(path, None)(frame)  # can its pixels be had, too?
+            if (kind := _pixel_kind(frame)) not in kinds:  # can such pixels be had, too?
+                kinds.add(kind)
+                _Converter(path, None)(frame)
             trial.watch(len(times), frame)
             times.append(frame.time)
             pts.append(frame.pts)
@@ -381,6 +384,14 @@ class _Converter:
         if not quarter_turns and not mirrored:
             return pixels
         return np.ascontiguousarray(np.rot90(pixels[::-1] if mirrored else pixels, quarter_turns))
+
+
+def _pixel_kind(frame: VideoFrame) -> tuple[object, ...]:
+    """What decides whether a frame's pixels can be converted."""
+    return (
+        frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, frame.color_trc,
+        frame.color_primaries,
+    )  # fmt: skip
 
 
 _SCALED_FIRST = {f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444")}
