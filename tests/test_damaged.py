@@ -1,16 +1,24 @@
 """A damaged file of a run or a study: every command names it, or has no need of it."""
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
+from muybridge import build, checkpoint
 from muybridge.cli import app
 from muybridge.data.manifest import Manifest
 from muybridge.diagnosis import diagnose
+from muybridge.errors import UserError
+from muybridge.evaluation import evaluate
+from muybridge.predict import Predictor
 from muybridge.recipe import replace
+from muybridge.runs import Run
 from muybridge.study import compare
 
 DAMAGES = {
@@ -110,3 +118,109 @@ def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_
         except AssertionError as error:
             faults.append(str(error))
     assert not faults, "\n".join(faults)
+
+
+NOT_READ = """
+import sys
+from pathlib import Path
+from muybridge.errors import UserError
+from muybridge.predict import Predictor
+from muybridge.results.comparison import compared
+from muybridge.runs import Run, standing
+
+def told(call):
+    try:
+        call()
+    except UserError as error:
+        return str(error)
+    return ""
+
+for line in sys.stdin.read().splitlines():
+    name, folder = line.split("|")
+    run = Run(folder)
+    said = [str(standing(run).reason), told(lambda: compared([run])), told(lambda: Predictor(run).close()), told(run.scores),
+            told(run.diagnosis), told(lambda: run.metrics("train"))]
+    print(name, Path(name).name in " ".join(said), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_in_place_of_a_file_is_not_read(study, tmp_path, kind):
+    """Reading it would never end."""
+    names = [
+        "recipe.json", "metrics.jsonl", "dataset.json", "result.json", "scores/test.npz", "model.safetensors", "checkpoints/last",
+        "timing.jsonl", "diagnosis/diagnosis.json",
+    ]  # fmt: skip
+    for number, name in enumerate(names):
+        shutil.copytree(study / "runs" / RUN, tmp_path / str(number))
+        (path,) = (tmp_path / str(number)).glob(name if "model" not in name else f"checkpoints/*/{name}")
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+    ran = subprocess.run(
+        [sys.executable, "-c", NOT_READ], capture_output=True, text=True, timeout=300, check=False,
+        input="\n".join(f"{name}|{tmp_path / str(number)}" for number, name in enumerate(names)),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.splitlines() == [f"{name} True" for name in names]
+
+
+def test_a_byte_of_the_weights_is_told(study, tmp_path):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    (path,) = (tmp_path / RUN).glob("checkpoints/*/model.safetensors")
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 1
+    path.write_bytes(data)
+    for call in (
+        lambda: Predictor(tmp_path / RUN), lambda: evaluate(tmp_path / RUN),
+        lambda: build.weights_file(str(tmp_path / RUN)),
+    ):  # fmt: skip
+        with pytest.raises(
+            UserError, match=r"model\.safetensors is damaged: its bytes are not those that were written"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("damage", ["half", "nothing", "gone"])
+def test_a_finished_run_has_all_its_lines(study, tmp_path, damage):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    path = tmp_path / RUN / "metrics.jsonl"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        Run(tmp_path / RUN).metrics("train")
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("step", "x"), ("step", -5), ("step", 10**18), ("best", "a"), ("metrics_bytes", -1), ("metrics_bytes", 1.5), ("ended", 3),
+])  # fmt: skip
+def test_where_training_stood_is_checked(study, tmp_path, field, value):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    (path,) = (tmp_path / RUN).glob("checkpoints/*/state.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UserError, match=r"state\.json"):
+        checkpoint.load_state(tmp_path / RUN / "checkpoints")
+
+
+def test_a_file_of_metrics_is_never_lengthened(study, tmp_path):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    file = tmp_path / RUN / "metrics.jsonl"
+    have = file.stat().st_size
+    assert Run(tmp_path / RUN).truncate_metrics(10**13) == 10**13 - have
+    assert file.stat().st_size == have
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("classes", []), ("classes", ["a", "a"]), ("mirror", {"nix": "nix"}), ("longest_trained_seconds", -5.0),
+    ("longest_trained_seconds", float("nan")), ("longest_trained_seconds", float("inf")),
+])  # fmt: skip
+def test_what_a_run_knows_of_its_set_is_checked(study, tmp_path, field, value):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    path = tmp_path / RUN / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UserError, match=r"dataset\.json is damaged"):
+        Predictor(tmp_path / RUN)

@@ -281,3 +281,12 @@ def test_a_file_over_a_limit_is_told(run, tmp_path):
     found, failed = predict(run, [good], limits=Limits(frames=2))
     assert found == []
     assert "more than 2 frames (--max-frames)" in failed[0].reason
+
+
+def test_a_name_that_is_no_text_is_told_and_the_next_is_answered(predictor, tmp_path):
+    encode(tmp_path / "a.mp4", render(np.random.default_rng(0), "circle"))
+    os.link(tmp_path / "a.mp4", os.fsencode(tmp_path) + b"/b\xff.mp4")
+    names = [os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.mp4"), str(tmp_path / "a.mp4")]
+    (_, first), (_, second) = predictor.each(names)
+    assert "its name is not UTF-8 text" in str(first)
+    assert second[0].labels

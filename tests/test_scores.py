@@ -334,3 +334,17 @@ def test_skipped_videos_of_every_part_are_kept():
         for ids, skipped in ((("a", "b", "c"), ["x"]), (("d", "e", "f"), ["y", "z"]))
     )
     assert concatenate([first, second]).skipped_ids.tolist() == ["x", "y", "z"]
+
+
+def test_scores_that_no_evaluation_gives_are_no_figures(tmp_path):
+    whole = made()
+    whole.save(tmp_path / "s.npz")
+    arrays = dict(np.load(tmp_path / "s.npz"))
+    for name, value in (
+        ("logits", np.full_like(arrays["logits"], np.nan)), ("logits", np.full_like(arrays["logits"], np.inf)),
+        ("ids", np.full_like(arrays["ids"], arrays["ids"][0])), ("classes", np.full_like(arrays["classes"], "a")),
+        ("num_trained_on", np.array(-5)), ("num_trained_on", np.array(10**18)),
+    ):  # fmt: skip
+        np.savez(tmp_path / "wrong.npz", **{**arrays, name: value})
+        with pytest.raises(UserError, match=r"wrong\.npz holds no scores"):
+            Scores.load(tmp_path / "wrong.npz")

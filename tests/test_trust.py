@@ -1,5 +1,6 @@
 """A stranger's run, study, recipe or set: no code of theirs runs without consent, and nothing leaves its folder."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -563,3 +564,41 @@ def test_the_guide_for_a_network_of_ones_own_works_from_the_command_line(made_se
     done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Run(tmp_path / "run").is_finished
+
+
+@pytest.mark.parametrize("trap", ["network.pickle", "bytecode"])
+def test_naming_ones_own_code_runs_none_that_a_study_keeps(mine, recipe, tmp_path, trap):
+    """`compare --models mine:net --out STUDY` is consent to mine.py, and not to what lies in a stranger's study."""
+    (tmp_path / "mine" / "mine.py").write_text(
+        "from torch import nn\ndef net(*, num_classes, num_frames, temporal_pooling, dropout):\n    raise SystemExit\n"
+        "def image():\n    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())\n"
+    )
+    small = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
+    run = compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study").runs[0]
+    source, mark = run.path / "source", tmp_path / "ran"
+    if trap == "network.pickle":
+        (source / "network.pickle").write_bytes(pickle.dumps(Touch(mark)))
+    else:
+        lines = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n{(source / 'mine.py').read_text()}"
+        code = importlib._bootstrap_external._code_to_hash_pyc(
+            compile(lines, "mine.py", "exec"), b"12345678", checked=False
+        )
+        cached = Path(importlib.util.cache_from_source(str(source / "mine.py")))
+        cached.parent.mkdir()
+        cached.write_bytes(code)
+    compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study", diagnose=True)
+    (run.path / "result.json").unlink()  # it goes on, and is finished again
+    compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study")
+    assert not mark.exists()
+    if trap == "bytecode":  # nor where the run's own code is allowed: what runs is what is hashed
+        user_code._allowed.clear()
+        muybridge.evaluate(run, allow_code=True)
+        assert not mark.exists()
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)

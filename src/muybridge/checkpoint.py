@@ -9,6 +9,7 @@
 No pickles: loading a checkpoint runs no code.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -23,7 +24,18 @@ import torch
 from torch import nn
 
 from muybridge.errors import UserError
-from muybridge.files import is_partial, read_json, sync_folder, within, write_atomic, write_durable
+from muybridge.files import (
+    as_kind,
+    check_regular,
+    is_partial,
+    read_as,
+    read_json,
+    sha256_file,
+    sync_folder,
+    within,
+    write_atomic,
+    write_durable,
+)
 from muybridge.models import VideoModel
 from muybridge.models.weights.tag import read_tag, tag_of
 from muybridge.runs import pointed_by
@@ -61,6 +73,10 @@ class State:
     loss_scale_steps: int = 0
 
 
+HASHES = "sha256.json"
+"""In a checkpoint: the hash of each of its files of tensors."""
+
+
 def save(
     folder: Path,
     model: nn.Module,
@@ -84,12 +100,12 @@ def save(
     if is_new:
         try:
             partial.mkdir()
-            write_durable(partial / "model.safetensors", _weights(scored or model))
-            if scored is not None:
-                write_durable(partial / "trained.safetensors", _weights(model))
-            write_durable(
-                partial / "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer))
-            )
+            hashes = {}
+            for file, data in _files(model, optimizer, scored):
+                write_durable(partial / file, data)
+                hashes[file] = hashlib.sha256(data).hexdigest()
+                del data  # one at a time in memory
+            write_durable(partial / HASHES, (json.dumps(hashes, indent=2) + "\n").encode())
             write_durable(partial / "state.json", about.encode())
             sync_folder(partial)
         except OSError:  # a full disk: the part that fitted would fill it further
@@ -108,6 +124,13 @@ def save(
             shutil.rmtree(other)
 
 
+def _files(model: nn.Module, optimizer: torch.optim.Optimizer, scored: nn.Module | None) -> Iterator[tuple[str, bytes]]:
+    yield "model.safetensors", _weights(scored or model)
+    if scored is not None:
+        yield "trained.safetensors", _weights(model)
+    yield "optimizer.safetensors", safetensors.torch.save(_optimizer_tensors(model, optimizer))
+
+
 def exists(folder: Path, which: str = "last") -> bool:
     return (folder / which).exists()
 
@@ -117,10 +140,20 @@ def load_state(folder: Path, which: str = "last") -> State:
     values = read_json(file)
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise UserError(f"{file} was written by another version of muybridge")
-    try:
-        return State(**values)
-    except TypeError as error:
-        raise UserError(f"{file} does not say where training stood: {error}") from None
+    state: State = as_kind(State, values, str(file))
+    counts = (
+        state.step,
+        state.metrics_bytes,
+        state.correct,
+        state.clips,
+        state.stop_best_epoch,
+        state.loss_scale_steps,
+    )
+    if min(counts) < 0 or (file.parent.name.startswith("step-") and f"step-{state.step:08d}" != file.parent.name):
+        raise UserError(
+            f"{file} does not say where training stood: step {state.step}, {min(counts)} of what is counted"
+        )
+    return state
 
 
 def model_file(folder: Path, which: str = "last") -> Path:
@@ -167,11 +200,20 @@ def _check_whole(path: Path) -> None:
         raise UserError(f"{path.parent} holds no checkpoint '{path.name}'")
     read_json(path / "state.json")
     for name in {"model.safetensors", "optimizer.safetensors"} | {file.name for file in path.glob("*.safetensors")}:
+        check_regular(path / name)
         try:
             with safetensors.safe_open(path / name, framework="pt"):  # compares the file's length with its header
                 pass
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"{path / name} cannot be read: {error}") from None
+        check_hash(path / name)
+
+
+def check_hash(file: Path) -> None:
+    """Raises UserError where a checkpoint's file is not as it was written. (Those of earlier versions have no hash.)"""
+    hashes = read_as(dict[str, str], file.parent / HASHES) if (file.parent / HASHES).exists() else {}
+    if file.name in hashes and sha256_file(file) != hashes[file.name]:
+        raise UserError(f"{file} is damaged: its bytes are not those that were written")
 
 
 def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained: bool = False) -> None:
@@ -236,7 +278,10 @@ def _pointed(folder: Path) -> set[str]:
 
 
 def _tensors(file: Path) -> dict[str, Any]:
+    check_regular(file)
     try:
-        return safetensors.torch.load_file(file)
+        tensors: dict[str, Any] = safetensors.torch.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
+    check_hash(file)
+    return tensors

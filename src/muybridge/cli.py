@@ -10,7 +10,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -327,7 +327,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN|FILE.npz", help="A run, or scores that --out has written.")],
     data: Data = None,
     split: Annotated[
-        str | None, typer.Option(help="test (if none is named), val, or train: training accuracy.")
+        str | None,
+        typer.Option(help="test (if none is named; val, if there is no test), val, or train: training accuracy."),
     ] = None,
     fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
@@ -368,7 +369,7 @@ def evaluate(
             if average is not None:
                 changes["evaluation.average"] = average
             scores = api.evaluate(
-                run, data=data, split=split or "test", fold=fold, checkpoint=checkpoint, changes=changes, out=out,
+                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
                 allow_code=allow_code, runtime=runtime,
             )  # fmt: skip
         value: dict[str, Any] = {"run": str(run), scores.split or "scores": figures(scores), "average": scores.average}
@@ -383,7 +384,7 @@ def evaluate(
 def diagnose(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
     data: Data = None,
-    split: Annotated[str, typer.Option(help="test, val, or train.")] = "test",
+    split: Annotated[str | None, typer.Option(help="test (or val, if there is no test), val, or train.")] = None,
     fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
     video: Annotated[
@@ -794,10 +795,21 @@ def _main(
     """(Nothing is imported from the folder where the user stands, unless they name it: `user_code.from_here`.)"""
 
 
+def _check_place() -> None:
+    """Raises UserError where the user stands in a folder that is gone: half of all libraries would say so in their own way."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError(
+            "the folder that you stand in is gone (deleted, renamed?): go to another, and call again"
+        ) from None
+
+
 @contextmanager
 def _answering(as_json: bool) -> Iterator[None]:
     """Errors for people: one line, exit 2; with --json the document says it too."""
     try:
+        _check_place()
         yield
     except Interrupted as stopped:
         _fail(as_json, str(stopped), 130)
@@ -808,6 +820,8 @@ def _answering(as_json: bool) -> Iterator[None]:
     except BrokenPipeError:  # `muybridge models | head`: who listened has heard enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+    except MemoryError as error:
+        _fail(as_json, f"this asks for more memory than there is{f': {error}' if str(error) else ''}", 2)
     except OSError as error:  # a full disk, a folder that may not be written
         _fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}", 2)
 
@@ -822,7 +836,8 @@ def _fail(as_json: bool, message: str, code: int) -> None:
         raise typer.Exit(code)
     message = f"process {rank}: {message}" if rank else message
     if as_json:
-        typer.echo(json.dumps({"error": message}))
+        with suppress(OSError):  # it may be standard output that is full
+            typer.echo(json.dumps({"error": message}))
     _say(message if code == 130 else f"error: {message}", err=True)
     raise typer.Exit(code)
 
@@ -966,7 +981,7 @@ def _print_plan(plan: Any, trials: int) -> None:
     _table(["run", "starts from", "epochs", "hours at most"], lines, numeric=(2, 3))
     count, settings = len(lines), len(plan.settings())
     before = f"; before that, {trials} trials for each of {settings} settings" if trials else ""
-    _say(f"{listed['title']}: {count} runs{before}")
+    _say(f"{listed['title']}: {plural(count, 'run')}{before}")
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
@@ -1133,7 +1148,7 @@ def _print_prepared(prepared: Any) -> None:
     if len(prepared.splits) > SCREEN_LINES:
         _say(f"… and {len(prepared.splits) - SCREEN_LINES} more folds")
     groups = f", {plural(prepared.groups, 'group')}" if prepared.groups else ""
-    counts_text = f"{plural(prepared.videos, 'video')}, {len(prepared.classes)} classes{groups}"
+    counts_text = f"{plural(prepared.videos, 'video')}, {plural(len(prepared.classes), 'class')}{groups}"
     _say(f"{counts_text}, {len(prepared.rejected)} rejected: {prepared.manifest}")
     if prepared.mirror is None:
         _say("mirroring is off: no left-right flips in training")

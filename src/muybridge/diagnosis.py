@@ -25,6 +25,7 @@ from muybridge.results.statistics import change, judged
 from muybridge.runs import Run
 from muybridge.saliency import View, centre_view, saliency
 from muybridge.scores import Scores
+from muybridge.user_code import Consent
 
 FORMAT_VERSION = 1
 GRID = 8
@@ -221,13 +222,13 @@ def diagnose(
     run: str | Path | Run,
     *,
     data: str | Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     fold: int | None = None,
     checkpoint: str | None = None,
     changes: Mapping[str, Any] | None = None,
     videos: Sequence[str | Path] = (),
     grid: int = GRID,
-    allow_code: bool = False,
+    allow_code: Consent = False,
     runtime: Runtime | None = None,
 ) -> Diagnosis:
     """Score a finished run on a split in every order of frames, and write what is found into its folder `diagnosis`.

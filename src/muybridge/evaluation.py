@@ -31,7 +31,7 @@ from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.scores import Average, Scores, ViewGrid
 from muybridge.scores import figures as figures
-from muybridge.user_code import use_source
+from muybridge.user_code import Consent, use_source
 from muybridge.video import Reader
 
 
@@ -154,7 +154,7 @@ def evaluate(
     run: str | Path | Run,
     *,
     data: str | Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     fold: int | None = None,
     checkpoint: str | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -165,6 +165,7 @@ def evaluate(
     """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
 
     `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
+    `split`: "test", "val" or "train"; none: test, or val of a set without a test (which is said).
     Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
     error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
     A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
@@ -238,11 +239,11 @@ def prepared(
     run: Run,
     *,
     data: str | Path | None,
-    split: str,
+    split: str | None,
     fold: int | None,
     checkpoint: str | None,
     changes: Mapping[str, Any] | None,
-    allow_code: bool,
+    allow_code: Consent,
     runtime: Runtime | None,
 ) -> Iterator[Task]:
     """What is done before a run is scored, as `evaluate` says. What ends the block is told to the other processes."""
@@ -265,9 +266,14 @@ def prepared(
             raise UserError(
                 f"{recipe.data.manifest} has changed since {run.path} was trained; name it with --data to use it"
             )
-        rows = manifest.split(split, recipe.data.fold if fold is None and data is None else fold)
+        fold = recipe.data.fold if fold is None and data is None else fold
+        if split is None:
+            split = next((name for name in ("test", "val") if len(manifest.split(name, fold))), "test")
+            if split == "val":
+                log(f"{data or recipe.data.manifest} has no test split: val is scored, on which settings may be chosen")
+        rows = manifest.split(split, fold)
         if len(rows) == 0:
-            there = [name for name in SPLITS if len(manifest.split(name, recipe.data.fold if data is None else fold))]
+            there = [name for name in SPLITS if len(manifest.split(name, fold))]
             known = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
             raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}. {known}")
         trained_on_N = _trained_on(run, manifest, rows, split)
@@ -317,7 +323,7 @@ def check_scores_file(out: Path) -> None:
         raise UserError(f"--out {out}: {out.parent} may not be written to")
 
 
-def load_model(folder: Run, which: str, *, allow_code: bool = False) -> VideoModel:
+def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> VideoModel:
     """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
     its code is allowed."""
     recipe = folder.recipe()

@@ -6,11 +6,17 @@ any of these moments leaves the old file or the new one, never a part, and two t
 What lies inside a folder is written, truncated and deleted by `within`, which follows no link and no name that leads out.
 """
 
+import csv
+import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import secrets
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +101,50 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def write_together(contents: Mapping[Path, str]) -> None:
+    """Replace files that belong together. All are on the disk before the first is replaced, and meanwhile the last one is
+    not there: a process killed then leaves files that are told to be incomplete, never an old one with a new one."""
+    partials = {path: partial_name(path) for path in contents}
+    try:
+        for path, text in contents.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            write_durable(partials[path], text.encode())
+        *_, last = contents
+        if last.exists() or last.is_symlink():
+            last.unlink()
+            sync_folder(last.parent)
+        for path, partial in partials.items():
+            os.replace(partial, path)
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, a line feed at the end of each."""
+    text = io.StringIO()
+    plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in map(
+        list, rows
+    ):  # (before Python 3.13 a lone carriage return is not quoted, and ends the line for whoever reads)
+        (quoting if any("\r" in cell for cell in row if isinstance(cell, str)) else plain).writerow(row)
+    return text.getvalue()
+
+
+def check_regular(path: Path) -> None:
+    """Raises UserError for a pipe or a device, which would be read for ever. (What is not there is for the reader to say.)"""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{path} is no regular file (a pipe, a device?), and is not read")
+
+
 def sha256_file(path: Path) -> str:
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -106,6 +155,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_text(path: Path) -> str:
     """Raises UserError that names the file."""
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -1,6 +1,7 @@
 """Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +87,10 @@ class Predictor:
             raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
         if top < 1:
             raise UserError(f"top is {top}: at least one label is asked for")
+        try:
+            os.fspath(video).encode()
+        except UnicodeEncodeError:
+            raise DecodeError(video, "its name is not UTF-8 text; rename it") from None
         try:
             info = self._files.look(video, with_hash=False).video
         except MachineFault as error:

@@ -48,7 +48,7 @@ class Data(Section):
 class Clip(Section):
     """How frames of a video become one clip (see `muybridge.data.sampling`)."""
 
-    num_frames: int = Field(default=8, ge=1)
+    num_frames: int = Field(default=8, ge=1, le=2**16)
     """Frames in a clip."""
     sampling: Literal["uniform", "dense"] = "uniform"
     """uniform: one frame of each of `num_frames` equal segments (a video shorter than the clip is stretched: its frames
@@ -215,7 +215,7 @@ class Stop(Section):
 class Evaluation(Section):
     """How a video is scored: the mean over its views (clips × crops)."""
 
-    num_clips: int = Field(default=1, ge=1)
+    num_clips: int = Field(default=1, ge=1, le=2**16)
     """Temporal clips a video."""
     num_crops: Literal[1, 3, 5, 10] = 1
     """1: centre; 3: start, centre and end of the longer side; 5: centre and corners; 10: those and their mirror images."""

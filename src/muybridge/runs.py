@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NotRequired, get_args
 
@@ -197,7 +198,18 @@ class Run:
         return from_json(Runtime, self.path / "runtime.json")
 
     def dataset(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_as(_Dataset, self.path / "dataset.json")
+        file = self.path / "dataset.json"
+        found: dict[str, Any] = read_as(_Dataset, file)
+        classes, named = found["classes"], set(found["mirror"] or {}).union((found["mirror"] or {}).values())
+        wrong = (
+            "it has no classes" if not classes
+            else "a class is named twice" if len(set(classes)) < len(classes)
+            else f"mirror names '{min(unknown)}', which is no class" if (unknown := named - set(classes))
+            else "longest_trained_seconds is no length" if not 0 < found["longest_trained_seconds"] < inf
+            else ""
+        )  # fmt: skip
+        if wrong:
+            raise UserError(f"{file} is damaged: {wrong}")
         return found
 
     def cost(self) -> dict[str, Any]:
@@ -214,11 +226,14 @@ class Run:
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl of one kind ("train", "val")."""
-        return [line for line in _lines(_Measured, self.metrics_file) if line["kind"] == kind]
+        lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
+        if not lines and self.is_finished:
+            raise UserError(f"{self.metrics_file} is damaged or gone: the run is finished, and no line is there")
+        return [line for line in lines if line["kind"] == kind]
 
     def timing(self) -> list[dict[str, Any]]:
         """A line an epoch; the last one where a resumed run did an epoch again."""
-        by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl")}
+        by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl", whole=self.is_finished)}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def scores(self, name: str = "test") -> Scores:
@@ -368,13 +383,15 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def truncate_metrics(self, length: int) -> None:
-        """Forget what was measured after a checkpoint."""
+    def truncate_metrics(self, length: int) -> int:
+        """Forget what was measured after a checkpoint. Returns how many bytes of what was measured before are missing."""
         file = self.file("metrics.jsonl")
         if not file.exists():
             write_durable(file, b"")
-        os.truncate(owned(file), length)
+        have = file.stat().st_size
+        os.truncate(owned(file), min(have, length))
         owned(self.file("timing.jsonl"))
+        return max(0, length - have)
 
     def save_scores(self, name: str, scores: Scores) -> None:
         self.folder("scores")
@@ -485,15 +502,16 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _lines(kind: Any, path: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file, none where there is no file. Raises UserError that names the line."""
+def _lines(kind: Any, path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file, none where there is no file. The last may be torn, unless the file must be `whole`.
+    Raises UserError that names the line."""
     texts = read_text(path).splitlines() if path.exists() else []
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
         try:
             value = parsed_json(text, f"{path}, line {number},")
         except UserError:
-            if number == len(texts):  # of a killed process it may be torn
+            if number == len(texts) and not whole:  # of a killed process it may be torn
                 break
             raise
         lines.append(as_kind(kind, value, f"{path}, line {number},"))

@@ -8,6 +8,7 @@ among those of more are picked from one file (`Scores.subset`, `views_curve`). N
 import io
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -15,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 
 from muybridge.errors import UserError
-from muybridge.files import write_atomic
+from muybridge.files import check_regular, write_atomic
 
 FORMAT_VERSION = 1
 
@@ -114,6 +115,14 @@ class Scores:
                 raise ValueError(f"{name} of shape {values.shape}, not ({length},)")
         if not num_videos or self.labels_N.min() < -1 or self.labels_N.max() >= len(self.classes):
             raise ValueError(f"labels of {num_videos} videos are not all among {len(self.classes)} classes")
+        if not np.isfinite(self.logits_VK).all():
+            raise ValueError("logits that are no finite numbers")
+        for what, names in (("class", list(self.classes)), ("video", self.ids_N.tolist())):
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise ValueError(f"the {what} '{twice[0]}' is there more than once")
+        if not 0 <= self.num_trained_on <= num_videos:
+            raise ValueError(f"{self.num_trained_on} of {num_videos} videos were trained on")
         if self.average not in get_args(Average):
             raise ValueError(f"average '{self.average}' is not known")
         if self.grid is not None:
@@ -268,6 +277,7 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
 
 def _check_size(path: Path) -> None:
     """Raises ValueError for a small file that would fill the memory: figures do not pack to a hundredth."""
+    check_regular(path)
     with zipfile.ZipFile(path) as packed:
         unpacked_bytes = sum(member.file_size for member in packed.infolist())
     if unpacked_bytes > max(2**30, 100 * path.stat().st_size):

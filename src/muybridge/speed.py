@@ -32,7 +32,7 @@ from muybridge.launch import end_with_parent, module_process
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
 from muybridge.runs import Run
 from muybridge.training import training_step
-from muybridge.user_code import allow, use_source
+from muybridge.user_code import Consent, allow, use_source
 
 SHARE = 0.8
 """Of the free memory of a CPU that may be used."""
@@ -102,7 +102,7 @@ def measure_run(
     runtime: Runtime | None = None,
     repetitions: int = REPETITIONS,
     largest: bool = False,
-    allow_code: bool = False,
+    allow_code: Consent = False,
 ) -> Speed:
     """As a run is trained by its recipe, with as many clips as it puts through the network at a time; kept in its
     speed.json. A `module:function` model is imported only with `allow_code`. Raises UserError."""

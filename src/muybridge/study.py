@@ -153,11 +153,11 @@ def run(
         for trained in first_of:
             known = trained.speed()
             if known is None or known.get("memory_is_unknown"):
-                measure_run(trained, runtime=place.runtime, allow_code=True)  # by whoever named the model
+                measure_run(trained, runtime=place.runtime, allow_code="mine")
         for trained in map(record.run, order if diagnose else []):
             if processes.firsts(trained.diagnosis() is None):
                 log(f"diagnosing {trained.name}")
-                diagnosis.diagnose(trained, runtime=place.runtime, allow_code=True)
+                diagnosis.diagnose(trained, runtime=place.runtime, allow_code="mine")
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
         comparisons = compared_study(record)
@@ -324,7 +324,7 @@ class _Place:
             if self.processes.is_first:  # what it starts from may lie elsewhere by now
                 write_atomic(folder.file("recipe.json"), to_json(resolved))
             self.processes.firsts(None)
-            resume(folder, data=recipe.data.manifest, runtime=self.runtime, allow_code=True)
+            resume(folder, data=recipe.data.manifest, runtime=self.runtime, allow_code="mine")
         else:
             train(resolved, out=folder.path, runtime=self.runtime)
         result = folder.result()

@@ -28,10 +28,11 @@ def markdown(text: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Text that a spreadsheet shows and does not compute: what would be a formula gets an apostrophe in front."""
+    """Text that a spreadsheet shows and does not compute: what would be a formula gets an apostrophe in front; and that a
+    terminal does not obey, either."""
     is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(text)
-    return f"'{text}" if is_formula else text
+    return f"'{printable(text)}" if is_formula else printable(text)
 
 
 def plural(count: int | str, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")

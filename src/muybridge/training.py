@@ -50,7 +50,7 @@ from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runs import Run
 from muybridge.scores import Scores
 from muybridge.signals import Stop, stop_signals
-from muybridge.user_code import check_consent, use_source
+from muybridge.user_code import Consent, check_consent, use_source
 from muybridge.video import DecodeError
 
 
@@ -87,7 +87,7 @@ def resume(
     *,
     checkpoint: str = "last",
     data: str | Path | None = None,
-    allow_code: bool = False,
+    allow_code: Consent = False,
     runtime: Runtime | None = None,
 ) -> Run:
     """Continue a run from a checkpoint; a finished one is returned as it is. `checkpoint`: "last", "best", or the name of
@@ -415,7 +415,9 @@ class Session:
             self._load()
             log(f"resuming at step {self.state.step}")
         if processes.is_first:
-            run.truncate_metrics(self.state.metrics_bytes)
+            missing_bytes = run.truncate_metrics(self.state.metrics_bytes)
+            if missing_bytes:
+                log(f"{run.metrics_file} lacks {missing_bytes} bytes that it had at this checkpoint: they stay missing")
         self.net = self._net()
         self.skipped = run.skipped()
         self.val_scores: Scores | None = None

@@ -19,12 +19,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from muybridge.errors import UserError, nearest
 from muybridge.files import sha256_file, within, write_atomic
+
+Consent = bool | Literal["mine"]
+"""May the code of a run's model run? No; yes, as the run keeps it; or as it lies on the path of who named it themselves
+("mine"): then nothing that the run keeps is touched."""
 
 LIBRARIES = ("timm", "hf")
 """What looks like a module in front of a colon, but names a library's networks."""
@@ -337,6 +341,14 @@ def keep_source(run: Path, name: str) -> None:
 # --- from a run
 
 
+class _SourceAlone(SourceFileLoader):
+    """Compiles what is hashed: no bytecode that lies beside it is read, or written."""
+
+    def get_code(self, fullname: str) -> Any:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 class _RunSource:
     """Finds the modules of a run's own code in its folder `source`, before any other of their names."""
 
@@ -351,7 +363,9 @@ class _RunSource:
         file = self.modules.get(name)
         if file is not None:
             inside = [str(file.parent)] if file.name == "__init__.py" else None
-            return importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+            return importlib.util.spec_from_file_location(
+                name, file, loader=_SourceAlone(name, str(file)), submodule_search_locations=inside
+            )
         if self.owns(name):  # a package without a file of its own
             spec = ModuleSpec(name, None, is_package=True)
             spec.submodule_search_locations = [str(self.folder.joinpath(*name.split(".")))]
@@ -359,12 +373,17 @@ class _RunSource:
         return None
 
 
-def use_source(run: Path, name: str, sha256: str | None, *, allow_code: bool) -> bool:
+def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent) -> bool:
     """Let a model's code be imported from the folder `source` of the run at `run`, and from nowhere else. False for a name
-    that means no code. Raises UserError where that is not allowed, or the files are not those that the run was trained
-    with."""
+    that means no code, and where the user's own code stands for it. Raises UserError where that is not allowed, or the files
+    are not those that the run was trained with."""
     code = parsed(name).code
     if code is None:
+        return False
+    if allow_code == "mine":
+        allow(name) if code in _allowed else _check_allowed(code)
+        if source_sha256(name) != sha256:
+            raise UserError(f"{run} was trained with another '{name}' than the one on Python's path")
         return False
     if not allow_code:
         raise UserError(

@@ -1,6 +1,8 @@
 """Manifest: written and read back, checked line by line, hashed by content."""
 
+import csv
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 from making import codes_of, write_clip
 
+from muybridge import files
 from muybridge.data.manifest import COLUMNS, OPTIONAL, Manifest, from_columns
+from muybridge.data.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.video import FileReader
 
@@ -348,3 +352,57 @@ def test_a_pickled_manifest_is_the_same():
     back = pickle.loads(pickle.dumps(manifest))
     assert back.sha256() == manifest.sha256()
     assert (back.classes, back.mirror, back.reversed_pairs) == (CLASSES, dict(manifest.mirror), (("run", "walk"),))
+
+
+@pytest.mark.parametrize("moment", ["writing the second", "between the two", "replacing the second"])
+def test_a_csv_never_goes_with_the_json_of_another(tmp_path, monkeypatch, moment):
+    """Whatever ends it: the old pair, the new pair, or none that loads."""
+    old = Manifest.load(prepared(tmp_path / "old", "a.csv"))
+    new = Manifest.load(prepared(tmp_path / "new", "a.csv"))
+    old.save(tmp_path / "set.csv")
+    root = Manifest.load(tmp_path / "set.csv").root.resolve()
+    calls = []
+
+    def failing(name, whole, at):
+        def call(*arguments):
+            calls.append(name)
+            if calls.count(name) == at:
+                raise OSError(28, "No space left on device")
+            return whole(*arguments)
+
+        return call
+
+    if moment == "writing the second":
+        monkeypatch.setattr(files, "write_durable", failing("write", files.write_durable, 2))
+    else:
+        monkeypatch.setattr(os, "replace", failing("replace", os.replace, 1 if moment == "between the two" else 2))
+    with pytest.raises(OSError, match="No space left"):
+        new.save(tmp_path / "set.csv")
+    assert not list(tmp_path.glob(".*.partial"))
+    if moment == "writing the second":
+        assert Manifest.load(tmp_path / "set.csv").root.resolve() == root
+    else:
+        with pytest.raises(UserError, match=r"is no manifest: a manifest is NAME\.csv with NAME\.csv\.json beside it"):
+            Manifest.load(tmp_path / "set.csv")
+    monkeypatch.undo()
+    new.save(tmp_path / "set.csv")
+    assert Manifest.load(tmp_path / "set.csv").root.resolve() == new.root.resolve()
+
+
+def prepared(folder, name):
+    for number in range(10):
+        write_clip(folder / "ab"[number % 2] / f"{number}.avi", number)
+    return prepare(folder, out=folder / name).manifest
+
+
+@pytest.mark.parametrize("name", ["a\rb.avi", "a\nb.avi", 'a",b.avi', "\r.avi", " a .avi"])
+def test_names_of_files_survive_a_round_trip(tmp_path, name):
+    for number in range(4):
+        write_clip(tmp_path / "ab"[number % 2] / f"{number}.avi", number)
+    write_clip(tmp_path / "a" / name, 7)
+    (tmp_path / "b" / f"broken{name}").write_bytes(b"x")
+    prepare(tmp_path, out=tmp_path / "set.csv", all_as="test")
+    manifest = Manifest.load(tmp_path / "set.csv")
+    assert f"a/{name}" in manifest.text("path").tolist()
+    with (tmp_path / "set.rejected.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == 2

@@ -367,3 +367,42 @@ def test_predictions_of_a_one_class_set_are_scores(run, tmp_path, made_set):
     write_clip(tmp_path / "v" / label / "a.avi", 0, 12)
     made = prepare(tmp_path / "v", out=tmp_path / "s.csv", all_as="test")
     assert muybridge.evaluate(run, data=made.manifest).labels_N.tolist() == [0]
+
+
+def test_splits_of_people_of_classes_are_a_question(tmp_path):
+    touch(
+        tmp_path, *(f"{s}/{p}/{c}/x.avi" for s in ("train", "test") for p in ("anna", "bo") for c in ("wave", "jump"))
+    )
+    said = message(class_folders, tmp_path)
+    assert "--layout split/group/class" in said
+    assert {item.label for item in class_folders(tmp_path, "split/group/class")[0]} == {"wave", "jump"}
+
+
+def test_half_a_pair_in_a_row_of_frames_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label,start_frame,end_frame\na.avi,x,1,2\nb.avi,y,1,\n")
+    assert "line 3: start_frame and end_frame: both are needed" in message(csv_list, tmp_path / "list.csv")
+
+
+def test_what_was_rejected_is_told_with_what_fails_afterwards(tmp_path):
+    for number in range(4):
+        write_clip(tmp_path / "set" / "train" / "ab"[number % 2] / f"{number}.avi", number)
+        write_clip(tmp_path / "set" / "test" / "ab"[number % 2] / f"{number}.avi", number + 9)
+    for path in (tmp_path / "set" / "train" / "b").iterdir():
+        path.write_bytes(b"broken")
+    said = message(prepare, tmp_path / "set", out=tmp_path / "set.csv")
+    assert "no training video of b" in said
+    assert "2 files of the set could not be used (the first: train/b/1.avi: " in said
+    assert len((tmp_path / "set.rejected.csv").read_text().splitlines()) == 3
+    assert not (tmp_path / "set.csv").exists()
+
+
+def test_how_a_list_was_read_is_told_before_what_single_videos_lack(tmp_path):
+    for number in range(12):
+        write_clip(tmp_path / f"{number}.avi", number)
+    lines = [f"{number}.avi,{'ab'[number % 2]},1,99,7" for number in range(12)]
+    (tmp_path / "list.csv").write_text("path,label,start_frame,end_frame,duration\n" + "\n".join(lines))
+    told = CliRunner().invoke(app, [
+        "prepare", "--csv", str(tmp_path / "list.csv"), "--out", str(tmp_path / "set.csv"), "--all", "test",
+    ])  # fmt: skip
+    assert "columns that are not read: duration" in told.stderr
+    assert "more warnings" in told.stderr

@@ -1,11 +1,15 @@
 """Sources: names out of folders, lists and CSV files, with mistakes told by line."""
 
 import os
+import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from muybridge.data.lists import split_lists
+from muybridge.data.lists import labelled_lists, split_lists
 from muybridge.data.sources import Item, class_folders, csv_list, grouped
 from muybridge.errors import UserError
 
@@ -86,7 +90,11 @@ def test_a_csv_with_everything(tmp_path):
         "walk,b.avi,kim,testing,,3.25,\r\n",
     )
     items, notes = csv_list(path)
-    assert notes == [f"{path}: columns that are not read: actor"]
+    assert notes == [
+        f"{path}: columns that are not read: actor",
+        f"{path}: end is empty in 1 row with a part (the first: line 4): the video is read to its end",
+        f"{path}: start is empty in 1 row with a part (the first: line 5): the video is read from its beginning",
+    ]
     assert items == [
         Item("a.avi", "run", "g1", "train", 0.5, 2.0),
         Item("a.avi", "walk", "g1", "val", 2.0, None),
@@ -246,3 +254,77 @@ def test_folders_of_frames_without_classes_are_told(tmp_path):
     said = message(class_folders, tmp_path)
     assert "no class folders with videos (v1: 2 image(s) lie in a class folder" in said
     assert "--train-list" in said
+
+
+def test_a_folder_is_read_by_its_own_name(tmp_path):
+    """Links to each other would be walked for ever; what a link leads to is read once."""
+    touch(tmp_path / "set", "a/1.avi", "b/2.avi")
+    for here, there in ("ab", "ba"):
+        for number in range(3):
+            (tmp_path / "set" / here / f"x{number}").symlink_to(f"../{there}")
+    (tmp_path / "set" / "a" / "up").symlink_to("../..")
+    touch(tmp_path / "out", "3.avi")
+    (tmp_path / "set" / "c").symlink_to("../out")
+    (tmp_path / "set" / "d").symlink_to("../out")
+    items, strays = class_folders(tmp_path / "set")
+    assert [(item.label, item.path) for item in items] == [("a", "a/1.avi"), ("b", "b/2.avi"), ("c", "c/3.avi")]
+    assert len(strays) == 8
+    assert dict(strays)["a/x0"] == "is a link to b, which is read by its own name"
+    assert dict(strays)["d"] == "is a link to a folder that is read already"
+
+
+def test_folders_may_be_deep():
+    """As deep as paths may be long."""
+    with subprocess.Popen(["mktemp", "-d"], stdout=subprocess.PIPE, text=True) as made:
+        root = Path(made.stdout.read().strip())
+    try:
+        folder = os.open(root, os.O_RDONLY)
+        for name in ("a", *["d"] * 1100):
+            os.mkdir(name, dir_fd=folder)
+            folder, above = os.open(name, os.O_RDONLY, dir_fd=folder), folder
+            os.close(above)
+        os.close(os.open("1.avi", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        os.close(folder)
+        touch(root, "b/2.avi")
+        items, _ = class_folders(root)
+        assert [item.label for item in items] == ["a", "b"]
+        assert items[0].path.endswith("d/d/1.avi")
+    finally:
+        subprocess.run(["rm", "-rf", root], check=True)  # Python's own way is too deep for it, and pytest's
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is closed to this user")
+def test_a_folder_that_may_not_be_read_is_told(tmp_path):
+    touch(tmp_path, "a/1.avi", "b/2.avi", "b/closed/3.avi")
+    (tmp_path / "b" / "closed").chmod(0)
+    _, strays = class_folders(tmp_path)
+    (tmp_path / "b" / "closed").chmod(0o700)
+    assert strays == [("b/closed", "this folder cannot be read: Permission denied")]
+
+
+@pytest.mark.parametrize("row", [
+    "a.avi,x,g," + ":".join(["1"] * 300) + ",9e9", "a.avi,x,g,1,1e400", f"a.avi,x,{'g' * 5000},1,2",
+])  # fmt: skip
+def test_numbers_and_texts_without_measure_are_told_with_their_line(tmp_path, row):
+    file = write(tmp_path / "list.csv", f"path,label,group,start,end\n{row}\n")
+    assert "list.csv, line 2" in message(csv_list, file)
+
+
+def test_a_frame_beyond_all_numbers_is_told(tmp_path):
+    file = write(tmp_path / "list.csv", "path,label,start_frame,end_frame\na.avi,x,1,1e300\n")
+    assert "list.csv, line 2: end_frame is '1e300'" in message(csv_list, file)
+
+
+@pytest.mark.parametrize("line", [
+    "v.avi " + "9" * 5000, f"v.avi 1 5 {'9' * 5000}", f"v.avi {'9' * 5000} 0", "x" + "," * 30_000 + " y z",
+])  # fmt: skip
+def test_lines_of_lists_without_measure_are_told_at_once(tmp_path, line):
+    touch(tmp_path, "a/v.avi", "b/w.avi")
+    (tmp_path / "train.txt").write_text(f"{line}\nw.avi 1\n")
+    started = time.monotonic()
+    items, _ = class_folders(tmp_path)
+    for call in (lambda: labelled_lists(tmp_path, {"train": tmp_path / "train.txt"}, None),
+                 lambda: split_lists(items, {"train": tmp_path / "train.txt"})):  # fmt: skip
+        with suppress(UserError):
+            call()
+    assert time.monotonic() - started < 5

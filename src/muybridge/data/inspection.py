@@ -62,6 +62,8 @@ def inspect(
 
     def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
         part = [items[index] for index in indices]
+        if stop():
+            return [], []
         path = root / part[0].path
         try:
             looked = safe.look(path, image_fps=image_fps)
@@ -85,7 +87,7 @@ def inspect(
     warnings: dict[str, None] = {}  # each once
     with SafeReader(limits) as safe, progress("decoding", len(videos)) as bar:
         for indices, (found, told) in zip(
-            videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1), strict=True
+            videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1, give_up=safe.close), strict=True
         ):
             for index, result in zip(indices, found, strict=True):
                 results[index] = result

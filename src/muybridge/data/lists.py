@@ -16,12 +16,12 @@ from muybridge.errors import UserError
 from muybridge.video import DecodeError
 from muybridge.video.images import series
 
-_NUMBER = r"[\s;,]+(-?[0-9]+)"
-_PART = re.compile(rf"(.*?\S){_NUMBER * 3}")
+_NUMBER = r"[\s;,]+(-?[0-9]{1,15})"
+_PART = re.compile(rf"(.*?[^\s;,]){_NUMBER * 3}")
 """`path start end label`: numbers of the first and the last image."""
-_COUNT = re.compile(rf"(.*?\S){_NUMBER * 2}")
+_COUNT = re.compile(rf"(.*?[^\s;,]){_NUMBER * 2}")
 """`path num_frames label`"""
-_LABELLED = re.compile(r"(.*?\S)[\s;,]+(\S+)")
+_LABELLED = re.compile(r"(.*?[^\s;,])[\s;,]+([^\s;,]\S*)")
 """`path label`"""
 
 MOSTLY = 0.75
@@ -153,7 +153,7 @@ def class_names(file: Path) -> Names:
         if number != place:
             raise UserError(f"{file}, line {place} is empty, and would move the classes below it by one")
     names: Names = [name for _, name in lines]
-    for form in (r"(?P<index>[0-9]+)[\s,;]+(?P<name>.+)", r"(?P<name>.+?)[\s,;]+(?P<index>[0-9]+)"):
+    for form in (r"(?P<index>[0-9]{1,15})[\s,;]+(?P<name>.+)", r"(?P<name>.+?)[\s,;]+(?P<index>[0-9]{1,15})"):
         matches = [match for _, name in lines if (match := re.fullmatch(form, name))]
         by_index = {int(match["index"]): match["name"] for match in matches}
         if sorted(by_index) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
@@ -201,7 +201,7 @@ def _names(
 ) -> tuple[dict[str, str], list[str]]:
     """The name of each label, and all names in order. Raises UserError for a label that is no class."""
     labels = {line.label: line.where for line in lines if line.label}
-    are_numbers = all(re.fullmatch(r"-?[0-9]+", label) for label in labels)
+    are_numbers = all(re.fullmatch(r"-?[0-9]{1,15}", label) for label in labels)
     if not are_numbers:
         order = in_order(classes) if classes is not None else sorted(labels)
         for label, where in labels.items():

@@ -6,7 +6,6 @@ label. In memory it is columns of fixed-width arrays: 240,000 rows cost tens of 
 
 import csv
 import hashlib
-import io
 import json
 import re
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import read_json, write_atomic, write_json
+from muybridge.files import check_regular, csv_text, read_json, write_together
 from muybridge.video import Row
 
 FORMAT_VERSION = 1
@@ -112,13 +111,9 @@ class Manifest:
         """Write `path` (CSV) and the JSON beside it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         names = [*COLUMNS, *OPTIONAL, *self.split_columns]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(names)
         plain = [
             self.text(n).tolist() if self.columns[n].dtype.kind == "S" else self.columns[n].tolist() for n in names
         ]
-        writer.writerows(zip(*plain, strict=True))
         folder = path.parent.resolve()
         inside = self.root.resolve().is_relative_to(folder)
         about = {
@@ -128,8 +123,8 @@ class Manifest:
             "mirror": None if self.mirror is None else dict(self.mirror),
             "reversed_pairs": [list(pair) for pair in self.reversed_pairs],
         }
-        write_json(path.with_suffix(".csv.json"), about)
-        write_atomic(path, text.getvalue())
+        rows = csv_text([names, *zip(*plain, strict=True)])
+        write_together({path: rows, path.with_suffix(".csv.json"): json.dumps(about, indent=2) + "\n"})
 
     @staticmethod
     def load(path: str | Path) -> "Manifest":
@@ -139,6 +134,7 @@ class Manifest:
         if (path / "manifest.csv").is_file():
             path = path / "manifest.csv"
         about = _read_about(path)
+        check_regular(path)
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file)

@@ -16,10 +16,11 @@ def in_order(
     *,
     jobs: int,
     drop: Callable[[Result], object] = lambda result: None,
+    give_up: Callable[[], object] = lambda: None,
 ) -> Iterator[Result]:
     """Results of `job(item, stop)` by threads (decoding and coding release the interpreter), in order. Few are ahead of
-    the taker, so that memory stays flat; `stop()` tells a job that nobody waits for it any more. `drop` gets the results
-    that nobody took."""
+    the taker, so that memory stays flat; `stop()` tells a job that nobody waits for it any more, and `give_up` ends what
+    jobs wait for then. `drop` gets the results that nobody took."""
     ahead: deque[Future[Result]] = deque()
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
@@ -32,7 +33,10 @@ def in_order(
                 yield ahead.popleft().result()
         finally:
             stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            if ahead:
+                give_up()
+            pool.shutdown(wait=True)
             for future in ahead:
                 if not future.cancelled() and future.exception() is None:
                     drop(future.result())

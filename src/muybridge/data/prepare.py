@@ -1,11 +1,10 @@
 """`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
 
-import csv as csv_module
-import io
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from muybridge.data.mirroring import mirror_map
 from muybridge.data.sources import AUTO, Item, class_folders, csv_list, grouped
 from muybridge.data.splits import assign
 from muybridge.errors import UserError, nearest
-from muybridge.files import within, write_atomic
+from muybridge.files import csv_text, within, write_atomic
 from muybridge.locks import locked
 from muybridge.text import plural, spreadsheet
 from muybridge.video.arrays import SUFFIX as ARRAY
@@ -147,19 +146,38 @@ def prepare(
             _check_out(out, [root / item.path for item in items])
             looked = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
             looked.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
-            looked.warnings.extend(listed.warnings)
-        columns, names = _columns(looked, order, all_as)
+            looked.warnings[:0] = listed.warnings  # those of the whole list before those of single files
         warnings = looked.warnings
-        if all_as is not None:
-            columns["split"] = np.full(len(columns["id"]), all_as)
-        is_given = bool((columns["split"] != "").any())
-        columns |= _splits(columns, folds=folds, val=0.0 if all_as else val, test=test, seed=seed, warnings=warnings)
-        mirrored = _mirror(mirror, names, warnings)
-        manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
-        _check_splits(manifest, warnings, is_given=is_given)
+        with _blaming(looked.rejected, out):
+            columns, names = _columns(looked, order, all_as)
+            if all_as is not None:
+                columns["split"] = np.full(len(columns["id"]), all_as)
+            is_given = bool((columns["split"] != "").any())
+            columns |= _splits(
+                columns, folds=folds, val=0.0 if all_as else val, test=test, seed=seed, warnings=warnings
+            )
+            mirrored = _mirror(mirror, names, warnings)
+            manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
+            _check_splits(manifest, warnings, is_given=is_given)
         manifest.save(out)
         _save_rejected(out, looked.rejected)
         return summary(out, manifest, rejected=looked.rejected, warnings=warnings)
+
+
+@contextmanager
+def _blaming(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[None]:
+    """To what is wrong with a set, what was rejected before is added, as it may be the cause; and is listed all the same."""
+    try:
+        yield
+    except UserError as error:
+        if not rejected:
+            raise
+        _save_rejected(out, rejected)
+        first = rejected[0]
+        raise UserError(
+            f"{str(error).rstrip('.')}. Before that {plural(len(rejected), 'file')} of the set could not be used (the first: "
+            f"{first['path']}: {first['reason']}); {rejected_file(out)} lists all"
+        ) from None
 
 
 def rejected_file(out: Path) -> Path:
@@ -170,10 +188,8 @@ def rejected_file(out: Path) -> Path:
 def _save_rejected(out: Path, rejected: Sequence[dict[str, str]]) -> None:
     file = rejected_file(out)
     if rejected:
-        text = io.StringIO()
-        writer = csv_module.writer(text, lineterminator="\n")
-        writer.writerows([("path", "reason"), *((spreadsheet(r["path"]), spreadsheet(r["reason"])) for r in rejected)])
-        write_atomic(within(out.parent, file.name), text.getvalue().encode("utf-8", "replace"))
+        rows = ((spreadsheet(r["path"]), spreadsheet(r["reason"])) for r in rejected)
+        write_atomic(within(out.parent, file.name), csv_text([("path", "reason"), *rows]).encode("utf-8", "replace"))
     elif file.exists() and file.read_bytes().startswith(b"path,reason\n"):
         file.unlink()
 
@@ -187,7 +203,7 @@ def _columns(looked: Inspection, order: list[str], all_as: str | None) -> tuple[
     if len(usable) < (2 if is_trained_on else 1):
         raise UserError(
             f"Of {len(found) + len(rejected)} videos {len(found)} could be used, of {len(usable)} class(es); two classes "
-            "are needed. The first reasons: " + "; ".join(f"{r['path']}: {r['reason']}" for r in rejected[:3])
+            "are needed"
         )
     _warn_two_labels(found, looked.warnings)
     lost = [name for name in order if name not in usable]
@@ -318,7 +334,8 @@ def _splits(
         warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
     num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
     if num_units < num_parts:
-        raise UserError(f"{num_units} group(s) are too few for {num_parts} parts that share none")
+        what = plural(num_units, "group" if has_groups else "different video")
+        raise UserError(f"{what} are too few for {num_parts} parts that share none")
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
@@ -395,9 +412,12 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
         if not (split == "test").any() and not is_given:
             raise UserError(f"Too few clips: no test video is left in {column}")
         if not (split == "test").any():
-            warnings.append(
-                f"{column}: there is no test split; accuracy will be that of val, on which settings are chosen"
+            rest = (
+                "accuracy will be that of val, on which settings are chosen"
+                if (split == "val").any()
+                else "nothing is tested"
             )
+            warnings.append(f"{column}: there is no test split; {rest}")
         for part, name_of in (("test", "the test"), ("val", "the validation split")):
             absent = [name for name in manifest.classes if name not in set(labels[split == part].tolist())]
             if absent and (split == part).any():

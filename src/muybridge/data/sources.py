@@ -13,6 +13,7 @@ from typing import Any
 
 from muybridge.data.manifest import SPLITS
 from muybridge.errors import UserError, nearest
+from muybridge.text import plural
 from muybridge.video.images import is_frame, is_image
 
 
@@ -102,15 +103,21 @@ def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[st
         raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
     paths: list[Path] = []
     strays: list[tuple[str, str]] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        above = os.path.realpath(folder)
-        subfolders[:] = [
-            name
-            for name in sorted(subfolders)
-            if not name.startswith(".")
-            and not f"{above}{os.sep}".startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
-        ]  # a link that leads back up would be walked for ever
-        files, strange = _files(Path(folder).relative_to(root), names, least_depth)
+    entered = {os.path.realpath(root)}
+    pending = [Path()]
+    while pending:
+        place = pending.pop()
+        try:
+            subfolders, names = _entries(root / place)
+        except (PermissionError, FileNotFoundError) as error:
+            strays.append((place.as_posix(), f"this folder cannot be read: {error.strerror}"))
+            continue
+        for name in reversed(subfolders):  # the first is the next
+            if (root / place / name).is_symlink() and (reason := _read_anyway(root, place / name, entered)):
+                strays.append(((place / name).as_posix(), reason))
+            else:
+                pending.append(place / name)
+        files, strange = _files(place, names, least_depth)
         strays += strange
         for path in files:
             readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -119,6 +126,34 @@ def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[st
             else:
                 paths.append(path)
     return paths, strays
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Subfolders and other entries, sorted; hidden ones are left out."""
+    subfolders: list[str] = []
+    names: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
+            if not entry.name.startswith("."):
+                (subfolders if is_folder else names).append(entry.name)
+    return subfolders, names
+
+
+def _read_anyway(root: Path, link: Path, entered: set[str]) -> str:
+    """Why a link to a folder is not entered: what it leads to is read by its own name, or was by another's (and links that
+    lead to each other would be walked for ever); empty where it is. `entered` notes it then."""
+    top, target = os.path.realpath(root), os.path.realpath(root / link)
+    inside = Path(target).relative_to(top) if Path(target).is_relative_to(top) else None
+    if inside is not None and not any(part.startswith(".") for part in inside.parts):
+        return f"is a link to {inside.as_posix()}, which is read by its own name"
+    if Path(top).is_relative_to(target) or target in entered:
+        return "is a link to a folder that is read already"
+    entered.add(target)
+    return ""
 
 
 def _files(place: Path, names: list[str], least_depth: int) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -157,11 +192,20 @@ def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
     if tops and all(name.lower() in SPLIT_NAMES for name in tops):
         flat = [parts for parts in above if len(parts) == 1]
         if not flat:
+            _check_one_level(root, [parts[1:] for parts in above], "split/")
             return ["split", "class"]
         raise UserError(
             f"{root} holds {_shown(tops)}, and videos right inside of them, without class folders. If these are the splits, "
             "say the labels with a list: --csv FILE (path,label,split). If they are the classes: --layout class"
         )
+    _check_one_level(root, above, "")
+    return ["class"]
+
+
+def _check_one_level(root: Path, above: Sequence[tuple[str, ...]], before: str) -> None:
+    """Raises UserError where the folders below the first ones could be the classes as well, as their names repeat. `before`:
+    roles of the folders further up."""
+    tops = sorted({parts[0] for parts in above})
     below: dict[str, set[str]] = {}
     for parts in above:
         if len(parts) > 1:
@@ -171,10 +215,10 @@ def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
     if 2 * in_repeated > len(above):
         raise UserError(
             f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are the classes? "
-            "The lower ones, if the upper are people or recordings: --layout group/class. The upper ones, if the lower are: "
-            "--layout class/group. (--layout split/class, -/class and class are possible, too)"
+            f"The lower ones, if the upper are people or recordings: --layout {before}group/class. The upper ones, if the lower "
+            f"are: --layout {before}class/group. (--layout {before}-/class and {before}class are possible, too"
+            f"{'' if before else '; and split/class, if the upper are splits'})"
         )
-    return ["class"]
 
 
 def _shown(names: Sequence[str], most: int = 4) -> str:
@@ -197,6 +241,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "end_frame": ("end_frame", "stop_frame", "frame_end", "frame_stop", "last_frame"),
 }  # fmt: skip
 """What is read, each with the names that columns have for it, our own first; in small letters."""
+
+MOST_CHARACTERS = 4096
+"""Of a cell: no path is longer, and a manifest's columns are as wide as their longest text."""
 
 PAIRS = (("start", "end"), ("start_frame", "end_frame"))
 
@@ -227,6 +274,17 @@ def csv_list(path: Path) -> tuple[list[Item], list[str]]:
     unread = [name for name in header if name and name not in read.values()]
     if unread:
         notes.append(f"{path}: columns that are not read: {', '.join(unread)}")
+    for part, empty, how in (("start", "end", "to its end"), ("end", "start", "from its beginning")):
+        lines = [
+            number
+            for (number, _), item in zip(rows, items, strict=True)
+            if getattr(item, f"{part}_seconds") is not None and getattr(item, f"{empty}_seconds") is None
+        ]
+        if lines:
+            notes.append(
+                f"{path}: {read[empty]} is empty in {plural(len(lines), 'row')} with a part (the first: line {lines[0]}): the "
+                f"video is read {how}"
+            )
     if "start_frame" in read:
         items, counted = _counted_from_one(path.parent, items)
         notes.append(
@@ -325,6 +383,9 @@ def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dic
         raise UserError(f'{where}: more fields than the header has; a comma in a name needs "quotes"')
     if not text("path") or not text("label"):
         raise UserError(f"{where}: path and label must not be empty")
+    for role, column in columns.items():
+        if len(text(role)) > MOST_CHARACTERS:
+            raise UserError(f"{where}: {column} has {len(text(role))} characters; at most {MOST_CHARACTERS} are read")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text("path")):
         raise UserError(
             f"{where}: '{text('path')}' is an address, and only files of this machine are read: download it, and give the "
@@ -350,7 +411,7 @@ def _seconds(text: str, column: str, where: str) -> float | None:
         return None
     try:
         value = sum(float(part) * 60**power for power, part in enumerate(reversed(text.split(":"))))
-    except ValueError:
+    except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise UserError(f"{where}: {column} is '{text}', seconds are needed")
@@ -364,6 +425,6 @@ def _frame(text: str, column: str, where: str) -> int | None:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not value.is_integer():
+    if not value.is_integer() or abs(value) >= 2**53:
         raise UserError(f"{where}: {column} is '{text}', the number of a frame is needed")
     return int(value)

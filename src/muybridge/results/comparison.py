@@ -230,7 +230,11 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         if left_out:
             said.append(f"{why}, and left out: {listed(left_out)}.")
     if not finished:
-        raise UserError("None of these runs is finished with test scores: " + ", ".join(str(run.path) for run in runs))
+        each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
+        raise UserError(
+            f"None of these runs is finished with test scores: {', '.join(each)}. A run that is not finished goes on with "
+            "`muybridge train --resume RUN`; one whose set has no test split has no test scores"
+        )
     first = finished[0].dataset()
     for run in finished:
         if run.dataset()["classes"] != first["classes"]:

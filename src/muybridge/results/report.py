@@ -9,10 +9,9 @@ A report has a chapter a data set; a chapter is a list of sections (`sections/`)
 """
 
 import base64
-import csv
 import hashlib
-import io
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from markupsafe import Markup, escape
 
 from muybridge import __version__
 from muybridge.errors import UserError, nearest
-from muybridge.files import clear_partials, within, write_atomic, write_json
+from muybridge.files import clear_partials, csv_text, within, write_atomic, write_json
 from muybridge.locks import locked
 from muybridge.results.comparison import Comparison
 from muybridge.results.drawing import drawn
@@ -276,7 +275,7 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
 def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:
     """The text of report.md; on the way, every table and picture that it names is written, and every file noted in
     `files`."""
-    place = quote(folder.name)
+    place = quote(os.fsencode(folder.name))
     yield f"# {markdown(title)}\n"
     for chapter in chapters:
         if chapter.name:
@@ -322,10 +321,8 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
         parts = [match.groups() if match else (cell, "", "") for match, cell in zip(found, column[1:], strict=True)]
         ends = zip((name, f"{name} low", f"{name} high"), *parts, strict=True)
         columns += [list(one) for one in ends]
-    text = io.StringIO()
     cells = [[spreadsheet(cell) for cell in column] for column in columns]
-    csv.writer(text, lineterminator="\n").writerows(zip(*cells, strict=True))
-    write_atomic(path, text.getvalue())
+    write_atomic(path, csv_text(zip(*cells, strict=True)))
 
 
 @cache

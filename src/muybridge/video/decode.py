@@ -173,21 +173,21 @@ def read_frames(
         found = _stacked(_by_time_stamps(path, index, distinct.tolist()), len(distinct), convert)
     if found is None:
         convert = _Converter(path, short_side)
-        found = _stacked(_by_counting(path, distinct.tolist(), convert), len(distinct), convert)
-    assert found is not None, "counting gives all frames or raises"
+        found = _counted(path, distinct.tolist(), convert)
     return as_asked(found, places)
 
 
 def _stacked(found: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:
     """(T,H,W,3) of exactly `num_frames` frames; None where fewer come."""
     clip: np.ndarray | None = None
-    position = -1
-    for position, frame in enumerate(found):
+    count = 0
+    for frame in found:
         pixels = convert(frame)
         if clip is None:
             clip = np.empty((num_frames, *pixels.shape), np.uint8)
-        clip[position] = pixels
-    return clip if position + 1 == num_frames else None
+        clip[count] = pixels
+        count += 1
+    return clip if count == num_frames else None
 
 
 def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
@@ -197,19 +197,25 @@ def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
     return None if index is None else (index.pts_N - index.pts_N[0]) * index.tick_seconds
 
 
-def _by_counting(path: str | os.PathLike[str], wanted: list[int], convert: "_Converter") -> Iterator[VideoFrame]:
-    """The frames at `wanted` (sorted, distinct), in order. Raises DecodeError where the file ends before the last."""
-    done = 0
-    position = -1
+def _counted(path: str | os.PathLike[str], wanted: list[int], convert: "_Converter") -> np.ndarray:
+    """The frames at `wanted` (sorted, distinct) as (T,H,W,3). Raises DecodeError where the file ends before the last.
+
+    All frames on the way are converted, too: a decoder hides damage with what is in its buffers, and the scaler holds one of
+    them; which comes next must not depend on what was asked for."""
+    clip: np.ndarray | None = None
+    done = position = 0
     with _opened(path) as (container, stream):
-        for position, frame in enumerate(container.decode(stream)):
-            convert.fix_size(frame)
+        for frame in container.decode(stream):
+            pixels = convert(frame)
             if position == wanted[done]:
-                yield frame
+                if clip is None:
+                    clip = np.empty((len(wanted), *pixels.shape), np.uint8)
+                clip[done] = pixels
                 done += 1
                 if done == len(wanted):
-                    return
-    raise DecodeError(path, f"frame {wanted[-1]} was asked for, but decoding gives {position + 1} frames")
+                    return clip
+            position += 1
+    raise DecodeError(path, f"frame {wanted[-1]} was asked for, but decoding gives {position} frames")
 
 
 SEEK_PACKETS = 8
@@ -410,6 +416,10 @@ def _is_mirrored(frame: VideoFrame) -> bool:
     return bool(a * d - b * c < 0)
 
 
+_LISTS = {"concat", "hls", "dash", "sdp", "imf", "webm_dash_manifest"}
+"""Formats whose files name others."""
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its main video stream; every failure inside, whatever it is, is a DecodeError (but that memory runs
@@ -419,10 +429,15 @@ def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Itera
     try:
         # a name is a name, also with a colon in it; tags are text in whatever code their writer used
         with av.open(f"file:{os.fspath(path)}", metadata_errors="replace") as container:
+            if not _LISTS.isdisjoint(container.format.name.split(",")):
+                raise DecodeError(path, f"is a list of other files ({container.format.name}), and no video itself")
             stream = _main_stream(container, path)
             if limits is not None:
                 limits.check_size(path, stream.codec_context.width, stream.codec_context.height)
-                stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(limits.pixels)}
+                stream.codec_context.options = {
+                    **stream.codec_context.options,
+                    "max_pixels": str(min(limits.pixels, 2**31 - 1)),
+                }
             stream.thread_type = "NONE"  # one thread a reader: processes scale better
             yield container, stream
     except av.error.FFmpegError as error:

@@ -9,6 +9,8 @@ from muybridge.errors import UserError
 from muybridge.video.errors import DecodeError
 
 GIB = 2**30
+MOST_ASPECT = 64
+"""How much longer than the other a side may be."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Limits:
 
     @property
     def memory_bytes(self) -> int:
-        return int(self.memory_gib * GIB)
+        return int(min(self.memory_gib, 2**32) * GIB)
 
     def check_size(self, path: str | os.PathLike[str], width: int, height: int) -> None:
-        """Raises DecodeError for a frame that is too large."""
+        """Raises DecodeError for a frame that is too large, or would be once its short side is scaled up."""
+        if max(width, height) > MOST_ASPECT * min(width, height):
+            raise DecodeError(path, f"its frames of {width} × {height} pixels are too narrow for a video")
         if width * height > self.pixels:
             raise DecodeError(
                 path, f"its frames have {width} × {height} pixels; at most {self.pixels} are decoded (--max-pixels)"

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import stat
 import struct
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -165,6 +166,8 @@ class _File:
 
     def blob(self, index: int) -> bytes:
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        if not start <= end <= self.hashed_bytes:
+            raise ValueError("its table of frames is damaged")
         return os.pread(self._descriptor, end - start, start)
 
     def is_key(self, index: int) -> bool:
@@ -180,6 +183,8 @@ def _opened(path: str) -> _File:
         found = os.stat(path)
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DecodeError(path, "is no regular file")
     return _cached_file(path, found.st_mtime_ns, found.st_size)
 
 

@@ -74,7 +74,9 @@ class SafeReader:
         self.close()
 
     def close(self) -> None:
-        self._end()
+        """End the processes, also those at work: who waits for them gets a MachineFault. The next call starts new ones."""
+        with self._lock:
+            _end_all(self._all)
 
     def look(self, path: str | os.PathLike[str], *, image_fps: float = 25.0, with_hash: bool = True) -> Looked:
         """A video file, a folder of images or an array of one clip. Raises DecodeError, also where it passes a limit;
@@ -127,7 +129,7 @@ class Frames:
 
 def _end_all(processes: list["_Process"]) -> None:
     for process in processes:
-        process.end()
+        process.give_up()
 
 
 class _Process:
@@ -135,11 +137,19 @@ class _Process:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._is_asked = self._is_given_up = False
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
 
     def ask(self, question: dict[str, Any], path: str) -> tuple[dict[str, Any], bytes]:
         """Raises DecodeError for what the file does to the process, MachineFault."""
+        self._is_asked, self._is_given_up = True, False
+        try:
+            return self._ask(question, path)
+        finally:
+            self._is_asked = False
+
+    def _ask(self, question: dict[str, Any], path: str) -> tuple[dict[str, Any], bytes]:
         for is_last in (False, True):
             try:
                 answer, payload = self._exchange(question, path)
@@ -219,6 +229,7 @@ class _Process:
         assert self._process is not None
         code = self._process.wait()
         self.end()
+        self._check_wanted()
         if code < 0 and -code not in _CRASHES:
             return _EndedFromOutside(f"by {signal.Signals(-code).name}")
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
@@ -240,6 +251,7 @@ class _Process:
             start_new_session=True,  # Ctrl-C is the command's to answer
         )  # fmt: skip
         assert self._process.stdin is not None
+        self._check_wanted()
         try:
             self._process.stdin.write(json.dumps(asdict(self._limits)).encode() + b"\n")
             self._process.stdin.flush()
@@ -248,6 +260,20 @@ class _Process:
             self.end()
             return False
         return True
+
+    def _check_wanted(self) -> None:
+        """Raises MachineFault where the question was given up meanwhile."""
+        if self._is_given_up:
+            self.end()
+            raise MachineFault("the processes that open videos were ended")
+
+    def give_up(self) -> None:
+        """End it. Where a thread waits for its answer, that thread sees the end and closes the pipes."""
+        self._is_given_up = True
+        if not self._is_asked:
+            self.end()
+        elif (process := self._process) is not None:
+            process.kill()
 
     def end(self) -> None:
         process, self._process, self._buffer = self._process, None, b""

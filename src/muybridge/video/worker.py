@@ -113,6 +113,8 @@ def _errno_of(path: str) -> int | None:
                 file.read(1)
     except OSError as error:
         return error.errno
+    except ValueError:  # a name that no file can have
+        return None
     return None
 
 
@@ -122,7 +124,7 @@ def limit_memory(num_bytes: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    except (ImportError, OSError, ValueError):  # Windows; a system that is stricter already
+    except (ImportError, OSError, ValueError, OverflowError):  # Windows; a system that is stricter already
         pass
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from muybridge.errors import UserError
+from muybridge.files import check_regular
 from muybridge.models.contract import Preprocessing
 from muybridge.models.weights.source import State
 from muybridge.models.weights.tag import read_tag
@@ -63,6 +64,7 @@ def state_of(checkpoint: Any, where: str) -> State:
 
 
 def _read_safetensors(path: Path) -> Read:
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -74,6 +76,7 @@ def _read_safetensors(path: Path) -> Read:
 
 
 def _read_torch(path: Path) -> Any:
+    check_regular(path)
     try:
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
