@@ -76,7 +76,7 @@ def test_a_spreadsheet_computes_nothing(text):
     out = io.StringIO()
     csv.writer(out).writerow([spreadsheet(text)])
     (back,) = next(csv.reader(io.StringIO(out.getvalue())))
-    assert back == f"'{text}"
+    assert back == f"'{printable(text)}"
 
 
 @pytest.mark.parametrize("text", ["-0.5", "+1", "-1e-5", "-12.5%", ".5", "-.5", "run", "a=b", "", "a-b"])

@@ -574,7 +574,7 @@ def test_naming_ones_own_code_runs_none_that_a_study_keeps(mine, recipe, tmp_pat
         "def image():\n    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())\n"
     )
     small = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
-    run = compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study").runs[0]
+    run = compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study").runs[0]
     source, mark = run.path / "source", tmp_path / "ran"
     if trap == "network.pickle":
         (source / "network.pickle").write_bytes(pickle.dumps(Touch(mark)))
@@ -586,9 +586,9 @@ def test_naming_ones_own_code_runs_none_that_a_study_keeps(mine, recipe, tmp_pat
         cached = Path(importlib.util.cache_from_source(str(source / "mine.py")))
         cached.parent.mkdir()
         cached.write_bytes(code)
-    compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study", diagnose=True)
+    compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study", diagnose=True)
     (run.path / "result.json").unlink()  # it goes on, and is finished again
-    compare(["tsm@mine:image"], recipe=small, out=tmp_path / "study")
+    compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study")
     assert not mark.exists()
     if trap == "bytecode":  # nor where the run's own code is allowed: what runs is what is hashed
         user_code._allowed.clear()

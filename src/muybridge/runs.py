@@ -227,7 +227,7 @@ class Run:
     def metrics(self, kind: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl of one kind ("train", "val")."""
         lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
-        if not lines and self.is_finished:
+        if not lines and self.is_finished and self.result()["steps"]:
             raise UserError(f"{self.metrics_file} is damaged or gone: the run is finished, and no line is there")
         return [line for line in lines if line["kind"] == kind]
 

@@ -257,6 +257,7 @@ class Scores:
 def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     """All arrays of a .npz, `what` it should hold. Raises UserError that names the file; no pickle is ever loaded."""
     path = Path(path)
+    check_regular(path)
     try:
         _check_size(path)
         # of bytes, as NumPy leaves a damaged file open
@@ -277,7 +278,6 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
 
 def _check_size(path: Path) -> None:
     """Raises ValueError for a small file that would fill the memory: figures do not pack to a hundredth."""
-    check_regular(path)
     with zipfile.ZipFile(path) as packed:
         unpacked_bytes = sum(member.file_size for member in packed.infolist())
     if unpacked_bytes > max(2**30, 100 * path.stat().st_size):

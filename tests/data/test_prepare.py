@@ -304,7 +304,7 @@ def test_one_class_an_empty_folder_and_too_few_clips(videos, tmp_path):
     assert "Only one class ('run')" in message(tmp_path / "single", out=out)
     write_set(tmp_path / "few", groups=1, clips=1)
     assert "Too few clips" in message(tmp_path / "few", out=out)
-    assert "2 group(s) are too few for 3 parts" in message(
+    assert "2 groups are too few for 3 parts" in message(
         write_set(tmp_path / "two", groups=2), out=out, group=r"_(g\d+)_"
     )
     assert not out.exists()

@@ -172,7 +172,7 @@ def test_unknown_names_and_options_name_the_nearest():
         create("tsm_resnet_tiny", num_classes=5, shift=2)
     with pytest.raises(UserError, match="no option 'backbone'"):
         create("tsm_resnet_tiny", num_classes=5, backbone="resnet50")
-    with pytest.raises(UserError, match="cannot be imported"):
+    with pytest.raises(UserError, match="is not found on Python's path"):
         create("no_such_module:net", num_classes=5)
 
 

@@ -505,6 +505,7 @@ def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
     run.save_scores("test", Scores(**{**scores.__dict__, "labels_N": np.full(60, -1)}))
     with pytest.raises(UserError, match=r"test\.npz: no video has a label"):
         compared([run])
-    run.save_scores("test", Scores(**{**scores.__dict__, "logits_VK": scores.logits_VK * np.float32(np.nan)}))
-    with pytest.raises(UserError, match=r"test\.npz: some scores are no finite numbers"):
+    arrays = dict(np.load(run.path / "scores" / "test.npz"))
+    np.savez(run.path / "scores" / "test.npz", **{**arrays, "logits": arrays["logits"] * np.float32(np.nan)})
+    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are no finite numbers"):
         compared([run])

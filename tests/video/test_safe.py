@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 
 import numpy as np
@@ -68,9 +69,10 @@ def worker_of(safe, path=None, seconds=60.0):
     while time.monotonic() < until:
         for one in safe._all:
             if one._process is not None and one._process.poll() is None:
-                process = psutil.Process(one._process.pid)
-                if path is None or str(path) in [file.path for file in process.open_files()]:
-                    return process
+                with suppress(psutil.Error):  # it ends meanwhile
+                    process = psutil.Process(one._process.pid)
+                    if path is None or str(path) in [file.path for file in process.open_files()]:
+                        return process
         time.sleep(0.01)
     raise AssertionError("no process decodes")
 

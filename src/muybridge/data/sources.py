@@ -112,11 +112,13 @@ def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[st
         except (PermissionError, FileNotFoundError) as error:
             strays.append((place.as_posix(), f"this folder cannot be read: {error.strerror}"))
             continue
-        for name in reversed(subfolders):  # the first is the next
+        below = []
+        for name in subfolders:
             if (root / place / name).is_symlink() and (reason := _read_anyway(root, place / name, entered)):
                 strays.append(((place / name).as_posix(), reason))
             else:
-                pending.append(place / name)
+                below.append(place / name)
+        pending += reversed(below)  # the first is the next
         files, strange = _files(place, names, least_depth)
         strays += strange
         for path in files:

@@ -71,8 +71,6 @@ class Answers:
 
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
-        if not np.isfinite(scores.logits_VK).all():
-            raise UserError("some scores are no finite numbers")
         order = np.argsort(scores.ids_N, kind="stable")
         order = order[scores.labels_N[order] >= 0]  # of unknown truth there is nothing to say
         if not len(order):

@@ -9,7 +9,7 @@ from muybridge.errors import UserError
 from muybridge.video.errors import DecodeError
 
 GIB = 2**30
-MOST_ASPECT = 64
+MOST_ASPECT = 512
 """How much longer than the other a side may be."""
 
 
