@@ -583,3 +583,20 @@ def test_json_and_exit_codes(natural_set, tmp_path):
     assert wrong.returncode == 2
     assert "h264" in json.loads(wrong.stdout)["error"]
     assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("value", [10**13, 2**63 + 1, 2**64 - 1])
+def test_a_table_of_frames_that_lies_is_told(kinds_set, tmp_path, value):
+    """It would ask for terabytes, or for less than nothing."""
+    done = pack(kinds_set, out=tmp_path / "pack")
+    path = next(Path(done.path).glob("*.pack"))
+    num_frames, json_bytes, _ = packs._TAIL.unpack(path.read_bytes()[-packs._TAIL.size :])
+    data = bytearray(path.read_bytes())
+    table = len(data) - packs._TAIL.size - json_bytes - (8 * (num_frames + 1) + num_frames)
+    for index in range(0, num_frames, 2):
+        data[table + 8 * index : table + 8 * index + 8] = value.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match="its table of frames is damaged"):
+        packs.read_frames(str(path), [0])
+    with pytest.raises(DecodeError, match="its table of frames is damaged"):
+        packs.read_frames(str(path), [1])

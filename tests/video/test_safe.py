@@ -358,3 +358,70 @@ def test_bombs_are_rejected_and_the_rest_is_prepared(tmp_path):
     told = (tmp_path / "set.rejected.csv").read_text()
     for part in ("16000 × 16000 pixels", "30000 × 30000 pixels", "more than 1000 frames", "is empty (0 bytes)"):
         assert part in told
+
+
+def test_closing_ends_what_somebody_waits_for(safe, decoding, slow_file, tmp_path):
+    look, process = decoding
+    safe.close()
+    with pytest.raises(MachineFault, match="were ended"):
+        look.result(20)
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert safe.look(write_clip(tmp_path / "a.avi")).video.num_frames == 6, "the next call starts a new one"
+
+
+def test_ctrl_c_waits_for_no_decoder(slow_file, tmp_path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        os.link(slow_file, tmp_path / label / f"{label}.gif")
+    words = [
+        sys.executable,
+        "-m",
+        "muybridge",
+        "prepare",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "set.csv"),
+        "--jobs",
+        "1",
+    ]
+    command = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    workers = []
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not workers:
+        workers = [one for one in psutil.Process(command.pid).children() if opens(one, slow_file.suffix)]
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    assert "stopped" in command.communicate(timeout=20)[1]
+    assert command.returncode == 130
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    assert not (tmp_path / "set.csv").exists()
+
+
+def opens(process, suffix):
+    with suppress(psutil.Error):
+        return any(file.path.endswith(suffix) for file in process.open_files())
+    return False
+
+
+@pytest.mark.parametrize(("width", "height"), [(2048, 2), (2, 2048)])
+def test_frames_too_narrow_for_a_video_are_told(tmp_path, width, height):
+    """Scaled to a short side of 256 pixels one would take hundreds of megabytes."""
+    path = write_gif(tmp_path / "a.gif", width, height, 5)
+    with SafeReader() as safe:
+        assert f"{width} × {height} pixels are too narrow" in reason(safe.look, path)
+
+
+def test_a_list_of_other_files_is_no_video(safe, tmp_path):
+    write_clip(tmp_path / "1.avi")
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile 1.avi\nfile 1.avi\n")
+    assert "is a list of other files (concat)" in reason(safe.look, tmp_path / "a.mp4")
+
+
+def test_a_name_that_no_file_can_have_is_told(safe):
+    assert "null byte" in reason(safe.look, "a\0b.avi")
+
+
+@pytest.mark.parametrize("gib", [float("inf"), 1e30])
+def test_memory_may_be_without_measure(tmp_path, gib):
+    with SafeReader(Limits(memory_gib=gib, pixels=10**20)) as safe:
+        assert safe.look(write_clip(tmp_path / "a.avi")).video.num_frames == 6
