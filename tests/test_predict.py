@@ -284,7 +284,7 @@ def test_a_file_over_a_limit_is_told(run, tmp_path):
 
 
 def test_a_name_that_is_no_text_is_told_and_the_next_is_answered(predictor, tmp_path):
-    encode(tmp_path / "a.mp4", render(np.random.default_rng(0), "circle"))
+    encode(tmp_path / "a.mp4", render("grow", seed=5, index=0))
     os.link(tmp_path / "a.mp4", os.fsencode(tmp_path) + b"/b\xff.mp4")
     names = [os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.mp4"), str(tmp_path / "a.mp4")]
     (_, first), (_, second) = predictor.each(names)
