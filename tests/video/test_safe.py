@@ -273,7 +273,7 @@ def test_prepare_stops_where_descriptors_run_out(tmp_path):
         for number in range(3):
             write_clip(root / label / f"{number}.avi", number * 7 + 100 * (label == "run"))
     outcomes = set()
-    for most in (14, 48):
+    for most in (12, 48):
         program = (
             f"import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}));"
             f"from muybridge.cli import main; sys.exit(main())"
