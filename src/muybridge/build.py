@@ -182,20 +182,18 @@ def weights_file(pretrained: str | None) -> Path | None:
         return None
     path = Path(pretrained).expanduser().resolve()
     if (path / "model.safetensors").is_file():
-        checkpoint.check_hash(path / "model.safetensors")
-        return path / "model.safetensors"
-    if path.parent.name == "checkpoints" and path.name in ("last", "best"):
+        file = path / "model.safetensors"
+    elif path.parent.name == "checkpoints" and path.name in ("last", "best"):
         file = checkpoint.model_file(path.parent, path.name)
-        checkpoint.check_hash(file)
-        return file
-    if path.is_dir():
+    elif path.is_dir():
         run = Run.open(path)
         if not checkpoint.exists(run.checkpoints):
             raise UserError(f"{run.path} holds no weights yet: its training was stopped before its first checkpoint")
         file = checkpoint.model_file(run.checkpoints)
-        checkpoint.check_hash(file)
-        return file
-    return path
+    else:
+        return path
+    checkpoint.check_hash(file)
+    return file
 
 
 def _run_of(weights: Path | None) -> Run | None:

@@ -381,7 +381,8 @@ def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent)
     if code is None:
         return False
     if allow_code == "mine":
-        allow(name) if code in _allowed else _check_allowed(code)
+        _check_allowed(code)
+        allow(name)
         if source_sha256(name) != sha256:
             raise UserError(f"{run} was trained with another '{name}' than the one on Python's path")
         return False
