@@ -144,7 +144,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ["pipe", pytest.param("device", marks=pytest.mark.slow)])
 def test_a_pipe_or_a_device_in_place_of_a_file_is_not_read(study, tmp_path, kind):
     """Reading it would never end."""
     names = [

@@ -163,7 +163,8 @@ def wait_for(path, process, *, seconds=120):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", ["killed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("failed", "asked"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "failed", "asked"])
 def test_a_process_that_ends_ends_the_run_which_can_be_continued(how, odd_set, tmp_path):
     out = tmp_path / "run"
     settings = ["optim.epochs=300", "optim.warmup_epochs=0", "evaluation.every_epochs=1", "optim.min_steps=0"]

@@ -561,7 +561,7 @@ def test_the_guide_for_a_network_of_ones_own_works_from_the_command_line(made_se
             return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
         """)
     )
-    words = ["train", "--model", "tsn@mynets:network", "--data", str(made_set), "--out", "run", "--shorten", "0.04",
+    words = ["train", "--model", "tsn@mynets:network", "--data", str(made_set), "--out", "run", "--shorten", "0.01",
              "--set", "optim.min_steps=0", "--set", "clip.size=32", "--set", "clip.num_frames=4"]  # fmt: skip
     start = [str(Path(sys.executable).parent / "muybridge"), *words]
     done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)

@@ -93,7 +93,7 @@ def test_a_folder_of_class_folders(videos, tmp_path):
 def test_a_group_never_straddles_over_20_seeds(videos, tmp_path):
     seen = set()
     for seed in range(20):
-        manifest = load(prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed))
+        manifest = load(prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed, jobs=1))
         assert_whole(manifest)
         assert [len(manifest.split(part)) for part in PARTS] == [24, 6, 6]
         seen.add(manifest.columns["split"].tobytes())
@@ -394,7 +394,7 @@ def test_copies_of_a_file_go_to_one_side(videos, tmp_path, group):
     for i in range(5):
         shutil.copy(root / "run" / "v_g00_c00.avi", root / "run" / f"v_g00_copy{i}.avi".replace("_copy", "_c9"))
     for seed in range(10):
-        manifest = load(prepare(root, out=tmp_path / "m.csv", seed=seed, group=group))
+        manifest = load(prepare(root, out=tmp_path / "m.csv", seed=seed, group=group, jobs=1))
         copies = manifest.text("sha256") == manifest.text("sha256")[manifest.text("id") == "run/v_g00_c00.avi"][0]
         assert copies.sum() == 6
         assert len(set(manifest.text("split")[copies].tolist())) == 1
@@ -413,7 +413,7 @@ def test_copies_on_both_sides_are_told(videos, tmp_path):
     assert any(warning.startswith("1 file(s)") and "copies" in warning for warning in prepared.warnings)
     told, parted = [], []
     for seed in range(6):
-        prepared = prepare(root, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed)
+        prepared = prepare(root, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed, jobs=1)
         manifest = load(prepared)
         sides = dict(zip(manifest.text("id").tolist(), manifest.text("split").tolist(), strict=True))
         parted.append(sides["run/v_g00_c00.avi"] != sides["run/v_g05_c09.avi"])
