@@ -224,3 +224,35 @@ def test_what_a_run_knows_of_its_set_is_checked(study, tmp_path, field, value):
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(UserError, match=r"dataset\.json is damaged"):
         Predictor(tmp_path / RUN)
+
+
+@pytest.mark.parametrize(("name", "place", "value"), [
+    ("dataset.json", "split_sizes", {}), ("dataset.json", "split_sizes.train", 0), ("cost.json", "params", -5),
+    ("environment.json", "threads", -1), ("result.json", "test.video_top1", 7), ("result.json", "val.mean_class", -0.1),
+    ("metrics.jsonl", "clip_top1", 7), ("timing.jsonl", "train_clips_per_s", -3), ("timing.jsonl", "train_seconds", -1),
+    ("speed.json", "peak_memory_bytes", -1), ("speed.json", "train_clips_per_s", 0),
+    ("diagnosis/diagnosis.json", "largest_change", {}), ("diagnosis/diagnosis.json", "accuracy", None),
+    ("diagnosis/diagnosis.json", "accuracy.ordered", 2),
+])  # fmt: skip
+def test_figures_that_cannot_be_are_damage(study, tmp_path, name, place, value):
+    shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
+    path = tmp_path / RUN / name
+    if name == "speed.json":
+        Run(tmp_path / RUN).save_speed({"train_clips_per_s": 1.0, "peak_memory_bytes": 1})
+    first, *others = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    document = json.loads(first)
+    *above, last = place.split(".")
+    inside = document
+    for part in above:
+        inside = inside[part]
+    inside[last] = value
+    path.write_text("\n".join([json.dumps(document), *others]) + "\n")
+    result = CliRunner().invoke(app, ["report", str(tmp_path / RUN), "--no-frames", "--out", str(tmp_path / "r.html")])
+    told = result.output.replace("\n", "")
+    if name in ("speed.json", "diagnosis/diagnosis.json"):  # a report goes without
+        assert result.exit_code == 0, result.output
+        told = (tmp_path / "r.md").read_text()
+    else:
+        assert result.exit_code == 2, result.output
+    assert name.rpartition("/")[2] in told
+    assert last in told

@@ -161,6 +161,8 @@ def small(words):
     """The words of a command with those that cut it to a taste."""
     words = list(words)
     command = words[words.index("muybridge") + 1]
+    if command == "measure":  # the largest batch fills the memory
+        return [*words, "--no-largest"]
     if command not in ("train", "compare") or "--resume" in words:
         return words
     if "equal_time" in words:

@@ -114,6 +114,21 @@ def test_words_stay_whole_and_what_has_no_room_is_named(monkeypatch, width):
         assert not left_out
 
 
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "pretending_to_put_something_onto_something_but_" * 3, "走" * 90, "a/" + "b" * 100]
+)
+def test_a_long_name_leaves_room_for_the_figures(monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    drawn = table(
+        ["class", "videos", "ordered", "shuffled"], [[name, "12", "0.500", "0.250"], ["run", "3", "0.1", "0.2"]]
+    )
+    assert all(cell_len(line) <= 80 for line in drawn.splitlines())
+    assert "no room" not in drawn
+    assert {"12", "0.500", "0.250", "run"} <= set(drawn.split())
+    whole = "".join(line[: line.find("12")] if "12" in line else line for line in drawn.splitlines()[2:-1])
+    assert name in "".join(whole.split())
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from results.made_runs import make_run
+from torch import nn
 from typer.testing import CliRunner
 
 import muybridge
@@ -24,6 +25,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.pack import pack
 from muybridge.errors import UserError
 from muybridge.files import sha256_file
+from muybridge.models.user_network import brought_sha256
 from muybridge.recipe import Runtime, replace, to_json
 from muybridge.results.record import StudyRecord
 from muybridge.runs import Run
@@ -250,6 +252,29 @@ def test_weights_that_a_function_loads_are_part_of_the_run(mine, recipe, tmp_pat
     text = "\n".join(line for section in report_of(tmp_path, one, other) for line in section)
     assert first[:12] in text
     assert other.recipe().model.weights_sha256[:12] in text
+
+
+@pytest.mark.parametrize(
+    "what", ["a part of a weight", "a buffer that is not kept", "a plain tensor", "an array in a list"]
+)
+def test_all_that_a_function_brings_counts(what):
+    def hashed(value):
+        def build():
+            net = nn.Sequential(nn.Conv2d(3, 8, 3))
+            net.register_buffer(
+                "mean", torch.full((3,), value if what == "a buffer that is not kept" else 0.0), persistent=False
+            )
+            net.scale = torch.tensor(value if what == "a plain tensor" else 0.0)
+            net.parts = [{"array": np.full(2, value if what == "an array in a list" else 0.0)}]
+            net.parts.append(net.parts)
+            if what == "a part of a weight":
+                net[0].weight.data[:7] = value
+            return net
+
+        return brought_sha256(build)
+
+    assert hashed(0.5) == hashed(0.5), "random numbers do not count"
+    assert hashed(0.5) != hashed(0.25)
 
 
 def report_of(tmp_path, *runs):

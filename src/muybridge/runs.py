@@ -30,10 +30,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, NotRequired, get_args
+from typing import Annotated, Any, Literal, NotRequired, get_args
 
 import numpy as np
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
@@ -73,21 +73,26 @@ OWN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
 _more = with_config(ConfigDict(extra="allow"))
 """Files hold more than is asked of them here."""
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, lt=inf)]
+_Rate = Annotated[float, Field(gt=0, lt=inf)]
+
 
 @_more
 class _Dataset(TypedDict):
     classes: list[str]
     mirror: dict[str, str] | None
     reversed_pairs: list[tuple[str, str]]
-    split_sizes: dict[str, int]
+    split_sizes: dict[str, _Count]
     longest_trained_seconds: float
 
 
 @_more
 class _Cost(TypedDict):
-    params: int
-    conv_macs: int
-    macs: int
+    params: _Count
+    conv_macs: _Count
+    macs: _Count
 
 
 @_more
@@ -96,18 +101,21 @@ class _Environment(TypedDict):
     torch: str
     processor: str
     device: str
-    threads: int
+    threads: Annotated[int, Field(ge=1)]
 
 
 @_more
 class _Figures(TypedDict):
-    video_top1: float
-    videos: int
+    video_top1: _Share
+    video_top5: NotRequired[_Share]
+    clip_top1: NotRequired[_Share]
+    mean_class: NotRequired[_Share]
+    videos: _Count
 
 
 @_more
 class _Result(TypedDict):
-    steps: int
+    steps: _Count
     val: NotRequired[_Figures]
     test: NotRequired[_Figures]
 
@@ -115,23 +123,40 @@ class _Result(TypedDict):
 @_more
 class _Measured(TypedDict):
     kind: str
-    epoch: int
-    step: int
+    epoch: _Count
+    step: _Count
+    loss: NotRequired[float]
+    clip_top1: NotRequired[_Share]
+    video_top1: NotRequired[_Share]
+    video_top5: NotRequired[_Share]
+    mean_class: NotRequired[_Share]
 
 
 @_more
 class _Timing(TypedDict):
-    epoch: int
-    train_seconds: float
-    train_clips_per_s: float
+    epoch: _Count
+    train_seconds: _Amount
+    train_clips_per_s: _Rate
 
 
 @_more
 class _Speed(TypedDict):
-    batch_size: NotRequired[int]
-    forward_clips_per_s: NotRequired[float | None]
-    train_clips_per_s: NotRequired[float | None]
-    peak_memory_bytes: NotRequired[float | None]
+    batch_size: NotRequired[_Count]
+    forward_clips_per_s: NotRequired[_Rate | None]
+    train_clips_per_s: NotRequired[_Rate | None]
+    peak_memory_bytes: NotRequired[_Rate | None]
+
+
+@_more
+class _Changes(TypedDict):
+    reversed: _Amount
+
+
+@_more
+class _Diagnosis(TypedDict):
+    accuracy: dict[str, _Share]
+    largest_change: _Changes
+    findings: list[str]
 
 
 @_more
@@ -205,6 +230,7 @@ class Run:
             "it has no classes" if not classes
             else "a class is named twice" if len(set(classes)) < len(classes)
             else f"mirror names '{min(unknown)}', which is no class" if (unknown := named - set(classes))
+            else "split_sizes: there is no training video" if not found["split_sizes"].get("train")
             else "longest_trained_seconds is no length" if not 0 < found["longest_trained_seconds"] < inf
             else ""
         )  # fmt: skip
@@ -246,7 +272,8 @@ class Run:
     def diagnosis(self) -> dict[str, Any] | None:
         """What `diagnose` found, if it was asked."""
         file = self.diagnosis_folder / "diagnosis.json"
-        return _object(file) if file.exists() else None
+        found: dict[str, Any] | None = read_as(_Diagnosis, file) if file.exists() else None
+        return found
 
     def diagnosed_scores(self, order: str) -> Scores:
         """Of frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
@@ -495,11 +522,6 @@ def pointed_by(pointer: Path) -> str:
     if not re.fullmatch(r"step-[0-9]{8,}", name):
         raise UserError(f"{pointer} is damaged: '{name[:80]}' is no name of a checkpoint")
     return name
-
-
-def _object(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_as(dict[str, Any], path)
-    return found
 
 
 def _lines(kind: Any, path: Path, *, whole: bool = False) -> list[dict[str, Any]]:

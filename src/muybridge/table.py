@@ -17,6 +17,8 @@ WIDE = 160
 """Columns where there is no terminal that has a width."""
 _PADDING = 2
 """Blanks of a column, one at each side."""
+LONGEST_WORD, LONGEST_PIECE = 60, 30
+"""Columns of a word that stays whole, and of the pieces that a longer one is broken into, so that there is room beside it."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
@@ -73,15 +75,28 @@ def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
 
 def _words(text: str) -> list[str]:
     """What is not broken: words, and the parts of a path."""
-    return [part for line in text.split("\n") for part in re.split(r" |(?<=/)", line) if part]
+    return [word for line in text.split("\n") for part in _pieces(line) if (word := part.rstrip())]
+
+
+def _pieces(line: str) -> list[str]:
+    """Words with the blank behind them, parts of a path with their slash; parts of a long word, where it has marks there."""
+    pieces: list[str] = []
+    for part in re.findall(r"[^ /]*/|[^ /]+ ?| ", line):
+        if cell_len(part.rstrip()) <= LONGEST_WORD:
+            pieces.append(part)
+            continue
+        for piece in re.split(r"(?<=[-_.])(?! )", part):
+            letters = max(1, LONGEST_PIECE * len(piece) // max(cell_len(piece), LONGEST_PIECE))
+            pieces += [piece[start : start + letters] for start in range(0, len(piece), letters)]
+    return pieces
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    """Lines of at most so many columns, broken between words and after the slashes of a path."""
+    """Lines of at most so many columns, broken between pieces."""
     lines: list[str] = []
     for whole in text.split("\n"):
         line = ""
-        for part in re.findall(r"[^ /]*/|[^ /]+ ?| ", whole):
+        for part in _pieces(whole):
             if line and cell_len(line + part.rstrip()) > room:
                 lines.append(line.rstrip())
                 line = part.lstrip() if part.strip() else ""

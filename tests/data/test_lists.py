@@ -134,7 +134,7 @@ def test_more_frames_than_there_are_is_told(root, tmp_path, count, said):
 def test_a_line_in_two_lists_is_told(root, tmp_path):
     lists = {split: write(tmp_path / f"{split}.txt", "a 2 3 0\n") for split in ("train", "test")}
     assert "test.txt, line 1: 'a 2 3 0' is in" in message(labelled_lists, root, lists, None)
-    assert "no list has a line" in message(labelled_lists, root, {"train": write(tmp_path / "e", "\n")}, None)
+    assert "e is empty" in message(labelled_lists, root, {"train": write(tmp_path / "e", "\n")}, None)
 
 
 def test_lists_with_labels_are_known_by_their_numbers(tmp_path):

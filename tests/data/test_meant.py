@@ -244,6 +244,45 @@ def test_a_label_that_contradicts_its_folder_stops(tmp_path):
     assert "one of the two is wrong" in message(listed_videos, root, swapped, {0: "run", 1: "walk"})
 
 
+def test_labels_that_contradict_every_folder_stop_too(tmp_path):
+    """The more lines are wrong, the surer it is."""
+    root = touch(tmp_path / "v", *TREE)
+    other = {"run": "walk", "walk": "run"}
+    names = lists(
+        tmp_path, "".join(f"{c}/{n}.avi {other[c]}\n" for c in other for n in "ab"), "run/c.avi walk\nwalk/c.avi run\n"
+    )
+    assert "'run/a.avi' has the label of walk, and lies in run: one of the two is wrong (5 more lines" in message(
+        listed_videos, root, names, None
+    )
+    numbers = lists(tmp_path, "run/a.avi 0\nrun/b.avi 0\nwalk/a.avi 1\nwalk/b.avi 1\n", "run/c.avi 0\nwalk/c.avi 1\n")
+    assert "one of the two is wrong" in message(listed_videos, root, numbers, ["walk", "run"])
+    items, _, _, _ = listed_videos(root, numbers, ["run", "walk"])
+    assert labelled(items)["run/a.avi"] == ("run", "", "train")
+
+
+def test_whole_numbers_with_a_point_are_numbers(tmp_path):
+    root = touch(tmp_path / "v", *TREE)
+    found = lists(
+        tmp_path, "run/a.avi 0.0\nrun/b.avi 0.0\nwalk/a.avi 1.0\nwalk/b.avi 1.0\n", "run/c.avi 0.0\nwalk/c.avi 1.0\n"
+    )
+    items, order, _, _ = listed_videos(root, found, None)
+    assert order == ["run", "walk"]
+    assert labelled(items)["walk/c.avi"] == ("walk", "", "test")
+
+
+@pytest.mark.parametrize("mark", ["|", ":"])
+def test_another_mark_before_the_label_is_told(tmp_path, mark):
+    root = touch(tmp_path / "v", *TREE)
+    said = message(listed_videos, root, lists(tmp_path, f"run/a.avi{mark}0\nwalk/a.avi{mark}1\n", "run/b.avi\n"), None)
+    assert "train.txt, line 1" in said
+    assert "A line is `path` or `path label`" in said
+
+
+def test_an_empty_list_is_told(tmp_path):
+    root = touch(tmp_path / "v", *TREE)
+    assert "test.txt is empty" in message(listed_videos, root, lists(tmp_path, "run/a.avi\nwalk/a.avi\n", ""), None)
+
+
 def test_a_label_that_no_class_has_is_told_with_its_line(tmp_path):
     root = touch(tmp_path / "v", "x/a.avi", "x/b.avi", "x/c.avi")
     found = lists(tmp_path, "x/a.avi 0\nx/b.avi 1\n", "x/c.avi 2\n")
@@ -336,7 +375,9 @@ def test_a_class_that_most_videos_are_of_is_told(tmp_path, counts):
 # Images
 
 
-@pytest.mark.parametrize("name", ["frame_{:04d}_rgb.png", "{:05d}.tif", "img_{:05d}.jpg", "{}.bmp", "a-{:03d}.tiff"])
+@pytest.mark.parametrize(
+    "name", ["frame_{:04d}_rgb.png", "{:05d}.tif", "img_{:05d}.jpg", "{}.bmp", "a-{:03d}.tiff", "frame ({}).png"]
+)
 def test_numbered_images_by_their_usual_names(tmp_path, name):
     from making_images import write_images
 
@@ -406,3 +447,30 @@ def test_how_a_list_was_read_is_told_before_what_single_videos_lack(tmp_path):
     ])  # fmt: skip
     assert "columns that are not read: duration" in told.stderr
     assert "more warnings" in told.stderr
+
+
+def test_names_that_repeat_deeper_stop_with_the_question(tmp_path):
+    root = touch(
+        tmp_path / "v", *(f"s{s}/{p}/{c}/x.avi" for s, p in enumerate(("anna", "bo", "chi")) for c in ("run", "walk"))
+    )
+    said = message(class_folders, root)
+    assert "(run, walk) lie under most of s0, s1, s2" in said
+    assert "--layout group/-/class" in said
+    items, _ = class_folders(root, "group/-/class")
+    assert labelled(items)["s0/anna/run/x.avi"] == ("run", "s0", "")
+
+
+def test_a_folder_around_the_set_is_told(tmp_path):
+    root = touch(tmp_path / "v", "data/train/run/a.avi", "data/train/walk/a.avi", "data/test/run/b.avi")
+    assert f"prepare {root / 'data'}" in message(class_folders, root)
+    one = touch(tmp_path / "w", "run/a.avi", "run/deep/b.avi")
+    assert {item.label for item in class_folders(one)[0]} == {"run"}
+
+
+def test_a_part_that_ends_long_after_the_video_is_told(tmp_path):
+    write_clip(tmp_path / "run.avi", 0, 20)
+    write_clip(tmp_path / "walk.avi", 5, 20)
+    (tmp_path / "set.csv").write_text("path,label,start,end\nrun.avi,run,0,20\nwalk.avi,walk,0,0.8\n")
+    said = "\n".join(prepare(csv=tmp_path / "set.csv", out=tmp_path / "m.csv", all_as="test").warnings)
+    assert "run.avi#0-20: the list ends at 20 seconds, the video at 0.8. Are these frames?" in said
+    assert "walk.avi#" not in said

@@ -244,7 +244,7 @@ def test_images_that_are_nobodys_frames_are_told(tmp_path):
     assert set(told) == {".", "run", "run/v", "run/covers"}
     assert told["run"].startswith("2 image(s) lie in a class folder (the first: 1.jpg); the frames of a video need")
     assert "in no class folder (the first: 9.jpg)" in told["."]
-    assert told["run/v"].startswith("1 image(s) without a number")
+    assert told["run/v"].startswith("1 image(s) are no frames, as their names do not end in a number")
     assert "cover.jpg" in told["run/v"]
     assert "front.png" in told["run/covers"]
 

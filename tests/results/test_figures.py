@@ -349,6 +349,18 @@ def test_a_loss_that_was_not_a_number_is_not_drawn(tmp_path):
     assert all(math.isfinite(row["value"]) for row in rows)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 20])
+def test_a_loss_that_explodes_is_drawn_inside_the_axes(tmp_path, epochs):
+    """As a line outside of them would make the drawing as high as the loss."""
+    run = make_run(tmp_path / "a", epochs=epochs)
+    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    lines[0]["loss"] = 1e12
+    run.metrics_file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    drawn = vl_convert.vegalite_to_svg(style.themed(curves.curves(compared([run]), "loss", 24)))
+    width, height = (float(side) for side in re.findall(r'(?:width|height)="([0-9.]+)"', drawn)[:2])
+    assert max(width, height) < 1000
+
+
 # --- one model among many
 
 

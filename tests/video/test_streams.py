@@ -139,6 +139,19 @@ def test_the_frame_rate_agrees_with_the_length(tmp_path, fps):
     assert all(row.path.endswith(packs.SUFFIX) for row in rows)
 
 
+def test_the_frame_rate_of_a_variable_one_without_order_is_that_of_the_time_stamps(tmp_path):
+    """Packets of a rate that varies, copied into AVI: its header says hundreds of frames a second, and time stamps fall."""
+    times_ms = np.cumsum(np.random.default_rng(0).integers(20, 90, 60)).tolist()
+    mp4 = write_video(tmp_path / "a.mp4", [coded(number) for number in range(60)], options=B_FRAMES, times_ms=times_ms)
+    true = 59000 / (times_ms[-1] - times_ms[0])
+    found = probe(as_avi(mp4, tmp_path / "a.avi"))
+    assert "it declares 600 frames a second" in found.odd
+    assert found.num_frames == 60
+    assert found.fps == pytest.approx(true, rel=0.05)
+    assert found.times_seconds[-1] == pytest.approx(59 / found.fps, rel=1e-4)
+    assert (np.diff(found.times_seconds) > 0).all()
+
+
 @pytest.mark.parametrize("tag", ["Café Müller".encode("latin-1"), "咖啡".encode("gbk"), b"\xff\xfe\x00\x80"])
 def test_tags_are_text_in_whatever_code(tmp_path, tag):
     path = tmp_path / "a.avi"

@@ -132,6 +132,11 @@ def _rows(
             continue
         if item.last_number is not None and item.last_number > numbers[-1]:
             warnings.append(f"{item.id}: the list ends with frame {item.last_number}, {len(numbers)} can be decoded")
+        if item.end_seconds is not None and item.end_seconds > 1.5 * (long := video.num_frames / video.fps) + 1:
+            warnings.append(
+                f"{item.id}: the list ends at {item.end_seconds:g} seconds, the video at {long:.1f}. Are these frames? "
+                "Their columns are called start_frame and end_frame"
+            )
         if item.first_number is not None and end - start == video.num_frames:
             item = replace(item, first_number=None, last_number=None)  # not a part
         place = (item.id, item.path, item.label, item.group, item.split, start, end - start)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from muybridge.data.sources import AUTO, Item, class_folders, walk
 from muybridge.errors import UserError
+from muybridge.text import plural
 from muybridge.video import DecodeError
 from muybridge.video.images import series
 
@@ -76,6 +77,8 @@ def listed_videos(
             raise UserError(f"--classes names labels, and {', '.join(map(str, lists.values()))} have none")
         found, strays = class_folders(root, layout)
         return split_lists(found, lists), sorted({item.label for item in found}), strays, []
+    if all(re.fullmatch(r"-?[0-9]+(\.0+)?", line.label) for line in lines if line.label):  # 3.0, as tables write 3
+        lines = [replace(line, label=line.label.partition(".")[0]) for line in lines]
     folders = {line.item.path: line.item.label for line in lines}
     are_classes = _check_labels(lines, folders)
     names, order = _names(lines, classes, folders if are_classes else {})
@@ -110,9 +113,9 @@ def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None)
     label that contradicts the class folder. A path where nothing (or nothing whole) is stays an item: it is told when videos
     are looked at.
     """
-    read = [(split, f"{file}, line {number}", line) for split, file in lists.items() for number, line in _lines(file)]
-    if not read:
-        raise UserError(f"{', '.join(map(str, lists.values()))}: no list has a line")
+    read = [
+        (split, f"{file}, line {number}", line) for split, file in lists.items() for number, line in _list_lines(file)
+    ]
     form = _form(root, [line for _, _, line in read])
     parsed: list[tuple[str, str, str, list[int], int]] = []
     for split, where, line in read:
@@ -253,15 +256,23 @@ def _check_labels(lines: Sequence[Line], folders: Mapping[str, str]) -> bool:
 
 
 def _check_named_folders(lines: Sequence[Line], items: Sequence[Item], folders: Mapping[str, str]) -> None:
-    """Raises UserError for a line that names another class than its folder is called, where most name the same."""
+    """Raises UserError for a line that names another class than its folder is called, where the folder is called as one of
+    the classes, or most folders are called as their lines' class."""
     known = [
         (line, item, folders[item.path]) for line, item in zip(lines, items, strict=True) if folders.get(item.path)
     ]
+    classes = {_plain(item.label) for item in items}
     others = [one for one in known if _plain(one[1].label) != _plain(one[2])]
-    if known and others and len(known) - len(others) >= MOSTLY * len(known):
-        line, item, folder = others[0]
+    wrong = (
+        others
+        if len(known) - len(others) >= MOSTLY * len(known)
+        else [one for one in others if _plain(one[2]) in classes]
+    )
+    if wrong:
+        line, item, folder = wrong[0]
+        more = f" ({plural(len(wrong) - 1, 'more line')} like it)" if len(wrong) > 1 else ""
         raise UserError(
-            f"{line.where}: '{item.path}' has the label of {item.label}, and lies in {folder}: one of the two is wrong"
+            f"{line.where}: '{item.path}' has the label of {item.label}, and lies in {folder}: one of the two is wrong{more}"
         )
 
 
@@ -282,11 +293,11 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
     def matches_of(name: str) -> list[int]:
         name = name.removeprefix("./")
         without, ending = os.path.splitext(name)
-        return by_name.get(name) or ([] if re.search(r"[\s;,]", ending) else by_name.get(without, []))
+        return by_name.get(name) or ([] if re.search(r"[\s;,|:]", ending) else by_name.get(without, []))
 
     found: dict[int, Line] = {}
     for split, file in lists.items():
-        for number, line in _lines(file):
+        for number, line in _list_lines(file):
             where, name, label = f"{file}, line {number}", line, ""
             matches = matches_of(name)
             labelled = _LABELLED.fullmatch(line)
@@ -294,7 +305,10 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
                 name, label = labelled[1], labelled[2]
                 matches = matches_of(name)
             if len(matches) != 1:
-                raise UserError(f"{where}: '{name}' matches {len(matches) or 'no'} videos; one is needed")
+                raise UserError(
+                    f"{where}: '{name}' matches {len(matches) or 'no'} videos; one is needed. A line is `path` or `path label`, "
+                    "with a blank, a tab, a comma or a semicolon between them"
+                )
             item = items[matches[0]]
             before = found.get(matches[0])
             if before is not None and before.item.split != split:
@@ -305,6 +319,14 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
                 )
             found[matches[0]] = Line(replace(item, split=split), label, where)
     return list(found.values())
+
+
+def _list_lines(file: Path) -> list[tuple[int, str]]:
+    """`_lines` of a list of videos. Raises UserError for one that names none."""
+    lines = _lines(file)
+    if not lines:
+        raise UserError(f"{file} is empty: a line for each video is expected. Leave the list out if there is none")
+    return lines
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:

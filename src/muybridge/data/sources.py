@@ -170,8 +170,8 @@ def _files(place: Path, names: list[str], least_depth: int) -> tuple[list[Path],
         reason = f"{len(loose)} image(s) lie {where} (the first: {loose[0]}); the frames of a video need a folder of their own"
         return others, [(place.as_posix(), reason)]
     unnumbered = [name for name in loose if not is_frame(name)]
-    told = f"{len(unnumbered)} image(s) without a number in their name are no frames"
-    strays = [(place.as_posix(), f"{told} (the first: {unnumbered[0]})")] if unnumbered else []
+    told = f"{len(unnumbered)} image(s) are no frames, as their names do not end in a number (img_00001.jpg, frame_0001_rgb.png)"
+    strays = [(place.as_posix(), f"{told}; the first: {unnumbered[0]}")] if unnumbered else []
     if len(unnumbered) == len(loose):
         return others, strays
     return [place, *(path for path in others if path.suffix.lower() not in _BESIDE_FRAMES)], strays
@@ -205,22 +205,30 @@ def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def _check_one_level(root: Path, above: Sequence[tuple[str, ...]], before: str) -> None:
-    """Raises UserError where the folders below the first ones could be the classes as well, as their names repeat. `before`:
-    roles of the folders further up."""
+    """Raises UserError where folders further down could be the classes as well, as their names repeat below the first ones.
+    `before`: roles of the folders further up."""
     tops = sorted({parts[0] for parts in above})
-    below: dict[str, set[str]] = {}
-    for parts in above:
-        if len(parts) > 1:
-            below.setdefault(parts[1], set()).add(parts[0])
-    repeated = sorted(name for name, where in below.items() if len(where) > max(1, len(tops) / 2))
-    in_repeated = sum(len(parts) > 1 and parts[1] in repeated for parts in above)
-    if 2 * in_repeated > len(above):
+    if len(tops) == 1 and not before and all(len(parts) > 1 for parts in above):
         raise UserError(
-            f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are the classes? "
-            f"The lower ones, if the upper are people or recordings: --layout {before}group/class. The upper ones, if the lower "
-            f"are: --layout {before}class/group. (--layout {before}-/class and {before}class are possible, too"
-            f"{'' if before else '; and split/class, if the upper are splits'})"
+            f"{root} holds one folder, {tops[0]}, and that holds folders. If these are the classes: prepare {root / tops[0]}. If "
+            f"{tops[0]} is the only class: --layout class"
         )
+    for depth in range(1, max(map(len, above), default=0)):
+        below: dict[str, set[str]] = {}
+        for parts in above:
+            if len(parts) > depth:
+                below.setdefault(parts[depth], set()).add(parts[0])
+        repeated = sorted(name for name, where in below.items() if len(where) > max(1, len(tops) / 2))
+        in_repeated = sum(len(parts) > depth and parts[depth] in repeated for parts in above)
+        if 2 * in_repeated > len(above):
+            between = "-/" * (depth - 1)
+            raise UserError(
+                f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are the "
+                "classes? The lower ones, if the upper are people or recordings: "
+                f"--layout {before}group/{between}class. The upper ones, if the lower are: "
+                f"--layout {before}class/{between}group. (--layout {before}-/{between}class and {before}class are "
+                f"possible, too{'' if before else f'; and split/{between}class, if the upper are splits'})"
+            )
 
 
 def _shown(names: Sequence[str], most: int = 4) -> str:

@@ -7,10 +7,11 @@ calling the function, and without whatever files that reads.
 import hashlib
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,21 +27,64 @@ def network(code: str, **arguments: Any) -> Any:
 
 
 def brought_sha256(build: Callable[[], nn.Module]) -> str:
-    """Hash of what a function brings along: the names and shapes of the network's tensors, and the values of those that do
+    """Hash of what a function brings along: the names and shapes of the network's tensors, and all of their values that do
     not depend on torch's random numbers."""
-    found: list[Mapping[str, torch.Tensor]] = []
-    for seed in (0, 1):
+
+    def made(seed: int) -> dict[str, tuple[str, np.ndarray]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found.append(build().state_dict())
-    first, second = found
+            return {
+                name: (f"{tuple(value.shape)} {value.dtype}", _bytes(value))
+                for name, value in _held(build(), "", set())
+            }
+
+    first = made(0)
+    brought = {name: np.ones(len(bytes_NB), bool) for name, (_, bytes_NB) in first.items()}
+    for other in (made(1), made(2)):  # a third, as two random numbers may be the same
+        for name, (kind, bytes_NB) in first.items():
+            others_kind, others_NB = other.get(name, ("", bytes_NB))
+            brought[name] &= (bytes_NB == others_NB).all(1) if others_kind == kind else False
     digest = hashlib.sha256()
-    for name in sorted(first):
-        tensor, other = first[name], second.get(name)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        if other is not None and not tensor.is_meta and torch.equal(tensor, other):
-            digest.update(tensor.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy().tobytes())
+    for name, (kind, bytes_NB) in sorted(first.items()):
+        digest.update(f"{name} {kind}\n".encode())
+        brought_N = brought[name]
+        if brought_N.any() and not brought_N.all():
+            digest.update(np.packbits(brought_N).tobytes())
+        digest.update(bytes_NB[brought_N].tobytes())
     return digest.hexdigest()
+
+
+def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor | np.ndarray]]:
+    """The tensors and arrays that a value holds, by name: of a module parameters, buffers (also those that no checkpoint
+    keeps), those of its modules, and what its other attributes hold. `seen`: what was looked into already."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        yield name, value
+        return
+    parts: Mapping[Any, Any] = {}
+    if isinstance(value, nn.Module):
+        own = ("_parameters", "_buffers", "_modules")
+        others = {key: part for key, part in vars(value).items() if key not in own}
+        parts = {**others, **value._parameters, **value._buffers, **value._modules}
+    elif isinstance(value, Mapping):
+        parts = value
+    elif isinstance(value, list | tuple):
+        parts = dict(enumerate(value))
+    if parts and id(value) not in seen:
+        seen.add(id(value))
+        for key, part in parts.items():
+            yield from _held(part, f"{name}.{key}" if name else str(key), seen)
+
+
+def _bytes(value: torch.Tensor | np.ndarray) -> np.ndarray:
+    """(N,B): its N values, of B bytes each. None of a tensor without values (meta), and of an array of Python objects."""
+    if isinstance(value, np.ndarray):
+        kept = value.reshape(-1)[: 0 if value.dtype.hasobject else None]
+        return np.frombuffer(kept.tobytes(), np.uint8).reshape(kept.size, kept.itemsize)
+    if value.is_meta:
+        return np.empty((0, 1), np.uint8)
+    plain = value.detach().to_dense() if value.layout is not torch.strided else value.detach()
+    flat = plain.resolve_conj().resolve_neg().cpu().contiguous().view(-1)
+    return flat.view(torch.uint8).numpy().reshape(flat.numel(), flat.element_size())
 
 
 def keep(net: nn.Module) -> bytes:

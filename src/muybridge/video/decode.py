@@ -85,8 +85,12 @@ def probe(
     stamped_fps = round((len(times) - 1) / span_seconds, 4) if span_seconds > 0 else None
     if stamped_fps == 0:
         raise DecodeError(path, f"its time stamps span {span_seconds:.0f} seconds for {len(times)} frames")
-    fps, odd = _frame_rate(stamped_fps, len(times), declared, declared_seconds)
-    if times_seconds is None or fps != stamped_fps:
+    mixed_seconds = _out_of_order(times) if times_seconds is None else None
+    mixed_fps = None if mixed_seconds is None else round((len(times) - 1) / float(mixed_seconds[-1]), 4)
+    fps, odd = _frame_rate(stamped_fps, mixed_fps, len(times), declared, declared_seconds)
+    if mixed_seconds is not None and fps == mixed_fps:
+        times_seconds = mixed_seconds
+    elif times_seconds is None or fps != stamped_fps:
         times_seconds = np.arange(len(times)) / fps
     if odd:  # its time stamps are not to be read by
         return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, False, odd)
@@ -103,20 +107,28 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
 
 
 def _frame_rate(
-    stamped_fps: float | None, num_frames: int, declared: Sequence[float], declared_seconds: float | None
+    stamped_fps: float | None,
+    mixed_fps: float | None,
+    num_frames: int,
+    declared: Sequence[float],
+    declared_seconds: float | None,
 ) -> tuple[float, str]:
     """Frames a second, and what is odd about them: those of the time stamps, unless the header's length and one of the
-    rates that it declares agree on another. (H.264 that was copied into AVI has time stamps in another order than its
-    frames, and headers that say twice its rate, or hundreds.)"""
+    rates that it declares agree on another; or those of time stamps in another order than the frames (`mixed_fps`), where
+    the header declares what cannot be. (So is H.264 that was copied into AVI: its headers say twice its rate, or
+    hundreds.)"""
     fps = stamped_fps or (round(declared[0], 4) if declared else 25.0)
-    if not declared or not declared_seconds or declared_seconds <= 0:
-        return fps, ""
-    by_length = num_frames / declared_seconds
-    nearest = min(declared, key=lambda rate: abs(rate / by_length - 1))
-    if not 0.8 < by_length / nearest < 1.25 or 1 / 1.5 < fps / nearest < 1.5:
-        return fps, ""
     whose = "its time stamps say" if stamped_fps else "it declares"
-    return round(nearest, 4), f"{whose} {fps:g} frames a second, its length {nearest:g}, which is taken"
+    if declared and declared_seconds and declared_seconds > 0:
+        by_length = num_frames / declared_seconds
+        nearest = min(declared, key=lambda rate: abs(rate / by_length - 1))
+        if 0.8 < by_length / nearest < 1.25:
+            if 1 / 1.5 < fps / nearest < 1.5:
+                return fps, ""
+            return round(nearest, 4), f"{whose} {fps:g} frames a second, its length {nearest:g}, which is taken"
+    if mixed_fps and not 1 / 1.5 < fps / mixed_fps < 1.5:
+        return mixed_fps, f"{whose} {fps:g} frames a second, its time stamps {mixed_fps:g}, which is taken"
+    return fps, ""
 
 
 _LISTENERS = 0
@@ -468,10 +480,16 @@ def _reason(error: av.error.FFmpegError) -> str:
     return reason
 
 
-def _in_order(times: list[float | None]) -> np.ndarray | None:
+def _in_order(times: Sequence[float | None]) -> np.ndarray | None:
     """Seconds from the first frame; none where time stamps are missing or do not rise."""
     known = np.array([np.nan if time is None else time for time in times])
     if np.isnan(known).any() or (np.diff(known) <= 0).any():
         return None
     rising: np.ndarray = known - known[0]
     return rising
+
+
+def _out_of_order(times: list[float | None]) -> np.ndarray | None:
+    """Seconds from the first frame, where all frames have time stamps and no two the same, sorted; else none."""
+    known = [time for time in times if time is not None]
+    return _in_order(sorted(known)) if len(known) == len(times) > 1 else None

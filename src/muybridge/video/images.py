@@ -30,7 +30,8 @@ from muybridge.video.limits import Limits, Watch
 from muybridge.video.scaling import scaled, scaled_size
 
 _IMAGE = re.compile(r"[^.].*\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
-_NUMBERED = re.compile(r"(.*?)([0-9]+)((?:[-_. ][^0-9]*)?\.[^.]+)", re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)([0-9]+)((?:[-_. )\]][^0-9]*)?\.[^.]+)", re.DOTALL)
+"""`00001.jpg`, `img_00001.jpg`, `frame_0001_rgb.png`, `frame (1).png`."""
 
 
 def is_image(name: str) -> bool:

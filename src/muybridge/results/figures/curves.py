@@ -24,7 +24,7 @@ def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
     for model in comparison.models[:most]:
         rows += _curve(model, "train", train_key) + _curve(model, "val", val_key)
     last = max((row["epoch"] for row in rows), default=1)
-    few = last <= 3  # a line of one epoch would not be seen
+    few = last <= 3  # a line of one epoch would not be seen; its points are whole, and none lies outside
     return (
         alt.Chart(values(rows))
         .mark_line(strokeWidth=1.8, clip=not few, point=alt.OverlayMarkDef(size=30) if few else False)
@@ -35,7 +35,7 @@ def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
                 axis=alt.Axis(values=_epoch_ticks(last), format="d", labelOverlap=True),
                 title="epoch",
             ),
-            y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity), axis=alt.Axis(tickCount=6)),
+            y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity, spikes=few), axis=alt.Axis(tickCount=6)),
             color=color(comparison),
             opacity=emphasis(),
             strokeDash=alt.StrokeDash(
@@ -69,11 +69,12 @@ def _curve(model: ModelResult, part: str, key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _scale(rows: list[dict[str, Any]], quantity: str) -> alt.Scale:
-    """Accuracy from 0 to 1; loss without the spikes that a few epochs may have."""
+def _scale(rows: list[dict[str, Any]], quantity: str, *, spikes: bool) -> alt.Scale:
+    """Accuracy from 0 to 1; loss with or without the spikes that a few epochs may have."""
     if quantity == "accuracy":
         return alt.Scale(domain=[0, 1])
     found = sorted(row["value"] for row in rows)
-    return (
-        alt.Scale(domain=[0, min(found[-1], 2 * found[int(0.9 * (len(found) - 1))]) * 1.05]) if found else alt.Scale()
-    )
+    if not found:
+        return alt.Scale()
+    usual = 2 * found[int(0.9 * (len(found) - 1))]
+    return alt.Scale(domain=[0, (found[-1] if spikes else min(found[-1], usual)) * 1.05])
