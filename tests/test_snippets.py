@@ -35,7 +35,14 @@ SMALL = {
     "clip.short_side": 64, "augment.crop": "center", "augment.short_sides": None, "evaluation.every_epochs": 1,
 }  # fmt: skip
 VIEWS = {"evaluation.num_clips": 1, "evaluation.num_crops": 1}
-SHORT = {"stop.max_hours": 0.002, "clip.size": 64, "clip.short_side": 64, "optim.batch_size": 8, **VIEWS}
+SHORT = {
+    "stop.max_hours": 0.002,
+    "optim.milestones": [0.001],
+    "clip.size": 64,
+    "clip.short_side": 64,
+    "optim.batch_size": 8,
+    **VIEWS,
+}
 
 NOT_HERE = {
     "make ": "what this test is run by",
