@@ -44,6 +44,7 @@ from muybridge.files import (
     owned,
     parsed_json,
     read_as,
+    read_json,
     read_text,
     within,
     write_atomic,
@@ -154,9 +155,8 @@ class _Changes(TypedDict):
 
 @_more
 class _Diagnosis(TypedDict):
-    accuracy: dict[str, _Share]
+    accuracy: NotRequired[dict[str, _Share]]
     largest_change: _Changes
-    findings: list[str]
 
 
 @_more
@@ -272,7 +272,10 @@ class Run:
     def diagnosis(self) -> dict[str, Any] | None:
         """What `diagnose` found, if it was asked."""
         file = self.diagnosis_folder / "diagnosis.json"
-        found: dict[str, Any] | None = read_as(_Diagnosis, file) if file.exists() else None
+        if not file.exists():
+            return None
+        found: dict[str, Any] = read_json(file)  # its fields in the order in which they are printed
+        as_kind(_Diagnosis, found, str(file))
         return found
 
     def diagnosed_scores(self, order: str) -> Scores:

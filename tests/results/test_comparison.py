@@ -492,7 +492,7 @@ def test_what_cannot_be_read_of_what_need_not_be_there_is_told_and_left_out(tmp_
     [model] = comparison.models
     assert (model.speed, model.diagnosed) == (None, None)
     assert any("speed.json" in note for note in comparison.notes)
-    assert any("its diagnosis is left out, as it is damaged" in note for note in comparison.notes)
+    assert any("diagnosis.json is damaged" in note for note in comparison.notes)
 
 
 def test_videos_of_unknown_truth_count_for_nothing(tmp_path):

@@ -115,20 +115,20 @@ def _frame_rate(
 ) -> tuple[float, str]:
     """Frames a second, and what is odd about them: those of the time stamps, unless the header's length and one of the
     rates that it declares agree on another; or those of time stamps in another order than the frames (`mixed_fps`), where
-    the header declares what cannot be. (So is H.264 that was copied into AVI: its headers say twice its rate, or
+    only these agree with the length. (So is H.264 that was copied into AVI: its headers say twice its rate, or
     hundreds.)"""
     fps = stamped_fps or (round(declared[0], 4) if declared else 25.0)
+    if not declared or not declared_seconds or declared_seconds <= 0:
+        return fps, ""
+    by_length = num_frames / declared_seconds
+    by = "length"
+    nearest: float = round(min(declared, key=lambda rate: abs(rate / by_length - 1)), 4)
+    if mixed_fps and not 0.8 < by_length / nearest < 1.25:
+        nearest, by = mixed_fps, "time stamps"
+    if not 0.8 < by_length / nearest < 1.25 or 1 / 1.5 < fps / nearest < 1.5:
+        return fps, ""
     whose = "its time stamps say" if stamped_fps else "it declares"
-    if declared and declared_seconds and declared_seconds > 0:
-        by_length = num_frames / declared_seconds
-        nearest = min(declared, key=lambda rate: abs(rate / by_length - 1))
-        if 0.8 < by_length / nearest < 1.25:
-            if 1 / 1.5 < fps / nearest < 1.5:
-                return fps, ""
-            return round(nearest, 4), f"{whose} {fps:g} frames a second, its length {nearest:g}, which is taken"
-    if mixed_fps and not 1 / 1.5 < fps / mixed_fps < 1.5:
-        return mixed_fps, f"{whose} {fps:g} frames a second, its time stamps {mixed_fps:g}, which is taken"
-    return fps, ""
+    return nearest, f"{whose} {fps:g} frames a second, its {by} {nearest:g}, which is taken"
 
 
 _LISTENERS = 0
