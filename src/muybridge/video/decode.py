@@ -121,14 +121,13 @@ def _frame_rate(
     if not declared or not declared_seconds or declared_seconds <= 0:
         return fps, ""
     by_length = num_frames / declared_seconds
-    by = "length"
-    nearest: float = round(min(declared, key=lambda rate: abs(rate / by_length - 1)), 4)
+    nearest, by = min(declared, key=lambda rate: abs(rate / by_length - 1)), "length"
     if mixed_fps and not 0.8 < by_length / nearest < 1.25:
         nearest, by = mixed_fps, "time stamps"
     if not 0.8 < by_length / nearest < 1.25 or 1 / 1.5 < fps / nearest < 1.5:
         return fps, ""
     whose = "its time stamps say" if stamped_fps else "it declares"
-    return nearest, f"{whose} {fps:g} frames a second, its {by} {nearest:g}, which is taken"
+    return round(nearest, 4), f"{whose} {fps:g} frames a second, its {by} {nearest:g}, which is taken"
 
 
 _LISTENERS = 0
