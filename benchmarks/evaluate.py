@@ -28,17 +28,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from muybridge import build
-from muybridge.build import Placement
-from muybridge.data.loader import VideoViews
+from muybridge.data.inputs import RGB
 from muybridge.data.manifest import Manifest
-from muybridge.data.motions import motions
 from muybridge.data.sampling import ClipSpec, test_indices
-from muybridge.data.transforms import crop_resize, test_boxes, to_input
-from muybridge.evaluation import score
-from muybridge.models import VideoModel, create
+from muybridge.data.sets.motions import motions
+from muybridge.data.transforms import crop_resize, test_boxes
+from muybridge.data.views import VideoViews
+from muybridge.evaluation.score import score
 from muybridge.recipe import Runtime
+from muybridge.runtime.device import Placement, find_device, keep_memory, to_device
 from muybridge.video import FileReader
+from muybridge.zoo import VideoModel, create
 
 FRAMES, SIZE, SHORT_SIDE = 8, 112, 128
 SPEC = ClipSpec(num_frames=FRAMES, sampling="uniform")
@@ -91,11 +91,11 @@ def measure(
     name: str, manifest: Manifest, rows: np.ndarray, num_clips: int, num_crops: int, batch_size: int, rounds: int,
     clock: Callable[[], float],
 ) -> dict[str, Any]:  # fmt: skip
-    where = Placement(build.device(Runtime()))
-    build.keep_memory()
+    where = Placement(find_device(Runtime().device))
+    keep_memory()
     torch.manual_seed(0)
     model = create(name, num_classes=len(manifest.classes), num_frames=FRAMES).eval()
-    build.place(model, where)
+    to_device(model, where)
     reader = FileReader(short_side=SHORT_SIDE)
     views = VideoViews(
         manifest, reader, SPEC, size=SIZE, num_clips=num_clips, num_crops=num_crops, crop_fraction=SIZE / SHORT_SIDE
@@ -192,7 +192,7 @@ def one_by_one(
 
 def normalised(model: VideoModel, clips_BTHWC: np.ndarray, where: Placement) -> torch.Tensor:
     mean, std = model.preprocessing.mean, model.preprocessing.std
-    return to_input(torch.from_numpy(clips_BTHWC).to(where.device), None, mean=mean, std=std)
+    return RGB.to_model(torch.from_numpy(clips_BTHWC).to(where.device), None, mean=mean, std=std)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 
-from muybridge.data.loader import TrainClips, train_batches
+from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest
-from muybridge.data.pack import pack
-from muybridge.data.prepare import prepare
+from muybridge.data.prepare.prepare import prepare
+from muybridge.data.random import generator
 from muybridge.data.sampling import ClipSpec, train_indices
-from muybridge.draws import generator
+from muybridge.data.stores.pack import pack
+from muybridge.data.views import TrainClips
 from muybridge.video import FileReader, Row, frames
 from muybridge.video.packs import Codec
 from muybridge.video.scaling import scaled_size

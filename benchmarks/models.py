@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muybridge import build
-from muybridge.console import log
-from muybridge.models import WeightedLogits, create
+from muybridge.runtime.console import log
+from muybridge.runtime.device import Placement, keep_memory, to_device
+from muybridge.zoo import WeightedLogits, create
 
 sys.path.append(str(Path(__file__).parent.parent / "parity"))
 
@@ -61,15 +61,15 @@ def contestant(
 ) -> Contestant:
     """`channels_last`: placed as `train` places models, clips in the same format; else all as torch makes it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = build.Placement(device, torch.bfloat16 if precision == "bf16" else None)
+    where = Placement(device, torch.bfloat16 if precision == "bf16" else None)
     if device.type == "cpu":
-        build.keep_memory()  # as `train` does
+        keep_memory()  # as `train` does
     net.train().to(device)
     generator = torch.Generator().manual_seed(0)
     x_BCTHW = torch.randn(batch, 3, frames, SIZE, SIZE, generator=generator).to(device)
     y_B = torch.randint(0, CLASSES, (batch,), generator=generator).to(device)
     if channels_last:
-        build.place(net, where)
+        to_device(net, where)
         x_BCTHW = x_BCTHW.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
 

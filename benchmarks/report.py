@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "resul
 
 from made_runs import make_run
 
-from muybridge.results.record import RunRecord, SetRecord, StudyRecord
+from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
 
 METHODS = ("tsn", "tsm", "tam", "i3d", "s3d", "nln", "tconv")
 

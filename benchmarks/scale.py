@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from muybridge.data.loader import TrainClips, num_batches, train_batches
+from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest
-from muybridge.data.motions import CLASSES, motions
+from muybridge.data.order import num_batches
 from muybridge.data.sampling import ClipSpec
+from muybridge.data.sets.motions import CLASSES, motions
+from muybridge.data.views import TrainClips
 from muybridge.video import FileReader
 
 UCF101_FILES = 13_320

@@ -13,7 +13,13 @@ import time
 
 import numpy as np
 
-from muybridge.results.statistics import Sample, accuracy_interval, judged, paired_difference, usual_spread
+from muybridge.analysis.statistics import (
+    Sample,
+    accuracy_interval,
+    judged,
+    paired_difference,
+    usual_spread,
+)
 
 TRUTH = 0.75
 

@@ -26,13 +26,16 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from muybridge import build, training
-from muybridge.data.loader import Batch, train_batches
+from muybridge import build
+from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest
-from muybridge.data.motions import motions
-from muybridge.data.pack import pack
-from muybridge.models import WeightedLogits
+from muybridge.data.sets.motions import motions
+from muybridge.data.stores.pack import pack
+from muybridge.data.views import Batch
 from muybridge.recipe import Clip, Evaluation, Model, Optim, Recipe, Runtime, replace
+from muybridge.runtime.device import to_device
+from muybridge.training import loop as training
+from muybridge.zoo import WeightedLogits
 
 MODELS = ("tsn_resnet18", "tsm_resnet18", "i3d_resnet18")
 
@@ -94,7 +97,7 @@ def measure(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, A
         recipe = replace(recipe, {"data.fold": manifest.folds[0]})
     reader, num_workers = build.reader_and_workers(recipe, runtime, manifest, rows)
     model = build.model(recipe, len(manifest.classes))
-    build.place(model, where)
+    to_device(model, where)
     optimizer = build.optimizer(recipe, model)
     model.train()
     source = train_batches(

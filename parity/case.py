@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from muybridge.models import VideoModel
+from muybridge.zoo import VideoModel
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from case import Case, Pair
 from torch import nn
 
-from muybridge.models import VideoModel, create
-from muybridge.models.contract import IMAGENET
+from muybridge.zoo import VideoModel, create
+from muybridge.zoo.base import IMAGENET
 
 FRAMES, SIZE = 8, 80
 """80 pixels halve to 5, so that paddings and rounding at the edges are proved, too."""

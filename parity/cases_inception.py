@@ -7,7 +7,7 @@ import torch
 from case import Case, Pair
 from torch import nn
 
-from muybridge.models import create
+from muybridge.zoo import create
 
 
 def _mean_logits(peer: nn.Module, clip_BCTHW: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from case import Case, Pair
 from torch import nn
 
-from muybridge.models import create
+from muybridge.zoo import create
 
 CLASSES = 400
 SIZE = 64

@@ -1,5 +1,5 @@
 """What was published beside what is here: `python parity/fidelity.py` writes docs/fidelity.md, and the table of all models
-that `muybridge models` tells (src/muybridge/models/table.json).
+that `muybridge models` tells (src/muybridge/zoo/table.json).
 
 `published.csv` holds every figure (tests/test_measure.py reads the same file), `results.json` what run.py found.
 """
@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from muybridge.measure import Cost, count, listing_by_class
+from muybridge.zoo.count import Cost, count, listing_by_class
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "fidelity.md"
-TABLE = HERE.parent / "src" / "muybridge" / "models" / "table.json"
+TABLE = HERE.parent / "src" / "muybridge" / "zoo" / "table.json"
 
 HEAD = """# Fidelity
 

@@ -16,7 +16,7 @@ import torch
 from case import Case
 from torch import nn
 
-from muybridge.models import load_weights
+from muybridge.zoo import load_weights
 
 HERE = Path(__file__).parent
 BOUND = 1e-10

@@ -8,9 +8,9 @@ os.environ["COLUMNS"] = "160"  # of a terminal, for tables
 import pytest
 import torch
 
-from muybridge.data.motions import motions
+from muybridge.data.sets.motions import motions
 from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, replace
-from muybridge.training import train
+from muybridge.training.loop import train
 
 torch.set_num_threads(1)
 

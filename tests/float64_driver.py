@@ -9,9 +9,19 @@ from pathlib import Path
 
 import torch
 
-from muybridge import training
-from muybridge.launch import launched
-from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, Runtime, parse_overrides, replace
+from muybridge.recipe import (
+    Augment,
+    Clip,
+    Evaluation,
+    Model,
+    Optim,
+    Recipe,
+    Runtime,
+    parse_overrides,
+    replace,
+)
+from muybridge.runtime.launch import launched
+from muybridge.training import loop as training
 
 torch.set_default_dtype(torch.float64)
 losses = []

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from same_bits import everything
 
-from muybridge import build, checkpoint, training
-from muybridge.console import console
+from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.recipe import Recipe, Runtime, from_json
+from muybridge.runtime.console import console
+from muybridge.storage import checkpoints as checkpoint
+from muybridge.training import loop as training
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-FOLDER = Path(__file__).parent / "models" / "keys"
+FOLDER = Path(__file__).parent / "zoo" / "keys"
 
 
 def peer_state(file, *, device="meta"):

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from muybridge import distributed
-from muybridge.build import Placement
-from muybridge.data.loader import VideoViews
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec
-from muybridge.evaluation import score
-from muybridge.models import create
+from muybridge.data.views import VideoViews
+from muybridge.evaluation.score import score
+from muybridge.runtime import distributed
+from muybridge.runtime.device import Placement
 from muybridge.video import FileReader
+from muybridge.zoo import create
 
 
 def scored(manifest, rows, processes=distributed.ALONE, skip=None):

@@ -10,16 +10,17 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from muybridge import build, checkpoint
-from muybridge.cli import app
+from muybridge import build
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
-from muybridge.diagnosis import diagnose
 from muybridge.errors import UserError
-from muybridge.evaluation import evaluate
-from muybridge.predict import Predictor
+from muybridge.evaluation.diagnose import diagnose
+from muybridge.evaluation.evaluate import evaluate
+from muybridge.inference.predict import Predictor
 from muybridge.recipe import replace
-from muybridge.runs import Run
-from muybridge.study import compare
+from muybridge.storage import checkpoints as checkpoint
+from muybridge.storage.run import Run
+from muybridge.studies.run import compare
 
 DAMAGES = {
     "not UTF-8": lambda data: b"\xff" + data[1:],

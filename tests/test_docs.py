@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from typer.main import get_command
 
-from muybridge.cli import app
+from muybridge.cli.app import app
 from muybridge.recipe import Recipe, Runtime, fields, parse_overrides
 
 ROOT = Path(__file__).parent.parent
@@ -33,11 +33,11 @@ def test_every_command_in_the_documents_parses(words):
     assert parse_overrides(context.params.get("settings") or []).keys() <= known
     for model in (context.params.get("models") or context.params.get("model") or "").split(","):
         if "@" in model:
-            from muybridge.models.families import METHODS
+            from muybridge.zoo.families import METHODS
 
             assert model.partition("@")[0] in METHODS
         elif model and ":" not in model:
-            from muybridge.models import entry
+            from muybridge.zoo import entry
 
             entry(model)
 

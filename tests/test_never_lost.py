@@ -14,13 +14,18 @@ import pytest
 from same_bits import everything
 from torch.optim.swa_utils import AveragedModel
 
-from muybridge import build, checkpoint, evaluation, training
+from muybridge import build
+from muybridge.data.inputs import RGB
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Diverged, Interrupted, UserError
-from muybridge.evaluation import figures
+from muybridge.evaluation import evaluate as evaluation
 from muybridge.recipe import Runtime, replace
-from muybridge.runs import Run
-from muybridge.training import resume, train, training_step
+from muybridge.storage import checkpoints as checkpoint
+from muybridge.storage.run import Run
+from muybridge.storage.scores import figures
+from muybridge.training import loop as training
+from muybridge.training.loop import resume, train
+from muybridge.training.step import training_step
 from muybridge.video import DecodeError
 
 
@@ -160,7 +165,7 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
                 training, "figures", lambda scores: pytest.fail("validated") if not last else figures(scores)
             )
         else:
-            forward, calls = evaluation.to_input, []
+            forward, calls = RGB.to_model, []
 
             def at_work(*arguments, **named):
                 calls.append(None)
@@ -168,7 +173,7 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
                     os.kill(os.getpid(), signal.SIGTERM)
                 return forward(*arguments, **named)
 
-            patched.setattr(evaluation, "to_input", at_work)
+            patched.setattr(RGB, "to_model", at_work)
         with pytest.raises(Interrupted, match=f"Stopped at step {12 if last else 6} of 12; saved"):
             train(short, out=run.path)
     state = checkpoint.load_state(run.checkpoints)
@@ -227,7 +232,7 @@ def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(two_check
 def test_the_command_goes_on_from_a_checkpoint_by_name(two_checkpoints, whole):
     from typer.testing import CliRunner
 
-    from muybridge.cli import app
+    from muybridge.cli.app import app
 
     words = ["train", "--resume", str(two_checkpoints.path), "--checkpoint"]
     wrong = CliRunner().invoke(app, [*words, "first"])

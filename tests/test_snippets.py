@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from muybridge.data.frames import frames
 from muybridge.data.manifest import Manifest
-from muybridge.data.motions import motions
+from muybridge.data.sets.motions import motions
+from muybridge.data.stores.jpegs import frames
 from muybridge.recipe import replace, to_json
-from muybridge.recipes import load
-from muybridge.training import train
+from muybridge.recipe.shipped import load
+from muybridge.training.loop import train
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

@@ -6,15 +6,15 @@ import re
 
 import numpy as np
 import pytest
+from made_runs import make_run
 from markdown_it import MarkdownIt
-from results.made_runs import make_run
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from muybridge.cli import app
-from muybridge.console import log
-from muybridge.results.report import markdown_table
-from muybridge.table import table
+from muybridge.cli.app import app
+from muybridge.cli.table import drawn as table_text
+from muybridge.reporting.report import markdown_table
+from muybridge.runtime.console import log
 from muybridge.text import markdown, plural, printable, spreadsheet
 
 ODD = [
@@ -63,7 +63,7 @@ def test_a_terminal_is_given_no_orders(text, capsys):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
     log(text)
     assert capsys.readouterr().err.strip() == shown.strip()
-    assert shown in table(["class", "n"], [[text, "1"]])
+    assert shown in table_text(["class", "n"], [[text, "1"]])
 
 
 @pytest.mark.parametrize("text", ["Müller", "走る", "🏃 run", "naïve a\u0301", "שלום", "a b", "tab\tbed"])
@@ -101,7 +101,7 @@ ROWS = [
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_words_stay_whole_and_what_has_no_room_is_named(monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    drawn = table(HEADER, ROWS, numeric=(2, 3))
+    drawn = table_text(HEADER, ROWS, numeric=(2, 3))
     assert all(cell_len(line) <= max(width, 60) for line in drawn.splitlines())
     named = re.search(r"have no room for (.*); --json has all", " ".join(drawn.split()))
     left_out = named[1].split(", ") if named else []
@@ -119,7 +119,7 @@ def test_words_stay_whole_and_what_has_no_room_is_named(monkeypatch, width):
 )
 def test_a_long_name_leaves_room_for_the_figures(monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "80")
-    drawn = table(
+    drawn = table_text(
         ["class", "videos", "ordered", "shuffled"], [[name, "12", "0.500", "0.250"], ["run", "3", "0.1", "0.2"]]
     )
     assert all(cell_len(line) <= 80 for line in drawn.splitlines())

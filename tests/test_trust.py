@@ -13,25 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from results.made_runs import make_run
+from made_runs import make_run
 from torch import nn
 from typer.testing import CliRunner
 
 import muybridge
 from muybridge import user_code
-from muybridge.cli import app
-from muybridge.data.frames import frames
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
-from muybridge.data.pack import pack
+from muybridge.data.stores.jpegs import frames
+from muybridge.data.stores.pack import pack
 from muybridge.errors import UserError
-from muybridge.files import sha256_file
-from muybridge.models.user_network import brought_sha256
 from muybridge.recipe import Runtime, replace, to_json
-from muybridge.results.record import StudyRecord
-from muybridge.runs import Run
-from muybridge.study import compare
-from muybridge.training import resume, train
+from muybridge.runtime.files import sha256_file
+from muybridge.storage.run import Run
+from muybridge.storage.study import StudyRecord
+from muybridge.studies.run import compare
+from muybridge.training.loop import resume, train
 from muybridge.user_code import parsed
+from muybridge.zoo.user_network import brought_sha256
 
 TRAP = """
 from pathlib import Path
@@ -278,9 +278,9 @@ def test_all_that_a_function_brings_counts(what):
 
 
 def report_of(tmp_path, *runs):
-    from muybridge.results.comparison import compared_runs
-    from muybridge.results.sections import Chapter
-    from muybridge.results.sections.training import protocol
+    from muybridge.analysis.compare import compared_runs
+    from muybridge.reporting.sections import Chapter
+    from muybridge.reporting.sections.training import protocol
 
     return [protocol(Chapter(comparison)).text for comparison in compared_runs(runs).values()]
 

@@ -8,19 +8,75 @@ study = muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data="set.csv"
 print(muybridge.load(run)("some.mp4"))
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.api import compare, diagnose, evaluate, frames, load, pack, prepare, resume, train
+    from muybridge.api import compare, measure, models, plan, recipe_of, recipes, report, runs, train
+    from muybridge.data.prepare.prepare import prepare
+    from muybridge.data.sets.motions import motions
+    from muybridge.data.stores.jpegs import frames
+    from muybridge.data.stores.pack import pack
+    from muybridge.evaluation.diagnose import diagnose
+    from muybridge.evaluation.evaluate import evaluate
+    from muybridge.inference.predict import load, predict
+    from muybridge.studies.demo import demo
+    from muybridge.training.loop import resume
 
 __version__ = "0.1.0"
-__all__ = ["compare", "diagnose", "evaluate", "frames", "load", "pack", "prepare", "resume", "train"]
+
+_MODULES = {
+    "compare": "api",
+    "demo": "studies.demo",
+    "diagnose": "evaluation.diagnose",
+    "evaluate": "evaluation.evaluate",
+    "frames": "data.stores.jpegs",
+    "load": "inference.predict",
+    "measure": "api",
+    "models": "api",
+    "motions": "data.sets.motions",
+    "pack": "data.stores.pack",
+    "plan": "api",
+    "predict": "inference.predict",
+    "prepare": "data.prepare.prepare",
+    "recipe_of": "api",
+    "recipes": "api",
+    "report": "api",
+    "resume": "training.loop",
+    "runs": "api",
+    "train": "api",
+}
+"""Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
+
+__all__ = [
+    "compare",
+    "demo",
+    "diagnose",
+    "evaluate",
+    "frames",
+    "load",
+    "measure",
+    "models",
+    "motions",
+    "pack",
+    "plan",
+    "predict",
+    "prepare",
+    "recipe_of",
+    "recipes",
+    "report",
+    "resume",
+    "runs",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Importing muybridge is instant; torch is loaded by the first call that needs it."""
-    if name in __all__:
-        from muybridge import api
-
-        return getattr(api, name)
+    """Importing muybridge is instant; a verb imports what it needs when it is asked for."""
+    if name in _MODULES:
+        return getattr(import_module(f"muybridge.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'muybridge' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

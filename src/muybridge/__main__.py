@@ -10,6 +10,6 @@ with suppress(FileNotFoundError):  # where the user stands in a folder that is g
     if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()] and Path(__file__).parents[1] != Path.cwd():
         del sys.path[0]
 
-from muybridge.cli import main
+from muybridge.cli.app import main
 
 main()

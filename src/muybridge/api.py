@@ -1,26 +1,28 @@
-"""The Python API: the commands as functions (`muybridge.prepare`, `pack`, `frames`, `train`, `resume`, …)."""
+"""The verbs that put several parts together: recipes by their names, comparisons, reports, costs, listings.
+
+A verb is a function of the package (`muybridge.train`); the command line parses its arguments and prints its answer.
+Bodies import what they need, so that training loads nothing that only a report needs.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from muybridge import recipes, training
-from muybridge.console import log
-from muybridge.data.frames import frames
-from muybridge.data.pack import pack
-from muybridge.data.prepare import prepare
-from muybridge.diagnosis import diagnose
-from muybridge.errors import UserError
-from muybridge.evaluation import evaluate
-from muybridge.predict import Predictor
-from muybridge.recipe import Recipe, Runtime, replace, shortened
-from muybridge.recipes import studies
-from muybridge.recipes.plan import Plan, Value, of_models, of_network
-from muybridge.runs import Run
-from muybridge.study import Study, dry_run, repeated, run
-from muybridge.training import resume
+from muybridge.errors import UserError, nearest
+from muybridge.recipe import Recipe, Runtime, replace, shipped
+from muybridge.recipe.schedule import shortened
+from muybridge.runtime.console import log
+from muybridge.storage.listing import Standing, find, standing
+from muybridge.storage.run import STATES, Run
+from muybridge.studies import shipped as studies
+from muybridge.studies.plan import Plan, Value, of_models, of_network, repeated
 from muybridge.user_code import allow, check_consent
+
+if TYPE_CHECKING:
+    from muybridge.analysis.comparison import Comparison
+    from muybridge.studies.run import Study
 
 
 def recipe_of(
@@ -35,10 +37,10 @@ def recipe_of(
     shorten: float | None = None,
     allow_code: bool = False,
 ) -> Recipe:
-    """A recipe from a name (see `muybridge.recipes.load`), its schedule shortened to a share of it, with a model, a
+    """A recipe from a name (see `muybridge.recipe.shipped.load`), its schedule shortened to a share of it, with a model, a
     manifest, weights to start from (`pretrained`: whole; `init`: what agrees) and dotted changes put in. A model of the
     user's own that a file names, and not `model`, needs `allow_code`. Raises UserError."""
-    base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe or recipes.DEFAULT)
+    base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
     if shorten is not None:
         base = shortened(base, shorten)
     named: dict[str, Any] = {}
@@ -85,7 +87,9 @@ def train(
     runtime: Runtime | None = None,
 ) -> Run:
     """Train one model into the run folder `out`. See `muybridge train --help`."""
-    return training.train(
+    from muybridge.training import loop
+
+    return loop.train(
         recipe_of(
             recipe,
             model=model,
@@ -139,7 +143,7 @@ def plan(
         given = {
             "models": None if models is None else tuple(models),
             "pretrained": None if pretrained is None else str(pretrained),
-            "recipe": recipes.load(recipe) if isinstance(recipe, str) else recipe,
+            "recipe": shipped.load(recipe) if isinstance(recipe, str) else recipe,
         }
         given = {name: value for name, value in given.items() if value is not None}
         made = studies.of(study, data=manifests, **given).changed(changes or {}, shorten=shorten)
@@ -174,10 +178,12 @@ def compare(
     title: str | None = None,
     allow_code: bool = False,
     runtime: Runtime | None = None,
-) -> Study:
+) -> "Study":
     """Train and score the runs of a `plan` into the folder `out`, and write the report. `tune`: trials on val for the
     learning rate and weight decay of each setting. `measure`: also speed and memory of each; `diagnose`: also what every run
     answers with its frames in other orders."""
+    from muybridge.studies.run import run
+
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
@@ -185,20 +191,200 @@ def compare(
     return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
-load = Predictor
-"""A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
+@dataclasses.dataclass(frozen=True)
+class WrittenReport:
+    """A report on disk, and what it says."""
 
-__all__ = [
-    "compare",
-    "diagnose",
-    "dry_run",
-    "evaluate",
-    "frames",
-    "load",
-    "pack",
-    "plan",
-    "prepare",
-    "recipe_of",
-    "resume",
-    "train",
-]
+    path: Path
+    comparisons: "Mapping[str, Comparison]" = dataclasses.field(repr=False)
+    """By data set."""
+
+
+def report(
+    runs: str | Path | Run | Sequence[str | Path | Run],
+    *,
+    out: str | Path | None = None,
+    title: str | None = None,
+    beside: str | Mapping[str, str] | None = None,
+    pair: Sequence[str] | None = None,
+    with_frames: bool = True,
+) -> WrittenReport:
+    """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+
+    `runs`: run folders, or a study's folder. `out`: the HTML file; none: `report.html` in the study's folder, or here.
+    `beside`: published results to show, a set's name (`ucf101`), or one for each data set. `pair`: two rows to hold
+    against each other; none: the two best. `with_frames`: show frames of videos. Raises UserError.
+    """
+    from muybridge.analysis.compare import compared_runs, compared_study, find_runs
+    from muybridge.reporting.report import Report
+    from muybridge.storage.study import StudyRecord
+
+    found, folder = find_runs(_paths(runs))
+    if folder is None:
+        comparisons, target = compared_runs(found), Path(out or "report.html")
+    else:
+        record = StudyRecord.load(folder)
+        comparisons, target = compared_study(record), Path(out or folder / "report.html")
+        title = title or record.title
+    Report.of(comparisons, title=title, beside=beside, pair=pair, with_frames=with_frames).write(target)
+    return WrittenReport(target, comparisons)
+
+
+def measure(
+    names: str | Path | Run | Sequence[str | Path | Run],
+    *,
+    num_classes: int | None = None,
+    num_frames: int | None = None,
+    size: int | None = None,
+    temporal_pooling: bool = False,
+    batch_size: int | None = None,
+    precision: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    speed: bool = True,
+    largest: bool | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> list[dict[str, Any]]:
+    """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch. A row each.
+
+    `names`: models, or folders of runs or studies. A run is measured as its recipe trains it, and the answer kept in its
+    speed.json; of a study, one finished run of every setting is. `speed`: False only counts. `largest`: search for the
+    largest batch; none: for models, not for runs. `options`: of a model's builder. Raises UserError.
+    """
+    from muybridge.training import speed as measuring
+    from muybridge.zoo import entries
+    from muybridge.zoo.count import count, natural_input
+
+    known = {entry.name for entry in entries()}
+    asked = _paths(names)
+    folders = {name: _measured_runs(Path(name)) for name in asked if str(name) not in known and is_folder(str(name))}
+    given = {
+        "--num-classes": num_classes, "--num-frames": num_frames, "--size": size, "--batch-size": batch_size,
+        "--temporal-pooling": temporal_pooling, "--precision": precision, "--set model.options": options,
+    }  # fmt: skip
+    extra = [option for option, value in given.items() if value]
+    if folders and extra:
+        raise UserError(f"{next(iter(folders))} is measured as it was trained; {extra[0]} goes with names of models")
+    rows: list[dict[str, Any]] = []
+    for name in asked:
+        for run in folders.get(name, ()):
+            row = {"run": str(run.path), **run.cost()}
+            if speed:
+                row |= measuring.measure_run(
+                    run, runtime=runtime, largest=bool(largest), allow_code=allow_code
+                ).as_json()
+            rows.append(row)
+        if name in folders:
+            continue
+        model, more = str(name), dict(options or {})
+        frames, side = natural_input(model, temporal_pooling=temporal_pooling, **more)
+        clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
+        row = count(model, **clip, temporal_pooling=temporal_pooling, **more).as_json()
+        if speed:
+            row |= measuring.measure_model(
+                model, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size or 8,
+                precision=precision or "auto", runtime=runtime, options=more, largest=largest is not False,
+            ).as_json()  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def models(
+    name: str | None = None,
+    *,
+    num_classes: int = 10,
+    num_frames: int | None = None,
+    size: int | None = None,
+    temporal_pooling: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Every model with the smallest usual input it takes (`models`); or, by its name, one model's `layers` for one clip.
+
+    `options`: of the model's builder. Raises UserError.
+    """
+    if name is None and num_frames is None:  # from the table that is shipped: without torch, at once
+        rows = json.loads((Path(__file__).parent / "zoo" / "table.json").read_text(encoding="utf-8"))
+        for row in rows:
+            row["params"] += num_classes * row.pop("params_per_class")
+        return {"num_classes": num_classes, "models": rows}
+
+    from muybridge.zoo.count import layers, listing, natural_input, outline
+
+    if name is None:
+        return {"num_classes": num_classes, "models": listing(num_classes=num_classes, num_frames=num_frames)}
+    allow(name)
+    more = dict(options or {})
+    frames, side = natural_input(name, temporal_pooling=temporal_pooling, **more)
+    frames, side = num_frames or frames, size or side
+    model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
+    found = layers(model, num_frames=frames, size=side)
+    return {
+        "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
+        "temporal_pooling": temporal_pooling,
+        **{key: sum(getattr(layer, key) for layer in found) for key in ("params", "conv_macs", "macs")},
+        "layers": [layer.as_json() for layer in found],
+    }  # fmt: skip
+
+
+def recipes(name: str | None = None) -> dict[str, Any]:
+    """Every shipped recipe (`recipes`: name, summary, source, published result); or, by its name, one `recipe` in full.
+
+    `name`: a shipped recipe, `mine.py:function`, or a JSON file. Raises UserError.
+    """
+    if name is None:
+        return {"recipes": [vars(shipped.about(each)) for each in shipped.SHIPPED]}
+    recipe = shipped.load(name)
+    return {**(vars(shipped.about(name)) if name in shipped.SHIPPED else {"name": name}), "recipe": recipe.model_dump()}
+
+
+def runs(
+    folders: str | Path | Sequence[str | Path] = ".",
+    *,
+    states: Sequence[str] | None = None,
+    trials: bool = False,
+    unreadable: Callable[[OSError], None] | None = None,
+) -> list[Standing]:
+    """Runs at any depth below folders, and how far each has come, in the order of their paths.
+
+    `states`: only runs in these (see `muybridge.storage.run.State`). `trials`: also those of searches (`compare --tune`).
+    `unreadable` hears of folders that cannot be looked into; none: they are raised. Raises UserError.
+    """
+    wanted = STATES if states is None else states
+    for state in wanted:
+        if state not in STATES:
+            raise UserError(f"--state takes states of runs, not '{state}'. {nearest(state, STATES)}")
+    places = [folders] if isinstance(folders, str | Path) else folders
+    found = {run.path.resolve(): run for place in places for run in find(place, unreadable=unreadable)}
+    known = [standing(run) for run in found.values() if trials or not run.is_trial]
+    return sorted((about for about in known if about.state in wanted), key=lambda about: Path(about.shown_path).parts)
+
+
+def _paths(names: str | Path | Run | Sequence[str | Path | Run]) -> list[Path]:
+    several = [names] if isinstance(names, str | Path | Run) else names
+    return [one.path if isinstance(one, Run) else Path(one) for one in several]
+
+
+def is_folder(name: str) -> bool:
+    """Is it a folder, or what could only be one, and no model's name?"""
+    return Path(name).is_dir() or ("/" in name and ":" not in name)
+
+
+def _measured_runs(path: Path) -> list[Run]:
+    """A run; or of a study the first finished run of every setting. What is not finished is said."""
+    from muybridge.storage.study import StudyRecord
+    from muybridge.studies.plan import repeat_name
+
+    if not (path / "study.json").exists():
+        return [Run.open(path)]
+    record = StudyRecord.load(path)
+    left_out = [name for name in record.runs if not record.run(name).is_finished]
+    if len(left_out) == len(record.runs):
+        raise UserError(f"No run of the study {path} is finished; one run alone: {path / 'runs' / 'NAME'}")
+    if left_out:
+        log(f"{path}: left out, as not finished: {', '.join(left_out)}")
+    settings: dict[str, Run] = {}
+    for name in record.runs:
+        if name not in left_out:
+            recipe = record.run(name).recipe()
+            settings.setdefault(name.removesuffix(repeat_name("", recipe.seed, recipe.data.fold)), record.run(name))
+    return list(settings.values())

@@ -1,6 +1,7 @@
 """Text from data (names of classes, files, people) where others give text a meaning: terminals, Markdown, spreadsheets."""
 
 import re
+from collections.abc import Sequence
 
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -35,4 +36,22 @@ def spreadsheet(text: str) -> str:
 
 
 def plural(count: int | str, noun: str) -> str:
+    """A number with its noun: "1 class", "2 classes"."""
     return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c"; beyond six, the first five and how many others."""
+    if len(names) > 6:
+        names = [*names[:5], f"{len(names) - 5} others"]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def millions(count: float) -> str:
+    """A number in millions: "1.50 M"."""
+    return f"{count / 1e6:.2f} M"
+
+
+def giga(count: float) -> str:
+    """A number in thousands of millions, or in millions: "1.50 G", "20.0 M"."""
+    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.1f} M"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import sha256_file, within, write_atomic
+from muybridge.runtime.files import sha256_file, within, write_atomic
 
 Consent = bool | Literal["mine"]
 """May the code of a run's model run? No; yes, as the run keeps it; or as it lies on the path of who named it themselves

@@ -8,7 +8,7 @@ import pytest
 from making import coded, codes_of
 
 from muybridge.data.manifest import Manifest
-from muybridge.data.prepare import prepare
+from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.video import FileReader
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from making import KINDS, codes_of, write_clip
 
-from muybridge.data import frames as module
-from muybridge.data.frames import frames
 from muybridge.data.manifest import Manifest
-from muybridge.data.pack import psnr
-from muybridge.data.prepare import prepare
+from muybridge.data.prepare.prepare import prepare
+from muybridge.data.stores import jpegs as module
+from muybridge.data.stores.jpegs import frames
+from muybridge.data.stores.pack import psnr
 from muybridge.errors import UserError
 from muybridge.video import DecodeError, FileReader
 

@@ -4,8 +4,15 @@ import pytest
 from making import write_clip
 from making_images import write_images
 
-from muybridge.data.lists import class_names, have_labels, in_order, labelled_lists, numbered_classes, split_lists
-from muybridge.data.sources import Item
+from muybridge.data.prepare.folders import Item
+from muybridge.data.prepare.lists import (
+    class_names,
+    have_labels,
+    in_order,
+    labelled_lists,
+    numbered_classes,
+    split_lists,
+)
 from muybridge.errors import UserError
 
 

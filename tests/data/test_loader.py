@@ -17,9 +17,6 @@ from processes import worker_processes
 
 from muybridge.data import loader
 from muybridge.data.loader import (
-    TrainClips,
-    Unreadable,
-    VideoViews,
     ViewLoader,
     WorkerLost,
     ahead_on_device,
@@ -27,8 +24,9 @@ from muybridge.data.loader import (
     train_batches,
 )
 from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.random import generator
 from muybridge.data.sampling import ClipSpec
-from muybridge.draws import generator
+from muybridge.data.views import TrainClips, Unreadable, VideoViews
 from muybridge.errors import UserError
 from muybridge.recipe import replace as changed
 from muybridge.recipe import to_json

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from making import codes_of, write_clip
 
-from muybridge import files
 from muybridge.data.manifest import COLUMNS, OPTIONAL, Manifest, from_columns
-from muybridge.data.prepare import prepare
+from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
+from muybridge.runtime import files
 from muybridge.video import FileReader
 
 CLASSES = ("run", "walk", "wälk, slow")

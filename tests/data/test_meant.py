@@ -5,15 +5,15 @@ from making import write_clip
 from typer.testing import CliRunner
 
 import muybridge
-from muybridge.cli import app
-from muybridge.data.lists import listed_videos
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
-from muybridge.data.prepare import prepare
-from muybridge.data.sources import COLUMNS, class_folders, csv_list
+from muybridge.data.prepare.folders import COLUMNS, class_folders, csv_list
+from muybridge.data.prepare.lists import listed_videos
+from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
-from muybridge.evaluation import evaluate
+from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import replace
-from muybridge.training import train
+from muybridge.training.loop import train
 
 
 def touch(root, *names):

@@ -4,10 +4,20 @@ import av
 import numpy as np
 import pytest
 
-from muybridge.data import motions as made
 from muybridge.data.manifest import Manifest
-from muybridge.data.motions import CLASSES, MIRROR, NUM_FRAMES, PAIRS, SIZE, encode, motions, render, render_forward
-from muybridge.draws import generator
+from muybridge.data.random import generator
+from muybridge.data.sets import motions as made
+from muybridge.data.sets.motions import (
+    CLASSES,
+    MIRROR,
+    NUM_FRAMES,
+    PAIRS,
+    SIZE,
+    encode,
+    motions,
+    render,
+    render_forward,
+)
 from muybridge.errors import UserError
 from muybridge.video import FileReader, probe, read_frames
 

@@ -15,17 +15,25 @@ import pytest
 from making import KINDS, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 from making_images import write_images
 
-from muybridge.data import pack as module
-from muybridge.data import rewriting, sampling
-from muybridge.data.frames import frames
+from muybridge.data import sampling
 from muybridge.data.manifest import Manifest
-from muybridge.data.pack import pack, psnr
-from muybridge.data.prepare import prepare
-from muybridge.data.rewriting import kept_frames
+from muybridge.data.prepare.prepare import prepare
+from muybridge.data.random import generator
 from muybridge.data.sampling import ClipSpec
-from muybridge.draws import generator
+from muybridge.data.stores import common as rewriting
+from muybridge.data.stores import pack as module
+from muybridge.data.stores.common import kept_frames
+from muybridge.data.stores.jpegs import frames
+from muybridge.data.stores.pack import pack, psnr
 from muybridge.errors import UserError
-from muybridge.video import DecodeError, FileReader, ForwardReader, RamCache, Row, packs
+from muybridge.video import (
+    DecodeError,
+    FileReader,
+    ForwardReader,
+    RamCache,
+    Row,
+    packs,
+)
 
 CODECS = ["jpeg", "h264"]
 every_codec = pytest.mark.parametrize("codec", CODECS)
@@ -270,7 +278,7 @@ def many(folder, count=24, num_frames=30):
     return folder / "set.csv"
 
 
-SMALL_FILES = "import muybridge.data.pack as p; p.FILE_BYTES = 150_000; import muybridge.cli as c; c.main()"
+SMALL_FILES = "import muybridge.data.stores.pack as p; p.FILE_BYTES = 150_000; import muybridge.cli.app as c; c.main()"
 """The command with files so small that there are several."""
 
 

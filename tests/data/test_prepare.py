@@ -11,12 +11,12 @@ from making import ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, w
 from making_images import write_images
 from typer.testing import CliRunner
 
-from muybridge.cli import app
-from muybridge.data import inspection
-from muybridge.data import prepare as prepare_module
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
-from muybridge.data.prepare import prepare
-from muybridge.data.sources import Item
+from muybridge.data.prepare import inspection
+from muybridge.data.prepare import prepare as prepare_module
+from muybridge.data.prepare.folders import Item
+from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.video import FileReader, VideoInfo
 from muybridge.video.safe import Looked, SafeReader
@@ -493,7 +493,7 @@ def test_the_manifest_may_lie_anywhere(videos, tmp_path, monkeypatch):
     ],
 )
 def test_names_of_sides_and_turns_are_swapped(classes, expected):
-    from muybridge.data.mirroring import mirror_map
+    from muybridge.data.prepare.mirroring import mirror_map
 
     found, alone = mirror_map(classes)
     if expected:
@@ -502,8 +502,8 @@ def test_names_of_sides_and_turns_are_swapped(classes, expected):
 
 
 def test_the_made_set_gets_the_mirror_map_it_was_made_with():
-    from muybridge.data.mirroring import mirror_map
-    from muybridge.data.motions import CLASSES, MIRROR
+    from muybridge.data.prepare.mirroring import mirror_map
+    from muybridge.data.sets.motions import CLASSES, MIRROR
 
     assert mirror_map(list(CLASSES)) == (MIRROR, [])
 
@@ -639,7 +639,7 @@ def test_whole_videos_by_lists_of_frame_counts(tmp_path):
 
 def test_what_frames_writes_is_prepared_again(tmp_path):
     """Videos to folders of images with the study's lists, and back: the same rows show the same."""
-    from muybridge.data.frames import frames
+    from muybridge.data.stores.jpegs import frames
 
     videos = write_set(tmp_path / "videos", classes=("run", "walk"), groups=3)
     first = load(prepare(videos, out=tmp_path / "a.csv", group=r"_(g\d+)_", val=0.0, test=0.34))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from muybridge.data.random import generator
 from muybridge.data.sampling import ORDERS, ClipSpec, rearranged, test_indices, train_indices
-from muybridge.draws import generator
 
 test_indices.__test__ = False  # pytest would take the function for a test
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from muybridge.data.lists import labelled_lists, split_lists
-from muybridge.data.sources import Item, class_folders, csv_list, grouped
+from muybridge.data.prepare.folders import Item, class_folders, csv_list, grouped
+from muybridge.data.prepare.lists import labelled_lists, split_lists
 from muybridge.errors import UserError
 
 

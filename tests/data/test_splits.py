@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from muybridge.data.splits import assign
+from muybridge.data.prepare.splits import assign
 
 SHARES = [0.65, 0.15, 0.2]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from muybridge.data import transforms
-from muybridge.data.transforms import Jitter, crop_resize, multiscale_box, random_box, to_input
-from muybridge.draws import generator
+from muybridge.data.inputs import RGB, RGB_DIFFERENCE
+from muybridge.data.random import generator
+from muybridge.data.transforms import Jitter, crop_resize, multiscale_box, random_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 SIZES = [(120, 160), (160, 120), (112, 112), (61, 97), (97, 61), (3, 5), (1, 1), (2, 180)]
@@ -193,7 +194,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def test_to_input_is_plain_arithmetic():
     clips = noise(2, 4, 5, 6, 3)
     flip = np.array([False, True])
-    x_BCTHW = to_input(torch.from_numpy(clips), torch.from_numpy(flip), mean=MEAN, std=STD)
+    x_BCTHW = RGB.to_model(torch.from_numpy(clips), torch.from_numpy(flip), mean=MEAN, std=STD)
     expected = (clips / 255.0 - np.array(MEAN)) / np.array(STD)
     expected[1] = expected[1, :, :, ::-1]
     assert x_BCTHW.shape == (2, 3, 4, 5, 6)
@@ -203,8 +204,8 @@ def test_to_input_is_plain_arithmetic():
 
 def test_to_input_without_flips():
     clips = torch.from_numpy(noise(2, 4, 5, 6, 3))
-    plain = to_input(clips, None, mean=(0, 0, 0), std=(1, 1, 1))
-    none = to_input(clips, torch.zeros(2, dtype=torch.bool), mean=(0, 0, 0), std=(1, 1, 1))
+    plain = RGB.to_model(clips, None, mean=(0, 0, 0), std=(1, 1, 1))
+    none = RGB.to_model(clips, torch.zeros(2, dtype=torch.bool), mean=(0, 0, 0), std=(1, 1, 1))
     assert torch.equal(plain, none)
     np.testing.assert_allclose(plain.numpy() * 255, clips.numpy().transpose(0, 4, 1, 2, 3), atol=1e-4)
 
@@ -214,7 +215,7 @@ def test_snippets_of_two_frames_become_differences():
     clips = noise(2, 6, 4, 5, 3)  # three snippets
     clips[:, 4:6] = clips[:, 4:5]
     flip = torch.tensor([True, False])
-    x_BCTHW = to_input(torch.from_numpy(clips), flip, mean=MEAN, std=STD, snippet_frames=2)
+    x_BCTHW = RGB_DIFFERENCE.to_model(torch.from_numpy(clips), flip, mean=MEAN, std=STD)
     expected = (clips[:, 1::2].astype(float) - clips[:, ::2]) / 255 / np.array(STD)
     expected[0] = expected[0, :, :, ::-1]
     assert x_BCTHW.shape == (2, 3, 3, 4, 5)
@@ -223,7 +224,7 @@ def test_snippets_of_two_frames_become_differences():
 
 
 def test_to_input_lies_in_memory_as_convolutions_like_it():
-    x_BCTHW = to_input(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD)
+    x_BCTHW = RGB.to_model(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD)
     assert x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -281,7 +282,7 @@ def seen(clips, flip=None, **jitter):
     """What a model would see, as pixels of 0 … 255, (B,T,H,W,3)."""
     values = {f"{name}_B": torch.tensor(each, dtype=torch.float32) for name, each in jitter.items()}
     flip_B = None if flip is None else torch.tensor(flip)
-    x_BCTHW = to_input(torch.from_numpy(clips), flip_B, mean=(0,) * 3, std=(1,) * 3, jitter=Jitter(**values))
+    x_BCTHW = RGB.to_model(torch.from_numpy(clips), flip_B, mean=(0,) * 3, std=(1,) * 3, jitter=Jitter(**values))
     return 255 * x_BCTHW.permute(0, 2, 3, 4, 1).numpy().astype(float)
 
 
@@ -341,7 +342,7 @@ def test_all_frames_of_a_clip_are_changed_alike():
         saturation_B=torch.tensor([1.9, 0.3]), hue_turns_B=torch.tensor([0.2, -0.3]),
     )  # fmt: skip
     flip = torch.tensor([False, True])
-    x_BCTHW = to_input(torch.from_numpy(clips), flip, mean=MEAN, std=STD, snippet_frames=2, jitter=jitter)
+    x_BCTHW = RGB_DIFFERENCE.to_model(torch.from_numpy(clips), flip, mean=MEAN, std=STD, jitter=jitter)
     assert (x_BCTHW[:, :, :, :3] == 0).all()
     values = [values_B.tolist() for values_B in (jitter.brightness_B, jitter.contrast_B, jitter.saturation_B)]
     for i, turns in enumerate(jitter.hue_turns_B.tolist()):
@@ -353,12 +354,12 @@ def test_all_frames_of_a_clip_are_changed_alike():
 
 def test_jittered_input_lies_in_memory_as_convolutions_like_it():
     jitter = Jitter(hue_turns_B=torch.zeros(2), rotation_degrees_B=torch.zeros(2))
-    x_BCTHW = to_input(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD, jitter=jitter)
+    x_BCTHW = RGB.to_model(torch.from_numpy(noise(2, 4, 5, 6, 3)), None, mean=MEAN, std=STD, jitter=jitter)
     assert x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
     assert x_BCTHW.dtype == torch.float32
 
 
 def test_jitter_that_holds_nothing_changes_no_bit():
     clips = torch.from_numpy(noise(2, 4, 5, 6, 3))
-    plain = to_input(clips, None, mean=MEAN, std=STD)
-    assert torch.equal(plain, to_input(clips, None, mean=MEAN, std=STD, jitter=Jitter()))
+    plain = RGB.to_model(clips, None, mean=MEAN, std=STD)
+    assert torch.equal(plain, RGB.to_model(clips, None, mean=MEAN, std=STD, jitter=Jitter()))

@@ -15,7 +15,16 @@ from av.video.frame import PictureType
 from making import KINDS, NUM_FRAMES, ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 
 from muybridge.errors import UserError
-from muybridge.video import DecodeError, FileReader, ForwardReader, RamCache, Row, frames, probe, read_frames
+from muybridge.video import (
+    DecodeError,
+    FileReader,
+    ForwardReader,
+    RamCache,
+    Row,
+    frames,
+    probe,
+    read_frames,
+)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -10,7 +10,14 @@ import pytest
 from making import coded, codes_of
 from making_images import encoded, write_images
 
-from muybridge.video import DecodeError, FileReader, ForwardReader, RamCache, Row, images
+from muybridge.video import (
+    DecodeError,
+    FileReader,
+    ForwardReader,
+    RamCache,
+    Row,
+    images,
+)
 from muybridge.video.images import frames, probe, read_frames, series, sha256
 
 

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 from making import ODD
 
-from muybridge.data.frames import frames
 from muybridge.data.manifest import Manifest, from_columns
-from muybridge.data.pack import pack, psnr
-from muybridge.video import DecodeError, FileReader, ForwardReader, RamCache, Row, probe
+from muybridge.data.stores.jpegs import frames
+from muybridge.data.stores.pack import pack, psnr
+from muybridge.video import (
+    DecodeError,
+    FileReader,
+    ForwardReader,
+    RamCache,
+    Row,
+    probe,
+)
 
 FILES = sorted(path.name for path in ODD.glob("*") if path.suffix != ".tsv") if ODD.exists() else []
 pytestmark = pytest.mark.skipif(not FILES, reason="the real files are not at hand")

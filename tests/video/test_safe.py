@@ -21,9 +21,9 @@ from making import codes_of, write_clip
 from making_images import write_images
 from typer.testing import CliRunner
 
-from muybridge import cli
-from muybridge.cli import app
-from muybridge.data.prepare import prepare
+from muybridge.cli import app as cli
+from muybridge.cli.app import app
+from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.video import DecodeError, probe
 from muybridge.video import safe as safe_module
@@ -276,7 +276,7 @@ def test_prepare_stops_where_descriptors_run_out(tmp_path):
     for most in (12, 48):
         program = (
             f"import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}));"
-            f"from muybridge.cli import main; sys.exit(main())"
+            f"from muybridge.cli.app import main; sys.exit(main())"
         )
         found = subprocess.run(
             [sys.executable, "-c", program, "prepare", str(root), "--out", str(tmp_path / f"{most}.csv"), "--all", "test"],

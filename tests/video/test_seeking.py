@@ -6,7 +6,15 @@ import pytest
 from av.video.frame import PictureType
 from making import B_FRAMES, KINDS, NUM_FRAMES, coded, codes_of, write_h264_b, write_video
 
-from muybridge.video import FileReader, ForwardReader, RamCache, Row, frames, probe, read_frames
+from muybridge.video import (
+    FileReader,
+    ForwardReader,
+    RamCache,
+    Row,
+    frames,
+    probe,
+    read_frames,
+)
 from muybridge.video.decode import SEEK_PACKETS, times_seconds
 
 LONG = 400

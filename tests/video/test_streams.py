@@ -11,7 +11,7 @@ from av.stream import Disposition
 from making import B_FRAMES, coded, codes_of, write_clip, write_video
 from typer.testing import CliRunner
 
-from muybridge.cli import app
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.video import DecodeError, FileReader, decode, packs, probe
 from muybridge.video.readers import Row

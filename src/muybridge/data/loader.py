@@ -12,80 +12,21 @@ import pickle
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import replace
 from itertools import count
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from muybridge.console import log
-from muybridge.data.manifest import Manifest
-from muybridge.data.sampling import ClipSpec, Order, rearranged, test_indices, train_indices
-from muybridge.data.transforms import (
-    MIRRORED_FROM,
-    Box,
-    Jitter,
-    crop_resize,
-    multiscale_box,
-    random_box,
-    test_boxes,
-)
-from muybridge.draws import generator
+from muybridge.data.inputs import Input
+from muybridge.data.order import num_batches, pass_batches
+from muybridge.data.transforms import Jitter
+from muybridge.data.views import Batch, ClipKey, TrainClips, Unreadable, VideoViews, ViewKey, Views, _Clip, _mapped
 from muybridge.errors import UserError
-from muybridge.launch import safe_children
-from muybridge.video import DecodeError, Reader, Row
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A video that could not be read. It is handed on, not raised: it must cross from the worker as it is."""
-
-    row: int
-    """Index in the manifest."""
-    error: DecodeError
-    """The file's path and the cause."""
-    skippable: bool = True
-    """False where memory ran out, which is no fault of the video."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clips of one training step."""
-
-    clips_BTHWC: torch.Tensor
-    """uint8."""
-    labels_B: torch.Tensor
-    flip_B: torch.Tensor | None
-    """bool: mirror this clip, on the device. Its label is the mirrored one already. None: no clip is mirrored."""
-    jitter: Jitter | None
-    """Colours and rotation, for the device. None: all switched off."""
-    rows_B: tuple[int, ...]
-    unreadable: tuple[Unreadable, ...] = ()
-    """What was left out of this step."""
-
-    def pin_memory(self) -> "Batch":
-        return _mapped(self, torch.Tensor.pin_memory)
-
-
-@dataclass(frozen=True)
-class Views:
-    """All views of one video: the pictures they show, each distinct frame and crop once."""
-
-    pictures_PHWC: torch.Tensor
-    """uint8."""
-    picture_VF: np.ndarray
-    """Which pictures a view shows, one after another: F frames, those of a snippet side by side."""
-    mirrored_V: np.ndarray
-    """bool: the view shows the mirror images of its pictures. Mirrored on the device."""
-    row: int
-    clip_start_V: np.ndarray
-    """First frame of the view's clip, in whatever order it is shown."""
-    crop_V: np.ndarray
-
-    def pin_memory(self) -> "Views":
-        return _mapped(self, torch.Tensor.pin_memory)
+from muybridge.runtime.console import log
+from muybridge.runtime.launch import safe_children
 
 
 class WorkerLost(UserError):
@@ -112,185 +53,6 @@ def _watched() -> Iterator[None]:
         if lost is None:
             raise
         raise lost from error
-
-
-class ClipKey(NamedTuple):
-    """What makes a training clip. It brings its row along, so that no worker needs the manifest: one of 240,000 rows
-    sent to each of them would delay every worker's start by seconds."""
-
-    epoch: int
-    row_index: int
-    row: Row
-    label: int
-
-
-class ViewKey(NamedTuple):
-    """What makes the views of a video."""
-
-    row_index: int
-    row: Row
-
-
-class TrainClips(Dataset[Any]):
-    """One random clip of a row, by its `key`."""
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        reader: Reader,
-        spec: ClipSpec,
-        *,
-        size: int,
-        crop: Literal["multiscale", "random", "center"],
-        flip_probability: float,
-        crop_fraction: float,
-        seed: int,
-        short_sides: tuple[int, int] | None = None,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        rotation_degrees: float = 0.0,
-    ) -> None:
-        self.reader, self.spec, self.size, self.seed = reader, spec, size, seed
-        self.crop, self.crop_fraction, self.short_sides = crop, crop_fraction, short_sides
-        self.manifest, self.labels_N = manifest, manifest.labels()
-        self.mirrored_K = manifest.mirrored_labels()
-        self.flip_probability = flip_probability if self.mirrored_K is not None else 0.0
-        factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        ranges = {name: (max(0.0, 1 - x), 1 + x) for name, x in factors.items() if x}
-        ranges |= {name: (-x, x) for name, x in (("hue_turns", hue), ("rotation_degrees", rotation_degrees)) if x}
-        self.jitter_ranges = ranges
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "manifest": None, "labels_N": None}
-
-    def key(self, epoch: int, row_index: int) -> ClipKey:
-        return ClipKey(epoch, row_index, self.manifest.row(row_index), int(self.labels_N[row_index]))
-
-    def __getitem__(self, key: ClipKey) -> "_Clip | Unreadable":
-        with _naming(key.row):
-            epoch, row_index, row, label = key
-            draw = generator(self.seed, "clip", epoch, row.id)
-            indices_TL = train_indices(row.num_frames, row.fps, self.spec, draw)
-            frames = _read(self.reader, row_index, row, indices_TL.reshape(-1))
-            if isinstance(frames, Unreadable):
-                return frames
-            clip = crop_resize(frames, self._box(frames.shape[1], frames.shape[2], epoch, row), self.size)
-            flip = False
-            if self.flip_probability and self.mirrored_K is not None:
-                flip = bool(generator(self.seed, "flip", epoch, row.id).random() < self.flip_probability)
-                label = int(self.mirrored_K[label]) if flip else label
-            jitter = {
-                name: generator(self.seed, name, epoch, row.id).uniform(low, high)
-                for name, (low, high) in self.jitter_ranges.items()
-            }
-            return _Clip(clip, label, flip, jitter, row_index)
-
-    def _box(self, height: int, width: int, epoch: int, row: Row) -> Box:
-        if self.crop == "center":
-            return test_boxes(height, width, num_crops=1, crop_fraction=self.crop_fraction)[0]
-        draw = generator(self.seed, "crop", epoch, row.id)
-        if self.crop == "multiscale":
-            return multiscale_box(height, width, draw)
-        return random_box(height, width, self.size, draw, short_sides=self.short_sides)
-
-
-class _Clip(NamedTuple):
-    """What a worker makes of a key."""
-
-    clip_THWC: np.ndarray
-    label: int
-    flip: bool
-    jitter: dict[str, float]
-    """By the names of `Jitter`, without their axis."""
-    row_index: int
-
-
-class VideoViews(Dataset[Any]):
-    """Every view (order × clip × crop) of a row, by its `key`; each distinct frame is read once. Raises UserError where
-    crops are to be mirrored and the manifest says that no label names what its videos show then.
-
-    `orders`: how each clip's time steps are arranged; `seed`: of those that are shuffled.
-    """
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        reader: Reader,
-        spec: ClipSpec,
-        *,
-        size: int,
-        num_clips: int,
-        num_crops: int,
-        crop_fraction: float,
-        orders: Sequence[Order] = ("ordered",),
-        seed: int = 0,
-    ) -> None:
-        self.manifest, self.reader, self.spec, self.size = manifest, reader, spec, size
-        self.num_clips, self.num_crops, self.crop_fraction = num_clips, num_crops, crop_fraction
-        self.orders, self.seed = tuple(orders), seed
-        if num_crops > MIRRORED_FROM and manifest.mirror is None:
-            raise UserError(
-                f"evaluation.num_crops is {num_crops}: half of them are mirror images, but mirroring is off for this manifest, "
-                f"as it changes what a video shows. Take evaluation.num_crops={MIRRORED_FROM}"
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "manifest": None}
-
-    @property
-    def num_views(self) -> int:
-        """Of one order."""
-        return self.num_clips * self.num_crops
-
-    def key(self, row_index: int) -> ViewKey:
-        return ViewKey(row_index, self.manifest.row(row_index))
-
-    def __getitem__(self, key: ViewKey) -> Views | Unreadable:
-        with _naming(key.row):
-            row_index, row = key
-            indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
-            indices_OMTL = np.stack([self._rearranged(indices_MTL, order, row) for order in self.orders])
-            distinct, places = np.unique(indices_OMTL, return_inverse=True)
-            frames = _read(self.reader, row_index, row, distinct)
-            if isinstance(frames, Unreadable):
-                return frames
-            height, width = frames.shape[1:3]
-            boxes = test_boxes(height, width, num_crops=self.num_crops, crop_fraction=self.crop_fraction)
-            distinct_boxes = list(dict.fromkeys(boxes))
-            pictures = np.concatenate([crop_resize(frames, box, self.size) for box in distinct_boxes])
-            first_of_crop_C = len(distinct) * np.array([distinct_boxes.index(box) for box in boxes])
-            num_orders = len(self.orders)
-            places_MF = places.reshape(num_orders * self.num_clips, -1)
-            crop_V = np.tile(np.arange(self.num_crops), num_orders * self.num_clips)
-            return Views(
-                torch.from_numpy(pictures),
-                (places_MF[:, None] + first_of_crop_C[:, None]).reshape(num_orders * self.num_views, -1),
-                crop_V >= MIRRORED_FROM,
-                row_index,
-                np.tile(np.repeat(indices_MTL[:, 0, 0], self.num_crops), num_orders),
-                crop_V,
-            )
-
-    def _rearranged(self, indices_MTL: np.ndarray, order: Order, row: Row) -> np.ndarray:
-        return np.stack(
-            [
-                rearranged(indices_TL, order, generator(self.seed, "shuffle", row.id, clip))
-                for clip, indices_TL in enumerate(indices_MTL)
-            ]
-        )
-
-
-def pass_batches(rows: np.ndarray, *, batch_size: int, number: int, seed: int) -> list[np.ndarray]:
-    """Rows in the random order of the pass of this number, cut into batches as even as can be: every row once, none
-    dropped, none left alone at the end."""
-    shuffled = generator(seed, "order", number).permutation(rows)
-    return np.array_split(shuffled, num_batches(len(rows), batch_size))
-
-
-def num_batches(num_rows: int, batch_size: int) -> int:
-    return -(-num_rows // batch_size)
 
 
 class _Keys:
@@ -332,7 +94,9 @@ def train_batches(
     where none is left; the part of one of several processes may be empty.
     """
     keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
-    items = _started(_loader(clips, keys, _collate, num_workers, pin_memory, prefetch=4))
+    items = _started(
+        _loader(clips, keys, functools.partial(_collate, clips.input), num_workers, pin_memory, prefetch=4)
+    )
     try:
         for batch in _received(items, pin_memory):
             for failure in batch.unreadable:
@@ -428,18 +192,6 @@ def _copied_ahead(parts: Iterable[P], device: torch.device) -> Iterator[P]:
             yield ready(*present)
     if ahead is not None:
         yield ready(*ahead)
-
-
-def _mapped(part: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A dataclass with its tensors changed, and those of the dataclasses in it."""
-    changed: dict[str, Any] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if isinstance(value, torch.Tensor):
-            changed[field.name] = change(value)
-        elif is_dataclass(value):
-            changed[field.name] = _mapped(value, change)
-    return replace(part, **changed)
 
 
 def _loader(
@@ -545,10 +297,10 @@ def _start_worker(trainer: int, worker: int) -> None:
     atexit.register(os._exit, 0)
 
 
-def _collate(items: list[_Clip | Unreadable]) -> Batch:
+def _collate(input: Input, items: list[_Clip | Unreadable]) -> Batch:
     clips = [item for item in items if isinstance(item, _Clip)]
     unreadable = tuple(item for item in items if isinstance(item, Unreadable))
-    pixels = torch.from_numpy(np.stack([clip.clip_THWC for clip in clips])) if clips else torch.empty(0)
+    pixels = input.collated([clip.clip_THWC for clip in clips]) if clips else torch.empty(0)
     jitter = None
     if clips and clips[0].jitter:
         jitter = Jitter(
@@ -566,24 +318,3 @@ def _collate(items: list[_Clip | Unreadable]) -> Batch:
 
 def _only(items: list[Views | Unreadable]) -> Views | Unreadable:
     return items[0]
-
-
-def _read(reader: Reader, row_index: int, row: Row, indices: np.ndarray) -> np.ndarray | Unreadable:
-    """Frames, or the failure with the file's path and the cause, whatever it was."""
-    try:
-        return reader.read(row, indices)
-    except DecodeError as error:
-        return Unreadable(row_index, error)
-    except Exception as error:
-        cause = f"frames {indices.tolist()} cannot be read: {type(error).__name__}: {error}"
-        return Unreadable(row_index, DecodeError(row.path, cause), skippable=not isinstance(error, MemoryError))
-
-
-@contextmanager
-def _naming(row: Row) -> Iterator[None]:
-    """An error that is no fault of the file is a fault of the program, never skipped; it says at which video, too."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"This happened with {row.path} ({row.id}).")
-        raise

@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from muybridge.errors import UserError, nearest
-from muybridge.files import check_regular, csv_text, read_json, write_together
+from muybridge.runtime.files import check_regular, csv_text, read_json, write_together
 from muybridge.video import Row
 
 FORMAT_VERSION = 1
@@ -102,6 +103,10 @@ class Manifest:
     def sha256(self) -> str:
         """Hash of everything that can change a result: content of the videos, parts, labels, groups, splits, classes,
         mirroring. Not of where the files lie and how fast they can be read."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         digest = hashlib.sha256(json.dumps([self.classes, self.mirror, FORMAT_VERSION]).encode())
         for name in sorted(self.columns.keys() - {"path", "seekable"}):
             digest.update(name.encode() + b"\0" + b"\0".join(str(v).encode() for v in self.columns[name].tolist()))
@@ -171,6 +176,12 @@ class Manifest:
             where=str(path),
         )
         return manifest
+
+
+def data_name(manifest: str | Path) -> str:
+    """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
+    path = Path(manifest).absolute()
+    return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
 
 
 def from_columns(

@@ -1,6 +1,6 @@
 """Where pixels change, first half: in the worker, uint8 in, uint8 out. Crop and resize to the one size of the batch.
 
-The second half (mirror, colours, rotation, differences, normalisation) runs on the device: `to_input`.
+The second half (mirror, colours, rotation, time steps, normalisation) runs on the device: `Input.to_model`.
 Frames are (T,H,W,C); a box is (top, left, height, width) in pixels.
 """
 
@@ -98,30 +98,8 @@ class Jitter:
     """Counter-clockwise."""
 
 
-def to_input(
-    x_BTHWC: torch.Tensor,
-    flip_B: torch.Tensor | None,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    snippet_frames: int = 1,
-    jitter: Jitter | None = None,
-) -> torch.Tensor:
-    """uint8 clips on the device to a model's input: mirrored where `flip_B` says so, recoloured and rotated as `jitter`
-    says, scaled to 0 … 1, normalised.
-
-    With snippets of two frames each time step is the second frame minus the first. Returns x_BCTHW float32 whose memory
-    is channels-last, as convolutions like it.
-    """
-    if flip_B is not None:
-        x_BTHWC = torch.where(flip_B[:, None, None, None, None], x_BTHWC.flip(3), x_BTHWC)
-    if jitter is not None:
-        x_BTHWC = recolored(x_BTHWC, jitter)
-        if jitter.rotation_degrees_B is not None:
-            x_BTHWC = rotated(x_BTHWC, jitter.rotation_degrees_B)
-    if snippet_frames == 2:
-        first, second = x_BTHWC.unflatten(1, (-1, 2)).float().unbind(2)
-        x_BTHWC, mean = second - first, [0.0] * len(mean)
+def normalised(x_BTHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Values of 0 … 255 to (x / 255 - mean) / std. Returns x_BCTHW float32 whose memory is channels-last."""
     scale = torch.tensor([1 / (255 * s) for s in std], device=x_BTHWC.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x_BTHWC.device)
     return (x_BTHWC * scale + shift).permute(0, 4, 1, 2, 3)

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 class Reader(Protocol):
-    """`read(row, indices)`: the frames at `indices`, counted from the row's start, as uint8 (T,H,W,C)."""
+    """`read(row, indices)`: the frames at `indices`, counted from the row's start, as uint8 (T,H,W,C), or float (T,D)."""
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray: ...
 
@@ -106,7 +106,7 @@ class RamCache:
     """All frames of the rows it was filled with, as a reader; other rows are read from where they lie. It lives in one
     process: use it without workers."""
 
-    def __init__(self, reader: FileReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._clips: dict[str, np.ndarray] = {}
 
@@ -146,7 +146,9 @@ class RamCache:
     def _read_all(self, parts: Sequence[Row]) -> list[np.ndarray] | DecodeError:
         """Whatever goes wrong in reading says with which file; but that memory runs out is no fault of a file."""
         try:
-            return self._reader.read_all(parts)
+            if isinstance(self._reader, FileReader):
+                return self._reader.read_all(parts)
+            return [self._reader.read(row, np.arange(row.num_frames)) for row in parts]
         except MemoryError:
             raise
         except Exception as error:

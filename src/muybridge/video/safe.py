@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from muybridge.launch import module_process
+from muybridge.runtime.launch import module_process
 from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
 from muybridge.video.limits import Limits

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.launch import end_with_parent
+from muybridge.runtime.launch import end_with_parent
 from muybridge.video import arrays, images
 from muybridge.video.errors import DecodeError
 from muybridge.video.limits import Limits, Watch

@@ -1,0 +1,106 @@
+"""Results of the literature, as published, to lie behind one's own and never in one table with them.
+
+They are in `published.csv`: other people's, on their copies of the data, by their code. What a source does not tell is
+empty there and None here. Parameters and multiply-adds are muybridge's own counts.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from muybridge.errors import UserError, nearest
+
+DATA_SETS: Mapping[str, str] = {
+    "mini_ssv2": "Mini-Something-Something V2, 87 of its 174 classes",
+    "mini_kinetics": "Mini-Kinetics, 200 classes of Kinetics-400",
+    "mini_moments": "Mini-Moments in Time, 200 of its 339 classes",
+    "kinetics400": "Kinetics-400, 400 classes",
+    "kinetics5": "5 classes of Kinetics, about 400 training videos each",
+    "ucf101": "UCF101, 101 classes",
+    "hmdb51": "HMDB51, 51 classes",
+    "ucf11": "UCF-11, 11 classes",
+}
+"""What results are known of, in words for people."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published result; a row of `published.csv`."""
+
+    data: str
+    """A key of `DATA_SETS`."""
+    source: str
+    label: str
+    """As the source names the network."""
+    method: str | None
+    backbone: str | None
+    """Both as muybridge names them, where it has them."""
+    temporal_pooling: bool | None
+    num_frames: int | None
+    sampling: str | None
+    size: int | None
+    views: str | None
+    """Clips x crops."""
+    split: str | None
+    """What it was measured on: test, val (where test labels are not public, as those of Kinetics), or train, which says
+    nothing of unseen videos."""
+    top1: float
+    top5: float | None
+    """Shares."""
+    params: int | None
+    conv_macs: int | None
+    """Of one clip."""
+    note: str | None
+
+    @property
+    def name(self) -> str:
+        """ "TAM-ResNet50, 8 frames, no temporal pooling" """
+        told = [self.label]
+        if self.num_frames is not None:
+            told.append("1 frame" if self.num_frames == 1 else f"{self.num_frames} frames")
+        if self.temporal_pooling is not None:
+            told.append("temporal pooling" if self.temporal_pooling else "no temporal pooling")
+        if self.split == "train":
+            told.append("accuracy on its training videos")
+        return ", ".join(told)
+
+
+def published(data: str) -> tuple[Published, ...]:
+    """Of a data set, by its key. Raises UserError."""
+    if data not in DATA_SETS:
+        raise UserError(f"No published results of '{data}' are known. {nearest(data, DATA_SETS)}")
+    return _all()[data]
+
+
+@cache
+def _all() -> dict[str, tuple[Published, ...]]:
+    text = files("muybridge.analysis").joinpath("published.csv").read_text(encoding="utf-8")
+    rows = [_parsed(row) for row in csv.DictReader(text.splitlines())]
+    return {data: tuple(row for row in rows if row.data == data) for data in DATA_SETS}
+
+
+def _parsed(row: dict[str, str]) -> Published:
+    def whole(column: str) -> int | None:
+        return int(row[column]) if row[column] else None
+
+    pooling = whole("temporal_pooling")
+    return Published(
+        data=row["data"],
+        source=row["source"],
+        label=row["label"],
+        method=row["method"] or None,
+        backbone=row["backbone"] or None,
+        temporal_pooling=None if pooling is None else bool(pooling),
+        num_frames=whole("num_frames"),
+        sampling=row["sampling"] or None,
+        size=whole("size"),
+        views=row["views"] or None,
+        split=row["split"] or None,
+        top1=float(row["top1"]),
+        top5=float(row["top5"]) if row["top5"] else None,
+        params=whole("params"),
+        conv_macs=whole("conv_macs"),
+        note=row["note"] or None,
+    )

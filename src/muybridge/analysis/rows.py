@@ -1,0 +1,496 @@
+"""Rows of a comparison: finished runs, pooled over folds and lined up over seeds.
+
+Runs whose recipes agree in all but seed and fold are one row: their folds are joined, their seeds averaged. Two settings
+of one model are two rows, and never pass for seeds of each other. Where a study says by which axes its runs differ, rows
+are named by these. Of the scores of a run a row keeps what its videos were answered, not every view's logits: a hundred
+runs fit in memory.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from muybridge.analysis.statistics import (
+    CONFIDENCE,
+    Calibration,
+    Difference,
+    Interval,
+    Verdict,
+    accuracy_interval,
+    calibration,
+    change,
+    judged,
+)
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, diff, fingerprint, replace
+from muybridge.storage.run import Run
+from muybridge.storage.scores import Scores, concatenate, softmax
+from muybridge.storage.study import RunRecord, StudyRecord
+
+REPEATED = ("seed", "fold")
+"""Axes over which a row is pooled."""
+
+SAME_ANSWERS = 0.98
+"""Of a diagnosis and of the test, if they are of the same clips: another device rounds otherwise."""
+
+OTHER_RUN = "another run of the study"
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, repr=False)
+class Answers:
+    """What the runs of one seed said of the N test videos, sorted by id."""
+
+    ids_N: np.ndarray
+    labels_N: np.ndarray
+    groups_N: np.ndarray
+    predicted_N: np.ndarray
+    """Class indices."""
+    confidence_N: np.ndarray
+    """The probability that was given to it."""
+    truth_N: np.ndarray
+    """The probability that was given to the label."""
+    within: Mapping[Pair, np.ndarray]
+    """Of pairs of classes: which of their videos are right when only the two may be answered."""
+    clip_top1: float
+    """Of single views."""
+    num_views: int
+    by_clips: Mapping[int, float]
+    """Video accuracy with fewer clips, as far as these are among the clips that were scored; all crops."""
+
+    @property
+    def correct_N(self) -> np.ndarray:
+        return self.predicted_N == self.labels_N
+
+    @staticmethod
+    def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
+        order = np.argsort(scores.ids_N, kind="stable")
+        order = order[scores.labels_N[order] >= 0]  # of unknown truth there is nothing to say
+        if not len(order):
+            raise UserError("no video has a label")
+        scores_NK = scores.video_scores()[order]
+        probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
+        labels_N = scores.labels_N[order]
+        predicted_N, everything = scores_NK.argmax(1), np.arange(len(order))
+        within = {}
+        for a, b in pairs:
+            pair = np.array([scores.classes.index(a), scores.classes.index(b)])
+            chosen = np.isin(labels_N, pair)
+            within[a, b] = pair[scores_NK[chosen][:, pair].argmax(1)] == labels_N[chosen]
+        return Answers(
+            scores.ids_N[order], labels_N, scores.groups_N[order], predicted_N,
+            probabilities_NK[everything, predicted_N], probabilities_NK[everything, labels_N], within,
+            scores.clip_accuracy(), scores.num_views, _by_clips(scores),
+        )  # fmt: skip
+
+
+def _by_clips(scores: Scores) -> dict[int, float]:
+    if scores.grid is None:
+        return {}
+    order = np.argsort(scores.video_V, kind="stable")
+    views_VK = softmax(scores.logits_VK[order]) if scores.average == "probabilities" else scores.logits_VK[order]
+    clips_NMK = views_VK.reshape(len(scores.ids_N), scores.grid.num_clips, scores.grid.num_crops, -1).mean(2)
+    found = {}
+    known_N = scores.labels_N >= 0
+    for num_clips in scores.grid.nested()[0]:
+        answers_N = clips_NMK[:, scores.grid.clips(num_clips)].mean(1).argmax(1)
+        found[num_clips] = float((answers_N == scores.labels_N)[known_N].mean())
+    return found
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosed:
+    """What `muybridge diagnose` found for the runs of a row: S seeds, N test videos, sorted by id."""
+
+    correct: Mapping[str, np.ndarray]
+    """(S,N) by the order in which frames were shown."""
+    predicted_SN: np.ndarray
+    """What was answered when videos ran backwards."""
+    labels_N: np.ndarray
+    groups_N: np.ndarray
+    largest_change: Mapping[str, float]
+    """Of any score, against frames in their order."""
+    num_seeds_of_row: int
+    """How many seeds the row has; S of them were diagnosed."""
+
+    def accuracy(self, order: str) -> float:
+        return float(self.correct[order].mean())
+
+    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {"seeds": len(self.predicted_SN), "accuracy": {}, "change": {}, "reversed_as": {}}
+        for order in self.correct:
+            found["accuracy"][order] = self.accuracy(order)
+            if order != "ordered":
+                verdict = self.change(order)
+                found["change"][order] = {"value": verdict.difference.value, "low": verdict.low, "high": verdict.high}
+        for k in np.unique(self.labels_N).tolist():
+            called_K = np.bincount(self.predicted_SN[:, self.labels_N == k].ravel(), minlength=len(classes))
+            found["reversed_as"][classes[k]] = {classes[j]: int(called_K[j]) for j in np.flatnonzero(called_K).tolist()}
+        return found
+
+    def change(self, order: str) -> Verdict:
+        """Accuracy with the frames in this order minus that in theirs."""
+        return judged([self.difference(order)])[0]
+
+    def difference(self, order: str) -> Difference:
+        return change(self.correct["ordered"], self.correct[order], self.groups_N)
+
+
+@dataclass(frozen=True, repr=False)
+class ModelResult:
+    """A model's runs, pooled over folds, one `Answers` a seed; all seeds scored the same videos."""
+
+    name: str
+    runs: tuple[Run, ...]
+    answers: tuple[Answers, ...]
+    cost: dict[str, Any]
+    speed: dict[str, Any] | None
+    """What `muybridge measure RUN` found on some machine; none: not measured."""
+    recipe: Recipe
+    """The first run's."""
+    axes: Mapping[str, Any]
+    """What a study tells this row from others by; none where there is no study."""
+    classes: tuple[str, ...]
+    diagnosed: Diagnosed | None
+    """None where none of its seeds was diagnosed on all test videos."""
+
+    @property
+    def model(self) -> str:
+        """The network's name."""
+        return self.recipe.model.name
+
+    @property
+    def method(self) -> str:
+        return method_and_backbone(self.model)[0]
+
+    @property
+    def backbone(self) -> str:
+        return method_and_backbone(self.model)[1]
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.answers)
+
+    @property
+    def num_videos(self) -> int:
+        return len(self.answers[0].ids_N)
+
+    @property
+    def labels_N(self) -> np.ndarray:
+        return self.answers[0].labels_N
+
+    @property
+    def groups_N(self) -> np.ndarray:
+        return self.answers[0].groups_N
+
+    @cached_property
+    def correct_SN(self) -> np.ndarray:
+        return np.stack([answers.correct_N for answers in self.answers])
+
+    @cached_property
+    def accuracy(self) -> Interval:
+        """Video accuracy."""
+        return accuracy_interval(self.correct_SN, self.groups_N)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        return calibration(np.stack([answers.confidence_N for answers in self.answers]), self.correct_SN)
+
+    @property
+    def clip_accuracy(self) -> float:
+        return float(np.mean([answers.clip_top1 for answers in self.answers]))
+
+    @cached_property
+    def by_clips(self) -> dict[int, float]:
+        """Video accuracy with fewer clips, mean over seeds."""
+        common = set.intersection(*(set(answers.by_clips) for answers in self.answers))
+        return {m: float(np.mean([answers.by_clips[m] for answers in self.answers])) for m in sorted(common)}
+
+    @cached_property
+    def class_accuracy_K(self) -> np.ndarray:
+        """Mean over seeds; not a number for a class without test videos."""
+        right_N = self.correct_SN.mean(0)
+        count = len(self.classes)
+        videos_K = np.bincount(self.labels_N, minlength=count)
+        with np.errstate(invalid="ignore"):
+            shares_K: np.ndarray = np.bincount(self.labels_N, weights=right_N, minlength=count) / videos_K
+        return shares_K
+
+    @property
+    def mean_class(self) -> float:
+        return float(np.nanmean(self.class_accuracy_K))
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(K,K) counts, summed over seeds: rows are true classes."""
+        count = len(self.classes)
+        counts_KK = np.zeros((count, count), dtype=np.int64)
+        for answers in self.answers:
+            np.add.at(counts_KK, (answers.labels_N, answers.predicted_N), 1)
+        return counts_KK
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """Updates of each run."""
+        return tuple(run.result()["steps"] for run in self.runs)
+
+    @property
+    def epochs(self) -> tuple[float, ...]:
+        """Passes over the training videos of each run, by its own count of steps an epoch."""
+        return tuple(steps / run.steps_per_epoch() for steps, run in zip(self.steps, self.runs, strict=True))
+
+    @cached_property
+    def train_hours(self) -> tuple[float, ...]:
+        """Of each run, validation not counted."""
+        return tuple(sum(line["train_seconds"] for line in run.timing()) / 3600 for run in self.runs)
+
+    @cached_property
+    def train_clips_per_s(self) -> float | None:
+        """Median over epochs and runs, on the machine that trained; none where that was not measured."""
+        rates = [line["train_clips_per_s"] for run in self.runs for line in run.timing()]
+        return float(median(rates)) if rates else None
+
+    def within_pairs(self, pairs: Sequence[Pair], looks: int = 1) -> Interval:
+        """Two-class accuracy over the videos of all pairs; its interval is that of one of so many looks, 95 % for all."""
+        correct_SN = np.stack([np.concatenate([answers.within[pair] for pair in pairs]) for answers in self.answers])
+        chosen = [np.flatnonzero(self._of_classes(pair)) for pair in pairs]
+        return accuracy_interval(correct_SN, self.groups_N[np.concatenate(chosen)], 1 - (1 - CONFIDENCE) / looks)
+
+    def outside_pairs(self, pairs: Sequence[Pair]) -> Interval | None:
+        """Accuracy on the videos of the classes that are in no pair; none where there are none."""
+        rest_N = ~self._of_classes([name for pair in pairs for name in pair])
+        if not rest_N.any():
+            return None
+        return accuracy_interval(self.correct_SN[:, rest_N], self.groups_N[rest_N])
+
+    def _of_classes(self, names: Sequence[str]) -> np.ndarray:
+        """(N,) bool."""
+        found: np.ndarray = np.isin(self.labels_N, [self.classes.index(name) for name in names])
+        return found
+
+    def as_json(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        value: dict[str, Any] = {
+            "model": self.name, "method": self.method, "backbone": self.backbone, "axes": dict(self.axes),
+            "runs": [str(run.path) for run in self.runs], "seeds": self.num_seeds, "videos": self.num_videos,
+            "views": self.answers[0].num_views,
+            "video_top1": self.accuracy.value, "low": self.accuracy.low, "high": self.accuracy.high,
+            "interval": self.accuracy.method, "of_seeds": self.correct_SN.mean(1).tolist(),
+            "clip_top1": self.clip_accuracy, "mean_class": self.mean_class,
+            "calibration_error": self.calibration.error, "overconfidence": self.calibration.overconfidence,
+            "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
+            "train_clips_per_s": self.train_clips_per_s, "speed": self.speed, "steps": list(self.steps),
+            "epochs": list(self.epochs), "train_hours": list(self.train_hours),
+            "calibration_bins": [list(one) for one in self.calibration.bins],
+            "class_accuracy": {
+                name: float(value)
+                for name, value in zip(self.classes, self.class_accuracy_K, strict=True)
+                if np.isfinite(value)
+            },
+            "confusion": [
+                [self.classes[i], self.classes[j], int(self.confusion[i, j])] for i, j in np.argwhere(self.confusion).tolist()
+            ],
+            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(self.classes),
+            "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
+        }  # fmt: skip
+        if pairs:
+            value["pairs"] = {f"{a}/{b}": self.within_pairs([(a, b)]).value for a, b in pairs}
+            within = self.within_pairs(pairs)
+            value |= {"within_pairs": within.value, "within_low": within.low, "within_high": within.high}
+            outside = self.outside_pairs(pairs)
+            value["outside_pairs"] = None if outside is None else outside.value
+        return value
+
+
+def method_and_backbone(model: str) -> tuple[str, str]:
+    """tam_resnet50: tam, resnet50; tsm@timm:densenet121: tsm, timm:densenet121; a network of its own has no backbone."""
+    method, at, brought = model.partition("@")
+    if at:
+        return method, brought
+    found = re.fullmatch(r"(\w+?)_((?:resnet|inception|vgg)\w*)", model)
+    return (found[1], found[2]) if found else (model, "")
+
+
+def rows_of(
+    finished: Sequence[Run], *, study: StudyRecord | None, notes: list[str]
+) -> tuple[list[ModelResult], dict[Run, Recipe], dict[Run, RunRecord]]:
+    """One row a setting, and each run's recipe and record. What is left out is added to `notes`. Raises UserError for runs
+    that cannot be pooled."""
+    varies = {} if study is None else study.varies
+    known = {run: _known(run, study) for run in finished}
+    recipes = {run: _own(run.recipe(), known[run]) for run in finished}
+    settings: dict[Any, list[Run]] = {}
+    for run in finished:
+        axes = tuple(sorted((axis, value) for axis, value in known[run].axes.items() if axis not in REPEATED))
+        settings.setdefault((axes, _apart_from_repeats(recipes[run], varies)), []).append(run)
+    rows = list(settings.values())
+    axes_of_rows = [_row_axes(known[of_setting[0]]) for of_setting in rows]
+    names = _row_names([recipes[of_setting[0]] for of_setting in rows], axes_of_rows)
+    pairs = [(str(a), str(b)) for a, b in finished[0].dataset()["reversed_pairs"]]
+    models = [
+        _model(name, of_setting, axes, recipes, pairs, notes)
+        for name, of_setting, axes in zip(names, rows, axes_of_rows, strict=True)
+    ]
+    return models, recipes, known
+
+
+def _known(run: Run, study: StudyRecord | None) -> RunRecord:
+    """What its study knows of a run."""
+    own = study is not None and run.path.resolve() == study.run(run.name).path.resolve()
+    return study.runs.get(run.name, RunRecord()) if study is not None and own else RunRecord()
+
+
+def _own(recipe: Recipe, known: RunRecord) -> Recipe:
+    """A recipe in which the run of the same study that it starts from is one start, whichever seed's and fold's it is."""
+    if known.starts_from is None:
+        return recipe
+    return replace(recipe, {"model.pretrained": OTHER_RUN, "model.pretrained_sha256": None})
+
+
+def _apart_from_repeats(recipe: Recipe, varies: Mapping[str, Sequence[str]]) -> str:
+    """What all seeds and folds of one setting share."""
+    repeated = {"seed", "data.fold"}.union(*(varies.get(axis, ()) for axis in REPEATED))
+    fresh = Recipe()
+    return fingerprint(replace(recipe, {name: value_of(fresh, name) for name in repeated}))
+
+
+def _row_axes(known: RunRecord) -> dict[str, Any]:
+    return {axis: value for axis, value in known.axes.items() if axis not in REPEATED}
+
+
+def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
+    """The models' names; where settings share one, with the axes by which they differ; where these are the same, too, with
+    the fields."""
+    names = []
+    for setting, axes in zip(settings, axes_of_rows, strict=True):
+        rivals = [
+            (other, others)
+            for other, others in zip(settings, axes_of_rows, strict=True)
+            if other.model.name == setting.model.name
+        ]
+        told = {axis: axes.get(axis) for axis in axes if any(others.get(axis) != axes[axis] for _, others in rivals)}
+        named_by = {"seed", "data.fold"} | ({"data.manifest"} if setting.data.sha256 else set())
+        fields = {name for other, others in rivals if others == axes for name in diff(setting, other)} - named_by
+        values = [f"{axis}={_short(value)}" for axis, value in told.items()]
+        values += [f"{name.rsplit('.', 1)[-1]}={_short(value_of(setting, name))}" for name in sorted(fields)]
+        names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
+    return names
+
+
+def _model(
+    name: str,
+    runs: list[Run],
+    axes: Mapping[str, Any],
+    recipes: Mapping[Run, Recipe],
+    pairs: Sequence[Pair],
+    notes: list[str],
+) -> ModelResult:
+    by_seed: dict[int, list[Run]] = {}
+    for run in runs:
+        by_seed.setdefault(recipes[run].seed, []).append(run)
+    pooled: dict[int, Answers] = {}
+    for seed, of_seed in sorted(by_seed.items()):
+        folds = Counter(recipes[run].data.fold for run in of_seed)
+        twice = [run for run in of_seed if folds[recipes[run].data.fold] > 1]
+        if twice:
+            raise UserError(
+                f"{twice[0].path} and {twice[1].path} are the same run twice: both are {name} of seed {seed}. Leave one out"
+            )
+        parts = [run.scores("test") for run in of_seed]
+        try:
+            pooled[seed] = Answers.of(concatenate(parts), pairs)
+        except UserError as error:
+            raise UserError(f"{of_seed[0].path / 'scores' / 'test.npz'}: {error}") from None
+        except ValueError as error:
+            paths = ", ".join(str(run.path) for run in of_seed)
+            raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
+    tested = {seed: tuple(answers.ids_N.tolist()) for seed, answers in pooled.items()}
+    seeds_of = Counter(tested.values())
+    whole = max(seeds_of, key=lambda ids: (len(ids), seeds_of[ids]))
+    kept = [seed for seed in pooled if tested[seed] == whole]
+    if len(kept) < len(pooled):
+        notes.append(
+            f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds or videos that others have, and are left out."
+        )
+    used = [run for seed in kept for run in by_seed[seed]]
+    speeds = [found for run in used if (found := _optional(run, run.speed, notes)) is not None]
+    return ModelResult(
+        name, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost(), speeds[0] if speeds else None,
+        recipes[used[0]], axes,
+        tuple(used[0].dataset()["classes"]), _diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
+    )  # fmt: skip
+
+
+def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[str]) -> dict[str, Any] | None:
+    """What a run need not have; where it is damaged, that is said, and the rest told."""
+    try:
+        found = read()
+        if found is not None and not isinstance(found, dict):
+            raise UserError("holds no object")
+        return found
+    except UserError as error:
+        notes.append(f"{run.name}: left out, as it cannot be read: {error}")
+        return None
+
+
+def _diagnosed(
+    name: str, seeds: Mapping[int, Sequence[Run]], answers: Mapping[int, Answers], notes: list[str]
+) -> Diagnosed | None:
+    """Of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
+    by_seed: list[dict[str, Answers]] = []
+    changes: list[dict[str, float]] = []
+    other = 0
+    for seed, runs in seeds.items():
+        told = [_optional(run, run.diagnosis, notes) for run in runs]
+        if None in told:
+            continue
+        try:
+            known = [dict(one["largest_change"]) for one in told if one is not None]
+            orders = ["ordered", *known[0]]
+            found = {
+                order: Answers.of(concatenate([run.diagnosed_scores(order) for run in runs]), ()) for order in orders
+            }
+        except (UserError, ValueError, LookupError, TypeError) as error:
+            notes.append(f"{name}, seed {seed}: its diagnosis is left out, as it is damaged: {error}")
+            continue
+        ours, tested = found["ordered"], answers[seed]
+        same = np.array_equal(ours.ids_N, tested.ids_N) and np.array_equal(ours.labels_N, tested.labels_N)
+        same = same and ours.num_views == tested.num_views
+        same = same and float((ours.predicted_N == tested.predicted_N).mean()) >= SAME_ANSWERS
+        if not same or (by_seed and found.keys() != by_seed[0].keys()):
+            other += 1
+            continue
+        by_seed.append(found)
+        changes += known
+    if other:
+        notes.append(
+            f"{name}: {other} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
+            "test's; that is left out (muybridge diagnose RUN, without options, is for this report)."
+        )
+    if not by_seed:
+        return None
+    correct = {order: np.stack([found[order].correct_N for found in by_seed]) for order in by_seed[0]}
+    first = by_seed[0]["ordered"]
+    return Diagnosed(
+        correct, np.stack([found["reversed"].predicted_N for found in by_seed]), first.labels_N, first.groups_N,
+        {order: max(one[order] for one in changes) for order in correct if order != "ordered"}, len(seeds),
+    )  # fmt: skip
+
+
+def value_of(recipe: Recipe, name: str) -> Any:
+    """A dotted field; none for an option of the model that this recipe does not give."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:8] if len(text) == 64 else text  # a hash

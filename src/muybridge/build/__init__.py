@@ -1,0 +1,39 @@
+"""The one place where a recipe becomes objects. Below it, parts take plain keyword arguments."""
+
+from muybridge.build.clips import (
+    GIB,
+    clip_spec,
+    file_reader,
+    reader_and_workers,
+    scoring_batch_size,
+    train_clips,
+    video_views,
+)
+from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
+from muybridge.build.resolving import own_network, placement, resolve
+from muybridge.build.weights import PUBLIC, base_run, check_unseen, starts_from, weights_file
+
+__all__ = [
+    "GIB",
+    "PUBLIC",
+    "averaged",
+    "base_run",
+    "check_unseen",
+    "clip_spec",
+    "cost",
+    "file_reader",
+    "fill",
+    "frozen",
+    "model",
+    "optimizer",
+    "outline",
+    "own_network",
+    "placement",
+    "reader_and_workers",
+    "resolve",
+    "scoring_batch_size",
+    "starts_from",
+    "train_clips",
+    "video_views",
+    "weights_file",
+]

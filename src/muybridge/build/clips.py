@@ -1,0 +1,136 @@
+"""From a recipe to clips: what frames are read, by whom, and what is made of them."""
+
+import functools
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from muybridge.data import inputs
+from muybridge.data.inputs import Input
+from muybridge.data.manifest import Manifest
+from muybridge.data.sampling import ClipSpec, Order
+from muybridge.data.views import TrainClips, VideoViews
+from muybridge.recipe import Recipe, Runtime
+from muybridge.runtime.console import log, progress
+from muybridge.runtime.device import free_bytes
+from muybridge.runtime.launch import launched
+from muybridge.video import DecodeError, FileReader, RamCache, Reader
+
+GIB = 2**30
+
+
+def scoring_batch_size(recipe: Recipe) -> int:
+    """Clips that are scored at a time: what one process is known to hold in training; without gradients there is room for
+    more, but no need."""
+    return recipe.optim.micro_batch_size or -(-recipe.optim.batch_size // launched().count)
+
+
+def clip_spec(recipe: Recipe) -> ClipSpec:
+    c = recipe.clip
+    return ClipSpec(
+        num_frames=c.num_frames,
+        sampling=c.sampling,
+        jitter=c.jitter,
+        stride_frames=c.stride_frames,
+        target_fps=c.target_fps,
+        past_end=c.past_end,
+        snippet_frames=inputs.find(c.modality).step_frames,
+    )
+
+
+def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClips:
+    a = recipe.augment
+    return TrainClips(
+        manifest,
+        reader,
+        clip_spec(recipe),
+        input=inputs.find(recipe.clip.modality),
+        size=recipe.clip.size,
+        crop=a.crop,
+        flip_probability=a.flip_probability,
+        crop_fraction=recipe.evaluation.crop_fraction,
+        seed=recipe.seed,
+        short_sides=a.short_sides,
+        brightness=a.brightness,
+        contrast=a.contrast,
+        saturation=a.saturation,
+        hue=a.hue,
+        rotation_degrees=a.rotation_degrees,
+    )
+
+
+def video_views(
+    recipe: Recipe, manifest: Manifest, reader: Reader, *, orders: Sequence[Order] = ("ordered",)
+) -> VideoViews:
+    e = recipe.evaluation
+    return VideoViews(
+        manifest,
+        reader,
+        clip_spec(recipe),
+        input=inputs.find(recipe.clip.modality),
+        size=recipe.clip.size,
+        num_clips=e.num_clips,
+        num_crops=e.num_crops,
+        crop_fraction=e.crop_fraction,
+        orders=orders,
+        seed=recipe.seed,
+    )
+
+
+def file_reader(recipe: Recipe) -> Reader:
+    """What reads a recipe's input from the files that rows name."""
+    return inputs.find(recipe.clip.modality).reader(FileReader(short_side=recipe.clip.short_side))
+
+
+def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, rows: np.ndarray) -> tuple[Reader, int]:
+    """How frames are read, and by how many processes: from a RAM cache where the rows' frames fit, else from the files.
+    What was decided is said."""
+    files = file_reader(recipe)
+    where = sha256(manifest.columns["path"].tobytes()).hexdigest()
+    cache = _ram_cache(
+        manifest.sha256(), where, str(manifest.root.resolve()), recipe.clip.modality, recipe.clip.short_side
+    )
+    missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
+    needed = _decoded_bytes(manifest, missing, recipe.clip.short_side, inputs.find(recipe.clip.modality))
+    limit = free_bytes() / 4 / launched().local_count if runtime.cache_gib is None else runtime.cache_gib * GIB
+    if needed <= limit and limit > 0 and not runtime.num_workers:
+        if len(missing):
+            log(f"decoding {len(missing)} videos once into memory ({needed / GIB:.2f} GiB)")
+            with progress("decoding", len(missing)) as bar:
+                wanted = [manifest.row(int(index)) for index in missing]
+                failed: list[DecodeError] = []
+                cache.fill(
+                    wanted, threads=os.cpu_count() or 1, advance=bar.advance,
+                    failed=failed.append if recipe.data.on_error == "skip" else None,
+                )  # fmt: skip
+            if failed:
+                log(
+                    f"{len(failed)} videos cannot be decoded whole; what can be read of them is read from their files each "
+                    f"time. The first: {failed[0]}"
+                )
+        return cache, 0
+    cores = max(1, (os.cpu_count() or 1) // launched().local_count)
+    workers = min(8, cores) if runtime.num_workers is None else runtime.num_workers
+    if runtime.num_workers is None:
+        log(
+            f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "
+            f"{limit / GIB:.1f} GiB of the cache (runtime.cache_gib)"
+        )
+    return files, workers
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a study read one set
+def _ram_cache(manifest_sha256: str, paths_sha256: str, root: str, modality: str, short_side: int | None) -> RamCache:
+    return RamCache(inputs.find(modality).reader(FileReader(short_side)))
+
+
+def _decoded_bytes(manifest: Manifest, rows: np.ndarray, short_side: int | None, input: Input) -> float:
+    columns = {name: manifest.columns[name][rows].astype(np.float64) for name in ("num_frames", "width", "height")}
+    short = np.minimum(columns["width"], columns["height"])
+    scale = 1.0 if short_side is None else short_side / short
+    frame_bytes = [
+        input.frame_bytes(w, h) for w, h in zip(columns["width"] * scale, columns["height"] * scale, strict=True)
+    ]
+    return float((columns["num_frames"] * frame_bytes).sum())

@@ -1,0 +1,130 @@
+"""From a recipe to its network, what of it is frozen, its optimizer and its running mean."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from muybridge.build.weights import run_of, starts_from, weights_file
+from muybridge.data.random import torch_seed
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe
+from muybridge.runtime.console import log
+from muybridge.zoo import Loaded, VideoModel, count, load_weights
+from muybridge.zoo.count import Cost
+from muybridge.zoo.freezing import Frozen, call_order
+from muybridge.zoo.registry import assemble
+
+
+def model(
+    recipe: Recipe,
+    num_classes: int,
+    *,
+    pretrained: bool = True,
+    classes: Sequence[str] | None = None,
+    tell: Callable[[Loaded], None] = lambda loaded: log(str(loaded)),
+) -> VideoModel:
+    """A model with fresh weights, drawn by the recipe's seed, then those that it starts from.
+
+    `pretrained=False`: a checkpoint will fill it. `tell` hears what became of the weights. `classes`: see `fill`. Raises
+    UserError for weights that do not fit.
+    """
+    torch.manual_seed(torch_seed(recipe.seed, "weights"))
+    net = assemble(recipe.model.name, num_classes=num_classes, **_arguments(recipe), dropout=recipe.model.dropout)
+    net.check_frames(recipe.clip.num_frames)
+    if recipe.model.init_std is not None:
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=recipe.model.init_std)
+    if pretrained:
+        loaded = fill(net, recipe, classes)
+        if loaded is not None:
+            tell(loaded)
+    return net
+
+
+def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Loaded | None:
+    """Load the weights that a recipe starts from into its network; nothing where it starts from none.
+
+    `classes`: the names, where they are known: the classifier of a run that knows others is not taken. Raises UserError
+    for weights that do not fit.
+    """
+    source = starts_from(recipe)
+    if source is None:
+        return None
+    try:
+        file = weights_file(source)
+        run = run_of(file)
+        theirs = None if run is None else run.dataset()["classes"]
+        return load_weights(
+            net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
+            other_classes=classes is not None and theirs not in (None, list(classes)),
+        )  # fmt: skip
+    except UserError as error:
+        raise UserError(f"{recipe.model.name}, model.pretrained '{source}': {error}") from None
+
+
+def outline(recipe: Recipe, num_classes: int) -> VideoModel:
+    """The recipe's network with shapes and no values. Raises UserError for a name, options or a clip that do not go together."""
+    return count.outline(recipe.model.name, num_classes=num_classes, **_arguments(recipe))
+
+
+def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> Cost:
+    """What one clip costs the recipe's network, given its `outline`."""
+    m, c = recipe.model, recipe.clip
+    params, conv_macs, macs = count.count_module(net, num_frames=c.num_frames, size=c.size)
+    return Cost(m.name, num_classes, c.num_frames, c.size, m.temporal_pooling, params, conv_macs, macs)
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    """What a network's builder is called with, beside the number of classes and dropout."""
+    m = recipe.model
+    return {"num_frames": recipe.clip.num_frames, "temporal_pooling": m.temporal_pooling, **m.options}
+
+
+def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
+    """Over what is not frozen. Raises UserError where that is nothing."""
+    o = recipe.optim
+    exempt = _exempt(net, o.weight_decay_exempt)
+    trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError(f"{recipe.model.name}: every parameter is frozen, nothing is left to train")
+    groups = [
+        {"params": [p for name, p in trained if name not in exempt], "weight_decay": o.weight_decay},
+        {"params": [p for name, p in trained if name in exempt], "weight_decay": 0.0},
+    ]
+    if o.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
+    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer](groups, lr=o.lr)
+
+
+def _exempt(net: nn.Module, which: str) -> set[str]:
+    """Names of the parameters that weight decay leaves alone. (A norm is what has none but vectors.)"""
+    if which == "norms_and_biases":
+        return {name for name, parameter in net.named_parameters() if parameter.dim() <= 1}
+    norms = [
+        module
+        for module in net.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm)
+    ]
+    of_norms = {id(parameter) for module in norms for parameter in module.parameters(recurse=False)}
+    return {name for name, p in net.named_parameters() if id(p) in of_norms} if which == "norms" else set()
+
+
+def frozen(recipe: Recipe, net: VideoModel) -> Frozen:
+    """Freezes what the recipe says. Raises UserError for a module that the network has not."""
+    c = recipe.clip
+    called: list[str] = []
+    if recipe.optim.train_from is not None:
+        plan = outline(recipe, num_classes=2)
+        called = call_order(plan, num_frames=c.num_frames, size=c.size)
+    return Frozen(net, train_from=recipe.optim.train_from, called=called, batch_norm=recipe.optim.batch_norm)
+
+
+def averaged(recipe: Recipe, net: VideoModel) -> AveragedModel | None:
+    """A running mean of the weights, where the recipe asks for one; statistics of norms are those of the network."""
+    if recipe.optim.ema_decay is None:
+        return None
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay))

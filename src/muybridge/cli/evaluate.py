@@ -1,0 +1,168 @@
+"""Commands that score a trained run: `evaluate`, `diagnose`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from muybridge.cli.options import AllowCode, Data, Json, Settings, parsed_settings
+from muybridge.cli.output import METRICS, answer, answering, metric_cells, print_result, say, table
+from muybridge.errors import UserError
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.npz", help="A run, or scores that --out has written.")],
+    data: Data = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="test (if none is named; val, if there is no test), val, or train: training accuracy."),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the per-view scores here (.npz).")] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Over a video's views: logits or probabilities; none: what the recipe says.")
+    ] = None,
+    views_curve: Annotated[
+        bool, typer.Option("--views-curve", help="Also the figures of fewer clips and crops, from the same scores.")
+    ] = False,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run: clip and video accuracy, with as many views as you like (--set evaluation.num_clips=10). Or all figures
+    again of scores that were written, without the model."""
+    with answering(as_json):
+        from dataclasses import replace
+
+        from muybridge.storage.scores import Scores, figures
+
+        if average not in (None, "logits", "probabilities"):
+            raise UserError(f"--average is logits or probabilities, not '{average}'")
+        if run.suffix == ".npz":
+            given = {
+                "--data": data, "--split": split, "--fold": fold, "--checkpoint": checkpoint, "--out": out,
+                "--set": settings, "--allow-code": allow_code,
+            }  # fmt: skip
+            extra = [name for name, value in given.items() if value]
+            if extra:
+                raise UserError(f"{run} holds scores, made by then; {extra[0]} goes with a run")
+            scores = Scores.load(run)
+            scores = replace(scores, average=average or scores.average)  # type: ignore[arg-type]
+        else:
+            import muybridge
+
+            changes, runtime = parsed_settings(settings)
+            if average is not None:
+                changes["evaluation.average"] = average
+            scores = muybridge.evaluate(
+                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
+                allow_code=allow_code, runtime=runtime,
+            )  # fmt: skip
+        value: dict[str, Any] = {"run": str(run), scores.split or "scores": figures(scores), "average": scores.average}
+        if scores.num_trained_on:
+            value["training_accuracy"] = True
+        if views_curve:
+            value["views_curve"] = _views_curve(scores)
+        answer(as_json, lambda: value, lambda: _print_evaluated(value, scores))
+
+
+def diagnose(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="test (or val, if there is no test), val, or train.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
+    video: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID|PATH", help="Also where and when the model looks in this video of the split; may be repeated."
+        ),
+    ] = None,
+    grid: Annotated[int, typer.Option(min=1, help="… by hiding cells of a frame, so many a side.")] = 8,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Does the model use time? Score a run on shuffled, reversed, held and thinned frames; written to RUN/diagnosis.
+
+    With --json one object, or for several runs a list of them.
+    """
+    with answering(as_json):
+        import muybridge
+        from muybridge.analysis.compare import find_runs
+
+        changes, runtime = parsed_settings(settings)
+        found, _ = find_runs(runs)
+        for run in found:
+            run.check_finished()
+        diagnoses = [
+            muybridge.diagnose(
+                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, videos=video or (),
+                grid=grid, allow_code=allow_code, runtime=runtime,
+            )
+            for run in found
+        ]  # fmt: skip
+        values = [{"run": str(diagnosis.run.path), **diagnosis.as_json()} for diagnosis in diagnoses]
+        answer(as_json, lambda: values if len(values) > 1 else values[0], lambda: _print_diagnoses(values))
+
+
+def _views_curve(scores: Any) -> dict[str, Any]:
+    from muybridge.storage.scores import views_curve
+
+    rows = views_curve(scores)
+    num_clips, num_crops = scores.known_grid().left_out()
+    return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
+
+
+def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
+    print_result(value["run"], value)
+    grid = scores.grid
+    if grid is not None:
+        say(f"mean {scores.average} of {grid.num_clips} {grid.sampling} clip(s) × {grid.num_crops} crop(s)")
+    if "views_curve" not in value:
+        return
+    rows, left_out = value["views_curve"]["rows"], value["views_curve"]["left_out"]
+    known = [name for name in METRICS if name in rows[0] and name != "clip_top1"]
+    lines = [[str(row["num_clips"]), str(row["num_crops"]), *metric_cells(row, known)] for row in rows]
+    header = ["clips", "crops", *(METRICS[name] for name in known)]
+    table(header, lines, numeric=tuple(range(len(header))))
+    for name, what in (("num_clips", "clips"), ("num_crops", "crops")):
+        if left_out[name]:
+            numbers = ", ".join(map(str, left_out[name]))
+            say(f"left out, as their views are not among these: {numbers} {what}")
+
+
+def _print_diagnoses(values: list[dict[str, Any]]) -> None:
+    for value in values:
+        _print_diagnosis(value)
+
+
+def _print_diagnosis(value: dict[str, Any]) -> None:
+    from muybridge.data.sampling import ORDERS
+
+    accuracy, largest = value["accuracy"], value["largest_change"]
+    lines = [["ordered", f"{accuracy['ordered']:.3f}", "", ""]]
+    for order in ORDERS[1:]:
+        change = accuracy[order] - accuracy["ordered"]
+        lines.append([order, f"{accuracy[order]:.3f}", f"{change:+.3f}", f"{largest[order]:.2g}"])
+    table(["frames", "accuracy", "change", "largest change of a score"], lines, numeric=(1, 2, 3))
+    lines = []
+    for name, shares in value["per_class"].items():
+        taken_for, count = next(iter(value["reversed_as"][name].items()))
+        cells = [str(shares["videos"]), *(f"{shares[order]:.3f}" for order in ORDERS)]
+        lines.append([name, *cells, f"{taken_for} ({count})"])
+    header = ["class", "videos", *ORDERS, "reversed, mostly taken for"]
+    table(header, lines, numeric=tuple(range(1, len(header) - 1)))
+    if value["pairs"]:
+        names = ("ordered_within", "shuffled_within", "reversed_partner")
+        lines = [
+            [" ↔ ".join(pair["classes"]), str(pair["videos"]), *(f"{pair[name]:.3f}" for name in names)]
+            for pair in value["pairs"]
+        ]
+        header = ["pair", "videos", "right within, ordered", "shuffled", "reversed, taken for the partner"]
+        table(header, lines, numeric=(1, 2, 3, 4))
+    for finding in value["findings"]:
+        say(finding)
+    kind = " (training accuracy)" if value["split"] == "train" else ""
+    say(f"{value['run']}: {value['videos']} videos of {value['split']}{kind}, {value['views']} view(s) each")

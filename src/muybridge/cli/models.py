@@ -1,0 +1,212 @@
+"""Commands about models and recipes: `models`, `recipes`, `measure`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from muybridge.cli.options import AllowCode, Json, NumFrames, Settings, Size, TemporalPooling, model_options, typed
+from muybridge.cli.output import answer, answering, say, table
+from muybridge.text import plural
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One model, layer by layer; none: list all.")
+    ] = None,
+    num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
+    num_frames: NumFrames = None,
+    size: Size = None,
+    temporal_pooling: TemporalPooling = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """List every model with the smallest usual input it takes; or one model's layers for one clip.
+
+    (--set model.options.NAME=VALUE gives a model its options.)
+    """
+    with answering(as_json):
+        import muybridge
+
+        typed(name)
+        options, _ = model_options(settings)
+        value = muybridge.models(
+            name, num_classes=num_classes, num_frames=num_frames, size=size, temporal_pooling=temporal_pooling,
+            options=options,
+        )  # fmt: skip
+        answer(as_json, lambda: value, lambda: _print_models(value["models"]) if name is None else _print_layers(value))
+
+
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One recipe in full, as `train` takes it; none: list the shipped ones."),
+    ] = None,
+    fields: Annotated[
+        bool, typer.Option("--fields", help="What every field means (--set SECTION.FIELD=VALUE), and its value.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List every shipped recipe with its source and the result that this publishes; or every field of one."""
+    with answering(as_json):
+        import muybridge
+
+        value = muybridge.recipes(name)
+        if fields:
+            value = _fields(value.get("recipe"))
+            answer(as_json, lambda: value, lambda: _print_fields(value["fields"]))
+        else:
+            answer(
+                as_json,
+                lambda: value,
+                lambda: _print_recipes(value["recipes"]) if name is None else _print_recipe(value),
+            )
+
+
+def measure(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME|RUN|STUDY", help="Models as `train` takes them, or folders of runs or studies."),
+    ],
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes; none: 10.")] = None,
+    num_frames: NumFrames = None,
+    size: Size = None,
+    temporal_pooling: TemporalPooling = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Clips at a time; none: 8.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16; none: auto.")
+    ] = None,
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Only count.")] = False,
+    largest: Annotated[
+        bool | None,
+        typer.Option(
+            "--largest/--no-largest",
+            help="Search for the largest batch, which takes longest; neither: for names, not for runs.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch.
+
+    With --json one object, or for several models a list of them. (--set model.options.NAME=VALUE gives a model its
+    options, --set runtime.threads=N so many threads.)
+
+    A run is measured as its recipe trains it, and the answer kept in its speed.json; of a study, one finished run of every
+    setting is. Peak memory is that of training: on CUDA what tensors take, on a CPU of the whole process, without what it
+    takes before there is a model.
+    """
+    with answering(as_json):
+        import muybridge
+        from muybridge.api import is_folder
+        from muybridge.recipe import replace
+
+        options, runtime = model_options(settings)
+        typed(*(name for name in names if not is_folder(name)))
+        rows = muybridge.measure(
+            names, num_classes=num_classes, num_frames=num_frames, size=size, temporal_pooling=temporal_pooling,
+            batch_size=batch_size, precision=precision, options=options, speed=not no_speed, largest=largest,
+            allow_code=allow_code, runtime=replace(runtime, {"device": device}),
+        )  # fmt: skip
+        answer(as_json, lambda: rows if len(rows) > 1 else rows[0], lambda: _print_measured(rows))
+
+
+def _print_models(rows: list[dict[str, Any]]) -> None:
+    lines = [
+        [r["name"], r["family"], f"{r['num_frames']}x{r['size']}", f"{r['params'] / 1e6:.2f} M", r["paper"]]
+        for r in rows
+    ]
+    table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+
+
+def _print_recipes(known: list[dict[str, Any]]) -> None:
+    names: dict[tuple[str, str, str], list[str]] = {}  # several recipes may be one function's
+    for about in known:
+        names.setdefault((about["summary"], about["source"], about["published"]), []).append(about["name"])
+    lines = [["\n".join(those), *texts] for texts, those in names.items()]
+    table(["recipe", "what it trains", "source", "published"], lines)
+
+
+def _print_recipe(value: dict[str, Any]) -> None:
+    from muybridge.recipe import Recipe, diff, flat, validated
+
+    if "summary" in value:
+        say(f"{value['name']}: {value['summary']}\nSource: {value['source']}\nPublished: {value['published']}")
+    recipe = validated(Recipe, value["recipe"])
+    changed = diff(Recipe(), recipe)
+    lines = [[name, json.dumps(value), "" if name in changed else "default"] for name, value in flat(recipe).items()]
+    table(["field", "value", ""], lines)
+
+
+def _fields(recipe: dict[str, Any] | None) -> dict[str, Any]:
+    """Every field of a recipe and of the runtime: its value in `recipe` (none: the default), and what it means."""
+    from muybridge.recipe import Recipe, Runtime, fields, flat, validated
+
+    shown = Recipe() if recipe is None else validated(Recipe, recipe)
+    values = {**flat(shown), **{f"runtime.{name}": value for name, value in flat(Runtime()).items()}}
+    texts = {**fields(Recipe), **{f"runtime.{name}": text for name, text in fields(Runtime).items()}}
+    return {"fields": {name: {"value": values.get(name), "meaning": text} for name, text in texts.items()}}
+
+
+def _print_fields(fields: dict[str, dict[str, Any]]) -> None:
+    table(["field", "value", "meaning"], [[name, json.dumps(f["value"]), f["meaning"]] for name, f in fields.items()])
+
+
+def _print_layers(value: dict[str, Any]) -> None:
+    lines = [
+        [
+            layer["name"] or "(the model)",
+            layer["kind"],
+            "x".join(map(str, layer["shape"])),
+            f"{layer['params']:,}",
+            f"{layer['macs']:,}",
+        ]
+        for layer in value["layers"]
+    ]
+    lines.append(["", "", "", f"{value['params']:,}", f"{value['macs']:,}"])
+    table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
+    say(
+        f"{value['model']}: one clip of {value['num_frames']}x{value['size']}x{value['size']}, "
+        f"{value['num_classes']} classes; {value['conv_macs']:,} of the multiply-adds are convolutions'"
+    )
+
+
+def _print_measured(rows: list[dict[str, Any]]) -> None:
+    def number(value: float | None, unit: float = 1.0, digits: int = 1) -> str:
+        return "-" if value is None else f"{value / unit:.{digits}f}"
+
+    lines = [
+        [
+            r.get("run", r["model"]), f"{r['num_frames']}x{r['size']}", number(r["params"], 1e6, 2) + " M",
+            number(r["conv_macs"], 1e9, 2) + " G", number(r["macs"], 1e9, 2) + " G",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    table(["model", "input", "parameters", "conv MACs", "MACs"], lines, numeric=(2, 3, 4))
+    timed = [r for r in rows if "device" in r]
+    if not timed:
+        return
+    lines = [
+        [
+            r.get("run", r["model"]), str(r["batch_size"]), number(r["forward_clips_per_s"]),
+            number(r["train_clips_per_s"]), number(r["peak_memory_bytes"], 2**20, 0) + " MiB",
+            number(r["max_batch_size"], digits=0),
+            number(r["max_batch_forward_clips_per_s"]), number(r["max_batch_train_clips_per_s"]),
+        ]
+        for r in timed
+    ]  # fmt: skip
+    header = [
+        "model",
+        "batch",
+        "forward clips/s",
+        "training clips/s",
+        "peak memory",
+        "largest batch",
+        "forward",
+        "training",
+    ]
+    table(header, lines, numeric=tuple(range(1, len(header))))
+    first = timed[0]
+    say(f"{first['device']} ({first['device_name']}), {first['dtype']}, {plural(first['threads'], 'thread')}")

@@ -1,0 +1,212 @@
+"""What a clip is made of: the one table of inputs. No other module names one.
+
+An input says how frames are read and collated, what a mirror image does, and what the network gets. `register` adds one
+from outside. Shapes: T time steps of L frames each; pictures are (T·L,H,W,C) uint8 as they are read, vectors (T,D) floats.
+
+torch is imported by the methods that compute, so that recipes and reports, which only read the table, need none.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from muybridge.errors import UserError, nearest
+from muybridge.video import Reader, VideoInfo
+
+if TYPE_CHECKING:
+    import torch
+
+    from muybridge.data.transforms import Box, Jitter
+
+
+class Input:
+    """Frames of a video as a network sees them; a subclass says what is different."""
+
+    name: str
+    about: str
+    """What a clip shows, for a sentence: "frames"."""
+    meaning: str
+    """For the help: what it is and where it is from."""
+    step_frames: int = 1
+    """Frames of the video that make one time step."""
+    channels: int = 3
+    """Values of a pixel (or of a vector) in one time step, as the network gets it."""
+    read_channels: int = 3
+    """Values of a pixel (or of a vector) as it is read."""
+    dtype: type[np.generic] = np.uint8
+    """Of the values as they are read."""
+    is_picture: bool = True
+    """Pictures are cropped, scaled, mirrored, recoloured and rotated; vectors are taken as they are."""
+    time_axis: int = 2
+    """Of what the network takes."""
+    shows_stills: bool = True
+    """Does one frame, held, show what a frame shows?"""
+
+    def look(self, path: Path, look: Callable[[Path], VideoInfo]) -> VideoInfo:
+        """Length, rate and size of what a path names. `look`: what tells it of a video. Raises DecodeError."""
+        return look(path)
+
+    def reader(self, pixels: Reader) -> Reader:
+        """What reads it. `pixels` reads the frames of videos as uint8 (T,H,W,3)."""
+        return pixels
+
+    def frame_bytes(self, width: float, height: float) -> float:
+        """Memory that one frame takes, as it is read."""
+        return width * height * self.read_channels * np.dtype(self.dtype).itemsize
+
+    def fitted(self, frames_THWC: np.ndarray, box: "Box | None", size: int) -> np.ndarray:
+        """The box of every frame at (size,size); vectors as they are."""
+        from muybridge.data.transforms import crop_resize
+
+        return crop_resize(frames_THWC, box, size) if box is not None else frames_THWC
+
+    def collated(self, clips: Sequence[np.ndarray]) -> "torch.Tensor":
+        """Clips as one tensor."""
+        import torch
+
+        return torch.from_numpy(np.stack(clips))
+
+    def mirrored(self, x_BTHWC: "torch.Tensor") -> "torch.Tensor":
+        """The mirror images of frames."""
+        return x_BTHWC.flip(3)
+
+    def recoloured(self, x_BTHWC: "torch.Tensor", jitter: "Jitter") -> "torch.Tensor":
+        """Frames in other colours."""
+        from muybridge.data.transforms import recolored
+
+        return recolored(x_BTHWC, jitter)
+
+    def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
+        """(B,T,H,W,C): a time step of the L frames that it is made of. x is (B,T,L,H,W,C)."""
+        return x_BLTHWC.flatten(1, 2)
+
+    def offset(self, mean: Sequence[float]) -> Sequence[float]:
+        """What is subtracted from values of 0 to 1, given the mean that the network's weights expect."""
+        return mean
+
+    def to_model(
+        self,
+        x_BTHWC: "torch.Tensor",
+        flip_B: "torch.Tensor | None",
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        jitter: "Jitter | None" = None,
+    ) -> "torch.Tensor":
+        """Clips on the device, as they were read, to what the network takes.
+
+        In this order: mirrored where `flip_B` says so, recoloured and rotated as `jitter` says, made time steps, scaled to
+        0 … 1, normalised. Returns x_BCTHW float32 whose memory is channels-last, as convolutions like it.
+        """
+        import torch
+
+        from muybridge.data.transforms import normalised, rotated
+
+        if flip_B is not None:
+            x_BTHWC = torch.where(flip_B[:, None, None, None, None], self.mirrored(x_BTHWC), x_BTHWC)
+        if jitter is not None:
+            x_BTHWC = self.recoloured(x_BTHWC, jitter)
+            if jitter.rotation_degrees_B is not None:
+                x_BTHWC = rotated(x_BTHWC, jitter.rotation_degrees_B)
+        if self.step_frames > 1:
+            x_BTHWC = self.steps(x_BTHWC.unflatten(1, (-1, self.step_frames)))
+        return normalised(x_BTHWC, self.offset(mean), std)
+
+    def zeros(self, batch_size: int, num_steps: int, size: int) -> "torch.Tensor":
+        """A batch of clips of zeros, as they are collated."""
+        import torch
+
+        shape = (batch_size, num_steps * self.step_frames, size, size, self.read_channels)
+        return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.dtype).name))
+
+    def shown(self, frames_THWC: np.ndarray) -> np.ndarray:
+        """A clip for human eyes: uint8 (T,H,W,3), of each time step the last frame."""
+        return frames_THWC[self.step_frames - 1 :: self.step_frames, ..., :3]
+
+
+class Vectors(Input):
+    """Stored vectors of frames, (T,D) floats: no picture, so no crop, mirror image or colour."""
+
+    dtype = np.float32
+    is_picture = False
+    time_axis = 1
+
+    def frame_bytes(self, width: float, height: float) -> float:
+        """Memory that one vector takes."""
+        return self.read_channels * np.dtype(self.dtype).itemsize
+
+    def to_model(
+        self,
+        x_BTHWC: "torch.Tensor",
+        flip_B: "torch.Tensor | None",
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        jitter: "Jitter | None" = None,
+    ) -> "torch.Tensor":
+        """(B,T·L,D) as f_BTD: the vectors of a time step side by side."""
+        return x_BTHWC.float().unflatten(1, (-1, self.step_frames)).flatten(2)
+
+    def zeros(self, batch_size: int, num_steps: int, size: int) -> "torch.Tensor":
+        """A batch of zeros, as it is collated: (B,T·L,D)."""
+        import torch
+
+        shape = (batch_size, num_steps * self.step_frames, self.read_channels)
+        return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.dtype).name))
+
+
+class _Frames(Input):
+    name = "rgb"
+    about = "frames"
+    meaning = "the frames of the video"
+
+
+class _Differences(Input):
+    """Wang et al. 2016 (TSN), section 3.2."""
+
+    name = "rgb_difference"
+    about = "frame differences"
+    meaning = (
+        "each frame's successor minus the frame, so that what stands still is zero (TSN's RGB difference; for a camera that "
+        "does not move)"
+    )
+    step_frames = 2
+    shows_stills = False
+
+    def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
+        first, second = x_BLTHWC.float().unbind(2)
+        return second - first
+
+    def offset(self, mean: Sequence[float]) -> Sequence[float]:
+        return [0.0] * len(mean)
+
+
+INPUTS: dict[str, Input] = {}
+"""Every input, by name."""
+
+DEFAULT = _Frames.name
+
+
+def register(known: Input) -> Input:
+    """Add an input to the table. Raises ValueError for a name that is taken."""
+    if known.name in INPUTS:
+        raise ValueError(f"input '{known.name}' is registered twice")
+    INPUTS[known.name] = known
+    return known
+
+
+def find(name: str) -> Input:
+    """An input by name. Raises UserError with the nearest names."""
+    if name not in INPUTS:
+        raise UserError(f"clip.modality is '{name}', but takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
+    return INPUTS[name]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(f"'{name}'" for name in names)
+
+
+RGB = register(_Frames())
+RGB_DIFFERENCE = register(_Differences())

@@ -1,0 +1,263 @@
+"""Labelled clips in one array, as course data comes: checked, and where needed converted to a file that is read in place.
+
+A `.npy` of uint8 (N,T,H,W,3) stays where it is. Everything else becomes `NAME.frames.npy` beside the manifest.
+"""
+
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.data.prepare.inspection import Found
+from muybridge.data.prepare.lists import class_names, in_order, names_by_number, numbered_classes
+from muybridge.errors import UserError, nearest
+from muybridge.runtime.console import log, progress
+from muybridge.runtime.files import partial_name, sync_folder
+from muybridge.video import DecodeError
+from muybridge.video.arrays import SUFFIX, mapped
+
+Values = str | Path | Sequence[object] | np.ndarray
+"""A value a clip: a `.npy` file, or the values themselves."""
+
+_CLIPS = ("clips", "x", "videos", "video", "frames", "data")
+_LABELS = ("labels", "label", "y")
+_CHUNK_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The rows of a manifest, one a clip."""
+
+    root: Path
+    found: list[Found]
+    classes: list[str]
+    """In order."""
+
+
+def labelled_clips(
+    source: str | Path | np.ndarray,
+    labels: Values | None,
+    *,
+    groups: Values | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    min_frames: int = 1,
+    image_fps: float,
+    out: Path,
+) -> Clips:
+    """The clips of an array (a `.npy`, a `.npz` that may hold the labels too, or one in memory) with their labels: whole
+    numbers, one-hot rows or names. `classes`: names of the numbers, or a file with a line for each. Raises UserError."""
+    with _opened(source, out) as (clips, where, file, labels_inside):
+        _check_layout(clips, where)
+        if clips.shape[1] < min_frames:
+            raise UserError(
+                f"{where} has clips of {clips.shape[1]} frames, at least {min_frames} are needed (--min-frames)"
+            )
+        if labels is None and labels_inside is None:
+            raise UserError(
+                "--arrays needs the labels of its clips: --labels FILE.npy (or an array `labels` in the .npz)"
+            )
+        values = labels_inside if labels is None else _values(labels, "labels")
+        assert values is not None
+        names, order = _names(values, classes, len(clips))
+        group_names = (
+            _texts(_values(groups, "groups"), "groups", len(clips)) if groups is not None else [""] * len(clips)
+        )
+        path = out.with_name(f"{out.stem}.frames.npy")
+        if file is not None and clips.dtype == np.uint8 and clips.shape[-1] == 3 and clips.flags.c_contiguous:
+            path = file
+        else:
+            if file is not None and path.resolve() == file.resolve():
+                raise UserError(f"{path} would be converted onto itself; choose another --out")
+            _convert(clips, path, where)
+            log(f"{where} was written to {path} as uint8 {(*clips.shape[:4], 3)}")
+    clips_NTHW3 = mapped(path)
+    num_clips, num_frames, height, width, _ = clips_NTHW3.shape
+    name = out.stem if isinstance(source, np.ndarray) else Path(source).stem
+    found = []
+    with progress("reading clips", num_clips) as bar:
+        for n, (label, group) in enumerate(zip(names, group_names, strict=True)):
+            digest = hashlib.sha256(np.ascontiguousarray(clips_NTHW3[n]).data).hexdigest()
+            place = (f"{name}#{n}", path.name, label, group, "", n * num_frames, num_frames)
+            found.append(Found(*place, image_fps, width, height, digest))
+            bar.advance()
+    return Clips(path.parent, found, order)
+
+
+@contextmanager
+def _opened(
+    source: str | Path | np.ndarray, out: Path
+) -> Iterator[tuple[np.ndarray, str, Path | None, np.ndarray | None]]:
+    """An array of clips without loading it, what to call it, the file that holds it alone, and the labels that lie with
+    it."""
+    if isinstance(source, np.ndarray):
+        yield source, "the array", None, None
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}")
+    if not zipfile.is_zipfile(path):
+        yield mapped(path), str(path), path if path.suffix == SUFFIX else None, None
+        return
+    # Arrays inside a .npz cannot be mapped; the one of clips is unpacked for a while.
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        clips_name, labels_name = _chosen(names, path)
+        unpacked = partial_name(out.with_name(f"{out.stem}.unpacked.npy"))
+        try:
+            labels = None if labels_name is None else np.array(_unpacked(archive, labels_name, unpacked, path))
+            yield _unpacked(archive, clips_name, unpacked, path), f"{path}: {clips_name}", None, labels
+        finally:
+            unpacked.unlink(missing_ok=True)
+
+
+def _chosen(names: list[str], path: Path) -> tuple[str, str | None]:
+    """Which of the arrays in a .npz are the clips, and which the labels."""
+    labels = [name for name in names if name.lower() in _LABELS]
+    others = [name for name in names if name not in labels]
+    clips = [name for name in others if name.lower() in _CLIPS] or others
+    if len(clips) != 1 or len(labels) > 1:
+        raise UserError(
+            f"{path} holds the arrays {', '.join(names) or '(none)'}: one of clips ({', '.join(_CLIPS)}) and one of labels "
+            f"({', '.join(_LABELS)}) are read. For other names save the array alone: np.save('clips.npy', …)"
+        )
+    return clips[0], labels[0] if labels else None
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, target: Path, path: Path) -> np.ndarray:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        needed, free = archive.getinfo(f"{name}.npy").file_size, shutil.disk_usage(target.parent).free
+        if needed > free:
+            raise UserError(f"{path}: unpacked, {name} takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free")
+        with archive.open(f"{name}.npy") as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        return mapped(target)
+    except DecodeError as error:
+        raise DecodeError(path, f"{name} {error.reason}") from None
+    except zipfile.BadZipFile as error:
+        raise DecodeError(path, f"{name} is damaged: {error}") from None
+
+
+def _check_layout(clips: np.ndarray, where: str) -> None:
+    """(N,T,H,W,3), or without colour (N,T,H,W) or (N,T,H,W,1). Raises UserError with what would make it so."""
+    shape = clips.shape
+    is_gray = len(shape) == 4 and shape[-1] != 3
+    if is_gray or (len(shape) == 5 and shape[-1] in (1, 3)):
+        if 0 in shape:
+            raise UserError(f"{where} is empty: its shape is {shape}")
+        return
+    told = f"{where} has the shape {shape}; (N,T,H,W,3) is needed: clips, frames, rows, columns, red green blue"
+    if len(shape) == 5 and (shape[1] in (1, 3) or shape[2] in (1, 3)):
+        axes = (0, 2, 3, 4, 1) if shape[1] in (1, 3) else (0, 1, 3, 4, 2)
+        raise UserError(f"{told}. Its channels come first: clips.transpose{axes} puts them last")
+    if len(shape) == 4:
+        raise UserError(f"{told}. For one clip: clips[None]; pictures are no clips")
+    raise UserError(told)
+
+
+def _chunks(clips: np.ndarray) -> Iterator[np.ndarray]:
+    """A few clips at a time, so that memory stays flat."""
+    step = max(1, _CHUNK_BYTES // max(1, clips[0].nbytes))
+    for start in range(0, len(clips), step):
+        yield np.asarray(clips[start : start + step])
+
+
+def _brightness(clips: np.ndarray, where: str) -> float:
+    """What makes the array's values 0 … 255. Raises UserError for a range that is neither that nor 0 … 1."""
+    if clips.dtype == np.uint8:
+        return 1.0
+    if clips.dtype == np.bool_:
+        return 255.0
+    if clips.dtype.kind not in "iuf":
+        raise UserError(f"{where} is of type {clips.dtype}; pixels are uint8, or numbers from 0 to 1 or from 0 to 255")
+    extremes = np.array([(chunk.min(), chunk.max()) for chunk in _chunks(clips)], dtype=np.float64)
+    least, most = float(extremes[:, 0].min()), float(extremes[:, 1].max())
+    if clips.dtype.kind == "f" and least >= 0 and most <= 1:
+        return 255.0
+    if least >= 0 and (2 <= most <= 255 or (most <= 255 and clips.dtype.kind != "f")):
+        return 1.0
+    raise UserError(
+        f"{where} has values from {least:g} to {most:g}; pixels from 0 to 1 or from 0 to 255 are needed (before any "
+        "normalisation: training does that itself)"
+    )
+
+
+def _convert(clips: np.ndarray, target: Path, where: str) -> None:
+    """Write clips as uint8 (N,T,H,W,3), a few at a time, whole or not at all."""
+    brightness = _brightness(clips, where)
+    num_clips, num_frames, height, width = clips.shape[:4]
+    shape = (num_clips, num_frames, height, width, 3)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(target)
+    try:
+        with partial.open("xb") as file, progress("writing clips", num_clips) as bar:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for chunk in _chunks(clips):
+                if chunk.dtype != np.uint8:
+                    chunk = np.rint(chunk.astype(np.float32) * brightness).astype(np.uint8)
+                file.write(np.broadcast_to(chunk.reshape(*chunk.shape[:4], -1), (len(chunk), *shape[1:])).tobytes())
+                bar.advance(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+        sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _values(given: Values, what: str) -> np.ndarray:
+    """An array of a value a clip, from a file or as it was given."""
+    if isinstance(given, str | Path):
+        return np.array(mapped(given))
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise UserError(f"{what}: a value a clip is needed: {error}") from None
+
+
+def _texts(values: np.ndarray, what: str, num_clips: int) -> list[str]:
+    """A text a clip, from texts or whole numbers. Raises UserError."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or len(values) != num_clips:
+        raise UserError(f"{what} have the shape {values.shape}; there are {num_clips} clips, and each needs one")
+    if values.dtype.kind == "S":
+        return [value.decode("utf-8") for value in values.tolist()]
+    if values.dtype.kind == "f" and (values == np.round(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "Uiub":
+        raise UserError(f"{what} are of type {values.dtype}; names or whole numbers are needed")
+    return [str(value) for value in (values.astype(np.int64) if values.dtype.kind == "b" else values).tolist()]
+
+
+def _names(
+    values: np.ndarray, classes: str | Path | Sequence[str] | None, num_clips: int
+) -> tuple[list[str], list[str]]:
+    """The class name of every clip, and all names in order."""
+    given = class_names(Path(classes)) if isinstance(classes, str | Path) else list(classes) if classes else None
+    known = None if given is None else in_order(given)
+    if values.ndim == 2 and values.shape[1] > 1:
+        wrong = np.flatnonzero(((values != 0).sum(1) != 1) | (values.max(1) != 1))
+        if len(wrong):
+            raise UserError(f"labels of shape {values.shape} are one-hot rows, one 1 among 0; row {wrong[0]} is not")
+        values = values.argmax(1)
+    texts = _texts(values, "labels", num_clips)
+    if values.dtype.kind in "US":
+        order = known or sorted(set(texts))
+        for n, text in enumerate(texts):
+            if text not in order:
+                raise UserError(f"labels: the label of clip {n} is '{text}', which is no class. {nearest(text, order)}")
+        return texts, order
+    numbers = [int(text) for text in texts]
+    by_number = numbered_classes(numbers) if given is None else names_by_number(given, set(numbers))
+    for n, number in enumerate(numbers):
+        if number < 0 or number not in by_number:
+            valid = f" to {len(known) - 1} for {len(known)} classes" if known is not None else ""
+            raise UserError(f"labels: the label of clip {n} is {number}; labels count from 0{valid}")
+    return [by_number[number] for number in numbers], list(by_number.values())

@@ -1,0 +1,155 @@
+"""Look at every video once: does it decode, how many frames has it, where do its labelled parts lie."""
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.data.prepare.folders import Item
+from muybridge.data.stores.parallel import in_order
+from muybridge.errors import UserError
+from muybridge.runtime.console import progress
+from muybridge.video import DecodeError
+from muybridge.video.limits import Limits
+from muybridge.video.safe import Looked, MachineFault, Missing, SafeReader
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A video, or a part of one, that can be used: a row of the manifest."""
+
+    id: str
+    path: str
+    label: str
+    group: str
+    split: str
+    start_frame: int
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    sha256: str
+    seekable: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    found: list[Found]
+    """In the order of the items."""
+    rejected: list[dict[str, str]]
+    """What cannot be used: path and reason."""
+    warnings: list[str]
+
+
+def inspect(
+    root: Path,
+    items: Sequence[Item],
+    *,
+    min_frames: int,
+    image_fps: float,
+    limits: Limits | None = None,
+    jobs: int | None = None,
+) -> Inspection:
+    """Decode every distinct video once, in parallel, each in a process that it may take down. Of each only a record stays
+    in memory. Raises UserError where what is wrong is wrong with the machine, and no file's fault."""
+    order = sorted(range(len(items)), key=lambda index: items[index].path)
+    videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
+    there = {path for indices in videos if (path := root / items[indices[0]].path).exists()}
+
+    def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
+        part = [items[index] for index in indices]
+        if stop():
+            return [], []
+        path = root / part[0].path
+        try:
+            looked = safe.look(path, image_fps=image_fps)
+        except MachineFault as error:
+            raise UserError(
+                f"{error}. That is no fault of the file, so nothing was written; repeat the command when {root} can be read again"
+            ) from None
+        except Missing as error:
+            if path in there:
+                raise UserError(
+                    f"{path} was there and has gone away (a share, a disk?). Nothing was written; repeat the command when "
+                    f"{root} can be read again"
+                ) from None
+            return [error.reason for _ in part], []
+        except DecodeError as error:
+            image = "" if error.path == str(path) else f"{os.path.basename(error.path)}: "
+            return [f"{image}{error.reason}" for _ in part], []
+        return _rows(part, looked, min_frames, image_fps)
+
+    results: list[Found | str] = [""] * len(items)
+    warnings: dict[str, None] = {}  # each once
+    with SafeReader(limits) as safe, progress("decoding", len(videos)) as bar:
+        for indices, (found, told) in zip(
+            videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1, give_up=safe.close), strict=True
+        ):
+            for index, result in zip(indices, found, strict=True):
+                results[index] = result
+            warnings |= dict.fromkeys(told)
+            bar.advance()
+    return Inspection(
+        [result for result in results if isinstance(result, Found)],
+        [
+            {"path": item.path, "reason": result}
+            for item, result in zip(items, results, strict=True)
+            if isinstance(result, str)
+        ],
+        list(warnings),
+    )
+
+
+def no_frame_rate(image_fps: float) -> str:
+    """What is said where frames are images or arrays."""
+    return f"images and arrays say no frame rate: {image_fps:g} frames a second are taken (--image-fps)"
+
+
+def _rows(
+    items: Sequence[Item], looked: Looked, min_frames: int, image_fps: float
+) -> tuple[list[Found | str], list[str]]:
+    """The rows, or the reasons why there are none, of items that lie in one video; and what is odd about it."""
+    video, numbers = looked.video, looked.numbers
+    warnings = [no_frame_rate(image_fps)] if looked.says_no_rate else []
+    if video.num_frames < video.declared_frames - 1:
+        warnings.append(
+            f"{items[0].path}: the header says {video.declared_frames} frames, {video.num_frames} can be decoded"
+        )
+    if video.odd:
+        warnings.append(f"{items[0].path}: {video.odd}")
+    results: list[Found | str] = []
+    for item in items:
+        start, end = _part(item, looked)
+        if end - start < min_frames:
+            part = "" if item.id == item.path else " in this part"
+            results.append(
+                f"too short: {max(0, end - start)} frames{part}, at least {min_frames} are needed (--min-frames)"
+            )
+            continue
+        if item.last_number is not None and item.last_number > numbers[-1]:
+            warnings.append(f"{item.id}: the list ends with frame {item.last_number}, {len(numbers)} can be decoded")
+        if item.end_seconds is not None and item.end_seconds > 1.5 * (long := video.num_frames / video.fps) + 1:
+            warnings.append(
+                f"{item.id}: the list ends at {item.end_seconds:g} seconds, the video at {long:.1f}. Are these frames? "
+                "Their columns are called start_frame and end_frame"
+            )
+        if item.first_number is not None and end - start == video.num_frames:
+            item = replace(item, first_number=None, last_number=None)  # not a part
+        place = (item.id, item.path, item.label, item.group, item.split, start, end - start)
+        results.append(Found(*place, video.fps, video.width, video.height, looked.sha256, video.seekable))
+    return results, warnings
+
+
+def _part(item: Item, looked: Looked) -> tuple[int, int]:
+    """First frame and the one past the last of the labelled part: by numbers, or by display time."""
+    if item.first_number is not None and item.last_number is not None:
+        return bisect_left(looked.numbers, item.first_number), bisect_right(looked.numbers, item.last_number)
+    times_seconds = looked.video.times_seconds
+    start = 0 if item.start_seconds is None else int(np.searchsorted(times_seconds, item.start_seconds - 1e-6))
+    if item.end_seconds is None:
+        return start, looked.video.num_frames
+    return start, int(np.searchsorted(times_seconds, item.end_seconds - 1e-6))

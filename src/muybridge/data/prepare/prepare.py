@@ -1,0 +1,462 @@
+"""`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muybridge.data.manifest import SPLITS, Manifest, from_columns
+from muybridge.data.prepare.arrays import Values, labelled_clips
+from muybridge.data.prepare.folders import AUTO, Item, class_folders, csv_list, grouped
+from muybridge.data.prepare.inspection import Found, Inspection, inspect, no_frame_rate
+from muybridge.data.prepare.lists import (
+    class_names,
+    have_labels,
+    labelled_lists,
+    listed_videos,
+    split_lists,
+)
+from muybridge.data.prepare.mirroring import mirror_map
+from muybridge.data.prepare.splits import assign
+from muybridge.errors import UserError, nearest
+from muybridge.runtime.files import csv_text, within, write_atomic
+from muybridge.runtime.locks import locked
+from muybridge.text import plural, spreadsheet
+from muybridge.video.arrays import SUFFIX as ARRAY
+from muybridge.video.limits import Limits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` found and wrote."""
+
+    manifest: Path
+    videos: int
+    """Rows of the manifest."""
+    rejected: list[dict[str, str]]
+    """Every file left out: its path and the reason."""
+    warnings: list[str]
+    classes: dict[str, int]
+    """Rows a class."""
+    splits: dict[str, dict[str, int]]
+    """Rows a split, for each split column."""
+    groups: int
+    mirror: dict[str, str] | None
+    """What mirroring makes of a class (a class not named stays as it is); none: training will not mirror."""
+    sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "manifest": str(self.manifest)}
+
+
+def prepare(
+    folder: str | Path | None = None,
+    *,
+    out: str | Path,
+    csv: str | Path | None = None,
+    arrays: str | Path | np.ndarray | None = None,
+    labels: Values | None = None,
+    groups: Values | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    layout: str = AUTO,
+    group: str | None = None,
+    train_list: str | Path | None = None,
+    val_list: str | Path | None = None,
+    test_list: str | Path | None = None,
+    folds: int | None = None,
+    all_as: str | None = None,
+    val: float = 0.15,
+    test: float = 0.2,
+    min_frames: int = 4,
+    image_fps: float = 25.0,
+    mirror: str = "auto",
+    limits: Limits | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> Prepared:
+    """Write the manifest `out` for a folder of class folders, for a CSV of path,label[,group,split,start,end], or for
+    arrays of clips (N,T,H,W,3) with their `labels` (and `groups`): files, or the arrays themselves.
+
+    A video is a file, or a folder of numbered images. Every one is decoded once, in parallel, in processes of their own;
+    one that fails, is shorter than `min_frames` or passes one of the `limits` is listed with the reason and left out.
+    Images and arrays get the frame rate `image_fps`.
+
+    `layout` says what the folders above a video mean, from the top: "class", "split/class" (found out by itself where the
+    top folders are called train, val, test), "group/class", …. Splits are by `group` (a regular expression over the path;
+    or the CSV's column), by official lists (`train_list`, `val_list`, `test_list`: what is in none is unused; or the CSV's
+    column split), or random where there is no group. Lists may bring the labels, too (`path label`, `path start end label`,
+    `path num_frames label`): then the folder needs no class folders. `classes` (names, or a file with one a line) names
+    labels that are numbers. `folds` cuts K test folds instead of one; `all_as` puts every video into one split ("test",
+    say, for a set to evaluate on). `val` is cut from train, by group too; `val` and `test` are shares of the whole.
+
+    `mirror`: what mirroring the picture does to a label. "same": nothing; "off": never mirror; "auto": classes that
+    name left and right are swapped where both exist, and mirroring is off where only one does.
+
+    Raises UserError for what a person has to mend.
+    """
+    out = Path(out)
+    if out.suffix != ".csv":
+        raise UserError(f"--out names the manifest, a .csv file; '{out}' is not one. For example: --out {out.name}.csv")
+    if [folder is None, csv is None, arrays is None].count(False) != 1:
+        raise UserError("prepare takes a folder of class folders, or --csv FILE, or --arrays FILE: one of them")
+    lists = {
+        split: Path(path)
+        for split, path in (("train", train_list), ("val", val_list), ("test", test_list))
+        if path is not None
+    }
+    if arrays is not None and (lists or group is not None):
+        raise UserError(
+            "--arrays has no paths in which a list or --group could find its clips; --groups gives their groups"
+        )
+    if arrays is None and (labels is not None or groups is not None):
+        raise UserError(f"{'--labels' if labels is not None else '--groups'} belongs to --arrays")
+    if not 0 <= val < 1 or not 0 < test < 1 or val + test >= 1:
+        raise UserError(f"val ({val}) and test ({test}) are shares of the whole: 0 ≤ val, 0 < test, together below 1")
+    if all_as is not None and all_as not in SPLITS:
+        raise UserError(f"--all {all_as}: {nearest(all_as, SPLITS)}")
+    if all_as is not None and (lists or folds is not None):
+        raise UserError("--all puts every video into one split; it goes with no list and no --folds")
+    if layout != AUTO and folder is None:
+        raise UserError(f"--layout {layout} says what the folders in FOLDER mean; here is none")
+    if folds is not None and folds < 2:
+        raise UserError(f"--folds {folds}: at least two folds are needed")
+    if min_frames < 1:
+        raise UserError(f"--min-frames {min_frames}: at least one frame is needed")
+    if not (image_fps > 0 and math.isfinite(image_fps)):
+        raise UserError(f"--image-fps {image_fps}: frames a second are needed, a number above 0")
+    if mirror not in ("auto", "same", "off"):
+        raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
+    inputs = [path for path in (csv, arrays, labels, groups, classes, *lists.values()) if isinstance(path, str | Path)]
+    _check_out(out, [Path(path) for path in inputs])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out.parent, f"prepares {out.name} there", name=f".{out.name}.lock", keep=False):
+        if arrays is not None:
+            clips = labelled_clips(
+                arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
+            )
+            root, order = clips.root, clips.classes
+            looked = Inspection(clips.found, [], [no_frame_rate(image_fps)])
+        else:
+            listed = _listed(folder, csv, lists, classes, layout)
+            root, items, order = listed.root, listed.items, listed.classes
+            if group is not None:
+                items, ungrouped = grouped(items, group)
+                listed.strays.extend(ungrouped)
+            _check_items(items, folds, all_as)
+            _check_out(out, [root / item.path for item in items])
+            looked = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
+            looked.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
+            looked.warnings[:0] = listed.warnings  # those of the whole list before those of single files
+        warnings = looked.warnings
+        with _blaming(looked.rejected, out):
+            columns, names = _columns(looked, order, all_as)
+            if all_as is not None:
+                columns["split"] = np.full(len(columns["id"]), all_as)
+            is_given = bool((columns["split"] != "").any())
+            columns |= _splits(
+                columns, folds=folds, val=0.0 if all_as else val, test=test, seed=seed, warnings=warnings
+            )
+            mirrored = _mirror(mirror, names, warnings)
+            manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
+            _check_splits(manifest, warnings, is_given=is_given)
+        manifest.save(out)
+        _save_rejected(out, looked.rejected)
+        return summary(out, manifest, rejected=looked.rejected, warnings=warnings)
+
+
+@contextmanager
+def _blaming(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[None]:
+    """To what is wrong with a set, what was rejected before is added, as it may be the cause; and is listed all the same."""
+    try:
+        yield
+    except UserError as error:
+        if not rejected:
+            raise
+        _save_rejected(out, rejected)
+        first = rejected[0]
+        raise UserError(
+            f"{str(error).rstrip('.')}. Before that {plural(len(rejected), 'file')} of the set could not be used (the first: "
+            f"{first['path']}: {first['reason']}); {rejected_file(out)} lists all"
+        ) from None
+
+
+def rejected_file(out: Path) -> Path:
+    """Where all that was rejected is listed; no such file where nothing was."""
+    return out.with_name(f"{out.stem}.rejected.csv")
+
+
+def _save_rejected(out: Path, rejected: Sequence[dict[str, str]]) -> None:
+    file = rejected_file(out)
+    if rejected:
+        rows = ((spreadsheet(r["path"]), spreadsheet(r["reason"])) for r in rejected)
+        write_atomic(within(out.parent, file.name), csv_text([("path", "reason"), *rows]).encode("utf-8", "replace"))
+    elif file.exists() and file.read_bytes().startswith(b"path,reason\n"):
+        file.unlink()
+
+
+def _columns(looked: Inspection, order: list[str], all_as: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what can be used (`split` as it was given, or empty), and its classes in order. Raises UserError
+    where that is not enough."""
+    found, rejected = looked.found, looked.rejected
+    usable = {row.label for row in found}
+    is_trained_on = all_as in (None, "train") and {row.split for row in found} & {"", "train"}
+    if len(usable) < (2 if is_trained_on else 1):
+        raise UserError(
+            f"Of {len(found) + len(rejected)} videos {len(found)} could be used, of {len(usable)} class(es); two classes "
+            "are needed"
+        )
+    _warn_two_labels(found, looked.warnings)
+    lost = [name for name in order if name not in usable]
+    if lost:
+        shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        looked.warnings.append(f"no video of {shown} is there that could be used; the classes are left out")
+    columns = {column.name: np.array([getattr(row, column.name) for row in found]) for column in fields(Found)}
+    return columns, [name for name in order if name in usable]
+
+
+def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str]) -> Prepared:
+    """Counts of a manifest that was just written."""
+    return Prepared(
+        manifest=out,
+        videos=len(manifest),
+        rejected=rejected,
+        warnings=warnings,
+        classes=dict(Counter(manifest.text("label").tolist())),
+        splits={column: dict(Counter(manifest.text(column).tolist())) for column in manifest.split_columns},
+        groups=len(set(manifest.columns["group"].tolist()) - {b""}),
+        mirror=None if manifest.mirror is None else dict(manifest.mirror),
+        sha256=manifest.sha256(),
+    )
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Videos by name, before anybody looked inside."""
+
+    root: Path
+    items: list[Item]
+    classes: list[str]
+    """In order."""
+    strays: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _listed(
+    folder: str | Path | None,
+    csv: str | Path | None,
+    lists: dict[str, Path],
+    classes: str | Path | Sequence[str] | None,
+    layout: str,
+) -> _Listed:
+    if folder is not None and lists:
+        if not Path(folder).is_dir():
+            raise UserError(f"There is no folder {folder}")
+        names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
+        if have_labels(lists):
+            return _Listed(Path(folder), *labelled_lists(Path(folder), lists, names))
+        return _Listed(Path(folder), *listed_videos(Path(folder), lists, names, layout=layout))
+    if classes is not None:
+        raise UserError(
+            "--classes names labels that are numbers: those of --labels, or of lists with `path label` or `path start end "
+            "label` in a line"
+        )
+    strays: list[tuple[str, str]] = []
+    warnings: list[str] = []
+    if csv is not None:
+        root = Path(csv).parent
+        items, warnings = csv_list(Path(csv))
+        if lists:
+            items = split_lists(items, lists)
+    else:
+        root = Path(folder or "")
+        items, strays = class_folders(root, layout)
+        folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        if empty := sorted(folders - {item.path.partition("/")[0] for item in items}):
+            warnings.append(f"{', '.join(empty)}: folders without a usable file")
+    return _Listed(root, items, sorted({item.label for item in items}), strays, warnings)
+
+
+def _check_out(out: Path, inputs: Sequence[Path]) -> None:
+    if out.exists() and out.resolve() in {path.resolve() for path in inputs}:
+        raise UserError(f"--out {out} would overwrite one of the files to prepare")
+    if out.exists() and not out.with_suffix(".csv.json").exists():
+        raise UserError(f"--out {out} is there already, and is no manifest; choose another name, or remove it")
+
+
+def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -> None:
+    """Mistakes that can be told before hours of decoding."""
+    labels = {item.label for item in items}
+    is_trained_on = all_as in (None, "train") and any(item.split in ("", "train") for item in items)
+    if len(labels) < 2 and is_trained_on:
+        raise UserError(
+            f"Only one class ('{items[0].label}') was found; a classifier needs at least two. (A set to evaluate on may have "
+            "one: --all test)"
+        )
+    for label in labels:
+        parts = {part.strip() for part in re.split(r"[|;]", label)}
+        if len(parts) > 1 and parts & labels:
+            raise UserError(
+                f"'{label}' is several labels in one ({', '.join(sorted(parts & labels))} is a class by itself): a video has one "
+                "label here. Choose one, or list the video's parts with one label each (start,end)"
+            )
+    twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise UserError(f"'{twice[0]}' is listed more than once; a part needs its own start or end")
+    num_split = sum(item.split != "" for item in items)
+    if num_split and all_as is not None:
+        raise UserError("--all puts every video into one split; it does not go with an official split")
+    if num_split and folds is not None:
+        raise UserError("--folds cuts folds by itself; it does not go with an official split")
+    if 0 < num_split < len(items):
+        raise UserError(f"Column split is filled in {num_split} of {len(items)} rows: fill all or none")
+
+
+def _splits(
+    columns: dict[str, Any], *, folds: int | None, val: float, test: float, seed: int, warnings: list[str]
+) -> dict[str, np.ndarray]:
+    """The split columns, in place of `split` as it was given. What may not straddle is the group; where there is none,
+    the file and its exact copies."""
+    given, groups, hashes, labels = (columns.pop("split"), *(columns[name] for name in ("group", "sha256", "label")))
+    units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
+    has_groups = bool((groups != "").any())
+    if (given != "").any():
+        split = given.astype("<U6")
+        _warn_copies(hashes, split, warnings)
+        if not (split == "val").any():
+            _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
+        return {"split": split}
+    if not has_groups:
+        warnings.append(
+            "no group is known, so the split is random: clips cut from one recording may fall on both sides, and the "
+            "test would flatter every model. Where names tell the source, give it: --group 'REGEX' (of arrays: --groups FILE)"
+        )
+    elif (groups == "").any():
+        warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
+    num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
+    if num_units < num_parts:
+        what = plural(num_units, "group" if has_groups else "different video")
+        raise UserError(f"{what} are too few for {num_parts} parts that share none")
+    if folds is None:
+        part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
+        split = np.array(["train", "val", "test"])[part]
+        _warn_copies(hashes, split, warnings)
+        return {"split": split}
+    fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
+    by_fold = {}
+    for fold in range(folds):
+        split = np.where(fold_N == fold, "test", "train").astype("<U5")
+        _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
+        by_fold[f"split_{fold + 1}"] = split
+    _warn_copies(hashes, fold_N.astype(str), warnings)
+    return by_fold
+
+
+def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: float, seed: int, purpose: str) -> None:
+    """Turn a part of train into val, in place: the share `val` of all that is used, at most half of train."""
+    train = np.flatnonzero(split == "train")
+    if val == 0 or len(train) == 0:
+        return
+    share = min(0.5, val * int((split != "unused").sum()) / len(train))
+    cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
+    split[train[cut == 1]] = "val"
+
+
+def _warn_two_labels(found: Sequence[Found], warnings: list[str]) -> None:
+    """The same content under two classes: one of them is wrong."""
+    labels: dict[tuple[str, int, int], dict[str, str]] = {}
+    for row in found:
+        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # the hash of a clip in an array is its own
+        labels.setdefault((row.sha256, start, row.num_frames), {})[row.label] = row.id
+    both = [tuple(ids.values()) for ids in labels.values() if len(ids) > 1]
+    if both:
+        warnings.append(
+            f"{len(both)} file(s) have exact copies with another label, the first: {' and '.join(both[0][:2])}"
+        )
+
+
+def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
+    """Files that lie on more than one side, by an official split or by a group of their own for each copy or part."""
+    found: dict[str, set[str]] = {}
+    for digest, side in zip(hashes.tolist(), sides.tolist(), strict=True):
+        if side != "unused":
+            found.setdefault(digest, set()).add(side)
+    straddling = sum(len(sides) > 1 for sides in found.values())
+    if straddling:
+        warnings.append(f"{straddling} file(s) have exact copies, or other parts, in another split")
+
+
+def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
+    """`is_given`: the split is the user's, and was not cut here. Raises UserError where nothing can be trained by it."""
+    for column in manifest.split_columns:
+        split = manifest.text(column)
+        labels = manifest.text("label")
+        trained = set(labels[split == "train"].tolist())
+        if not trained and is_given:
+            there = [part for part in ("val", "test", "unused") if (split == part).any()]
+            warnings.append(
+                f"{column}: all videos are in {' and '.join(there)}; the set serves to evaluate on, not to train"
+            )
+            continue
+        missing = [name for name in manifest.classes if name not in trained]
+        if missing and is_given:
+            where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
+            raise UserError(
+                f"The split that was given has no training video of {', '.join(where)}, which nothing can learn then: mend the "
+                "split, or leave these classes out"
+            )
+        if missing:
+            raise UserError(
+                f"Too few clips: {', '.join(missing[:5])} would have none in train ({column}). More clips or groups of "
+                "these classes are needed, or a smaller --val or --test"
+            )
+        if not (split == "test").any() and not is_given:
+            raise UserError(f"Too few clips: no test video is left in {column}")
+        if not (split == "test").any():
+            rest = (
+                "accuracy will be that of val, on which settings are chosen"
+                if (split == "val").any()
+                else "nothing is tested"
+            )
+            warnings.append(f"{column}: there is no test split; {rest}")
+        for part, name_of in (("test", "the test"), ("val", "the validation split")):
+            absent = [name for name in manifest.classes if name not in set(labels[split == part].tolist())]
+            if absent and (split == part).any():
+                warnings.append(f"{column}: {name_of} holds no video of {', '.join(absent[:8])}")
+        if not (split == "val").any():
+            warnings.append(f"{column}: there is no validation split; curves will show training only")
+    _warn_unbalanced(manifest, warnings)
+
+
+UNBALANCED = 8
+"""The largest class has so many times the videos of the smallest: accuracy is then mostly that of the largest."""
+
+
+def _warn_unbalanced(manifest: Manifest, warnings: list[str]) -> None:
+    counts = Counter(manifest.text("label").tolist()).most_common()
+    (most, count), (least, fewest) = counts[0], counts[-1]
+    if count >= UNBALANCED * fewest:
+        warnings.append(
+            f"{plural(count, 'clip')} of {most}, {fewest} of {least}: whoever always says {most} is right on "
+            f"{count / len(manifest):.0%}. Look at the mean over classes, too (mean class)"
+        )
+
+
+def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, str] | None:
+    if mirror == "same":
+        return {}
+    if mirror == "off":
+        return None
+    found, alone = mirror_map(classes)
+    if alone:
+        warnings.append(
+            f"class '{alone[0]}' names a side or a turn and has no counterpart, so training will not mirror (--mirror same "
+            "to allow)"
+        )
+        return None
+    return found

@@ -1,0 +1,1 @@
+"""Data sets that muybridge makes or knows."""

@@ -1,0 +1,263 @@
+"""`motions`: a made set of real video files in which only time tells most classes apart.
+
+Classes come in time-reversed pairs. The second class of a pair is the frame reversal of an independent draw of the
+first, reversed before encoding; every frame is coded on its own with one quantiser, so the codec carries no arrow of
+time either. Two classes can be told from a single frame. Background, texture, shape, size, speed, start, a slow camera
+drift and noise vary from clip to clip.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from muybridge.data.manifest import from_columns
+from muybridge.data.prepare.prepare import Prepared, summary
+from muybridge.data.prepare.splits import assign
+from muybridge.data.random import generator
+from muybridge.errors import UserError
+from muybridge.runtime.console import progress
+from muybridge.runtime.files import sha256_file, within
+from muybridge.runtime.locks import locked
+
+NUM_FRAMES = 24
+FPS = 24
+SIZE = 64
+
+PAIRS = (
+    ("move_right", "move_left"),
+    ("move_down", "move_up"),
+    ("grow", "shrink"),
+    ("turn_clockwise", "turn_counterclockwise"),
+)
+STILL = ("empty", "crowd")
+CLASSES = tuple(name for pair in PAIRS for name in pair) + STILL
+MIRROR = {
+    "move_right": "move_left", "move_left": "move_right",
+    "turn_clockwise": "turn_counterclockwise", "turn_counterclockwise": "turn_clockwise",
+}  # fmt: skip
+SPLIT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Path2D:
+    """How one object moves: arrays over the frames."""
+
+    x_T: np.ndarray
+    y_T: np.ndarray
+    radius_T: np.ndarray
+    angle_T: np.ndarray
+
+
+def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int | None = None) -> Prepared:
+    """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`. The same arguments give the same
+    bytes, with any number of jobs. Raises UserError for too few clips or a folder that is in use."""
+    folder = Path(folder).resolve()
+    if clips < 5 * len(CLASSES):
+        raise UserError(
+            f"{clips} clips are too few for {len(CLASSES)} classes in three splits; at least {5 * len(CLASSES)}"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; choose another folder")
+    unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent, f"makes {folder.name} there", name=f".{folder.name}.lock", keep=False):
+        return _made(folder, unfinished, clips=clips, seed=seed, jobs=jobs)
+
+
+def _made(folder: Path, unfinished: Path, *, clips: int, seed: int, jobs: int | None) -> Prepared:
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; choose another folder")
+    if within(folder.parent, unfinished.name).exists():
+        shutil.rmtree(unfinished)
+    labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])
+    names = [f"{label}/{i:05d}.mp4" for i, label in enumerate(labels)]
+    for label in CLASSES:
+        (unfinished / label).mkdir(parents=True)
+
+    def write(index: int) -> str:
+        path = unfinished / names[index]
+        encode(path, render(str(labels[index]), seed=seed, index=index))
+        return sha256_file(path)
+
+    hashes = []
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, progress("making videos", clips) as bar:
+        for digest in pool.map(write, range(clips)):
+            hashes.append(digest)
+            bar.advance()
+    part = assign(np.arange(clips), labels, list(SPLIT_SHARES.values()), seed=seed, purpose="split of motions")
+    columns = {
+        "id": names, "path": names, "start_frame": np.zeros(clips), "num_frames": np.full(clips, NUM_FRAMES),
+        "label": labels, "group": [""] * clips, "fps": np.full(clips, float(FPS)), "width": np.full(clips, SIZE),
+        "height": np.full(clips, SIZE), "sha256": hashes, "split": np.array(list(SPLIT_SHARES))[part],
+    }  # fmt: skip
+    manifest = from_columns(
+        columns, classes=CLASSES, root=unfinished, mirror=MIRROR, reversed_pairs=PAIRS, where=str(folder)
+    )
+    manifest.save(unfinished / "manifest.csv")
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
+    return summary(folder / "manifest.csv", manifest, rejected=[], warnings=[])
+
+
+def render(label: str, *, seed: int, index: int) -> np.ndarray:
+    """(T,H,W,3) uint8 frames of one clip."""
+    draw = generator(seed, "motions", index, label)
+    for forward, backward in PAIRS:
+        if label == backward:
+            return render_forward(forward, draw)[::-1]
+    return render_forward(label, draw)
+
+
+def render_forward(label: str, draw: np.random.Generator) -> np.ndarray:
+    """Frames of a class in its forward direction."""
+    scene_THW3 = _background(draw)
+    count = {"empty": 0, "crowd": int(draw.integers(6, 10))}.get(label, 1)
+    drift_T2 = _drift(draw)
+    for _ in range(count):
+        motion = _MOTIONS[label](draw)
+        moved = Path2D(motion.x_T + drift_T2[:, 0], motion.y_T + drift_T2[:, 1], motion.radius_T, motion.angle_T)
+        _paint(scene_THW3, moved, draw)
+    scene_THW3 += np.float32(draw.uniform(1, 5)) * draw.standard_normal(scene_THW3.shape, dtype=np.float32)
+    return np.clip(np.rint(scene_THW3), 0, 255).astype(np.uint8)
+
+
+def encode(path: Path, frames_THWC: np.ndarray, *, fps: int = FPS) -> None:
+    """H.264, every frame on its own, one quantiser, one thread: the same frames give the same bytes."""
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames_THWC.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        stream.options = {"preset": "ultrafast", "qp": "22", "g": "1", "threads": "1"}
+        for pixels in frames_THWC:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _progress_T(draw: np.random.Generator) -> np.ndarray:
+    """0 to 1 over the clip, at a varying pace."""
+    t = np.linspace(0, 1, NUM_FRAMES)
+    bend = draw.uniform(-0.35, 0.35)
+    return t + bend * t * (1 - t)
+
+
+def _still(draw: np.random.Generator) -> tuple[float, float, float, float]:
+    """x, y, radius, angle somewhere in the picture."""
+    return draw.uniform(18, 46), draw.uniform(18, 46), draw.uniform(8, 14), draw.uniform(0, 2 * np.pi)
+
+
+def _constant(value: float) -> np.ndarray:
+    return np.full(NUM_FRAMES, value)
+
+
+def _move(draw: np.random.Generator, *, horizontal: bool) -> Path2D:
+    x, y, radius, angle = _still(draw)
+    distance = draw.uniform(20, 34)
+    start = draw.uniform(32 - distance / 2 - 8, 32 - distance / 2 + 8)
+    along = start + distance * _progress_T(draw)
+    x_T, y_T = (along, _constant(y)) if horizontal else (_constant(x), along)
+    return Path2D(x_T, y_T, _constant(radius), _constant(angle))
+
+
+def _grow(draw: np.random.Generator) -> Path2D:
+    x, y, _, angle = _still(draw)
+    small, ratio = draw.uniform(5, 9), draw.uniform(1.9, 2.7)
+    return Path2D(_constant(x), _constant(y), small * ratio ** _progress_T(draw), _constant(angle))
+
+
+def _turn(draw: np.random.Generator) -> Path2D:
+    x, y, radius, angle = _still(draw)
+    return Path2D(
+        _constant(x), _constant(y), _constant(radius + 3), angle + draw.uniform(0.6, 1.1) * np.pi * _progress_T(draw)
+    )
+
+
+def _stand(draw: np.random.Generator) -> Path2D:
+    """One of a crowd: small, anywhere, trembling."""
+    x, y, angle = draw.uniform(4, 60), draw.uniform(4, 60), draw.uniform(0, 2 * np.pi)
+    sway_T = draw.uniform(0, 2) * np.sin(np.linspace(0, draw.uniform(2, 9), NUM_FRAMES) + draw.uniform(0, 6))
+    return Path2D(x + sway_T, y + sway_T[::-1], _constant(draw.uniform(3, 5)), _constant(angle))
+
+
+_MOTIONS: dict[str, Callable[[np.random.Generator], Path2D]] = {
+    "move_right": lambda draw: _move(draw, horizontal=True),
+    "move_down": lambda draw: _move(draw, horizontal=False),
+    "grow": _grow,
+    "turn_clockwise": _turn,
+    "crowd": _stand,
+}
+
+
+def _drift(draw: np.random.Generator) -> np.ndarray:
+    """(T,2) slow camera movement, up to 4 pixels over the clip."""
+    direction, length = draw.uniform(0, 2 * np.pi), draw.uniform(0, 4)
+    t = np.linspace(-0.5, 0.5, NUM_FRAMES)[:, None]
+    return t * length * np.array([[np.cos(direction), np.sin(direction)]])
+
+
+def _background(draw: np.random.Generator) -> np.ndarray:
+    """(T,H,W,3) float32: smooth texture over a colour gradient, drifting with a camera of its own."""
+    drift_T2 = _drift(draw)
+    y_THW, x_THW = _grid(drift_T2)
+    base_3, tint_3 = draw.uniform(40, 200, 3).astype(np.float32), draw.uniform(-40, 40, 3).astype(np.float32)
+    texture_THW = np.zeros_like(x_THW)
+    for _ in range(int(draw.integers(2, 5))):
+        fx, fy, phase = draw.normal(0, 0.12), draw.normal(0, 0.12), draw.uniform(0, 2 * np.pi)
+        texture_THW = texture_THW + draw.uniform(4, 14) * np.sin(fx * x_THW + fy * y_THW + phase)
+    slope = draw.normal(0, 0.5, 2).astype(np.float32)
+    shade_THW = texture_THW + slope[0] * (x_THW - 32) + slope[1] * (y_THW - 32)
+    return base_3 + tint_3 * (y_THW / SIZE - 0.5)[..., None] + shade_THW[..., None]
+
+
+def _grid(drift_T2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """y and x of every pixel in every frame, each (T,H,W), as the drifting camera sees them."""
+    y_HW, x_HW = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    drift_T211 = drift_T2.astype(np.float32)[:, :, None, None]
+    return y_HW - drift_T211[:, 1], x_HW - drift_T211[:, 0]
+
+
+def _paint(scene_THW3: np.ndarray, path: Path2D, draw: np.random.Generator) -> None:
+    """Draw an object over the scene, in place, its edges smooth."""
+    reach = 1.3 * path.radius_T.max() + 1  # no shape is larger
+    left, right = (int(np.clip(edge, 0, SIZE)) for edge in (path.x_T.min() - reach, path.x_T.max() + reach + 1))
+    top, bottom = (int(np.clip(edge, 0, SIZE)) for edge in (path.y_T.min() - reach, path.y_T.max() + reach + 1))
+    part_THW3 = scene_THW3[:, top:bottom, left:right]
+    y_HW, x_HW = np.mgrid[top:bottom, left:right].astype(np.float32)
+    x_T, y_T, radius_T, angle_T = (
+        values.astype(np.float32)[:, None, None] for values in (path.x_T, path.y_T, path.radius_T, path.angle_T)
+    )
+    dx_THW, dy_THW = x_HW - x_T, y_HW - y_T
+    u_THW = (dx_THW * np.cos(angle_T) + dy_THW * np.sin(angle_T)) / radius_T
+    v_THW = (dy_THW * np.cos(angle_T) - dx_THW * np.sin(angle_T)) / radius_T
+    inside_THW = np.clip(_shape(u_THW, v_THW, draw) * radius_T + 0.5, 0, 1)
+    color_3 = draw.uniform(0, 255, 3)
+    strength, frequency, phase = draw.uniform(0, 0.35), draw.uniform(2, 7), draw.uniform(0, 6)
+    mean_3 = scene_THW3.mean((0, 1, 2))
+    if np.abs(color_3 - mean_3).max() < 60:  # an object that can be seen
+        color_3 = np.where(mean_3 > 128, mean_3 - 90, mean_3 + 90)
+    stripes_THW = np.float32(1) + np.float32(strength) * np.sign(np.sin(frequency * u_THW + phase))
+    part_THW3 += inside_THW[..., None] * (color_3.astype(np.float32) * stripes_THW[..., None] - part_THW3)
+
+
+def _shape(u: np.ndarray, v: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Signed distance (positive inside, in radii) of a shape whose turning can be seen."""
+    kind = draw.integers(4)
+    if kind == 0:  # bar
+        return np.minimum(1 - np.abs(u), draw.uniform(0.3, 0.5) - np.abs(v))
+    if kind == 1:  # triangle
+        return np.minimum(np.minimum(0.5 + v, 0.5 - v / 2 - 0.866 * u), 0.5 - v / 2 + 0.866 * u)
+    if kind == 2:  # L
+        upright = np.minimum(0.3 - np.abs(u + 0.4), 0.9 - np.abs(v))
+        foot = np.minimum(0.8 - np.abs(u), 0.3 - np.abs(v - 0.6))
+        return np.maximum(upright, foot)
+    return (1 - np.sqrt(u**2 + (v / draw.uniform(0.4, 0.6)) ** 2)) * 0.5  # ellipse

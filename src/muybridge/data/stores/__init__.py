@@ -1,0 +1,1 @@
+"""A set rewritten for reading: packs, folders of JPEGs."""

@@ -1,0 +1,1 @@
+"""Scoring, diagnosis and saliency of a trained run."""

@@ -1,0 +1,247 @@
+"""One evaluation for every model: in training, alone, and in `predict`.
+
+`score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those. Each
+distinct frame of a video is decoded once, each distinct input goes through the network once: clips that show the same
+frames, or, where a network looks at single frames, those that clips share.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muybridge import build
+from muybridge.data.manifest import SPLITS, Manifest
+from muybridge.data.sampling import Order
+from muybridge.errors import UserError, nearest
+from muybridge.evaluation.score import score_orders
+from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.runtime import distributed
+from muybridge.runtime.console import log
+from muybridge.runtime.device import Placement, find_device, to_device
+from muybridge.runtime.distributed import Processes
+from muybridge.storage import checkpoints
+from muybridge.storage.run import Run
+from muybridge.storage.scores import Scores
+from muybridge.user_code import Consent, use_source
+from muybridge.video import Reader
+from muybridge.zoo import VideoModel
+
+
+def evaluate(
+    run: str | Path | Run,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    checkpoint: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Scores:
+    """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
+
+    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
+    `split`: "test", "val" or "train"; none: test, or val of a set without a test (which is said).
+    Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
+    error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
+    A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
+    """
+    folder = Run.open(run)
+    if out is not None:
+        check_scores_file(Path(out))
+    with prepared(
+        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
+        runtime=runtime,
+    ) as task:  # fmt: skip
+        scores = task.scores()["ordered"]
+        if out is not None and task.processes.is_first:
+            scores.save(Path(out))
+        return scores
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run and the videos that it is to be scored on, everything checked and loaded."""
+
+    run: Run
+    recipe: Recipe
+    checkpoint: str
+    data: str
+    """The manifest, as it was named."""
+    split: str
+    manifest: Manifest
+    dataset: dict[str, Any]
+    """What the run knows of its own."""
+    rows: np.ndarray
+    labels_N: np.ndarray
+    trained_on_N: np.ndarray
+    """bool."""
+    model: VideoModel
+    where: Placement
+    reader: Reader
+    num_workers: int
+    processes: Processes
+
+    def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
+        """Of all videos that can be read, in each order of their frames."""
+        skips = self.recipe.data.on_error == "skip"
+        found = score_orders(
+            self.model,
+            build.video_views(self.recipe, self.manifest, self.reader, orders=orders),
+            self.rows,
+            where=self.where,
+            labels_N=self.labels_N,
+            classes=self.dataset["classes"],
+            average=self.recipe.evaluation.average,
+            batch_size=build.scoring_batch_size(self.recipe),
+            num_workers=self.num_workers,
+            text=text,
+            skip=(lambda failure: log(f"skipped: {failure.error}")) if skips else None,
+            processes=self.processes,
+        )
+        skipped_ids = found[orders[0]].skipped_ids
+        if len(skipped_ids):
+            log(f"scored without {len(skipped_ids)} of the {len(self.rows)} videos, which could not be read")
+        scored_N = ~np.isin(self.manifest.text("id", self.rows), skipped_ids)
+        num_trained_on = int((self.trained_on_N & scored_N).sum())
+        return {
+            order: dataclasses.replace(scores, split=self.split, num_trained_on=num_trained_on)
+            for order, scores in found.items()
+        }
+
+
+@contextmanager
+def prepared(
+    run: Run,
+    *,
+    data: str | Path | None,
+    split: str | None,
+    fold: int | None,
+    checkpoint: str | None,
+    changes: Mapping[str, Any] | None,
+    allow_code: Consent,
+    runtime: Runtime | None,
+) -> Iterator[Task]:
+    """What is done before a run is scored, as `evaluate` says. What ends the block is told to the other processes."""
+    trained = run.recipe()
+    open_fields = ("evaluation.", "clip.", "data.on_error")
+    wrong = [name for name in changes or {} if not name.startswith(open_fields)]
+    if wrong:
+        raise UserError(f"An evaluation changes evaluation.…, clip.… and data.on_error only, not '{wrong[0]}'")
+    recipe = replace(trained, changes or {})
+    runtime = runtime or Runtime()
+    if data is None and not Path(recipe.data.manifest).exists():
+        raise UserError(
+            f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+        )
+    processes = distributed.join(find_device(runtime.device))
+    with processes.telling():
+        manifest = Manifest.load(data or recipe.data.manifest)
+        dataset = run.dataset()
+        if data is None and manifest.sha256() != recipe.data.sha256:
+            raise UserError(
+                f"{recipe.data.manifest} has changed since {run.path} was trained; name it with --data to use it"
+            )
+        fold = recipe.data.fold if fold is None and data is None else fold
+        if split is None:
+            split = next((name for name in ("test", "val") if len(manifest.split(name, fold))), "test")
+            if split == "val":
+                log(f"{data or recipe.data.manifest} has no test split: val is scored, on which settings may be chosen")
+        rows = manifest.split(split, fold)
+        if len(rows) == 0:
+            there = [name for name in SPLITS if len(manifest.split(name, fold))]
+            known = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
+            raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}. {known}")
+        trained_on_N = _trained_on(run, manifest, rows, split)
+        labels_N = class_indices(manifest, rows, dataset["classes"])
+        which = checkpoint or trained.evaluation.checkpoint
+        model = load_model(run, which, allow_code=allow_code)
+        where = build.placement(recipe, runtime)
+        to_device(model, where)
+        reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
+        if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
+            manifest = dataclasses.replace(manifest, mirror=dataset["mirror"])
+        yield Task(
+            run=run,
+            recipe=recipe,
+            checkpoint=which,
+            data=str(data or recipe.data.manifest),
+            split=split,
+            manifest=manifest,
+            dataset=dataset,
+            rows=rows,
+            labels_N=labels_N,
+            trained_on_N=trained_on_N,
+            model=model,
+            where=where,
+            reader=reader,
+            num_workers=workers,
+            processes=processes,
+        )
+
+
+def check_scores_file(out: Path) -> None:
+    """Raises UserError, before anything is computed, for what scores cannot be written to."""
+    if out.suffix != ".npz" or out.is_dir():
+        raise UserError(
+            f"--out is the file that scores are written to, a .npz; '{out}' is not. For example: {out.stem}.npz"
+        )
+    if out.exists():
+        try:
+            Scores.load(out)
+        except UserError as error:
+            raise UserError(f"--out {out} is there and holds no scores; choose another name ({error})") from None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {out.parent} cannot be made: {error.strerror}") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"--out {out}: {out.parent} may not be written to")
+
+
+def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> VideoModel:
+    """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
+    its code is allowed."""
+    recipe = folder.recipe()
+    use_source(folder.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
+    model = build.model(recipe, len(folder.dataset()["classes"]), pretrained=False)
+    checkpoints.load_model(folder.checkpoints, model, which)
+    return model
+
+
+def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Labels of rows as indices into a run's classes. Raises UserError for a class that the run does not know."""
+    index = {name: i for i, name in enumerate(classes)}
+    labels = manifest.text("label", rows).tolist()
+    unknown = sorted(set(labels) - index.keys())
+    if unknown:
+        raise UserError(f"The run knows no class '{unknown[0]}'. {nearest(unknown[0], classes)}")
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> np.ndarray:
+    """(N,) bool: was the run, or one that it builds upon, trained on the video, by its content? Raises UserError where it
+    was on any, but for the split "train"; warns where only the name of a group is the same."""
+    seen = folder.trained_on()
+    known_N = np.isin(manifest.text("sha256", rows), folder.seen_sha256())
+    if split == "train":
+        return known_N
+    if known_N.any():
+        raise UserError(
+            f"{folder.path}, or a run that it builds upon, was trained on {known_N.sum()} of the {len(rows)} videos of split "
+            f"'{split}'; such a figure would flatter the model. Training accuracy is asked for with --split train"
+        )
+    groups = sorted((set(seen["group"].tolist()) - {""}) & set(manifest.text("group", rows).tolist()))
+    if groups:
+        log(
+            f"warning: {len(groups)} groups of split '{split}' have the name of a group that was trained on ('{groups[0]}'). "
+            "If they are the same sources, the figure flatters the model"
+        )
+    return known_N

@@ -1,0 +1,194 @@
+"""Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from muybridge import build
+from muybridge.data import inputs
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.errors import UserError
+from muybridge.evaluation.evaluate import load_model
+from muybridge.evaluation.score import score
+from muybridge.recipe import Runtime
+from muybridge.runtime.device import to_device
+from muybridge.storage.run import Run
+from muybridge.storage.scores import Scores
+from muybridge.video import DecodeError, VideoInfo
+from muybridge.video.limits import Limits
+from muybridge.video.safe import MachineFault, SafeReader
+
+LONG = 2.0
+"""A video this many times longer than the longest that was trained on is cut into windows."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of a video, or of one window of it."""
+
+    path: str
+    start_seconds: float
+    end_seconds: float
+    labels: tuple[str, ...]
+    """Best first."""
+    scores: tuple[float, ...]
+    """Probabilities of `labels`."""
+
+    @property
+    def label(self) -> str:
+        return self.labels[0]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
+
+
+class Predictor:
+    """A loaded run: `predictor("some.mp4")`. Any number of threads may call it.
+
+    Files are opened in processes of their own: one that crashes a decoder, hangs in it or passes one of the `limits` is an
+    error of that file. They end with the predictor, or at the end of a `with` block.
+    """
+
+    def __init__(
+        self,
+        run: str | Path | Run,
+        *,
+        runtime: Runtime | None = None,
+        allow_code: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        """Raises UserError for a run that is not there or not whole, and for a model of its own without `allow_code`."""
+        self._run = Run.open(run)
+        self._recipe = self._run.recipe()
+        self._dataset = self._run.dataset()
+        self._input = inputs.find(self._recipe.clip.modality)
+        self.classes: tuple[str, ...] = tuple(self._dataset["classes"])
+        self._where = build.placement(self._recipe, runtime or Runtime())
+        self.model = load_model(self._run, self._recipe.evaluation.checkpoint, allow_code=allow_code)
+        to_device(self.model, self._where)
+        self.model.eval()  # for good: other threads may be computing while one begins
+        self._files = SafeReader(limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes that open files; the next call starts new ones."""
+        self._files.close()
+
+    def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
+        """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
+        Raises DecodeError (a UserError) for a file that is no video."""
+        if window_seconds is not None and not 0 <= window_seconds < math.inf:
+            raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
+        if top < 1:
+            raise UserError(f"top is {top}: at least one label is asked for")
+        try:
+            os.fspath(video).encode()
+        except UnicodeEncodeError:
+            raise DecodeError(video, "its name is not UTF-8 text; rename it") from None
+        try:
+            info = self._input.look(Path(video), lambda path: self._files.look(path, with_hash=False).video)
+        except MachineFault as error:
+            raise DecodeError(video, str(error).removeprefix(f"{video}: ")) from None
+        rows = _windows(Path(video), info, self._dataset, window_seconds)
+        probabilities_NK = self.score(rows).video_probabilities()
+        predictions = []
+        for index in range(len(rows)):
+            order = np.argsort(-probabilities_NK[index], kind="stable")[:top]
+            row = rows.row(index)
+            predictions.append(
+                Prediction(
+                    str(video),
+                    row.start_frame / row.fps,
+                    (row.start_frame + row.num_frames) / row.fps,
+                    tuple(self.classes[k] for k in order),
+                    tuple(float(probabilities_NK[index, k]) for k in order),
+                )
+            )
+        return predictions
+
+    def each(
+        self, videos: Iterable[str | Path], *, top: int = 5, window_seconds: float | None = None
+    ) -> Iterator[tuple[str, list[Prediction] | DecodeError]]:
+        """The predictions for each file, or why there are none, as they come, in order."""
+        for video in videos:
+            try:
+                yield str(video), self(video, top=top, window_seconds=window_seconds)
+            except DecodeError as error:
+                yield str(video), error
+
+    def score(self, rows: Manifest) -> Scores:
+        """Per-view scores of rows, as an evaluation gives them."""
+        recipe = self._recipe
+        return score(
+            self.model,
+            build.video_views(recipe, rows, self._input.reader(self._files.reader(recipe.clip.short_side))),
+            range(len(rows)),
+            where=self._where,
+            labels_N=np.full(len(rows), -1),
+            classes=self.classes,
+            average=recipe.evaluation.average,
+            batch_size=build.scoring_batch_size(recipe),
+            text="predicting",
+        )
+
+
+def predict(
+    run: str | Path,
+    videos: Sequence[str | Path],
+    *,
+    top: int = 5,
+    window_seconds: float | None = None,
+    allow_code: bool = False,
+    limits: Limits | None = None,
+    runtime: Runtime | None = None,
+) -> tuple[list[Prediction], list[DecodeError]]:
+    """Predictions for files, in order, and the files that are not there or no videos, with the reason. Raises UserError
+    for a run that is not there."""
+    found: list[Prediction] = []
+    failed: list[DecodeError] = []
+    with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
+        for _, answer in predictor.each(videos, top=top, window_seconds=window_seconds):
+            if isinstance(answer, DecodeError):
+                failed.append(answer)
+            else:
+                found += answer
+    return found, failed
+
+
+def _windows(video: Path, info: VideoInfo, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:
+    """A manifest of one file: the whole, or equal windows. `dataset`: what the run knows of its own."""
+    longest_trained_seconds, classes = dataset["longest_trained_seconds"], dataset["classes"]
+    length = info.num_frames
+    if window_seconds is None:
+        is_long = info.num_frames / info.fps > LONG * longest_trained_seconds
+        window_seconds = longest_trained_seconds if is_long else 0.0
+    if window_seconds:
+        length = max(1, round(window_seconds * info.fps))
+    starts = np.arange(0, info.num_frames, length)
+    if len(starts) > 1 and info.num_frames - starts[-1] < length / 2:
+        starts = starts[:-1]  # a short rest joins the last window
+    ends = [*starts[1:], info.num_frames]
+    count = len(starts)
+    return from_columns(
+        {
+            "id": [f"{video}#{start}" for start in starts], "path": [str(video.resolve())] * count,
+            "start_frame": starts, "num_frames": np.array(ends) - starts, "label": [classes[0]] * count,
+            "group": [""] * count, "fps": [info.fps] * count, "width": [info.width] * count,
+            "height": [info.height] * count, "sha256": [""] * count, "split": ["unused"] * count,
+        },
+        classes=classes, root=Path("/"), mirror=dataset["mirror"], where=str(video),
+    )  # fmt: skip
+
+
+load = Predictor
+"""A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""

@@ -1,0 +1,151 @@
+"""Dotted fields of a recipe or runtime: changed, compared, hashed, written as JSON and read back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from muybridge.errors import UserError, nearest
+from muybridge.recipe.sections import Recipe, Section
+from muybridge.runtime.files import read_json
+
+FORMAT_VERSION = 1
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validated(kind: type[S], values: Mapping[str, Any], *, where: str | None = None) -> S:
+    """`kind` from plain values, with errors for people. Raises UserError that names field, value and nearest name."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(_explain(error, kind, where or kind.__name__.lower())) from None
+
+
+def replace(recipe: S, changes: Mapping[str, Any]) -> S:
+    """A copy with dotted fields changed (`{"optim.lr": 0.1}`), validated again as a whole."""
+    values = recipe.model_dump()
+    for dotted, value in changes.items():
+        _set(values, type(recipe), dotted, value)
+    return validated(type(recipe), values)
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """`["optim.lr=0.1", …]` as `{"optim.lr": 0.1, …}`; values are JSON, and a bare word is a string."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        dotted, equals, text = setting.partition("=")
+        if not equals or not dotted.strip():
+            raise UserError(f"--set takes section.field=value, not '{setting}'. For example: --set optim.lr=0.02")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = {"None": None, "none": None, "True": True, "False": False}.get(text, _number(text))
+        changes[dotted.strip()] = value
+    return changes
+
+
+def _number(text: str) -> float | str:
+    """What JSON does not write as people do: .01, 1., +2."""
+    try:
+        return float(text) if any(digit.isdigit() for digit in text) else text
+    except ValueError:
+        return text
+
+
+def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
+    """Dotted fields in which two recipes differ, with both values."""
+    flat_a, flat_b = flat(a), flat(b)
+    return {
+        name: (flat_a.get(name), flat_b.get(name))
+        for name in sorted(flat_a.keys() | flat_b.keys())
+        if flat_a.get(name) != flat_b.get(name)
+    }
+
+
+def flat(section: Section) -> dict[str, Any]:
+    """Dotted fields to values; options of a model are fields of their own."""
+    return _flat(section.model_dump(), "")
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """16 hex digits over all that changes a result. The manifest, and a file of weights, count by their content,
+    not by where they lie."""
+    values = recipe.model_dump()
+    if values["data"]["sha256"] is not None:
+        values["data"].pop("manifest")
+    if values["model"]["pretrained_sha256"] is not None:
+        values["model"].pop("pretrained")
+    if values["model"]["weights_sha256"] is None:  # as in recipes of earlier versions
+        values["model"].pop("weights_sha256")
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_json(section: Section) -> str:
+    return json.dumps({"format_version": FORMAT_VERSION, **section.model_dump()}, indent=2) + "\n"
+
+
+def from_json(kind: type[S], path: Path) -> S:
+    """Read a recipe or runtime file. Raises UserError that names the file and what is wrong in it."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no recipe: an object with sections is expected")
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+    return validated(kind, values, where=str(path))
+
+
+def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
+    """Every dotted field with its documentation, as `--help` and the docs print it."""
+    found: dict[str, str] = {}
+    for name, info in kind.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            found |= fields(section, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = " ".join((info.description or "").split())
+    return found
+
+
+def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -> None:
+    valid = fields(kind)
+    is_option = dotted.startswith("model.options.") and dotted.count(".") == 2 and not dotted.endswith(".")
+    if dotted not in valid and not is_option:
+        endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
+        hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
+        raise UserError(f"There is no field '{dotted}' in a {kind.__name__.lower()}. {hint}")
+    *sections, name = dotted.split(".")
+    for section in sections:
+        values = values[section]
+    values[name] = value
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        value = problem["input"]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"there is no field '{name}'. {nearest(name, fields(kind))}")
+        elif problem["type"] == "literal_error":
+            expected = problem.get("ctx", {}).get("expected", "")
+            valid = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+            close = nearest(value, valid) if isinstance(value, str) else ""
+            lines.append(f"{name} is {value!r}, but takes {expected}. {close}".rstrip())
+        elif problem["type"] == "value_error":
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            lines.append(f"{name} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return f"{where}: " + "; ".join(lines)

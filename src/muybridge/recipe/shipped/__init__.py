@@ -1,0 +1,94 @@
+"""The shipped recipes: Python functions that return a recipe, a module a source. A variant is `replace`, not a file that
+inherits.
+
+A recipe is named three ways: a shipped one by its function's name (`small`), one of your own as `mine.py:name`, and that
+of a run by its `recipe.json`.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from muybridge.errors import UserError, nearest
+from muybridge.recipe.fields import from_json
+from muybridge.recipe.sections import Recipe
+from muybridge.recipe.shipped.course_project_2019 import ucf11
+from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, transfer
+from muybridge.recipe.shipped.demo import demo
+from muybridge.recipe.shipped.learning_report_2020 import (
+    i3d_resnet50_hmdb51,
+    i3d_resnet50_hmdb51_second,
+    i3d_resnet50_ucf101,
+    i3d_resnet50_ucf101_second,
+    tsn_resnet50_hmdb51,
+    tsn_resnet50_hmdb51_second,
+    tsn_vgg16_ucf101,
+    tsn_vgg16_ucf101_second,
+)
+from muybridge.recipe.shipped.reproduction_2018 import five_class
+from muybridge.recipe.shipped.small import small
+from muybridge.user_code import allow, function_in_file
+
+LEARNING_REPORT = (
+    tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51,
+    tsn_vgg16_ucf101_second, i3d_resnet50_ucf101_second, tsn_resnet50_hmdb51_second, i3d_resnet50_hmdb51_second,
+)  # fmt: skip
+
+SHIPPED: dict[str, Callable[[], Recipe]] = {
+    "small": small,
+    "demo": demo,
+    **{f"mini_{frames}": partial(mini, frames) for frames in (8, 16, 32, 64)},
+    **{f"mini_kinetics_{frames}": partial(mini, frames, kinetics=True) for frames in (8, 16, 32, 64)},
+    "kinetics_full": kinetics_full,
+    "transfer": transfer,
+    **{make.__name__: make for make in LEARNING_REPORT},
+    "five_class": five_class,
+    "ucf11": ucf11,
+}
+DEFAULT = "small"
+
+
+@dataclass(frozen=True)
+class About:
+    """What the function of a shipped recipe says of it."""
+
+    name: str
+    summary: str
+    source: str
+    """Where the protocol is from, and what of it was chosen here."""
+    published: str
+    """The result that its source publishes."""
+
+
+def about(name: str) -> About:
+    """Of a shipped recipe. Raises UserError."""
+    if name not in SHIPPED:
+        raise UserError(f"No recipe '{name}' is shipped. {nearest(name, SHIPPED)}")
+    make = SHIPPED[name]
+    text = inspect.getdoc(make.func if isinstance(make, partial) else make) or ""
+    summary, *others = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    told = {key: value for key, colon, value in (paragraph.partition(": ") for paragraph in others) if colon}
+    return About(name, summary, told["Source"], told["Published"])
+
+
+def load(name: str) -> Recipe:
+    """A recipe by name, as `file.py:function`, or from a JSON file. Raises UserError."""
+    if name in SHIPPED:
+        return SHIPPED[name]()
+    if name.endswith(".json"):
+        return from_json(Recipe, Path(name))
+    if (Path(name) / "recipe.json").exists():
+        return from_json(Recipe, Path(name) / "recipe.json")
+    file, colon, _ = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        raise UserError(
+            f"There is no recipe '{name}'. {nearest(name, SHIPPED)} Or name one of your own (mine.py:function) or a run's "
+            "(RUN/recipe.json)"
+        )
+    recipe = function_in_file(name, "recipe")()
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} returned a {type(recipe).__name__}; a muybridge.recipe.sections.Recipe is needed")
+    allow(recipe.model.name)  # the user's own file names it
+    return recipe

@@ -1,0 +1,25 @@
+"""A course project of 2019: three small networks on UCF-11, 30 frames of 64 x 64 pixels."""
+
+from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, Recipe, Stop
+
+
+def ucf11() -> Recipe:
+    """UCF-11 at 64 x 64 with `cnn_lstm` (also `c3d_small`, `vgg9`), until three of four validation videos are right.
+
+    Source: a course project of 2019: Adam, batches of 16, at most 128 epochs of 256 batches, weights drawn with a standard
+    deviation of .1. What it does not name is off: augmentation, dropout, weight decay.
+
+    Published: cnn_lstm .75 on 160 validation clips of a random split, where training stops; c3d_small and vgg9 did not learn.
+    (Clips of one recording are on both sides of such a split; `prepare --group` keeps them apart.)
+    """
+    return Recipe(
+        clip=Clip(num_frames=30, sampling="uniform", jitter="segment", size=64, short_side=64),
+        augment=Augment(crop="center", flip_probability=0.0),
+        model=Model(name="cnn_lstm", pretrained=None, init_std=0.1, dropout=0.0),
+        optim=Optim(
+            optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=16, schedule="constant", epochs=128,
+            steps_per_epoch=256,
+        ),
+        stop=Stop(quantity="val.video_top1", target=0.75),
+        evaluation=Evaluation(num_clips=1, num_crops=1),
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The 2021 study: Chen et al., "Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition", CVPR
+2021, its supplement, and where both are silent its code (github.com/IBM/action-recognition-pytorch).
+
+One recipe trains every model of it: `--model tam_resnet50`, `--model i3d_inceptionv1 --set model.temporal_pooling=true`, …
+"""
+
+from muybridge.errors import UserError
+from muybridge.recipe.fields import replace
+from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, Recipe
+
+MINI_BATCH_SIZES = {8: 72, 16: 72, 32: 48, 64: 36}
+"""By the frames of a clip; the learning rate is .01 with each."""
+
+
+def mini(num_frames: int = 8, *, kinetics: bool = False) -> Recipe:
+    """Half of the classes of a large set, frames drawn uniformly; 8 frames start from ImageNet, more from the run of half
+    the frames, which is named when it is trained (`--pretrained RUN`).
+
+    Source: Chen et al. 2021, protocol of the mini sets. The study has batches of 60 to 48 at 32 frames, here 48. That all
+    parameters decay, that one offset is drawn for all segments, and that 224 of 256 pixels are tested is its code's.
+
+    Published: top-1 of one clip and its centre, 8 / 16 frames (table 3). Mini-SSV2, ResNet50: TSN 33.9 / 35.3, I3D 62.6 / 66.2,
+    TAM 65.4 / 68.6, TSM 64.1 / 67.4; InceptionV1: TSN 33.1 / 34.7, I3D 56.4 / 61.8, TAM 59.7 / 63.9. Mini-Kinetics, ResNet50:
+    TSN 72.1 / 72.5, I3D 73.3 / 75.5, TAM 74.1 / 76.4, TSM 74.1 / 75.6; InceptionV1: TSN 70.4 / 70.5, I3D 68.1 / 70.9, TAM 68.8 /
+    70.0.
+
+    `kinetics`: the longer schedules of Mini-Kinetics. Raises UserError for a number of frames that the study has not.
+    """
+    if num_frames not in MINI_BATCH_SIZES:
+        raise UserError(
+            f"The mini protocol has clips of 8, 16, 32 or 64 frames, not {num_frames}. For another number take one of those "
+            f"and --set clip.num_frames={num_frames}"
+        )
+    first = Recipe(
+        clip=Clip(num_frames=8, sampling="uniform", jitter="shared", size=224, short_side=256),
+        augment=Augment(crop="multiscale", flip_probability=0.5),
+        model=Model(pretrained="imagenet", inflation="repeat", dropout=0.5),
+        optim=Optim(
+            optimizer="sgd", lr=0.01, lr_batch_size=72, momentum=0.9, weight_decay=5e-4, weight_decay_exempt="nothing",
+            batch_size=72, schedule="cosine", epochs=100 if kinetics else 75,
+        ),
+        evaluation=Evaluation(num_clips=1, num_crops=1, crop_fraction=224 / 256),
+    )  # fmt: skip
+    if num_frames == 8:
+        return first
+    return replace(first, {
+        "clip.num_frames": num_frames,
+        "model.pretrained": f"the run of {num_frames // 2} frames",
+        "optim.batch_size": MINI_BATCH_SIZES[num_frames],
+        "optim.lr_batch_size": MINI_BATCH_SIZES[num_frames],
+        "optim.batch_norm": "synced" if num_frames == 64 else "local",
+        "optim.schedule": "steps",
+        "optim.milestones": (15.0, 30.0, 40.0) if kinetics else (10.0, 20.0, 30.0),
+        "optim.epochs": 45 if kinetics else 35,
+    })  # fmt: skip
+
+
+def kinetics_full() -> Recipe:
+    """A large set whole, as SlowFast is trained: 32 frames, every second one, 196 epochs of large batches.
+
+    Source: Chen et al. 2021, protocol of the full sets, which is the practice of SlowFast (Feichtenhofer et al. 2019): batch
+    norms see the 8 clips of a GPU. From ImageNet or, with `--pretrained none`, from scratch; SlowFast, X3D and others that have
+    no ImageNet weights need that.
+
+    Published: Kinetics-400, 10 clips × 3 crops of 256 pixels: TSN-ResNet50 with temporal pooling 74.9, TAM-ResNet50 76.2,
+    I3D-ResNet50 76.6, SlowFast-ResNet50 8x8 76.4 (table 1); I3D from ImageNet / none 76.6 / 76.5, TAM 76.2 / 75.6 (table 2).
+
+    The study trains on 224 pixels and tests on 256; a recipe has one size. The figure beside the published ones is that of
+    `muybridge evaluate RUN --set clip.size=256`; a run's own scores are of 10 × 3 views of 224 pixels, the whole short side.
+    It is validated, and saved, seven times only, as 30 views of a video take as long as 30 videos: say `--set
+    runtime.checkpoint_steps=1000`, too.
+    """
+    return Recipe(
+        clip=Clip(num_frames=32, sampling="dense", stride_frames=2, past_end="wrap", size=224, short_side=256),
+        augment=Augment(crop="random", short_sides=(256, 320), flip_probability=0.5),
+        model=Model(pretrained="imagenet", inflation="repeat", dropout=0.5),
+        optim=Optim(
+            optimizer="sgd", lr=1.6, lr_batch_size=1024, momentum=0.9, weight_decay=1e-4, weight_decay_exempt="nothing",
+            batch_size=1024, micro_batch_size=8, warmup_epochs=34, warmup_lr=0.01, schedule="cosine", epochs=196,
+        ),
+        evaluation=Evaluation(num_clips=10, num_crops=3, every_epochs=28),
+    )  # fmt: skip
+
+
+def transfer() -> Recipe:
+    """From a run on Kinetics, which is named when it is trained (`--pretrained RUN`), to a smaller set.
+
+    Source: Chen et al. 2021, transfer from Kinetics: 32 frames, SGD, batches of 48 with synchronised norms. Weight
+    decay, augmentation and the test are those of `mini`, as the study names no others.
+
+    Published: no figure is shipped; the study `transfer` has the run without Kinetics stand beside it.
+    """
+    return replace(mini(32), {
+        "model.pretrained": "the run on Kinetics",
+        "optim.batch_norm": "synced",
+        "optim.schedule": "cosine",
+        "optim.milestones": (),
+        "optim.epochs": 45,
+    })  # fmt: skip

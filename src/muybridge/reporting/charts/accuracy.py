@@ -1,0 +1,129 @@
+"""How good, and how sure: accuracies and differences with their intervals, reliability."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.statistics import Interval
+from muybridge.reporting.charts.style import (
+    GRAY,
+    WIDTH,
+    Chart,
+    accuracy_axis,
+    color,
+    emphasis,
+    isolating,
+    row,
+    shown_name,
+    values,
+)
+
+STEP = 32
+"""Pixels of a row: a name and, below it, its interval."""
+
+
+def accuracies(comparison: Comparison) -> Chart:
+    """A row a model: video accuracy and its interval."""
+    found = {model.name: model.accuracy for model in comparison.models}
+    return _intervals(comparison, found, "video top-1 accuracy, 95 % interval")
+
+
+def direction(comparison: Comparison) -> Chart:
+    """A row a model: accuracy between time-reversed classes, and the line of chance."""
+    found = {model.name: model.within_pairs(comparison.pairs) for model in comparison.models}
+    title = "accuracy between time-reversed classes (line: chance)"
+    return _intervals(comparison, found, title, line=0.5)
+
+
+def from_the_best(comparison: Comparison) -> Chart:
+    """A row a model: how much less accurate it is than the first one, and the interval by which that was judged."""
+    rows: list[dict[str, Any]] = []
+    for (a, b), verdict in comparison.verdicts.items():
+        if a == 0:
+            model = comparison.models[b]
+            rows.append({
+                "model": model.name, "name": shown_name(model.name, comparison), "value": -verdict.difference.value,
+                "low": -verdict.high, "high": -verdict.low, "accuracy": str(verdict), "p": verdict.p,
+                "judged": "told apart" if verdict.apart else "cannot be told apart",
+            })  # fmt: skip
+    ends = [end for one in rows for end in (one["low"], one["high"])] + [0.0]
+    axis, scale = accuracy_axis(ends, floor=-1.0)
+    first = shown_name(comparison.models[0].name, comparison)
+    tooltip: list[Any] = [
+        "model:N",
+        alt.Tooltip("accuracy:N", title="best minus it"),
+        "judged:N",
+        alt.Tooltip("p:Q", format=".3g"),
+    ]
+    base = alt.Chart(values(rows))
+    return _rows_with_names(
+        base, comparison, axis, scale, f"accuracy minus that of {first}, on the same videos", tooltip, line=0.0,
+        count=len(rows),
+    )  # fmt: skip
+
+
+def reliability(comparison: Comparison, most: int) -> Chart:
+    """Accuracy over confidence, a line a model, and the diagonal of honest confidence."""
+    rows: list[dict[str, Any]] = [
+        {"model": model.name, "confidence": confidence, "accuracy": accuracy, "answers": count}
+        for model in comparison.models[:most]
+        for confidence, accuracy, count in model.calibration.bins
+    ]
+    unit = alt.Scale(domain=[0, 1])
+    base = (
+        alt.Chart(values(rows))
+        .encode(
+            x=alt.X("confidence:Q", scale=unit, title="confidence: probability of the answer (mean of its bin)"),
+            y=alt.Y("accuracy:Q", scale=unit, title="share of those answers that are right"),
+            color=color(comparison), opacity=emphasis(),
+            tooltip=["model:N", alt.Tooltip("confidence:Q", format=".3f"), alt.Tooltip("accuracy:Q", format=".3f"), "answers:Q"],
+        )
+    )  # fmt: skip
+    honest = alt.Chart(values([{"x": 0, "y": 0}, {"x": 1, "y": 1}])).mark_line(color=GRAY, strokeDash=[4, 3])
+    return (
+        alt.layer(
+            honest.encode(x=alt.X("x:Q", scale=unit), y=alt.Y("y:Q", scale=unit)),
+            base.mark_line(strokeWidth=1.8),
+            base.mark_point(filled=True, opacity=1).encode(
+                size=alt.Size("answers:Q", scale=alt.Scale(range=[12, 120], zero=True), legend=None)
+            ),
+        )
+        .properties(width=360, height=320)
+        .add_params(isolating())
+    )
+
+
+def _intervals(comparison: Comparison, found: Mapping[str, Interval], title: str, line: float | None = None) -> Chart:
+    rows: list[dict[str, Any]] = [row(model, found[model.name], comparison) for model in comparison.models]
+    ends = [end for one in found.values() for end in (one.low, one.high)] + ([] if line is None else [line])
+    axis, scale = accuracy_axis(ends)
+    tooltip = ["model:N", "accuracy:N", "interval:N"]
+    return _rows_with_names(
+        alt.Chart(values(rows)), comparison, axis, scale, title, tooltip, line=line, count=len(rows)
+    )  # fmt: skip
+
+
+def _rows_with_names(
+    base: alt.Chart, comparison: Comparison, axis: alt.Axis, scale: alt.Scale, title: str, tooltip: list[Any], *,
+    line: float | None, count: int,
+) -> Chart:  # fmt: skip
+    """Names stand above their intervals, not beside them: on a telephone there is no room for both."""
+    base = base.encode(
+        y=alt.Y("name:N", sort=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)),
+        color=color(comparison), opacity=emphasis(), tooltip=tooltip,
+    )  # fmt: skip
+    x = alt.X("low:Q", axis=axis, scale=scale, title=title)
+    value = alt.X("value:Q", axis=axis, scale=scale)
+    layers: list[alt.Chart] = [
+        base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2="high:Q"),
+        base.mark_circle(size=90, yOffset=7).encode(x=value),
+        base.mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600).encode(
+            text="name:N", x=alt.value(0), color=alt.value("#22262b")
+        ),
+    ]
+    if line is not None:
+        rule = alt.Chart(values([{"line": line}])).mark_rule(color=GRAY, strokeDash=[4, 3])
+        layers.insert(0, rule.encode(x=alt.X("line:Q", axis=axis, scale=scale)))
+    return alt.layer(*layers).properties(width=WIDTH, height=STEP * count).add_params(isolating())

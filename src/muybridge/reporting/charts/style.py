@@ -1,0 +1,182 @@
+"""What charts share. A method has one colour on the whole page, its settings shades of it, a backbone one symbol.
+
+Every colour has a contrast of at least 3 to 1 with white paper and with the dark page (WCAG 2.2, 1.4.11). Text, axes and
+grid are coloured by the page's style sheet, so that one drawing serves light and dark.
+"""
+
+import colorsys
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import altair as alt
+from altair.utils.schemapi import debug_mode
+
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.statistics import Interval
+from muybridge.text import printable
+
+WIDTH = 560
+COLORS = (
+    "#2f7fb3", "#d1495b", "#3d8f5a", "#b87a1e", "#8b6bb8", "#0a8f9c",
+    "#a8637a", "#717a85", "#8f7638", "#c2559d", "#5a6fc0", "#6f8a1f",
+)  # fmt: skip
+DARKEST, LIGHTEST = 0.14, 0.28
+"""Relative luminance of shades."""
+GRAY = "#7d8590"
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+LONGEST_NAME = 36
+SI = "format(datum.value, '~s')"
+"""Each tick with its own prefix, 50M and 1.2G; an axis format would give all the same."""
+FADED = 0.12
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+
+def methods(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Each method's colour, by the order of the names, so that an accuracy changes none of them."""
+    names = sorted({model.method for comparison in comparisons for model in comparison.models})
+    return {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
+
+
+def backbones(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Each backbone's symbol."""
+    names = sorted({model.backbone for comparison in comparisons for model in comparison.models})
+    return {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(names)}
+
+
+def colors(comparison: Comparison) -> dict[str, str]:
+    """Each row's: its method's colour; shades of it where the method has several rows."""
+    base = methods([comparison])
+    found: dict[str, str] = {}
+    for method, color in base.items():
+        names = sorted(model.name for model in comparison.models if model.method == method)
+        if len(names) == 1:
+            found[names[0]] = color
+            continue
+        for i, name in enumerate(names):
+            found[name] = _shade(color, DARKEST + (LIGHTEST - DARKEST) * i / (len(names) - 1))
+    return {name: found[name] for name in sorted(found)}
+
+
+def color(comparison: Comparison) -> alt.Color:
+    """By row. Without a legend: the page has a key, and files get one (`report.py`)."""
+    palette = colors(comparison)
+    return alt.Color("model:N", scale=alt.Scale(domain=list(palette), range=list(palette.values())), legend=None)
+
+
+def isolating() -> alt.Parameter:
+    """What the page sets to a model's name when it is clicked."""
+    return alt.param(name="isolated", value="")
+
+
+def emphasis(opacity: float = 1.0) -> Any:
+    """An opacity that fades all but the isolated model."""
+    shown = "isolated === '' || datum.model === isolated"
+    return alt.condition(shown, alt.value(opacity), alt.value(min(opacity, FADED)))
+
+
+def row(model: ModelResult, interval: Interval, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "model": model.name, "name": shown_name(model.name, comparison), "value": interval.value, "low": interval.low,
+        "high": interval.high, "accuracy": str(interval), "interval": interval.method,
+    }  # fmt: skip
+
+
+def shown_name(name: str, comparison: Comparison) -> str:
+    """Shortened where it stays distinct."""
+    short = shortened(name)
+    return short if [shortened(other.name) for other in comparison.models].count(short) == 1 else name
+
+
+def shortened(name: str) -> str:
+    half = (LONGEST_NAME - 1) // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def accuracy_axis(ends: Sequence[float], *, floor: float = 0.0) -> tuple[alt.Axis, alt.Scale]:
+    """Just what is to be drawn, with ticks that never pass 1 (nor, downwards, `floor`)."""
+    margin = max(0.01, 0.05 * (max(ends) - min(ends)))
+    low, high = max(floor, min(ends) - margin), min(1.0, max(ends) + margin)
+    step = next(step for step in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= 7)
+    ticks = [round(i * step, 3) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    decimals = 3 if step < 0.01 else 2 if step < 0.1 else 1
+    return alt.Axis(values=ticks, format=f".{decimals}f"), alt.Scale(domain=[low, high], nice=False, zero=False)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten; more where the range is narrow, the powers alone where it is wide."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    leading = (1, 1.5, 2, 3, 5, 7) if high / low < 10 else (1, 2, 5) if high / low < 1e3 else (1,)
+    return [float(f"{digit}e{power}") for power in powers for digit in leading if low <= digit * 10.0**power <= high]
+
+
+class Rows(alt.Data):
+    """Rows as they are: Altair would look at every value of every row, and copy them, again and again."""
+
+    def __deepcopy__(self, _: Any) -> "Rows":
+        return self
+
+    def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"values": self._kwds["values"]}
+
+
+def values(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+    with debug_mode(False):
+        return Rows(values=list(rows))
+
+
+def themed(chart: Chart) -> dict[str, Any]:
+    """The chart as Vega-Lite, in the report's style."""
+    spec: dict[str, Any] = (
+        chart.configure(background="transparent")
+        .configure_view(strokeWidth=0)
+        .configure_axis(
+            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", gridColor="#e7eaee", domainColor="#999"
+        )
+        .configure_legend(
+            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", orient="bottom", columns=3, labelLimit=130,
+            symbolStrokeWidth=1.5, rowPadding=3,
+        )
+        .configure_title(fontSize=12, anchor="start")
+        .to_dict(validate=False)
+    )  # fmt: skip
+    shown: dict[str, Any] = _shown(spec)
+    return shown
+
+
+def _shown(part: Any) -> Any:
+    """A part of a chart without characters that no drawing can show: at some the renderer ends the process."""
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, dict):
+        return {printable(name): _shown(value) for name, value in part.items()}
+    return [_shown(value) for value in part] if isinstance(part, list) else part
+
+
+@cache
+def _shade(color: str, luminance: float) -> str:
+    """The same hue, as light as that."""
+    hue, _, saturation = colorsys.rgb_to_hls(*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if _luminance(colorsys.hls_to_rgb(hue, middle, saturation)) < luminance:
+            low = middle
+        else:
+            high = middle
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, low, saturation))
+
+
+def _luminance(rgb: tuple[float, float, float]) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    """Of two colours, 1 to 21 (WCAG 2.2)."""
+    light = sorted(_luminance(tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5))) for c in (a, b))  # type: ignore[arg-type]
+    return (light[1] + 0.05) / (light[0] + 0.05)

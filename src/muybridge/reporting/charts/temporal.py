@@ -1,0 +1,60 @@
+"""Does it use time: accuracy with the frames in other orders."""
+
+from typing import Any
+
+import altair as alt
+
+from muybridge.analysis.comparison import Comparison
+from muybridge.reporting.charts.accuracy import STEP
+from muybridge.reporting.charts.style import (
+    COLORS,
+    GRAY,
+    SHAPES,
+    WIDTH,
+    Chart,
+    accuracy_axis,
+    emphasis,
+    isolating,
+    shown_name,
+    values,
+)
+
+ORDERS = {
+    "ordered": "as evaluated", "shuffled": "frames shuffled", "reversed": "played backwards",
+    "single_frame": "one frame, held", "thinned": "every second frame",
+}  # fmt: skip
+"""What each order of frames is called."""
+
+
+def orders(comparison: Comparison) -> Chart:
+    """A row a diagnosed model, a symbol an order of its frames."""
+    rows: list[dict[str, Any]] = [
+        {"model": model.name, "name": shown_name(model.name, comparison), "order": ORDERS.get(order, order),
+         "value": model.diagnosed.accuracy(order)}
+        for model in comparison.models
+        if model.diagnosed is not None
+        for order in model.diagnosed.correct
+    ]  # fmt: skip
+    names = list(dict.fromkeys(one["order"] for one in rows))
+    axis, scale = accuracy_axis([one["value"] for one in rows])
+    base = alt.Chart(values(rows)).encode(
+        y=alt.Y("name:N", sort=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)), opacity=emphasis()
+    )
+    x = alt.X("value:Q", axis=axis, scale=scale, title="video top-1 accuracy on the test split")
+    legend = alt.Legend(title="frames shown", columns=3, symbolStrokeWidth=2)
+    layers = [
+        base.mark_rule(color=GRAY, yOffset=7).encode(
+            x=alt.X("min(value):Q", axis=axis, scale=scale), x2="max(value):Q"
+        ),
+        base.mark_point(filled=True, size=80, opacity=1, yOffset=7).encode(
+            x=x,
+            color=alt.Color("order:N", scale=alt.Scale(domain=names, range=list(COLORS[-len(names) :])), legend=legend),
+            shape=alt.Shape("order:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), legend=legend),
+            tooltip=["model:N", "order:N", alt.Tooltip("value:Q", format=".3f")],
+        ),
+        base.transform_aggregate(groupby=["name", "model"])
+        .mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600)
+        .encode(text="name:N", x=alt.value(0), color=alt.value("#22262b")),
+    ]
+    num_rows = len({one["model"] for one in rows})
+    return alt.layer(*layers).properties(width=WIDTH, height=STEP * num_rows).add_params(isolating())

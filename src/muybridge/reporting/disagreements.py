@@ -1,0 +1,96 @@
+"""The videos on which two models part: found by their answers, shown as strips of frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.rows import ModelResult
+from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
+from muybridge.video import FileReader
+from muybridge.video.strips import jpeg_bytes, strip
+
+FRAMES = 8
+HEIGHT = 72
+"""Pixels of a strip."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Videos that one model gets right and the other wrong, in most of its seeds; the clearest first."""
+
+    right: ModelResult
+    wrong: ModelResult
+    videos: np.ndarray
+    """Indices among the sorted test videos of the one that is right."""
+    of_wrong: np.ndarray
+    """Among those of the other."""
+
+
+def changed_sides(comparison: Comparison, a: int, b: int) -> tuple[Changed, Changed]:
+    """Those that A gets right and B wrong, and the other way round, by how much more probability the truth was given."""
+    first, second = comparison.models[a], comparison.models[b]
+    videos_a, videos_b = comparison.common[a], comparison.common[b]
+    share_a, share_b = first.correct_SN[:, videos_a].mean(0), second.correct_SN[:, videos_b].mean(0)
+    gain_N = _truth(first)[videos_a] - _truth(second)[videos_b]
+    of_a = np.flatnonzero((share_a > 0.5) & (share_b <= 0.5))
+    of_b = np.flatnonzero((share_b > 0.5) & (share_a <= 0.5))
+    of_a, of_b = of_a[np.argsort(-gain_N[of_a], kind="stable")], of_b[np.argsort(gain_N[of_b], kind="stable")]
+    return (
+        Changed(first, second, videos_a[of_a], videos_b[of_a]),
+        Changed(second, first, videos_b[of_b], videos_a[of_b]),
+    )
+
+
+def said_of(model: ModelResult, video: int, *, right: bool) -> str:
+    """What most of a model's seeds that are right, or wrong, answer, and the mean confidence of those."""
+    label = model.labels_N[video]
+    answers_S = np.array([answers.predicted_N[video] for answers in model.answers])
+    chosen_S = answers_S[(answers_S == label) == right]
+    top = int(np.bincount(chosen_S).argmax())
+    sure = np.mean([answers.confidence_N[video] for answers in model.answers if answers.predicted_N[video] == top])
+    seeds = f", {int((answers_S == top).sum())} of {len(answers_S)} seeds" if len(answers_S) > 1 else ""
+    return f"{model.classes[top]} ({sure:.2f}{seeds})"
+
+
+class Frames:
+    """Frames of test videos, as strips; the manifest is read once."""
+
+    def __init__(self, manifests: Sequence[str]) -> None:
+        self._sources: list[tuple[Manifest, dict[str, int]]] = []
+        self.problem = ""
+        """Why there is nothing to show; empty where there is."""
+        for path in dict.fromkeys(manifests):
+            try:
+                manifest = Manifest.load(path)
+            except UserError as error:
+                self.problem = str(error)
+                continue
+            self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
+
+    def strip(self, video_id: str) -> bytes | None:
+        """A JPEG; none where it cannot be read: `problem` then says why."""
+        for manifest, places in self._sources:
+            if video_id not in places:
+                continue
+            row = manifest.row(places[video_id])
+            indices = np.round(np.linspace(0, row.num_frames - 1, min(FRAMES, row.num_frames))).astype(np.int64)
+            try:
+                frames = FileReader(short_side=HEIGHT).read(row, indices)
+            except (UserError, OSError) as error:
+                self.problem = str(error)
+                return None
+            return jpeg_bytes(strip(frames, height=HEIGHT, most=FRAMES), quality=75)
+        self.problem = (
+            self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, _ in self._sources)}"
+        )
+        return None
+
+
+def _truth(model: ModelResult) -> np.ndarray:
+    """(N,) mean probability that the seeds give to the label."""
+    mean_N: np.ndarray = np.mean([answers.truth_N for answers in model.answers], axis=0)
+    return mean_N

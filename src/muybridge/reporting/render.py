@@ -1,0 +1,91 @@
+"""Drawings as files, SVG and PNG, without a browser.
+
+    python -m muybridge.reporting.render < DRAWINGS        a JSON list of [path, spec]
+
+draws them in a process of its own: vl-convert keeps Python's lock while it draws, so that threads would not help.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from muybridge.errors import UserError
+from muybridge.runtime.files import write_atomic
+from muybridge.runtime.launch import module_process
+
+STATIC_KEY_COLUMNS = 3
+TALL = 1000
+"""Pixels; a PNG of more is not enlarged."""
+MANY = 12
+"""Drawings; of more a second process draws half."""
+
+
+def draw(path: Path, spec: dict[str, Any]) -> None:
+    """`path`, without ending, as SVG and PNG: on white paper, with a key of its own."""
+    svg = vl_convert.vegalite_to_svg(_with_key(spec) | {"background": "white", "padding": 8})
+    write_atomic(path.with_name(f"{path.name}.svg"), svg)
+    scale = 1.0 if spec.get("height", 0) > TALL else 1.5
+    write_atomic(path.with_name(f"{path.name}.png"), vl_convert.svg_to_png(svg, scale=scale))
+
+
+@contextmanager
+def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
+    """When the block ends, all are drawn; many of them meanwhile. Raises UserError where a file cannot be written."""
+    shared = len(drawings) > MANY and (os.cpu_count() or 1) > 1
+    theirs = drawings[1::2] if shared else ()
+    with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as told:
+        json.dump([[str(path), spec] for path, spec in theirs], asked)
+        asked.seek(0)
+        itself = module_process("muybridge.reporting.render")
+        process = subprocess.Popen(**itself, stdin=asked, stderr=told) if theirs else None
+        try:
+            yield
+            for path, spec in drawings[::2] if shared else drawings:
+                draw(path, spec)
+            if process and process.wait():
+                told.seek(0)
+                said = told.read().strip()
+                if process.returncode == 2:
+                    raise UserError(said)
+                raise RuntimeError(f"The process that draws ended with {process.returncode}: {said}")
+        finally:
+            if process:
+                process.kill()
+                process.wait()
+
+
+def _with_key(part: Any) -> Any:
+    """A legend for colours that the page has a key for."""
+    if isinstance(part, list):
+        return [_with_key(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if (
+        part.get("field") == "model"
+        and "legend" in part
+        and part["legend"] is None
+        and "range" in part.get("scale", {})
+    ):
+        return {**part, "legend": {"orient": "bottom", "columns": STATIC_KEY_COLUMNS, "labelLimit": 300, "title": None}}
+    return {name: value if name == "data" else _with_key(value) for name, value in part.items()}
+
+
+def _main() -> None:
+    for path, spec in json.load(sys.stdin):
+        try:
+            draw(Path(path), spec)
+        except OSError as error:  # a full disk
+            sys.stderr.write(f"{error.filename or path}: {error.strerror or error}")
+            raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    _main()

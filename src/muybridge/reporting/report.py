@@ -1,0 +1,349 @@
+"""The report: one HTML file that opens from disk, offline, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+
+    report.html        the page
+    report.md          text and tables, with the figures of
+    report.files/      a CSV a table, an SVG and a PNG a figure, a JPEG a strip of frames
+    report.json        every figure
+
+A report has a chapter a data set; a chapter is a list of sections (`sections/`). Needs no torch and no browser.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as resources
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import vl_convert
+from altair.utils.schemapi import debug_mode
+from markupsafe import Markup, escape
+
+from muybridge import __version__
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.findings import findings
+from muybridge.analysis.published import published
+from muybridge.errors import UserError, nearest
+from muybridge.reporting.charts.style import colors
+from muybridge.reporting.render import drawn
+from muybridge.reporting.sections import Chapter, Figure, Section, overview, sections
+from muybridge.runtime.files import clear_partials, csv_text, within, write_atomic, write_json
+from muybridge.runtime.locks import locked
+from muybridge.text import markdown, printable, spreadsheet
+
+MARK = "<!-- Made by muybridge -->"
+ENDINGS = (".csv", ".svg", ".png", ".jpg")
+"""Of the files in report.files."""
+LONGEST_FILE_NAME = 100
+"""Bytes, without the ending."""
+WAIT_SECONDS = 900.0
+"""For another process that writes the same report."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is to be told, of every data set."""
+
+    title: str
+    comparisons: Mapping[str, Comparison]
+    """By the name of the data set."""
+    chapters: Sequence["_Chapter"]
+
+    @staticmethod
+    def of(
+        comparisons: Mapping[str, Comparison],
+        *,
+        title: str | None = None,
+        beside: str | Mapping[str, str] | None = None,
+        pair: Sequence[str] | None = None,
+        with_frames: bool = True,
+    ) -> "Report":
+        """`beside`: whose published results are shown, a key of `published.DATA_SETS`; of several data sets, by their names.
+        `pair`: the two rows that are held
+        against each other class by class and video by video; none: the two best. `with_frames`: show frames of videos.
+        Raises UserError."""
+        several = len(comparisons) > 1
+        besides = _besides(comparisons, beside)
+        names = _FileNames()
+        chapters = [_Chapter(names, "", None, [overview(comparisons)])] if several else []
+        for name, comparison in comparisons.items():
+            asked = Chapter(
+                comparison, beside=besides.get(name), pair=_places(comparisons, name, pair), with_frames=with_frames
+            )
+            with debug_mode(False):  # Altair would check every part of every chart as it is made
+                chapters.append(_Chapter(names, name if several else "", comparison, sections(asked)))
+        return Report(title or default_title(comparisons), comparisons, chapters)
+
+    def page(self, folder: str = "report.files") -> str:
+        """The HTML. `folder`: where it says that files lie."""
+        return _page(self.chapters, self.title, folder)
+
+    def write(self, out: str | Path) -> None:
+        """Write `out` (HTML) and what lies beside it; drawings and tables of an earlier report of that name go. Nothing that
+        is no report's is overwritten. Raises UserError."""
+        out = Path(out)
+        if out.suffix != ".html" or out.is_dir():
+            raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
+        _check_free(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        page, text, figures = (within(out.parent, out.with_suffix(ending).name) for ending in (".html", ".md", ".json"))
+        folder = within(out.parent, out.with_suffix(".files").name)
+        folder.mkdir(exist_ok=True)
+        with locked(folder, "writes this report", keep=False, wait_seconds=WAIT_SECONDS):
+            clear_partials(folder)
+            for name in _files_of(figures):
+                within(folder, name).unlink(missing_ok=True)
+            files: list[str] = []
+            with drawn([(within(folder, name), figure.spec) for name, figure in self._figures()]):
+                write_atomic(page, self.page(folder.name))
+                write_atomic(text, "".join(_markdown(self.chapters, self.title, folder, files)))
+            told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
+            write_json(figures, told)
+
+    def _figures(self) -> Iterator[tuple[str, Figure]]:
+        """With the names of their files."""
+        for chapter in self.chapters:
+            yield from ((chapter.file(one.name), one) for section in chapter.sections for one in section.figures)
+
+
+def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
+    """All figures and what they say: those of the one data set, or a list of `sets`."""
+    values = [{**comparison.as_json(), "findings": findings(comparison)} for comparison in comparisons.values()]
+    return values[0] if len(values) == 1 else {"sets": values}
+
+
+def default_title(comparisons: Mapping[str, Comparison]) -> str:
+    """What was compared on what."""
+    names = list(dict.fromkeys(model.name for comparison in comparisons.values() for model in comparison.models))
+    sets = [comparison.data for comparison in comparisons.values()]
+    return f"{names[0] if len(names) == 1 else f'{len(names)} settings'} on {', '.join(sets)}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head, *lines = [[markdown(cell) for cell in line] for line in (header, *rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(header), *lines))
+
+
+class _FileNames:
+    """Names of a report's files: short enough for any system, no two alike."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        if text not in self._by_text:
+            name = _slug(text)
+            if len(name.encode()) > LONGEST_FILE_NAME:
+                digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+                name = f"{name.encode()[:LONGEST_FILE_NAME].decode(errors='ignore')}-{digest}"
+            numbered = chain([name], (f"{name}-{number}" for number in count(2)))
+            taken = set(self._by_text.values())
+            self._by_text[text] = next(one for one in numbered if one not in taken)
+        return self._by_text[text]
+
+
+@dataclass(frozen=True)
+class _Chapter:
+    file_names: _FileNames
+    name: str
+    """Empty where the report has one data set."""
+    comparison: Comparison | None
+    sections: Sequence[Section]
+
+    @property
+    def anchor(self) -> str:
+        return _slug(self.name)
+
+    def file(self, name: str) -> str:
+        """Of a table or figure, without its ending."""
+        return self.file_names(f"{self.name}-{name}" if self.name else name)
+
+
+def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Published data sets by one's own. Raises UserError."""
+    if beside is None:
+        return {}
+    if isinstance(beside, str):
+        if len(comparisons) > 1:
+            names = " ".join(f"--beside {name}=SET" for name in comparisons)
+            raise UserError(f"This report has several data sets; say for which of them: {names}")
+        beside = dict.fromkeys(comparisons, beside)
+    for name, known in beside.items():
+        published(known)
+        if name not in comparisons:
+            raise UserError(f"--beside: there is no data set '{name}' here. {nearest(name, comparisons)}")
+    return dict(beside)
+
+
+def _check_free(out: Path) -> None:
+    """Raises UserError where a file that no report has written would be overwritten. (A study's folder is ours.)"""
+    if (out.parent / "study.json").exists():
+        return
+    figures = out.with_suffix(".json")
+    ours = figures.exists() and "muybridge" in _told(figures)
+    for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (figures, None)):
+        if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
+            raise UserError(f"{path} is there already, and is no report of muybridge's; choose another --out")
+
+
+def _told(report: Path) -> dict[str, Any]:
+    """What a report.json holds; nothing where it is none."""
+    try:
+        values = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _files_of(report: Path) -> list[str]:
+    """What an earlier report of that name has written beside it."""
+    told = _told(report)
+    named = told.get("files") if "muybridge" in told else None
+    return [
+        name
+        for name in (named if isinstance(named, list) else ())
+        if isinstance(name, str) and Path(name).name == name and Path(name).suffix in ENDINGS
+    ]
+
+
+def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str] | None) -> tuple[int, int]:
+    """Of the two rows, in the ranking of a data set; where it has not both, and another set has: the two best."""
+    if pair is None:
+        return 0, 1
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise UserError(f"--pair names two different rows, A,B; not {', '.join(pair)}")
+    by_set = {name: [model.name for model in comparison.models] for name, comparison in comparisons.items()}
+    if set(pair) <= set(by_set[data]):
+        return by_set[data].index(pair[0]), by_set[data].index(pair[1])
+    if not any(set(pair) <= set(names) for names in by_set.values()):
+        every = sorted({name for names in by_set.values() for name in names})
+        missing = next((name for name in pair if name not in every), pair[0])
+        raise UserError(f"--pair: there is no row '{missing}' beside the other. {nearest(missing, every)}")
+    return 0, 1
+
+
+def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
+    charts: list[dict[str, Any]] = []
+    shown = []
+    for number, chapter in enumerate(chapters):
+        of_chapter = []
+        for section in chapter.sections:
+            numbered = []
+            for figure in section.figures:
+                numbered.append({"number": len(charts), "description": figure.description})
+                charts.append(figure.spec)
+            anchor = _slug(f"{number}-{section.title}" if len(chapters) > 1 else section.title)
+            names = [f"{chapter.file(table.name)}.csv" for table in section.tables]
+            of_chapter.append(
+                {
+                    "it": section,
+                    "anchor": anchor,
+                    "charts": numbered,
+                    "tables": list(zip(section.tables, names, strict=True)),
+                }
+            )
+        key = {} if chapter.comparison is None else colors(chapter.comparison)
+        shown.append({"name": chapter.name, "anchor": chapter.anchor, "sections": of_chapter, "key": key})
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip
+    environment.filters["breakable"] = _breakable
+    environment.filters["data_address"] = lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    page: str = environment.from_string(_resource("report.html.jinja")).render(
+        title=title,
+        folder=folder,
+        chapters=shown,
+        # "<" cannot end the script element then
+        charts=json.dumps(charts).replace("<", "\\u003c"),
+        style=_resource("report.css"),
+        script=_resource("report.js"),
+        bundle=_bundle(),
+        version=__version__,
+    )
+    return page
+
+
+def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:
+    """The text of report.md; on the way, every table and picture that it names is written, and every file noted in
+    `files`."""
+    place = quote(os.fsencode(folder.name))
+    yield f"# {markdown(title)}\n"
+    for chapter in chapters:
+        if chapter.name:
+            yield f"\n# {markdown(chapter.name)}\n"
+        for section in chapter.sections:
+            yield f"\n## {section.title}\n"
+            yield from (f"\n{markdown(line)}\n" for line in section.text)
+            for table in section.tables:
+                name = f"{chapter.file(table.name)}.csv"
+                _write_csv(within(folder, name), [table.header, *table.rows])
+                files.append(name)
+                shown = table.rows if table.most is None else table.rows[: table.most]
+                if shown:
+                    yield "\n" + markdown_table(table.header, shown)
+                if len(shown) < len(table.rows):
+                    more = (
+                        f"{len(shown)} of {len(table.rows)} rows; all are in" if shown else "Of all models and classes:"
+                    )
+                    yield f"\n{more} [{name}]({place}/{name}).\n"
+            for figure in section.figures:
+                name = chapter.file(figure.name)
+                files += [f"{name}.svg", f"{name}.png"]
+                yield f"\n![{markdown(figure.description)}]({place}/{name}.svg)\n"
+            for picture in section.pictures:
+                name = f"{chapter.file(picture.name)}.jpg"
+                write_atomic(within(folder, name), picture.jpeg)
+                files.append(name)
+                yield f"\n![{markdown(picture.caption)}]({place}/{name})\n\n{markdown(picture.caption)}\n"
+            if section.caption:
+                yield f"\n*{markdown(section.caption)}*\n"
+    yield f"\n{MARK}\n"
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """An estimate with its interval becomes three columns."""
+    columns: list[list[str]] = []
+    for column in zip(*rows, strict=True):
+        found = [re.fullmatch(r"([+-]?[\d.]+) \[([+-]?[\d.]+), ([+-]?[\d.]+)\]", cell) for cell in column[1:]]
+        if not any(found):
+            columns.append(list(column))
+            continue
+        name = re.sub(r" \[.*\]$", "", column[0])
+        parts = [match.groups() if match else (cell, "", "") for match, cell in zip(found, column[1:], strict=True)]
+        ends = zip((name, f"{name} low", f"{name} high"), *parts, strict=True)
+        columns += [list(one) for one in ends]
+    cells = [[spreadsheet(cell) for cell in column] for column in columns]
+    write_atomic(path, csv_text(zip(*cells, strict=True)))
+
+
+@cache
+def _resource(name: str) -> str:
+    return resources("muybridge.reporting").joinpath("page", name).read_text(encoding="utf-8")
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, so that the page needs no network."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _breakable(text: str) -> Markup:
+    """Long names, and no others, may go on in the next line after a separator."""
+    words = [
+        re.sub(r"(?<=[_/:.])", "<wbr>", word) if len(word) > 28 else word
+        for word in str(escape(printable(text))).split(" ")
+    ]
+    return Markup(" ".join(words))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text.lower()).strip("-")

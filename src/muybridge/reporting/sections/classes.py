@@ -1,0 +1,167 @@
+"""On which classes and videos."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.rows import ModelResult
+from muybridge.reporting.charts import classes
+from muybridge.reporting.disagreements import Changed, Frames, changed_sides, said_of
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table
+from muybridge.text import listed, plural
+
+MOST_STRIPS = 6
+"""Videos of each kind that are shown."""
+
+
+def by_class(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    if len(c.models) < 2:
+        return None
+    a, b = chapter.pair
+    first, second = c.models[a], c.models[b]
+    gain_K = first.class_accuracy_K - second.class_accuracy_K
+    known = [int(k) for k in np.argsort(-gain_K, kind="stable") if np.isfinite(gain_K[k])]
+    videos_K = np.bincount(first.labels_N, minlength=len(c.classes))
+    rows = [
+        [c.classes[k], str(videos_K[k]), _share(first.class_accuracy_K[k]), _share(second.class_accuracy_K[k]),
+         f"{gain_K[k]:+.3f}"]
+        for k in known
+    ]  # fmt: skip
+    ups = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in known[:3] if gain_K[k] > 0]
+    downs = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in known[::-1][:3] if gain_K[k] < 0]
+    spoken = (
+        f"{first.name} (A) against {second.name} (B), class by class. Gains: {listed(ups) if ups else 'none'}; losses: "
+        f"{listed(downs) if downs else 'none'}."
+    )
+    every = [
+        [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in known
+    ]
+    return Section(
+        title="Where: class by class",
+        text=(spoken,),
+        tables=(
+            Table(["class", "videos", first.name, second.name, "A minus B"], rows, name="gains", most=16),
+            Table(["class", "videos", *(model.name for model in c.models)], every, name="classes", most=0),
+        ),
+        figures=(Figure("gains", spoken, classes.gains(c, a, b)),),
+        caption=(
+            "Accuracy of the videos of a class, mean over seeds. On the page A and B are chosen below the chart: the "
+            f"{classes.MOST_GAINS} largest gains and losses are drawn. With few videos a class, a single one moves much. "
+        ),
+    )  # fmt: skip
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
+def confusion(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    order = classes.order_of_classes(c)
+    drawn = c.models[:MOST_MATRICES]
+    rows = [[model.name, *error] for model in c.models for error in _errors(c, model)]
+    every = [
+        [model.name, c.classes[i], c.classes[j], str(model.confusion[i, j])]
+        for model in c.models
+        for i, j in np.argwhere(model.confusion).tolist()
+    ]
+    of_whom = f" Drawn for the {len(drawn)} best of {len(c.models)}." if len(drawn) < len(c.models) else ""
+    return Section(
+        title="Where: what is taken for what",
+        text=("The pairs of classes that are most often confused, either way: how many answers of how many (videos × seeds).",),
+        tables=(
+            Table(["model", "class", "class", "confused", "as the second", "as the first"], rows or [["all", *"––0––"]],
+                  "words", "confused", 3 * MOST_MATRICES),
+            Table(["model", "true class", "predicted class", "answers"], every, name="confusion", most=0),
+        ),
+        figures=tuple(
+            Figure(
+                f"confusion-{number}-{model.name}",
+                f"Confusion matrix of {model.name}. Most confused: "
+                + (listed([f"{e[0]} and {e[1]} ({e[2]})" for e in _errors(c, model)]) if _errors(c, model) else "none"),
+                classes.confusion(c, model, order),
+            )
+            for number, model in enumerate(drawn, start=1)
+        ),
+        caption=(
+            "Test videos, summed over seeds and folds. Shade: share of the true class's videos (a row sums to 1), white for "
+            f"none, dark blue for all. Classes stand so that those that are confused lie together.{of_whom}"
+        ),
+    )  # fmt: skip
+
+
+def _errors(c: Comparison, model: ModelResult, most: int = 3) -> list[list[str]]:
+    """The pairs most confused: the two classes, how many videos, which way."""
+    counts_KK = model.confusion
+    both_KK = np.triu(counts_KK + counts_KK.T, 1)
+    videos_K = counts_KK.sum(1)
+    found = []
+    for index in np.argsort(-both_KK, axis=None, kind="stable")[:most]:
+        i, j = divmod(int(index), len(c.classes))
+        if both_KK[i, j]:
+            found.append([
+                c.classes[i], c.classes[j], f"{both_KK[i, j]} of {videos_K[i] + videos_K[j]}", str(counts_KK[i, j]),
+                str(counts_KK[j, i]),
+            ])  # fmt: skip
+    return found
+
+
+def parted(chapter: Chapter) -> Section | None:
+    """The videos on which the two models part."""
+    c = chapter.comparison
+    a, b = chapter.pair
+    if len(c.models) < 2 or not len(c.common[a]):
+        return None
+    sides = changed_sides(c, a, b)
+    first, second = c.models[a], c.models[b]
+    rows = []
+    for side in sides:
+        for video, of_wrong in zip(side.videos, side.of_wrong, strict=True):
+            said = {
+                side.right.name: said_of(side.right, video, right=True),
+                side.wrong.name: said_of(side.wrong, of_wrong, right=False),
+            }
+            truth = c.classes[side.right.labels_N[video]]
+            name = str(side.right.answers[0].ids_N[video])
+            rows.append([name, truth, said[first.name], said[second.name], "A" if side.right is first else "B"])
+    pictures, problem = _strips(chapter, sides) if chapter.with_frames else ([], "")
+    text = [
+        f"{first.name} (A) is right and {second.name} (B) wrong on {plural(len(sides[0].videos), 'video')}; the other way "
+        f"round on {len(sides[1].videos)}."
+    ]
+    if problem:
+        text.append(f"Not all frames can be shown: {problem}")
+    return Section(
+        title="Where: the videos that changed sides",
+        text=tuple(text),
+        tables=(Table(["video", "true class", f"A: {first.name}", f"B: {second.name}", "right"], rows, "words", "changed", 12),)
+        if rows
+        else (),
+        pictures=tuple(pictures),
+        caption=(
+            f"Right in most seeds of one and wrong in half of the other's or more; the clearest first, at most {MOST_STRIPS} of "
+            "each kind shown. In brackets the probability that the answer was given. Another pair: muybridge report --pair A,B."
+        ),
+    )  # fmt: skip
+
+
+def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], str]:
+    c = chapter.comparison
+    frames = Frames([run.recipe().data.manifest for run in sides[0].right.runs])
+    pictures: list[Picture] = []
+    for side in sides:
+        for video, of_wrong in zip(side.videos[:MOST_STRIPS], side.of_wrong, strict=False):
+            name = str(side.right.answers[0].ids_N[video])
+            jpeg = frames.strip(name)
+            if jpeg is None:
+                continue
+            truth = c.classes[side.right.labels_N[video]]
+            caption = (
+                f"{name} is {truth}. {side.right.name}: {said_of(side.right, video, right=True)}, right; {side.wrong.name}: "
+                f"{said_of(side.wrong, of_wrong, right=False)}, wrong."
+            )
+            pictures.append(Picture(f"changed-{len(pictures) + 1}", caption, jpeg))
+    return pictures, frames.problem

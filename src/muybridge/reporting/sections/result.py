@@ -1,0 +1,148 @@
+"""Who is better, how sure that is, and whether it is fair."""
+
+from typing import Any
+
+from muybridge.analysis.findings import findings
+from muybridge.data import inputs
+from muybridge.reporting.charts import accuracy
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, spoken
+from muybridge.text import listed, plural
+
+MOST_PAIRS = 66
+"""Pairs in the table on the page (all of 12 models); files have all."""
+
+
+def verdict(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    header, rows = c.table()
+    settings_differ = c.differences or c.varied
+    clip, evaluation = c.protocol.clip, c.protocol.evaluation
+    shown = inputs.find(clip.modality).about
+    sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
+    methods = listed(sorted({model.accuracy.method for model in c.models}))
+    tested = sorted({model.num_videos for model in c.models})
+    return Section(
+        title="Result",
+        text=tuple(findings(c)) + c.notes,
+        tables=(Table(header, rows, name="result"),),
+        figures=(
+            Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
+        ),
+        caption=(
+            f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown} ({sampling}) of "
+            f"{clip.size} × {clip.size}; a video's score is the mean of the {evaluation.average} of "
+            f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
+            f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
+            "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the "
+            "multiply-adds of convolutions only, of one clip. Train clips/s is the median over epochs on the machine that "
+            f"trained. {'Those that share a letter (group) cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
+            f"{methods}."
+        ),
+    )  # fmt: skip
+
+
+def differences(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    if not c.differences:
+        return None
+    rows = [[name, " · ".join(map(str, values))] for name, values in c.differences.items()]
+    return Section(
+        title="What differs beside the model",
+        text=("These runs did not follow one protocol. What they differ in, beside model, seed and fold:",),
+        tables=(Table(["field", "values"], rows, "words", "differences"),),
+        kind="warning",
+    )
+
+
+def told_apart(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    if not c.verdicts:
+        return None
+    rows = [
+        [c.models[a].name, c.models[b].name, str(verdict), _p(verdict.p), "yes" if verdict.apart else "no"]
+        + ["models" if verdict.difference.over_seeds else "runs"] * c.is_mixed
+        for (a, b), verdict in c.verdicts.items()
+    ]
+    of_first = [verdict for (a, _), verdict in c.verdicts.items() if a == 0]
+    count = sum(verdict.apart for verdict in of_first)
+    spoken = (
+        f"How far {plural(len(of_first), c.noun)} {'lies' if len(of_first) == 1 else 'lie'} from {c.models[0].name}, with "
+        f"intervals; {count} of them lie clear of 0."
+    )
+    over = (
+        "Over seeds and videos: another seed and other videos of the same kind would give a difference in this interval"
+    )
+    if not c.about_models:
+        of_runs = "over videos alone: it holds for these runs and says nothing of other seeds"
+        over = f"{over}; of a pair of runs (see the last column) {of_runs}" if c.is_mixed else f"O{of_runs[1:]}"
+    header = ["A", "B", "A minus B [corrected]", "p", "told apart"]
+    return Section(
+        title="Who can be told apart" if c.about_models or c.is_mixed else "Which of these runs can be told apart",
+        tables=(Table([*header, "of"] if c.is_mixed else header, rows, "words", "pairs", MOST_PAIRS),),
+        figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
+        caption=(
+            f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
+            "studies in which nothing differs, nothing is told apart. docs/statistics.md has the formulae and how well they keep "
+            "that."
+        ),
+    )  # fmt: skip
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def by_setting(chapter: Chapter) -> Section | None:
+    """Accuracy over two of a study's axes at once: where numbers of frames differ, those across; else the last axis."""
+    c = chapter.comparison
+    by_axis = {
+        axis: list(dict.fromkeys(model.axes.get(axis) for model in c.models))
+        for axis in dict.fromkeys(axis for model in c.models for axis in model.axes)
+        if axis not in ("data", "model", "method", "backbone")
+    }
+    varied = [axis for axis, values in by_axis.items() if len(values) > 1]
+    if not varied:
+        return None
+    across = "num_frames" if "num_frames" in varied else varied[-1]
+    columns = by_axis[across] if across != "num_frames" else sorted(by_axis[across], key=lambda value: value or 0)
+    cells: dict[tuple[str, ...], dict[Any, list[str]]] = {}
+    down = [axis for axis in varied if axis != across]
+    for model in c.models:
+        row = (model.model, *(f"{axis}={model.axes.get(axis)}" for axis in down))
+        cells.setdefault(row, {}).setdefault(model.axes.get(across), []).append(str(model.accuracy))
+    rows = [
+        [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
+        for row, of_row in sorted(cells.items())
+    ]
+    return Section(
+        title=f"Video accuracy by {across}",
+        tables=(Table(["", *(f"{across}={value}" for value in columns)], rows, name="settings"),),
+        caption="The same figures as above, with their 95 % intervals, settings that differ in one thing side by side.",
+    )
+
+
+def confidence(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    rows = [
+        [model.name, f"{model.calibration.error:.3f}", f"{model.calibration.overconfidence:+.3f}",
+         f"{model.accuracy.value + model.calibration.overconfidence:.3f}", f"{model.accuracy.value:.3f}"]
+        for model in c.models
+    ]  # fmt: skip
+    drawn = f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else ""
+    spoken = "Accuracy over confidence. " + "; ".join(
+        f"{model.name}: error {model.calibration.error:.3f}, "
+        f"{'over' if model.calibration.overconfidence > 0 else 'under'}confident by {abs(model.calibration.overconfidence):.3f}"
+        for model in c.models
+    )
+    header = ["model", "calibration error", "overconfidence", "mean confidence", "accuracy"]
+    return Section(
+        title="Can its confidence be trusted?",
+        tables=(Table(header, rows, name="calibration"),),
+        figures=(Figure("calibration", spoken, accuracy.reliability(c, MOST_MATRICES)),),
+        has_key=True,
+        caption=(
+            "A model whose points lie on the dashed line is right as often as it says; below the line it is too sure. "
+            "Calibration error: the mean over videos of the distance from the line, in 15 bins of equal width (expected "
+            f"calibration error, Guo et al. 2017). Videos of all seeds together.{drawn}"
+        ),
+    )

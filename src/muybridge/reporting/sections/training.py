@@ -1,0 +1,118 @@
+"""How the runs came about."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from muybridge.analysis.comparison import COMPARED, Comparison
+from muybridge.recipe import Recipe, fields
+from muybridge.reporting.charts import curves
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table
+from muybridge.text import listed, plural
+
+
+def how_long(chapter: Chapter) -> Section | None:
+    """How long each model was trained, where time or a figure ended it, or where that differs."""
+    c = chapter.comparison
+    stop = c.protocol.stop
+    if (
+        stop.max_hours is None
+        and stop.quantity is None
+        and len({steps for model in c.models for steps in model.steps}) == 1
+    ):
+        return None
+
+    def span(values: Sequence[float], digits: int) -> str:
+        low, high = (f"{value:,.{digits}f}" for value in (min(values), max(values)))
+        return low if low == high else f"{low} – {high}"
+
+    rows = []
+    for model in c.models:
+        ended = dict.fromkeys(run.result().get("ended", "") for run in model.runs)
+        rows.append([
+            model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 3), "; ".join(ended)
+        ])  # fmt: skip
+    return Section(
+        title="How long each was trained",
+        tables=(Table(["model", "updates", "epochs", "hours", "ended by"], rows, "words", "training"),),
+        caption="Of every run of a model. Hours of training, validation not counted, on the machine that trained.",
+    )
+
+
+def learning(chapter: Chapter) -> Section | None:
+    c = chapter.comparison
+    if not any(run.metrics(part) for model in c.models for run in model.runs for part in ("train", "val")):
+        return None
+
+    def spoken(key: str) -> str:
+        ends = []
+        for model in c.models[:MOST_MATRICES]:
+            found = [lines[-1][key] for run in model.runs if (lines := run.metrics("val")) and key in lines[-1]]
+            if found:
+                ends.append(f"{model.name} {sum(found) / len(found):.3f}")
+        return " over the epochs, training and validation" + (f"; at the end on val: {', '.join(ends)}" if ends else "")
+
+    return Section(
+        title="Training and validation",
+        figures=(
+            Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_MATRICES)),
+            Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_MATRICES)),
+        ),
+        has_key=True,
+        caption=(
+            "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
+            "the weights move." + (f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else "")
+        ),
+    )
+
+
+def _starts(c: Comparison) -> str:
+    """What each model's weights were before training."""
+    starts: dict[str, list[str]] = {}
+    for model in c.models:
+        m = model.recipe.model
+        part = "" if m.pretrained_part == "whole" else ", as far as they agreed"
+        words = "fresh weights" if m.pretrained in (None, "auto") else f"{m.pretrained}{part}"
+        if m.weights_sha256 is not None:
+            words = (
+                f"the network that {m.name} returned (hash {m.weights_sha256[:12]}, weights that it brought included)"
+                + ("" if m.pretrained in (None, "auto") else f", then {words}")
+            )
+        starts.setdefault(words, []).append(model.name)
+    if len(starts) == 1:
+        return f"Every run started from {next(iter(starts))}."
+    return "Started from " + "; ".join(f"{words}: {listed(names)}" for words, names in starts.items()) + "."
+
+
+def protocol(chapter: Chapter) -> Section:
+    c = chapter.comparison
+    values = c.protocol.model_dump()
+    rows = []
+    for name, description in fields(Recipe).items():
+        if name in COMPARED:
+            continue
+        value: Any = values
+        for part in name.split("."):
+            value = value[part]
+        shown = (c.differences | c.varied).get(name, [value])
+        rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
+    runs = [run for model in c.models for run in model.runs]
+    sizes = runs[0].dataset()["split_sizes"]
+    machines = {
+        "{processor}, {device}, {cpu_threads}, torch {torch}, Python {python}".format(
+            **(about := run.environment()), cpu_threads=plural(about["threads"], "thread")
+        ): None
+        for run in runs
+    }
+    return Section(
+        title="Protocol",
+        text=(
+            f"{plural(len(runs), 'run')}; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
+            + (" (of the first run's fold)." if c.protocol.data.fold else ".")
+            + f" Trained on {'; '.join(machines)}.",
+            _starts(c),
+        ),
+        tables=(Table(["field", "value", "meaning"], rows, "words", "protocol"),),
+        details=(("Runs", "\n".join(str(run.path) for run in runs)),),
+        kind="folded",
+    )

@@ -1,0 +1,1 @@
+"""What changes no result: console, files, processes, signals, trackers, devices."""

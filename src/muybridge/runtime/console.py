@@ -1,0 +1,96 @@
+"""What a person sees while muybridge works: log lines and progress bars, all on standard error.
+
+Standard output belongs to results. Where standard error is no terminal, bars become a line now and then. Threads may log,
+and have bars, at the same time.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from muybridge.runtime.launch import launched
+from muybridge.text import printable
+
+console = Console(
+    stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
+)  # one of several processes speaks
+_LINE_SECONDS = 15.0
+
+
+def log(message: str) -> None:
+    """One line for the person who waits."""
+    console.print(printable(message))
+
+
+class _Display:
+    """The one display that all open bars share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._bars = 0
+
+    def enter(self) -> Progress:
+        with self._lock:
+            self._bars += 1
+            if self._progress is None:
+                self._progress = Progress(
+                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
+                )  # fmt: skip
+                self._progress.start()
+            return self._progress
+
+    def leave(self) -> None:
+        with self._lock:
+            self._bars -= 1
+            if self._bars == 0 and self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+
+_display = _Display()
+
+
+class Bar:
+    """One task's progress: `advance()` per item, `describe()` for what changes on the way."""
+
+    def __init__(self, text: str, total: int | None) -> None:
+        self._text, self._total, self._done = text, total, 0
+        self._progress: Progress | None = None
+        self._next_line = time.monotonic() + _LINE_SECONDS
+        if console.is_terminal:
+            self._progress = _display.enter()
+            self._task = self._progress.add_task(printable(text), total=total)
+
+    def advance(self, items: int = 1) -> None:
+        self._done += items
+        if self._progress is not None:
+            self._progress.advance(self._task, items)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_SECONDS
+            log(f"{self._text}: {self._done}" + (f"/{self._total}" if self._total is not None else ""))
+
+    def describe(self, text: str) -> None:
+        self._text = text
+        if self._progress is not None:
+            self._progress.update(self._task, description=printable(text))
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.remove_task(self._task)
+            _display.leave()
+
+
+@contextmanager
+def progress(text: str, total: int | None) -> Iterator[Bar]:
+    """A progress bar that closes itself; without a `total` it only counts."""
+    bar = Bar(text, total)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,79 @@
+"""Locks: one process at a time where two would disturb each other. Whoever finds a lock held is told by whom."""
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from muybridge.errors import UserError
+from muybridge.runtime.console import log
+from muybridge.runtime.files import within
+
+NAME = ".lock"
+
+
+@contextmanager
+def locked(
+    folder: Path, what: str, *, name: str = NAME, keep: bool = True, wait_seconds: float = 0.5
+) -> Iterator[None]:
+    """Hold the lock of a folder in the block. `what`: what the other process does there, as in "trains in it"; `keep`: leave
+    the lock's file when the block ends. Raises UserError that says who holds it, where nobody lets go of it in `wait_seconds`."""
+    file = within(folder, name)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=min(0.5, wait_seconds))  # `is_locked` holds it for a moment
+    except Timeout:
+        if wait_seconds <= 0.5:
+            raise UserError(f"{folder} is in use: {_holder(file)} {what}") from None
+        log(f"waiting: {_holder(file)} {what} ({folder})")
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            raise UserError(f"{folder} is in use: {_holder(file)} {what}") from None
+    try:
+        _note(file, f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(map(str, sys.argv))[:500]})")
+        yield
+    finally:
+        _note(file, "")
+        if not keep:
+            with suppress(OSError):  # (Windows removes no file that is open)
+                file.unlink()
+        lock.release()
+
+
+def is_locked(folder: Path, name: str = NAME) -> bool:
+    """Does a process hold the lock? Tries it, and leaves no file where there was none. Raises UserError where it may not
+    be tried."""
+    file = folder / name
+    if not file.exists():
+        return False
+    try:
+        with FileLock(within(folder, name)).acquire(
+            timeout=0.05, poll_interval=0.01
+        ):  # somebody else may be asking, too
+            return False
+    except Timeout:
+        return True
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be opened for writing, so nobody can tell whether a process is at work there: {error.strerror}"
+        ) from None
+
+
+def _note(file: Path, text: str) -> None:
+    """Who holds it, for those who find it held. (Not into a file that has another name, too.)"""
+    with suppress(OSError):  # (Windows lets nobody write to a locked file)
+        if file.stat().st_nlink == 1:
+            file.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _holder(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()[:600] or "another process"
+    except OSError:
+        return "another process"

@@ -1,0 +1,360 @@
+"""Per-view scores: the one thing an evaluation writes, and all that its figures are computed from.
+
+A **view** is one clip and one crop of a video; a video's score is the mean over its views. Clip accuracy counts every
+view alone, video accuracy counts videos: two different figures, never mixed. Views of fewer clips and crops that lie
+among those of more are picked from one file (`Scores.subset`, `views_curve`). NumPy only, so that reports need no torch.
+"""
+
+import io
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from muybridge.errors import UserError
+from muybridge.runtime.files import check_regular, write_atomic
+
+FORMAT_VERSION = 1
+
+Average = Literal["logits", "probabilities"]
+Sampling = Literal["uniform", "dense"]
+CROPS = (1, 3, 5, 10)
+"""Numbers of crops that an evaluation may look at."""
+
+
+@dataclass(frozen=True)
+class ViewGrid:
+    """The views that every video of an evaluation has: clips × crops, clip by clip, the crops of one in their order."""
+
+    sampling: Sampling
+    num_clips: int
+    num_crops: int
+
+    def clips(self, fewer: int) -> np.ndarray | None:
+        """Which of the clips an evaluation of `fewer` would look at, or None where it would look at others.
+
+        Uniform clips are shifts by the integers -M/2 < s ≤ M/2: those of any smaller M are among them. Dense clips start
+        at equal parts of the video: those of m are among those of M where m - 1 divides M - 1, and the first is always.
+        """
+        if not 1 <= fewer <= self.num_clips:
+            return None
+        if self.sampling == "uniform":
+            return np.arange(fewer) + (self.num_clips - 1) // 2 - (fewer - 1) // 2
+        if fewer == 1:
+            return np.array([0])
+        every, rest = divmod(self.num_clips - 1, fewer - 1)
+        return None if rest else np.arange(fewer) * every
+
+    def crops(self, fewer: int) -> np.ndarray | None:
+        """Likewise. The centre comes first, and the five of ten before their mirror images. The three along the longer
+        side are not among five or ten."""
+        nests = fewer in (1, self.num_crops) or (fewer, self.num_crops) == (5, 10)
+        return np.arange(fewer) if nests else None
+
+    def nested(self) -> tuple[list[int], list[int]]:
+        """Numbers of clips, and of crops, whose views are among these."""
+        clips = [m for m in range(1, self.num_clips + 1) if self.clips(m) is not None]
+        return clips, [c for c in CROPS if self.crops(c) is not None]
+
+    def left_out(self) -> tuple[list[int], list[int]]:
+        """Smaller numbers of clips, and of crops, whose views are others."""
+        clips, crops = self.nested()
+        other_clips = [m for m in range(1, self.num_clips) if m not in clips]
+        return other_clips, [c for c in CROPS if c < self.num_crops and c not in crops]
+
+
+@dataclass(frozen=True, repr=False)
+class Scores:
+    """N videos, V views, K classes."""
+
+    classes: tuple[str, ...]
+    ids_N: np.ndarray
+    """Row ids of the manifest."""
+    labels_N: np.ndarray
+    """Class indices; -1 where the truth is unknown."""
+    groups_N: np.ndarray
+    """Group of each video; the empty string where it has none."""
+    video_V: np.ndarray
+    """Which video (index into N) a view belongs to."""
+    clip_start_V: np.ndarray
+    """First frame of the view's clip, counted from the start of the row."""
+    crop_V: np.ndarray
+    """Which crop, in the order of `muybridge.data.transforms.test_boxes`: 0 is the centre."""
+    logits_VK: np.ndarray
+    """float32."""
+    average: Average = "logits"
+    """What a video's score is the mean of."""
+    skipped_ids: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.str_))
+    """Videos that belong here, too, but could not be read."""
+    grid: ViewGrid | None = None
+    """Which views these are; none: not known (a file of an older muybridge)."""
+    split: str = ""
+    """Of the manifest; empty: not known."""
+    num_trained_on: int = 0
+    """How many of the videos the model was trained on: above 0, figures are training accuracy."""
+
+    def __post_init__(self) -> None:
+        num_videos, num_views = len(self.ids_N), len(self.video_V)
+        if self.logits_VK.shape != (num_views, len(self.classes)):
+            raise ValueError(
+                f"logits of shape {self.logits_VK.shape} for {num_views} views, {len(self.classes)} classes"
+            )
+        if not np.array_equal(np.unique(self.video_V), np.arange(num_videos)):
+            raise ValueError("every video needs at least one view")
+        if not np.issubdtype(self.labels_N.dtype, np.integer) or not np.issubdtype(self.logits_VK.dtype, np.floating):
+            raise ValueError(f"labels of type {self.labels_N.dtype} and logits of type {self.logits_VK.dtype}")
+        for name, values, length in (
+            ("labels", self.labels_N, num_videos), ("groups", self.groups_N, num_videos),
+            ("clip starts", self.clip_start_V, num_views), ("crops", self.crop_V, num_views),
+        ):  # fmt: skip
+            if values.shape != (length,):
+                raise ValueError(f"{name} of shape {values.shape}, not ({length},)")
+        if not num_videos or self.labels_N.min() < -1 or self.labels_N.max() >= len(self.classes):
+            raise ValueError(f"labels of {num_videos} videos are not all among {len(self.classes)} classes")
+        if not np.isfinite(self.logits_VK).all():
+            raise ValueError("logits that are no finite numbers")
+        for what, names in (("class", list(self.classes)), ("video", self.ids_N.tolist())):
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise ValueError(f"the {what} '{twice[0]}' is there more than once")
+        if not 0 <= self.num_trained_on <= num_videos:
+            raise ValueError(f"{self.num_trained_on} of {num_videos} videos were trained on")
+        if self.average not in get_args(Average):
+            raise ValueError(f"average '{self.average}' is not known")
+        if self.grid is not None:
+            crops = np.tile(np.arange(self.grid.num_crops), self.grid.num_clips)
+            of_videos = self.crop_V[np.argsort(self.video_V, kind="stable")]
+            if not np.array_equal(of_videos, np.tile(crops, num_videos)):
+                raise ValueError(f"the views are not those of {self.grid}")
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.ids_N)} videos, {self.num_views} views each, {len(self.classes)} classes)"
+
+    @property
+    def num_views(self) -> int:
+        """Views a video (all videos of one evaluation have the same number)."""
+        return len(self.video_V) // max(1, len(self.ids_N))
+
+    def known_grid(self) -> ViewGrid:
+        """Raises UserError where it is not known."""
+        if self.grid is None:
+            raise UserError(
+                "Which views these scores are of is not known: an older muybridge wrote them. Evaluate again"
+            )
+        return self.grid
+
+    def video_scores(self) -> np.ndarray:
+        """(N,K): the mean of each video's views, logits or probabilities as `average` says."""
+        views_VK = softmax(self.logits_VK) if self.average == "probabilities" else self.logits_VK.astype(np.float64)
+        counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
+        if (np.diff(self.video_V) < 0).any():
+            views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
+        sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
+        return sums_NK / counts_N[:, None]
+
+    def video_probabilities(self) -> np.ndarray:
+        """(N,K), rows sum to one."""
+        scores_NK = self.video_scores()
+        return scores_NK if self.average == "probabilities" else softmax(scores_NK)
+
+    def correct(self) -> np.ndarray:
+        """(N,) bool: is a video's highest score its label's?"""
+        return self.video_scores().argmax(1) == self.labels_N
+
+    def video_accuracy(self, k: int = 1) -> float:
+        return topk_accuracy(self.video_scores(), self.labels_N, k)
+
+    def clip_accuracy(self, k: int = 1) -> float:
+        """Each view counted alone."""
+        return topk_accuracy(self.logits_VK, self.labels_N[self.video_V], k)
+
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their videos that are right."""
+        correct_N = self.correct()
+        return float(np.mean([correct_N[self.labels_N == k].mean() for k in np.unique(self.labels_N)]))
+
+    def cross_entropy(self) -> float:
+        """Mean over videos of the negative log probability of the label."""
+        probabilities_N = self.video_probabilities()[np.arange(len(self.labels_N)), self.labels_N]
+        return float(-np.log(np.maximum(probabilities_N, 1e-12)).mean())
+
+    def confusion(self) -> np.ndarray:
+        """(K,K) counts: rows are true classes, columns predicted ones. Videos of unknown truth are in no row."""
+        counts_KK = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
+        known_N = self.labels_N >= 0
+        np.add.at(counts_KK, (self.labels_N[known_N], self.video_scores().argmax(1)[known_N]), 1)
+        return counts_KK
+
+    def within(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+        """Two-class view of the videos of classes `a` and `b`: their indices, and which are right when only these
+        two may be answered."""
+        pair = np.array([self.classes.index(a), self.classes.index(b)])
+        chosen = np.flatnonzero(np.isin(self.labels_N, pair))
+        answers = pair[self.video_scores()[chosen][:, pair].argmax(1)]
+        return chosen, answers == self.labels_N[chosen]
+
+    def subset(self, *, num_clips: int | None = None, num_crops: int | None = None) -> "Scores":
+        """The scores that an evaluation with fewer views would give. Raises UserError where its views are others, or not
+        known."""
+        grid = self.known_grid()
+        clips = grid.clips(grid.num_clips if num_clips is None else num_clips)
+        crops = grid.crops(grid.num_crops if num_crops is None else num_crops)
+        if clips is None or crops is None:
+            of_clips, of_crops = (", ".join(map(str, numbers)) for numbers in grid.nested())
+            asked = f"{num_clips} clips" if clips is None else f"{num_crops} crops"
+            raise UserError(
+                f"The views of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × {grid.num_crops} "
+                f"crops); those of {of_clips} clips and of {of_crops} crops are"
+            )
+        order = np.argsort(self.video_V, kind="stable").reshape(len(self.ids_N), grid.num_clips, -1)
+        kept = order[:, clips][:, :, crops].reshape(-1)
+        return replace(
+            self, video_V=self.video_V[kept], clip_start_V=self.clip_start_V[kept], crop_V=self.crop_V[kept],
+            logits_VK=self.logits_VK[kept], grid=replace(grid, num_clips=len(clips), num_crops=len(crops)),
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        grid = self.grid
+        known: dict[str, Any] = {}
+        if grid is not None:
+            known = {"sampling": grid.sampling, "num_clips": grid.num_clips, "num_crops": grid.num_crops}
+        np.savez(
+            buffer, format_version=FORMAT_VERSION, classes=np.array(self.classes), ids=self.ids_N, labels=self.labels_N,
+            groups=self.groups_N, video=self.video_V, clip_start=self.clip_start_V, crop=self.crop_V,
+            logits=self.logits_VK, average=self.average, skipped=self.skipped_ids, split=self.split,
+            num_trained_on=self.num_trained_on, **known,
+        )  # fmt: skip
+        write_atomic(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: str | Path) -> "Scores":
+        """Raises UserError that names the file."""
+        arrays = load_arrays(path, "scores")
+        try:
+            version = int(arrays["format_version"])
+            if version != FORMAT_VERSION:
+                raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+            return Scores(
+                classes=tuple(str(name) for name in arrays["classes"]), ids_N=arrays["ids"],
+                labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
+                clip_start_V=arrays["clip_start"], crop_V=arrays["crop"], logits_VK=arrays["logits"],
+                average=cast(Average, str(arrays["average"])),
+                skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
+                grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
+                num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,
+            )  # fmt: skip
+        except UserError:
+            raise
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise UserError(f"{path} holds no scores: {error}") from None
+
+
+def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """All arrays of a .npz, `what` it should hold. Raises UserError that names the file; no pickle is ever loaded."""
+    path = Path(path)
+    check_regular(path)
+    try:
+        _check_size(path)
+        # of bytes, as NumPy leaves a damaged file open
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as packed:
+            arrays = dict(packed)
+        for array in arrays.values():
+            if array.dtype.kind == "U":
+                "".join(array.ravel().tolist()).encode()  # text that could not be written again is none
+        return arrays
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there") from None
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
+        cause = error if zipfile.is_zipfile(path) else "it is no .npz file"  # NumPy would have one load it unsafely
+        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {cause}") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {error}") from None
+
+
+def _check_size(path: Path) -> None:
+    """Raises ValueError for a small file that would fill the memory: figures do not pack to a hundredth."""
+    with zipfile.ZipFile(path) as packed:
+        unpacked_bytes = sum(member.file_size for member in packed.infolist())
+    if unpacked_bytes > max(2**30, 100 * path.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked_bytes / 2**30:.1f} GiB")
+
+
+def concatenate(parts: list[Scores]) -> Scores:
+    """The scores of disjoint sets of videos (the test folds of a cross-validation) as one."""
+    first = parts[0]
+    if any(part.classes != first.classes or part.average != first.average for part in parts):
+        raise ValueError("scores of different classes or averages cannot be joined")
+    offsets = np.cumsum([0] + [len(part.ids_N) for part in parts])
+    ids_N = np.concatenate([part.ids_N for part in parts])
+    if len(np.unique(ids_N)) != len(ids_N):
+        raise ValueError("a video occurs in more than one part")
+    return Scores(
+        classes=first.classes, ids_N=ids_N, labels_N=np.concatenate([part.labels_N for part in parts]),
+        groups_N=np.concatenate([part.groups_N for part in parts]),
+        video_V=np.concatenate([part.video_V + offset for part, offset in zip(parts, offsets, strict=False)]),
+        clip_start_V=np.concatenate([part.clip_start_V for part in parts]),
+        crop_V=np.concatenate([part.crop_V for part in parts]),
+        logits_VK=np.concatenate([part.logits_VK for part in parts]), average=first.average,
+        skipped_ids=np.concatenate([part.skipped_ids for part in parts]),
+        grid=first.grid if all(part.grid == first.grid for part in parts) else None,
+        split=first.split if all(part.split == first.split for part in parts) else "",
+        num_trained_on=sum(part.num_trained_on for part in parts),
+    )  # fmt: skip
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too, and
+    those that the model was trained on.
+
+    `kinetics_error`, in percent: the mean of top-1 and top-5 error (Kinetics challenge 2017). Where there are no more than
+    k classes every answer is among the first k: then `video_top5` is 1, and figures of a larger k are left out.
+    """
+    num_classes, skipped = len(scores.classes), len(scores.skipped_ids)
+    top1, top5 = scores.video_accuracy(), scores.video_accuracy(5)
+    return (
+        {"video_top1": top1, "video_top5": top5}
+        | ({"video_top10": scores.video_accuracy(10)} if num_classes > 10 else {})
+        | {"clip_top1": scores.clip_accuracy(), "mean_class": scores.mean_class_accuracy()}
+        | ({"kinetics_error": 100 * (1 - (top1 + top5) / 2)} if num_classes > 5 else {})
+        | {"loss": scores.cross_entropy(), "videos": len(scores.ids_N), "views": scores.num_views}
+        | ({"skipped": skipped} if skipped else {})
+        | ({"trained_on": scores.num_trained_on} if scores.num_trained_on else {})
+    )
+
+
+def views_curve(scores: Scores) -> list[dict[str, float]]:
+    """The figures for every number of clips and crops whose views are among these. Raises UserError where it is not known
+    which views these are."""
+    clips, crops = scores.known_grid().nested()
+    return [
+        {"num_clips": m, "num_crops": c} | figures(scores.subset(num_clips=m, num_crops=c))
+        for c in crops
+        for m in clips
+    ]
+
+
+def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:
+    """Share of rows whose label is among the k highest scores."""
+    top_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :k]
+    return float((top_Nk == labels_N[:, None]).any(1).mean())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Along the last axis, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def _grid(arrays: Any) -> ViewGrid | None:
+    """Raises ValueError for a sampling that this muybridge does not know."""
+    if "sampling" not in arrays:
+        return None
+    sampling = str(arrays["sampling"])
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling '{sampling}' is not known")
+    return ViewGrid(cast(Sampling, sampling), int(arrays["num_clips"]), int(arrays["num_crops"]))

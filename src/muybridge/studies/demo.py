@@ -1,0 +1,50 @@
+"""`muybridge demo`: an answer in minutes, from nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muybridge.data.manifest import Manifest
+from muybridge.data.sets.motions import motions
+from muybridge.errors import UserError
+from muybridge.recipe import Runtime, replace
+from muybridge.recipe.shipped import demo as demo_recipe
+from muybridge.runtime.console import log
+from muybridge.studies.run import Study, compare
+
+MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
+CLIPS = 2000
+QUICK_MODELS = MODELS[:2]
+QUICK_CLIPS = 1200
+
+
+def demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Make `motions` clips below `out`, train the demo's models under one recipe, measure and diagnose them (not if
+    `quick`), write the report. Called again, it goes on where it was stopped. Raises UserError, Interrupted."""
+    out = Path(out)
+    clips = QUICK_CLIPS if quick else CLIPS
+    manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
+    if out.is_dir() and any(out.iterdir()) and not list(out.glob("videos-*")) and not list(out.glob(".videos-*")):
+        raise UserError(f"{out} is not empty and holds no demo; choose another --out")
+    if manifest.exists():
+        log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
+    else:
+        motions(manifest.parent, clips=clips, seed=seed)
+    recipe = replace(demo_recipe(), {"data.manifest": str(manifest), **(changes or {})})
+    return compare(
+        QUICK_MODELS if quick else MODELS,
+        recipe=recipe,
+        out=out,
+        seeds=(seed,),
+        measure=not quick,
+        diagnose=not quick,
+        title="muybridge demo: which architectures see the direction of time?",
+        runtime=runtime,
+    )

@@ -1,0 +1,76 @@
+"""What the runs of a study are called, and what study.json keeps of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muybridge.analysis.rows import REPEATED
+from muybridge.recipe import Recipe
+from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
+from muybridge.studies.plan import Plan, data_name, repeat_name, run_name
+from muybridge.studies.search import notes, searches
+from muybridge.studies.workplace import begun
+
+
+def named(plan: Plan, out: Path) -> Plan:
+    """The plan with the names that its settings have in this study already; a name that another setting has gets the set's
+    in front. (A plan of one set leaves that out.)"""
+    known = StudyRecord.load(out).runs if (out / "study.json").exists() else {}
+    axes_of = {name: known[name].axes for name in known if known[name].axes}
+    for name, run in begun(out).items():
+        axes_of.setdefault(name, _axes_of(run.recipe()))
+    taken: dict[str, dict[str, Any]] = {}  # by the name without seed and fold
+    for name, axes in axes_of.items():
+        taken.setdefault(_stem(name, axes)[0], _apart_from_repeats(axes))
+    names = {}
+    for name, planned in plan.runs.items():
+        stem, repeat = _stem(name, planned.axes)
+        axes = _apart_from_repeats(planned.axes)
+        if stem in taken and taken[stem].get("data") == axes.get("data"):
+            continue
+        same = [other for other, theirs in taken.items() if theirs == axes]
+        if same:
+            names[name] = same[0] + repeat
+        elif stem in taken:
+            names[name] = run_name(str(axes.get("data", "")), stem) + repeat
+    return plan.renamed(names)
+
+
+def _stem(name: str, axes: Mapping[str, Any]) -> tuple[str, str]:
+    """A run's name without seed and fold, and these."""
+    repeat = "" if "seed" not in axes else repeat_name("", axes["seed"], axes.get("fold"))
+    return (name.removesuffix(repeat), repeat) if repeat and name.endswith(repeat) else (name, "")
+
+
+def _apart_from_repeats(axes: Mapping[str, Any]) -> dict[str, Any]:
+    return {axis: value for axis, value in axes.items() if axis not in REPEATED}
+
+
+def _axes_of(recipe: Recipe) -> dict[str, Any]:
+    """Of a run that was made before studies kept axes: models were compared, and nothing else."""
+    axes = {"data": data_name(recipe.data.manifest), "model": recipe.model.name, "seed": recipe.seed}
+    return axes if recipe.data.fold is None else axes | {"fold": recipe.data.fold}
+
+
+def study_record(plan: Plan, out: Path) -> StudyRecord:
+    """What is known of the plan's runs, and of those of earlier calls that are finished."""
+    earlier = StudyRecord.load(out) if (out / "study.json").exists() else StudyRecord(out)
+    kept = {
+        name: known if known.axes else RunRecord(_axes_of(earlier.run(name).recipe()))
+        for name, known in earlier.runs.items()
+        if name not in plan.runs and earlier.run(name).is_finished
+    }
+    runs = kept | {name: RunRecord(dict(planned.axes), planned.starts_from) for name, planned in plan.runs.items()}
+    varies = {
+        axis: tuple(dict.fromkeys((*earlier.varies.get(axis, ()), *plan.varies.get(axis, ()))))
+        for axis in dict.fromkeys(axis for known in runs.values() for axis in known.axes)
+    }
+    sets: dict[str, list[str]] = {}
+    for name in runs:
+        recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
+        sets.setdefault(data_name(recipe.data.manifest), []).append(name)
+    found = {}
+    for called, names in sets.items():
+        recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}
+        found[called] = SetRecord(tuple(names), tuple(notes(searches(out), called, recipes)))
+    return StudyRecord(out, plan.title, runs, varies, found)

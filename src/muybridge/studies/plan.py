@@ -1,0 +1,264 @@
+"""A plan: the runs of a study as data. Functions make plans (`muybridge.studies.shipped`), `muybridge.studies.run` runs them.
+
+A run has a recipe, **axes** (what tells it from the plan's other runs: model, num_frames, seed, …) and, where it starts
+from another run of the plan, that one's name. A plan also says which fields of the recipe each axis sets on purpose: a
+report warns of every other field in which runs differ.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from muybridge.data.manifest import Manifest, data_name
+from muybridge.errors import UserError, nearest
+from muybridge.recipe import Recipe, flat, replace
+from muybridge.recipe.schedule import shortened
+
+Value = str | int | float | bool
+
+START = ("model.pretrained", "model.pretrained_sha256", "model.pretrained_part")
+"""The fields that say what a run starts from."""
+
+MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
+"""The fields that say which network a run has."""
+
+VARIES: Mapping[str, tuple[str, ...]] = {
+    "data": ("data.manifest", "data.sha256"),
+    "model": MODEL,
+    "method": MODEL,
+    "backbone": MODEL,
+    "temporal_pooling": ("model.temporal_pooling",),
+    "num_frames": ("clip.num_frames",),
+    "sampling": ("clip.sampling",),
+    "pretrained": START,
+    "start": START,
+    "seed": ("seed",),
+    "fold": ("data.fold",),
+}
+"""Of each usual axis, the fields that it sets."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan."""
+
+    recipe: Recipe
+    axes: Mapping[str, Value]
+    starts_from: str | None = None
+    """Name of the run of the same plan whose last weights, whole, this one begins with."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Named runs. Raises UserError where one starts from none of them, or from itself on the way."""
+
+    title: str
+    runs: Mapping[str, Planned]
+    varies: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(VARIES))
+    """Of each axis, the fields of the recipe that it sets on purpose."""
+    needs: tuple[str, ...] = ()
+    """Fields that no run's recipe may leave open, once all changes are made."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError(f"{self.title}: a study needs at least one run")
+        for name, planned in self.runs.items():
+            if planned.starts_from is not None and planned.starts_from not in self.runs:
+                raise UserError(
+                    f"Run {name} starts from '{planned.starts_from}', which is no run of the plan. "
+                    f"{nearest(planned.starts_from, self.runs)}"
+                )
+        for name in self.runs:
+            self.chain(name)
+
+    def chain(self, name: str) -> list[str]:
+        """The runs that a run builds on, the first one first, and itself."""
+        names = [name]
+        while (base := self.runs[names[0]].starts_from) is not None:
+            if base in names:
+                raise UserError(f"Run {base} of the plan starts from itself, by way of {', '.join(names)}")
+            names.insert(0, base)
+        return names
+
+    def order(self) -> list[str]:
+        """Names as the plan has them, but each after the one that it starts from."""
+        return list(dict.fromkeys(link for name in self.runs for link in self.chain(name)))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "runs": [
+                {
+                    "name": name, "axes": dict(self.runs[name].axes), "starts_from": self.runs[name].starts_from,
+                    "epochs": self.runs[name].recipe.optim.epochs, "max_hours": self.runs[name].recipe.stop.max_hours,
+                }
+                for name in self.order()
+            ],
+        }  # fmt: skip
+
+    def manifests(self) -> list[str]:
+        return list(dict.fromkeys(planned.recipe.data.manifest for planned in self.runs.values()))
+
+    def settings(self) -> dict[str, list[str]]:
+        """Runs that differ in nothing but the seed, by their name without it."""
+        found: dict[str, list[str]] = {}
+        for name in self.order():
+            found.setdefault(setting_name(name, self.runs[name].axes.get("seed")), []).append(name)
+        return found
+
+    def check_needs(self) -> None:
+        """Raises UserError."""
+        for name, planned in self.runs.items():
+            for needed in self.needs:
+                if flat(planned.recipe).get(needed) is None:
+                    raise UserError(f"{self.title}: the recipe of {name} leaves {needed} open; --set {needed}=…")
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same runs, under other names where one is given."""
+        return dataclasses.replace(self, runs={
+            names.get(name, name): dataclasses.replace(
+                planned, starts_from=None if planned.starts_from is None else names.get(planned.starts_from, planned.starts_from)
+            )
+            for name, planned in self.runs.items()
+        })  # fmt: skip
+
+    def with_recipes(self, recipes: Mapping[str, Recipe]) -> Self:
+        """The same runs, some by other recipes."""
+        return dataclasses.replace(self, runs={
+            name: dataclasses.replace(planned, recipe=recipes.get(name, planned.recipe))
+            for name, planned in self.runs.items()
+        })  # fmt: skip
+
+    def changed(self, changes: Mapping[str, Any], *, shorten: float | None = None) -> Self:
+        """Every run with its schedule shortened to a share of it, and then dotted fields changed. Raises UserError for a
+        field that an axis goes by."""
+        for name in changes:
+            axis = name.rpartition(".")[2]
+            if name in self.varies.get(axis, ()) and any(axis in planned.axes for planned in self.runs.values()):
+                raise UserError(f"{name} is what this study varies; choose among its runs with --only {axis}=…")
+        return self.with_recipes({
+            name: replace(planned.recipe if shorten is None else shortened(planned.recipe, shorten), changes)
+            for name, planned in self.runs.items()
+        })  # fmt: skip
+
+    def repeated(self, *, seeds: Sequence[int], folds: Mapping[str, Sequence[int | None]]) -> Self:
+        """Every run with every seed on every fold of its manifest (`folds`, by manifest). A run starts from the one of the
+        same seed and fold; where that has another manifest, from its first fold."""
+        if len(set(seeds)) != len(seeds):
+            raise UserError("The seeds of a comparison must differ from each other")
+        runs = {}
+        for name, planned in self.runs.items():
+            manifest = planned.recipe.data.manifest
+            for seed in seeds:
+                for fold in folds[manifest]:
+                    base = planned.starts_from
+                    if base is not None:
+                        theirs = self.runs[base].recipe.data.manifest
+                        base = repeat_name(base, seed, fold if theirs == manifest else folds[theirs][0])
+                    axes = {**planned.axes, "seed": seed, **({} if fold is None else {"fold": fold})}
+                    recipe = replace(planned.recipe, {"seed": seed, "data.fold": fold})
+                    runs[repeat_name(name, seed, fold)] = Planned(recipe, axes, base)
+        return dataclasses.replace(self, runs=runs)
+
+    def only(self, chosen: Mapping[str, Sequence[Value]]) -> tuple[Self, list[str]]:
+        """The runs with these values of these axes, and those that they start from; these last are also named. Raises
+        UserError for an axis or a value that no run has."""
+        values: dict[str, set[str]] = {}
+        for planned in self.runs.values():
+            for axis, value in planned.axes.items():
+                values.setdefault(axis, set()).add(shown(value))
+        wanted_by_axis = {axis: [shown(value) for value in wanted] for axis, wanted in chosen.items()}
+        for axis, wanted in wanted_by_axis.items():
+            if axis not in values:
+                raise UserError(f"This study has no axis '{axis}'. {nearest(axis, values)}")
+            for value in wanted:
+                if value not in values[axis]:
+                    raise UserError(f"No run of this study has {axis}={value}. {nearest(value, values[axis])}")
+        names = [
+            name
+            for name, planned in self.runs.items()
+            if all(
+                axis in planned.axes and shown(planned.axes[axis]) in wanted for axis, wanted in wanted_by_axis.items()
+            )
+        ]
+        if not names:
+            asked = " and ".join(f"{axis}={','.join(wanted)}" for axis, wanted in wanted_by_axis.items())
+            raise UserError(f"No run of this study has {asked} at once")
+        with_bases = {link for name in names for link in self.chain(name)}
+        runs = {name: planned for name, planned in self.runs.items() if name in with_bases}
+        return dataclasses.replace(self, runs=runs), [name for name in runs if name not in names]
+
+
+def shown(value: Value) -> str:
+    """A value of an axis as people write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
+    """`["method=tsn,tam", …]` as `{"method": ["tsn", "tam"], …}`. Raises UserError."""
+    chosen: dict[str, list[str]] = {}
+    for text in filters:
+        axis, equals, values = text.partition("=")
+        wanted = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or not wanted:
+            raise UserError(f"--only takes AXIS=VALUE,…, not '{text}'. For example: --only num_frames=8,16")
+        chosen.setdefault(axis.strip(), []).extend(
+            value.lower() if value.lower() in ("true", "false") else value for value in wanted
+        )
+    return chosen
+
+
+def of_network(model: str) -> dict[str, Any]:
+    """Fields of the recipe for another network."""
+    return dict.fromkeys(MODEL) | {"model.name": model}
+
+
+def data_names(manifests: Sequence[str]) -> dict[str, str]:
+    """Names by manifest. Raises UserError where two have one name, or where there is none."""
+    if not manifests:
+        raise UserError("A study needs a data set: --data MANIFEST")
+    names = {manifest: data_name(manifest) for manifest in manifests}
+    for manifest in manifests:
+        twins = [other for other in manifests if names[other] == names[manifest]]
+        if len(twins) > 1:
+            raise UserError(f"{' and '.join(twins)} are both called '{names[manifest]}'; give each a name of its own")
+    return names
+
+
+def run_name(*parts: str) -> str:
+    """A folder's name of these parts, the empty ones left out."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.+-]+", ".", part) for part in parts if part)
+
+
+def repeat_name(name: str, seed: int, fold: int | None) -> str:
+    return f"{name}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+
+
+def setting_name(name: str, seed: Value | None) -> str:
+    """A run's name without its seed."""
+    return name.replace(f"-seed{seed}", "")
+
+
+def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], title: str | None = None) -> Plan:
+    """Every model on every set by one recipe."""
+    if not models:
+        raise UserError("compare needs at least one model")
+    if len(set(models)) != len(models):
+        raise UserError("The models of a comparison must differ from each other")
+    names = data_names(data)
+    return Plan(title or f"Models on {', '.join(names.values())}", {
+        run_name(name if len(data) > 1 else "", model): Planned(
+            replace(recipe, {"data.manifest": manifest, **of_network(model)}), {"data": name, "model": model}
+        )
+        for manifest, name in names.items() for model in models
+    })  # fmt: skip
+
+
+def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = None) -> Plan:
+    """A plan with every seed on every fold; none takes every fold that a manifest has. Raises UserError."""
+    by_manifest: dict[str, Sequence[int | None]] = {}
+    for path in plan.manifests():
+        by_manifest[path] = folds or Manifest.load(path).folds or (None,)
+    return plan.repeated(seeds=seeds, folds=by_manifest)

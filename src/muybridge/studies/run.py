@@ -1,0 +1,159 @@
+"""A study: the runs of a plan, one after the other, scored alike, and what they show.
+
+STUDY/
+  study.json       names and axes of the runs; the reports
+  runs/NAME/       one run folder each; a finished run is not run again
+  tuning/ …        trials that chose learning rate and weight decay, on val alone
+  tuning.json      what was tried, and what was chosen
+  report.html …    what it shows a person (`muybridge.reporting.report`)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from muybridge.analysis.compare import compared_study
+from muybridge.analysis.comparison import Comparison
+from muybridge.errors import UserError
+from muybridge.evaluation import diagnose as diagnosis
+from muybridge.recipe import Recipe, Runtime
+from muybridge.reporting.report import Report
+from muybridge.runtime.console import log
+from muybridge.runtime.files import clear_partials, within
+from muybridge.runtime.locks import locked
+from muybridge.storage.run import Run
+from muybridge.studies.names import named, study_record
+from muybridge.studies.plan import Plan, of_models, repeated
+from muybridge.studies.search import check_searches, tuned
+from muybridge.studies.workplace import Workplace, started
+from muybridge.training.speed import measure_run
+from muybridge.user_code import allow
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study on disk."""
+
+    path: Path
+    runs: tuple[Run, ...]
+    comparisons: Mapping[str, Comparison] = field(repr=False)
+    """By data set."""
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def comparison(self) -> Comparison:
+        """Of the first data set."""
+        return next(iter(self.comparisons.values()))
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    recipe: Recipe,
+    out: str | Path,
+    seeds: Sequence[int] = (0,),
+    folds: Sequence[int] | None = None,
+    title: str | None = None,
+    tune: int = 0,
+    measure: bool = False,
+    diagnose: bool = False,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Train every model with every seed on every fold by one recipe, score all alike, write the report.
+
+    `folds`: none takes every fold the manifest has. `tune`, `measure`, `diagnose`: as in `run`. Raises UserError,
+    Interrupted.
+    """
+    for model in models:
+        allow(model)
+    plan = of_models(models, recipe=recipe, data=[recipe.data.manifest], title=title)
+    plan = repeated(plan, seeds=seeds, folds=folds)
+    return run(plan, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
+
+
+def run(
+    plan: Plan,
+    *,
+    out: str | Path,
+    tune: int = 0,
+    measure: bool = False,
+    diagnose: bool = False,
+    runtime: Runtime | None = None,
+) -> Study:
+    """Carry out a plan in the folder `out`, and write the report.
+
+    A run that is finished is not run again, one that was stopped is continued; called again with more runs, it adds them.
+    `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. `measure`:
+    then the first run of every setting is measured (speed, memory); `diagnose`: then every run is scored with its frames in
+    other orders; what was, is not again. Raises UserError, Interrupted.
+    """
+    workplace = Workplace.of(plan, out, runtime)
+    processes = workplace.processes
+    if measure and processes.count > 1:
+        raise UserError("Speed is measured by one process, alone: muybridge measure STUDY, afterwards")
+    with processes.telling(), ExitStack() as held:
+        if processes.is_first and workplace.out.is_dir():
+            held.enter_context(_locked(workplace.out))
+        plan = processes.firsts(named(plan, workplace.out))
+        workplace.check(plan, tuned=tune > 0)
+        if tune:
+            check_searches(plan, tune, workplace)
+        workplace.check_whole(plan, tuned=tune > 0)
+        if processes.is_first and not workplace.out.is_dir():
+            workplace.out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(workplace.out))
+            if (workplace.out / "runs").exists() or (workplace.out / "study.json").exists():
+                raise UserError(f"{workplace.out}: another process began a study there meanwhile; repeat the command")
+        if tune:
+            plan = tuned(plan, tune, workplace)
+        record = processes.firsts(study_record(plan, workplace.out))
+        if processes.is_first:
+            record.save()
+        order = plan.order()
+        for number, name in enumerate(order, start=1):
+            planned = plan.runs[name]
+            base = None if planned.starts_from is None else record.run(planned.starts_from)
+            workplace.finish(record.run(name), started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
+        first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
+        for trained in first_of:
+            known = trained.speed()
+            if known is None or known.get("memory_is_unknown"):
+                measure_run(trained, runtime=workplace.runtime, allow_code="mine")
+        for trained in map(record.run, order if diagnose else []):
+            if processes.firsts(trained.diagnosis() is None):
+                log(f"diagnosing {trained.name}")
+                diagnosis.diagnose(trained, runtime=workplace.runtime, allow_code="mine")
+        if len(record.runs) > len(plan.runs):
+            log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
+        comparisons = compared_study(record)
+        if processes.is_first:
+            Report.of(comparisons, title=record.title).write(workplace.out / "report.html")
+        processes.firsts(None)
+    return Study(workplace.out, tuple(record.run(name) for name in record.runs), comparisons)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One process carries out a study."""
+    with locked(out, "compares in it"):
+        clear_partials(out)
+        for name in ("runs", "tuning"):
+            within(out, name)
+        yield
+
+
+def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Plan:
+    """The plan as `run` would carry it out, with the names that its runs have in the folder `out`, and the epochs that they
+    will be trained for; every model's name, clip length, fold and split is checked, and nothing is written. Raises
+    UserError."""
+    workplace = Workplace.of(plan, out, runtime)
+    with workplace.processes.telling():
+        plan = named(plan, workplace.out)
+        workplace.check(plan, tuned=tune > 0)
+        if tune:
+            check_searches(plan, tune, workplace)
+    return plan.with_recipes({name: workplace.with_epochs(planned.recipe) for name, planned in plan.runs.items()})

@@ -1,0 +1,230 @@
+"""The same search of learning rate and weight decay for every setting, on val alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_fields
+from pathlib import Path
+from typing import Any, NotRequired
+
+from scipy.stats import qmc
+from typing_extensions import TypedDict
+
+from muybridge.errors import Diverged, UserError
+from muybridge.recipe import Recipe, fingerprint, replace
+from muybridge.runtime.console import log
+from muybridge.runtime.files import read_as, within, write_json
+from muybridge.storage.run import Run
+from muybridge.studies.plan import Plan, Planned, setting_name
+from muybridge.studies.workplace import Workplace, begun, started
+from muybridge.text import listed, plural
+
+TUNING_SEED = 1_000_000
+"""Of all trials; the runs that are compared have others."""
+
+TUNED = ("optim.lr", "optim.weight_decay", "optim.warmup_lr")
+"""What trials vary."""
+
+
+# --- the same search for every setting
+
+
+def factors(trials: int) -> list[tuple[float, float]]:
+    """What the learning rate and the weight decay of each trial are multiplied with: nothing at first, then .1 to 10, spread
+    evenly (a Halton sequence, log-uniform). More trials go on where fewer ended. No two have one learning rate: a weight
+    decay of 0 stays 0."""
+    drawn_N2 = qmc.Halton(d=2, scramble=False).random(trials)[1:]  # the first is the corner, (0, 0)
+    # the learning rate takes the thirds: of the halves, the first is the middle, which changes nothing
+    return [(1.0, 1.0), *((float(10 ** (2 * lr - 1)), float(10 ** (2 * decay - 1))) for decay, lr in drawn_N2)]
+
+
+def _trials(recipe: Recipe, trials: int) -> list[Recipe]:
+    searched = {"seed": TUNING_SEED, "evaluation.score_test": False}
+    return [replace(_times(recipe, lr, decay), searched) for lr, decay in factors(trials)]
+
+
+def _trial_run(out: Path, setting: str, number: int) -> Run:
+    return Run(out / "tuning" / setting / f"trial-{number}")
+
+
+class _Trial(TypedDict):
+    run: str
+    lr: float
+    weight_decay: float
+    fingerprint: str
+    failed: NotRequired[str]
+    val_video_top1: NotRequired[float]
+    val_loss: NotRequired[float]
+
+
+class _Search(TypedDict):
+    axes: dict[str, Any]
+    trials: list[_Trial]
+    chosen: int | None
+
+
+class _Tuning(TypedDict):
+    """What tuning.json holds."""
+
+    settings: dict[str, _Search]
+
+
+def searches(out: Path) -> dict[str, Any]:
+    """By setting, what was tried and chosen."""
+    file = out / "tuning.json"
+    found: dict[str, Any] = read_as(_Tuning, file)["settings"] if file.exists() else {}
+    return found
+
+
+def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
+    """The plan with the learning rate and weight decay that were best on val for each setting and fold. A setting's trials
+    start from the best trial of what it starts from."""
+    known = workplace.processes.firsts(searches(workplace.out))
+    best: dict[str, Run] = {}
+    recipes: dict[str, Recipe] = {}
+    setting_of = {name: setting for setting, names in plan.settings().items() for name in names}
+    for setting, names in plan.settings().items():
+        planned = plan.runs[names[0]]
+        base = None if planned.starts_from is None else best[setting_of[planned.starts_from]]
+        before = known.get(setting, {}).get("trials", [])
+        tried: list[dict[str, Any]] = []
+        for number, trial in enumerate(_trials(planned.recipe, trials)):
+            said = f"{setting}: trial {number + 1} of {trials}"
+            folder = _trial_run(workplace.out, setting, number)
+            tried.append(_outcome(folder, started(trial, base), said, before, workplace))
+            all_known = [*tried, *before[number + 1 : trials]]
+            known[setting] = {"axes": _apart_from_seed(planned), "trials": all_known, "chosen": best_trial(all_known)}
+            if workplace.processes.is_first:
+                told = {"format_version": 1, "seed": TUNING_SEED, "settings": known}
+                write_json(within(workplace.out, "tuning.json"), told)
+        chosen = best_trial(tried)
+        if chosen is None:
+            raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
+        best[setting] = Run(workplace.out / tried[chosen]["run"])
+        lr, decay = factors(trials)[chosen]
+        recipes |= {name: _times(plan.runs[name].recipe, lr, decay) for name in names}
+        log(_note(setting, known[setting]))
+    axes = {axis for planned in plan.runs.values() for axis in planned.axes} - {"seed"}
+    varies = dict(plan.varies) | {axis: (*plan.varies.get(axis, ()), *TUNED) for axis in axes}
+    return replace_fields(plan.with_recipes(recipes), varies=varies)
+
+
+def _note(setting: str, known: Mapping[str, Any]) -> str:
+    """What a search found, in a sentence."""
+    number, trials = known["chosen"], known["trials"]
+    best = trials[number]
+    return (
+        f"{setting}: lr {best['lr']:.3g}, weight decay {best['weight_decay']:.3g} (trial {number + 1} of {len(trials)}), "
+        f"video accuracy {best['val_video_top1']:.3f} on val."
+    )
+
+
+def notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe]) -> list[str]:
+    """What the report of a data set tells of the searches by which its runs (`recipes`) were trained, and of those without."""
+    found = {
+        setting: known
+        for setting, known in searches.items()
+        if known["axes"].get("data") == called and known["chosen"] is not None
+    }
+    used: dict[str, int] = {}
+    without: list[str] = []
+    begins: dict[tuple[float, float], list[str]] = {}  # the values of the recipe itself, before any search
+    for name, recipe in recipes.items():
+        setting = setting_name(name, recipe.seed)
+        own = (recipe.optim.lr, recipe.optim.weight_decay)
+        trials = found.get(setting, {"trials": []})["trials"]
+        if trials and own == _values(trials[found[setting]["chosen"]]):
+            used[setting], own = len(trials), _values(trials[0])
+        else:
+            without.append(name)
+        begins.setdefault(own, []).append(setting)
+    if not used:
+        return []
+    numbers = sorted(set(used.values()))
+    if len(numbers) == 1:
+        budget = f"with the same {plural(numbers[0], 'trial')} for each"
+    else:
+        by_number = [f"{n} for {listed([s for s in used if used[s] == n])}" for n in numbers]
+        budget = f"with unequal numbers of trials ({'; '.join(by_number)}): more find better values"
+    said = [
+        f"Learning rate and, where it is not 0, weight decay were chosen on val, {budget}: the recipe's values, and those times "
+        f"the same factors between 0.1 and 10, with a seed of their own ({TUNING_SEED}). No trial saw the test split."
+    ]
+    if without:
+        said.append(
+            f"Trained without a search, by the recipe's values: {listed(without)}. The comparison favours the others."
+        )
+    if len(begins) > 1:
+        values = [f"lr {lr:.3g} and weight decay {decay:.3g} for {listed(list(dict.fromkeys(names)))}"
+                  for (lr, decay), names in begins.items()]  # fmt: skip
+        said.append(f"The recipes' values, with which the searches begin, differ: {'; '.join(values)}.")
+    return [*said, *(_note(setting, found[setting]) for setting in used)]
+
+
+def _values(trial: Mapping[str, Any]) -> tuple[float, float]:
+    return trial["lr"], trial["weight_decay"]
+
+
+def _times(recipe: Recipe, lr: float, weight_decay: float) -> Recipe:
+    o = recipe.optim
+    return replace(recipe, {
+        "optim.lr": o.lr * lr, "optim.weight_decay": o.weight_decay * weight_decay,
+        "optim.warmup_lr": None if o.warmup_lr is None else o.warmup_lr * lr,
+    })  # fmt: skip
+
+
+def _outcome(
+    folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]], workplace: Workplace
+) -> dict[str, Any]:
+    """What one trial gave on val; one that diverged is not tried again."""
+    told = {
+        "run": str(folder.path.relative_to(workplace.out)),
+        "lr": trial.optim.lr,
+        "weight_decay": trial.optim.weight_decay,
+    }
+    told["fingerprint"] = fingerprint(workplace.jobs.resolved(trial))
+    for earlier in known:
+        if earlier["fingerprint"] == told["fingerprint"] and "failed" in earlier:
+            return earlier
+    try:
+        workplace.finish(folder, trial, text)
+    except Diverged as error:
+        log(f"    {error}")
+        workplace.processes.forgive()
+        return {**told, "failed": str(error)}
+    val = folder.result()["val"]
+    return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}
+
+
+def best_trial(tried: Sequence[Mapping[str, Any]]) -> int | None:
+    """By video accuracy on val, then by the loss there, then the earlier one."""
+    whole = [number for number, trial in enumerate(tried) if "failed" not in trial]
+    return min(
+        whole, key=lambda number: (-tried[number]["val_video_top1"], tried[number]["val_loss"], number), default=None
+    )
+
+
+def _apart_from_seed(planned: Planned) -> dict[str, Any]:
+    return {axis: value for axis, value in planned.axes.items() if axis != "seed"}
+
+
+def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
+    """What runs were trained by stays what the search says, and no trial is spent on what cannot be used."""
+    if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
+        raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
+    known = searches(workplace.out)
+    trained: dict[str, list[str]] = {}
+    for name, run in begun(workplace.out).items():
+        trained.setdefault(setting_name(name, run.recipe().seed), []).append(name)
+    for setting, names in plan.settings().items():
+        before = len(known.get(setting, {}).get("trials", []))
+        if setting in trained and before != trials:
+            how = (
+                f"after a search of {before} trials (--tune {before} goes on with it)" if before else "without a search"
+            )
+            raise UserError(
+                f"{workplace.out / 'runs' / trained[setting][0]} was trained {how}; {trials} trials now might choose otherwise. "
+                "Choose another --out, or remove the runs of this setting"
+            )
+        planned = plan.runs[names[0]]
+        if planned.starts_from is None:
+            for number, trial in enumerate(_trials(planned.recipe, trials)):
+                _trial_run(workplace.out, setting, number).state_for(workplace.jobs.resolved(trial))

@@ -1,0 +1,142 @@
+"""Where a plan is carried out: its folder, its jobs, and what can be told wrong before the first minute is spent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from muybridge import build
+from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.recipe.schedule import num_epochs
+from muybridge.runtime import distributed
+from muybridge.runtime.console import log
+from muybridge.runtime.device import find_device
+from muybridge.runtime.distributed import Processes
+from muybridge.runtime.files import within
+from muybridge.storage.run import Run
+from muybridge.studies.plan import START, Plan
+from muybridge.training.job import Jobs
+from muybridge.training.loop import finish
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and with what runs are trained."""
+
+    out: Path
+    runtime: Runtime
+    processes: Processes
+    jobs: Jobs
+    manifests: Mapping[str, Manifest]
+
+    def with_epochs(self, recipe: Recipe) -> Recipe:
+        """A recipe with as many epochs as its least number of steps takes on its set."""
+        rows = self.manifests[recipe.data.manifest].split("train", recipe.data.fold)
+        return replace(recipe, {"optim.epochs": num_epochs(recipe, len(rows))})
+
+    def _check_folds(self, plan: Plan) -> None:
+        """The folds of a set are pooled as one test: no video may be in two."""
+        for path, manifest in self.manifests.items():
+            folds = {p.recipe.data.fold for p in plan.runs.values() if p.recipe.data.manifest == path}
+            tested = np.concatenate([manifest.split("test", fold) for fold in folds])
+            twice = len(tested) - len(np.unique(tested))
+            if twice:
+                raise UserError(
+                    f"{path}: the folds test {twice} videos more than once, and cannot be pooled as one test. Compare on one "
+                    "fold at a time: --folds 1"
+                )
+
+    @staticmethod
+    def of(plan: Plan, out: str | Path, runtime: Runtime | None) -> "Workplace":
+        """Raises UserError for a device or a manifest that is not there."""
+        runtime = runtime or Runtime()
+        processes = distributed.join(find_device(runtime.device))
+        jobs = Jobs(runtime, processes=processes.count)
+        return Workplace(Path(out), runtime, processes, jobs, {path: jobs.manifest(path) for path in plan.manifests()})
+
+    def check(self, plan: Plan, *, tuned: bool) -> None:
+        """Names, clip lengths and splits. Raises UserError."""
+        plan.check_needs()
+        self._check_folds(plan)
+        for name, planned in plan.runs.items():
+            recipe = planned.recipe
+            manifest = self.manifests[recipe.data.manifest]
+            if not len(manifest.split("test", recipe.data.fold)):
+                raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
+            if tuned and not len(manifest.split("val", recipe.data.fold)):
+                raise UserError(
+                    f"{recipe.data.manifest} has no validation videos to tune on, and the test split is never tuned on; "
+                    "`muybridge prepare --val 0.15` cuts some from train"
+                )
+            if planned.starts_from is not None:
+                self._check_unseen(plan, name)
+            self.jobs.cost(recipe)
+
+    def check_whole(self, plan: Plan, *, tuned: bool) -> None:
+        """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
+        for name, planned in plan.runs.items():
+            recipe = planned.recipe
+            if planned.starts_from is not None:
+                recipe = replace(recipe, {"model.pretrained": None})
+            folder = Run(self.out / "runs" / name)
+            if planned.starts_from is None and not tuned:
+                folder.state_for(self.jobs.resolved(recipe))
+            self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
+        self.processes.firsts(None)
+
+    def _check_unseen(self, plan: Plan, name: str) -> None:
+        """No run is tested on videos that a run was trained on which it builds upon."""
+        *bases, own = (plan.runs[link].recipe.data for link in plan.chain(name))
+        tested = self.manifests[own.manifest]
+        hashes = set(tested.text("sha256", tested.split("test", own.fold)).tolist())
+        start = build.base_run(plan.runs[plan.chain(name)[0]].recipe)
+        if start is not None:
+            trained = set(tested.text("sha256", tested.split("train", own.fold)).tolist())
+            both = hashes & set(start.seen_sha256().tolist()) - trained
+            if both:
+                raise UserError(
+                    f"{name} would be tested on {len(both)} videos that {start.path} was trained on, with whose weights its "
+                    "chain of runs starts"
+                )
+        for base in bases:
+            if (base.manifest, base.fold) == (own.manifest, own.fold):
+                continue
+            seen = self.manifests[base.manifest]
+            both = hashes & set(seen.text("sha256", seen.split("train", base.fold)).tolist())
+            if both:
+                raise UserError(
+                    f"{name} would be tested on {len(both)} videos that it was trained on before, as part of {base.manifest}"
+                )
+
+    def finish(self, folder: Run, recipe: Recipe, text: str) -> None:
+        """Let a run be finished, whatever of it is there."""
+        within(self.out, folder.path.relative_to(self.out))
+        state = self.processes.firsts(folder.state_for(self.jobs.resolved(recipe)))
+        if state == "finished":
+            log(f"{text}: finished before")
+            return
+        log(text)
+        job = self.jobs.job(recipe, check=self.processes.is_first and state == "new")
+        self.processes.firsts(None)
+        finish(folder, job, runtime=self.runtime)
+        result = folder.result()
+        split = "test" if "test" in result else "val"
+        if split in result:
+            log(f"    video accuracy {result[split]['video_top1']:.3f} on {result[split]['videos']} {split} videos")
+
+
+def started(recipe: Recipe, base: Run | None) -> Recipe:
+    """A recipe that starts from the run `base`, whole; as it is, where there is none."""
+    if base is None:
+        return recipe
+    weights = str(base.path.resolve())
+    return replace(recipe, dict.fromkeys(START) | {"model.pretrained": weights, "model.pretrained_part": "whole"})
+
+
+def begun(out: Path) -> dict[str, Run]:
+    """Runs of the folder that hold a checkpoint, or are finished."""
+    runs = [Run(file.parent) for file in sorted((out / "runs").glob("*/recipe.json"))]
+    return {run.name: run for run in runs if run.is_finished or (run.checkpoints / "last").exists()}

@@ -1,0 +1,1 @@
+"""Training: the loop, one step, what surrounds them."""

@@ -1,0 +1,113 @@
+"""A job is a value: what a run needs, made once, and consumed by whatever trains it, here or elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muybridge import build
+from muybridge.data.manifest import Manifest
+from muybridge.data.order import num_batches
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
+from muybridge.runtime.console import log
+from muybridge.zoo import VideoModel
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, all of it but where: it can be pickled and sent."""
+
+    recipe: Recipe
+    """Resolved: nothing is left open."""
+    manifest: Manifest
+    cost: Mapping[str, Any]
+    """Parameters and multiply-adds of a clip; empty where nothing was checked."""
+
+
+class Jobs:
+    """Makes jobs. What they share (manifests, hashes, outlines of networks) is made once."""
+
+    def __init__(self, runtime: Runtime, *, processes: int = 1) -> None:
+        self.runtime, self.processes = runtime, processes
+        self._manifests: dict[str, Manifest] = {}
+        self._resolved: dict[str, Recipe] = {}
+        self._networks: dict[str, tuple[VideoModel, dict[str, Any]]] = {}
+        self._checked: dict[str, Mapping[str, Any]] = {}
+
+    def manifest(self, path: str) -> Manifest:
+        """Raises UserError for a manifest that is not there or damaged."""
+        if path not in self._manifests:
+            self._manifests[path] = Manifest.load(path)
+        return self._manifests[path]
+
+    def resolved(self, recipe: Recipe) -> Recipe:
+        """The recipe with nothing left open. Raises UserError."""
+        key = to_json(recipe)
+        if key not in self._resolved:
+            if not recipe.data.manifest or not recipe.model.name:
+                missing = "model.name" if recipe.data.manifest else "data.manifest"
+                raise UserError(f"The recipe leaves {missing} open; give --model NAME and --data MANIFEST")
+            self._resolved[key] = build.resolve(recipe, self.runtime, self.manifest(recipe.data.manifest))
+        return self._resolved[key]
+
+    def job(self, recipe: Recipe, *, check: bool = True) -> Job:
+        """The job of a recipe. `check`: everything that can be told wrong before the first file is written is. Raises
+        UserError."""
+        resolved, manifest = self.resolved(recipe), self.manifest(recipe.data.manifest)
+        return Job(resolved, manifest, self._check(resolved, manifest) if check else {})
+
+    def cost(self, recipe: Recipe) -> dict[str, Any]:
+        """What the recipe's network costs; counting tries its name, its options and the size of the clip. Raises
+        UserError."""
+        return self._network(recipe)[1]
+
+    def _network(self, recipe: Recipe) -> tuple[VideoModel, dict[str, Any]]:
+        m, c, num_classes = recipe.model, recipe.clip, len(self.manifest(recipe.data.manifest).classes)
+        key = str((m.name, m.source_sha256, m.temporal_pooling, m.options, c.num_frames, c.size, num_classes))
+        if key not in self._networks:
+            net = build.outline(recipe, num_classes)
+            self._networks[key] = net, build.cost(recipe, net, num_classes).as_json()
+        return self._networks[key]
+
+    def _check(self, recipe: Recipe, manifest: Manifest) -> Mapping[str, Any]:
+        """Runs that differ in the seed alone are checked once."""
+        key = fingerprint(replace(recipe, {"seed": 0}))
+        if key not in self._checked:
+            net, cost = self._network(recipe)
+            check(recipe, manifest, net, processes=self.processes)
+            self._checked[key] = cost
+        return self._checked[key]
+
+
+def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
+    """Everything that can be told wrong of a resolved recipe before the first file is written. `net`: the outline of its
+    network. Raises UserError."""
+    sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
+    if sizes["train"] < 2:
+        raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few")
+    smallest = sizes["train"] // num_batches(sizes["train"], recipe.optim.batch_size)
+    if smallest < processes:
+        raise UserError(
+            f"{processes} processes need batches of at least {processes} clips; with optim.batch_size "
+            f"{recipe.optim.batch_size}, {sizes['train']} videos are cut into batches of {smallest}"
+        )
+    if processes > 1 and recipe.data.on_error == "skip" and recipe.optim.batch_norm == "synced":
+        raise UserError(
+            "data.on_error 'skip' does not go with optim.batch_norm 'synced' on several processes, which must go through the "
+            "network equally often: prepare the set again without the broken videos, or take other batch norms"
+        )
+    if not sizes["val"]:
+        if recipe.evaluation.checkpoint == "best":
+            raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
+        if (recipe.stop.quantity or "").startswith("val."):
+            raise UserError(
+                f"stop.quantity is {recipe.stop.quantity}, but there is no validation split to measure it on"
+            )
+    base = build.base_run(recipe)
+    if base is not None and not base.is_finished:
+        log(f"warning: {base.path}, whose weights this run starts from, is not finished")
+    build.check_unseen(recipe, manifest)
+    build.video_views(recipe, manifest, build.file_reader(recipe))  # refuses crops that the manifest does
+    build.fill(net, recipe, manifest.classes)  # downloaded, and found to fit
+    if recipe.optim.train_from is not None:
+        build.frozen(recipe, net)

@@ -1,0 +1,87 @@
+"""What a run folder says of a run before its first step."""
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import muybridge
+from muybridge import build
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, Runtime, to_json
+from muybridge.recipe.schedule import num_epochs, peak_lr
+from muybridge.runtime.console import log
+from muybridge.runtime.device import find_device
+from muybridge.runtime.files import write_atomic, write_json
+from muybridge.storage.run import Run
+from muybridge.training.job import Job
+from muybridge.user_code import NETWORK, keep_source
+from muybridge.zoo.user_network import keep
+
+
+def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
+    """Write everything about a run that is known before its first step."""
+    recipe, manifest = job.recipe, job.manifest
+    rows = manifest.split("train", recipe.data.fold)
+    write_json(run.file("dataset.json"), {
+        "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
+        "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
+        "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
+        "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
+    })  # fmt: skip
+    ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
+    run.save_trained_on(ids=ids, groups=groups, sha256=hashes, base=build.base_run(recipe))
+    write_json(run.file("cost.json"), dict(job.cost))
+    write_json(run.file("environment.json"), environment(runtime, processes))
+    run.forget_skipped()  # of a beginning that was stopped
+    _keep_code(run, recipe, len(manifest.classes))
+    write_atomic(run.file("runtime.json"), to_json(runtime))
+    write_atomic(run.file("recipe.json"), to_json(recipe))  # last: from here on the folder is a run
+    epochs, peak = num_epochs(recipe, len(rows)), peak_lr(recipe)
+    if epochs != recipe.optim.epochs:
+        log(
+            f"{epochs} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
+            f"{recipe.optim.min_steps} steps (optim.min_steps)"
+        )
+    if peak != recipe.optim.lr:
+        log(
+            f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
+            f"scaled linearly to {recipe.optim.batch_size}"
+        )
+
+
+def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
+    """Of a model by the user's own function: its files, and the network that it returns."""
+    build_network = build.own_network(recipe, num_classes)
+    if build_network is None:
+        return
+    keep_source(run.path, recipe.model.name)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            write_atomic(run.file(f"source/{NETWORK}"), keep(build_network()))
+    except UserError as error:
+        log(f"{error}. So whoever loads this run calls the function again, and needs whatever files it reads")
+
+
+def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
+    """What the last bits of a run depend on, beside its recipe."""
+    device = find_device(runtime.device)
+    return {
+        "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
+        "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
+        "threads": runtime.threads or torch.get_num_threads(), "device": device.type,
+        "processes": processes,
+    }  # fmt: skip
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

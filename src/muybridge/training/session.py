@@ -1,0 +1,313 @@
+"""What surrounds the loop: a run as it stood at its last checkpoint; scoring, saving, and the end of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from muybridge import build
+from muybridge.data.loader import ViewLoader, WorkerLost
+from muybridge.data.views import Unreadable
+from muybridge.errors import Diverged, Interrupted, UserError
+from muybridge.evaluation.score import score
+from muybridge.recipe import Runtime, fingerprint
+from muybridge.recipe import Stop as StopRule
+from muybridge.recipe.schedule import num_epochs, steps_per_epoch
+from muybridge.runtime import distributed
+from muybridge.runtime.console import log
+from muybridge.runtime.device import to_device
+from muybridge.runtime.distributed import Processes, ProcessLost
+from muybridge.runtime.signals import Stop, stop_signals
+from muybridge.runtime.trackers import Trackers
+from muybridge.storage import checkpoints
+from muybridge.storage.checkpoints import State
+from muybridge.storage.run import Run
+from muybridge.storage.scores import Scores, figures
+from muybridge.training.job import Job
+from muybridge.video import DecodeError
+from muybridge.zoo import Loaded, VideoModel
+
+
+def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
+    """Why training ends here by `stop.target` or `stop.patience_epochs`, or nothing; remembers the best value. `figures`:
+    what was measured on `kind`, "train" or "val"."""
+    name, target, patience = rule.quantity or "", rule.target, rule.patience_epochs
+    of_kind, _, figure = name.partition(".")
+    if of_kind != kind:
+        return ""
+    value = figures[figure]
+    lower_is_better = figure == "loss"
+    if target is not None and (value <= target if lower_is_better else value >= target):
+        return f"stop.target: {name} is {value:.4g} after {epoch} epochs"
+    best = state.stop_best
+    if best is None or (value < best if lower_is_better else value > best):
+        state.stop_best, state.stop_best_epoch = value, epoch
+    elif patience is not None and epoch - state.stop_best_epoch >= patience:
+        return f"stop.patience_epochs: {name} was best, {best:.4g}, after {state.stop_best_epoch} of {epoch} epochs"
+    return ""
+
+
+def check_free(run: Run) -> None:
+    """Raises UserError where the folder holds anything but the beginning of a run."""
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"{run.path} is a file; --out names the run folder to make")
+    if (run.path / "checkpoints" / "last").exists() or run.is_finished:
+        raise UserError(
+            f"{run.path} holds a run already. Continue it with `muybridge train --resume {run.path}`, or choose another --out"
+        )
+    if run.path.is_dir() and not run.holds_only_beginnings():
+        raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
+
+
+class Session:
+    """What a run is trained with, as it stood at its last checkpoint; and how it is scored and saved."""
+
+    def __init__(self, run: Run, job: Job, runtime: Runtime, processes: Processes) -> None:
+        recipe, manifest = job.recipe, job.manifest
+        self.run, self.recipe, self.runtime, self.manifest, self.processes = run, recipe, runtime, manifest, processes
+        self.where = build.placement(recipe, runtime)
+        self.pin_memory = self.where.device.type == "cuda"
+        self.rows = manifest.split("train", recipe.data.fold)
+        self.val_rows = manifest.split("val", recipe.data.fold)
+        self.test_rows = manifest.split("test", recipe.data.fold)
+        if not recipe.evaluation.score_test:
+            self.test_rows = self.test_rows[:0]
+        scored = [rows[processes.rank :: processes.count] for rows in (self.val_rows, self.test_rows)]
+        reader, self.num_workers = build.reader_and_workers(
+            recipe, runtime, manifest, np.concatenate([self.rows, *scored])
+        )
+        self.clips = build.train_clips(recipe, manifest, reader)
+        self.views = build.video_views(recipe, manifest, reader)
+        self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
+        self.labels_N = manifest.labels()
+        self.per_epoch = steps_per_epoch(recipe, len(self.rows))
+        epochs = num_epochs(recipe, len(self.rows))
+        self.num_steps = None if epochs is None else self.per_epoch * epochs
+
+        begun = processes.firsts(checkpoints.exists(run.checkpoints))
+        self.model = build.model(
+            recipe, len(manifest.classes), pretrained=not begun, classes=manifest.classes, tell=self._tell_init
+        )
+        to_device(self.model, self.where)
+        self.frozen = build.frozen(recipe, self.model)
+        self.optimizer = build.optimizer(recipe, self.model)
+        self.scaler = self.where.scaler()
+        self.average = build.averaged(recipe, self.model)
+        self.scored = self.model if self.average is None else cast(VideoModel, self.average.module)
+        self.state = State()
+        if begun:
+            self._load()
+            log(f"resuming at step {self.state.step}")
+        if processes.is_first:
+            missing_bytes = run.truncate_metrics(self.state.metrics_bytes)
+            if missing_bytes:
+                log(f"{run.metrics_file} lacks {missing_bytes} bytes that it had at this checkpoint: they stay missing")
+        self.net = self._net()
+        self.skipped = run.skipped()
+        self.val_scores: Scores | None = None
+        self.shown_val = ""
+        self.frozen.train()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entered:
+            entered.enter_context(self.view_loader)
+            self.trackers = entered.enter_context(self._trackers())
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._entered.__exit__(*raised)
+
+    def _trackers(self) -> Trackers:
+        """What the runtime asks for, at the first process."""
+        return Trackers(
+            self.runtime.trackers if self.processes.is_first else (),
+            project=self.runtime.tracker_project,
+            name=self.run.name,
+            folder=self.run.path / "trackers",
+            config=self.recipe.model_dump(),
+            step=self.state.step,
+        )
+
+    def _tell_init(self, loaded: Loaded) -> None:
+        log(str(loaded))
+        if self.processes.is_first:
+            self.run.save_init(loaded.as_json())
+
+    def _load(self) -> None:
+        folder = self.run.checkpoints
+        with checkpoints.offering_others(folder):
+            self.state = checkpoints.load_state(folder)
+            checkpoints.load_model(folder, self.model, trained=self.average is not None)
+            checkpoints.load_optimizer(folder, self.model, self.optimizer)
+            if self.average is not None:
+                checkpoints.load_model(folder, self.scored)
+                self.average.n_averaged.fill_(self.state.step)
+        if not self.state.ended and self.num_steps is not None and self.state.step >= self.num_steps:
+            self.state.ended = f"all {self.num_steps // self.per_epoch} epochs"
+        if self.scaler.is_enabled():
+            kept = {"scale": self.state.loss_scale, "_growth_tracker": self.state.loss_scale_steps}
+            self.scaler.load_state_dict(self.scaler.state_dict() | kept)
+
+    def _net(self) -> nn.Module:
+        """The model as it computes in training: parallel, compiled."""
+        net: nn.Module = self.model
+        if self.recipe.optim.batch_norm == "synced" and self.processes.count > 1:
+            net = distributed.synced(net, self.where.device)
+        is_ours = ":" not in self.recipe.model.name  # every parameter of which is used: a test holds it
+        net = distributed.parallel(net, self.processes, self.where.device, uses_all=is_ours)
+        return cast(nn.Module, torch.compile(net)) if self.runtime.compile else net
+
+    def measured(self, line: dict[str, Any]) -> None:
+        if self.processes.is_first:
+            self.run.write_metrics(line)
+            self.trackers.log(line)
+
+    def skip(self, failure: Unreadable) -> None:
+        row = self.manifest.row(failure.row)
+        if row.id not in self.skipped:
+            log(f"skipped: {failure.error}")
+            self.skipped[row.id] = {"path": row.path, "cause": str(failure.error).removeprefix(f"{row.path}: ")}
+            if self.processes.is_first:
+                self.run.save_skipped(self.skipped)
+
+    def score(self, rows: np.ndarray, text: str) -> Scores:
+        return score(
+            self.scored, self.views, rows, where=self.where, labels_N=self.labels_N[rows],
+            classes=self.manifest.classes, average=self.recipe.evaluation.average,
+            batch_size=build.scoring_batch_size(self.recipe), text=f"{self.run.name}: {text}", loader=self.view_loader,
+            skip=self.skip if self.recipe.data.on_error == "skip" else None, processes=self.processes,
+        )  # fmt: skip
+
+    def validate(self, stop: Stop) -> None:
+        """Measures on val, ends training where that is asked for, and saves again. Whatever breaks it off finds the
+        training saved."""
+        self.val_scores = self.score_unless_stopped(self.val_rows, "validating", stop)
+        val, state = figures(self.val_scores), self.state
+        epoch = -(-state.step // self.per_epoch)
+        if not np.isfinite(val["loss"]):
+            raise Diverged(
+                f"The validation loss became {val['loss']} at step {state.step}. A lower optim.lr, a longer warm-up or "
+                f"another precision may help. {last_good(self.run)}"
+            )
+        self.measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
+        self.shown_val = f"  val {val['video_top1']:.3f}"
+        is_best = val["video_top1"] > state.best
+        state.best = max(state.best, val["video_top1"])
+        state.ended = state.ended or ends_early(self.recipe.stop, state, "val", val, epoch)
+        state.unvalidated = False
+        self.save(is_best=is_best)
+
+    def score_unless_stopped(self, rows: np.ndarray, text: str, stop: Stop) -> Scores:
+        """Raises Interrupted where a stop was asked for before, or (where no other process waits) on the way."""
+        if any(self.processes.each(stop.asked)):
+            raise self.interrupted()
+        try:
+            with stop.at_once(self.processes.count == 1):
+                return self.score(rows, text)
+        except KeyboardInterrupt:
+            raise self.interrupted() from None
+
+    def interrupted(self) -> Interrupted:
+        of_all = f" of {self.num_steps}" if self.num_steps else ""
+        return Interrupted(
+            f"Stopped at step {self.state.step}{of_all}; saved. Continue: muybridge train --resume {self.run.path}"
+        )
+
+    def save(self, *, is_best: bool = False) -> None:
+        """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is no finite number."""
+        self._gather_skipped()
+        values = list(self.model.state_dict().values())
+        values += [] if self.average is None else self.scored.state_dict().values()
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise Diverged(
+                f"A weight is no finite number any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
+                f"optim.clip_grad_norm may help. {last_good(self.run)}"
+            )
+        if not self.processes.is_first:
+            return
+        if self.scaler.is_enabled():
+            self.state.loss_scale = self.scaler.get_scale()
+            self.state.loss_scale_steps = self.scaler.state_dict()["_growth_tracker"]
+        self.state.metrics_bytes = self.run.metrics_bytes()
+        checkpoints.save(
+            self.run.checkpoints, self.model, self.optimizer, self.state,
+            scored=None if self.average is None else self.scored, is_best=is_best,
+        )  # fmt: skip
+
+    def finish(self, stop: Stop) -> None:
+        """Score val and test, once, and write the result. Raises Interrupted."""
+        which, known = self.recipe.evaluation.checkpoint, self.val_scores  # the last validation, of these very weights
+        if which == "best":
+            checkpoints.load_model(self.run.checkpoints, self.scored, "best")
+            known = None
+        result: dict[str, Any] = {
+            "fingerprint": fingerprint(self.recipe), "steps": self.state.step, "ended": self.state.ended,
+            "checkpoint": which,
+        }  # fmt: skip
+        for split, rows in (("val", self.val_rows), ("test", self.test_rows)):
+            if len(rows):
+                scores = known if split == "val" else None
+                scores = scores or self.score_unless_stopped(rows, f"scoring {split}", stop)
+                if self.processes.is_first:
+                    self.run.save_scores(split, scores)
+                result[split] = figures(scores)
+        self._gather_skipped()
+        if self.recipe.data.on_error == "skip":
+            result["skipped"] = len(self.skipped)
+        if self.processes.is_first:
+            self.run.finish(result)
+            self.trackers.log({"kind": "result", "step": self.state.step, **result.get("test", {})})
+
+    def _gather_skipped(self) -> None:
+        for theirs in self.processes.gathered(self.skipped):
+            self.skipped.update(theirs)
+        if self.skipped and self.processes.is_first:
+            self.run.save_skipped(self.skipped)
+
+
+def last_good(run: Run) -> str:
+    if not checkpoints.exists(run.checkpoints):
+        return "No checkpoint was saved before."
+    return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
+
+
+@contextmanager
+def stoppable(run: Run) -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM are heard in the block. Raises Interrupted."""
+    try:
+        with stop_signals() as stop:
+            yield stop
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        if not checkpoints.exists(run.checkpoints):
+            raise Interrupted("Stopped before anything was trained and saved") from None
+        raise Interrupted(f"Stopped. {last_good(run)}") from None
+
+
+@contextmanager
+def explaining(run: Run) -> Iterator[None]:
+    """To what ends training and is no fault of the program, the last good checkpoint is added."""
+    try:
+        yield
+    except DecodeError as error:
+        raise DecodeError(error.path, f"{error.reason}. {last_good(run)}") from error
+    except (ProcessLost, WorkerLost) as error:
+        raise UserError(f"{error}. {last_good(run)}") from None
+    except OSError as error:  # a full disk, a share that went away
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}. {last_good(run)}") from error
+    except RuntimeError as error:
+        lost = WorkerLost.of(error)
+        if lost is not None:
+            raise UserError(f"{lost}. {last_good(run)}") from error
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise UserError(
+            f"runtime.compile: torch cannot compile the network here ({str(error).splitlines()[0]}). Install what it asks for, "
+            "or train without: --set runtime.compile=false"
+        ) from error

@@ -1,0 +1,87 @@
+"""One update: a batch in, its loss, gradients, new weights."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from muybridge.data import inputs
+from muybridge.data.loader import micro_batches, moved
+from muybridge.data.views import Batch
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe
+from muybridge.runtime import distributed
+from muybridge.runtime.device import Placement
+from muybridge.runtime.distributed import ALONE, Processes
+from muybridge.zoo import VideoModel, WeightedLogits
+from muybridge.zoo.freezing import norms_still
+
+
+def training_step(
+    model: VideoModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    where: Placement,
+    recipe: Recipe,
+    *,
+    net: nn.Module | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    processes: Processes = ALONE,
+) -> tuple[float, int]:
+    """One update by the mean loss of the clips of all processes. Returns the sum of this process's losses, and how many of
+    its clips were answered right. `net`: what computes in the model's place (the same, parallel or compiled)."""
+    net = model if net is None else net
+    scaler = where.scaler() if scaler is None else scaler
+    batch = moved(batch, where.device, non_blocking=where.non_blocking)
+    shares = processes.each(len(batch.rows_B))
+    total = sum(shares)
+    if not total:
+        raise UserError("Not one of the videos of an update could be read, by any process")
+    optimizer.zero_grad(set_to_none=True)
+    if not batch.rows_B:
+        _take_part(net, model.zeros(recipe.clip.num_frames, recipe.clip.size, device=where.device), where, processes)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=where.device)
+    correct = torch.zeros((), dtype=torch.int64, device=where.device)
+    parts = list(micro_batches(batch, recipe.optim.micro_batch_size, largest=int(max(shares))))
+    for number, part in enumerate(parts, start=1):
+        clips = len(part.labels_B)
+        x = inputs.find(recipe.clip.modality).to_model(
+            part.clips_BTHWC,
+            part.flip_B,
+            mean=model.preprocessing.mean,
+            std=model.preprocessing.std,
+            jitter=part.jitter,
+        )
+        with processes.talking(), distributed.gradients_wait(net, number < len(parts)):
+            try:
+                with where.autocast():
+                    out = net(x)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UserError(f"One clip alone in a batch is too few for this model's batch norm: {error}") from error
+            weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
+            losses_N = torch.stack([
+                F.cross_entropy(
+                    logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32)), part.labels_B,
+                    label_smoothing=recipe.optim.label_smoothing,
+                )
+                for logits_BK in weighted.logits_NBK
+            ])  # fmt: skip
+            loss = (losses_N * weighted.weights_N).sum()
+            share = clips * processes.count / total  # gradients are averaged over processes
+            scaler.scale(loss if share == 1 else loss * share).backward()
+        loss_sum += loss.detach().double() * clips
+        correct += (weighted.logits_NBK[0].argmax(1) == part.labels_B).sum()
+    if recipe.optim.clip_grad_norm is not None:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
+
+
+def _take_part(net: nn.Module, x: torch.Tensor, where: Placement, processes: Processes) -> None:
+    """One of several processes that has no clip of an update adds gradients of zero, and nothing to batch norms."""
+    with processes.talking(), norms_still(net), where.autocast():
+        out = net(x)
+        (0 * (out.logits_NBK if isinstance(out, WeightedLogits) else out).sum()).backward()

@@ -1,0 +1,107 @@
+"""Image networks that are brought along: `module:function` of your own, `timm:NAME` (the extra `[timm]`)."""
+
+import inspect
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from muybridge.errors import UserError, nearest
+from muybridge.user_code import explained, function
+from muybridge.zoo.anatomy import TRIAL_SIZE, trial
+from muybridge.zoo.base import LibraryWeights, Preprocessing
+from muybridge.zoo.user_network import network
+
+OTHER_SIZE = 256
+"""Pixels of a second trial picture's sides: no smaller than any that may be the smallest, and also divided by 32."""
+
+
+def image_network(name: str) -> nn.Module:
+    """The network of `module:function`, called without arguments, or `timm:NAME` with random weights.
+
+    It takes pictures (N,3,H,W) to a feature map (N,D,h,w), vectors (N,D) or tokens (N,L,D), without a classifier. Its
+    weights are kept: a function may load what it likes. `fixed_size` is found out where it does not say. Raises UserError.
+    """
+    module_name, _, function = name.partition(":")
+    net: Any = _timm(function) if module_name == "timm" else _own(name)
+    if not hasattr(net, "fixed_size") and _takes(net, TRIAL_SIZE) and not _takes(net, OTHER_SIZE):
+        net.fixed_size = TRIAL_SIZE
+    return net
+
+
+def _takes(net: nn.Module, size: int) -> bool:
+    try:
+        trial(net, (1, 3, size, size))
+    except Exception:
+        return False
+    return True
+
+
+def _own(name: str) -> nn.Module:
+    if any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        for p in inspect.signature(function(name)).parameters.values()
+    ):
+        raise UserError(f"The image network '{name}': the function must be callable without arguments")
+    net = network(name)
+    if not isinstance(net, nn.Module):
+        raise UserError(
+            f"The image network '{name}' is a {type(net).__name__}; the function must return a torch.nn.Module"
+        )
+    usual = torch.get_default_dtype()
+    other = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != usual), None)
+    if other is not None:
+        raise UserError(f"The image network '{name}' has weights of {other}; models here are of {usual}: convert them")
+    return net
+
+
+def check_eighth(net: nn.Module) -> None:
+    """Does a network with temporal pooling leave an eighth of the frames? Raises UserError."""
+    size = getattr(net, "fixed_size", None) or TRIAL_SIZE
+    advice = "train it without (model.temporal_pooling=False)"
+    try:
+        frames = trial(net, (16, 3, size, size)).shape[0]
+    except Exception as error:
+        raise UserError(
+            f"{type(net).__name__} cannot take temporal pooling: where its picture is halved, branches run side by side, "
+            f"and not all of them would halve time ({(str(error).splitlines() or [''])[0]}); {advice}"
+        ) from error
+    if frames != 2:
+        raise UserError(
+            f"{type(net).__name__} cannot take temporal pooling: of 16 frames {frames} would be left, not 2; {advice}"
+        )
+
+
+def _timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"timm:{name} needs timm (pip install 'muybridge[timm]'), which does not import here: {error}"
+        ) from None
+    if not timm.is_model(name):
+        raise UserError(f"timm has no network '{name}'. {nearest(name, timm.list_models())}")
+    build = partial(timm.create_model, name, num_classes=0)  # vectors, as its own classifier would be given them
+    with explained(f"timm:{name}"):
+        net = build()
+    about = net.pretrained_cfg
+    net.preprocessing = Preprocessing(tuple(about["mean"]), tuple(about["std"]))
+    if about.get("fixed_input_size"):
+        net.fixed_size = about["input_size"][-1]
+    if about.get("url") or about.get("hf_hub_id"):
+        net.published = {
+            "imagenet": LibraryWeights(
+                url=about.get("url") or f"https://huggingface.co/{about['hf_hub_id']}",
+                sha256="",
+                preprocessing=net.preprocessing,
+                about=f"timm's {name}, {about.get('tag') or 'default weights'}",
+                fetch=partial(_timm_weights, build),
+            )
+        }
+    return net
+
+
+def _timm_weights(build: Any, whole: bool) -> dict[str, torch.Tensor]:
+    with explained("timm"):
+        return {f"backbone.{name}": tensor for name, tensor in build(pretrained=True).state_dict().items()}

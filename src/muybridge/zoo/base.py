@@ -1,0 +1,163 @@
+"""The face of every model: `x_BCTHW` in, `logits_BK` out, `forward(x) = head(features(x))`.
+
+B clips, C channels, T frames, H × W pixels, K classes, D features.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from muybridge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What channel values of 0 to 1 must become for a network's weights: (x - mean) / std. It travels with them."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Of Inception networks. (torchvision's take ImageNet's and turn it into this one before their first layer.)"""
+KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""Of torchvision's video networks."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that their authors offer for download."""
+
+    url: str
+    sha256: str
+    """Of the file: all 64 hex digits, or as many as the authors publish (torchvision: the eight in the file's name)."""
+    preprocessing: Preprocessing
+    about: str
+    """Whose weights these are and what they were trained on."""
+
+
+@dataclass(frozen=True)
+class LibraryWeights(Published):
+    """Weights that a library fetches and checks itself (timm, Hugging Face's): `sha256` is empty."""
+
+    fetch: Callable[[bool], dict[str, torch.Tensor]]
+    """fetch(whole): the tensors, under the names of the model's `state_dict()`, but that weights for pictures may stand for
+    those of a 3D convolution. The classifier is there if the weights have one. Where they need not fit as a `whole`, those
+    alone that the library's network takes."""
+
+
+class WeightedLogits(NamedTuple):
+    """What a model may return in training instead of logits: N sets of them (auxiliary heads, time steps). The loss is
+    the weighted sum of their cross-entropies; `logits_NBK[0]` is the model's answer."""
+
+    logits_NBK: torch.Tensor
+    weights_N: torch.Tensor
+
+
+class VideoModel(nn.Module):
+    """Base of every model.
+
+    `features` gives f_BTD, T = 1 where a network leaves no time. `head` is dropout, a linear layer a frame, and the
+    mean of the logits over time (2021 study, section 3).
+    """
+
+    name: str = ""
+    """As `create` was asked for it: for messages."""
+    input_kind: Literal["clip", "features"] = "clip"
+    """"clip": x_BCTHW; "features": f_BTD, D = `in_channels`."""
+    looks_at: Literal["clip", "frame"] = "clip"
+    """"frame": nothing but the head looks along time, so that the features of a frame are the same in every clip."""
+    preprocessing: Preprocessing = IMAGENET
+    in_channels: int = 3
+    min_frames: int = 1
+    """The shortest clip the network takes."""
+    min_size: int = 1
+    """The smallest height and width."""
+    fixed_frames: int | None = None
+    """The only clip length the network takes, where its weights are made for one."""
+    fixed_size: int | None = None
+    """The only height and width, likewise."""
+    averages_features: bool = False
+    """Average the features over time before the classifier, instead of the logits after it. (The same answer, but for
+    dropout in training.)"""
+    image_network: str = "backbone"
+    """The submodule that has grown from an image network; where there is none, no module has that name."""
+    published: Mapping[str, Published] = {}
+    """Public weights by what they were trained on: "imagenet", "kinetics400"."""
+
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(num_features, num_classes)
+        self.reset_classifier(num_classes)
+
+    def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def head(self, f_BTD: torch.Tensor) -> torch.Tensor:
+        if self.averages_features:
+            f_BTD = f_BTD.mean(1, keepdim=True)
+        return self.fc(self.dropout(f_BTD)).mean(1)
+
+    def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor | WeightedLogits:
+        self.check_input(x_BCTHW)
+        return self.head(self.features(x_BCTHW))
+
+    def zeros(self, num_frames: int, size: int, *, batch_size: int = 1, device: Any = None) -> torch.Tensor:
+        """Inputs of zeros, as the network takes them."""
+        if self.input_kind == "features":
+            return torch.zeros(batch_size, num_frames, self.in_channels, device=device)
+        return torch.zeros(batch_size, self.in_channels, num_frames, size, size, device=device)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A fresh linear layer for other classes."""
+        self.fc = nn.Linear(self.num_features, num_classes).to(self.fc.weight.device, self.fc.weight.dtype)
+        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.zeros_(self.fc.bias)
+
+    def classifier_names(self) -> tuple[str, ...]:
+        """Parameters that depend on the number of classes: the ones that published weights for others cannot fill."""
+        return ("fc.weight", "fc.bias")
+
+    def fresh_names(self) -> tuple[str, ...]:
+        """Parameters that weights of others know nothing of, beside the classifier: fresh where the weights have none of
+        them."""
+        return ()
+
+    def check_input(self, x_BCTHW: torch.Tensor) -> None:
+        """Raises UserError where a clip does not fit the network, with what would."""
+        name = self.name or type(self).__name__
+        if self.input_kind == "features":
+            if x_BCTHW.dim() != 3 or not len(x_BCTHW) or x_BCTHW.shape[2] != self.in_channels:
+                raise UserError(
+                    f"{name} takes vectors (B,T,{self.in_channels}), at least one; got shape {tuple(x_BCTHW.shape)}"
+                )
+            self.check_frames(x_BCTHW.shape[1])
+            return
+        if x_BCTHW.dim() != 5 or not len(x_BCTHW):
+            raise UserError(f"{name} takes clips (B,C,T,H,W), at least one; got shape {tuple(x_BCTHW.shape)}")
+        channels, frames, height, width = x_BCTHW.shape[1:]
+        if channels != self.in_channels:
+            raise UserError(f"{name} takes {self.in_channels} channels; got {channels}")
+        self.check_frames(frames)
+        if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
+            raise UserError(
+                f"{name} takes {self.fixed_size}x{self.fixed_size} pixels; got {height}x{width} (clip.size)"
+            )
+        if min(height, width) < self.min_size:
+            raise UserError(
+                f"{name} needs at least {self.min_size}x{self.min_size} pixels; got {height}x{width} (clip.size)"
+            )
+
+    def check_frames(self, frames: int) -> None:
+        """Raises UserError for a clip length that the network does not take."""
+        name = self.name or type(self).__name__
+        if self.fixed_frames is not None and frames != self.fixed_frames:
+            raise UserError(f"{name} takes clips of {self.fixed_frames} frames; got {frames} (clip.num_frames)")
+        if frames < self.min_frames:
+            raise UserError(f"{name} needs clips of at least {self.min_frames} frames; got {frames} (clip.num_frames)")

@@ -1,0 +1,237 @@
+"""What a model costs: parameters and multiply-adds, counted on the meta device (next to no memory or time).
+
+`conv_macs` counts convolutions only, as the 2021 study's "FLOPs" do; `macs` counts linear layers, recurrent ones and
+matrix products too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add), with the model as it
+answers: in evaluation mode, without heads that only training has. Parameters count all that are there.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from muybridge.zoo import VideoModel, entries
+from muybridge.zoo.registry import assemble, builds_on_meta
+
+SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
+"""What a table of layers leaves out: neither parameters nor multiply-adds, and the shape stays."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """For one clip of `num_frames` x `size` x `size`."""
+
+    model: str
+    num_classes: int
+    num_frames: int
+    size: int
+    temporal_pooling: bool
+    params: int
+    conv_macs: int
+    macs: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Layer:
+    """One module, for one clip. Sums over all layers are the model's."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    """Of what it returned, first. Networks that fold frames into the batch have (T,C,H,W)."""
+    params: int = 0
+    """Its own, without those of modules inside it."""
+    conv_macs: int = 0
+    macs: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def count(
+    name: str, *, num_classes: int, num_frames: int, size: int, temporal_pooling: bool = False, **options: Any
+) -> Cost:
+    """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or a clip that does not
+    fit."""
+    model = outline(name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options)
+    params, conv_macs, macs = count_module(model, num_frames=num_frames, size=size)
+    return Cost(name, num_classes, num_frames, size, temporal_pooling, params, conv_macs, macs)
+
+
+def outline(name: str, *, num_classes: int, num_frames: int, **arguments: Any) -> VideoModel:
+    """A model by name, in evaluation mode, with shapes but no values; one of the user's own, which may compute values
+    as it is built, with values."""
+    model = _assembled(name, num_classes=num_classes, num_frames=num_frames, **arguments)
+    model.check_frames(num_frames)
+    return model
+
+
+def _assembled(name: str, **arguments: Any) -> VideoModel:
+    with (
+        torch.device("meta") if builds_on_meta(name) else nullcontext(),
+        _Shapes() if builds_on_meta(name) else nullcontext(),
+    ):
+        return assemble(name, **arguments).eval()
+
+
+def natural_input(name: str, *, temporal_pooling: bool = False, **options: Any) -> tuple[int, int]:
+    """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
+    known = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
+    frames, size = known.get(name, (1, 1))
+    model = _assembled(name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, **options)
+    return (
+        model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
+        model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),
+    )
+
+
+def listing(*, num_classes: int, num_frames: int | None = None) -> list[dict[str, Any]]:
+    """Every registered model, with the smallest usual input that it takes, and its parameters."""
+    rows = []
+    for entry in entries():
+        frames, side = max(8, entry.min_frames), max(112, entry.min_size)
+        model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames)
+        rows.append({
+            "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
+            "num_frames": model.fixed_frames or frames, "size": model.fixed_size or side,
+            "params": count_parameters(model),
+        })  # fmt: skip
+    return rows
+
+
+def listing_by_class() -> list[dict[str, Any]]:
+    """`listing`, for any number of classes: `params` of none, and `params_per_class`. (models/table.json keeps it, so that it
+    can be told at once.)"""
+    one, two = listing(num_classes=1), listing(num_classes=2)
+    return [
+        {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"]}
+        for row, other in zip(one, two, strict=True)
+    ]
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_module(model: VideoModel, *, num_frames: int, size: int) -> tuple[int, int, int]:
+    """(params, conv_macs, macs) of a model, which is left in evaluation mode."""
+    with _counting() as macs:
+        _pass(model, num_frames, size)
+        conv_macs, all_macs = macs()
+    return count_parameters(model), conv_macs, all_macs
+
+
+def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
+    """All modules that do something themselves, in the order in which they are first called."""
+    met: dict[nn.Module, Layer] = {}
+    calls: list[_Call] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    with _counting() as macs:
+
+        def enter(module: nn.Module, args: Any) -> None:
+            met.setdefault(module, Layer(names[module], type(module).__name__, ()))
+            calls.append(_Call(macs()))
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            call, now = calls.pop(), macs()
+            conv_macs, all_macs = now[0] - call.before[0], now[1] - call.before[1]
+            layer = met[module]
+            layer.shape = layer.shape or _shape(out)
+            layer.conv_macs += conv_macs - call.inside[0]
+            layer.macs += all_macs - call.inside[1]
+            if calls:
+                outer = calls[-1].inside
+                calls[-1].inside = (outer[0] + conv_macs, outer[1] + all_macs)
+
+        # (what other hooks of a module call is not its own work)
+        handles = [module.register_forward_pre_hook(enter) for module in model.modules()]
+        handles += [module.register_forward_hook(leave, prepend=True) for module in model.modules()]
+        try:
+            _pass(model, num_frames, size)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    working = {module for module in met if not (any(module.children()) or isinstance(module, SILENT))}
+    counted: set[nn.Parameter] = set()
+    for module, name in names.items():  # also heads that only training has
+        own = [p for p in module.parameters(recurse=False) if p not in counted]
+        counted.update(own)
+        if own:
+            met.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in own)
+    return [layer for module, layer in met.items() if layer.params or layer.macs or module in working]
+
+
+@dataclass
+class _Call:
+    """(conv_macs, macs) counted before it, and by the calls inside it."""
+
+    before: tuple[int, int]
+    inside: tuple[int, int] = (0, 0)
+
+
+def _pass(model: VideoModel, num_frames: int, size: int) -> None:
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        model.eval()(model.zeros(num_frames, size, device=device))
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Yields what tells (conv_macs, macs) up to now."""
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+
+    def now() -> tuple[int, int]:
+        flops = counter.flop_counts["Global"]
+        conv = sum(n for operation, n in flops.items() if "convolution" in str(operation))
+        return conv // 2, sum(flops.values()) // 2
+
+    with counter:
+        yield now
+
+
+def _recurrent_flops(x: Any, inner: Any, recurrent: Any, *rest: Any, **named: Any) -> int:
+    """Of what is one operation on a CPU; the arguments are shapes: (T,B,C), (4H,C), (4H,H)."""
+    return 2 * x[0] * x[1] * (inner[0] * inner[1] + recurrent[0] * recurrent[1])
+
+
+def _shape(out: Any) -> tuple[int, ...]:
+    while isinstance(out, tuple | list):
+        out = out[0]
+    return tuple(out.shape) if isinstance(out, torch.Tensor) else ()
+
+
+class _Shapes(TorchFunctionMode):
+    """On the meta device nothing has values. This leaves out operations that change values and no shape, which torch takes
+    apart in Python there, one small step after the other: the time of building a model falls to a tenth."""
+
+    IN_PLACE = frozenset({
+        "normal_", "uniform_", "zero_", "fill_", "copy_", "add_", "__iadd__", "kaiming_normal_", "kaiming_uniform_",
+        "trunc_normal_",
+    })  # fmt: skip
+    ELEMENTWISE = frozenset({"batch_norm", "relu", "silu", "add", "__add__", "div", "__truediv__"})
+    FILLED = frozenset({"zeros", "ones"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name in self.IN_PLACE:
+            return args[0] if args else kwargs["tensor"]
+        if name in self.ELEMENTWISE and _keeps_shape(name, args):
+            return args[0] if kwargs.get("inplace") else torch.empty_like(args[0])
+        if name in self.FILLED:
+            return torch.empty(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _keeps_shape(name: str, args: tuple[Any, ...]) -> bool:
+    second = args[1] if len(args) > 1 else None
+    return name == "batch_norm" or not isinstance(second, torch.Tensor) or second.shape == args[0].shape

@@ -1,0 +1,146 @@
+"""Names compose: METHOD_BACKBONE, every temporal method over every image network; `METHOD@module:function` over one of
+your own, `METHOD@timm:NAME` over one of timm's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from muybridge.errors import UserError
+from muybridge.zoo.anatomy import Anatomy, survey
+from muybridge.zoo.backbones import foreign, inception_v1, inception_v3, resnet, vgg16
+from muybridge.zoo.base import IMAGENET, VideoModel
+from muybridge.zoo.registry import register, register_method
+from muybridge.zoo.temporal.aggregation import aggregate
+from muybridge.zoo.temporal.factorisation import factorise
+from muybridge.zoo.temporal.frames import FrameAxis, FramesNet, draw_weights, halve_time
+from muybridge.zoo.temporal.inflation import inflate
+from muybridge.zoo.temporal.non_local import non_local
+from muybridge.zoo.temporal.shift import shift
+
+MIN_FRAMES = 4
+"""The shortest clip that the 2021 study's grid takes (8 with temporal pooling); TSN takes single frames."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make a video network of an image network."""
+
+    paper: str
+    apply: Callable[..., None]
+    """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
+    is_3d: bool = False
+    looks_along_time: bool = True
+    """Also without temporal pooling."""
+    min_frames: int = MIN_FRAMES
+    sites: str | None = None
+    """Which of an image network's `sites` it needs at least one of."""
+
+
+def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
+    """TSN: nothing looks along time but the mean of the logits, and temporal pooling where it is asked for."""
+    if temporal_pooling:
+        halve_time(net, anatomy, axis)
+
+
+METHODS = {
+    "tsn": Method("Wang et al. 2016, Temporal Segment Networks", segments, looks_along_time=False, min_frames=1),
+    "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift, sites="shift"),
+    "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate, sites="aggregation"),
+    "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True), sites="aggregation"),
+    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local, sites="non_local"),
+    "i3d": Method("Carreira and Zisserman 2017, inflated 3D", inflate, is_3d=True),
+    "s3d": Method("Xie et al. 2018, separable 3D", factorise, is_3d=True),
+}
+
+
+def _resnet(kind: str, *, is_3d: bool) -> nn.Module:
+    return resnet.resnet(kind)
+
+
+def _inception_v1(*, is_3d: bool) -> nn.Module:
+    return inception_v1.InceptionV1(padded_pools=is_3d)
+
+
+def _inception_v3(*, is_3d: bool) -> nn.Module:
+    return inception_v3.InceptionV3()
+
+
+def _vgg16(*, is_3d: bool) -> nn.Module:
+    return vgg16.VGG16()
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    **{kind: partial(_resnet, kind) for kind in resnet.KINDS},
+    "inceptionv1": _inception_v1,
+    "inceptionv3": _inception_v3,
+    "vgg16": _vgg16,
+}
+"""Image networks by name; called with `is_3d`, whether they are to become 3D."""
+
+
+def grow(
+    method: Method,
+    net: nn.Module,
+    *,
+    num_classes: int,
+    temporal_pooling: bool,
+    dropout: float,
+    fresh: bool,
+    **options: Any,
+) -> FramesNet:
+    """A video network of an image network. `fresh`: draw all weights anew; else its own are kept, or inflated."""
+    anatomy, axis = survey(net), FrameAxis()
+    if method.sites and not getattr(anatomy.sites, method.sites):
+        raise UserError(f"{type(net).__name__} has no place for {method.paper}: say where in its `sites`")
+    method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
+    if fresh:
+        draw_weights(net)
+    model = FramesNet(
+        net,
+        axis,
+        num_features=anatomy.num_features,
+        num_classes=num_classes,
+        dropout=dropout,
+        min_frames=8 if temporal_pooling else method.min_frames,
+        min_size=getattr(net, "min_size", 32),
+    )
+    model.preprocessing = getattr(net, "preprocessing", IMAGENET)
+    model.published = getattr(net, "published", {})
+    model.fixed_size = getattr(net, "fixed_size", None)
+    model.averages_features = getattr(net, "averages_features", False)
+    model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"
+    return model
+
+
+def _build(
+    *,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool,
+    dropout: float,
+    method: str,
+    backbone: str,
+    **options: Any,
+) -> VideoModel:
+    """`backbone`: a name in BACKBONES, or an image network that is brought along, whose weights are kept."""
+    kind, is_own = METHODS[method], backbone in BACKBONES
+    net = BACKBONES[backbone](is_3d=kind.is_3d) if is_own else foreign.image_network(backbone)
+    model = grow(
+        kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, fresh=is_own, **options
+    )
+    if temporal_pooling and not is_own:
+        foreign.check_eighth(model.backbone)
+    return model
+
+
+for _method, _about in METHODS.items():
+    register_method(_method, build=partial(_build, method=_method), takes=_about.apply)
+    for _backbone in BACKBONES:
+        register(
+            f"{_method}_{_backbone}", family=_method, paper=_about.paper,
+            build=partial(_build, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
+            min_size=inception_v3.InceptionV3.min_size if _backbone == "inceptionv3" else 32,
+        )  # fmt: skip

@@ -1,0 +1,277 @@
+"""Video classifiers of Hugging Face's transformers by name, `hf:NAME` (the extra `[hub]`): VideoMAE, TimeSformer, ViViT,
+V-JEPA 2, …. NAME is one of the hub or a folder with a `config.json`, from which alone the network is built; its weights
+come with `load_weights(model, "hub")`."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from muybridge.errors import UserError
+from muybridge.runtime.console import log
+from muybridge.zoo.base import IMAGENET, LibraryWeights, Preprocessing, VideoModel
+
+Probe = Literal["own", "linear", "attentive"]
+
+
+class AttentivePool(nn.Module):
+    """One learned query looks at all tokens (Bardes et al. 2024, V-JEPA, section 4: attentive probing); before it,
+    `blocks` of self-attention among the tokens (Assran et al. 2025, V-JEPA 2: three)."""
+
+    def __init__(self, width: int, heads: int, *, blocks: int = 0) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+                )
+                for _ in range(blocks)
+            )
+        )
+        self.query = nn.Parameter(torch.empty(1, 1, width))
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        nn.init.trunc_normal_(self.query, std=0.02)
+
+    def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
+        keys_BLD = self.norm(self.blocks(tokens_BLD))
+        query_B1D = self.query.repeat(len(tokens_BLD), 1, 1)
+        f_B1D = query_B1D + self.attention(query_B1D, keys_BLD, keys_BLD, need_weights=False)[0]
+        return (f_B1D + self.mlp(f_B1D))[:, 0]
+
+
+class MeanPool(nn.Module):
+    """The mean of all tokens."""
+
+    def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
+        return tokens_BLD.mean(1)
+
+
+class HubClassifier(VideoModel):
+    """A classifier of transformers, `fc` in the place of its last layer; with a `pool`, its encoder alone, the pool and
+    `fc`. Time is gone after it: T = 1."""
+
+    def __init__(
+        self, classifier: Any, pool: nn.Module | None, *, num_classes: int, dropout: float, frozen: bool
+    ) -> None:
+        """`frozen`: the encoder gets no gradient and stays in eval mode."""
+        config = classifier.config
+        super().__init__(config.hidden_size, num_classes, dropout=dropout)
+        classifier.classifier = nn.Identity()
+        self.network = classifier if pool is None else classifier.base_model
+        self.pool = pool
+        self.frozen = frozen
+        if frozen:
+            self.encoder.requires_grad_(False)
+        self.in_channels = int(getattr(config, "num_channels", getattr(config, "in_chans", 3)))
+        self.fixed_frames = getattr(config, "num_frames", None) or config.frames_per_clip
+        self.fixed_size = _side(getattr(config, "image_size", None) or config.crop_size)
+        takes = inspect.signature(self.network.forward).parameters
+        # V-JEPA 2's predictor has no part in classification
+        self._options = {"skip_predictor": True} if "skip_predictor" in takes else {}
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.base_model
+
+    def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        out = self.network(**{self.network.main_input_name: x_BCTHW.transpose(1, 2)}, **self._options)
+        f_BD = out.logits if self.pool is None else self.pool(out.last_hidden_state)
+        return f_BD[:, None]
+
+    def train(self, mode: bool = True) -> "HubClassifier":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def fresh_names(self) -> tuple[str, ...]:
+        """The pool's: the hub knows none of it."""
+        return () if self.pool is None else tuple(f"pool.{name}" for name in self.pool.state_dict())
+
+
+def build(
+    *,
+    name: str,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool,
+    dropout: float,
+    frozen: bool = False,
+    probe: Probe = "own",
+    probe_blocks: int = 0,
+    revision: str | None = None,
+) -> VideoModel:
+    """`frozen`: the encoder stays as it is, in eval mode; only what follows it learns. `probe`: "own" head of the network;
+    "linear", the mean of the encoder's tokens and a linear layer; "attentive", attentive pooling, with `probe_blocks` of
+    self-attention before it, and a linear layer. `revision`: a commit, tag or branch of the hub's repository."""
+    if temporal_pooling:
+        raise UserError(f"hf:{name} has no temporal pooling")
+    if probe not in ("own", "linear", "attentive"):
+        raise UserError(f"hf:{name}: there is no probe '{probe}'. Valid: own, linear, attentive.")
+    if probe_blocks < 0:
+        raise UserError(f"hf:{name}: probe_blocks is a number of blocks, 0 or more, not {probe_blocks}")
+    if probe_blocks and probe != "attentive":
+        raise UserError(f"hf:{name}: probe_blocks are the attentive probe's; here probe is '{probe}'")
+    transformers = _transformers(name)
+    with _quiet(name):
+        config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        if "/" in str(getattr(config, "_attn_implementation", "")):  # code of the hub's, for attention
+            raise UserError(
+                f"hf:{name}: its configuration asks for code from {config._attn_implementation}, which is not run"
+            )
+        kinds = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+        if type(config) not in kinds:
+            known = ", ".join(sorted(kind.model_type for kind in kinds))
+            raise UserError(
+                f"hf:{name} is a network of type '{config.model_type}', which classifies no videos ({known} do)"
+            )
+        classifier = transformers.AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
+        preprocessing = _preprocessing(transformers, name, revision)
+    pool: nn.Module | None = None
+    if probe == "linear":
+        pool = MeanPool()
+    elif probe == "attentive":
+        pool = AttentivePool(config.hidden_size, config.num_attention_heads, blocks=probe_blocks)
+    model = HubClassifier(classifier, pool, num_classes=num_classes, dropout=dropout, frozen=frozen)
+    model.preprocessing = preprocessing
+    model.published = {
+        "hub": LibraryWeights(
+            url=name if Path(name).is_dir() else f"https://huggingface.co/{name}",
+            sha256="",
+            preprocessing=preprocessing,
+            about=f"hf:{name}" + (f" at {revision}" if revision else ""),
+            fetch=partial(_weights, name, revision, probe, num_classes),
+        )
+    }
+    return model
+
+
+def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, whole: bool) -> dict[str, torch.Tensor]:
+    """The hub's weights by our names. They go through transformers, which knows their older names. With a probe the
+    encoder's alone: what else they have is a head, and is told. If they are to be taken `whole`: raises UserError for one
+    that is missing or has no home; the classifier may be missing where it would be for other classes. Else those that the
+    network takes: of a checkpoint of pretraining the encoder's."""
+    transformers = _transformers(name)
+    with _quiet(name):
+        loaded, found = transformers.AutoModelForVideoClassification.from_pretrained(
+            name, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )  # fmt: skip
+    prefix = f"{loaded.base_model_prefix}."
+    own = loaded.state_dict()
+    encoder = {key for key in own if key.startswith(prefix)}
+    parts = {prefix.removesuffix("."), *dict(loaded.base_model.named_children())}  # an encoder's own file has no prefix
+    missing, homeless = set(found["missing_keys"]), set(found["unexpected_keys"])
+    left_out = (set(own) - encoder - missing) | {key for key in homeless if key.partition(".")[0] not in parts}
+    misfits = {key for key, *shapes in found["mismatched_keys"]}
+    if probe != "own":
+        missing, misfits = missing & encoder, misfits & encoder
+        homeless = {key for key in homeless if key.partition(".")[0] in parts}
+    fresh: set[str] = set()
+    if not whole:
+        fresh, missing, misfits, homeless = missing | misfits, set(), set(), set()
+    elif loaded.config.num_labels != num_classes:
+        fresh = {key for key in missing if key.startswith("classifier.")}
+    kinds = {"missing": missing - fresh, "of another shape": misfits, "without a place in the network": homeless}
+    faults = [f"{what}: {_listed(keys)}" for what, keys in kinds.items() if keys]
+    if faults:
+        is_head = not (missing | misfits) & encoder and probe == "own"
+        advice = "If they are an encoder's, without this head: probe='linear' or 'attentive'"
+        raise UserError(
+            f"The weights of hf:{name} do not fit its {type(loaded).__name__}; {'; '.join(faults)}"
+            + (f". {advice}" if is_head else "")
+        )
+    if probe != "own":
+        if left_out:
+            log(f"hf:{name}: left out for the probe: {_listed(left_out)}")
+        return {f"network.{key.removeprefix(prefix)}": own[key] for key in encoder - fresh}
+    return {
+        key.replace("classifier.", "fc.", 1) if key.startswith("classifier.") else f"network.{key}": tensor
+        for key, tensor in own.items()
+        if key not in fresh
+    }
+
+
+def _preprocessing(transformers: Any, name: str, revision: str | None) -> Preprocessing:
+    """What the network's own processor does to values of 0 to 255, for values of 0 to 1."""
+    for file_name in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        path = transformers.utils.cached_file(
+            name, file_name, revision=revision,
+            _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+        if path is not None:
+            with open(path, encoding="utf-8") as file:
+                return _read_processor(json.load(file))
+    return IMAGENET
+
+
+def _read_processor(processor: dict[str, Any]) -> Preprocessing:
+    scale = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
+    # ViViT's subtracts 1 after that
+    is_centred = processor.get("offset", processor.get("video_processor_type") == "VivitVideoProcessor")
+    mean, std = processor.get("image_mean", IMAGENET.mean), processor.get("image_std", IMAGENET.std)
+    if not processor.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    return Preprocessing(tuple((m + is_centred) / scale for m in mean), tuple(s / scale for s in std))
+
+
+def _side(size: int | list[int] | tuple[int, int]) -> int:
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise UserError(f"A network for pictures of {size} pixels; only squares can be fed here")
+    return sides.pop()
+
+
+def _transformers(name: str) -> Any:
+    try:
+        import transformers
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"hf:{name} needs transformers (pip install 'muybridge[hub]'), which does not import here: {error}"
+        ) from None
+    if tuple(transformers.__version__.split(".")[:2]) in WRONG:
+        raise UserError(
+            f"hf:{name}: transformers {transformers.__version__} loads some weights as zeros without saying so; install another "
+            "version (pip install 'muybridge[hub]')"
+        )
+    return transformers
+
+
+WRONG = {("5", "8"), ("5", "16"), ("5", "17")}
+"""Versions of transformers that give VideoMAE's biases of queries and values no weights (measured)."""
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without transformers' reports and bars; what goes wrong is a UserError."""
+    from transformers.utils import logging
+
+    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"hf:{name}: {message}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()
+
+
+def _listed(keys: Any) -> str:
+    ordered = sorted(keys)
+    return f"{len(ordered)} ({', '.join(ordered[:4])}{', …' if len(ordered) > 4 else ''})"

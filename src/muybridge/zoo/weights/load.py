@@ -1,0 +1,305 @@
+"""`load_weights`: public or own weights into a model, by names and shapes, with nothing lost in silence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from muybridge.errors import UserError
+from muybridge.zoo.base import LibraryWeights, Preprocessing, VideoModel
+from muybridge.zoo.weights import SOURCES
+from muybridge.zoo.weights import muybridge as own
+from muybridge.zoo.weights.download import digest_in, download
+from muybridge.zoo.weights.reading import Read, read, state_of
+from muybridge.zoo.weights.source import Source, State
+
+Inflation = Literal["divide", "repeat"]
+Part = Literal["whole", "agreeing"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file of weights. `print` it."""
+
+    source: str
+    """Whose weights they are."""
+    taken: tuple[str, ...]
+    """The model's tensors that were filled."""
+    inflated: int
+    """How many of those were 2D and became 3D."""
+    inflation: Inflation
+    fresh: tuple[str, ...]
+    """The model's parameters and statistics that stayed as they were: a classifier for other classes, temporal modules
+    that image weights know nothing of, and what does not agree."""
+    left_out: tuple[str, ...]
+    """The file's tensors that were not taken."""
+    other_shapes: Mapping[str, str]
+    """Of those in both, the two shapes where they differ."""
+    preprocessing: Preprocessing
+    """The model's from now on."""
+
+    @property
+    def matched(self) -> int:
+        """How many tensors were loaded."""
+        return len(self.taken)
+
+    def why(self, name: str) -> str:
+        """A name of `fresh` or `left_out` is not loaded for this reason."""
+        if name in self.other_shapes:
+            return f"other shape: {self.other_shapes[name]}"
+        if name in self.fresh and name in self.left_out:
+            return "of a classifier for other classes or features"
+        return "no such name among the weights" if name in self.fresh else "no such name in the model"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "taken": list(self.taken),
+            "inflated": self.inflated,
+            "fresh": {name: self.why(name) for name in self.fresh},
+            "left_out": {name: self.why(name) for name in self.left_out},
+        }
+
+    def __str__(self) -> str:
+        how = "repeated along time" if self.inflation == "repeat" else "repeated along time and divided by its length"
+        lines = [f"{self.source}: {self.matched} tensors" + (f", {self.inflated} {how}" if self.inflated else "")]
+        lines += [f"fresh: {_listed(self.fresh)}"] if self.fresh else []
+        lines += [f"left out: {_listed(self.left_out)}"] if self.left_out else []
+        shapes = [f"{name}: {shapes}" for name, shapes in self.other_shapes.items()]
+        lines += [f"both, for their shape: {_listed(shapes)}"] if shapes else []
+        mean, std = (
+            ", ".join(f"{value:g}" for value in values) for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        lines += [f"input: mean {mean}; standard deviation {std}"]
+        return "\n".join(lines)
+
+
+def load_weights(
+    model: VideoModel,
+    source: str | Path | Mapping[str, Any],
+    *,
+    part: Part = "whole",
+    inflation: Inflation = "divide",
+    other_classes: bool = False,
+) -> Loaded:
+    """Fill a model with weights that it, another network or another code base was trained to.
+
+    `source`: a name in `model.published` ("imagenet", "kinetics400"), a URL, a file (.safetensors, or PyTorch's, of which
+    only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
+    2.1: a still clip gives the picture's response) or "repeat" (the 2021 study).
+
+    The classifier stays fresh where the weights have none, or one for another number of classes, or where they are known
+    to be for `other_classes`. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights
+    have none at all, and anything else that does not fit is an error. With "agreeing", whatever agrees in name and shape
+    is taken, 2D for 3D too, and the rest stays fresh; nothing at all is an error. (An image network's names are those of
+    the model's `image_network`, SlowFast's slow pathway, say.) Raises UserError, and changes nothing then.
+    """
+    if inflation not in ("divide", "repeat"):
+        raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
+    if part not in ("whole", "agreeing"):
+        raise UserError(f"There is no part '{part}' of weights. Valid: whole, agreeing.")
+    if not isinstance(source, str | Path | Mapping):
+        raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
+    state, preprocessing, writer = _find(model, source, whole=part == "whole")
+    strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
+    sparse = [name for name, tensor in state.items() if tensor.layout != torch.strided]
+    if sparse:
+        raise UserError(f"'{sparse[0]}' is a sparse tensor; weights are dense")
+    if strange:
+        raise UserError(f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}: no weight")
+    kind = _recognise(state, model, writer, part)
+    if part == "whole":
+        kind.check(state, model)
+    given = kind.convert(state, model)
+    if part == "agreeing":
+        given = {_at_home(name, model): tensor for name, tensor in given.items()}
+    ours = model.state_dict()
+    given = {name: tensor for name, tensor in given.items() if name in ours or not _is_counter(name)}
+    fit = _fit(given, {name: tensor.shape for name, tensor in ours.items()}, inflation)
+    classifier = model.classifier_names()
+    if part == "whole":
+        other_classes = other_classes or _is_for_other_classes(classifier, given, ours)
+        _check_whole(kind, model, given, fit, other_classes)
+    elif not all(name in fit.tensors for name in classifier):
+        other_classes = True  # a bias without its weight would be one of nothing
+    fitted = {name: t for name, t in fit.tensors.items() if not (other_classes and name in classifier)}
+    if not any(not _is_counter(name) for name in fitted):
+        shapes = [f"{name}: {shapes}" for name, shapes in fit.other_shapes.items()]
+        raise UserError(
+            f"Nothing of these weights ({kind.name}) agrees with {model.name or type(model).__name__} in name and shape. "
+            f"Theirs: {_listed(list(given))}" + (f". Of other shapes: {_listed(shapes)}" if shapes else "")
+        )
+    empty = [name for name, tensor in fitted.items() if tensor.is_meta and not ours[name].is_meta]
+    if empty:
+        raise UserError(f"'{empty[0]}' has a shape, but no values (it is on the meta device)")
+    with torch.no_grad():
+        for name, tensor in fitted.items():
+            ours[name].copy_(tensor)
+    model.preprocessing = preprocessing or kind.preprocessing or model.preprocessing
+    published = model.published.get(source) if isinstance(source, str) else None
+    return Loaded(
+        source=published.about if published else f"{kind.name}'s {writer}" if writer else kind.name,
+        taken=tuple(fitted),
+        inflated=sum(name in fit.inflated for name in fitted),
+        inflation=inflation,
+        fresh=tuple(name for name in ours if name not in fitted and not _is_counter(name)),
+        left_out=tuple(name for name in given if name not in fitted and not _is_counter(name)),
+        other_shapes=fit.other_shapes,
+        preprocessing=model.preprocessing,
+    )
+
+
+def _find(model: VideoModel, source: str | Path | Mapping[str, Any], *, whole: bool) -> Read:
+    if isinstance(source, Mapping):
+        return Read(state_of(source, "The state dict"))
+    if isinstance(source, str):
+        published = model.published.get(source)
+        if isinstance(published, LibraryWeights):
+            return Read(state_of(published.fetch(whole), published.about), published.preprocessing)
+        if published is not None:
+            return _downloaded(published.url, published.sha256)._replace(preprocessing=published.preprocessing)
+        if "://" in source:
+            return _downloaded(source)
+        if not source or not Path(source).expanduser().exists():
+            names = ", ".join(sorted(model.published)) or "none"
+            raise UserError(
+                f"There are no weights '{source}': it is no file, no URL, and not among those published for this model "
+                f"({names}). Weights that lie elsewhere now, or others, are named with --pretrained or --init (in a recipe: "
+                "model.pretrained); to start from scratch: --pretrained none"
+            )
+    return read(Path(source).expanduser())
+
+
+def _downloaded(url: str, sha256: str = "") -> Read:
+    file = download(url, sha256=sha256)
+    try:
+        return read(file)
+    except UserError as error:
+        if sha256 or digest_in(url):
+            raise
+        file.unlink(missing_ok=True)  # nothing told that it is whole: the next call fetches it again
+        raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
+
+
+def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Source:
+    if writer and part == "agreeing":  # whatever the model: ours have the same names in all networks
+        return own.SOURCE
+    for kind in SOURCES:
+        if kind.recognises(state, model):
+            return kind
+    if part == "agreeing":
+        return own.AS_THEY_ARE
+    if writer:
+        raise UserError(
+            f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
+            f"those of {model.name or type(model).__name__}: {_listed(list(state))}. What agrees can be taken all the same: "
+            "--init (model.pretrained_part=agreeing)"
+        )
+    raise UserError(
+        f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
+        + "; ".join(kind.name for kind in SOURCES)
+    )
+
+
+def _at_home(name: str, model: VideoModel) -> str:
+    """A tensor of an image network by the name that this has in the model."""
+    return f"{model.image_network}.{name.removeprefix('backbone.')}" if name.startswith("backbone.") else name
+
+
+class _Fit(NamedTuple):
+    """What agrees, and what does not."""
+
+    tensors: State
+    """Of the model's shapes, by the model's names."""
+    inflated: set[str]
+    other_shapes: dict[str, str]
+    """Names that both have, with the two shapes."""
+
+
+def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation) -> _Fit:
+    tensors: State = {}
+    inflated: set[str] = set()
+    other_shapes: dict[str, str] = {}
+    for name, tensor in given.items():
+        if name not in shapes:
+            continue
+        fitting = _reshaped(tensor, shapes[name])
+        if fitting is None and _is_2d_of(tensor, shapes[name]):
+            fitting = inflate(tensor, shapes[name][2], inflation)
+            inflated.add(name)
+        if fitting is None:
+            other_shapes[name] = f"{tuple(tensor.shape)} for {tuple(shapes[name])}"
+        else:
+            tensors[name] = fitting
+    return _Fit(tensors, inflated, other_shapes)
+
+
+def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other_classes: bool) -> None:
+    """Raises UserError where anything lacks its place, or a place its weight, that must not."""
+    names = model.state_dict()
+    homeless = [name for name in given if name not in names and not name.startswith(kind.leaves_out)]
+    missing = [name for name in names if name not in given and not _is_counter(name)]
+    if not any(map(_is_temporal, given)):
+        missing = [name for name in missing if not _is_temporal(name)]
+    new = model.fresh_names()
+    if not any(name in given for name in new):
+        missing = [name for name in missing if name not in new]
+    excused = model.classifier_names() if other_classes else ()
+    missing = [name for name in missing if name not in excused]
+    shapes = [f"{name}: {shapes}" for name, shapes in fit.other_shapes.items() if name not in excused]
+    faults = [
+        f"{len(names)} {what}: {_listed(names, count=False)}"
+        for names, what in (
+            (shapes, "of the wrong shape"), (homeless, "without a place in the model"),
+            (missing, "of the model's without a weight"),
+        )
+        if names
+    ]  # fmt: skip
+    if faults:
+        raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
+
+
+def _is_for_other_classes(classifier: tuple[str, ...], given: State, own: Mapping[str, torch.Tensor]) -> bool:
+    """A classifier that is not there at all, or whole and only of another number of classes."""
+    theirs = [given.get(name) for name in classifier]
+    if all(tensor is None for tensor in theirs):
+        return True
+    sizes = {tensor.shape[0] for tensor in theirs if tensor is not None and tensor.dim()}
+    return len(sizes) == 1 and all(
+        tensor is not None and tensor.dim() and tensor.shape[0] != own[name].shape[0]
+        and tensor.shape[1:] == own[name].shape[1:]
+        for name, tensor in zip(classifier, theirs, strict=True)
+    )  # fmt: skip
+
+
+def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Tensor:
+    """A 2D kernel as a 3D one of so many frames."""
+    weight_OITHW = weight_OIHW[:, :, None].expand(-1, -1, frames, -1, -1)
+    return weight_OITHW / frames if how == "divide" else weight_OITHW
+
+
+def _is_2d_of(tensor: torch.Tensor, shape: torch.Size) -> bool:
+    return tensor.dim() == 4 and len(shape) == 5 and tensor.shape == (*shape[:2], *shape[3:])
+
+
+def _reshaped(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """The same but for sides of 1: a 1x1x1 kernel for a 1x1 one, 1xkxk for kxk, kx1x1 for kx1."""
+    long = [[side for side in sides[1:] if side != 1] for sides in (tensor.shape, shape)]
+    return tensor.reshape(shape) if tensor.shape[:1] == shape[:1] and long[0] == long[1] else None
+
+
+def _is_counter(name: str) -> bool:
+    """How many batches a norm has seen: counted, and never used here."""
+    return name.endswith("num_batches_tracked")
+
+
+def _is_temporal(name: str) -> bool:
+    """Is it of a module that `put` has put before or after another?"""
+    return any(part.endswith(("before", "after")) for part in name.split("."))
+
+
+def _listed(names: list[str] | tuple[str, ...], *, count: bool = True) -> str:
+    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return f"{len(names)} ({shown})" if count else shown

@@ -1,0 +1,205 @@
+"""The command line: JSON where asked, errors for people, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from muybridge.cli.app import app
+
+runner = CliRunner()
+
+
+def call(*arguments):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def document(result):
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def videos(made_set):
+    return made_set.parent
+
+
+def test_help_of_every_command():
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert set(commands) >= {
+        "demo",
+        "motions",
+        "prepare",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "predict",
+        "models",
+    }
+    for command in commands:
+        result = call(command, "--help")
+        assert result.exit_code == 0
+        assert "--json" in result.stdout
+
+
+def test_from_a_folder_to_a_prediction(videos, tmp_path):
+    """prepare, train, evaluate, report, predict, as a user would, every one with --json."""
+    manifest, run = tmp_path / "set.csv", tmp_path / "run"
+    prepared = document(call("prepare", videos, "--out", manifest, "--json"))
+    # the folder holds the made set's own manifest, which lies in no class folder
+    assert prepared["videos"] == 60
+    assert {r["path"] for r in prepared["rejected"]} == {"manifest.csv", "manifest.csv.json"}
+    settings = [
+        "clip.size=32",
+        "clip.num_frames=4",
+        "optim.epochs=1",
+        "optim.min_steps=0",
+        "optim.warmup_epochs=0",
+        "precision=fp32",
+    ]
+    options = [part for setting in settings for part in ("--set", setting)]
+    trained = document(
+        call("train", "--model", "tsm_resnet_tiny", "--data", manifest, "--out", run, *options, "--json")
+    )
+    assert trained["run"] == str(run)
+    evaluated = document(call("evaluate", run, "--json"))
+    assert evaluated["test"] == pytest.approx(trained["test"], abs=1e-4)
+    reported = document(call("report", run, "--out", tmp_path / "report.html", "--json"))
+    assert reported["models"][0]["model"] == "tsm_resnet_tiny"
+    video = next(videos.glob("grow/*.mp4"))
+    predicted = document(call("predict", run, video, "--top", "3", "--json"))
+    assert len(predicted["predictions"][0]["labels"]) == 3
+    shown = call("predict", run, video)
+    assert predicted["predictions"][0]["labels"][0] in shown.stdout
+
+
+def test_a_recipe_file_of_ones_own(made_set, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from muybridge.recipe import replace\nfrom muybridge.recipes import small\n"
+        "def quick():\n    return replace(small(), {'optim.epochs': 1, 'optim.min_steps': 0, 'optim.warmup_epochs': 0,"
+        " 'clip.size': 32})\n"
+    )
+    result = call(
+        "train",
+        f"{tmp_path / 'mine.py'}:quick",
+        "--model",
+        "tsn_resnet_tiny",
+        "--data",
+        made_set,
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
+    assert document(result)["steps"] > 0
+    again = call("train", tmp_path / "run" / "recipe.json", "--out", tmp_path / "again", "--json")
+    assert document(again)["test"] == document(result)["test"]
+    assert (
+        "no function 'quik'. Did you mean 'quick'"
+        in call("train", f"{tmp_path / 'mine.py'}:quik", "--out", tmp_path / "x").stderr
+    )
+
+
+WRONG = {
+    "an empty folder": (["prepare", "{empty}", "--out", "{tmp}/a.csv"], "no class folders"),
+    "no folder": (["prepare", "{tmp}/none", "--out", "{tmp}/a.csv"], "There is no folder"),
+    "one class": (["prepare", "{one}", "--out", "{tmp}/a.csv"], "at least two"),
+    "too few clips": (["prepare", "{few}", "--out", "{tmp}/a.csv"], "[Tt]oo few|few for"),
+    "no --out": (["prepare", "{one}"], "--out MANIFEST"),
+    "an unknown model": (["train", "--model", "tsm_resnt", "--data", "{manifest}", "--out", "{tmp}/r"], "Did you mean"),
+    "no manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{tmp}/none.csv", "--out", "{tmp}/r"], "no manifest"),
+    "a folder as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{one}", "--out", "{tmp}/r"], "is a folder"),
+    "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "is no manifest"),
+    "a mistyped field": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "optim.learnrate=1"],
+        r"no field 'optim\.learnrate'",
+    ),
+    "a field without section": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "epochs=1"],
+        r"Did you mean 'optim\.epochs'",
+    ),
+    "a mistyped value": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "optim.optimizer=sdg"],
+        "Did you mean 'sgd'",
+    ),
+    "a mistyped runtime": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "runtime.devise=cpu"],
+        "Did you mean 'device'",
+    ),
+    "a device that is not there": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "runtime.device=cuda:7"],
+        "cuda:7",
+    ),
+    "no model": (["train", "--data", "{manifest}", "--out", "{tmp}/r"], "model.name open"),
+    "no such recipe": (["train", "smal", "--out", "{tmp}/r"], "Did you mean 'small'"),
+    "resume with more": (["train", "--resume", "{run}", "--model", "x"], "does not go with it"),
+    "no such run": (["evaluate", "{tmp}/none"], "No such run"),
+    "a folder that is no run": (["evaluate", "{one}"], "No such run"),
+    "no such split": (["evaluate", "{run}", "--split", "tset"], "no video in split"),
+    "no such checkpoint": (["evaluate", "{run}", "--checkpoint", "bset"], "no checkpoint 'bset'"),
+    "a file that is no video": (["predict", "{run}", "{manifest}"], "manifest.csv: "),
+    "no such video": (["predict", "{run}", "{tmp}/none.mp4"], "No such file"),
+    "a report of nothing": (["report", "{tmp}/none"], "No such run"),
+    "folds that are no numbers": (
+        ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--folds", "one"],
+        "takes numbers",
+    ),
+    "motions into a full folder": (["motions", "{one}"], "not empty"),
+    "too few motions": (["motions", "{tmp}/m", "--clips", "3"], "too few"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_mistakes_exit_2_with_a_line_for_people(what, made_set, run, tmp_path):
+    import shutil
+
+    first = next(made_set.parent.glob("grow/*.mp4"))
+    (tmp_path / "empty").mkdir()
+    for folder in ("one/a", "few/a", "few/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(first, tmp_path / folder / "v.mp4")
+    names = {
+        "tmp": tmp_path, "empty": tmp_path / "empty", "one": tmp_path / "one", "few": tmp_path / "few",
+        "manifest": made_set, "video": first, "run": run.path,
+    }  # fmt: skip
+    arguments, message = WRONG[what]
+    arguments = [argument.format(**names) for argument in arguments]
+    result = call(*arguments)
+    assert result.exit_code == 2, (result.stdout, result.stderr, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    import re
+
+    assert re.search(message, " ".join(result.stderr.split())), result.stderr
+    as_json = call(*arguments, "--json")
+    assert as_json.exit_code == 2
+    assert re.search(message, json.loads(as_json.stdout)["error"])
+    assert not (tmp_path / "r").exists()
+
+
+def test_one_bad_file_does_not_take_the_others_answers(made_set, run, tmp_path):
+    video = next(made_set.parent.glob("grow/*.mp4"))
+    (tmp_path / "text.mp4").write_text("x")
+    result = call("predict", run.path, tmp_path / "text.mp4", video, "--json")
+    assert result.exit_code == 2
+    answer = json.loads(result.stdout)
+    assert [p["path"] for p in answer["predictions"]] == [str(video)]
+    assert [f["path"] for f in answer["failed"]] == [str(tmp_path / "text.mp4")]
+
+
+def test_a_real_process_prints_json_alone_and_no_traceback(made_set, tmp_path):
+    def muybridge(*arguments):
+        return subprocess.run([sys.executable, "-m", "muybridge", *map(str, arguments)], capture_output=True, text=True)
+
+    good = muybridge("prepare", made_set.parent, "--out", tmp_path / "a.csv", "--json")
+    assert json.loads(good.stdout)["videos"] == 60
+    bad = muybridge("prepare", tmp_path / "none", "--out", tmp_path / "a.csv")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "Traceback" not in bad.stderr
+    assert "error: There is no folder" in bad.stderr
+    usage = muybridge("prepare", "--fold", "3")
+    assert usage.returncode == 2
+    assert "Traceback" not in usage.stderr
+    assert muybridge("--version").stdout.startswith("muybridge 0.")

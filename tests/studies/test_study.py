@@ -1,0 +1,139 @@
+"""A comparison: one protocol, nothing run twice, nothing mixed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import muybridge
+from muybridge.data.manifest import Manifest
+from muybridge.errors import UserError
+from muybridge.recipe import diff, replace
+from muybridge.recipe.shipped import demo as demo_recipe
+from muybridge.studies import demo
+from muybridge.studies.plan import of_models
+from muybridge.studies.run import compare
+
+
+@pytest.fixture(scope="module")
+def study(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    return compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, seeds=(0, 1))
+
+
+def test_runs_and_report(study):
+    assert [run.name for run in study.runs] == [
+        "tsn_resnet_tiny-seed0", "tsn_resnet_tiny-seed1", "tsm_resnet_tiny-seed0", "tsm_resnet_tiny-seed1",
+    ]  # fmt: skip
+    assert all(run.is_finished for run in study.runs)
+    page = study.report.read_text()
+    assert "tsn_resnet_tiny" in page
+    assert {file.suffix for file in study.path.glob("report.*")} == {".html", ".md", ".json", ".files"}
+
+
+def test_a_finished_run_is_not_run_again_and_a_lost_one_is(study, recipe):
+    stamps = {run.name: (run.path / "result.json").stat().st_mtime_ns for run in study.runs}
+    (study.runs[1].path / "result.json").unlink()  # as if it had been stopped before the end
+    again = compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=study.path, seeds=(0, 1))
+    changed = [run.name for run in again.runs if (run.path / "result.json").stat().st_mtime_ns != stamps[run.name]]
+    assert changed == ["tsn_resnet_tiny-seed1"]
+
+
+def test_another_recipe_in_the_same_folder_is_refused(study, recipe):
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.02, is 0\.03"):
+        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"optim.lr": 0.03}), out=study.path)
+
+
+def test_a_study_grows(study, recipe):
+    grown = compare(["tam_resnet_tiny"], recipe=recipe, out=study.path)
+    assert [run.name for run in grown.runs] == [*(run.name for run in study.runs), "tam_resnet_tiny-seed0"]
+    assert {model.name for model in grown.comparison.models} == {
+        "tsn_resnet_tiny",
+        "tsm_resnet_tiny",
+        "tam_resnet_tiny",
+    }
+
+
+def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
+    """Its study.json has names alone."""
+    shutil.copytree(study.path, tmp_path / "old")
+    names = ["tsn_resnet_tiny-seed0", "tsm_resnet_tiny-seed0"]
+    (tmp_path / "old" / "study.json").write_text(json.dumps({"format_version": 1, "title": "t", "runs": names}))
+    grown = compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "old", seeds=(1,))
+    assert {model.name: model.num_seeds for model in grown.comparison.models} == {
+        "tsn_resnet_tiny": 2, "tsm_resnet_tiny": 1,
+    }  # fmt: skip
+    assert grown.comparison.differences == {}
+
+
+def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeypatch):
+    """Of each setting one run is measured, every run is diagnosed, and the report has it."""
+    shutil.copytree(study.path, tmp_path / "s")
+    asked = {"recipe": recipe, "out": tmp_path / "s", "seeds": (0, 1)}
+    found = compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+    known = {run.name: (run.speed() is not None, run.diagnosis() is not None) for run in found.runs}
+    assert known["tsn_resnet_tiny-seed0"] == known["tsn_resnet_tiny-seed1"] == (False, False), "not asked for"
+    assert (known["tsm_resnet_tiny-seed0"], known["tsm_resnet_tiny-seed1"]) == ((True, True), (False, True))
+    row = next(model for model in found.comparison.models if model.name == "tsm_resnet_tiny")
+    assert row.speed["peak_memory_bytes"] > 0
+    assert row.diagnosed.correct["shuffled"].shape == (2, row.num_videos)
+    assert row.diagnosed.accuracy("ordered") == row.accuracy.value, "the same clips, in their order"
+    page = found.report.read_text()
+    assert "Does it use time?" in page
+    assert "Not diagnosed: " in page
+    monkeypatch.setattr("muybridge.studies.run.measure_run", lambda *_, **__: pytest.fail("measured twice"))
+    monkeypatch.setattr("muybridge.studies.run.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
+    compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+
+
+def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
+    for name in ("seed", "data.fold", "model.name"):
+        with pytest.raises(UserError, match=f"{name} is what compare varies"):
+            muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, out=tmp_path / "s", changes={name: 1})
+
+
+def test_every_model_of_a_study_sees_the_same_clips(study):
+    orders = {run.name: run.trained_on()["id"].tolist() for run in study.runs}
+    assert len({tuple(order) for order in orders.values()}) == 1
+
+
+def test_recipes_of_a_study_differ_in_model_seed_and_fold_only(recipe):
+    plan = of_models(["a", "b"], recipe=recipe, data=["set.csv"])
+    plan = plan.repeated(seeds=(0, 1), folds={"set.csv": (1, 2)})
+    assert len(plan.runs) == 8
+    for planned in plan.runs.values():
+        assert set(diff(recipe, planned.recipe)) <= {"model.name", "seed", "data.fold", "data.manifest"}
+
+
+def test_the_demo_compares_five_models_under_one_recipe():
+    plan = list(of_models(demo.MODELS, recipe=demo_recipe(), data=["set.csv"]).runs.values())
+    assert len(plan) == 5
+    assert {planned.recipe.model.name.split("_")[0] for planned in plan} == {"tsn", "tsm", "tam", "i3d", "s3d"}
+    for planned in plan[1:]:
+        assert set(diff(plan[0].recipe, planned.recipe)) == {"model.name"}
+
+
+def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):
+    with pytest.raises(UserError, match="tsm_resnet_tiny"):
+        compare(["tsn_resnet_tiny", "tsm_resnet_tny"], recipe=recipe, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    with pytest.raises(UserError, match="at least 8 frames"):
+        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"model.temporal_pooling": True}), out=tmp_path / "study")
+    with pytest.raises(UserError, match="no fold 3"):
+        compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "study", folds=(3,))
+    with pytest.raises(UserError, match="at least one model"):
+        muybridge.compare([], data=recipe.data.manifest, out=tmp_path / "study")
+
+
+def test_folds_that_test_a_video_twice_are_refused_before_training(recipe, made_set, tmp_path):
+    """As those of HMDB51 do: they are no cross-validation."""
+    manifest = Manifest.load(made_set)
+    columns = {name: column for name, column in manifest.columns.items() if name != "split"}
+    columns |= {f"split_{fold}": manifest.columns["split"] for fold in (1, 2)}
+    columns["path"] = np.array([str(manifest.row(i).path) for i in range(len(manifest))], dtype="S")
+    Manifest(columns, manifest.classes, manifest.root, manifest.mirror).save(tmp_path / "twice.csv")
+    twice = replace(recipe, {"data.manifest": str(tmp_path / "twice.csv")})
+    with pytest.raises(UserError, match=r"test \d+ videos more than once.*--folds 1"):
+        compare(["tsn_resnet_tiny"], recipe=twice, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()

@@ -1,0 +1,127 @@
+"""Parameters and multiply-adds: every published figure, and that the layers' sum is the model's."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from muybridge.cli import app as cli
+from muybridge.errors import UserError
+from muybridge.zoo import VideoModel, entries
+from muybridge.zoo.count import (
+    count,
+    count_module,
+    layers,
+    listing,
+    natural_input,
+    outline,
+)
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "parity"))
+
+import fidelity  # noqa: E402
+
+FIGURES = fidelity.figures()
+NAMES = [entry.name for entry in entries()]
+TABLE_3 = sorted({f.model for f in FIGURES if f.source == "2021 study, table 3"})
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f"{f.model}-{f.num_classes}-{f.figure}-{f.published}")
+def test_published(figure):
+    assert figure.ours_as_published() == figure.published
+
+
+def test_the_table_that_is_shipped_is_what_is_counted():
+    """`muybridge models` tells it at once; `python parity/fidelity.py` writes it anew."""
+    assert cli._known_models(7) == json.loads(json.dumps(listing(num_classes=7)))
+
+
+def test_the_page_tells_what_is_counted():
+    page = (ROOT / "docs" / "fidelity.md").read_text()
+    assert page.startswith(fidelity.page()[: len(fidelity.HEAD)])
+    assert [line for line in fidelity.page().splitlines() if line not in page] == []
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE_3 if not name.startswith("nln")])
+def test_the_classifier_is_counted_for_every_frame(name):
+    cost = count(name, num_classes=87, num_frames=8, size=224)
+    assert cost.macs - cost.conv_macs == 8 * (2048 if "resnet50" in name else 1024) * 87
+
+
+@pytest.mark.parametrize("name", TABLE_3)
+def test_temporal_pooling_costs_no_parameters(name):
+    arguments = {"num_classes": 87, "num_frames": 8, "size": 224}
+    plain, pooled = count(name, **arguments), count(name, **arguments, temporal_pooling=True)
+    assert pooled.params == plain.params
+    assert pooled.conv_macs < plain.conv_macs
+
+
+@pytest.mark.parametrize(
+    "name", ["tsm_resnet_tiny", "nln_inceptionv1", "slowfast_resnet50", "s3dv3", "cnn_lstm", "c3d"]
+)
+def test_layers_add_up(name):
+    num_frames, size = natural_input(name)
+    model = outline(name, num_classes=10, num_frames=num_frames)
+    found = layers(model, num_frames=num_frames, size=size)
+    sums = tuple(sum(getattr(layer, key) for layer in found) for key in ("params", "conv_macs", "macs"))
+    assert sums == count_module(model, num_frames=num_frames, size=size)
+    assert all(layer.shape for layer in found if not layer.name.startswith("aux."))  # a head that is not asked
+
+
+def test_layers_of_a_network_by_hand():
+    model = outline("tam_resnet_tiny", num_classes=10, num_frames=8)
+    by_name = {layer.name: layer for layer in layers(model, num_frames=8, size=112)}
+    stem, blend, fc = (by_name[n] for n in ("backbone.conv1", "backbone.layer2.0.conv1.before.conv", "fc"))
+    assert (stem.shape, stem.params, stem.conv_macs) == ((8, 16, 56, 56), 16 * 3 * 49, 8 * 16 * 56 * 56 * 3 * 49)
+    assert (blend.params, blend.conv_macs) == (3 * 16, 8 * 28 * 28 * 16 * 3)
+    assert by_name["backbone.layer2.0.conv1"].conv_macs == 8 * 14 * 14 * 32 * 16 * 9  # its own, without what is before
+    assert (fc.params, fc.conv_macs, fc.macs) == (128 * 10 + 10, 0, 8 * 128 * 10)
+
+
+def test_heads_for_training_count_as_parameters_only():
+    plain, trained = (count("s3dv3", num_classes=5, num_frames=64, size=224, aux=aux) for aux in (False, True))
+    assert trained.params > plain.params
+    assert trained.macs == plain.macs
+    model = outline("s3dv3", num_classes=5, num_frames=64, aux=True)
+    assert sum(layer.params for layer in layers(model, num_frames=64, size=224)) == trained.params
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_recurrent_layers_count(device):
+    class Recurrent(VideoModel):
+        def __init__(self):
+            super().__init__(7, 3, dropout=0.0)
+            self.lstm = nn.LSTM(3, 7, num_layers=2, batch_first=True)
+
+        def features(self, x_BCTHW):
+            return self.lstm(x_BCTHW.mean((3, 4)).transpose(1, 2))[0]
+
+    with torch.device(device):
+        params, conv_macs, macs = count_module(Recurrent(), num_frames=5, size=4)
+    assert params == 4 * 7 * (3 + 7 + 2) + 4 * 7 * (7 + 7 + 2) + 7 * 3 + 3
+    assert (conv_macs, macs) == (0, 5 * (4 * 7 * (3 + 7) + 4 * 7 * (7 + 7) + 7 * 3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_takes_its_natural_input(name):
+    num_frames, size = natural_input(name)
+    model = outline(name, num_classes=10, num_frames=num_frames)
+    assert num_frames >= model.min_frames
+    assert size >= model.min_size
+    model.check_input(torch.empty(1, model.in_channels, num_frames, size, size, device="meta"))
+
+
+def test_natural_inputs_are_the_published_ones():
+    assert natural_input("c3d") == (16, 112)
+    assert natural_input("vgg9") == (30, 64)
+    assert natural_input("tsm_resnet50") == (8, 112)
+    assert natural_input("i3d") == (16, 224)
+
+
+def test_too_short_a_clip_is_told():
+    with pytest.raises(UserError, match="at least 4 frames"):
+        count("tsm_resnet_tiny", num_classes=10, num_frames=2, size=112)
