@@ -30,7 +30,7 @@ step = training.training_step
 
 def watched(*arguments, processes, **named):
     loss_sum, correct = step(*arguments, processes=processes, **named)
-    total, clips = processes.sums([loss_sum, len(arguments[2].rows_B)])
+    total, clips = processes.all_reduce([loss_sum, len(arguments[2].rows_B)])
     losses.append(total / clips)
     if len(losses) == stop_after:
         os.kill(os.getpid(), signal.SIGTERM)

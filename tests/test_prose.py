@@ -15,7 +15,18 @@ GENERATED = {"fidelity.md", "fields.md", "commands.md"}
 HANGING = {"of", "by", "with", "what", "which", "where", "as", "how"}
 """A docstring that begins so is no sentence: it hangs on the name above it."""
 
-BANNED = ("is told", "are told", "goes on", "go on with", "gone on", "is no ", "are none", "is none", "so many", "of one's own")
+BANNED = (
+    "is told",
+    "are told",
+    "goes on",
+    "go on with",
+    "gone on",
+    "is no ",
+    "are none",
+    "is none",
+    "so many",
+    "of one's own",
+)
 MOST_WORDS = 30
 MOST_SEMICOLONS = 1
 

@@ -251,7 +251,7 @@ def diagnose(
             )
         chosen = list(dict.fromkeys(_place(str(video), task) for video in videos))
         names = dict(zip(chosen, _file_names(task, chosen), strict=True))
-        seen = {place: _view(task, place) for place in task.processes.share(chosen)}
+        seen = {place: _view(task, place) for place in task.processes.shard(chosen)}
         scores = task.scores(ORDERS, text="diagnosing")
         found = Diagnosis(
             run=folder,
@@ -271,7 +271,7 @@ def diagnose(
                 folder.file("diagnosis/diagnosis.json").unlink(missing_ok=True)  # it says that all else is there
                 for order, of_order in scores.items():
                     of_order.save(folder.file(f"diagnosis/{order}.npz"))
-            task.processes.firsts(None)
+            task.processes.broadcast(None)
             for place, view in seen.items():
                 _look(task, place, view, grid=grid, called=names[place])
             task.processes.gathered(None)

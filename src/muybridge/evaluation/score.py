@@ -69,7 +69,7 @@ def score_orders(
     """
     rows = np.array([int(row) for row in rows], dtype=np.int64)
     mirrored_K = _mirrored_classes(views.manifest.mirror, classes) if views.num_crops > MIRRORED_FROM else None
-    own_places = processes.share(range(len(rows)))
+    own_places = processes.shard(range(len(rows)))
     places: list[int] = []
     left_out: dict[int, Unreadable] = {}
     logits: list[np.ndarray] = []

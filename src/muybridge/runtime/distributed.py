@@ -58,7 +58,7 @@ class Processes:
         """The one that writes files."""
         return self.rank == 0
 
-    def sums(self, values: Sequence[float]) -> list[float]:
+    def all_reduce(self, values: Sequence[float]) -> list[float]:
         """Of each value over all processes."""
         if self.count == 1:
             return list(values)
@@ -76,13 +76,13 @@ class Processes:
             dist.all_gather_object(parts, part, group=self._gloo)
             return parts
 
-    def firsts(self, value: X) -> X:
+    def broadcast(self, value: X) -> X:
         """The first process's value, at every process."""
         return self.gathered(value)[0]
 
-    def each(self, value: float) -> list[float]:
+    def all_gather(self, value: float) -> list[float]:
         """Every process's value, in their order."""
-        return self.sums([value if rank == self.rank else 0.0 for rank in range(self.count)])
+        return self.all_reduce([value if rank == self.rank else 0.0 for rank in range(self.count)])
 
     def average_statistics(self, net: nn.Module) -> None:
         """Give batch norms the mean of all processes' running statistics: what is scored, saved and gone on with is the
@@ -97,7 +97,7 @@ class Processes:
             for buffer, mean in zip(own, (flat / self.count).split([buffer.numel() for buffer in own]), strict=True):
                 buffer.copy_(mean.view_as(buffer))
 
-    def share(self, items: Sequence[X]) -> Sequence[X]:
+    def shard(self, items: Sequence[X]) -> Sequence[X]:
         """This process's part of the items, dealt in turn: each goes to one process, whatever their number."""
         return items[self.rank :: self.count]
 
@@ -122,13 +122,13 @@ class Processes:
                 self._store.compare_set(_FAILURE, "", f"Process {self.rank}: {text}")  # the first cause stands
             raise
 
-    def forgive(self) -> None:
+    def clear_failure(self) -> None:
         """What ended the work of all processes was caught by all: it will be no cause of what comes later."""
         if self.count > 1:
-            self.firsts(None)
+            self.broadcast(None)
             if self.is_first:
                 self._store.delete_key(_FAILURE)
-            self.firsts(None)
+            self.broadcast(None)
 
     def _told(self) -> str:
         try:

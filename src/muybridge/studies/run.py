@@ -98,7 +98,7 @@ def run(
     with processes.telling(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
             held.enter_context(_locked(workplace.out))
-        plan = processes.firsts(named(plan, workplace.out))
+        plan = processes.broadcast(named(plan, workplace.out))
         workplace.check(plan, tuned=tune > 0)
         if tune:
             check_searches(plan, tune, workplace)
@@ -110,7 +110,7 @@ def run(
                 raise UserError(f"{workplace.out}: another process began a study there meanwhile; repeat the command")
         if tune:
             plan = tuned(plan, tune, workplace)
-        record = processes.firsts(study_record(plan, workplace.out))
+        record = processes.broadcast(study_record(plan, workplace.out))
         if processes.is_first:
             record.save()
         order = plan.order()
@@ -124,7 +124,7 @@ def run(
             if known is None or known.get("memory_is_unknown"):
                 measure_run(trained, runtime=workplace.runtime, allow_code="mine")
         for trained in map(record.run, order if diagnose else []):
-            if processes.firsts(trained.diagnosis() is None):
+            if processes.broadcast(trained.diagnosis() is None):
                 log(f"diagnosing {trained.name}")
                 diagnosis.diagnose(trained, runtime=workplace.runtime, allow_code="mine")
         if len(record.runs) > len(plan.runs):
@@ -132,7 +132,7 @@ def run(
         comparisons = compared_study(record)
         if processes.is_first:
             Report.of(comparisons, title=record.title).write(workplace.out / "report.html")
-        processes.firsts(None)
+        processes.broadcast(None)
     return Study(workplace.out, tuple(record.run(name) for name in record.runs), comparisons)
 
 

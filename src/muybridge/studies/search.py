@@ -77,7 +77,7 @@ def searches(out: Path) -> dict[str, Any]:
 def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
     """The plan with the learning rate and weight decay that were best on val for each setting and fold. A setting's trials
     start from the best trial of what it starts from."""
-    known = workplace.processes.firsts(searches(workplace.out))
+    known = workplace.processes.broadcast(searches(workplace.out))
     best: dict[str, Run] = {}
     recipes: dict[str, Recipe] = {}
     setting_of = {name: setting for setting, names in plan.settings().items() for name in names}
@@ -188,7 +188,7 @@ def _outcome(
         workplace.finish(folder, trial, text)
     except Diverged as error:
         log(f"    {error}")
-        workplace.processes.forgive()
+        workplace.processes.clear_failure()
         return {**told, "failed": str(error)}
     val = folder.result()["val"]
     return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}

@@ -85,7 +85,7 @@ class Workplace:
             if planned.starts_from is None and not tuned:
                 folder.state_for(self.jobs.resolved(recipe))
             self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
-        self.processes.firsts(None)
+        self.processes.broadcast(None)
 
     def _check_unseen(self, plan: Plan, name: str) -> None:
         """No run is tested on videos that a run was trained on which it builds upon."""
@@ -114,13 +114,13 @@ class Workplace:
     def finish(self, folder: Run, recipe: Recipe, text: str) -> None:
         """Let a run be finished, whatever of it is there."""
         within(self.out, folder.path.relative_to(self.out))
-        state = self.processes.firsts(folder.state_for(self.jobs.resolved(recipe)))
+        state = self.processes.broadcast(folder.state_for(self.jobs.resolved(recipe)))
         if state == "finished":
             log(f"{text}: finished before")
             return
         log(text)
         job = self.jobs.job(recipe, check=self.processes.is_first and state == "new")
-        self.processes.firsts(None)
+        self.processes.broadcast(None)
         finish(folder, job, runtime=self.runtime)
         result = folder.result()
         split = "test" if "test" in result else "val"

@@ -50,7 +50,7 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
         if processes.is_first:
             check_free(run)  # before anything is computed
         job = Jobs(runtime, processes=processes.count).job(recipe, check=processes.is_first)
-        processes.firsts(None)
+        processes.broadcast(None)
         return _begin(run, job, runtime, processes, stop)
 
 
@@ -126,7 +126,7 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
                 f"warning: {'; '.join(changed)}: the run goes on, but its last bits may differ from an undisturbed one's"
             )
         with run.lock() if processes.is_first else nullcontext():
-            if processes.firsts(run.is_finished):
+            if processes.broadcast(run.is_finished):
                 log(f"{run.path} was finished meanwhile, by another process")
                 return run
             if processes.is_first:
@@ -181,7 +181,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 if session.average is not None:
                     session.average.update_parameters(session.model)
                 seconds = time.perf_counter() - asked_at if processes.is_first else 0.0
-                loss_sum, correct_sum, clips, seconds, asked = processes.sums(
+                loss_sum, correct_sum, clips, seconds, asked = processes.all_reduce(
                     [loss_sum, correct, len(batch.rows_B), seconds, stop.asked]
                 )
                 if not np.isfinite(loss_sum):
@@ -231,5 +231,5 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
                 asked_at = time.perf_counter()
         session.finish(stop)
-    processes.firsts(None)  # the others leave when all is written
+    processes.broadcast(None)  # the others leave when all is written
     return run

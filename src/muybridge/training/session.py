@@ -87,7 +87,7 @@ class Session:
         epochs = num_epochs(recipe, len(self.rows))
         self.num_steps = None if epochs is None else self.per_epoch * epochs
 
-        begun = processes.firsts(checkpoints.exists(run.checkpoints))
+        begun = processes.broadcast(checkpoints.exists(run.checkpoints))
         self.model = build.model(
             recipe, len(manifest.classes), pretrained=not begun, classes=manifest.classes, tell=self._tell_init
         )
@@ -203,7 +203,7 @@ class Session:
 
     def score_unless_stopped(self, rows: np.ndarray, text: str, stop: Stop) -> Scores:
         """Raises Interrupted where a stop was asked for before, or (where no other process waits) on the way."""
-        if any(self.processes.each(stop.asked)):
+        if any(self.processes.all_gather(stop.asked)):
             raise self.interrupted()
         try:
             with stop.at_once(self.processes.count == 1):

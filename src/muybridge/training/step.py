@@ -32,7 +32,7 @@ def training_step(
     net = model if net is None else net
     scaler = where.scaler() if scaler is None else scaler
     batch = moved(batch, where.device, non_blocking=where.non_blocking)
-    shares = processes.each(len(batch.rows_B))
+    shares = processes.all_gather(len(batch.rows_B))
     total = sum(shares)
     if not total:
         raise UserError("Not one of the videos of an update could be read, by any process")
