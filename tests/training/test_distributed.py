@@ -148,7 +148,7 @@ def test_every_process_goes_through_the_network_equally_often_and_no_clip_is_los
 
 def test_each_item_goes_to_one_process():
     for count in (1, 2, 3, 5):
-        shares = [Processes(Launch(rank, count)).share(list(range(7))) for rank in range(count)]
+        shares = [Processes(Launch(rank, count)).shard(list(range(7))) for rank in range(count)]
         assert sorted(item for share in shares for item in share) == list(range(7))
 
 
