@@ -126,8 +126,9 @@ import sys
 from pathlib import Path
 from muybridge.errors import UserError
 from muybridge.predict import Predictor
-from muybridge.results.comparison import compared
-from muybridge.runs import Run, standing
+from muybridge.analysis.compare import compared
+from muybridge.storage.listing import standing
+from muybridge.storage.run import Run
 
 def told(call):
     try:

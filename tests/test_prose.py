@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,10 @@ def docstrings(tree):
                 yield getattr(node, "lineno", 1), text
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef):
-            for before, after in zip(body, body[1:], strict=False):
-                if isinstance(before, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
-                    if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-                        yield after.lineno, after.value.value
+            for before, after in pairwise(body):
+                is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if isinstance(before, ast.Assign | ast.AnnAssign) and is_text and isinstance(after.value.value, str):
+                    yield after.lineno, after.value.value
 
 
 def strings(tree):

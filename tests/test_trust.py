@@ -203,7 +203,7 @@ MINE = """
 import torch
 from torch import nn
 from helper import width
-from muybridge.models import VideoModel
+from muybridge.zoo import VideoModel
 
 class Net(VideoModel):
     def __init__(self, num_classes):

@@ -4,6 +4,8 @@ A verb is a function of the package (`muybridge.train`); the command line parses
 Bodies import what they need, so that training loads nothing that only a report needs.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, Runtime, replace, shipped
+from muybridge.recipe.fields import of_network
 from muybridge.recipe.schedule import shortened
 from muybridge.runtime.console import log
 from muybridge.storage.listing import Standing, find, standing
 from muybridge.storage.run import STATES, Run
-from muybridge.studies import shipped as studies
-from muybridge.studies.plan import Plan, Value, of_models, of_network, repeated
 from muybridge.user_code import allow, check_consent
 
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
+    from muybridge.studies.plan import Plan, Value
     from muybridge.studies.run import Study
 
 
@@ -62,7 +64,7 @@ def recipe_of(
             )
         named |= {
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
-            "model.pretrained_part": "whole" if init is None else "agreeing",
+            "model.strict": init is None,
         }  # fmt: skip
     made = replace(base, named | dict(changes or {}))
     if "model.name" in (changes or {}):
@@ -125,6 +127,9 @@ def plan(
     """The runs that `compare` would train: models × seeds × folds by one recipe, or those of a `study` (its name,
     mine.py:function, or a Plan), of which `only` picks some by their axes. A model of the user's own that is named neither in
     `models` nor by such a function needs `allow_code`."""
+    from muybridge.studies import shipped as studies
+    from muybridge.studies.plan import of_models, repeated
+
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
@@ -178,7 +183,7 @@ def compare(
     title: str | None = None,
     allow_code: bool = False,
     runtime: Runtime | None = None,
-) -> "Study":
+) -> Study:
     """Train and score the runs of a `plan` into the folder `out`, and write the report. `tune`: trials on val for the
     learning rate and weight decay of each setting. `measure`: also speed and memory of each; `diagnose`: also what every run
     answers with its frames in other orders."""
@@ -196,7 +201,7 @@ class WrittenReport:
     """A report on disk, and what it says."""
 
     path: Path
-    comparisons: "Mapping[str, Comparison]" = dataclasses.field(repr=False)
+    comparisons: Mapping[str, Comparison] = dataclasses.field(repr=False)
     """By data set."""
 
 

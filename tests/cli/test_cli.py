@@ -5,20 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
+from command import call, document
 
 from muybridge.cli.app import app
-
-runner = CliRunner()
-
-
-def call(*arguments):
-    return runner.invoke(app, [str(argument) for argument in arguments])
-
-
-def document(result):
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +67,7 @@ def test_from_a_folder_to_a_prediction(videos, tmp_path):
 
 def test_a_recipe_file_of_ones_own(made_set, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from muybridge.recipe import replace\nfrom muybridge.recipes import small\n"
+        "from muybridge.recipe import replace\nfrom muybridge.recipe.shipped import small\n"
         "def quick():\n    return replace(small(), {'optim.epochs': 1, 'optim.min_steps': 0, 'optim.warmup_epochs': 0,"
         " 'clip.size': 32})\n"
     )

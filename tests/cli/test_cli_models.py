@@ -267,7 +267,7 @@ def test_a_beginning_keeps_no_speed_and_can_be_begun_again(tmp_path, jobs):
 
 OWN = """
 import torch
-from muybridge.models import VideoModel
+from muybridge.zoo import VideoModel
 
 class Net(VideoModel):
     def __init__(self, num_classes):

@@ -61,9 +61,7 @@ def test_global_random_state_is_left_alone():
 
 
 def test_a_new_process_draws_the_same():
-    code = (
-        "from muybridge.draws import *; print(generator(4, 'clip', 2, 'ü.avi').random(8).tolist(), torch_seed(4, 'w'))"
-    )
+    code = "from muybridge.data.random import *; print(generator(4, 'clip', 2, 'ü.avi').random(8).tolist(), torch_seed(4, 'w'))"
     environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONUTF8": "1"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout.strip() == f"{first(4, 'clip', 2, 'ü.avi')} {torch_seed(4, 'w')}"

@@ -120,7 +120,7 @@ def test_dense_kinetics_clips():
 
 def test_dense_at_a_frame_rate_is_exact():
     """Stride 2 at 15 frames a second is 4 frames of a video of 30."""
-    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "target_fps": 15.0}
+    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "fps": 15.0}
     assert clips(100, 3, fps=30.0, **spec) == [[start + 4 * i for i in range(8)] for start in (0, 34, 68)]
 
 
@@ -152,7 +152,7 @@ def test_one_frame_is_enough(policy):
 
 @pytest.mark.parametrize("fps", [10, 20, 30, 60])
 def test_target_fps_spans_the_same_seconds_at_any_rate(fps):
-    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "target_fps": 10.0}
+    spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "fps": 10.0}
     seconds = [0.2 * i for i in range(8)]
     [first, last] = clips(10 * fps, 2, fps=fps, **spec)
     np.testing.assert_allclose(np.array(first) / fps, seconds)
@@ -162,7 +162,7 @@ def test_target_fps_spans_the_same_seconds_at_any_rate(fps):
 
 
 def test_target_fps_with_a_stride_between_frames_is_cut_down():
-    spec = {"num_frames": 5, "sampling": "dense", "stride_frames": 2, "target_fps": 10.0}
+    spec = {"num_frames": 5, "sampling": "dense", "stride_frames": 2, "fps": 10.0}
     assert clips(100, fps=24, **spec) == [[0, 4, 9, 14, 19]]  # 4.8 frames apart
     assert clips(100, fps=5, **spec) == [[0, 1, 2, 3, 4]]
     assert clips(100, fps=2.5, **spec) == [[0, 0, 1, 1, 2]], "a slow video repeats frames, in order"
@@ -254,7 +254,7 @@ def test_indices_are_always_in_range(sampling, policy):
         spec = ClipSpec(
             num_frames=T, sampling=sampling, past_end=policy, snippet_frames=L,
             stride_frames=int(random.integers(1, 9)), jitter=str(random.choice(["segment", "shared"])),
-            target_fps=None if random.random() < 0.5 else float(random.uniform(1, 60)),
+            fps=None if random.random() < 0.5 else float(random.uniform(1, 60)),
         )  # fmt: skip
         fps = float(random.uniform(0.5, 240))
         trained = train_indices(n, fps, spec, random)

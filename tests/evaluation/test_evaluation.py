@@ -353,7 +353,7 @@ def test_which_numbers_of_clips_nest():
     """What the grid says is what the sampling does, to the frame, in videos of every length."""
     lengths = [1, 3, 7, 8, 20, 108, 114, *range(130, 160), 250, 301, 500]
     for rule, target_fps in (("uniform", None), ("dense", None), ("dense", 12.5)):
-        spec = ClipSpec(num_frames=8, sampling=rule, target_fps=target_fps)
+        spec = ClipSpec(num_frames=8, sampling=rule, fps=target_fps)
         for more in (2, 3, 5, 8, 10, 15, 31):
             of_more = [sampling.test_indices(n, 30.0, spec, num_clips=more) for n in lengths]
             grid = ViewGrid(rule, more, 1)

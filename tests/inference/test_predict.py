@@ -156,7 +156,7 @@ def test_wrong_inputs_are_said_plainly(run, tmp_path):
 
 MODULE = """
 import torch
-from muybridge.models import create
+from muybridge.zoo import create
 
 def net(*, num_classes, num_frames, temporal_pooling, dropout, method="tsm"):
     assert torch.linspace(0, 1, 3)[1].item() == 0.5  # a builder may compute

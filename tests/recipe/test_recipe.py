@@ -33,9 +33,9 @@ OTHER_VALUES = {
     "clip.sampling": "dense",
     "clip.jitter": "shared",
     "clip.stride_frames": 3,
-    "clip.target_fps": 12.5,
+    "clip.fps": 12.5,
     "clip.past_end": "mirror",
-    "clip.modality": "difference",
+    "clip.modality": "rgb_difference",
     "clip.size": 96,
     "clip.short_side": 128,
     "augment.crop": "center",
@@ -54,7 +54,7 @@ OTHER_VALUES = {
     "model.source_sha256": "1" * 64,
     "model.weights_sha256": "3" * 64,
     "model.pretrained": "imagenet",
-    "model.pretrained_part": "agreeing",
+    "model.strict": False,
     "model.pretrained_sha256": "2" * 64,
     "model.inflation": "repeat",
     "optim.optimizer": "adamw",
@@ -76,11 +76,11 @@ OTHER_VALUES = {
     "optim.schedule": "constant",
     "optim.milestones": (10.0, 20.0),
     "optim.milestone_factor": 0.2,
-    "optim.clock": "hours",
+    "optim.schedule_unit": "hours",
     "optim.label_smoothing": 0.1,
     "optim.clip_grad_norm": 20.0,
     "stop.max_hours": 2.0,
-    "stop.quantity": "val.loss",
+    "stop.metric": "val.loss",
     "stop.target": 0.75,
     "stop.patience_epochs": 5,
     "evaluation.num_clips": 10,
@@ -98,10 +98,15 @@ NEEDS = {
     "augment.short_sides": {"augment.crop": "random"},
     "optim.warmup_lr": {"optim.warmup_epochs": 2},
     "optim.milestones": {"optim.schedule": "steps", "optim.milestones": [5]},
-    "optim.clock": {"stop.max_hours": 1, "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": [0.5]},
-    "stop.quantity": {"stop.quantity": "train.loss", "stop.target": 0.5},
-    "stop.target": {"stop.quantity": "val.video_top1", "stop.patience_epochs": 3},
-    "stop.patience_epochs": {"stop.quantity": "val.video_top1", "stop.target": 0.5},
+    "optim.schedule_unit": {
+        "stop.max_hours": 1,
+        "optim.epochs": None,
+        "optim.schedule": "steps",
+        "optim.milestones": [0.5],
+    },
+    "stop.metric": {"stop.metric": "train.loss", "stop.target": 0.5},
+    "stop.target": {"stop.metric": "val.video_top1", "stop.patience_epochs": 3},
+    "stop.patience_epochs": {"stop.metric": "val.video_top1", "stop.target": 0.5},
 }
 """What must be so before the field can take its other value."""
 
@@ -187,8 +192,8 @@ def test_a_mistyped_value_names_the_nearest():
         ("optim.epochs", 0), ("optim.steps_per_epoch", 0), ("optim.micro_batch_size", 0), ("optim.ema_decay", 1.0),
         ("optim.ema_decay", 0.0), ("optim.milestone_factor", 1.0), ("optim.milestones", "10,20"), ("optim.batch_norm", "off"),
         ("optim.milestones", [True]), ("optim.weight_decay_exempt", "biases"), ("stop.max_hours", 0.0),
-        ("stop.quantity", "val.top1"), ("stop.quantity", "test.video_top1"), ("stop.patience_epochs", 0),
-        ("model.init_std", 0.0), ("model.pretrained_part", "half"), ("evaluation.score_test", "no"), ("precision", "fp8"),
+        ("stop.metric", "val.top1"), ("stop.metric", "test.video_top1"), ("stop.patience_epochs", 0),
+        ("model.init_std", 0.0), ("model.strict", "half"), ("evaluation.score_test", "no"), ("precision", "fp8"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error_that_names_the_field(field, value):
@@ -207,10 +212,10 @@ def test_replace_validates_the_recipe_as_a_whole():
 
 
 BY_STEPS = {"optim.epochs": 35, "optim.schedule": "steps", "optim.milestones": [10, 20, 30]}
-BY_HOURS = {"optim.epochs": None, "optim.clock": "hours", "stop.max_hours": 24}
+BY_HOURS = {"optim.epochs": None, "optim.schedule_unit": "hours", "stop.max_hours": 24}
 STEPS_BY_HOURS = {**BY_HOURS, "optim.schedule": "steps", "optim.milestones": [12]}
-UNTIL = {"stop.quantity": "val.video_top1", "stop.target": 0.75}
-OTHERWISE = {"stop.quantity": "val.loss", "stop.patience_epochs": 4}
+UNTIL = {"stop.metric": "val.video_top1", "stop.target": 0.75}
+OTHERWISE = {"stop.metric": "val.loss", "stop.patience_epochs": 4}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,7 @@ OTHERWISE = {"stop.quantity": "val.loss", "stop.patience_epochs": 4}
         {"stop.max_hours": 3},
         {"optim.epochs": None, "stop.max_hours": 3, "optim.schedule": "constant", "optim.warmup_epochs": 40},
         {**UNTIL, "stop.target": 1.0, "stop.patience_epochs": 3},
-        {"stop.quantity": "train.loss", "stop.target": 2.5},
+        {"stop.metric": "train.loss", "stop.target": 2.5},
     ],
 )  # fmt: skip
 def test_schedules_and_ends_that_fit(settings):
@@ -237,12 +242,12 @@ def test_schedules_and_ends_that_fit(settings):
     ("settings", "said"),
     [
         ({"optim.epochs": None}, "stop.max_hours must say when training ends"),
-        ({"optim.epochs": None, "stop.max_hours": 1}, "'cosine' ends with optim.epochs: give them, or optim.clock=hours"),
-        ({"optim.clock": "hours", "optim.epochs": None}, "stop.max_hours must say"),
-        ({"optim.clock": "hours"}, "'hours' goes by stop.max_hours: give it"),
+        ({"optim.epochs": None, "stop.max_hours": 1}, "'cosine' ends with optim.epochs: give them, or optim.schedule_unit=hours"),
+        ({"optim.schedule_unit": "hours", "optim.epochs": None}, "stop.max_hours must say"),
+        ({"optim.schedule_unit": "hours"}, "'hours' goes by stop.max_hours: give it"),
         ({**BY_HOURS, "optim.epochs": 30}, r"optim.epochs \(30\) might end it before: set optim.epochs=none"),
         ({**BY_HOURS, "optim.schedule": "constant"}, "'constant' goes by no clock"),
-        ({**BY_HOURS, "optim.warmup_epochs": 1}, "warmup_epochs goes by epochs, and optim.clock by hours"),
+        ({**BY_HOURS, "optim.warmup_epochs": 1}, "warmup_epochs goes by epochs, and optim.schedule_unit by hours"),
         ({"optim.warmup_epochs": 30}, r"warmup_epochs \(30\) must be below optim.epochs \(30\).*optim.warmup_epochs=3$"),
         ({"optim.warmup_lr": 0.001}, "warmup_lr is where a warm-up starts: it needs optim.warmup_epochs"),
         ({"optim.warmup_lr": 0.02, "optim.warmup_epochs": 2}, "is at most optim.lr"),
@@ -254,12 +259,12 @@ def test_schedules_and_ends_that_fit(settings):
         ({**BY_STEPS, "optim.milestones": [0, 10]}, "from above 0"),
         ({**BY_STEPS, "optim.warmup_epochs": 10}, r"from above the warm-up \(10\)"),
         ({**STEPS_BY_HOURS, "stop.max_hours": 12}, r"below the hours \(12\)"),
-        ({"stop.target": 0.75}, "stop.quantity goes with stop.target"),
-        ({"stop.patience_epochs": 3}, "stop.quantity goes with"),
-        ({"stop.quantity": "val.loss"}, "stop.quantity goes with"),
+        ({"stop.target": 0.75}, "stop.metric goes with stop.target"),
+        ({"stop.patience_epochs": 3}, "stop.metric goes with"),
+        ({"stop.metric": "val.loss"}, "stop.metric goes with"),
         ({**UNTIL, "stop.target": 75}, "stop.target is 75, but val.video_top1 is a share, from 0 to 1"),
         ({**UNTIL, "stop.target": 0}, "is a share"),
-        ({"stop.quantity": "train.loss", "stop.target": -1}, "stop.target is -1, but train.loss is above 0"),
+        ({"stop.metric": "train.loss", "stop.target": -1}, "stop.target is -1, but train.loss is above 0"),
         ({"optim.batch_norm": "synced", "optim.micro_batch_size": 1}, "micro_batch_size of at least 2"),
     ],
 )  # fmt: skip
@@ -347,14 +352,14 @@ def test_options_have_one_level_and_a_name(field):
 def test_overrides_are_json_or_a_bare_word():
     settings = [
         "optim.lr=0.1", "optim.epochs=3", "clip.sampling=dense", 'data.manifest="a b=c.csv"', "clip.short_side=null",
-        "model.temporal_pooling=true", "clip.target_fps=None", "model.dropout=1e-3", "data.manifest=a=b.csv",
+        "model.temporal_pooling=true", "clip.fps=None", "model.dropout=1e-3", "data.manifest=a=b.csv",
         " seed =4",
     ]  # fmt: skip
     assert parse_overrides(settings[:4]) == {
         "optim.lr": 0.1, "optim.epochs": 3, "clip.sampling": "dense", "data.manifest": "a b=c.csv",
     }  # fmt: skip
     assert parse_overrides(settings[4:]) == {
-        "clip.short_side": None, "model.temporal_pooling": True, "clip.target_fps": None, "model.dropout": 0.001,
+        "clip.short_side": None, "model.temporal_pooling": True, "clip.fps": None, "model.dropout": 0.001,
         "data.manifest": "a=b.csv", "seed": 4,
     }  # fmt: skip
     changed = replace(Recipe(), parse_overrides(settings))
@@ -372,7 +377,7 @@ def test_an_override_without_field_or_value_shows_an_example(setting):
         Recipe(),
         Recipe(
             data=Data(manifest="ä.csv", fold=3, sha256="f" * 64),
-            clip=Clip(sampling="dense", target_fps=12.5, short_side=128),
+            clip=Clip(sampling="dense", fps=12.5, short_side=128),
             augment=Augment(crop="random", short_sides=(128, 160), hue=0.1),
             model=Model(name="a:b", options={"n": 1, "x": 0.5, "s": "t", "b": True}),
             optim=Optim(clip_grad_norm=40.0),

@@ -57,7 +57,7 @@ def test_a_cosine_after_a_warm_up_ends_at_zero():
 
 
 def test_by_hours_it_goes_by_seconds_of_training():
-    hours = {"optim__clock": "hours", "optim__epochs": None, "stop__max_hours": 24, "optim__lr": 0.01}
+    hours = {"optim__schedule_unit": "hours", "optim__epochs": None, "stop__max_hours": 24, "optim__lr": 0.01}
     steps = built(**hours, optim__schedule="steps", optim__milestones=[12])  # reproduction of 2018
     assert [steps.lr(3600 * hour) for hour in (0, 11.99, 12, 23)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     cosine = built(**hours)
@@ -82,7 +82,7 @@ class Clock:
 
 def test_the_loop_goes_by_the_clock(recipe, tmp_path, monkeypatch):
     by_hours = replace(recipe, {
-        "optim.clock": "hours", "optim.epochs": None, "optim.warmup_epochs": 0, "optim.schedule": "steps",
+        "optim.schedule_unit": "hours", "optim.epochs": None, "optim.warmup_epochs": 0, "optim.schedule": "steps",
         "optim.milestones": [1.0, 2.0], "stop.max_hours": 2.5, "evaluation.score_test": False, "optim.lr": 0.01,
     })  # fmt: skip
     Clock(monkeypatch, step_seconds=900)  # ten steps, three an epoch; the rate falls before the 5th and the 9th

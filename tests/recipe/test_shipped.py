@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import call, document
+from command import call, document
 
 from muybridge import api
 from muybridge.errors import UserError
@@ -29,7 +29,7 @@ DEFAULTS = {
     "clip.sampling": "uniform",
     "clip.jitter": "segment",
     "clip.stride_frames": 2,
-    "clip.target_fps": None,
+    "clip.fps": None,
     "clip.past_end": "wrap",
     "clip.modality": "rgb",
     "clip.size": 112,
@@ -45,7 +45,7 @@ DEFAULTS = {
     "model.name": "",
     "model.init_std": None,
     "model.pretrained": "auto",
-    "model.pretrained_part": "whole",
+    "model.strict": True,
     "model.inflation": "divide",
     "model.temporal_pooling": False,
     "model.dropout": 0.5,
@@ -72,11 +72,11 @@ DEFAULTS = {
     "optim.schedule": "cosine",
     "optim.milestones": (),
     "optim.milestone_factor": 0.1,
-    "optim.clock": "epochs",
+    "optim.schedule_unit": "epochs",
     "optim.label_smoothing": 0.0,
     "optim.clip_grad_norm": None,
     "stop.max_hours": None,
-    "stop.quantity": None,
+    "stop.metric": None,
     "stop.target": None,
     "stop.patience_epochs": None,
     "evaluation.num_clips": 1,
@@ -184,7 +184,7 @@ WRITTEN = {
         "clip.num_frames": 64, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.size": 224,
         "clip.short_side": 256, "augment.crop": "random", "augment.flip_probability": 0.0, "model.pretrained": None,
         "optim.lr_batch_size": 5, "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.batch_size": 5,
-        "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": (12.0,), "optim.clock": "hours",
+        "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": (12.0,), "optim.schedule_unit": "hours",
         "stop.max_hours": 24.0, "evaluation.crop_fraction": 0.875,
     },
     "ucf11": {
@@ -192,7 +192,7 @@ WRITTEN = {
         "augment.flip_probability": 0.0, "model.name": "cnn_lstm", "model.init_std": 0.1, "model.pretrained": None,
         "model.dropout": 0.0, "optim.optimizer": "adam", "optim.lr": 1e-3, "optim.weight_decay": 0.0,
         "optim.epochs": 128, "optim.steps_per_epoch": 256, "optim.schedule": "constant",
-        "stop.quantity": "val.video_top1", "stop.target": 0.75,
+        "stop.metric": "val.video_top1", "stop.target": 0.75,
     },
 }  # fmt: skip
 """What each recipe says otherwise."""
@@ -242,7 +242,7 @@ REPORT_TOLD = SGD | {"optim.weight_decay": 1e-4, "optim.schedule": "steps", "opt
             ["mini_16", "mini_32", "mini_64"],
             SGD | CODE | MINI_CLIP | {
                 "optim.weight_decay": 5e-4, "optim.lr": 0.01, "optim.schedule": "steps", "optim.milestone_factor": 0.1,
-                "optim.milestones": (10, 20, 30), "optim.epochs": 35, "model.pretrained_part": "whole",
+                "optim.milestones": (10, 20, 30), "optim.epochs": 35, "model.strict": True,
             },
         ),
         (
@@ -250,7 +250,7 @@ REPORT_TOLD = SGD | {"optim.weight_decay": 1e-4, "optim.schedule": "steps", "opt
             ["mini_kinetics_16", "mini_kinetics_32", "mini_kinetics_64"],
             SGD | CODE | MINI_CLIP | {
                 "optim.weight_decay": 5e-4, "optim.lr": 0.01, "optim.schedule": "steps", "optim.milestone_factor": 0.1,
-                "optim.milestones": (15, 30, 40), "optim.epochs": 45, "model.pretrained_part": "whole",
+                "optim.milestones": (15, 30, 40), "optim.epochs": 45, "model.strict": True,
             },
         ),
         ("batch 72", ["mini_16", "mini_kinetics_16"], {"optim.batch_size": 72, "optim.lr_batch_size": 72}),
@@ -299,7 +299,7 @@ REPORT_TOLD = SGD | {"optim.weight_decay": 1e-4, "optim.schedule": "steps", "opt
             {
                 "clip.num_frames": 64, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.size": 224,
                 "optim.optimizer": "sgd", "optim.momentum": 0, "optim.lr": 0.01, "optim.batch_size": 5,
-                "optim.lr_batch_size": 5, "optim.clock": "hours", "optim.schedule": "steps", "optim.milestones": (12,),
+                "optim.lr_batch_size": 5, "optim.schedule_unit": "hours", "optim.schedule": "steps", "optim.milestones": (12,),
                 "optim.milestone_factor": 0.1, "stop.max_hours": 24, "optim.epochs": None, "model.pretrained": None,
             },
         ),
@@ -310,7 +310,7 @@ REPORT_TOLD = SGD | {"optim.weight_decay": 1e-4, "optim.schedule": "steps", "opt
             {
                 "clip.size": 64, "clip.num_frames": 30, "optim.optimizer": "adam", "optim.lr": 1e-3, "optim.batch_size": 16,
                 "optim.epochs": 128, "optim.steps_per_epoch": 256, "optim.schedule": "constant",
-                "stop.quantity": "val.video_top1", "stop.target": 0.75, "model.init_std": 0.1, "model.pretrained": None,
+                "stop.metric": "val.video_top1", "stop.target": 0.75, "model.init_std": 0.1, "model.pretrained": None,
             },
         ),
     ],
@@ -406,7 +406,7 @@ def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
     recipe = toy(name, made_set)
     run = api.train(recipe, out=tmp_path / "run")
     result = run.result()
-    by_hours = recipe.optim.clock == "hours"
+    by_hours = recipe.optim.schedule_unit == "hours"
     assert result["steps"] >= 1 if by_hours else result["steps"] == 2
     assert result["ended"].startswith("stop.max_hours" if by_hours else "all 1 epochs")
     for split in ("val", "test"):
@@ -528,7 +528,7 @@ def test_the_command_lists_all_recipes_and_shows_one():
 
 def test_the_command_shows_a_recipe_of_ones_own_and_knows_no_other(tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from muybridge.recipe import replace\nfrom muybridge.recipes import mini\n\n\n"
+        "from muybridge.recipe import replace\nfrom muybridge.recipe.shipped import mini\n\n\n"
         "def ours():\n    return replace(mini(16, kinetics=True), {'seed': 7})\n"
     )
     shown = document(call("recipes", f"{tmp_path / 'mine.py'}:ours", "--json"))

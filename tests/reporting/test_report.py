@@ -302,7 +302,7 @@ def test_reports_need_no_torch(tmp_path):
     make_run(tmp_path / "a", pairs=PAIRS)
     code = (
         "import sys; from pathlib import Path; from muybridge.storage.run import Run; "
-        "from muybridge.results.comparison import compared_runs; from muybridge.results.report import Report; "
+        "from muybridge.analysis.compare import compared_runs; from muybridge.reporting.report import Report; "
         "Report.of(compared_runs([Run(Path(sys.argv[1]))])).write(Path(sys.argv[1]) / 'report.html'); "
         "print([name for name in sys.modules if name.split('.')[0] == 'torch'])"
     )

@@ -11,13 +11,13 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
-from muybridge import build
 from muybridge.cli.app import app
 from muybridge.recipe import Runtime, fields, replace
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.storage.run import Run
 from muybridge.training import loop as training
 from muybridge.training.loop import resume, train
+from muybridge.training.session import trackers as trackers_of
 
 
 def measured(run):
@@ -82,7 +82,7 @@ def test_only_the_first_process_tracks(recipe, tmp_path):
     runtime = Runtime(trackers=("tensorboard",))
     for first in (False, True):
         out = Run(tmp_path / str(first))
-        with build.trackers(out, recipe, runtime, first=first, step=0) as trackers:
+        with trackers_of(out, recipe, runtime, first=first, step=0) as trackers:
             trackers.log({"kind": "train", "step": 1, "loss": 0.5})
         assert (out.path / "trackers" / "tensorboard").exists() is first
 

@@ -176,8 +176,8 @@ def test_pretraining_and_equal_time_differ_in_one_thing(made_set):
 def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from muybridge.recipe import replace\n"
-        "from muybridge.recipes import small\n"
-        "from muybridge.recipes.plan import Plan, Planned, data_name\n"
+        "from muybridge.recipe.shipped import small\n"
+        "from muybridge.studies.plan import Plan, Planned, data_name\n"
         "def sizes(data, *, models=('tsm_resnet_tiny',)):\n"
         "    return Plan('Sizes', {\n"
         "        f'{model}-{size}': Planned(replace(small(), {'data.manifest': path, 'model.name': model, 'clip.size': size}),\n"

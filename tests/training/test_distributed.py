@@ -256,7 +256,7 @@ def test_a_fault_of_its_own_is_not_taken_for_a_lost_process():
 UNUSED = """
 import torch
 from torch import nn
-from muybridge.models import VideoModel
+from muybridge.zoo import VideoModel
 
 
 class Mean(VideoModel):

@@ -61,7 +61,7 @@ def test_a_2d_run_starts_a_3d_network(recipe, run, tmp_path, capsys):
     started = api.train(
         replace(recipe, {"model.name": "i3d_resnet_tiny"}), init=run.path, out=tmp_path / "run", changes=STILL
     )
-    assert started.recipe().model.pretrained_part == "agreeing"
+    assert started.recipe().model.strict is False
     before, after = weights(run), weights(started)
     learned = {name for name, _ in create("i3d_resnet_tiny", num_classes=10, num_frames=4).named_parameters()}
     deep = {name for name in before if after[name].dim() == 5 and before[name].dim() == 4}
@@ -102,7 +102,7 @@ def test_what_did_not_come_is_listed_with_the_reason(recipe, run, tmp_path, caps
 @pytest.mark.parametrize("part", ["whole", "agreeing"])
 def test_a_classifier_comes_along_to_the_same_classes_only(recipe, run, other_order, part):
     started = build.resolve(
-        replace(recipe, {"model.pretrained": str(run.path), "model.pretrained_part": part}),
+        replace(recipe, {"model.pretrained": str(run.path), "model.strict": part == "whole"}),
         Runtime(), Manifest.load(recipe.data.manifest),
     )  # fmt: skip
     before = weights(run)

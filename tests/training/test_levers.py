@@ -451,7 +451,7 @@ def test_an_epoch_of_so_many_steps(plain, train_of, monkeypatch, steps_per_epoch
 
 
 def test_a_target_ends_training(train_of):
-    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.quantity": "val.loss", "stop.target": 2.5,
+    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.metric": "val.loss", "stop.target": 2.5,
                     "evaluation.every_epochs": 2})  # fmt: skip
     assert run.metrics("val")[0]["loss"] < 2.5
     assert run.metrics("val")[0]["epoch"] == 2
@@ -462,11 +462,11 @@ def test_a_target_ends_training(train_of):
 
 
 def test_a_target_of_training_is_looked_at_every_epoch_and_then_validated(train_of):
-    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.quantity": "train.loss", "stop.target": 4.0,
+    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.metric": "train.loss", "stop.target": 4.0,
                     "evaluation.every_epochs": 4})  # fmt: skip
     assert [line["epoch"] for line in run.metrics("val")] == [1]
     assert run.result()["ended"].startswith("stop.target: train.loss is ")
-    unreached = train_of({"stop.quantity": "train.loss", "stop.target": 0.01})
+    unreached = train_of({"stop.metric": "train.loss", "stop.target": 0.01})
     assert unreached.result()["ended"] == "all 2 epochs"
 
 
@@ -488,7 +488,7 @@ def measured_as(monkeypatch, values):
 def test_patience_ends_training(train_of, monkeypatch, quantity, values, every, ends, best):
     name = quantity.partition(".")[2]
     measured_as(monkeypatch, [{name: value} for value in values] + [{}] * 3)
-    run = train_of({"optim.epochs": 20, "stop.quantity": quantity, "stop.patience_epochs": 3,
+    run = train_of({"optim.epochs": 20, "stop.metric": quantity, "stop.patience_epochs": 3,
                     "evaluation.every_epochs": every})  # fmt: skip
     assert run.metrics("val")[-1]["epoch"] == ends
     shown = f"{values[best // every - 1]:.4g}"
@@ -497,7 +497,7 @@ def test_patience_ends_training(train_of, monkeypatch, quantity, values, every, 
 
 
 def test_patience_with_training_goes_by_every_epoch(train_of, monkeypatch):
-    run = train_of({"optim.epochs": 30, "stop.quantity": "train.clip_top1", "stop.patience_epochs": 2, "optim.lr": 1e-8,
+    run = train_of({"optim.epochs": 30, "stop.metric": "train.clip_top1", "stop.patience_epochs": 2, "optim.lr": 1e-8,
                     "evaluation.every_epochs": 30})  # fmt: skip
     accuracies = [line["clip_top1"] for line in run.metrics("train")]
     bests = [max(accuracies[: n + 1]) for n in range(len(accuracies))]
@@ -556,8 +556,8 @@ LEVERS = {
     "partial norms, bf16": {"optim.batch_norm": "partial", "precision": "bf16"},
     "short epochs": {"optim.steps_per_epoch": 2},
     "long epochs": {"optim.steps_per_epoch": 5},
-    "patience": {"stop.quantity": "val.loss", "stop.patience_epochs": 1, "optim.epochs": 6, "optim.lr": 1e-6},
-    "training's patience": {"stop.quantity": "train.loss", "stop.patience_epochs": 1, "optim.epochs": 6},
+    "patience": {"stop.metric": "val.loss", "stop.patience_epochs": 1, "optim.epochs": 6, "optim.lr": 1e-6},
+    "training's patience": {"stop.metric": "train.loss", "stop.patience_epochs": 1, "optim.epochs": 6},
 }  # fmt: skip
 
 
@@ -582,7 +582,7 @@ def test_a_stopped_run_ends_with_the_same_bits(plain, tmp_path, monkeypatch, nam
 
 
 def test_what_has_ended_is_scored_and_not_trained_on(train_of, monkeypatch):
-    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.quantity": "val.loss", "stop.target": 2.5})
+    run = train_of({"optim.epochs": 9, "optim.lr": 1e-5, "stop.metric": "val.loss", "stop.target": 2.5})
     result = run.result()
     assert result["steps"] == 3
     (run.path / "result.json").unlink()

@@ -22,8 +22,8 @@ from muybridge.analysis.statistics import (
     paired_difference,
     usual_spread,
 )
-from muybridge.data.manifest import data_name
 from muybridge.recipe import Recipe
+from muybridge.storage.run import data_name
 from muybridge.text import giga, millions
 
 MOST_LETTERS = 8

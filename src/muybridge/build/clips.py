@@ -34,7 +34,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
         sampling=c.sampling,
         jitter=c.jitter,
         stride_frames=c.stride_frames,
-        target_fps=c.target_fps,
+        fps=c.fps,
         past_end=c.past_end,
         snippet_frames=inputs.find(c.modality).step_frames,
     )

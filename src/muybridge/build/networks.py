@@ -59,7 +59,7 @@ def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Load
         run = run_of(file)
         theirs = None if run is None else run.dataset()["classes"]
         return load_weights(
-            net, file or source, part=recipe.model.pretrained_part, inflation=recipe.model.inflation,
+            net, file or source, part="whole" if recipe.model.strict else "agreeing", inflation=recipe.model.inflation,
             other_classes=classes is not None and theirs not in (None, list(classes)),
         )  # fmt: skip
     except UserError as error:

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muybridge.errors import UserError, nearest
-from muybridge.video import Reader, VideoInfo
 
 if TYPE_CHECKING:
     import torch
 
     from muybridge.data.transforms import Box, Jitter
+    from muybridge.video import Reader, VideoInfo
 
 
 class Input:
     """Frames of a video as a network sees them; a subclass says what is different."""
 
     name: str
+    formerly: str = ""
+    """Its name in recipes of earlier versions."""
     about: str
     """What a clip shows, for a sentence: "frames"."""
     meaning: str
@@ -44,11 +46,11 @@ class Input:
     shows_stills: bool = True
     """Does one frame, held, show what a frame shows?"""
 
-    def look(self, path: Path, look: Callable[[Path], VideoInfo]) -> VideoInfo:
+    def look(self, path: Path, look: "Callable[[Path], VideoInfo]") -> "VideoInfo":
         """Length, rate and size of what a path names. `look`: what tells it of a video. Raises DecodeError."""
         return look(path)
 
-    def reader(self, pixels: Reader) -> Reader:
+    def reader(self, pixels: "Reader") -> "Reader":
         """What reads it. `pixels` reads the frames of videos as uint8 (T,H,W,3)."""
         return pixels
 
@@ -167,6 +169,7 @@ class _Differences(Input):
     """Wang et al. 2016 (TSN), section 3.2."""
 
     name = "rgb_difference"
+    formerly = "difference"
     about = "frame differences"
     meaning = (
         "each frame's successor minus the frame, so that what stands still is zero (TSN's RGB difference; for a camera that "
@@ -198,7 +201,8 @@ def register(known: Input) -> Input:
 
 
 def find(name: str) -> Input:
-    """An input by name. Raises UserError with the nearest names."""
+    """An input by its name, or by its former one. Raises UserError with the nearest names."""
+    name = next((each.name for each in INPUTS.values() if name and each.formerly == name), name)
     if name not in INPUTS:
         raise UserError(f"clip.modality is '{name}', but takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
     return INPUTS[name]

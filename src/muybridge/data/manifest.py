@@ -178,12 +178,6 @@ class Manifest:
         return manifest
 
 
-def data_name(manifest: str | Path) -> str:
-    """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
-    path = Path(manifest).absolute()
-    return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
-
-
 def from_columns(
     columns: Mapping[str, Sequence[Any] | np.ndarray],
     *,

@@ -27,7 +27,7 @@ class ClipSpec:
     sampling: Literal["uniform", "dense"] = "uniform"
     jitter: Literal["segment", "shared"] = "segment"
     stride_frames: int = 2
-    target_fps: float | None = None
+    fps: float | None = None
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
     snippet_frames: int = 1
 
@@ -107,7 +107,7 @@ def _middles(num_starts: int, num_segments: int) -> np.ndarray:
 
 def _stride(fps: float, spec: ClipSpec) -> float:
     """Frames of this video between two of a clip."""
-    return spec.stride_frames * (fps / spec.target_fps if spec.target_fps else 1.0)
+    return spec.stride_frames * (fps / spec.fps if spec.fps else 1.0)
 
 
 def _span(fps: float, spec: ClipSpec) -> float:

@@ -1,5 +1,6 @@
 """Dotted fields of a recipe or runtime: changed, compared, hashed, written as JSON and read back."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,12 +9,25 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from muybridge.data import inputs
 from muybridge.errors import UserError, nearest
 from muybridge.recipe.sections import Recipe, Section
+from muybridge.runtime.console import log
 from muybridge.runtime.files import read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
+RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
+    "clip.target_fps": ("clip.fps", {}),
+    "model.pretrained_part": ("model.strict", {"whole": True, "agreeing": False}),
+    "optim.clock": ("optim.schedule_unit", {}),
+    "stop.quantity": ("stop.metric", {}),
+}
+"""Fields of format version 1: their names now, and what their values are called now."""
+
+
+MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
+"""The fields that say which network a run has."""
 
 S = TypeVar("S", bound=Section)
 
@@ -32,6 +46,11 @@ def replace(recipe: S, changes: Mapping[str, Any]) -> S:
     for dotted, value in changes.items():
         _set(values, type(recipe), dotted, value)
     return validated(type(recipe), values)
+
+
+def of_network(model: str) -> dict[str, Any]:
+    """Fields of the recipe for another network."""
+    return dict.fromkeys(MODEL) | {"model.name": model}
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
@@ -95,8 +114,10 @@ def from_json(kind: type[S], path: Path) -> S:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no recipe: an object with sections is expected")
     version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+    if version == 1:
+        _rename(values)
     return validated(kind, values, where=str(path))
 
 
@@ -109,11 +130,36 @@ def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
             found |= fields(section, f"{prefix}{name}.")
         else:
             found[prefix + name] = " ".join((info.description or "").split())
+            if prefix + name == "clip.modality":
+                found[prefix + name] += "".join(f" {each.name}: {each.meaning}." for each in inputs.INPUTS.values())
     return found
+
+
+def _rename(values: dict[str, Any]) -> None:
+    """Put the fields of a recipe of format version 1 under their names of today."""
+    for old, (new, meanings) in RENAMED.items():
+        section, _, name = old.partition(".")
+        fields_of = values.get(section)
+        if isinstance(fields_of, dict) and name in fields_of:
+            value = fields_of.pop(name)
+            fields_of[new.partition(".")[2]] = meanings.get(value, value) if isinstance(value, str) else value
+            if new != old or value in meanings:
+                _note_renamed(old, new)
+
+
+@functools.cache
+def _note_renamed(old: str, new: str) -> None:
+    """Say it once."""
+    log(f"note: {old} of an earlier version is read as {new}")
 
 
 def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -> None:
     valid = fields(kind)
+    if dotted in RENAMED and kind is Recipe:
+        new, meanings = RENAMED[dotted]
+        if new != dotted or value in meanings:
+            _note_renamed(dotted, new)
+        dotted, value = new, meanings.get(value, value) if isinstance(value, str) else value
     is_option = dotted.startswith("model.options.") and dotted.count(".") == 2 and not dotted.endswith(".")
     if dotted not in valid and not is_option:
         endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]

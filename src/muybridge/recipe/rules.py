@@ -39,20 +39,20 @@ def _check_schedule(recipe: "Recipe") -> None:
     o = recipe.optim
     if o.epochs is None and recipe.stop.max_hours is None:
         raise ValueError("optim.epochs is none: then stop.max_hours must say when training ends")
-    if o.clock == "hours":
+    if o.schedule_unit == "hours":
         if recipe.stop.max_hours is None:
-            raise ValueError("optim.clock 'hours' goes by stop.max_hours: give it")
+            raise ValueError("optim.schedule_unit 'hours' goes by stop.max_hours: give it")
         if o.epochs is not None:
             raise ValueError(
-                f"optim.clock 'hours' goes by stop.max_hours, and optim.epochs ({o.epochs}) might end it before: set "
+                f"optim.schedule_unit 'hours' goes by stop.max_hours, and optim.epochs ({o.epochs}) might end it before: set "
                 "optim.epochs=none"
             )
         if o.schedule == "constant":
-            raise ValueError("optim.schedule 'constant' goes by no clock: leave optim.clock at 'epochs'")
+            raise ValueError("optim.schedule 'constant' goes by no clock: leave optim.schedule_unit at 'epochs'")
         if o.warmup_epochs:
-            raise ValueError("optim.warmup_epochs goes by epochs, and optim.clock by hours: one of them only")
+            raise ValueError("optim.warmup_epochs goes by epochs, and optim.schedule_unit by hours: one of them only")
     elif o.epochs is None and o.schedule == "cosine":
-        raise ValueError("optim.schedule 'cosine' ends with optim.epochs: give them, or optim.clock=hours")
+        raise ValueError("optim.schedule 'cosine' ends with optim.epochs: give them, or optim.schedule_unit=hours")
     if o.epochs is not None and o.warmup_epochs >= o.epochs:
         raise ValueError(
             f"optim.warmup_epochs ({o.warmup_epochs:g}) must be below optim.epochs ({o.epochs}): "
@@ -67,11 +67,11 @@ def _check_schedule(recipe: "Recipe") -> None:
             "optim.milestones belong to optim.schedule 'steps', and it to them: give both, for example "
             "optim.schedule=steps optim.milestones=[10,20]"
         )
-    end = recipe.stop.max_hours if o.clock == "hours" else o.epochs
+    end = recipe.stop.max_hours if o.schedule_unit == "hours" else o.epochs
     if list(o.milestones) != sorted({m for m in o.milestones if m > o.warmup_epochs and (end is None or m < end)}):
         start = f"the warm-up ({o.warmup_epochs:g})" if o.warmup_epochs else "0"
         raise ValueError(
-            f"optim.milestones is {list(o.milestones)}: they rise, from above {start} to below the {o.clock}"
+            f"optim.milestones is {list(o.milestones)}: they rise, from above {start} to below the {o.schedule_unit}"
             + (f" ({end:g})" if end is not None else "")
             + ". (To shorten a schedule as a whole: --shorten)"
         )
@@ -79,19 +79,19 @@ def _check_schedule(recipe: "Recipe") -> None:
 
 def _check_stop(recipe: "Recipe") -> None:
     s = recipe.stop
-    if (s.quantity is None) != (s.target is None and s.patience_epochs is None):
+    if (s.metric is None) != (s.target is None and s.patience_epochs is None):
         raise ValueError(
-            "stop.quantity goes with stop.target, stop.patience_epochs, or both, for example stop.quantity=val.loss "
+            "stop.metric goes with stop.target, stop.patience_epochs, or both, for example stop.metric=val.loss "
             "stop.patience_epochs=10"
         )
     every = recipe.evaluation.every_epochs
-    if s.patience_epochs is not None and (s.quantity or "").startswith("val.") and s.patience_epochs < every:
+    if s.patience_epochs is not None and (s.metric or "").startswith("val.") and s.patience_epochs < every:
         raise ValueError(
             f"stop.patience_epochs is {s.patience_epochs}, but val is measured every {every} epochs only "
             "(evaluation.every_epochs): one of them must change"
         )
-    is_loss = s.quantity is not None and s.quantity.endswith("loss")
+    is_loss = s.metric is not None and s.metric.endswith("loss")
     if s.target is not None and not (s.target > 0 and (is_loss or s.target <= 1)):
         raise ValueError(
-            f"stop.target is {s.target:g}, but {s.quantity} is {'above 0' if is_loss else 'a share, from 0 to 1'}"
+            f"stop.target is {s.target:g}, but {s.metric} is {'above 0' if is_loss else 'a share, from 0 to 1'}"
         )

@@ -44,7 +44,7 @@ def shortened(recipe: Recipe, factor: float) -> Recipe:
     o, s = recipe.optim, recipe.stop
     epochs = None if o.epochs is None else max(1, round(o.epochs * factor))
     share = factor if o.epochs is None or epochs is None else epochs / o.epochs
-    by_hours = o.clock == "hours"
+    by_hours = o.schedule_unit == "hours"
     return replace(recipe, {
         "optim.epochs": epochs,
         "optim.min_steps": round(o.min_steps * factor),
@@ -85,7 +85,7 @@ def num_epochs(recipe: Recipe, num_rows: int) -> int | None:
 def lr_schedule(recipe: Recipe, num_rows: int) -> Schedule:
     """The recipe's learning rate over a training on `num_rows` videos, in steps or in seconds of training."""
     o = recipe.optim
-    if o.clock == "hours":
+    if o.schedule_unit == "hours":
         assert recipe.stop.max_hours is not None
         unit, end = 3600.0, recipe.stop.max_hours
     else:

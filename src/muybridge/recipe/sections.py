@@ -53,8 +53,8 @@ class Clip(Section):
     jitter: Literal["segment", "shared"] = "segment"
     """Uniform sampling in training: one random offset a segment, or one shared by all segments."""
     stride_frames: int = Field(default=2, ge=1)
-    """Dense sampling: frames between two of a clip (at `target_fps`, where that is given)."""
-    target_fps: float | None = Field(default=None, gt=0)
+    """Dense sampling: frames between two of a clip (at `fps`, where that is given)."""
+    fps: float | None = Field(default=None, gt=0)
     """Dense sampling: count the stride at this frame rate, so that a clip spans the same time in every video."""
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
     """Dense sampling in a video shorter than the clip: hold the last frame, run back and forth, or start over."""
@@ -112,10 +112,10 @@ class Model(Section):
     pretrained: str | None = "auto"
     """Weights to start from: public ones by what they were trained on (`imagenet`, `kinetics400`, `hub`), a run folder, a
     file, or a URL; none: fresh weights; auto: `hub` for `hf:` networks, else none."""
-    pretrained_part: Literal["whole", "agreeing"] = "whole"
-    """whole: every weight must find its place, and every place its weight, but for what is known to differ (a classifier of
-    other classes, temporal modules over image weights); agreeing: those of equal name and shape are taken (2D ones for 3D
-    places, too), all others stay as they are, and both are listed."""
+    strict: bool = True
+    """Every weight must find its place, and every place its weight, but for what is known to differ (a classifier of other
+    classes, temporal modules over image weights). false: matching tensors are loaded (2D ones for 3D places, too), all
+    others stay as they are, and both are listed."""
     inflation: Literal["divide", "repeat"] = "divide"
     """Weights of images in 3D convolutions: divided by the length in time, so that a still clip gives the picture's
     response, or repeated as they are (2021 study)."""
@@ -178,19 +178,19 @@ class Optim(Section):
     """What follows the warm-up. cosine: half a cosine that ends at zero; steps: times `milestone_factor` at each of the
     `milestones`."""
     milestones: Annotated[tuple[float, ...], BeforeValidator(_plain_tuple)] = ()
-    """Epochs (or hours, by `clock`) after which the learning rate falls."""
+    """Epochs (or hours, by `schedule_unit`) after which the learning rate falls."""
     milestone_factor: float = Field(default=0.1, gt=0, lt=1)
     """What it is multiplied with there."""
-    clock: Literal["epochs", "hours"] = "epochs"
-    """What the schedule goes by. hours: of training, validation not counted, to the end at stop.max_hours; two runs are then
-    not the same to the bit."""
+    schedule_unit: Literal["epochs", "hours"] = "epochs"
+    """Unit of the schedule and its milestones. hours: of training, validation not counted, to the end at stop.max_hours; two
+    runs are then not the same to the bit."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over all classes."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none: not clipped."""
 
 
-Quantity = Literal["val.video_top1", "val.mean_class", "val.loss", "train.clip_top1", "train.loss"]
+Metric = Literal["val.video_top1", "val.mean_class", "val.loss", "train.clip_top1", "train.loss"]
 
 
 class Stop(Section):
@@ -198,13 +198,13 @@ class Stop(Section):
 
     max_hours: float | None = Field(default=None, gt=0)
     """Hours of training, validation not counted; none: no limit."""
-    quantity: Quantity | None = None
+    metric: Metric | None = None
     """What `target` and `patience_epochs` look at: a line's kind and a name in metrics.jsonl. A loss is the better the lower
     it is."""
     target: float | None = None
-    """Stop as soon as the quantity is as good as this."""
+    """Stop as soon as the metric is as good as this."""
     patience_epochs: int | None = Field(default=None, ge=1)
-    """Stop when so many epochs have gone by since the quantity was at its best."""
+    """Stop when so many epochs have gone by since the metric was at its best."""
 
 
 class Evaluation(Section):

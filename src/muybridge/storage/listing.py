@@ -9,10 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from muybridge.data.manifest import data_name
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
-from muybridge.storage.run import BESIDE_RECIPE, OWN_FOLDERS, Run, State
+from muybridge.storage.run import BESIDE_RECIPE, OWN_FOLDERS, Run, State, data_name
 
 
 @dataclass(frozen=True)

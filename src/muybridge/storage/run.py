@@ -457,6 +457,12 @@ class Run:
         write_json(self.file("result.json"), {"format_version": FORMAT_VERSION, **result})
 
 
+def data_name(manifest: str | Path) -> str:
+    """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
+    path = Path(manifest).absolute()
+    return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
+
+
 def pointed_by(pointer: Path) -> str:
     """The checkpoint's name in a file `last` or `best`. Raises UserError for what is none."""
     name = read_text(pointer).strip()

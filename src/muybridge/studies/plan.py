@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from muybridge.data.manifest import Manifest, data_name
+from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, flat, replace
+from muybridge.recipe.fields import MODEL, of_network
 from muybridge.recipe.schedule import shortened
+from muybridge.storage.run import data_name
 
 Value = str | int | float | bool
 
-START = ("model.pretrained", "model.pretrained_sha256", "model.pretrained_part")
+START = ("model.pretrained", "model.pretrained_sha256", "model.strict")
 """The fields that say what a run starts from."""
-
-MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
-"""The fields that say which network a run has."""
 
 VARIES: Mapping[str, tuple[str, ...]] = {
     "data": ("data.manifest", "data.sha256"),
@@ -208,11 +207,6 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
             value.lower() if value.lower() in ("true", "false") else value for value in wanted
         )
     return chosen
-
-
-def of_network(model: str) -> dict[str, Any]:
-    """Fields of the recipe for another network."""
-    return dict.fromkeys(MODEL) | {"model.name": model}
 
 
 def data_names(manifests: Sequence[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, diff, replace
+from muybridge.recipe.fields import of_network
 from muybridge.recipe.shipped import five_class, kinetics_full
 from muybridge.recipe.shipped import mini as mini_recipe
 from muybridge.recipe.shipped import transfer as transfer_recipe
@@ -29,7 +30,6 @@ from muybridge.studies.plan import (
     data_name,
     data_names,
     of_models,
-    of_network,
     run_name,
 )
 from muybridge.user_code import allow, function_in_file

@@ -133,7 +133,7 @@ def started(recipe: Recipe, base: Run | None) -> Recipe:
     if base is None:
         return recipe
     weights = str(base.path.resolve())
-    return replace(recipe, dict.fromkeys(START) | {"model.pretrained": weights, "model.pretrained_part": "whole"})
+    return replace(recipe, dict.fromkeys(START) | {"model.pretrained": weights, "model.strict": True})
 
 
 def begun(out: Path) -> dict[str, Run]:

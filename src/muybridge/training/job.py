@@ -99,10 +99,8 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
     if not sizes["val"]:
         if recipe.evaluation.checkpoint == "best":
             raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
-        if (recipe.stop.quantity or "").startswith("val."):
-            raise UserError(
-                f"stop.quantity is {recipe.stop.quantity}, but there is no validation split to measure it on"
-            )
+        if (recipe.stop.metric or "").startswith("val."):
+            raise UserError(f"stop.metric is {recipe.stop.metric}, but there is no validation split to measure it on")
     base = build.base_run(recipe)
     if base is not None and not base.is_finished:
         log(f"warning: {base.path}, whose weights this run starts from, is not finished")

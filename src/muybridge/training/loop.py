@@ -141,7 +141,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
     """The loop. (Setting up, scoring and saving are `Session`'s.)"""
     recipe = job.recipe
     session = Session(run, job, runtime, processes)
-    state, clock, max_hours = session.state, recipe.optim.clock, recipe.stop.max_hours
+    state, unit, max_hours = session.state, recipe.optim.schedule_unit, recipe.stop.max_hours
     per_epoch, num_steps = session.per_epoch, session.num_steps
     schedule = lr_schedule(recipe, len(session.rows))
     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
@@ -166,7 +166,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     raise
                 for failure in batch.unreadable:
                     session.skip(failure)
-                lr = schedule.lr(state.train_seconds if clock == "hours" else state.step)
+                lr = schedule.lr(state.train_seconds if unit == "hours" else state.step)
                 for group in session.optimizer.param_groups:
                     group["lr"] = lr
                 torch.manual_seed(

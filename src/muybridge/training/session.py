@@ -13,7 +13,7 @@ from muybridge.data.loader import ViewLoader, WorkerLost
 from muybridge.data.views import Unreadable
 from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation.score import score
-from muybridge.recipe import Runtime, fingerprint
+from muybridge.recipe import Recipe, Runtime, fingerprint
 from muybridge.recipe import Stop as StopRule
 from muybridge.recipe.schedule import num_epochs, steps_per_epoch
 from muybridge.runtime import distributed
@@ -34,7 +34,7 @@ from muybridge.zoo import Loaded, VideoModel
 def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
     """Why training ends here by `stop.target` or `stop.patience_epochs`, or nothing; remembers the best value. `figures`:
     what was measured on `kind`, "train" or "val"."""
-    name, target, patience = rule.quantity or "", rule.target, rule.patience_epochs
+    name, target, patience = rule.metric or "", rule.target, rule.patience_epochs
     of_kind, _, figure = name.partition(".")
     if of_kind != kind:
         return ""
@@ -114,23 +114,14 @@ class Session:
     def __enter__(self) -> Self:
         with ExitStack() as entered:
             entered.enter_context(self.view_loader)
-            self.trackers = entered.enter_context(self._trackers())
+            self.trackers = entered.enter_context(
+                trackers(self.run, self.recipe, self.runtime, first=self.processes.is_first, step=self.state.step)
+            )
             self._entered = entered.pop_all()
         return self
 
     def __exit__(self, *raised: Any) -> None:
         self._entered.__exit__(*raised)
-
-    def _trackers(self) -> Trackers:
-        """What the runtime asks for, at the first process."""
-        return Trackers(
-            self.runtime.trackers if self.processes.is_first else (),
-            project=self.runtime.tracker_project,
-            name=self.run.name,
-            folder=self.run.path / "trackers",
-            config=self.recipe.model_dump(),
-            step=self.state.step,
-        )
 
     def _tell_init(self, loaded: Loaded) -> None:
         log(str(loaded))
@@ -267,6 +258,18 @@ class Session:
             self.skipped.update(theirs)
         if self.skipped and self.processes.is_first:
             self.run.save_skipped(self.skipped)
+
+
+def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: int) -> Trackers:
+    """The trackers that the runtime asks for, at the first process, of a run that stands at a step."""
+    return Trackers(
+        runtime.trackers if first else (),
+        project=runtime.tracker_project,
+        name=run.name,
+        folder=run.path / "trackers",
+        config=recipe.model_dump(),
+        step=step,
+    )
 
 
 def last_good(run: Run) -> str:

@@ -20,6 +20,6 @@ def ucf11() -> Recipe:
             optimizer="adam", lr=1e-3, weight_decay=0.0, batch_size=16, schedule="constant", epochs=128,
             steps_per_epoch=256,
         ),
-        stop=Stop(quantity="val.video_top1", target=0.75),
+        stop=Stop(metric="val.video_top1", target=0.75),
         evaluation=Evaluation(num_clips=1, num_crops=1),
     )  # fmt: skip

@@ -19,7 +19,7 @@ def five_class() -> Recipe:
         model=Model(pretrained=None, dropout=0.5),
         optim=Optim(
             optimizer="sgd", lr=0.01, lr_batch_size=5, momentum=0.0, weight_decay=0.0, batch_size=5, epochs=None,
-            clock="hours", schedule="steps", milestones=(12.0,),
+            schedule_unit="hours", schedule="steps", milestones=(12.0,),
         ),
         stop=Stop(max_hours=24.0),
         evaluation=Evaluation(num_clips=1, num_crops=1, crop_fraction=224 / 256),

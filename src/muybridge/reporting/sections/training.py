@@ -17,7 +17,7 @@ def how_long(chapter: Chapter) -> Section | None:
     stop = c.protocol.stop
     if (
         stop.max_hours is None
-        and stop.quantity is None
+        and stop.metric is None
         and len({steps for model in c.models for steps in model.steps}) == 1
     ):
         return None
@@ -71,7 +71,7 @@ def _starts(c: Comparison) -> str:
     starts: dict[str, list[str]] = {}
     for model in c.models:
         m = model.recipe.model
-        part = "" if m.pretrained_part == "whole" else ", as far as they agreed"
+        part = "" if m.strict else ", matching tensors only"
         words = "fresh weights" if m.pretrained in (None, "auto") else f"{m.pretrained}{part}"
         if m.weights_sha256 is not None:
             words = (

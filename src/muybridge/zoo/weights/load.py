@@ -195,7 +195,7 @@ def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Sour
         raise UserError(
             f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
             f"those of {model.name or type(model).__name__}: {_listed(list(state))}. What agrees can be taken all the same: "
-            "--init (model.pretrained_part=agreeing)"
+            "--init (model.strict=false)"
         )
     raise UserError(
         f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
