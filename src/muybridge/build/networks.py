@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from muybridge.build.weights import run_of, starts_from, weights_file
+from muybridge.data import inputs
 from muybridge.data.random import torch_seed
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
@@ -34,6 +35,7 @@ def model(
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = assemble(recipe.model.name, num_classes=num_classes, **_arguments(recipe), dropout=recipe.model.dropout)
     net.check_frames(recipe.clip.num_frames)
+    _check_input(recipe, net)
     if recipe.model.init_std is not None:
         for parameter in net.parameters():
             if parameter.dim() > 1:
@@ -68,7 +70,9 @@ def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Load
 
 def outline(recipe: Recipe, num_classes: int) -> VideoModel:
     """The recipe's network with shapes and no values. Raises UserError for a name, options or a clip that do not go together."""
-    return count.outline(recipe.model.name, num_classes=num_classes, **_arguments(recipe))
+    net = count.outline(recipe.model.name, num_classes=num_classes, **_arguments(recipe))
+    _check_input(recipe, net)
+    return net
 
 
 def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> Cost:
@@ -76,6 +80,16 @@ def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> Cost:
     m, c = recipe.model, recipe.clip
     params, conv_macs, macs = count.count_module(net, num_frames=c.num_frames, size=c.size)
     return Cost(m.name, num_classes, c.num_frames, c.size, m.temporal_pooling, params, conv_macs, macs)
+
+
+def _check_input(recipe: Recipe, net: VideoModel) -> None:
+    """Raises UserError where the recipe's input is not what its network takes."""
+    shown = inputs.find(recipe.clip.modality)
+    if shown.is_picture != (net.input_kind == "clip"):
+        gives, takes = ("clips", "vectors") if shown.is_picture else ("vectors", "clips")
+        raise UserError(
+            f"clip.modality: '{shown.name}' gives {gives}, but {recipe.model.name} takes {takes}. Choose another model or input"
+        )
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:
