@@ -16,7 +16,7 @@ from muybridge.runtime.console import log
 from muybridge.zoo import Loaded, VideoModel, count, load_weights
 from muybridge.zoo.count import Cost
 from muybridge.zoo.freezing import Frozen, call_order
-from muybridge.zoo.registry import assemble
+from muybridge.zoo.registry import COMMON, assemble
 
 
 def model(
@@ -33,7 +33,7 @@ def model(
     UserError for weights that do not fit.
     """
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
-    net = assemble(recipe.model.name, num_classes=num_classes, **_arguments(recipe), dropout=recipe.model.dropout)
+    net = assemble(recipe.model.name, num_classes=num_classes, **arguments(recipe), dropout=recipe.model.dropout)
     net.check_frames(recipe.clip.num_frames)
     _check_input(recipe, net)
     if recipe.model.init_std is not None:
@@ -70,7 +70,7 @@ def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Load
 
 def outline(recipe: Recipe, num_classes: int) -> VideoModel:
     """The recipe's network with shapes and no values. Raises UserError for a name, options or a clip that do not go together."""
-    net = count.outline(recipe.model.name, num_classes=num_classes, **_arguments(recipe))
+    net = count.outline(recipe.model.name, num_classes=num_classes, **arguments(recipe))
     _check_input(recipe, net)
     return net
 
@@ -92,10 +92,19 @@ def _check_input(recipe: Recipe, net: VideoModel) -> None:
         )
 
 
-def _arguments(recipe: Recipe) -> dict[str, Any]:
-    """What a network's builder is called with, beside the number of classes and dropout."""
+def arguments(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of a network's builder, beside the number of classes and dropout.
+
+    Raises UserError for an option that has the name of another argument.
+    """
     m = recipe.model
-    return {"num_frames": recipe.clip.num_frames, "temporal_pooling": m.temporal_pooling, **m.options}
+    for name in COMMON:
+        if name in m.options:
+            raise UserError(f"model.options.{name}: not an option. Other fields of the recipe say it (clip, model)")
+    return {
+        "num_frames": recipe.clip.num_frames, "temporal_pooling": m.temporal_pooling,
+        "in_channels": inputs.find(recipe.clip.modality).channels, **m.options,
+    }  # fmt: skip
 
 
 def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

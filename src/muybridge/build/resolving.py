@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from muybridge.build.networks import arguments
 from muybridge.build.weights import starts_from, weights_file
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
@@ -63,10 +64,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
 def own_network(recipe: Recipe, num_classes: int) -> Callable[[], nn.Module] | None:
     """What makes the network of a recipe by the user's own function; none where it is not theirs."""
     m = recipe.model
-    return user_builder(
-        m.name, num_classes=num_classes, num_frames=recipe.clip.num_frames, temporal_pooling=m.temporal_pooling,
-        dropout=m.dropout, **m.options,
-    )  # fmt: skip
+    return user_builder(m.name, num_classes=num_classes, dropout=m.dropout, **arguments(recipe))
 
 
 def _brought(recipe: Recipe, num_classes: int) -> str | None:

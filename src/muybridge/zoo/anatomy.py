@@ -151,6 +151,11 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
     except UserError:
         raise
     except Exception as error:
+        other = _other_channels(net, in_channels, size)
+        if other is not None:
+            raise UserError(
+                f"{type(net).__name__} takes images of {other} channels; a clip has {in_channels} here (clip.modality)"
+            ) from error
         raise UserError(
             f"{type(net).__name__} does not take pictures of ({in_channels},{size},{size}): "
             f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]} (if another size is the only one it takes, "
@@ -194,6 +199,21 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
         pictures = torch.zeros(shape, dtype=dtype, device=next(iter(state.values()), torch.empty(0)).device)
         with torch.no_grad(), _left_as_it_was(net):
             return net(pictures)
+
+
+def takes(net: nn.Module, in_channels: int, size: int) -> bool:
+    """Does a network take images (1,in_channels,size,size)?"""
+    try:
+        trial(net, (1, in_channels, size, size))
+    except Exception:
+        return False
+    return True
+
+
+def _other_channels(net: nn.Module, in_channels: int, size: int) -> int | None:
+    """The number of channels that a network takes instead; None where another number is not what it needs."""
+    first = next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), in_channels)
+    return first if first != in_channels and takes(net, first, size) else None
 
 
 @contextmanager

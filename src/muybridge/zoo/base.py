@@ -89,8 +89,11 @@ class VideoModel(nn.Module):
     published: Mapping[str, Published] = {}
     """Public weights by what they were trained on: "imagenet", "kinetics400"."""
 
-    def __init__(self, num_features: int, num_classes: int, *, dropout: float) -> None:
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float, in_channels: int | None = None) -> None:
+        """`in_channels`: channels of the clips it takes; None: those of the class."""
         super().__init__()
+        if in_channels is not None:
+            self.in_channels = in_channels
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(num_features, num_classes)

@@ -57,11 +57,21 @@ class Layer:
 
 
 def count(
-    name: str, *, num_classes: int, num_frames: int, size: int, temporal_pooling: bool = False, **options: Any
+    name: str,
+    *,
+    num_classes: int,
+    num_frames: int,
+    size: int,
+    temporal_pooling: bool = False,
+    in_channels: int = 3,
+    **options: Any,
 ) -> Cost:
     """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or a clip that does not
     fit."""
-    model = outline(name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, **options)
+    model = outline(
+        name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling,
+        in_channels=in_channels, **options,
+    )  # fmt: skip
     params, conv_macs, macs = count_module(model, num_frames=num_frames, size=size)
     return Cost(name, num_classes, num_frames, size, temporal_pooling, params, conv_macs, macs)
 
@@ -82,23 +92,28 @@ def _assembled(name: str, **arguments: Any) -> VideoModel:
         return assemble(name, **arguments).eval()
 
 
-def natural_input(name: str, *, temporal_pooling: bool = False, **options: Any) -> tuple[int, int]:
+def natural_input(
+    name: str, *, temporal_pooling: bool = False, in_channels: int = 3, **options: Any
+) -> tuple[int, int]:
     """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
     known = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
     frames, size = known.get(name, (1, 1))
-    model = _assembled(name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, **options)
+    model = _assembled(
+        name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, in_channels=in_channels,
+        **options,
+    )  # fmt: skip
     return (
         model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
         model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),
     )
 
 
-def listing(*, num_classes: int, num_frames: int | None = None) -> list[dict[str, Any]]:
+def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int = 3) -> list[dict[str, Any]]:
     """Every registered model, with the smallest usual input that it takes, and its parameters."""
     rows = []
     for entry in entries():
         frames, side = max(8, entry.min_frames), max(112, entry.min_size)
-        model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames)
+        model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames, in_channels=in_channels)
         rows.append({
             "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
             "num_frames": model.fixed_frames or frames, "size": model.fixed_size or side,

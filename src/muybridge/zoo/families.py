@@ -56,20 +56,20 @@ METHODS = {
 }
 
 
-def _resnet(kind: str, *, is_3d: bool) -> nn.Module:
-    return resnet.resnet(kind)
+def _resnet(kind: str, *, in_channels: int, is_3d: bool) -> nn.Module:
+    return resnet.resnet(kind, in_channels=in_channels)
 
 
-def _inception_v1(*, is_3d: bool) -> nn.Module:
-    return inception_v1.InceptionV1(padded_pools=is_3d)
+def _inception_v1(*, in_channels: int, is_3d: bool) -> nn.Module:
+    return inception_v1.InceptionV1(in_channels=in_channels, padded_pools=is_3d)
 
 
-def _inception_v3(*, is_3d: bool) -> nn.Module:
-    return inception_v3.InceptionV3()
+def _inception_v3(*, in_channels: int, is_3d: bool) -> nn.Module:
+    return inception_v3.InceptionV3(in_channels=in_channels)
 
 
-def _vgg16(*, is_3d: bool) -> nn.Module:
-    return vgg16.VGG16()
+def _vgg16(*, in_channels: int, is_3d: bool) -> nn.Module:
+    return vgg16.VGG16(in_channels=in_channels)
 
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -78,7 +78,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "inceptionv3": _inception_v3,
     "vgg16": _vgg16,
 }
-"""Image networks by name; called with `is_3d`, whether they are to become 3D."""
+"""Image networks by name; called with `in_channels` and `is_3d`, whether they are to become 3D."""
 
 
 def grow(
@@ -89,10 +89,11 @@ def grow(
     temporal_pooling: bool,
     dropout: float,
     fresh: bool,
+    in_channels: int = 3,
     **options: Any,
 ) -> FramesNet:
     """A video network of an image network. `fresh`: draw all weights anew; else its own are kept, or inflated."""
-    anatomy, axis = survey(net), FrameAxis()
+    anatomy, axis = survey(net, in_channels=in_channels), FrameAxis()
     if method.sites and not getattr(anatomy.sites, method.sites):
         raise UserError(f"{type(net).__name__} has no place for {method.paper}: say where in its `sites`")
     method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
@@ -106,6 +107,7 @@ def grow(
         dropout=dropout,
         min_frames=8 if temporal_pooling else method.min_frames,
         min_size=getattr(net, "min_size", 32),
+        in_channels=in_channels,
     )
     model.preprocessing = getattr(net, "preprocessing", IMAGENET)
     model.published = getattr(net, "published", {})
@@ -121,18 +123,23 @@ def _build(
     num_frames: int,
     temporal_pooling: bool,
     dropout: float,
+    in_channels: int,
     method: str,
     backbone: str,
     **options: Any,
 ) -> VideoModel:
     """`backbone`: a name in BACKBONES, or an image network that is brought along, whose weights are kept."""
     kind, is_own = METHODS[method], backbone in BACKBONES
-    net = BACKBONES[backbone](is_3d=kind.is_3d) if is_own else foreign.image_network(backbone)
+    if is_own:
+        net = BACKBONES[backbone](in_channels=in_channels, is_3d=kind.is_3d)
+    else:
+        net = foreign.image_network(backbone, in_channels=in_channels)
     model = grow(
-        kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, fresh=is_own, **options
-    )
+        kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, in_channels=in_channels,
+        fresh=is_own, **options,
+    )  # fmt: skip
     if temporal_pooling and not is_own:
-        foreign.check_eighth(model.backbone)
+        foreign.check_eighth(model.backbone, in_channels=in_channels)
     return model
 
 

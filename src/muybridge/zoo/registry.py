@@ -1,4 +1,4 @@
-"""One registry: a name, what builds it, where it comes from."""
+"""The registry of models: names, the functions that build them, and the papers they come from."""
 
 import inspect
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 from muybridge.errors import UserError, nearest
 from muybridge.user_code import allow, function, parsed
 from muybridge.zoo import user_network
-from muybridge.zoo.base import VideoModel
+from muybridge.zoo.base import Preprocessing, VideoModel
 
 Builder = Callable[..., VideoModel]
 
@@ -22,14 +22,13 @@ class Entry:
     family: str
     paper: str
     build: Builder
-    """build(*, num_classes, num_frames, temporal_pooling, dropout, **options)."""
+    """build(*, num_classes, num_frames, temporal_pooling, dropout, in_channels, **options)."""
     takes: Callable[..., Any]
-    """The function whose keyword arguments, beyond the common ones, are the options: `build`, or one that it hands them
-    to."""
+    """The function whose keyword arguments, beyond the common ones, are the options: `build`, or one that it calls."""
     min_frames: int = 1
     """The shortest clip."""
     min_size: int = 32
-    """The smallest picture."""
+    """The smallest height and width."""
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments beyond the common ones, with their defaults."""
@@ -38,7 +37,10 @@ class Entry:
 
 _ENTRIES: dict[str, Entry] = {}
 _METHODS: dict[str, tuple[Builder, Callable[..., Any]]] = {}
-_COMMON = ("num_classes", "num_frames", "temporal_pooling", "dropout")
+_REQUIRED = ("num_classes", "num_frames", "temporal_pooling", "dropout")
+"""Keyword arguments that every function of a user's takes."""
+COMMON = (*_REQUIRED, "in_channels")
+"""Keyword arguments that every registered builder takes; options have other names."""
 
 
 def register(
@@ -51,14 +53,14 @@ def register(
     min_frames: int = 1,
     min_size: int = 32,
 ) -> None:
-    """Raises ValueError for a name that is taken."""
+    """Add a model. Raises ValueError for a name that is taken."""
     if name in _ENTRIES:
         raise ValueError(f"model '{name}' is registered twice")
     _ENTRIES[name] = Entry(name, family, paper, build, takes or build, min_frames, min_size)
 
 
 def register_method(name: str, *, build: Builder, takes: Callable[..., Any]) -> None:
-    """What `NAME@IMAGE_NETWORK` means; `build` is called with `backbone`, too."""
+    """Add a method for names `NAME@IMAGE_NETWORK`; `build` gets the image network's name as `backbone`."""
     _METHODS[name] = (build, takes)
 
 
@@ -68,16 +70,16 @@ def entries() -> list[Entry]:
 
 
 def entry(name: str) -> Entry:
-    """Raises UserError with the nearest names."""
+    """A registered model. Raises UserError with the nearest names."""
     if name not in _ENTRIES:
         raise UserError(f"There is no model '{name}'. {nearest(name, _ENTRIES)} `muybridge models` lists all")
     return _ENTRIES[name]
 
 
 def builds_on_meta(name: str) -> bool:
-    """May the model be built without values? A function of your own may compute some."""
-    found = parsed(name)
-    return found.code is None and not found.method
+    """Can the model be built without values? A function of the user's may compute some."""
+    parts = parsed(name)
+    return parts.code is None and not parts.method
 
 
 def create(
@@ -87,14 +89,17 @@ def create(
     num_frames: int = 8,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     **options: Any,
 ) -> VideoModel:
-    """A model with fresh weights for clips of `num_frames`. `name`: a registered one; `METHOD@module:function` or
-    `METHOD@timm:NAME`, a method over an image network that is brought along; `hf:NAME`, a video classifier of the Hugging
-    Face hub; or your own as `module:function` (called with the same arguments).
+    """Build a model with fresh weights for clips of `num_frames` frames and `in_channels` channels.
 
-    Whoever calls it with a name that means code lets that code run. Raises UserError for an unknown name or option, and for
-    a clip length that the model does not take.
+    `name` is a registered one; `METHOD@module:function` or `METHOD@timm:NAME`, a method over an image network that is
+    brought along; `hf:NAME`, a video classifier of the Hugging Face hub; or the user's own `module:function`, called with
+    the same arguments (`in_channels` only where it takes that).
+
+    A call with a name that means code lets that code run. Raises UserError for an unknown name or option, and for a clip
+    that the model does not take.
     """
     allow(name)
     model = assemble(
@@ -103,6 +108,7 @@ def create(
         num_frames=num_frames,
         temporal_pooling=temporal_pooling,
         dropout=dropout,
+        in_channels=in_channels,
         **options,
     )
     model.check_frames(num_frames)
@@ -116,10 +122,13 @@ def assemble(
     num_frames: int,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     **options: Any,
 ) -> VideoModel:
-    """`create`, but that `num_frames` need not be what the model takes, and that code must have been allowed
-    (`muybridge.user_code`)."""
+    """Build a model as `create` does, without checking `num_frames`.
+
+    Code that the name means must have been allowed before (`muybridge.user_code`).
+    """
     build, takes = _builder(name)
     valid = _options(takes)
     unknown = [option for option in options if option not in valid]
@@ -129,56 +138,88 @@ def assemble(
         )
     for option, value in options.items():
         _check_option(name, option, value, valid[option])
-    if num_classes < 1 or not 0 <= dropout < 1:
+    if num_classes < 1 or not 0 <= dropout < 1 or in_channels < 1:
         raise UserError(
-            f"Model '{name}': num_classes is at least 1 and dropout from 0 to below 1; got {num_classes}, {dropout}"
+            f"Model '{name}': num_classes and in_channels are at least 1 and dropout from 0 to below 1; got {num_classes}, "
+            f"{in_channels}, {dropout}"
         )
-    arguments = {"num_classes": num_classes, "num_frames": num_frames, "temporal_pooling": temporal_pooling}
-    model = build(**arguments, dropout=dropout, **options)
+    model = build(
+        num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, dropout=dropout,
+        in_channels=in_channels, **options,
+    )  # fmt: skip
     if not isinstance(model, VideoModel):
         raise UserError(f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.zoo.VideoModel is needed")
     model.name = name
+    if model.in_channels != in_channels:
+        raise UserError(
+            f"Model '{name}' takes {model.in_channels} channels; a clip has {in_channels} here (clip.modality)"
+            f"{_channels_advice(name)}"
+        )
+    if model.input_kind == "clip" and len(model.preprocessing.mean) != in_channels:
+        model.preprocessing = Preprocessing((0.5,) * in_channels, (0.5,) * in_channels)
     return model
 
 
 def user_builder(name: str, **arguments: Any) -> Callable[[], Any] | None:
-    """What calls the user's function that a model's name means: with the arguments of `create`, or, of an image network,
-    with none. None where the name means no code."""
-    found = parsed(name)
-    if found.code is None:
+    """A call of the user's function that a model's name means; None where the name means no code.
+
+    The function gets the arguments of `create`; one that makes an image network gets none.
+    """
+    parts = parsed(name)
+    if parts.code is None:
         return None
-    return partial(user_network.network, found.code, **({} if found.method else arguments))
+    return partial(user_network.network, parts.code) if parts.method else partial(_user_model, parts.code, **arguments)
+
+
+def _user_model(code: str, *, in_channels: int, **arguments: Any) -> Any:
+    if _takes(function(code), "in_channels"):
+        arguments["in_channels"] = in_channels
+    return user_network.network(code, **arguments)
+
+
+def _takes(user_function: Callable[..., Any], argument: str) -> bool:
+    """Does a function take an argument of this name, or of any?"""
+    parameters = inspect.signature(user_function).parameters
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _channels_advice(name: str) -> str:
+    """A sentence on how the user's function makes a model for clips of other channels."""
+    parts = parsed(name)
+    if parts.code is None or parts.method:
+        return ""
+    if not _takes(function(parts.code), "in_channels"):
+        return ". The function takes no in_channels: add that argument"
+    return ". The function takes in_channels: hand it on to VideoModel.__init__, or set the model's"
 
 
 def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
-    """What builds a model of this name, and the function whose keyword arguments are its options."""
-    found = parsed(name)
-    if found.method:
-        if found.method not in _METHODS:
-            raise UserError(f"There is no method '{found.method}' (in '{name}'). {nearest(found.method, _METHODS)}")
-        if not found.library and found.code is None:
-            whole = f"{found.method}_{found.network}"
+    """The function that builds a model of this name, and the one whose keyword arguments are its options."""
+    parts = parsed(name)
+    if parts.method:
+        if parts.method not in _METHODS:
+            raise UserError(f"'{name}': there is no method '{parts.method}'. {nearest(parts.method, _METHODS)}")
+        if not parts.library and parts.code is None:
+            whole = f"{parts.method}_{parts.network}"
             ours = f"; {whole} may be meant" if whole in _ENTRIES else ""
             raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME is needed{ours}")
-        build, takes = _METHODS[found.method]
+        build, takes = _METHODS[parts.method]
         return partial(build, backbone=name.partition("@")[2]), takes
-    if found.library == "hf":
+    if parts.library == "hf":
         from muybridge.zoo.networks import hub
 
-        return partial(hub.build, name=found.network), hub.build
-    if found.code is not None:
-        own = function(found.code)
-        parameters = inspect.signature(own).parameters
-        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        if not takes_all and any(needed not in parameters for needed in _COMMON):
-            raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_COMMON)}")
-        return partial(user_network.network, found.code), own
+        return partial(hub.build, name=parts.network), hub.build
+    if parts.code is not None:
+        user_function = function(parts.code)
+        if not all(_takes(user_function, argument) for argument in _REQUIRED):
+            raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_REQUIRED)}")
+        return partial(_user_model, parts.code), user_function
     registered = entry(name)
     return registered.build, registered.takes
 
 
 def _check_option(name: str, option: str, value: Any, default: Any) -> None:
-    """Raises UserError for a value of another kind than the default's."""
+    """Raises UserError for a value of another type than the default's."""
     kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     fits = kinds.get(type(default), (object,))
     if not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits and object not in fits):
@@ -188,9 +229,9 @@ def _check_option(name: str, option: str, value: Any, default: Any) -> None:
 
 
 def _options(takes: Callable[..., Any]) -> dict[str, Any]:
-    bound = getattr(takes, "keywords", {})  # what a partial has fixed is no option
+    bound = getattr(takes, "keywords", {})  # what a partial has fixed is not an option
     return {
         p.name: p.default
         for p in inspect.signature(takes).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in _COMMON and p.name not in bound
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in COMMON and p.name not in bound
     }

@@ -9,7 +9,7 @@ from torch import nn
 
 from muybridge.errors import UserError, nearest
 from muybridge.user_code import explained, function
-from muybridge.zoo.anatomy import TRIAL_SIZE, trial
+from muybridge.zoo.anatomy import TRIAL_SIZE, takes, trial
 from muybridge.zoo.base import LibraryWeights, Preprocessing
 from muybridge.zoo.user_network import network
 
@@ -17,25 +17,22 @@ OTHER_SIZE = 256
 """Pixels of a second trial picture's sides: no smaller than any that may be the smallest, and also divided by 32."""
 
 
-def image_network(name: str) -> nn.Module:
+def image_network(name: str, *, in_channels: int = 3) -> nn.Module:
     """The network of `module:function`, called without arguments, or `timm:NAME` with random weights.
 
-    It takes pictures (N,3,H,W) to a feature map (N,D,h,w), vectors (N,D) or tokens (N,L,D), without a classifier. Its
-    weights are kept: a function may load what it likes. `fixed_size` is found out where it does not say. Raises UserError.
+    It takes images (N,C,H,W), C = `in_channels`, to a feature map (N,D,h,w), vectors (N,D) or tokens (N,L,D), without a
+    classifier. Its weights are kept: a function may load what it likes. `fixed_size` is found by trying where the network
+    does not say. Raises UserError.
     """
     module_name, _, function = name.partition(":")
     net: Any = _timm(function) if module_name == "timm" else _own(name)
-    if not hasattr(net, "fixed_size") and _takes(net, TRIAL_SIZE) and not _takes(net, OTHER_SIZE):
+    if (
+        not hasattr(net, "fixed_size")
+        and takes(net, in_channels, TRIAL_SIZE)
+        and not takes(net, in_channels, OTHER_SIZE)
+    ):
         net.fixed_size = TRIAL_SIZE
     return net
-
-
-def _takes(net: nn.Module, size: int) -> bool:
-    try:
-        trial(net, (1, 3, size, size))
-    except Exception:
-        return False
-    return True
 
 
 def _own(name: str) -> nn.Module:
@@ -56,12 +53,12 @@ def _own(name: str) -> nn.Module:
     return net
 
 
-def check_eighth(net: nn.Module) -> None:
+def check_eighth(net: nn.Module, *, in_channels: int = 3) -> None:
     """Does a network with temporal pooling leave an eighth of the frames? Raises UserError."""
     size = getattr(net, "fixed_size", None) or TRIAL_SIZE
     advice = "train it without (model.temporal_pooling=False)"
     try:
-        frames = trial(net, (16, 3, size, size)).shape[0]
+        frames = trial(net, (16, in_channels, size, size)).shape[0]
     except Exception as error:
         raise UserError(
             f"{type(net).__name__} cannot take temporal pooling: where its picture is halved, branches run side by side, "

@@ -124,7 +124,7 @@ BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 
 
 class InceptionV3(nn.Module):
-    """Images (N,3,H,W) of at least 75 pixels to a feature map (N,2048,h,w), 8 x 8 for 299 pixels. Where temporal modules
+    """Images (N,C,H,W) of at least 75 pixels to a feature map (N,2048,h,w), 8 x 8 for 299 pixels. Where temporal modules
     sit follows InceptionV1's places (our choice: no source says)."""
 
     preprocessing = HALF
@@ -136,9 +136,9 @@ class InceptionV3(nn.Module):
         non_local=tuple(Site(f"Mixed_{name}", after=True) for name in ("5d", "6b", "6d")),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_channels: int = 3) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = ConvUnit(3, 32, 3, stride=2)
+        self.Conv2d_1a_3x3 = ConvUnit(in_channels, 32, 3, stride=2)
         self.Conv2d_2a_3x3, self.Conv2d_2b_3x3 = ConvUnit(32, 32, 3), ConvUnit(32, 64, 3, padding=1)
         self.maxpool1 = nn.MaxPool2d(3, 2)
         self.Conv2d_3b_1x1, self.Conv2d_4a_3x3 = ConvUnit(64, 80, 1), ConvUnit(80, 192, 3)

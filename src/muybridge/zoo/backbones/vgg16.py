@@ -10,17 +10,17 @@ WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512
 
 
 class VGG16(nn.Module):
-    """Images (N,3,H,W) to vectors (N,4096). The feature map is averaged to 7 x 7 first, which it is at 224 pixels."""
+    """Images (N,C,H,W) to vectors (N,4096). The feature map is averaged to 7 x 7 first, which it is at 224 pixels."""
 
     preprocessing = IMAGENET
     published = torchvision_imagenet("vgg16-397923af.pth", preprocessing)
     averages_features = True
     """TSN over VGG16 averages the segments' vectors before the last layer (learning report), not their logits."""
 
-    def __init__(self, *, dropout: float = 0.5) -> None:
+    def __init__(self, *, in_channels: int = 3, dropout: float = 0.5) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = 3
+        channels = in_channels
         for width in WIDTHS:
             if isinstance(width, str):
                 layers.append(nn.MaxPool2d(2, 2))

@@ -34,14 +34,15 @@ class C3D(VideoModel):
         num_frames: int,
         size: int,
         dropout: float,
+        in_channels: int = 3,
         padded_last_pool: bool = False,
     ) -> None:
         """`stages`: the convolutions' widths between pools; the first pool keeps time. `hidden`: of the two layers before
         the classifier, each with dropout."""
-        super().__init__(hidden, num_classes, dropout=dropout)
+        super().__init__(hidden, num_classes, dropout=dropout, in_channels=in_channels)
         self.fixed_frames, self.fixed_size = num_frames, size
         layers: list[nn.Module] = []
-        channels, frames, side = 3, num_frames, size
+        channels, frames, side = in_channels, num_frames, size
         for index, widths in enumerate(stages):
             for width in widths:
                 layers += [Conv(channels, width, (3, 3, 3), bias=True), nn.ReLU(inplace=True)]
@@ -67,12 +68,19 @@ class C3D(VideoModel):
         return self.hidden(self.convs(x_BCTHW).flatten(1))[:, None]
 
 
-def c3d(*, num_classes: int, num_frames: int = 16, temporal_pooling: bool = False, dropout: float = 0.5) -> VideoModel:
+def c3d(
+    *,
+    num_classes: int,
+    num_frames: int = 16,
+    temporal_pooling: bool = False,
+    dropout: float = 0.5,
+    in_channels: int = 3,
+) -> VideoModel:
     """C3D, for 16 x 112 x 112 and nothing else. Its last pool is padded by a pixel: 8192 features."""
     refuse_temporal_pooling("c3d", temporal_pooling)
     return C3D(
         ((64,), (128,), (256, 256), (512, 512), (512, 512)), 4096, num_classes=num_classes, num_frames=16, size=112,
-        dropout=dropout, padded_last_pool=True,
+        dropout=dropout, in_channels=in_channels, padded_last_pool=True,
     )  # fmt: skip
 
 
@@ -82,6 +90,7 @@ def c3d_small(
     num_frames: int = SMALL_FRAMES,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     size: int = SMALL_SIZE,
 ) -> VideoModel:
     """C3D with six convolutions, four pools and two layers of 1024, for clips of `num_frames` x `size` x `size` and no
@@ -89,7 +98,7 @@ def c3d_small(
     refuse_temporal_pooling("c3d_small", temporal_pooling)
     return C3D(
         ((64,), (128,), (256, 256), (512, 512)), 1024, num_classes=num_classes, num_frames=num_frames, size=size,
-        dropout=dropout,
+        dropout=dropout, in_channels=in_channels,
     )  # fmt: skip
 
 

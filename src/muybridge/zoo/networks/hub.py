@@ -65,14 +65,13 @@ class HubClassifier(VideoModel):
     ) -> None:
         """`frozen`: the encoder gets no gradient and stays in eval mode."""
         config = classifier.config
-        super().__init__(config.hidden_size, num_classes, dropout=dropout)
+        super().__init__(config.hidden_size, num_classes, dropout=dropout, in_channels=_channels(config))
         classifier.classifier = nn.Identity()
         self.network = classifier if pool is None else classifier.base_model
         self.pool = pool
         self.frozen = frozen
         if frozen:
             self.encoder.requires_grad_(False)
-        self.in_channels = int(getattr(config, "num_channels", getattr(config, "in_chans", 3)))
         self.fixed_frames = getattr(config, "num_frames", None) or config.frames_per_clip
         self.fixed_size = _side(getattr(config, "image_size", None) or config.crop_size)
         takes = inspect.signature(self.network.forward).parameters
@@ -106,6 +105,7 @@ def build(
     num_frames: int,
     temporal_pooling: bool,
     dropout: float,
+    in_channels: int,
     frozen: bool = False,
     probe: Probe = "own",
     probe_blocks: int = 0,
@@ -134,6 +134,10 @@ def build(
             known = ", ".join(sorted(kind.model_type for kind in kinds))
             raise UserError(
                 f"hf:{name} is a network of type '{config.model_type}', which classifies no videos ({known} do)"
+            )
+        if _channels(config) != in_channels:
+            raise UserError(
+                f"hf:{name} takes clips of {_channels(config)} channels; a clip has {in_channels} here (clip.modality)"
             )
         classifier = transformers.AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
         preprocessing = _preprocessing(transformers, name, revision)
@@ -223,6 +227,10 @@ def _read_processor(processor: dict[str, Any]) -> Preprocessing:
     if not processor.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
     return Preprocessing(tuple((m + is_centred) / scale for m in mean), tuple(s / scale for s in std))
+
+
+def _channels(config: Any) -> int:
+    return int(getattr(config, "num_channels", getattr(config, "in_chans", 3)))
 
 
 def _side(size: int | list[int] | tuple[int, int]) -> int:

@@ -67,8 +67,7 @@ class InceptionVolumes(VideoModel):
 
     def __init__(self, conv: MakeConv, padding: Padding, *, in_channels: int, num_classes: int, dropout: float) -> None:
         """`padding`: of the pools between the blocks."""
-        super().__init__(1024, num_classes, dropout=dropout)
-        self.in_channels = in_channels
+        super().__init__(1024, num_classes, dropout=dropout, in_channels=in_channels)
         self.backbone = nn.Sequential()
         self.backbone.conv1 = conv(in_channels, 64, 7, 2)
         self.backbone.maxpool1 = Pool((1, 3, 3), (1, 2, 2), padding=padding)
@@ -128,10 +127,17 @@ def i3d(
     return model
 
 
-def s3d(*, num_classes: int, num_frames: int = 16, temporal_pooling: bool = False, dropout: float = 0.5) -> VideoModel:
+def s3d(
+    *,
+    num_classes: int,
+    num_frames: int = 16,
+    temporal_pooling: bool = False,
+    dropout: float = 0.5,
+    in_channels: int = 3,
+) -> VideoModel:
     """S3D as torchvision has it: the stem is separable, too."""
     refuse_temporal_pooling("s3d", temporal_pooling)
-    model = S3D(separable, "half", in_channels=3, num_classes=num_classes, dropout=dropout)
+    model = S3D(separable, "half", in_channels=in_channels, num_classes=num_classes, dropout=dropout)
     model.published = {
         "kinetics400": Published(
             "https://download.pytorch.org/models/s3d-d76dad2f.pth", "d76dad2f", model.preprocessing,

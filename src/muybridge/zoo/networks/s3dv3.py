@@ -159,13 +159,15 @@ class S3DV3(VideoModel):
     preprocessing = HALF
     loss_weights_N: torch.Tensor
 
-    def __init__(self, *, num_classes: int, dropout: float, sevens: Sevens, topheavy: bool, aux: bool) -> None:
+    def __init__(
+        self, *, num_classes: int, dropout: float, in_channels: int, sevens: Sevens, topheavy: bool, aux: bool
+    ) -> None:
         """`topheavy`: nothing looks along time, and no frame is lost, before Mixed2."""
-        super().__init__(2048, num_classes, dropout=dropout)
+        super().__init__(2048, num_classes, dropout=dropout, in_channels=in_channels)
         low = not topheavy
         halve = partial(Pool, (3, 3, 3), (2, 2, 2)) if low else partial(Pool, (1, 3, 3), (1, 2, 2))
         self.stem = nn.Sequential(
-            sep(3, 32, 3, stride=2, temporal=low),
+            sep(in_channels, 32, 3, stride=2, temporal=low),
             sep(32, 32, 3, temporal=low),
             sep(32, 64, 3, temporal=low),
             halve(),
@@ -227,6 +229,7 @@ def build(
     num_frames: int = 64,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     name: str,
     sevens: Sevens = "separable",
     topheavy: bool = False,
@@ -239,7 +242,9 @@ def build(
     as its stem keeps all frames. Inflated, the paper's "future work", has 54.7 million parameters.
     """
     refuse_temporal_pooling(name, temporal_pooling)
-    return S3DV3(num_classes=num_classes, dropout=dropout, sevens=sevens, topheavy=topheavy, aux=aux)
+    return S3DV3(
+        num_classes=num_classes, dropout=dropout, in_channels=in_channels, sevens=sevens, topheavy=topheavy, aux=aux
+    )
 
 
 _VARIANTS: dict[str, tuple[Sevens, bool]] = {

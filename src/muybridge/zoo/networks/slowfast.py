@@ -41,16 +41,17 @@ class SlowFast(VideoModel):
     min_size = 32
     image_network = "slow"
 
-    def __init__(self, num_classes: int, *, alpha: int, fusion_taps: int, dropout: float) -> None:
+    def __init__(self, num_classes: int, *, alpha: int, fusion_taps: int, dropout: float, in_channels: int) -> None:
         """`alpha`: fast frames to a slow one; `fusion_taps`: frames that a lateral connection looks at."""
         fast_width = WIDTH // BETA
         fast_channels = (fast_width, 4 * fast_width, 8 * fast_width, 16 * fast_width)  # where the slow one is joined
         axis = FrameAxis()
-        slow = resnet("resnet50", width=WIDTH, lateral_channels=tuple(2 * channels for channels in fast_channels))
-        fast = resnet("resnet50", width=fast_width)
+        lateral_channels = tuple(2 * channels for channels in fast_channels)
+        slow = resnet("resnet50", width=WIDTH, in_channels=in_channels, lateral_channels=lateral_channels)
+        fast = resnet("resnet50", width=fast_width, in_channels=in_channels)
         lengthen(slow, axis, stem_frames=1, cycles=SLOW)
         lengthen(fast, axis, stem_frames=5, cycles=FAST)
-        super().__init__(slow.num_features + fast.num_features, num_classes, dropout=dropout)
+        super().__init__(slow.num_features + fast.num_features, num_classes, dropout=dropout, in_channels=in_channels)
         self.slow, self.fast, self.alpha, self.min_frames, self._axis = slow, fast, alpha, alpha, axis
         self.lateral = nn.ModuleList(Lateral(axis, c, alpha=alpha, taps=fusion_taps) for c in fast_channels)
         for pathway in (self.slow, self.fast, self.lateral):
@@ -86,13 +87,14 @@ def _build(
     num_frames: int,
     temporal_pooling: bool,
     dropout: float,
+    in_channels: int,
     name: str,
     alpha: int,
     fusion_taps: int,
     weights: str,
 ) -> VideoModel:
     refuse_temporal_pooling(name, temporal_pooling)
-    model = SlowFast(num_classes, alpha=alpha, fusion_taps=fusion_taps, dropout=dropout)
+    model = SlowFast(num_classes, alpha=alpha, fusion_taps=fusion_taps, dropout=dropout, in_channels=in_channels)
     model.published = pytorchvideo_kinetics(weights, "32 frames, every second")
     model.preprocessing = model.published["kinetics400"].preprocessing
     return model

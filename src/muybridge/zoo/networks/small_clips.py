@@ -29,9 +29,11 @@ class SmallClips(VideoModel):
         num_frames: int,
         size: int,
         dropout: float,
+        in_channels: int = 3,
         flatten: bool = True,
     ) -> None:
-        super().__init__(num_outputs * (num_frames if flatten else 1), num_classes, dropout=dropout)
+        num_features = num_outputs * (num_frames if flatten else 1)
+        super().__init__(num_features, num_classes, dropout=dropout, in_channels=in_channels)
         self.convs, self.rest = convs, rest
         self.fixed_frames, self.fixed_size = num_frames if flatten else None, size
         self._flatten = flatten
@@ -51,11 +53,13 @@ class AllOutputs(nn.LSTM):
         return super().forward(f_BTD)[0]
 
 
-def conv_layers(stages: tuple[tuple[tuple[int, int], ...], ...], size: int, name: str) -> tuple[nn.Sequential, int]:
+def conv_layers(
+    stages: tuple[tuple[tuple[int, int], ...], ...], size: int, name: str, *, in_channels: int = 3
+) -> tuple[nn.Sequential, int]:
     """Stages of (kernel, width) with ReLU, a 2 x 2 max-pool after each; and how many numbers they leave of a picture.
     Raises UserError where that is none."""
     layers: list[nn.Module] = []
-    channels, side = 3, size
+    channels, side = in_channels, size
     for stage in stages:
         for kernel, width in stage:
             layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
@@ -73,6 +77,7 @@ def vgg9(
     num_frames: int = SMALL_FRAMES,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     size: int = SMALL_SIZE,
     fusion: Literal["linear", "mean"] = "linear",
 ) -> VideoModel:
@@ -87,7 +92,7 @@ def vgg9(
     if fusion not in ("linear", "mean"):
         raise UserError(f"vgg9: fusion is 'linear' or 'mean'; got '{fusion}'")
     stages = (((3, 64),), ((3, 128),), ((3, 256), (3, 256)), ((3, 512), (3, 512)))
-    convs, left = conv_layers(stages, size, "vgg9")
+    convs, left = conv_layers(stages, size, "vgg9", in_channels=in_channels)
     rest = nn.Sequential(
         nn.Linear(left, 2048), nn.ReLU(inplace=True), nn.Dropout(dropout),
         nn.Linear(2048, 2048), nn.ReLU(inplace=True), nn.Dropout(dropout),
@@ -95,7 +100,7 @@ def vgg9(
     )  # fmt: skip
     model = SmallClips(
         convs, rest, 500, num_classes=num_classes, num_frames=num_frames, size=size, dropout=dropout,
-        flatten=fusion == "linear",
+        in_channels=in_channels, flatten=fusion == "linear",
     )  # fmt: skip
     model.looks_at = "clip" if fusion == "linear" else "frame"
     return model
@@ -107,15 +112,16 @@ def cnn_lstm(
     num_frames: int = SMALL_FRAMES,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
+    in_channels: int = 3,
     size: int = SMALL_SIZE,
 ) -> VideoModel:
     """Convolutions of 2 x 2, 3 x 3 and 5 x 5, each with ReLU and pool; an LSTM over the frames; one layer over its outputs
     at all of them. For `num_frames` x `size` x `size`. Ours: widths 32, 64, 128, one LSTM layer of 256 units."""
     refuse_temporal_pooling("cnn_lstm", temporal_pooling)
-    convs, left = conv_layers((((2, 32),), ((3, 64),), ((5, 128),)), size, "cnn_lstm")
+    convs, left = conv_layers((((2, 32),), ((3, 64),), ((5, 128),)), size, "cnn_lstm", in_channels=in_channels)
     return SmallClips(
         convs, AllOutputs(left, 256, batch_first=True), 256, num_classes=num_classes, num_frames=num_frames, size=size,
-        dropout=dropout,
+        dropout=dropout, in_channels=in_channels,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def _i3d_kinetics(net: ResNet, axis: FrameAxis) -> None:
 
 def _r3d(net: ResNet, axis: FrameAxis) -> None:
     """All 3x3x3; time is halved with the picture in the last three stages."""
-    inflate(net, survey(net), axis, temporal_pooling=True)
+    inflate(net, survey(net, in_channels=net.conv1.in_channels), axis, temporal_pooling=True)
 
 
 def _mc3(net: ResNet, axis: FrameAxis) -> None:
@@ -125,7 +125,7 @@ class VideoResNet:
     """How one is made of an image network."""
 
     paper: str
-    make: Callable[[], ResNet]
+    make: Callable[..., ResNet]
     grow: Callable[[ResNet, FrameAxis], None]
     """Changes it in place."""
     published: dict[str, Published]
@@ -154,15 +154,17 @@ VIDEO_RESNETS = {
 }  # fmt: skip
 
 
-def _build(*, num_classes: int, num_frames: int, temporal_pooling: bool, dropout: float, name: str) -> VideoModel:
+def _build(
+    *, num_classes: int, num_frames: int, temporal_pooling: bool, dropout: float, in_channels: int, name: str
+) -> VideoModel:
     refuse_temporal_pooling(name, temporal_pooling)
     kind, axis = VIDEO_RESNETS[name], FrameAxis()
-    net = kind.make()
+    net = kind.make(in_channels=in_channels)
     kind.grow(net, axis)
     draw_weights(net)
     model = FramesNet(
         net, axis, num_features=net.num_features, num_classes=num_classes, dropout=dropout,
-        min_frames=kind.min_frames, min_size=kind.min_size,
+        min_frames=kind.min_frames, min_size=kind.min_size, in_channels=in_channels,
     )  # fmt: skip
     model.averages_features = True
     model.published = {**net.published, **kind.published}

@@ -64,16 +64,17 @@ class Block(nn.Module):
 
 
 class X3D(nn.Module):
-    """Folded frames (B·T,3,H,W) to vectors (B,2048): the clip is averaged before the last but one layer."""
+    """Folded frames (B·T,C,H,W) to vectors (B,2048): the clip is averaged before the last but one layer."""
 
     num_features = 2048
 
-    def __init__(self, axis: FrameAxis) -> None:
+    def __init__(self, axis: FrameAxis, *, in_channels: int = 3) -> None:
         super().__init__()
         self._axis = axis
         channels = WIDTHS[0]
         self.conv1 = nn.Sequential(
-            nn.Conv2d(3, channels, 3, 2, padding=1, bias=False), TimeConv(axis, channels, channels, 5, groups=channels)
+            nn.Conv2d(in_channels, channels, 3, 2, padding=1, bias=False),
+            TimeConv(axis, channels, channels, 5, groups=channels),
         )
         self.bn1 = nn.BatchNorm2d(channels)
         for stage, (depth, width) in enumerate(zip(DEPTHS, WIDTHS, strict=True), start=1):
@@ -101,13 +102,23 @@ def _in_eights(channels: float) -> int:
 
 
 def _build(
-    *, num_classes: int, num_frames: int, temporal_pooling: bool, dropout: float, name: str, weights: str, clip: str
+    *,
+    num_classes: int,
+    num_frames: int,
+    temporal_pooling: bool,
+    dropout: float,
+    in_channels: int,
+    name: str,
+    weights: str,
+    clip: str,
 ) -> VideoModel:
     refuse_temporal_pooling(name, temporal_pooling)
     axis = FrameAxis()
-    net = X3D(axis)
+    net = X3D(axis, in_channels=in_channels)
     draw_weights(net)
-    model = FramesNet(net, axis, num_features=net.num_features, num_classes=num_classes, dropout=dropout)
+    model = FramesNet(
+        net, axis, num_features=net.num_features, num_classes=num_classes, dropout=dropout, in_channels=in_channels
+    )
     model.published = pytorchvideo_kinetics(weights, clip)
     model.preprocessing = model.published["kinetics400"].preprocessing
     return model

@@ -66,9 +66,9 @@ class FramesNet(VideoModel):
         min_size: int = 32,
         in_channels: int = 3,
     ) -> None:
-        super().__init__(num_features, num_classes, dropout=dropout)
+        super().__init__(num_features, num_classes, dropout=dropout, in_channels=in_channels)
         self.backbone = backbone
-        self.min_frames, self.min_size, self.in_channels = min_frames, min_size, in_channels
+        self.min_frames, self.min_size = min_frames, min_size
         self._axis = axis
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:

@@ -137,7 +137,9 @@ def load_weights(
     with torch.no_grad():
         for name, tensor in fitted.items():
             ours[name].copy_(tensor)
-    model.preprocessing = preprocessing or kind.preprocessing or model.preprocessing
+    theirs = preprocessing or kind.preprocessing or model.preprocessing
+    if len(theirs.mean) == len(model.preprocessing.mean):  # else the first layer, for other channels, stayed fresh
+        model.preprocessing = theirs
     published = model.published.get(source) if isinstance(source, str) else None
     return Loaded(
         source=published.about if published else f"{kind.name}'s {writer}" if writer else kind.name,
