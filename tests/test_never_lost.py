@@ -373,7 +373,7 @@ def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeyp
         return done
 
     monkeypatch.setattr(training, "training_step", step)
-    with pytest.raises(Diverged, match=r"no finite number any more at step 12.*step-00000006"):
+    with pytest.raises(Diverged, match=r"not finite any more at step 12.*step-00000006"):
         train(short, out=tmp_path / "run")
     assert kept(Run(tmp_path / "run")) == ["step-00000006"]
 
@@ -400,7 +400,7 @@ def test_averaged_weights_that_are_no_numbers_are_never_saved(short, tmp_path, m
         average.module.fc.weight.data[0, 0] = float("inf")
 
     monkeypatch.setattr(AveragedModel, "update_parameters", spoilt)
-    with pytest.raises(Diverged, match=r"no finite number any more at step 6"):
+    with pytest.raises(Diverged, match=r"not finite any more at step 6"):
         train(replace(short, {"optim.ema_decay": 0.9}), out=tmp_path / "run")
 
 

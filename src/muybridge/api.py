@@ -39,9 +39,12 @@ def recipe_of(
     shorten: float | None = None,
     allow_code: bool = False,
 ) -> Recipe:
-    """A recipe from a name (see `muybridge.recipe.shipped.load`), its schedule shortened to a share of it, with a model, a
-    manifest, weights to start from (`pretrained`: whole; `init`: what agrees) and dotted changes put in. A model of the
-    user's own that a file names, and not `model`, needs `allow_code`. Raises UserError."""
+    """Return a recipe by name, with a model, a manifest, weights and dotted changes put in.
+
+    `recipe`: see `muybridge.recipe.shipped.load`. `shorten`: the share that is kept of its schedule. `pretrained`: weights
+    to start from, whole; `init`: matching tensors only. A model in the user's own code that a file names needs
+    `allow_code`. Raises UserError.
+    """
     base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
     if shorten is not None:
         base = shortened(base, shorten)
@@ -59,7 +62,7 @@ def recipe_of(
     if weights is not None:
         if not str(weights).strip():
             raise UserError(
-                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name is none; "
+                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name names no weights; "
                 "to start from scratch: --pretrained none"
             )
         named |= {
@@ -124,9 +127,12 @@ def plan(
     title: str | None = None,
     allow_code: bool = False,
 ) -> Plan:
-    """The runs that `compare` would train: models × seeds × folds by one recipe, or those of a `study` (its name,
-    mine.py:function, or a Plan), of which `only` picks some by their axes. A model of the user's own that is named neither in
-    `models` nor by such a function needs `allow_code`."""
+    """Return the runs that `compare` would train.
+
+    They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `only`
+    picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
+    function needs `allow_code`. Raises UserError.
+    """
     from muybridge.studies import shipped as studies
     from muybridge.studies.plan import of_models, repeated
 
@@ -184,9 +190,11 @@ def compare(
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
-    """Train and score the runs of a `plan` into the folder `out`, and write the report. `tune`: trials on val for the
-    learning rate and weight decay of each setting. `measure`: also speed and memory of each; `diagnose`: also what every run
-    answers with its frames in other orders."""
+    """Train and score the runs of a `plan` into the folder `out`, and write the report.
+
+    `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
+    `diagnose`: also score every run with its frames in other orders. Raises UserError, Interrupted.
+    """
     from muybridge.studies.run import run
 
     made = plan(
@@ -202,7 +210,7 @@ class WrittenReport:
 
     path: Path
     comparisons: Mapping[str, Comparison] = dataclasses.field(repr=False)
-    """By data set."""
+    """The comparison of each data set, by its name."""
 
 
 def report(
@@ -250,7 +258,7 @@ def measure(
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> list[dict[str, Any]]:
-    """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch. A row each.
+    """Measure what models cost: parameters, multiply-adds, clips a second, memory, the largest batch. A row a model.
 
     `names`: models, or folders of runs or studies. A run is measured as its recipe trains it, and the answer kept in its
     speed.json; of a study, one finished run of every setting is. `speed`: False only counts. `largest`: search for the

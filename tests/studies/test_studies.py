@@ -133,7 +133,7 @@ def test_plans_are_checked_when_they_are_made(recipe):
         return Plan("a plan", {name: Planned(recipe, {}, start) for name, start in starts.items()})
 
     assert plan(c="b", a=None, b="a").order() == ["a", "b", "c"]
-    with pytest.raises(UserError, match=r"c starts from 'bb', which is no run of the plan\. Did you mean 'b'"):
+    with pytest.raises(UserError, match=r"c starts from 'bb', which the plan does not have\. Did you mean 'b'"):
         plan(c="bb", b=None)
     with pytest.raises(UserError, match="starts from itself"):
         plan(a="c", b="a", c="b")

@@ -218,7 +218,7 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
     refused(
         [*train, "--init", run.path, "--pretrained", run.path], "whole (--pretrained) or as far as they agree (--init)"
     )
-    refused([*train, "--init", ""], "An empty name is none")
+    refused([*train, "--init", ""], "An empty name names no weights")
     refused(["train", "--resume", run.path, "--init", run.path], "--init does not go with it")
     assert not (tmp_path / "run").exists()
 

@@ -29,7 +29,7 @@ LONG = 2.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of a video, or of one window of it."""
+    """The labels that a run gives a video, or one window of it."""
 
     path: str
     start_seconds: float
@@ -41,9 +41,11 @@ class Prediction:
 
     @property
     def label(self) -> str:
+        """The best label."""
         return self.labels[0]
 
     def as_json(self) -> dict[str, Any]:
+        """One prediction of `muybridge predict --json`."""
         return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
 
 
@@ -85,8 +87,10 @@ class Predictor:
         self._files.close()
 
     def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
-        """One prediction for a video, or one a window for a long one (`window_seconds=0`: never windows).
-        Raises DecodeError (a UserError) for a file that is no video."""
+        """Label a video: one prediction, or one a window of a long video (`window_seconds=0`: never windows).
+
+        Raises DecodeError (a UserError) for a file that cannot be read as a video.
+        """
         if window_seconds is not None and not 0 <= window_seconds < math.inf:
             raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
         if top < 1:
@@ -119,7 +123,7 @@ class Predictor:
     def each(
         self, videos: Iterable[str | Path], *, top: int = 5, window_seconds: float | None = None
     ) -> Iterator[tuple[str, list[Prediction] | DecodeError]]:
-        """The predictions for each file, or why there are none, as they come, in order."""
+        """The predictions for each file, or the error that it gave, in order, as they come."""
         for video in videos:
             try:
                 yield str(video), self(video, top=top, window_seconds=window_seconds)
@@ -152,8 +156,10 @@ def predict(
     limits: Limits | None = None,
     runtime: Runtime | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
-    """Predictions for files, in order, and the files that are not there or no videos, with the reason. Raises UserError
-    for a run that is not there."""
+    """Label files with a run. Returns predictions in order, and the errors of files that cannot be read.
+
+    Raises UserError for a run that is not there.
+    """
     found: list[Prediction] = []
     failed: list[DecodeError] = []
     with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:

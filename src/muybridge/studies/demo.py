@@ -26,8 +26,11 @@ def demo(
     changes: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
 ) -> Study:
-    """Make `motions` clips below `out`, train the demo's models under one recipe, measure and diagnose them (not if
-    `quick`), write the report. Called again, it goes on where it was stopped. Raises UserError, Interrupted."""
+    """Make `motions` clips below `out`, train the demo's models under one recipe, and write the report.
+
+    Models are also measured and diagnosed, unless `quick`. Called again, it continues where it was stopped. Raises
+    UserError, Interrupted.
+    """
     out = Path(out)
     clips = QUICK_CLIPS if quick else CLIPS
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"

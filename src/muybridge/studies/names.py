@@ -1,4 +1,4 @@
-"""What the runs of a study are called, and what study.json keeps of them."""
+"""Names of a study's runs, and the record that study.json keeps of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,10 @@ from muybridge.studies.workplace import begun
 
 
 def named(plan: Plan, out: Path) -> Plan:
-    """The plan with the names that its settings have in this study already; a name that another setting has gets the set's
-    in front. (A plan of one set leaves that out.)"""
+    """The plan with the names that its settings have in this study already.
+
+    A name that another setting has gets the data set's name in front, which a plan of one set leaves out.
+    """
     known = StudyRecord.load(out).runs if (out / "study.json").exists() else {}
     axes_of = {name: known[name].axes for name in known if known[name].axes}
     for name, run in begun(out).items():
@@ -47,13 +49,13 @@ def _apart_from_repeats(axes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _axes_of(recipe: Recipe) -> dict[str, Any]:
-    """Of a run that was made before studies kept axes: models were compared, and nothing else."""
+    """Axes of a run that was made before studies kept them: models were compared, and nothing else."""
     axes = {"data": data_name(recipe.data.manifest), "model": recipe.model.name, "seed": recipe.seed}
     return axes if recipe.data.fold is None else axes | {"fold": recipe.data.fold}
 
 
 def study_record(plan: Plan, out: Path) -> StudyRecord:
-    """What is known of the plan's runs, and of those of earlier calls that are finished."""
+    """The record of the plan's runs, and of the finished runs of earlier calls."""
     earlier = StudyRecord.load(out) if (out / "study.json").exists() else StudyRecord(out)
     kept = {
         name: known if known.axes else RunRecord(_axes_of(earlier.run(name).recipe()))

@@ -36,7 +36,7 @@ VARIES: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed",),
     "fold": ("data.fold",),
 }
-"""Of each usual axis, the fields that it sets."""
+"""The recipe fields that each usual axis sets."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Plan:
     title: str
     runs: Mapping[str, Planned]
     varies: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(VARIES))
-    """Of each axis, the fields of the recipe that it sets on purpose."""
+    """The recipe fields that each axis sets on purpose."""
     needs: tuple[str, ...] = ()
     """Fields that no run's recipe may leave open, once all changes are made."""
 
@@ -66,7 +66,7 @@ class Plan:
         for name, planned in self.runs.items():
             if planned.starts_from is not None and planned.starts_from not in self.runs:
                 raise UserError(
-                    f"Run {name} starts from '{planned.starts_from}', which is no run of the plan. "
+                    f"Run {name} starts from '{planned.starts_from}', which the plan does not have. "
                     f"{nearest(planned.starts_from, self.runs)}"
                 )
         for name in self.runs:
@@ -86,6 +86,7 @@ class Plan:
         return list(dict.fromkeys(link for name in self.runs for link in self.chain(name)))
 
     def as_json(self) -> dict[str, Any]:
+        """The plan as `muybridge compare --dry-run --json` prints it."""
         return {
             "title": self.title,
             "runs": [
@@ -98,6 +99,7 @@ class Plan:
         }  # fmt: skip
 
     def manifests(self) -> list[str]:
+        """Paths of the manifests, each once."""
         return list(dict.fromkeys(planned.recipe.data.manifest for planned in self.runs.values()))
 
     def settings(self) -> dict[str, list[str]]:
@@ -131,8 +133,10 @@ class Plan:
         })  # fmt: skip
 
     def changed(self, changes: Mapping[str, Any], *, shorten: float | None = None) -> Self:
-        """Every run with its schedule shortened to a share of it, and then dotted fields changed. Raises UserError for a
-        field that an axis goes by."""
+        """Every run with its schedule shortened to a share of it, and then dotted fields changed.
+
+        Raises UserError for a field that an axis sets.
+        """
         for name in changes:
             axis = name.rpartition(".")[2]
             if name in self.varies.get(axis, ()) and any(axis in planned.axes for planned in self.runs.values()):
@@ -143,8 +147,10 @@ class Plan:
         })  # fmt: skip
 
     def repeated(self, *, seeds: Sequence[int], folds: Mapping[str, Sequence[int | None]]) -> Self:
-        """Every run with every seed on every fold of its manifest (`folds`, by manifest). A run starts from the one of the
-        same seed and fold; where that has another manifest, from its first fold."""
+        """Every run with every seed on every fold of its manifest (`folds`, by manifest).
+
+        A run starts from the one of the same seed and fold; where that has another manifest, from its first fold.
+        """
         if len(set(seeds)) != len(seeds):
             raise UserError("The seeds of a comparison must differ from each other")
         runs = {}
@@ -162,8 +168,10 @@ class Plan:
         return dataclasses.replace(self, runs=runs)
 
     def only(self, chosen: Mapping[str, Sequence[Value]]) -> tuple[Self, list[str]]:
-        """The runs with these values of these axes, and those that they start from; these last are also named. Raises
-        UserError for an axis or a value that no run has."""
+        """The runs with these values of these axes, and those that they start from; the names of the latter, too.
+
+        Raises UserError for an axis or a value that no run has.
+        """
         values: dict[str, set[str]] = {}
         for planned in self.runs.values():
             for axis, value in planned.axes.items():
@@ -210,7 +218,7 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
 
 
 def data_names(manifests: Sequence[str]) -> dict[str, str]:
-    """Names by manifest. Raises UserError where two have one name, or where there is none."""
+    """Names by manifest. Raises UserError where two share a name, or where no manifest is given."""
     if not manifests:
         raise UserError("A study needs a data set: --data MANIFEST")
     names = {manifest: data_name(manifest) for manifest in manifests}
@@ -227,6 +235,7 @@ def run_name(*parts: str) -> str:
 
 
 def repeat_name(name: str, seed: int, fold: int | None) -> str:
+    """A run's name with its seed and fold."""
     return f"{name}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
 
 

@@ -38,15 +38,16 @@ class Study:
     path: Path
     runs: tuple[Run, ...]
     comparisons: Mapping[str, Comparison] = field(repr=False)
-    """By data set."""
+    """The comparison of each data set, by its name."""
 
     @property
     def report(self) -> Path:
+        """The page."""
         return self.path / "report.html"
 
     @property
     def comparison(self) -> Comparison:
-        """Of the first data set."""
+        """The comparison of the first data set."""
         return next(iter(self.comparisons.values()))
 
 
@@ -86,10 +87,10 @@ def run(
 ) -> Study:
     """Carry out a plan in the folder `out`, and write the report.
 
-    A run that is finished is not run again, one that was stopped is continued; called again with more runs, it adds them.
-    `tune`: before that, every setting gets so many trials on val to choose its learning rate and weight decay. `measure`:
-    then the first run of every setting is measured (speed, memory); `diagnose`: then every run is scored with its frames in
-    other orders; what was, is not again. Raises UserError, Interrupted.
+    A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. `tune`: the
+    number of validation trials that choose each setting's learning rate and weight decay first. `measure`: then measure the
+    first run of every setting (speed, memory). `diagnose`: then score every run with its frames in other orders. Raises
+    UserError, Interrupted.
     """
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
@@ -147,9 +148,10 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Plan:
-    """The plan as `run` would carry it out, with the names that its runs have in the folder `out`, and the epochs that they
-    will be trained for; every model's name, clip length, fold and split is checked, and nothing is written. Raises
-    UserError."""
+    """The plan as `run` would carry it out, with the names and epochs that its runs will have in the folder `out`.
+
+    Every model's name, clip length, fold and split is checked, and nothing is written. Raises UserError.
+    """
     workplace = Workplace.of(plan, out, runtime)
     with workplace.processes.telling():
         plan = named(plan, workplace.out)

@@ -18,19 +18,21 @@ from muybridge.studies.workplace import Workplace, begun, started
 from muybridge.text import listed, plural
 
 TUNING_SEED = 1_000_000
-"""Of all trials; the runs that are compared have others."""
+"""The seed of all trials; the runs that are compared have others."""
 
 TUNED = ("optim.lr", "optim.weight_decay", "optim.warmup_lr")
-"""What trials vary."""
+"""The recipe fields that trials vary."""
 
 
 # --- the same search for every setting
 
 
 def factors(trials: int) -> list[tuple[float, float]]:
-    """What the learning rate and the weight decay of each trial are multiplied with: nothing at first, then .1 to 10, spread
-    evenly (a Halton sequence, log-uniform). More trials go on where fewer ended. No two have one learning rate: a weight
-    decay of 0 stays 0."""
+    """Factors of the learning rate and the weight decay of each trial: 1 at first, then .1 to 10, spread evenly.
+
+    They are a Halton sequence, log-uniform: more trials continue where fewer ended. No two trials share a learning rate,
+    as a weight decay of 0 stays 0.
+    """
     drawn_N2 = qmc.Halton(d=2, scramble=False).random(trials)[1:]  # the first is the corner, (0, 0)
     # the learning rate takes the thirds: of the halves, the first is the middle, which changes nothing
     return [(1.0, 1.0), *((float(10 ** (2 * lr - 1)), float(10 ** (2 * decay - 1))) for decay, lr in drawn_N2)]
@@ -62,21 +64,23 @@ class _Search(TypedDict):
 
 
 class _Tuning(TypedDict):
-    """What tuning.json holds."""
+    """The content of tuning.json."""
 
     settings: dict[str, _Search]
 
 
 def searches(out: Path) -> dict[str, Any]:
-    """By setting, what was tried and chosen."""
+    """Trials and choice of each setting."""
     file = out / "tuning.json"
     found: dict[str, Any] = read_as(_Tuning, file)["settings"] if file.exists() else {}
     return found
 
 
 def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
-    """The plan with the learning rate and weight decay that were best on val for each setting and fold. A setting's trials
-    start from the best trial of what it starts from."""
+    """The plan with the learning rate and weight decay that were best on val for each setting and fold.
+
+    A setting's trials start from the best trial of the setting that it starts from.
+    """
     known = workplace.processes.broadcast(searches(workplace.out))
     best: dict[str, Run] = {}
     recipes: dict[str, Recipe] = {}
@@ -108,7 +112,7 @@ def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
 
 
 def _note(setting: str, known: Mapping[str, Any]) -> str:
-    """What a search found, in a sentence."""
+    """The result of a search, in a sentence."""
     number, trials = known["chosen"], known["trials"]
     best = trials[number]
     return (
@@ -118,7 +122,7 @@ def _note(setting: str, known: Mapping[str, Any]) -> str:
 
 
 def notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe]) -> list[str]:
-    """What the report of a data set tells of the searches by which its runs (`recipes`) were trained, and of those without."""
+    """Sentences of a data set's report about the searches that chose its recipes, and about runs without one."""
     found = {
         setting: known
         for setting, known in searches.items()
@@ -174,7 +178,7 @@ def _times(recipe: Recipe, lr: float, weight_decay: float) -> Recipe:
 def _outcome(
     folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]], workplace: Workplace
 ) -> dict[str, Any]:
-    """What one trial gave on val; one that diverged is not tried again."""
+    """The validation result of one trial; a trial that diverged before is not repeated."""
     told = {
         "run": str(folder.path.relative_to(workplace.out)),
         "lr": trial.optim.lr,
@@ -195,7 +199,7 @@ def _outcome(
 
 
 def best_trial(tried: Sequence[Mapping[str, Any]]) -> int | None:
-    """By video accuracy on val, then by the loss there, then the earlier one."""
+    """The best trial by video accuracy on val, then by the loss there, then the earlier one."""
     whole = [number for number, trial in enumerate(tried) if "failed" not in trial]
     return min(
         whole, key=lambda number: (-tried[number]["val_video_top1"], tried[number]["val_loss"], number), default=None
@@ -207,7 +211,7 @@ def _apart_from_seed(planned: Planned) -> dict[str, Any]:
 
 
 def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
-    """What runs were trained by stays what the search says, and no trial is spent on what cannot be used."""
+    """Raise UserError where trained runs and the search would disagree, before a trial is spent."""
     if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
         raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
     known = searches(workplace.out)
@@ -217,9 +221,7 @@ def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
     for setting, names in plan.settings().items():
         before = len(known.get(setting, {}).get("trials", []))
         if setting in trained and before != trials:
-            how = (
-                f"after a search of {before} trials (--tune {before} goes on with it)" if before else "without a search"
-            )
+            how = f"after a search of {before} trials (--tune {before} continues it)" if before else "without a search"
             raise UserError(
                 f"{workplace.out / 'runs' / trained[setting][0]} was trained {how}; {trials} trials now might choose otherwise. "
                 "Choose another --out, or remove the runs of this setting"

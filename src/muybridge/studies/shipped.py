@@ -119,8 +119,9 @@ def pretraining(
     pretrained: str = "imagenet",
     recipe: Recipe | None = None,
 ) -> Plan:
-    """Public weights against none, all else alike. `pretrained`: other weights than ImageNet's; `recipe`: another protocol
-    than that of the full sets.
+    """Public weights against none, all else alike.
+
+    `pretrained`: other weights than ImageNet's; `recipe`: another protocol than that of the full sets.
 
     Source: Chen et al. 2021, table 2.
 
@@ -150,9 +151,11 @@ def transfer(
     pretrained: str | None = None,
     recipe: Recipe | None = None,
 ) -> Plan:
-    """From the first set to each of the others: every model is trained on the first, then on another from there, and on
-    the other from scratch. `recipe`: for all runs, instead of that of the full sets and, on the others, of the transfer;
-    `pretrained`: what the runs on the first set start from, and nothing else.
+    """From the first set to each of the others.
+
+    Every model is trained on the first, then on another from there, and on the other from scratch. `recipe`: for all runs,
+    instead of that of the full sets and, on the others, of the transfer; `pretrained`: what the runs on the first set start
+    from, and nothing else.
 
     Source: Chen et al. 2021, transfer protocol: trained on Kinetics-400 with 32 frames, then on smaller sets.
 
@@ -188,8 +191,9 @@ def equal_time(
     models: Sequence[str] = ("i3d", "s3d", "s3dv3", "s3dv3_topheavy"),
     recipe: Recipe | None = None,
 ) -> Plan:
-    """The same hours of training for every model, however few updates a slow one makes of them; the report says how many.
-    `recipe`: another one that goes by the clock (`stop.max_hours`).
+    """The same hours of training for every model, however few updates a slow one makes of them.
+
+    The report says how many. `recipe`: another one that goes by the clock (`stop.max_hours`).
 
     Source: a reproduction study of 2018: five classes of Kinetics from scratch, 24 hours a model.
 
@@ -206,8 +210,10 @@ SHIPPED: dict[str, Callable[..., Plan]] = {
 
 
 def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
-    """The plan of a study by its name, or by `file.py:function`; what is `given` is an argument of its function. A plan is
-    what it is. Raises UserError."""
+    """The plan of a study by its name, or by `file.py:function`; a Plan is returned as it is.
+
+    `given`: arguments of the study's function. Raises UserError.
+    """
     if isinstance(study, Plan):
         return study
     name = study

@@ -1,4 +1,4 @@
-"""Where a plan is carried out: its folder, its jobs, and what can be told wrong before the first minute is spent."""
+"""The place where a plan is carried out: its folder, its jobs, and all checks before the first minute is spent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from muybridge.training.loop import finish
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and with what runs are trained."""
+    """A study's folder, and what its runs are trained with."""
 
     out: Path
     runtime: Runtime
@@ -129,7 +129,7 @@ class Workplace:
 
 
 def started(recipe: Recipe, base: Run | None) -> Recipe:
-    """A recipe that starts from the run `base`, whole; as it is, where there is none."""
+    """A recipe that starts from the whole of the run `base`; unchanged without a base."""
     if base is None:
         return recipe
     weights = str(base.path.resolve())

@@ -51,14 +51,18 @@ class Jobs:
         return self._resolved[key]
 
     def job(self, recipe: Recipe, *, check: bool = True) -> Job:
-        """The job of a recipe. `check`: everything that can be told wrong before the first file is written is. Raises
-        UserError."""
+        """The job of a recipe. `check`: find everything that is wrong before the first file is written.
+
+        Raises UserError.
+        """
         resolved, manifest = self.resolved(recipe), self.manifest(recipe.data.manifest)
         return Job(resolved, manifest, self._check(resolved, manifest) if check else {})
 
     def cost(self, recipe: Recipe) -> dict[str, Any]:
-        """What the recipe's network costs; counting tries its name, its options and the size of the clip. Raises
-        UserError."""
+        """The cost of the recipe's network. Counting tries its name, its options and the size of the clip.
+
+        Raises UserError.
+        """
         return self._network(recipe)[1]
 
     def _network(self, recipe: Recipe) -> tuple[VideoModel, dict[str, Any]]:
@@ -80,8 +84,10 @@ class Jobs:
 
 
 def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
-    """Everything that can be told wrong of a resolved recipe before the first file is written. `net`: the outline of its
-    network. Raises UserError."""
+    """Check a resolved recipe before the first file is written. `net`: the outline of its network.
+
+    Raises UserError.
+    """
     sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
     if sizes["train"] < 2:
         raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few")
@@ -98,9 +104,9 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
         )
     if not sizes["val"]:
         if recipe.evaluation.checkpoint == "best":
-            raise UserError("evaluation.checkpoint is best, but there is no validation split to choose it on")
+            raise UserError("evaluation.checkpoint is best, but the set has no validation split")
         if (recipe.stop.metric or "").startswith("val."):
-            raise UserError(f"stop.metric is {recipe.stop.metric}, but there is no validation split to measure it on")
+            raise UserError(f"stop.metric is {recipe.stop.metric}, but the set has no validation split")
     base = build.base_run(recipe)
     if base is not None and not base.is_finished:
         log(f"warning: {base.path}, whose weights this run starts from, is not finished")

@@ -89,9 +89,12 @@ def resume(
     allow_code: Consent = False,
     runtime: Runtime | None = None,
 ) -> Run:
-    """Continue a run from a checkpoint; a finished one is returned as it is. `checkpoint`: "last", "best", or the name of
-    one that is there; what came after it is forgotten. `data`: where the run's manifest lies now, if it was moved. A model
-    of the user's own is imported from the run, and only with `allow_code`. Raises UserError, Interrupted."""
+    """Continue a run from a checkpoint; a finished run is returned as it is.
+
+    `checkpoint`: "last", "best", or the name of one that is there; later ones are forgotten. `data`: the path of the run's
+    manifest now, if it was moved. A model in the user's own code is imported from the run, and only with `allow_code`.
+    Raises UserError, Interrupted.
+    """
     run = Run.open(run)
     if run.is_finished:
         if checkpoint != "last":
@@ -123,7 +126,7 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
         changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             log(
-                f"warning: {'; '.join(changed)}: the run goes on, but its last bits may differ from an undisturbed one's"
+                f"warning: {'; '.join(changed)}: the run continues, but its last bits may differ from an undisturbed one's"
             )
         with run.lock() if processes.is_first else nullcontext():
             if processes.broadcast(run.is_finished):
@@ -138,7 +141,7 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
 
 
 def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop) -> Run:
-    """The loop. (Setting up, scoring and saving are `Session`'s.)"""
+    """Run the training loop; `Session` sets up, scores and saves."""
     recipe = job.recipe
     session = Session(run, job, runtime, processes)
     state, unit, max_hours = session.state, recipe.optim.schedule_unit, recipe.stop.max_hours

@@ -1,4 +1,4 @@
-"""What a run folder says of a run before its first step."""
+"""Provenance of a run: all that its folder says before the first step."""
 
 import platform
 import sys
@@ -54,7 +54,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
 
 
 def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
-    """Of a model by the user's own function: its files, and the network that it returns."""
+    """Keep the files of a model in the user's own code, and the network that its function returns."""
     build_network = build.own_network(recipe, num_classes)
     if build_network is None:
         return
@@ -67,7 +67,7 @@ def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
 
 
 def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
-    """What the last bits of a run depend on, beside its recipe."""
+    """Versions, machine, threads and device: the last bits of a run depend on them, beside its recipe."""
     device = find_device(runtime.device)
     return {
         "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,

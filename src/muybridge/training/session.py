@@ -1,4 +1,4 @@
-"""What surrounds the loop: a run as it stood at its last checkpoint; scoring, saving, and the end of it."""
+"""A run as it stood at its last checkpoint; scoring it, saving it, and ending it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,8 +32,10 @@ from muybridge.zoo import Loaded, VideoModel
 
 
 def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
-    """Why training ends here by `stop.target` or `stop.patience_epochs`, or nothing; remembers the best value. `figures`:
-    what was measured on `kind`, "train" or "val"."""
+    """The reason to end training here by `stop.target` or `stop.patience_epochs`, or ""; remembers the best value.
+
+    `figures`: metrics of `kind`, "train" or "val".
+    """
     name, target, patience = rule.metric or "", rule.target, rule.patience_epochs
     of_kind, _, figure = name.partition(".")
     if of_kind != kind:
@@ -63,7 +65,7 @@ def check_free(run: Run) -> None:
 
 
 class Session:
-    """What a run is trained with, as it stood at its last checkpoint; and how it is scored and saved."""
+    """Everything a run is trained with, as it stood at its last checkpoint."""
 
     def __init__(self, run: Run, job: Job, runtime: Runtime, processes: Processes) -> None:
         recipe, manifest = job.recipe, job.manifest
@@ -153,11 +155,13 @@ class Session:
         return cast(nn.Module, torch.compile(net)) if self.runtime.compile else net
 
     def measured(self, line: dict[str, Any]) -> None:
+        """Write a line of metrics.jsonl, and send it to the trackers."""
         if self.processes.is_first:
             self.run.write_metrics(line)
             self.trackers.log(line)
 
     def skip(self, failure: Unreadable) -> None:
+        """Note a video that cannot be read, once."""
         row = self.manifest.row(failure.row)
         if row.id not in self.skipped:
             log(f"skipped: {failure.error}")
@@ -166,6 +170,7 @@ class Session:
                 self.run.save_skipped(self.skipped)
 
     def score(self, rows: np.ndarray, text: str) -> Scores:
+        """Score rows with the weights that count (their running mean, where there is one)."""
         return score(
             self.scored, self.views, rows, where=self.where, labels_N=self.labels_N[rows],
             classes=self.manifest.classes, average=self.recipe.evaluation.average,
@@ -174,8 +179,10 @@ class Session:
         )  # fmt: skip
 
     def validate(self, stop: Stop) -> None:
-        """Measures on val, ends training where that is asked for, and saves again. Whatever breaks it off finds the
-        training saved."""
+        """Measure on val, end training where a rule says so, and save again.
+
+        The training was saved before: an interruption loses nothing.
+        """
         self.val_scores = self.score_unless_stopped(self.val_rows, "validating", stop)
         val, state = figures(self.val_scores), self.state
         epoch = -(-state.step // self.per_epoch)
@@ -203,19 +210,20 @@ class Session:
             raise self.interrupted() from None
 
     def interrupted(self) -> Interrupted:
+        """The error that says where the run stopped."""
         of_all = f" of {self.num_steps}" if self.num_steps else ""
         return Interrupted(
             f"Stopped at step {self.state.step}{of_all}; saved. Continue: muybridge train --resume {self.run.path}"
         )
 
     def save(self, *, is_best: bool = False) -> None:
-        """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is no finite number."""
+        """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is not finite."""
         self._gather_skipped()
         values = list(self.model.state_dict().values())
         values += [] if self.average is None else self.scored.state_dict().values()
         if not all(bool(value.isfinite().all()) for value in values):
             raise Diverged(
-                f"A weight is no finite number any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
+                f"A weight is not finite any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
                 f"optim.clip_grad_norm may help. {last_good(self.run)}"
             )
         if not self.processes.is_first:
@@ -273,6 +281,7 @@ def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: i
 
 
 def last_good(run: Run) -> str:
+    """A sentence that names the last good checkpoint."""
     if not checkpoints.exists(run.checkpoints):
         return "No checkpoint was saved before."
     return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
@@ -294,7 +303,7 @@ def stoppable(run: Run) -> Iterator[Stop]:
 
 @contextmanager
 def explaining(run: Run) -> Iterator[None]:
-    """To what ends training and is no fault of the program, the last good checkpoint is added."""
+    """Add the last good checkpoint to errors that are not the program's fault."""
     try:
         yield
     except DecodeError as error:

@@ -1,4 +1,4 @@
-"""How fast a model is here, and how large a batch its training takes.
+"""Speed of a model on this machine, and the largest batch that its training takes.
 
 Everything runs in a process of its own (`python -m muybridge.training.speed`, told what to do in lines of JSON), a fresh one for
 each model, so that one model's memory does not count as another's, and so that running out of memory ends nothing but
@@ -37,7 +37,7 @@ from muybridge.training.step import training_step
 from muybridge.user_code import Consent, allow, use_source
 
 SHARE = 0.8
-"""Of the free memory of a CPU that may be used."""
+"""The share of a CPU's free memory that may be used."""
 LARGEST = 1024
 """Clips; no larger batch is tried."""
 REPETITIONS = 7
@@ -52,7 +52,7 @@ class Speed:
     batch_size: int
     forward_clips_per_s: float | None
     train_clips_per_s: float | None
-    """Of whole steps: pixels to input, forward, loss, backward, update."""
+    """Clips a second of whole steps: pixels to input, forward, loss, backward, update."""
     max_batch_size: int | None
     """The largest in training, at most LARGEST. None, as its rates: it was not searched for."""
     max_batch_forward_clips_per_s: float | None
@@ -67,6 +67,7 @@ class Speed:
     threads: int
 
     def as_json(self) -> dict[str, Any]:
+        """The fields of speed.json."""
         return asdict(self)
 
 
@@ -84,8 +85,10 @@ def measure_model(
     options: dict[str, Any] | None = None,
     largest: bool = True,
 ) -> Speed:
-    """As `train` would run the model: device, precision and memory format by the same rules. `largest`: search for the
-    largest batch, too, which takes longest. Raises UserError."""
+    """Measure a model as `train` would run it: device, precision and memory format by the same rules.
+
+    `largest`: search for the largest batch, too, which takes longest. Raises UserError.
+    """
     allow(name)
     recipe = replace(
         Recipe(
@@ -106,8 +109,11 @@ def measure_run(
     largest: bool = False,
     allow_code: Consent = False,
 ) -> Speed:
-    """As a run is trained by its recipe, with as many clips as it puts through the network at a time; kept in its
-    speed.json. A `module:function` model is imported only with `allow_code`. Raises UserError."""
+    """Measure a run as its recipe trains it, and keep the answer in its speed.json.
+
+    The batch is what the run puts through the network at a time. A `module:function` model is imported only with
+    `allow_code`. Raises UserError.
+    """
     run = Run.open(run)
     recipe = run.recipe()
     own = use_source(run.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
@@ -170,7 +176,7 @@ def _measured(job: dict[str, Any], batch_size: int, repetitions: int, *, search:
 
 
 def largest_batch(fits: Callable[[int], bool], known: int, start: int) -> int:
-    """By doubling and bisection. `known` fits (0: none is known to); `start` is where doubling begins."""
+    """The largest batch that fits, by doubling and bisection. `known` fits (0: nothing does); doubling begins at `start`."""
     low, high = known, start if known < start else 2 * start
     while high <= LARGEST and fits(high):
         low, high = high, 2 * high
@@ -232,7 +238,7 @@ class _Worker:
         return answer
 
     def largest_expected(self, known: int) -> int:
-        """What should fit on a CPU; `known` does."""
+        """The batch that should fit on a CPU; `known` does."""
         return largest_batch(lambda batch: self._expected(batch) <= self._budget, known, known)
 
     def _expected(self, batch: int) -> float:
@@ -380,8 +386,10 @@ class _Bench:
 
 
 def _most_memory() -> int:
-    """The most that this process has taken at any moment, in bytes. (On Linux `ru_maxrss` is no answer: a process inherits it
-    from the one that started it.)"""
+    """The most memory that this process has taken at any moment, in bytes.
+
+    On Linux `ru_maxrss` does not answer that: a process inherits it from the one that started it.
+    """
     if sys.platform == "linux":
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -394,13 +402,13 @@ def _most_memory() -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """CUDA's own error, the CPU allocator's, oneDNN's, Python's."""
+    """Whether an error is CUDA's, the CPU allocator's, oneDNN's or Python's for memory that ran out."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "could not create")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """No more than so many bytes beyond what is used now, and the first to go where the system runs out."""
+    """Limit this process to `more_bytes` beyond what it uses now, and let the system end it first."""
     try:
         import resource
 

@@ -27,8 +27,11 @@ def training_step(
     scaler: torch.amp.GradScaler | None = None,
     processes: Processes = ALONE,
 ) -> tuple[float, int]:
-    """One update by the mean loss of the clips of all processes. Returns the sum of this process's losses, and how many of
-    its clips were answered right. `net`: what computes in the model's place (the same, parallel or compiled)."""
+    """One update by the mean loss of the clips of all processes.
+
+    Returns the sum of this process's losses, and the number of its clips that were right. `net`: what computes in the
+    model's place (the same, parallel or compiled).
+    """
     net = model if net is None else net
     scaler = where.scaler() if scaler is None else scaler
     batch = moved(batch, where.device, non_blocking=where.non_blocking)
