@@ -156,7 +156,7 @@ def function(code: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             if module_name != error.name and not module_name.startswith(f"{error.name}."):
                 raise
-            raise UserError(f"Model '{code}': there is no module '{error.name}' on Python's path") from error
+            raise UserError(f"Model '{code}': the module '{error.name}' is not found on Python's path") from error
     target = getattr(module, name, None)
     if not callable(target):
         raise UserError(f"Model '{code}': '{module_name}' has no function '{name}'")
@@ -196,7 +196,7 @@ def function_in_file(name: str, what: str) -> Callable[..., Any]:
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"There is no file {path} to take the {what} '{wanted}' from")
+        raise UserError(f"{path}: no such file. The {what} '{wanted}' is taken from it")
     module = importlib.util.module_from_spec(spec)
     with explained(str(path), path):
         spec.loader.exec_module(module)

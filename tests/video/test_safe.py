@@ -259,7 +259,7 @@ def test_what_is_no_video_is_told(safe, tmp_path, what):
     elif what == "text":
         path.write_text("no video")
     said = {
-        "empty": "is empty (0 bytes)", "folder": "", "fifo": "is no regular file", "missing": "No such file",
+        "empty": "is empty (0 bytes)", "folder": "", "fifo": "not a regular file", "missing": "No such file",
         "text": "Invalid data",
     }[what]  # fmt: skip
     assert said in reason(safe.look, path, error=Missing if what == "missing" else DecodeError)

@@ -79,7 +79,7 @@ def test_a_cover_picture_alone_is_no_video(tmp_path):
     path = write_with_cover(tmp_path / "a.mp4", disposition=Disposition.attached_pic, first=False)
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"vide", b"soun"))  # what was the video's track
-    with pytest.raises(DecodeError, match="only a cover picture"):
+    with pytest.raises(DecodeError, match="only a cover image"):
         probe(path)
 
 
