@@ -76,7 +76,7 @@ def parsed(name: str) -> ModelName:
             "METHOD@module:function"
         )
     if not method:
-        raise UserError(f"'{name}': is an image network. Put a method before it, for example tsm@{name}")
+        raise UserError(f"'{name}': an image network alone. Put a method before it, for example tsm@{name}")
     return ModelName(method, library, rest)
 
 
@@ -315,14 +315,14 @@ def former_names() -> Iterator[None]:
 
 
 def _present_name(name: str) -> str | None:
-    """The present name of a module, from its former one; none for other modules."""
-    known, rest = name, ""
-    while known not in FORMER_NAMES:
-        known, dot, last = known.rpartition(".")
+    """The present name of a module, from its former one; None for other modules."""
+    prefix, rest = name, ""
+    while prefix not in FORMER_NAMES:
+        prefix, dot, last = prefix.rpartition(".")
         if not dot:
             return None
         rest = f".{last}{rest}"
-    return FORMER_NAMES[known] + rest
+    return FORMER_NAMES[prefix] + rest
 
 
 class _Former(ModuleType):
