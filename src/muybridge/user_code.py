@@ -310,7 +310,7 @@ def former_names() -> Iterator[None]:
             _former_depth -= 1
             if _former_depth == 0:
                 sys.meta_path.remove(_former_finder)
-                for name in [name for name, module in sys.modules.items() if isinstance(module, _Former)]:
+                for name in [name for name, module in list(sys.modules.items()) if isinstance(module, _Former)]:
                     del sys.modules[name]
 
 
