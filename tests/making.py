@@ -6,14 +6,12 @@ scaling, and odd sizes.
 """
 
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
 ROWS, COLUMNS = 3, 4
 NUM_CODES = 2 ** (ROWS * COLUMNS - 2)
-ODD = Path(__file__).resolve().parents[2] / "shared" / "data" / "odd"  # real files with faults, where they are at hand
 
 
 def coded(number, *, height=48, width=64):

@@ -1,4 +1,4 @@
-"""What a person did wrong, said so that they can mend it.
+"""Errors in what the user gave, worded so that they can correct it.
 
 `UserError` is raised wherever the cause lies with the input: a file, a field, a name. The command line prints its text
 and exits with 2; a traceback is for bugs.
@@ -9,19 +9,19 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake in what muybridge was given. The message says what, where, and what would be right."""
+    """A mistake in the input; the message says what is wrong, where, and what to do."""
 
 
 class Diverged(UserError):
-    """The loss, or a weight, is no finite number any more."""
+    """The loss or a weight is not finite any more."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A person (or the system) asked to stop, and everything worth keeping has been saved."""
+    """The user or the system asked to stop, and everything worth keeping is saved."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A closing sentence for an error about a mistyped `name`: the nearest valid ones, or all where none is near."""
+    """Closing sentence of an error about a mistyped `name`: the nearest valid names, or all where none is near."""
     names = sorted(valid)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     if close:

@@ -1,4 +1,4 @@
-"""Text from data (names of classes, files, people) where others give text a meaning: terminals, Markdown, spreadsheets."""
+"""Text from data (class names, file names), escaped for terminals, Markdown and spreadsheets; and number formats."""
 
 import re
 from collections.abc import Sequence
@@ -6,52 +6,51 @@ from collections.abc import Sequence
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
-"""Control characters, escape sequences among them; marks that turn the direction of writing; halves of characters."""
+"""Control characters (escape sequences among them), marks of writing direction, and lone surrogates."""
 
 _MARKED = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=\w)[:@](?=[\w/])|(?<=www)\.)")
-"""What Markdown gives a meaning: emphasis, links, cells, formulae, bare addresses."""
+"""Characters with a meaning in Markdown: emphasis, links, cells, formulae, bare addresses."""
 
 _LEADING = re.compile(r"^(\d*)([#>+=.)-])")
-"""… and at the start of a line: headings, lists, quotes, rules."""
+"""Characters with a meaning at the start of a line: headings, lists, quotes, rules."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?%?")
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: what has no picture is written as an escape (\\x1b)."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""Text that is safe in a terminal: control characters are written as escapes (\x1b)."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown takes as it is, in a line or a cell of a table."""
+    """Text that Markdown shows literally, in a line or a table cell."""
     line = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return _LEADING.sub(r"\1\\\2", _MARKED.sub(r"\\\1", line))
 
 
 def spreadsheet(text: str) -> str:
-    """Text that a spreadsheet shows and does not compute: what would be a formula gets an apostrophe in front; and that a
-    terminal does not obey, either."""
+    """Text that is safe in a spreadsheet and a terminal: a formula gets an apostrophe in front."""
     is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(text)
     return f"'{printable(text)}" if is_formula else printable(text)
 
 
 def plural(count: int | str, noun: str) -> str:
-    """A number with its noun: "1 class", "2 classes"."""
+    """Format a number with its noun: "1 class", "2 classes"."""
     return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
 def listed(names: Sequence[str]) -> str:
-    """ "a, b and c"; beyond six, the first five and how many others."""
+    """Join names as in "a, b and c"; beyond six, the first five and the number of others."""
     if len(names) > 6:
         names = [*names[:5], f"{len(names) - 5} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def millions(count: float) -> str:
-    """A number in millions: "1.50 M"."""
+    """Format a number in millions: "1.50 M"."""
     return f"{count / 1e6:.2f} M"
 
 
 def giga(count: float) -> str:
-    """A number in thousands of millions, or in millions: "1.50 G", "20.0 M"."""
+    """Format a number in billions, or in millions below that: "1.50 G", "20.0 M"."""
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.1f} M"

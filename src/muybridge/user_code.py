@@ -1,11 +1,10 @@
-"""Code of the user's own: when a name means it, whether it may run, and how it is found, hashed, kept in a run and imported.
+"""User code: names that mean code, consent to run it, and how it is found, hashed, kept in a run and imported.
 
 Two names mean code: `module:function`, a model or (behind `METHOD@`) an image network; and `file.py:function`, a recipe or
 a study. Naming it on the command line, or as an argument of a function, is the consent to run it. A name that was read
-from a file (a run, a study, a recipe's JSON) needs `--allow-code`; without it nothing is imported, whoever asks: `call`
-refuses what nobody has allowed.
+from a file (a run, a study, a recipe's JSON) needs `--allow-code`. Without consent nothing is imported: `call` refuses.
 
-A run keeps the files that its model is made of (RUN/source) and is loaded from these alone.
+A run keeps the source files of its model (RUN/source) and is loaded from these alone.
 """
 
 import ast
@@ -21,73 +20,79 @@ from dataclasses import dataclass
 from functools import wraps
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 from typing import Any, Literal
 
 from muybridge.errors import UserError, nearest
+from muybridge.runtime.console import log
 from muybridge.runtime.files import sha256_file, within, write_atomic
 
 Consent = bool | Literal["mine"]
-"""May the code of a run's model run? No; yes, as the run keeps it; or as it lies on the path of who named it themselves
-("mine"): then nothing that the run keeps is touched."""
+"""Consent to run the code of a run's model: none, the copy that the run keeps, or ("mine") the user's module on the path.
+
+With "mine" nothing that the run keeps is executed.
+"""
 
 LIBRARIES = ("timm", "hf")
-"""What looks like a module in front of a colon, but names a library's networks."""
+"""Prefixes before a colon that name a library's networks, not a module."""
 
 
-# --- what a name means
+# --- names
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model's name, taken apart."""
+    """A parsed model name."""
 
     method: str
-    """What stands before an @; empty where there is none."""
+    """The part before an @, or empty."""
     library: str
-    """One of LIBRARIES; empty for other networks."""
+    """One of LIBRARIES, or empty."""
     network: str
-    """A registered name, or what the library or the user's code calls the network."""
+    """A registered name, or the network's name in the library or in user code."""
 
     @property
     def code(self) -> str | None:
-        """The `module:function` that it names; none where it names no code."""
+        """The `module:function` that it names, or None."""
         return self.network if not self.library and ":" in self.network else None
 
 
 def parsed(name: str) -> ModelName:
-    """Raises UserError for a name that means nothing."""
+    """Parse a model name. Raises UserError for an invalid one."""
     if name.startswith("hf:"):  # a folder's name may have an @ in it
         return ModelName("", "hf", name.removeprefix("hf:"))
     method, at, network = name.rpartition("@")
     if "@" in method or (at and not method):
-        raise UserError(f"'{name}' has one @ at the most: METHOD@module:function or METHOD@timm:NAME")
+        raise UserError(
+            f"'{name}': more than one @, or nothing before it. Write METHOD@module:function or METHOD@timm:NAME"
+        )
     library, colon, rest = network.partition(":")
     if not colon or library not in LIBRARIES:
         return ModelName(method, "", network)
     if library == "hf":
         raise UserError(
-            f"'{name}': hf: names a whole video classifier; METHOD@ takes an image network, METHOD@timm:NAME or "
+            f"'{name}': hf: names a whole video classifier. METHOD@ takes an image network: METHOD@timm:NAME or "
             "METHOD@module:function"
         )
     if not method:
-        raise UserError(f"'{name}' is an image network; say what makes a video network of it, for example tsm@{name}")
+        raise UserError(f"'{name}': an image network alone. Put a method before it, for example tsm@{name}")
     return ModelName(method, library, rest)
 
 
 def resolved_name(name: str) -> str:
-    """The name by which a model is found from any folder: `hf:FOLDER` with the folder's whole path."""
-    found = parsed(name)
-    return f"hf:{Path(found.network).resolve()}" if found.library == "hf" and Path(found.network).is_dir() else name
+    """Name that is valid from any folder: `hf:FOLDER` with the folder's absolute path."""
+    model = parsed(name)
+    return f"hf:{Path(model.network).resolve()}" if model.library == "hf" and Path(model.network).is_dir() else name
 
 
-# --- whether it may run
+# --- consent
 
 _allowed: set[str] = set()
 
 
 def allow(name: str) -> None:
-    """The user has named this model themselves: if the name means code, it may run from now on, as it lies on Python's
-    path."""
+    """Allow the code of a model that the user named, from Python's path."""
     code = parsed(name).code
     if code is not None:
         _leave_run()
@@ -95,45 +100,52 @@ def allow(name: str) -> None:
 
 
 def from_here(name: str) -> None:
-    """`allow`, and let its module be looked for in the current folder, too, behind everything else. For names that were
-    typed there."""
+    """Allow the code of a model that was named on the command line; search its module in the current folder, too.
+
+    The current folder is searched last.
+    """
     allow(name)
     if parsed(name).code is not None:
         look_here()
 
 
 def look_here() -> None:
-    """Let modules be looked for in the current folder, too, behind everything else."""
+    """Append the current folder to the import path."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 def check_consent(name: str, *, where: str | Path, allow_code: bool) -> None:
-    """Of a name that was read from a file: raises UserError where it means code that nobody has allowed."""
+    """Raise UserError where a name that was read from a file means code without consent.
+
+    `where`: the file, for the message.
+    """
     code = parsed(name).code
     if code is None or code in _allowed:
         return
     if not allow_code:
         raise UserError(
-            f"{where} names code for its model ('{name}'), and whoever wrote it may have written anything. If you trust it: "
+            f"{where} names code for its model ('{name}'), which can do anything. If you trust it: "
             "--allow-code (in Python allow_code=True)"
         )
     allow(name)
 
 
-# --- calling it
+# --- calls
 
 
 def call(code: str, **arguments: Any) -> Any:
-    """What the function `module:function` returns. Raises UserError where it is not there, may not run, or fails: then with
-    the line of the user's own file."""
-    made = function(code)
+    """Call the function `module:function`.
+
+    Raises UserError where it is missing, not allowed, or fails; then with the line in the user's file.
+    """
+    target = function(code)
     with explained(code):
-        return made(**arguments)
+        return target(**arguments)
 
 
 def function(code: str) -> Callable[..., Any]:
-    """The function `module:function`. Raises UserError where it cannot be imported, or may not be."""
+    """Import the function `module:function`. Raises UserError where that fails or is not allowed."""
     module_name, _, name = code.partition(":")
     _check_module(code, module_name)
     _check_allowed(code)
@@ -144,19 +156,19 @@ def function(code: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             if module_name != error.name and not module_name.startswith(f"{error.name}."):
                 raise
-            raise UserError(f"Model '{code}': there is no module '{error.name}' on Python's path") from error
-    found = getattr(module, name, None)
-    if not callable(found):
+            raise UserError(f"Model '{code}': the module '{error.name}' is not found on Python's path") from error
+    target = getattr(module, name, None)
+    if not callable(target):
         raise UserError(f"Model '{code}': '{module_name}' has no function '{name}'")
-    return found
+    return target
 
 
 _imported: dict[str, dict[str, str]] = {}
-"""Of each module that was imported here, the hashes of its files then."""
+"""Hashes of the files of each module, when it was imported."""
 
 
 def _forget_changed(code: str, module: str) -> None:
-    """Let a module be imported anew whose files were changed since: what runs is what is hashed."""
+    """Forget a module whose files have changed, so that the code that runs is the code that is hashed."""
     files = source_files(code)
     hashes = {name: sha256_file(path) for name, path in files.items()}
     if _imported.get(module, hashes) != hashes:
@@ -167,7 +179,7 @@ def _forget_changed(code: str, module: str) -> None:
 
 
 def _module_names(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Modules by name, from files by the names under which a run keeps them."""
+    """Map module names to files, from the names under which a run keeps them."""
     modules = {}
     for stored_as, path in files.items():
         parts = stored_as.removesuffix(".py").split("/")
@@ -176,20 +188,22 @@ def _module_names(files: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def function_in_file(name: str, what: str) -> Callable[..., Any]:
-    """The function that `file.py:function` names, to make a `what`. It and its calls raise UserError with the line where
-    something is wrong. The name is always one that the user gave."""
+    """Import the function `file.py:function`, which makes a `what` (a recipe, a study).
+
+    Importing and calling it raise UserError with the line of an error. The name must come from the user.
+    """
     file, _, wanted = name.rpartition(":")
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"There is no file {path} to take the {what} '{wanted}' from")
+        raise UserError(f"{path}: no such file. The {what} '{wanted}' is taken from it")
     module = importlib.util.module_from_spec(spec)
     with explained(str(path), path):
         spec.loader.exec_module(module)
     make = getattr(module, wanted, None)
     if not callable(make):
-        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{path} has no function '{wanted}'. {nearest(wanted, found)}")
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{path} has no function '{wanted}'. {nearest(wanted, functions)}")
 
     @wraps(make)
     def explaining(*arguments: Any, **named: Any) -> Any:
@@ -201,33 +215,36 @@ def function_in_file(name: str, what: str) -> Callable[..., Any]:
 
 @contextmanager
 def explained(what: str, file: Path | None = None) -> Iterator[None]:
-    """What goes wrong in code of the user's own is a UserError that names `what`, and the last line of their own code on
-    the way to the error: in `file`, or else outside of all libraries."""
+    """Report errors in user code as UserError with file and line, and let it import former module names.
+
+    The message names `what`, and the last line of user code in the traceback: in `file`, or outside of all libraries.
+    """
     try:
-        yield
+        with former_names():
+            yield
     except UserError:
         raise
     except Exception as error:
         path, line = _line(error, file)
-        place = (
+        where = (
             f"{what}, line {line}" if file is not None and line else f"'{what}', {path}, line {line}" if line else what
         )
-        raise UserError(f"{place}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _line(error: Exception, file: Path | None) -> tuple[str, int | None]:
     frames = traceback.extract_tb(error.__traceback__)
     if file is not None:
-        own = [frame for frame in frames if Path(frame.filename).absolute() == file.absolute()]
+        users = [frame for frame in frames if Path(frame.filename).absolute() == file.absolute()]
     else:
-        own = [frame for frame in frames if not _is_library(Path(frame.filename))]
-    if isinstance(error, SyntaxError) and error.filename and not own:
+        users = [frame for frame in frames if not _is_library(Path(frame.filename))]
+    if isinstance(error, SyntaxError) and error.filename and not users:
         return error.filename, error.lineno
-    return (own[-1].filename, own[-1].lineno) if own else ("", None)
+    return (users[-1].filename, users[-1].lineno) if users else ("", None)
 
 
 def _is_library(path: Path) -> bool:
-    """Does a file belong to Python, an installed package, or muybridge?"""
+    """Whether a file belongs to Python, an installed package, or muybridge."""
     parts = path.parts
     here = Path(__file__).parent
     return (
@@ -245,20 +262,117 @@ def _check_allowed(code: str) -> None:
 
 
 def _check_module(code: str, module: str) -> None:
-    """Raises UserError for what is no module's name (a path), or that of a module that is Python's or muybridge's own."""
+    """Raise UserError for an invalid module name, such as a path."""
     if not all(part.isidentifier() for part in module.split(".")):
         stem = Path(module).stem
-        example = f": '{stem}' for {stem}.py in the folder where you stand, or on Python's path" if stem else ""
-        raise UserError(f"Model '{code}': '{module}' is no name of a module, which is needed{example}")
+        example = f". Write '{stem}' for {stem}.py in the current folder or on Python's path" if stem else ""
+        raise UserError(f"Model '{code}': '{module}' is not a valid module name{example}")
 
 
-# --- its files
+# --- former names of muybridge's modules
+
+_NETWORKS = ("c3d", "hub", "inception_volumes", "s3dv3", "slowfast", "small_clips", "video_resnets", "x3d")
+
+FORMER_NAMES = {
+    "muybridge.models": "muybridge.zoo",
+    "muybridge.models.contract": "muybridge.zoo.base",
+    "muybridge.models.weights.own": "muybridge.zoo.weights.muybridge",
+    **{f"muybridge.models.{name}": f"muybridge.zoo.networks.{name}" for name in _NETWORKS},
+    "muybridge.recipes": "muybridge.recipe.shipped",
+    "muybridge.recipes.plan": "muybridge.studies.plan",
+    "muybridge.recipes.studies": "muybridge.studies.shipped",
+    "muybridge.scores": "muybridge.storage.scores",
+}
+"""Modules that runs' stored sources and users' files may import by an earlier name. Names below one follow it."""
+
+_former_lock = Lock()
+_former_depth = 0
+_former_noted: set[str] = set()
+
+
+@contextmanager
+def former_names() -> Iterator[None]:
+    """Let modules of muybridge be imported by their former names in the block. For user code, also pickled.
+
+    The package's attributes stay: `muybridge.models` and `muybridge.recipes` are functions now.
+    """
+    global _former_depth
+    with _former_lock:
+        _former_depth += 1
+        if _former_depth == 1:
+            sys.meta_path.insert(0, _former_finder)
+            tops = [name for name in FORMER_NAMES if name.count(".") == 1]
+            sys.modules.update({name: _Former(name) for name in tops})  # an import would set the package's attribute
+    try:
+        yield
+    finally:
+        with _former_lock:
+            _former_depth -= 1
+            if _former_depth == 0:
+                sys.meta_path.remove(_former_finder)
+                for name in [name for name, module in list(sys.modules.items()) if isinstance(module, _Former)]:
+                    del sys.modules[name]
+
+
+def _present_name(name: str) -> str | None:
+    """The present name of a module, from its former one; None for other modules."""
+    prefix, rest = name, ""
+    while prefix not in FORMER_NAMES:
+        prefix, dot, last = prefix.rpartition(".")
+        if not dot:
+            return None
+        rest = f".{last}{rest}"
+    return FORMER_NAMES[prefix] + rest
+
+
+class _Former(ModuleType):
+    """A module under its former name; its attributes are those of the present module, which they import."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []  # there may be modules below it
+
+    def __getattr__(self, name: str) -> Any:
+        present = _present_name(self.__name__)
+        if present is None or (name.startswith("__") and name != "__all__"):  # whoever walks through all modules asks
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+        value = getattr(importlib.import_module(present), name)
+        if self.__name__ not in _former_noted:
+            _former_noted.add(self.__name__)
+            log(f"note: {self.__name__} is called {present} now; new code should import it by this name")
+        return value
+
+
+class _FormerFinder:
+    """Finds modules below those whose names have changed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Spec of a module under its former name, or None."""
+        present = _present_name(name)
+        if present is None or importlib.util.find_spec(present) is None:
+            return None
+        return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Stand-in for the present module."""
+        return _Former(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run: attributes import the present module."""
+
+
+_former_finder = _FormerFinder()
+
+
+# --- files
 
 
 def source_files(name: str) -> dict[str, Path]:
-    """The files that a model's code is made of, by the names under which a run keeps them: that of its module, and those
-    beside it that it imports, however far. Of an installed package the module's own file alone. Empty for a name that
-    means no code. Raises UserError where the module is not found."""
+    """Source files of a model's code, by the names under which a run keeps them.
+
+    The file of its module, and all files beside it that it imports, directly or not; of an installed package, only the
+    module's file. Empty for a name that means no code. Raises UserError where the module is not found.
+    """
     code = parsed(name).code
     if code is None:
         return {}
@@ -279,32 +393,32 @@ def source_files(name: str) -> dict[str, Path]:
     root = file.absolute().parents[depth]
     if _is_library(file):
         return {file.absolute().relative_to(root).as_posix(): file}
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         for path in _files_of(root, waiting.pop()):
             stored_as = path.relative_to(root).as_posix()
-            if stored_as not in found:
-                found[stored_as] = path
+            if stored_as not in files:
+                files[stored_as] = path
                 waiting += _imports(path, root)
-    return found
+    return files
 
 
 def _files_of(root: Path, module: str) -> list[Path]:
-    """The files of a module and of the packages that hold it, as far as they lie below `root`."""
-    found, folder = [], root
+    """Files of a module and of its parent packages, as far as they lie below `root`."""
+    files, folder = [], root
     for part in module.split("."):
         file, package = folder / f"{part}.py", folder / part / "__init__.py"
-        found += [path for path in (file, package) if path.is_file()]
+        files += [path for path in (file, package) if path.is_file()]
         folder = folder / part
-    return found
+    return files
 
 
 def _imports(path: Path, root: Path) -> Iterator[str]:
-    """Names of modules that a file imports, or may: also inside functions."""
+    """Names of modules that a file may import, also inside functions."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # told when it is imported
+    except (SyntaxError, ValueError):  # reported when it is imported
         return
     package = list(path.relative_to(root).parts[:-1])
     for node in ast.walk(tree):
@@ -317,7 +431,7 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
 
 
 def source_sha256(name: str) -> str | None:
-    """Hash of the files that a model's code is made of; none for a name that means no code."""
+    """Hash of the source files of a model's code; None for a name that means no code."""
     return _sha256(source_files(name))
 
 
@@ -338,11 +452,11 @@ def keep_source(run: Path, name: str) -> None:
         write_atomic(target, path.read_bytes())
 
 
-# --- from a run
+# --- code that a run keeps
 
 
 class _SourceAlone(SourceFileLoader):
-    """Compiles what is hashed: no bytecode that lies beside it is read, or written."""
+    """Compiles the hashed source; reads and writes no bytecode."""
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
@@ -350,16 +464,17 @@ class _SourceAlone(SourceFileLoader):
 
 
 class _RunSource:
-    """Finds the modules of a run's own code in its folder `source`, before any other of their names."""
+    """Finds the modules of a run's code in its folder `source`, before others of the same names."""
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         self.folder, self.modules = folder, _module_names(files)
 
     def owns(self, name: str) -> bool:
-        """Is it one of these modules, or a package that holds one?"""
+        """Whether a name is one of these modules, or a package of one."""
         return name in self.modules or any(other.startswith(f"{name}.") for other in self.modules)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Spec of one of these modules, or None."""
         file = self.modules.get(name)
         if file is not None:
             inside = [str(file.parent)] if file.name == "__init__.py" else None
@@ -374,9 +489,11 @@ class _RunSource:
 
 
 def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent) -> bool:
-    """Let a model's code be imported from the folder `source` of the run at `run`, and from nowhere else. False for a name
-    that means no code, and where the user's own code stands for it. Raises UserError where that is not allowed, or the files
-    are not those that the run was trained with."""
+    """Let a model's code be imported from the folder `source` of a run, and from nowhere else.
+
+    Returns False for a name that means no code, and where the user's module is used instead ("mine"). Raises UserError
+    where it is not allowed, or the files are not those that the run was trained with.
+    """
     code = parsed(name).code
     if code is None:
         return False
@@ -388,13 +505,13 @@ def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent)
         return False
     if not allow_code:
         raise UserError(
-            f"{run} holds a model of its own ('{name}'); loading it runs the code in {run / 'source'}. If you trust it: "
+            f"{run} holds the code of its model ('{name}'); loading it runs the code in {run / 'source'}. If you trust it: "
             "--allow-code (in Python allow_code=True)"
         )
     module = code.partition(":")[0]
     _check_module(code, module)
     if module.partition(".")[0] in {*sys.stdlib_module_names, "muybridge", "torch", "numpy"}:
-        raise UserError(f"{run}: its model is named '{name}', as if '{module}' were a module of its own")
+        raise UserError(f"{run}: its model's name '{name}' must not take the place of the module '{module}'")
     folder = run / "source"
     old = folder / f"{module.rpartition('.')[2]}.py"  # runs of earlier versions kept one file
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.py")) if path.is_file()}
@@ -415,25 +532,24 @@ def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent)
 
 
 NETWORK = "network.pickle"
-"""In a run's folder `source`: the network as its function returned it, without its weights."""
+"""File in a run's folder `source`: the network as its function returned it, without weights."""
 
 _networks: dict[str, Path] = {}
 
 
 def is_kept(name: str) -> bool:
-    """Does a model's code come from a run that is being loaded?"""
+    """Whether a model's code comes from a run that is being loaded."""
     module = (parsed(name).code or "").partition(":")[0]
     return any(finder.owns(module) for finder in sys.meta_path if isinstance(finder, _RunSource))
 
 
 def stored_network(code: str) -> Path | None:
-    """Where a run keeps the network of a function, so that it need not be called again; none where there is no such run, or
-    file."""
+    """File of the network that a run keeps, so that its function need not be called again; None where it keeps none."""
     return _networks.get(code)
 
 
 def _leave_run() -> None:
-    """From now on modules are found on Python's path again."""
+    """Find modules on Python's path again."""
     for source in [finder for finder in sys.meta_path if isinstance(finder, _RunSource)]:
         sys.meta_path.remove(source)
         for loaded in [name for name in sys.modules if source.owns(name)]:

@@ -537,8 +537,8 @@ def test_a_file_of_a_pack_says_what_is_wrong_with_it(packed, tmp_path):
     whole = path.read_bytes()
     row = Row("r", str(tmp_path / "x.pack"), 0, 10, 25.0)
     for content, told in (
-        (whole[:-1], "not a whole one"),
-        (b"", "not a whole one"),
+        (whole[:-1], "an incomplete one"),
+        (b"", "an incomplete one"),
         (whole[: len(whole) // 2], "whole"),
     ):
         (tmp_path / "x.pack").write_bytes(content)

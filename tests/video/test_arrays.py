@@ -110,21 +110,21 @@ def test_python_objects_are_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", objects, allow_pickle=True)
     assert "pickles" in fails(read_frames, tmp_path / "a.npy", [0]).reason
     (tmp_path / "b.npy").write_bytes(pickle.dumps([Trap()]))
-    assert "no whole .npy file" in fails(read_frames, tmp_path / "b.npy", [0]).reason
+    assert "not a complete .npy file" in fails(read_frames, tmp_path / "b.npy", [0]).reason
 
 
 def test_half_a_file_is_told(tmp_path, clips):
     whole = clips.read_bytes()
     for kept in (0, 5, 100, len(whole) - 1):
         clips.write_bytes(whole[:kept])
-        assert "no whole .npy file" in fails(read_frames, clips, [0]).reason
+        assert "not a complete .npy file" in fails(read_frames, clips, [0]).reason
     assert "No such file" in fails(read_frames, tmp_path / "none.npy", [0]).reason
 
 
 @pytest.mark.parametrize("header", [b"{'descr': '|u1', 'fortran_order': (False", b"{" * 500, b"\x00" * 40, b"9" * 90])
 def test_a_header_that_is_none_is_told(tmp_path, header):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(DecodeError, match=r"is no whole \.npy file"):
+    with pytest.raises(DecodeError, match=r"not a complete \.npy file"):
         clips_of(tmp_path / "a.npy")
 
 

@@ -1,7 +1,6 @@
 """Decoding: frame i is the i-th frame of a full decode, upright, whatever the container says."""
 
 import copy
-import csv
 import logging
 import pickle
 import shutil
@@ -12,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from making import KINDS, NUM_FRAMES, ODD, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
+from making import KINDS, NUM_FRAMES, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 
 from muybridge.errors import UserError
 from muybridge.video import (
@@ -190,55 +189,6 @@ def test_a_name_is_a_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert codes_of(read_frames(name, [2, 0])) == [7, 5]
     assert probe(tmp_path / name).num_frames == 3
-
-
-def odd_rows():
-    if not (ODD / "MANIFEST.tsv").exists():
-        return []
-    with (ODD / "MANIFEST.tsv").open(newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
-
-
-@pytest.mark.skipif(not odd_rows(), reason="the real files are not at hand")
-@pytest.mark.parametrize("row", odd_rows(), ids=lambda row: row["file"])
-def test_real_files_with_faults(row):
-    path, count = ODD / row["file"], int(row["decoded_frames"] or 0)
-    if count == 0:
-        with pytest.raises(DecodeError) as caught:
-            probe(path)
-        told = row["error"].split(": ")[-1].split("] ")[-1] if "log" in row["error"] else row["error"]
-        expected = {"": "not one frame"}.get(told, told)
-        if "Invalid data" in expected:
-            expected = "Invalid data found when processing input"
-        assert expected in caught.value.reason
-        with pytest.raises(DecodeError):
-            read_frames(path, [0])
-        return
-    info = probe(path)
-    assert info.num_frames == count
-    assert info.declared_frames == int(row["declared_frames"])
-    size = (int(row["height"]), int(row["width"]))
-    turned = abs(int(row["rotation"])) == 90
-    assert (info.height, info.width) == (size[::-1] if turned else size)
-    if row["avg_fps"]:
-        assert info.fps == pytest.approx(float(row["avg_fps"]), rel=0.02)
-    found = read_frames(path, [count - 1, 0], short_side=32)
-    assert found.shape[0] == 2
-    assert min(found.shape[1:3]) == 32
-    with pytest.raises(DecodeError, match=f"{count} frames"):
-        read_frames(path, [count])
-
-
-@pytest.mark.skipif(not ODD.exists(), reason="the real files are not at hand")
-def test_frames_are_of_one_size_where_the_stream_changes_its_own():
-    found = np.stack(list(frames(ODD / "resolution_change.h264")))
-    assert found.shape == (40, 144, 180, 3)
-
-
-@pytest.mark.skipif(not ODD.exists(), reason="the real files are not at hand")
-def test_half_a_file_gives_the_half_and_says_what_was_promised():
-    info = probe(ODD / "truncated_half.avi")
-    assert (info.num_frames, info.declared_frames) == (38, 84)
 
 
 def test_reasons_are_the_same_from_many_threads(tmp_path):

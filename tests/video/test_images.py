@@ -202,7 +202,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     folder = write_images(tmp_path / "v", 0, 3)
     (folder / "img_00001.jpg").write_text("<html>404</html>")
     assert fails(read_frames, folder, [2]).path == str(folder / "img_00001.jpg"), "the first says the size of all"
-    assert "is no JPEG, PNG, BMP, WebP or TIFF" in fails(read_frames, folder, [0]).reason
+    assert "not a JPEG, PNG, BMP, WebP or TIFF" in fails(read_frames, folder, [0]).reason
     (folder / "img_00001.jpg").unlink()
     (folder / "img_00001.jpg").symlink_to(folder / "nothing")
     assert codes_of(frames(folder)) == [1, 2], "a link to nothing is no file"

@@ -1,14 +1,14 @@
-"""Real files with faults through every reader: the same outcome each time, and in each of them."""
+"""Files with faults and rarities through every reader: the same outcome each time, and in each of them."""
 
-import csv
 import hashlib
 
 import numpy as np
 import pytest
-from making import ODD
+from making import codes_of
+from making_odd import ODD, write_odd
 
 from muybridge.data.manifest import Manifest, from_columns
-from muybridge.data.stores.jpegs import frames
+from muybridge.data.stores.jpegs import frames as write_jpegs
 from muybridge.data.stores.pack import pack, psnr
 from muybridge.video import (
     DecodeError,
@@ -16,18 +16,17 @@ from muybridge.video import (
     ForwardReader,
     RamCache,
     Row,
+    frames,
     probe,
+    read_frames,
 )
-
-FILES = sorted(path.name for path in ODD.glob("*") if path.suffix != ".tsv") if ODD.exists() else []
-pytestmark = pytest.mark.skipif(not FILES, reason="the real files are not at hand")
 
 SHORT_SIDE = 48
 
 
-def expected_frames():
-    with (ODD / "MANIFEST.tsv").open(newline="") as file:
-        return {row["file"]: int(row["decoded_frames"] or 0) for row in csv.DictReader(file, delimiter="\t")}
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_odd(tmp_path_factory.mktemp("odd"))
 
 
 def through(read):
@@ -39,11 +38,11 @@ def through(read):
     return (pixels.shape, hashlib.sha256(pixels.tobytes()).hexdigest())
 
 
-def outcomes(name, num_frames):
+def outcomes(path, num_frames):
     """The outcome of a file through every reader of video files; a file without frames is asked for its first."""
     last = max(0, num_frames - 1)
     wanted = np.array([last, 0, last // 2, 0])
-    row = Row(name, str(ODD / name), 0, max(1, num_frames), 25.0)
+    row = Row("a", str(path), 0, max(1, num_frames), 25.0)
     cache, forward = RamCache(FileReader(SHORT_SIDE)), ForwardReader(short_side=SHORT_SIDE)
 
     def cached():
@@ -64,37 +63,62 @@ def outcomes(name, num_frames):
     }
 
 
-def check(name, runs):
-    num_frames = expected_frames()[name]
-    found = outcomes(name, num_frames)
+def check(path, runs):
+    odd = ODD[path.name]
+    found = outcomes(path, odd.num_frames)
     for _ in range(runs - 1):
-        assert outcomes(name, num_frames) == found
+        assert outcomes(path, odd.num_frames) == found
     readers = {found[reader] for reader in ("counting", "time stamps", "cache", "forward")}
     assert len(readers) == 1, "all readers agree"
     assert found["past the end"][0] == "error"
-    assert (found["counting"][0] == "error") == (num_frames == 0)
-    assert (found["probe"][0] == "error") == (num_frames == 0)
-    if num_frames == 0:
-        assert found["counting"][1] == str(ODD / name)
+    assert (found["counting"][0] == "error") == (odd.num_frames == 0)
+    assert (found["probe"][0] == "error") == (odd.num_frames == 0)
+    if odd.num_frames == 0:
+        assert found["counting"][1] == str(path)
         assert found["counting"][2] != ""
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_file_has_one_outcome(name):
-    check(name, runs=2)
+@pytest.mark.parametrize("name", ODD)
+def test_every_file_has_one_outcome(folder, name):
+    check(folder / name, runs=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
-def test_the_outcome_is_stable_over_ten_runs(name):
-    check(name, runs=10)
+@pytest.mark.parametrize("name", ODD)
+def test_the_outcome_is_stable_over_ten_runs(folder, name):
+    check(folder / name, runs=10)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_file_gives_what_it_holds_or_says_why_not(folder, name):
+    path, odd = folder / name, ODD[name]
+    if odd.num_frames == 0:
+        with pytest.raises(DecodeError) as caught:
+            probe(path)
+        assert odd.reason in caught.value.reason
+        with pytest.raises(DecodeError):
+            read_frames(path, [0])
+        return
+    info = probe(path)
+    assert (info.num_frames, info.declared_frames) == (odd.num_frames, odd.declared)
+    assert (info.width, info.height) == odd.size
+    assert info.fps == pytest.approx(odd.fps, rel=0.02)
+    every = np.stack(list(frames(path)))  # of one size, also where the stream changes its own
+    assert every.shape == (odd.num_frames, *odd.size[::-1], 3)
+    if odd.is_coded:
+        assert codes_of(every) == list(range(odd.num_frames))
+    found = read_frames(path, [odd.num_frames - 1, 0], short_side=32)
+    assert found.shape[0] == 2
+    assert min(found.shape[1:3]) == 32
+    with pytest.raises(DecodeError, match=f"{odd.num_frames} frames"):
+        read_frames(path, [odd.num_frames])
 
 
 @pytest.fixture(scope="module")
-def odd_set(tmp_path_factory):
+def odd_set(folder, tmp_path_factory):
     """A manifest of every file that holds a video."""
-    names = [name for name, count in expected_frames().items() if count]
-    infos = [probe(ODD / name) for name in names]
+    names = [name for name, odd in ODD.items() if odd.num_frames]
+    infos = [probe(folder / name) for name in names]
     manifest = from_columns(
         {
             "id": names, "path": names, "start_frame": [0] * len(names),
@@ -103,7 +127,7 @@ def odd_set(tmp_path_factory):
             "height": [info.height for info in infos], "sha256": [""] * len(names),
             "seekable": [int(info.seekable) for info in infos], "split": ["train"] * len(names),
         },
-        classes=["a", "b"], root=ODD, mirror={},
+        classes=["a", "b"], root=folder, mirror={},
     )  # fmt: skip
     path = tmp_path_factory.mktemp("odd") / "set.csv"
     manifest.save(path)
@@ -114,7 +138,7 @@ def odd_set(tmp_path_factory):
 def test_every_video_goes_into_every_store(odd_set, tmp_path, store):
     """The same number of frames, upright, of the same size, close to the source."""
     if store == "folders":
-        frames(odd_set, out=tmp_path / "s", short_side=SHORT_SIDE)
+        write_jpegs(odd_set, out=tmp_path / "s", short_side=SHORT_SIDE)
     else:
         pack(odd_set, out=tmp_path / "s", short_side=SHORT_SIDE, codec=store)
     source, stored = Manifest.load(odd_set), Manifest.load(tmp_path / "s")

@@ -330,7 +330,7 @@ def test_trials_leave_no_trace():
         ("foreign_networks:OneSmallSize", r"does not take pictures of \(3,224,224\): .*`fixed_size` must say so"),
         ("resnet18", "METHOD@module:function or METHOD@timm:NAME is needed; tsn_resnet18 may be meant"),
         ("mynets", "METHOD@module:function or METHOD@timm:NAME is needed$"),
-        ("./mynets.py:small", r"'\./mynets\.py' is no name of a module, which is needed: 'mynets' for mynets\.py in"),
+        ("./mynets.py:small", r"'\./mynets\.py' is not a valid module name\. Write 'mynets' for mynets\.py in"),
     ],
 )
 def test_what_a_person_may_get_wrong(network, message):
@@ -341,7 +341,7 @@ def test_what_a_person_may_get_wrong(network, message):
 def test_a_path_is_no_module():
     for name in ("./mynets.py:small", "tsm@../mynets.py:small"):
         for look_for in (source_sha256, lambda name: create(name, num_classes=5)):
-            with pytest.raises(UserError, match=r"mynets\.py' is no name of a module.*'mynets' for mynets\.py"):
+            with pytest.raises(UserError, match=r"mynets\.py' is not a valid module name.*'mynets' for mynets\.py"):
                 look_for(name)
 
 

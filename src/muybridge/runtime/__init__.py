@@ -1,1 +1,1 @@
-"""What changes no result: console, files, processes, signals, trackers, devices."""
+"""Parts that change no result: console, files, processes, signals, trackers, devices."""

@@ -1,7 +1,7 @@
-"""What a person sees while muybridge works: log lines and progress bars, all on standard error.
+"""Log lines and progress bars, all on standard error.
 
-Standard output belongs to results. Where standard error is no terminal, bars become a line now and then. Threads may log,
-and have bars, at the same time.
+Standard output belongs to results. Where standard error is not a terminal, bars become a line now and then. Threads may
+log and show bars at the same time.
 """
 
 import threading
@@ -17,17 +17,17 @@ from muybridge.text import printable
 
 console = Console(
     stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
-)  # one of several processes speaks
+)  # of several processes, the first logs
 _LINE_SECONDS = 15.0
 
 
 def log(message: str) -> None:
-    """One line for the person who waits."""
+    """Print one line, control characters escaped."""
     console.print(printable(message))
 
 
 class _Display:
-    """The one display that all open bars share."""
+    """The display that all open bars share."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ _display = _Display()
 
 
 class Bar:
-    """One task's progress: `advance()` per item, `describe()` for what changes on the way."""
+    """One task's progress: `advance()` per item, `describe()` to change its text."""
 
     def __init__(self, text: str, total: int | None) -> None:
         self._text, self._total, self._done = text, total, 0
@@ -68,6 +68,7 @@ class Bar:
             self._task = self._progress.add_task(printable(text), total=total)
 
     def advance(self, items: int = 1) -> None:
+        """Count items as done."""
         self._done += items
         if self._progress is not None:
             self._progress.advance(self._task, items)
@@ -76,11 +77,13 @@ class Bar:
             log(f"{self._text}: {self._done}" + (f"/{self._total}" if self._total is not None else ""))
 
     def describe(self, text: str) -> None:
+        """Replace the text beside the bar."""
         self._text = text
         if self._progress is not None:
             self._progress.update(self._task, description=printable(text))
 
     def close(self) -> None:
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.remove_task(self._task)
             _display.leave()
@@ -88,7 +91,7 @@ class Bar:
 
 @contextmanager
 def progress(text: str, total: int | None) -> Iterator[Bar]:
-    """A progress bar that closes itself; without a `total` it only counts."""
+    """Show a progress bar in the block; without a `total` it only counts."""
     bar = Bar(text, total)
     try:
         yield bar

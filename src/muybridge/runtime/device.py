@@ -1,4 +1,4 @@
-"""Where and how a network computes: device, precision, threads, memory."""
+"""Device, precision, threads and memory of a network."""
 
 import ctypes
 import os
@@ -16,28 +16,30 @@ from muybridge.runtime.launch import launched
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a model computes."""
+    """A device and the precision of computation."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None = None
-    """What matrix products and convolutions are computed in; none: in the weights' own."""
+    """Type for matrix products and convolutions; None: that of the weights."""
 
     @property
     def non_blocking(self) -> bool:
+        """Whether copies to the device may overlap with computation."""
         return self.device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
+        """Context of mixed precision; does nothing without `autocast_dtype`."""
         return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Of the loss, so that small gradients are not lost in fp16; it does nothing for other precisions."""
+        """Loss scaler that keeps small fp16 gradients from underflow; does nothing for other precisions."""
         return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one. Each of several processes takes a GPU of its own.
+    """Find a device by name; "auto" is CUDA where there is one. Each of several processes takes a GPU of its own.
 
-    Raises UserError for a device that is not there.
+    Raises UserError for a device that is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,16 +49,16 @@ def find_device(name: str) -> torch.device:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"runtime.device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
+        raise UserError(f"runtime.device '{name}': cannot be used: {str(error).splitlines()[0]}") from None
     if chosen.type == "meta":
-        raise UserError("runtime.device 'meta' has shapes and no values: nothing can be computed there")
+        raise UserError("runtime.device 'meta': it has shapes and no values. Choose cpu or cuda")
     return chosen
 
 
 def placement(device: str, *, precision: str, threads: int | None) -> Placement:
-    """Where a network computes; sets the number of threads and torch's reproducible choices.
+    """Choose device and precision; set the number of threads and torch's reproducible algorithms.
 
-    `precision`: fp32, bf16 or fp16. Raises UserError for a device that is not there.
+    `precision`: fp32, bf16 or fp16. Raises UserError for a device that is not available.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -68,25 +70,28 @@ def placement(device: str, *, precision: str, threads: int | None) -> Placement:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what repeatable matrix products need
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products need it
         torch.use_deterministic_algorithms(True, warn_only=True)
     return Placement(chosen, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
 
 
 def keep_memory() -> None:
-    """Let glibc keep what tensors have used. Else it gives large ones back to the system and gets them anew, page by page,
-    in every step: a tenth of the time of a ResNet50 in fp32, more where large tensors are copied (TSM)."""
+    """Let glibc keep the memory of freed tensors.
+
+    Otherwise it returns large blocks to the system and gets them anew, page by page, in every step. That takes a tenth of
+    the time of a ResNet50 in fp32, and more where large tensors are copied (TSM).
+    """
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL(None).mallopt
         except (OSError, AttributeError):  # another C library
             return
-        mallopt(-4, 0)  # M_MMAP_MAX: no allocation of its own for anything
+        mallopt(-4, 0)  # M_MMAP_MAX: no mapping for single allocations
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def has_bf16(chosen: torch.device) -> bool:
-    """Does the hardware compute in bfloat16 itself?"""
+    """Whether the hardware computes in bfloat16 natively."""
     if chosen.type == "cuda":
         return torch.cuda.get_device_capability(chosen) >= (8, 0)
     if chosen.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
@@ -96,7 +101,7 @@ def has_bf16(chosen: torch.device) -> bool:
 
 
 def to_device(net: nn.Module, where: Placement) -> None:
-    """Move a network to the device, its convolution weights channels-last (2.8 times faster on CPUs, and what GPUs like)."""
+    """Move a network to the device, its convolution weights channels-last (2.8 times faster on CPUs; GPUs prefer it)."""
     net.to(where.device)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in net.parameters():
@@ -105,7 +110,7 @@ def to_device(net: nn.Module, where: Placement) -> None:
 
 
 def free_bytes() -> float:
-    """Memory that may be used, also inside a container."""
+    """Available memory, also inside a container."""
     free = float(psutil.virtual_memory().available)
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())

@@ -1,9 +1,9 @@
-"""Data parallel training: what several processes that were started together say to each other.
+"""Data parallel training: communication among the processes that were started together.
 
     torchrun --nproc-per-node 4 -m muybridge train …        (several machines: torchrun's --nnodes, or srun)
 
 Gradients are averaged by DistributedDataParallel; everything else (sums, scores, whether to stop) goes through
-`Processes`, over gloo, on any device. A process that fails tells the others why.
+`Processes`, over gloo, on any device. A process that fails reports the cause to the others.
 """
 
 import atexit
@@ -34,12 +34,12 @@ _PEER_IS_GONE = re.compile(r"gloo|nccl|Connection (closed|reset|refused)|Broken 
 
 
 class ProcessLost(UserError):
-    """Another process of the run has ended."""
+    """Another process of the run ended."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Those that train or score together; one alone is the usual case, and then nothing is sent."""
+    """The processes that train or score together; a single one, the usual case, sends nothing."""
 
     launch: Launch = field(default_factory=Launch)
     _store: Any = field(default=None, repr=False)
@@ -47,19 +47,21 @@ class Processes:
 
     @property
     def rank(self) -> int:
+        """Index of this process, from 0."""
         return self.launch.rank
 
     @property
     def count(self) -> int:
+        """Number of processes."""
         return self.launch.count
 
     @property
     def is_first(self) -> bool:
-        """The one that writes files."""
+        """Whether this is rank 0, which writes files."""
         return self.rank == 0
 
     def all_reduce(self, values: Sequence[float]) -> list[float]:
-        """Of each value over all processes."""
+        """Sum of each value over all processes."""
         if self.count == 1:
             return list(values)
         with self.talking():
@@ -68,7 +70,7 @@ class Processes:
             return [float(value) for value in sums.tolist()]
 
     def gathered(self, part: X) -> list[X]:
-        """Every process's part, in their order, at every process."""
+        """Gather an object from every process, in order of rank, at every process."""
         if self.count == 1:
             return [part]
         with self.talking():
@@ -77,72 +79,76 @@ class Processes:
             return parts
 
     def broadcast(self, value: X) -> X:
-        """The first process's value, at every process."""
+        """Value of rank 0, at every process."""
         return self.gathered(value)[0]
 
     def all_gather(self, value: float) -> list[float]:
-        """Every process's value, in their order."""
+        """Value of every process, in order of rank."""
         return self.all_reduce([value if rank == self.rank else 0.0 for rank in range(self.count)])
 
     def average_statistics(self, net: nn.Module) -> None:
-        """Give batch norms the mean of all processes' running statistics: what is scored, saved and gone on with is the
-        same everywhere, after every step."""
+        """Average the running statistics of batch norms over all processes.
+
+        Done after every step, so that scoring, saving and training use the same statistics everywhere.
+        """
         if self.count == 1:
             return
-        own = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
-        if own:
+        buffers = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+        if buffers:
             with self.talking():
-                flat = torch.cat([buffer.detach().double().flatten() for buffer in own])
-                dist.all_reduce(flat)  # where they lie, on a GPU by its own means
-            for buffer, mean in zip(own, (flat / self.count).split([buffer.numel() for buffer in own]), strict=True):
+                flat = torch.cat([buffer.detach().double().flatten() for buffer in buffers])
+                dist.all_reduce(flat)  # on their device; on a GPU by nccl
+            for buffer, mean in zip(
+                buffers, (flat / self.count).split([buffer.numel() for buffer in buffers]), strict=True
+            ):
                 buffer.copy_(mean.view_as(buffer))
 
     def shard(self, items: Sequence[X]) -> Sequence[X]:
-        """This process's part of the items, dealt in turn: each goes to one process, whatever their number."""
+        """Items of this process, dealt in turn: each goes to one process, whatever their number."""
         return items[self.rank :: self.count]
 
     @contextmanager
     def talking(self) -> Iterator[None]:
-        """Raises ProcessLost, with the cause, where a process that is waited for has ended."""
+        """Raise ProcessLost, with the cause, where communication fails because another process ended."""
         try:
             yield
         except RuntimeError as error:
             if self.count == 1 or not _PEER_IS_GONE.search(f"{type(error).__name__} {error}"):
                 raise
-            raise ProcessLost(f"Another of the {self.count} processes ended. {self._told()}".rstrip(".")) from None
+            raise ProcessLost(f"Another of the {self.count} processes ended. {self._failure()}".rstrip(".")) from None
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """What ends this process in the block is told to the others."""
+        """Report an exception that leaves the block to the other processes."""
         try:
             yield
         except BaseException as error:
             if self.count > 1 and not isinstance(error, ProcessLost | Interrupted):
                 text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                self._store.compare_set(_FAILURE, "", f"Process {self.rank}: {text}")  # the first cause stands
+                self._store.compare_set(_FAILURE, "", f"Process {self.rank}: {text}")  # the first cause counts
             raise
 
     def clear_failure(self) -> None:
-        """What ended the work of all processes was caught by all: it will be no cause of what comes later."""
+        """Forget a failure that all processes have caught, so that it does not count as the cause of a later one."""
         if self.count > 1:
             self.broadcast(None)
             if self.is_first:
                 self._store.delete_key(_FAILURE)
             self.broadcast(None)
 
-    def _told(self) -> str:
+    def _failure(self) -> str:
         try:
             self._store.wait([_FAILURE], datetime.timedelta(seconds=3))
             return str(self._store.get(_FAILURE).decode())
-        except RuntimeError:  # it was killed, or the machine that keeps the store is gone
-            return "It left no word: it was killed, ran out of memory, or its machine failed"
+        except RuntimeError:  # it was killed, or the machine with the store is gone
+            return "It reported no cause: it was killed, ran out of memory, or its machine failed"
 
 
 ALONE = Processes()
 
 
 def join(device: torch.device) -> Processes:
-    """Meet the processes that this one was started with; none where it is alone. Meets once, however often it is called."""
+    """Join the processes that this one was started with; ALONE for a single process. Joins once, however often called."""
     return _joined(device.type) if launched().count > 1 else ALONE
 
 
@@ -159,14 +165,14 @@ def _joined(device_type: str) -> Processes:
 
 
 def _leave() -> None:
-    """The threads of a process group must not outlive the interpreter."""
+    """Destroy the process group, as its threads must not outlive the interpreter."""
     _joined.cache_clear()
     dist.destroy_process_group()
     gc.collect()
 
 
 def _address(launch: Launch) -> dict[str, str]:
-    """Where processes meet, where torchrun did not say: on the first machine of a Slurm step."""
+    """Address of the rendezvous where torchrun sets none: the first machine of a Slurm step."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST") or "127.0.0.1"
     first = re.sub(r"\[(\w+).*", r"\1", nodes.split(",")[0])  # "node[03-05,9]" is node03 first
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20000
@@ -177,25 +183,27 @@ def _address(launch: Launch) -> dict[str, str]:
 
 
 def parallel(net: nn.Module, processes: Processes, device: torch.device, *, uses_all: bool = True) -> nn.Module:
-    """The network with gradients averaged over the processes; itself where there is one. `uses_all`: whether every
-    parameter has a part in every answer; if not, those that have none are looked for each time."""
+    """Wrap a network so that gradients are averaged over the processes; a single process gets it back as it is.
+
+    `uses_all`: whether every parameter contributes to every output; otherwise unused ones are searched in each step.
+    """
     if processes.count == 1 or not any(parameter.requires_grad for parameter in net.parameters()):
         return net
-    where = [device.index] if device.type == "cuda" else None
+    device_ids = [device.index] if device.type == "cuda" else None
     newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # torch 2.13
     own_statistics: dict[str, Any] = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     return DistributedDataParallel(
-        net, device_ids=where, gradient_as_bucket_view=True, find_unused_parameters=not uses_all, **own_statistics
+        net, device_ids=device_ids, gradient_as_bucket_view=True, find_unused_parameters=not uses_all, **own_statistics
     )
 
 
 def gradients_wait(net: nn.Module, waits: bool) -> AbstractContextManager[Any]:
-    """Leave averaging gradients to a later pass, where `waits`."""
+    """Leave the averaging of gradients to a later pass, where `waits`."""
     return net.no_sync() if waits and isinstance(net, DistributedDataParallel) else nullcontext()
 
 
 def synced(net: nn.Module, device: torch.device) -> nn.Module:
-    """The network with batch norms over the clips of all processes."""
+    """Replace batch norms by ones over the clips of all processes."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for module in net.modules():
@@ -205,8 +213,10 @@ def synced(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _synced_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """Batch norm over all processes where torch's SyncBatchNorm, which is CUDA's alone, cannot: the mean, then the mean
-    square of what differs from it."""
+    """Batch norm over all processes on CPUs, as torch's SyncBatchNorm needs CUDA.
+
+    The mean is reduced first, then the mean squared difference from it.
+    """
     if not norm.training:
         return torch.nn.functional.batch_norm(
             x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps

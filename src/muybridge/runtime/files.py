@@ -1,9 +1,8 @@
-"""Files that are either whole or not there, and folders that nothing leaves: everything muybridge leaves on disk goes
-through here.
+"""Atomic writes, and paths that stay inside their folder: everything muybridge leaves on disk goes through here.
 
-A file is written under a name of its own, flushed to the disk, and renamed; the rename is flushed too. A process killed at
-any of these moments leaves the old file or the new one, never a part, and two that write the same file at once never meet.
-What lies inside a folder is written, truncated and deleted by `within`, which follows no link and no name that leads out.
+A file is written under a temporary name, flushed to the disk, and renamed; the rename is flushed too. A process killed at
+any of these moments leaves the old file or the new one, never a part. Two processes that write the same file at once never
+share a temporary file. Inside a folder, `within` follows no link and no name that leads out.
 """
 
 import csv
@@ -23,38 +22,40 @@ from typing import Any
 from muybridge.errors import UserError
 
 PARTIAL = ".partial"
-"""How the names of files end that are being written; a leading dot hides them."""
+"""Suffix of files that are being written; a leading dot hides them."""
 
 
 def within(folder: Path, name: str | Path) -> Path:
-    """The path of something to write, truncate or delete inside a folder. Raises UserError where its name, or a link on
-    the way, would lead out of it."""
+    """Path of a file to write, truncate or delete inside a folder.
+
+    Raises UserError where its name, or a link on the way, leads out of the folder.
+    """
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:
-        raise UserError(f"'{name}' is no name inside {folder}; nothing is written or deleted outside of it")
+        raise UserError(f"'{name}': leads out of {folder}. Nothing is written or deleted outside of it")
     path = folder
     for part in parts:
         path = path / part
         if path.is_symlink():
             raise UserError(
                 f"{path} is a link. Nothing inside {folder} is written, truncated or deleted through a link, as it may lead "
-                "to files of yours. Remove the link, or put what it names in its place"
+                "to other files of yours. Replace the link by what it names, or remove it"
             )
     return path
 
 
 def partial_name(path: Path) -> Path:
-    """A name beside `path`, for no other process, for what will be renamed to it."""
+    """Unique temporary name beside `path`, for a file that will be renamed to it."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{PARTIAL}")
 
 
 def is_partial(name: str) -> bool:
-    """Is it what a process left that was killed while it wrote?"""
+    """Whether it is a temporary file, which a process that was killed may leave."""
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def clear_partials(folder: Path) -> None:
-    """Remove the unfinished files that killed processes left in a folder. For the one process that may write there."""
+    """Remove the unfinished files of killed processes. Call it only in the one process that may write there."""
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
             if is_partial(path.name) and not path.is_dir():
@@ -63,7 +64,7 @@ def clear_partials(folder: Path) -> None:
 
 def write_durable(path: Path, data: bytes) -> None:
     """Write a new file and flush it to the disk. Not atomic: for files inside a folder that is renamed as a whole."""
-    new_only = os.O_CREAT | os.O_EXCL  # neither a file that is there nor what a link names
+    new_only = os.O_CREAT | os.O_EXCL  # neither an existing file nor the target of a link
     binary = getattr(os, "O_BINARY", 0)  # Windows would write \r\n for \n
     descriptor = os.open(path, os.O_WRONLY | new_only | binary, 0o666)
     try:
@@ -71,7 +72,7 @@ def write_durable(path: Path, data: bytes) -> None:
         while view:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
-    except OSError as error:  # a full disk does not say which file it was
+    except OSError as error:  # a full disk does not name the file
         error.filename = error.filename or str(path)
         raise
     finally:
@@ -79,7 +80,7 @@ def write_durable(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries, so that a rename in it outlives a power cut."""
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
     if os.name == "nt":  # Windows flushes renames itself and cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -90,7 +91,7 @@ def sync_folder(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`, whole or not at all."""
+    """Replace a file by `data`, completely or not at all."""
     partial = partial_name(path)
     try:
         write_durable(partial, data.encode() if isinstance(data, str) else data)
@@ -102,8 +103,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_together(contents: Mapping[Path, str]) -> None:
-    """Replace files that belong together. All are on the disk before the first is replaced, and meanwhile the last one is
-    not there: a process killed then leaves files that are told to be incomplete, never an old one with a new one."""
+    """Replace files that belong together.
+
+    All are on the disk before the first is replaced, and the last one is missing meanwhile. A process killed then leaves a
+    recognisably incomplete set, never an old file with a new one.
+    """
     partials = {path: partial_name(path) for path in contents}
     try:
         for path, text in contents.items():
@@ -125,36 +129,38 @@ def write_together(contents: Mapping[Path, str]) -> None:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV, a line feed at the end of each."""
+    """Format rows as CSV with line feeds."""
     text = io.StringIO()
     plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in map(
         list, rows
-    ):  # (before Python 3.13 a lone carriage return is not quoted, and ends the line for whoever reads)
+    ):  # (before Python 3.13 a lone carriage return is not quoted, and readers end the line there)
         (quoting if any("\r" in cell for cell in row if isinstance(cell, str)) else plain).writerow(row)
     return text.getvalue()
 
 
 def check_regular(path: Path) -> None:
-    """Raises UserError for a pipe or a device, which would be read for ever. (What is not there is for the reader to say.)"""
+    """Raise UserError for a pipe or a device, which would be read for ever. A missing file is left to the reader."""
     with suppress(OSError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise UserError(f"{path} is no regular file (a pipe, a device?), and is not read")
+            raise UserError(f"{path}: not a regular file (a pipe, a device?). It is not read")
 
 
 def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented by two spaces."""
     write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_text(path: Path) -> str:
-    """Raises UserError that names the file."""
+    """Read UTF-8 text. Raises UserError that names the file."""
     check_regular(path)
     try:
         return path.read_text(encoding="utf-8")
@@ -165,15 +171,15 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError that names the file."""
+    """Read JSON. Raises UserError that names the file."""
     return parsed_json(read_text(path), str(path))
 
 
 def parsed_json(text: str, where: str) -> Any:
-    """Raises UserError that says where it is not JSON, or holds text that cannot be written again."""
+    """Parse JSON. Raises UserError that names the place for invalid JSON and for text that cannot be encoded."""
     try:
         value = json.loads(text)
-        if "\\ud" in text.lower():  # halves of characters are valid JSON
+        if "\\ud" in text.lower():  # lone surrogates are valid JSON
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:
@@ -181,12 +187,12 @@ def parsed_json(text: str, where: str) -> Any:
 
 
 def read_as(kind: Any, path: Path) -> Any:
-    """JSON of a known form, by a type that pydantic knows. Raises UserError that names the file and the field."""
+    """Read JSON as a type that pydantic knows. Raises UserError that names the file and the field."""
     return as_kind(kind, read_json(path), str(path))
 
 
 def as_kind(kind: Any, value: Any, where: str) -> Any:
-    """`value`, if it is of this form. Raises UserError that says where it is not."""
+    """Validate a value as a type that pydantic knows. Raises UserError that names the field."""
     from pydantic import ValidationError
 
     try:
@@ -205,8 +211,7 @@ def _adapter(kind: Any) -> Any:
 
 
 def owned(path: Path) -> Path:
-    """A file that is to be changed in place, as a file of this name alone: one that has other names (hard links) is copied
-    first."""
+    """Give a file that will be changed in place a content of its own: one with other hard links is copied first."""
     if path.exists() and path.stat().st_nlink > 1:
         write_atomic(path, path.read_bytes())
     return path

@@ -1,5 +1,4 @@
-"""Is this one of several processes that were started together (torchrun, srun), and which? Read from the environment. And
-how one of muybridge's own modules becomes a process."""
+"""Rank of this process among those that torchrun or srun started together; and starting muybridge's own processes."""
 
 import os
 import sys
@@ -12,18 +11,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started."""
+    """Rank and number of the processes that were started together."""
 
     rank: int = 0
-    """Which of all processes it is; the first, 0, writes and speaks."""
+    """Index among all processes; the first, 0, writes files and logs."""
     count: int = 1
     local_rank: int = 0
-    """Which of this machine's."""
+    """Index among the processes of this machine."""
     local_count: int = 1
 
 
 def launched() -> Launch:
-    """By torchrun's variables, else those of a Slurm step; else it is alone."""
+    """Read the launch from torchrun's variables, or those of a Slurm step; else a single process."""
     for rank, count, local_rank, local_count in (
         ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
@@ -34,15 +33,17 @@ def launched() -> Launch:
 
 
 def module_process(module: str) -> dict[str, Any]:
-    """What `subprocess.Popen` takes to run a module of muybridge: it finds what this process finds, in the same order, and
-    nothing before it in the folder where the user stands."""
+    """Arguments of `subprocess.Popen` to run a module of muybridge.
+
+    It imports from the same path as this process, in the same order, and not from the current folder.
+    """
     path = os.pathsep.join(path for path in sys.path if path)
     return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": path}}
 
 
 @contextmanager
 def safe_children() -> Iterator[None]:
-    """Python processes that are started in the block look for no module in the folder where the user stands."""
+    """Keep Python processes that are started in the block from importing from the current folder."""
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -56,13 +57,13 @@ def safe_children() -> Iterator[None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when the one that started it has ended, as nobody waits for an answer any more. For a thread."""
+    """End this process when its parent has ended, as nobody waits for an answer any more. Runs in a thread."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def _number(name: str) -> int:
-    """Slurm writes "4(x2)" for four on each of two machines."""
+    """Parse a number; Slurm writes "4(x2)" for four on each of two machines."""
     digits = os.environ.get(name, "").partition("(")[0].partition(",")[0]
     return int(digits) if digits.isdigit() else 0

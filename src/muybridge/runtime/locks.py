@@ -1,4 +1,4 @@
-"""Locks: one process at a time where two would disturb each other. Whoever finds a lock held is told by whom."""
+"""File locks: one process at a time in a folder. The error for a held lock names its holder."""
 
 import os
 import shlex
@@ -21,8 +21,11 @@ NAME = ".lock"
 def locked(
     folder: Path, what: str, *, name: str = NAME, keep: bool = True, wait_seconds: float = 0.5
 ) -> Iterator[None]:
-    """Hold the lock of a folder in the block. `what`: what the other process does there, as in "trains in it"; `keep`: leave
-    the lock's file when the block ends. Raises UserError that says who holds it, where nobody lets go of it in `wait_seconds`."""
+    """Hold the lock of a folder in the block.
+
+    `what`: the other process's work, as in "trains in it". `keep`: leave the lock's file when the block ends. Raises
+    UserError with the holder where the lock is not released within `wait_seconds`.
+    """
     file = within(folder, name)
     lock = FileLock(file)
     try:
@@ -47,27 +50,29 @@ def locked(
 
 
 def is_locked(folder: Path, name: str = NAME) -> bool:
-    """Does a process hold the lock? Tries it, and leaves no file where there was none. Raises UserError where it may not
-    be tried."""
+    """Whether a process holds the lock; creates no file.
+
+    Raises UserError where the lock's file cannot be opened for writing.
+    """
     file = folder / name
     if not file.exists():
         return False
     try:
         with FileLock(within(folder, name)).acquire(
             timeout=0.05, poll_interval=0.01
-        ):  # somebody else may be asking, too
+        ):  # another process may be checking, too
             return False
     except Timeout:
         return True
     except OSError as error:
         raise UserError(
-            f"{file} cannot be opened for writing, so nobody can tell whether a process is at work there: {error.strerror}"
+            f"{file}: cannot be opened for writing, so nobody can tell whether a process is at work there: {error.strerror}"
         ) from None
 
 
 def _note(file: Path, text: str) -> None:
-    """Who holds it, for those who find it held. (Not into a file that has another name, too.)"""
-    with suppress(OSError):  # (Windows lets nobody write to a locked file)
+    """Write the holder into the lock's file, unless the file has another name (hard link), too."""
+    with suppress(OSError):  # (Windows does not allow writing to a locked file)
         if file.stat().st_nlink == 1:
             file.write_text(text, encoding="utf-8", errors="replace")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run is trained."""
+"""Ctrl-C and SIGTERM during training."""
 
 import signal
 from collections.abc import Iterator
@@ -9,57 +9,59 @@ from muybridge.runtime.console import log
 
 
 class Stop:
-    """Whether a person, or the system, has asked to stop. At first that is a KeyboardInterrupt, on the spot; in a block
-    that is not to be broken off it is remembered."""
+    """A stop request: raises KeyboardInterrupt at once, or is deferred inside `later()`."""
 
     asked = False
-    """Also where a library on the way took no notice of the KeyboardInterrupt."""
-    _waits = False
-    _broken_off = False
+    """Whether a stop was requested; also set where a library swallowed the KeyboardInterrupt."""
+    _deferred = False
+    _raised = False
 
     @contextmanager
     def later(self) -> Iterator[None]:
-        """In the block `asked` is set, and nothing broken off, unless it is asked for twice."""
-        self._waits = True
+        """Defer in the block: a first request only sets `asked`, a second one raises."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._waits = False
+            self._deferred = False
 
     @contextmanager
     def at_once(self, wanted: bool = True) -> Iterator[None]:
-        """In a block of such a block, it is a KeyboardInterrupt again."""
-        waited, self._waits = self._waits, self._waits and not wanted
+        """Raise at once again, in a block inside `later()`."""
+        before, self._deferred = self._deferred, self._deferred and not wanted
         try:
             with self.kept():
                 yield
         finally:
-            self._waits = waited
+            self._deferred = before
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """The block ends in a KeyboardInterrupt where one was raised in it, though a library on the way made another error
-        of it (NumPy does, in comparing structured arrays) or took no notice."""
+        """End the block with the KeyboardInterrupt that was raised in it, whatever a library made of it.
+
+        NumPy turns it into another error when it compares structured arrays; others swallow it.
+        """
         try:
             yield
         except Exception as error:
-            if self._broken_off:
+            if self._raised:
                 raise KeyboardInterrupt from error
             raise
-        if self._broken_off:
+        if self._raised:
             raise KeyboardInterrupt
 
     def handle(self, number: int, frame: Any) -> None:
-        self._broken_off = self.asked or not self._waits
+        """Signal handler."""
+        self._raised = self.asked or not self._deferred
         self.asked = True
-        if self._broken_off:
+        if self._raised:
             raise KeyboardInterrupt
         log("stopping as soon as the work in hand is saved …")
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM are heard in the block."""
+    """Handle Ctrl-C and SIGTERM in the block."""
     stop = Stop()
     try:
         before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,6 +1,6 @@
 """Arrays of clips: a `.npy` file of uint8 (N,T,H,W,3), read in place. Frame n·T+t is frame t of clip n.
 
-One clip, (T,H,W,3), is read as N = 1. What else arrays come as is made into such a file by `prepare`.
+One clip, (T,H,W,3), is read as N = 1. `prepare` converts other arrays to such a file.
 """
 
 import functools
@@ -19,7 +19,7 @@ SUFFIX = ".npy"
 
 
 def clips_of(path: str | os.PathLike[str]) -> np.ndarray:
-    """(N,T,H,W,3) uint8, mapped from the file and not loaded. Raises DecodeError."""
+    """Map a file as (N,T,H,W,3) uint8, without loading it. Raises DecodeError."""
     try:
         return _mapped(os.fspath(path), os.stat(path).st_mtime_ns)
     except OSError as error:
@@ -32,13 +32,15 @@ def _mapped(path: str, mtime_ns: int) -> np.ndarray:
     if clips.ndim == 4:
         clips = clips[None]
     if clips.ndim != 5 or clips.shape[-1] != 3 or clips.dtype != np.uint8 or clips.size == 0:
-        found = f"{clips.dtype} of shape {clips.shape}"
-        raise DecodeError(path, f"is {found}; uint8 of (N,T,H,W,3) is read (`muybridge prepare --arrays` converts)")
+        raise DecodeError(
+            path,
+            f"is {clips.dtype} of shape {clips.shape}; uint8 of (N,T,H,W,3) is read (`muybridge prepare --arrays` converts)",
+        )
     return clips
 
 
 def mapped(path: str | os.PathLike[str]) -> np.ndarray:
-    """Whatever array a `.npy` file holds, mapped and not loaded. Raises DecodeError; Python objects are never loaded."""
+    """Map the array of a `.npy` file, without loading it. Raises DecodeError, also for Python objects (pickles)."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
@@ -51,11 +53,11 @@ def mapped(path: str | os.PathLike[str]) -> np.ndarray:
                 path,
                 "holds Python objects (pickles), which are not loaded, as they can run any code; save one plain array",
             ) from None
-        raise DecodeError(path, f"is no whole .npy file: {error}") from None
+        raise DecodeError(path, f"not a complete .npy file: {error}") from None
 
 
 def probe(path: str | os.PathLike[str], *, fps: float, limits: Limits | None = None) -> VideoInfo:
-    """What a file of one clip holds; `fps`, as arrays say none. Raises DecodeError."""
+    """Describe a file of one clip; `fps` is given, as arrays hold none. Raises DecodeError."""
     clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
     if limits is not None:
@@ -70,7 +72,7 @@ def probe(path: str | os.PathLike[str], *, fps: float, limits: Limits | None = N
 def frames(
     path: str | os.PathLike[str], *, start_frame: int = 0, short_side: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames from `start_frame` on, each (H,W,3) uint8; scaled so that the short side is `short_side` pixels."""
+    """Yield frames from `start_frame` on, each (H,W,3) uint8, scaled to a short side of `short_side` pixels."""
     clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
     size = scaled_size(width, height, short_side)
@@ -85,8 +87,11 @@ def read_frames(
     short_side: int | None = None,
     seekable: bool = False,
 ) -> np.ndarray:
-    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. Raises DecodeError past the last one."""
-    distinct, places = distinct_frames(indices)
+    """Read the frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8.
+
+    Raises DecodeError past the last one.
+    """
+    distinct, positions = distinct_frames(indices)
     clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
     if distinct[-1] >= num_clips * num_frames:
@@ -96,4 +101,4 @@ def read_frames(
     size = scaled_size(width, height, short_side)
     if size != (width, height):
         clip_THW3 = np.stack([scaled(frame, size) for frame in clip_THW3])
-    return as_asked(clip_THW3, places)
+    return as_asked(clip_THW3, positions)

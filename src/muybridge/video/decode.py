@@ -1,10 +1,10 @@
-"""Decode a video file: frame i is the i-th frame that a full, sequential decode gives, in display order.
+"""Decode a video file: frame i is the i-th frame of a full, sequential decode, in display order.
 
-Counting decoded frames, rather than trusting headers or time stamps, is right for every file: headers lie about the
-count, frame rates vary, AVI indices count packets. Frames come upright (rotation flags applied) and of one size.
+Counting decoded frames, rather than trusting headers or time stamps, is right for every file: headers give wrong counts,
+frame rates vary, AVI indices count packets. Frames are upright (rotation flags applied) and of one size.
 
-Most files can be read faster, by their time stamps: what no wanted frame is made of is not decoded. `probe`, which
-decodes the whole file, tries whether this gives the very frames that counting gives; only then is a file `seekable`.
+Most files can be read faster, by their time stamps: frames that no requested frame depends on are not decoded. `probe`,
+which decodes the whole file, verifies that this gives the same frames as counting; only then is a file `seekable`.
 """
 
 import functools
@@ -35,27 +35,29 @@ from muybridge.video.scaling import scaled_size
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a full decode of a file found."""
+    """Properties of a video, from a full decode."""
 
     num_frames: int
     declared_frames: int
-    """What the header says; 0 where it says nothing."""
+    """Number of frames in the header; 0 where it holds none."""
     fps: float
     width: int
     height: int
     times_seconds: np.ndarray
     """(num_frames,) display time of each frame, counted from the first."""
     seekable: bool
-    """Reading by time stamps was tried and gives the frames that counting gives."""
+    """Whether reading by time stamps was verified to give the same frames as counting."""
     odd: str = ""
-    """What is strange about it, for a person."""
+    """Remark about an unusual file, for the user."""
 
 
 def probe(
     path: str | os.PathLike[str], *, limits: Limits | None = None, alive: Callable[[], None] = lambda: None
 ) -> VideoInfo:
-    """Decode the whole file once, without keeping pixels. `alive` hears that it goes on. Raises DecodeError with the
-    decoder's own last words, or where the file passes a limit."""
+    """Decode the whole file once, without keeping pixels.
+
+    `alive` is called while decoding. Raises DecodeError with the decoder's last message, or where a limit is passed.
+    """
     times: list[float | None] = []
     pts: list[int | None] = []
     sizes: set[tuple[int, int]] = set()
@@ -71,7 +73,7 @@ def probe(
             if not times:
                 quarter_turns = round(frame.rotation / 90) % 2
                 width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
-            if (kind := _pixel_kind(frame)) not in kinds:  # can such pixels be had, too?
+            if (kind := _pixel_kind(frame)) not in kinds:  # can these pixels be converted?
                 kinds.add(kind)
                 _Converter(path, None)(frame)
             trial.watch(len(times), frame)
@@ -92,15 +94,15 @@ def probe(
         times_seconds = mixed_seconds
     elif times_seconds is None or fps != stamped_fps:
         times_seconds = np.arange(len(times)) / fps
-    if odd:  # its time stamps are not to be read by
+    if odd:  # its time stamps are unreliable
         return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, False, odd)
-    # What the decoder mends depends on what it decoded before; and a later size must not become the clip's.
+    # Concealment of errors depends on the frames decoded before; and a later size must not become the clip's.
     seekable = not complaints and len(sizes) == 1 and trial.passes(path, pts, watch.tick)
     return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, seekable)
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video lasts, as its header says; none where it says nothing."""
+    """Duration in the header; None where it holds none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1e6 if container.duration else None
@@ -113,10 +115,12 @@ def _frame_rate(
     declared: Sequence[float],
     declared_seconds: float | None,
 ) -> tuple[float, str]:
-    """Frames a second, and what is odd about them: those of the time stamps, unless the header's length and one of the
-    rates that it declares agree on another; or those of time stamps in another order than the frames (`mixed_fps`), where
-    only these agree with the length. (So is H.264 that was copied into AVI: its headers say twice its rate, or
-    hundreds.)"""
+    """Choose the frame rate, and describe a contradiction.
+
+    The rate of the time stamps, unless the header's duration and one of its declared rates agree on another; or that of
+    time stamps in another order than the frames (`mixed_fps`), where only these agree with the duration. The header of
+    H.264 that was copied into AVI declares twice the rate, or hundreds.
+    """
     fps = stamped_fps or (round(declared[0], 4) if declared else 25.0)
     if not declared or not declared_seconds or declared_seconds <= 0:
         return fps, ""
@@ -132,18 +136,20 @@ def _frame_rate(
 
 _LISTENERS = 0
 _LISTENERS_LOCK = threading.Lock()
-# While the log is on for one thread, other threads' messages go to Python's logging: nobody's terminal unless asked for.
+# While the log is on for one thread, other threads' messages go to Python's logging, which shows them only on request.
 logging.getLogger("libav").addHandler(logging.NullHandler())
 
 
 @contextmanager
 def _listening() -> Iterator[list[tuple[int, str, str]]]:
-    """What the decoder complains of in this thread. Its log is off otherwise: it is global."""
+    """Collect the decoder's messages in this thread. Its log, which is global, is off otherwise."""
     global _LISTENERS
     with _LISTENERS_LOCK:
         _LISTENERS += 1
         if _LISTENERS == 1:
-            av.logging.set_skip_repeated(False)  # what one thread is told must not be kept from another
+            av.logging.set_skip_repeated(
+                False
+            )  # a message of one thread must not be suppressed as another's repetition
             av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture(local=True) as complaints:
@@ -158,8 +164,10 @@ def _listening() -> Iterator[list[tuple[int, str, str]]]:
 def frames(
     path: str | os.PathLike[str], *, start_frame: int = 0, short_side: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames from `start_frame` on in display order, each (H,W,3) uint8 RGB; scaled so that the short side is
-    `short_side` pixels."""
+    """Yield frames from `start_frame` on in display order, each (H,W,3) uint8 RGB.
+
+    They are scaled to a short side of `short_side` pixels.
+    """
     convert = _Converter(path, short_side)
     with _opened(path) as (container, stream):
         for position, frame in enumerate(container.decode(stream)):
@@ -175,24 +183,26 @@ def read_frames(
     short_side: int | None = None,
     seekable: bool = False,
 ) -> np.ndarray:
-    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8. `seekable`: what `probe` said of the file.
-    Raises DecodeError where the file cannot be decoded or ends before the largest index."""
-    distinct, places = distinct_frames(indices)
-    convert, found = _Converter(path, short_side), None
+    """Read the frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8.
+
+    `seekable`: the result of `probe`. Raises DecodeError where the file cannot be decoded or ends before the largest index.
+    """
+    distinct, positions = distinct_frames(indices)
+    convert, clip = _Converter(path, short_side), None
     if seekable:
         index = _index_of(path)
-        found = _stacked(_by_time_stamps(path, index, distinct.tolist()), len(distinct), convert)
-    if found is None:
+        clip = _stacked(_by_time_stamps(path, index, distinct.tolist()), len(distinct), convert)
+    if clip is None:
         convert = _Converter(path, short_side)
-        found = _counted(path, distinct.tolist(), convert)
-    return as_asked(found, places)
+        clip = _counted(path, distinct.tolist(), convert)
+    return as_asked(clip, positions)
 
 
-def _stacked(found: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:
-    """(T,H,W,3) of exactly `num_frames` frames; None where fewer come."""
+def _stacked(frames: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:
+    """Convert exactly `num_frames` frames to (T,H,W,3); None where there are fewer."""
     clip: np.ndarray | None = None
     count = 0
-    for frame in found:
+    for frame in frames:
         pixels = convert(frame)
         if clip is None:
             clip = np.empty((num_frames, *pixels.shape), np.uint8)
@@ -202,17 +212,20 @@ def _stacked(found: Iterator[VideoFrame], num_frames: int, convert: "_Converter"
 
 
 def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
-    """(N,) display time of each frame of a seekable file, counted from the first, without decoding; none where its
-    packets do not say."""
+    """(N,) display time of each frame of a seekable file, counted from the first, without decoding.
+
+    None where its packets hold no times.
+    """
     index = _index_of(path)
     return None if index is None else (index.pts_N - index.pts_N[0]) * index.tick_seconds
 
 
 def _counted(path: str | os.PathLike[str], wanted: list[int], convert: "_Converter") -> np.ndarray:
-    """The frames at `wanted` (sorted, distinct) as (T,H,W,3). Raises DecodeError where the file ends before the last.
+    """Decode sequentially to the frames at `wanted` (sorted, distinct), as (T,H,W,3).
 
-    All frames on the way are converted, too: a decoder hides damage with what is in its buffers, and the scaler holds one of
-    them; which comes next must not depend on what was asked for."""
+    All frames on the way are converted, too: a decoder conceals damage with the content of its buffers, and the scaler holds
+    one of them; which one is next must not depend on the request. Raises DecodeError where the file ends before the last.
+    """
     clip: np.ndarray | None = None
     done = position = 0
     with _opened(path) as (container, stream):
@@ -234,10 +247,10 @@ SEEK_PACKETS = 8
 
 
 def _by_time_stamps(path: str | os.PathLike[str], index: "_Index | None", wanted: list[int]) -> Iterator[VideoFrame]:
-    """The frames at `wanted` (sorted, distinct), in order; fewer where the file does not keep what its packets promise.
+    """Yield the frames at `wanted` (sorted, distinct), in order; fewer where packets and frames contradict each other.
 
-    Packets are read in their order. Those before the last key frame that a wanted frame needs are dropped, or sought
-    over; of the others, those that no frame is made of (B-frames that are no references) are not decoded.
+    Packets are read in their order. Those before the last key frame that a requested frame needs are dropped, or skipped by
+    seeking; of the others, those that no frame depends on (B-frames that are not references) are not decoded.
     """
     if index is None or wanted[-1] >= len(index.pts_N):
         return
@@ -253,7 +266,7 @@ def _by_time_stamps(path: str | os.PathLike[str], index: "_Index | None", wanted
             reached: int | None = None  # the key frame that was decoded last
             skipping = False
             while True:
-                if reached is None or key_pts[done] > reached:  # up to there nothing need be decoded
+                if reached is None or key_pts[done] > reached:  # nothing before it needs decoding
                     if last_key_before[done] > num_read + SEEK_PACKETS:
                         container.seek(key_pts[done], stream=stream)
                         packets, num_read = container.demux(stream), int(last_key_before[done])
@@ -284,31 +297,31 @@ def _by_time_stamps(path: str | os.PathLike[str], index: "_Index | None", wanted
 
 @dataclass(frozen=True)
 class _Index:
-    """When the frames of a file are shown, as its packets say."""
+    """Display times of the frames of a file, from its packets."""
 
     pts_N: np.ndarray
-    """Sorted: frame i is the one with pts_N[i]."""
+    """Presentation time stamps, sorted; frame i is the one with pts_N[i]."""
     keys_K: np.ndarray
-    """Which frames are key frames; the first is."""
+    """Indices of the key frames; the first frame is one."""
     tick_seconds: float
 
 
 def _index_of(path: str | os.PathLike[str]) -> _Index | None:
-    """What `_scan` finds, remembered: a file is scanned once, not once an epoch."""
+    """Index of a file, cached: it is scanned once, not in every epoch."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return _remembered(os.fspath(path), found.st_mtime_ns, found.st_size)
+    return _cached_index(os.fspath(path), status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=8192)  # about 3 kB each
-def _remembered(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
+def _cached_index(path: str, mtime_ns: int, num_bytes: int) -> _Index | None:
     return _scan(path)
 
 
 def _scan(path: str | os.PathLike[str], tick: Callable[[], None] = lambda: None) -> _Index | None:
-    """Read all packets; none where they do not say when every frame is shown."""
+    """Read all packets; None where they do not hold the display time of every frame."""
     pts: list[int] = []
     keys: list[int] = []
     try:
@@ -333,8 +346,11 @@ def _scan(path: str | os.PathLike[str], tick: Callable[[], None] = lambda: None)
 
 
 class _Trial:
-    """Do time stamps give the frames that counting gives? Some frames of a full decode are remembered (a few key frames,
-    further and further apart, and what follows them), then read by their time stamps."""
+    """Verifies that time stamps give the same frames as counting.
+
+    Some frames of a full decode are kept (a few key frames, ever further apart, and frames after them), then read by their
+    time stamps.
+    """
 
     AFTER_KEY = (0, 1, 4)
 
@@ -346,6 +362,7 @@ class _Trial:
         self._whole = True
 
     def watch(self, position: int, frame: VideoFrame) -> None:
+        """Take note of the next frame of the full decode."""
         if frame.key_frame and PictureType(frame.pict_type) is PictureType.I:
             self._keys.add(position)
         self._whole = self._whole and not frame.is_corrupt
@@ -355,20 +372,21 @@ class _Trial:
             self._seen[position] = self._gray(frame)
 
     def passes(self, path: str | os.PathLike[str], pts: list[int | None], tick: Callable[[], None]) -> bool:
+        """Whether the kept frames are read by their time stamps to the bit; `pts` are those of the full decode."""
         index = _scan(path, tick)
         if index is None or index.pts_N.tolist() != pts or not self._whole:
             return False
-        if not self._keys.issuperset(index.keys_K.tolist()):  # packets from which a picture only builds up again
+        if not self._keys.issuperset(index.keys_K.tolist()):  # recovery points, from which images only build up
             return False
-        found = [self._gray(frame) for frame in _by_time_stamps(path, index, list(self._seen))]
-        return len(found) == len(self._seen) and all(map(np.array_equal, found, self._seen.values()))
+        frames = [self._gray(frame) for frame in _by_time_stamps(path, index, list(self._seen))]
+        return len(frames) == len(self._seen) and all(map(np.array_equal, frames, self._seen.values()))
 
     def _gray(self, frame: VideoFrame) -> np.ndarray:
         return self._reformatter.reformat(frame, format="gray", threads=1).to_ndarray()
 
 
 class _Converter:
-    """Frames to upright RGB arrays of one size; the scalers serve the whole clip."""
+    """Converts frames to upright RGB arrays of one size; its scalers serve the whole clip."""
 
     def __init__(self, path: str | os.PathLike[str], short_side: int | None) -> None:
         self._path = path
@@ -377,8 +395,10 @@ class _Converter:
         self._size: tuple[int, int] | None = None
 
     def fix_size(self, frame: VideoFrame) -> tuple[int, int]:
-        """(width, height) of all frames: what the first one gives that is shown here. Show it the file's first, whether
-        it is wanted or not, where later ones may differ."""
+        """(width, height) of all frames, from the first frame that is passed.
+
+        Where sizes may differ, pass the file's first frame, whether it is requested or not.
+        """
         if self._size is None:
             self._size = scaled_size(frame.width, frame.height, self._short_side)
         return self._size
@@ -404,7 +424,7 @@ class _Converter:
 
 
 def _pixel_kind(frame: VideoFrame) -> tuple[object, ...]:
-    """What decides whether a frame's pixels can be converted."""
+    """Properties that decide whether a frame's pixels can be converted."""
     return (
         frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, frame.color_trc,
         frame.color_primaries,
@@ -412,14 +432,14 @@ def _pixel_kind(frame: VideoFrame) -> tuple[object, ...]:
 
 
 _SCALED_FIRST = {f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420", "422", "444")}
-"""Scaled as they are and converted afterwards: three times faster than both in one."""
+"""Pixel formats that are scaled first and converted afterwards: three times faster than both in one."""
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    """Does the display matrix mirror the picture, beside turning it? (`rotation` is the turn of its rows alone.)"""
+    """Whether the display matrix mirrors the frame, beside rotating it (`rotation` is that of its rows alone)."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
-    except (ValueError, LookupError):  # data of a kind that PyAV does not know lies beside it
+    except (ValueError, LookupError):  # other side data is of a kind that PyAV does not know
         return False
     if matrix is None:
         return False
@@ -428,20 +448,19 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
 
 _LISTS = {"concat", "hls", "dash", "sdp", "imf", "webm_dash_manifest"}
-"""Formats whose files name others."""
+"""Formats whose files refer to other files."""
 
 
 @contextmanager
 def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file and its main video stream; every failure inside, whatever it is, is a DecodeError (but that memory runs
-    out)."""
+    """Open a file and its main video stream; every failure inside except MemoryError becomes a DecodeError."""
     if Path(path).is_dir():
         raise DecodeError(path, "is a folder, not a video file")
     try:
-        # a name is a name, also with a colon in it; tags are text in whatever code their writer used
+        # names may have colons; tags may have any encoding
         with av.open(f"file:{os.fspath(path)}", metadata_errors="replace") as container:
             if not _LISTS.isdisjoint(container.format.name.split(",")):
-                raise DecodeError(path, f"is a list of other files ({container.format.name}), and no video itself")
+                raise DecodeError(path, f"is a list of other files ({container.format.name}), not a video")
             stream = _main_stream(container, path)
             if limits is not None:
                 limits.check_size(path, stream.codec_context.width, stream.codec_context.height)
@@ -449,7 +468,7 @@ def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Itera
                     **stream.codec_context.options,
                     "max_pixels": str(min(limits.pixels, 2**31 - 1)),
                 }
-            stream.thread_type = "NONE"  # one thread a reader: processes scale better
+            stream.thread_type = "NONE"  # one thread per reader: processes scale better
             yield container, stream
     except av.error.FFmpegError as error:
         raise DecodeError(path, _reason(error)) from None
@@ -460,10 +479,10 @@ def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Itera
 
 
 def _main_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
-    """The decoder's own choice, and never a cover picture. Raises DecodeError."""
+    """The decoder's choice of stream, never a cover image. Raises DecodeError."""
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
-        raise DecodeError(path, "no video stream" + (", only a cover picture" if container.streams.video else ""))
+        raise DecodeError(path, "no video stream" + (", only a cover image" if container.streams.video else ""))
     best = container.streams.best("video")
     main = next((stream for stream in videos if best is not None and stream.index == best.index), videos[0])
     if main.codec_context is None:
@@ -480,15 +499,15 @@ def _reason(error: av.error.FFmpegError) -> str:
 
 
 def _in_order(times: Sequence[float | None]) -> np.ndarray | None:
-    """Seconds from the first frame; none where time stamps are missing or do not rise."""
-    known = np.array([np.nan if time is None else time for time in times])
-    if np.isnan(known).any() or (np.diff(known) <= 0).any():
+    """Seconds from the first frame; None where time stamps are missing or do not rise."""
+    seconds = np.array([np.nan if time is None else time for time in times])
+    if np.isnan(seconds).any() or (np.diff(seconds) <= 0).any():
         return None
-    rising: np.ndarray = known - known[0]
+    rising: np.ndarray = seconds - seconds[0]
     return rising
 
 
 def _out_of_order(times: list[float | None]) -> np.ndarray | None:
-    """Seconds from the first frame, where all frames have time stamps and no two the same, sorted; else none."""
-    known = [time for time in times if time is not None]
-    return _in_order(sorted(known)) if len(known) == len(times) > 1 else None
+    """Sorted seconds from the first frame, where all frames have distinct time stamps; else None."""
+    stamps = [time for time in times if time is not None]
+    return _in_order(sorted(stamps)) if len(stamps) == len(times) > 1 else None

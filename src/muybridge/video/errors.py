@@ -1,4 +1,4 @@
-"""What goes wrong with a file."""
+"""Errors of files that cannot be decoded."""
 
 import os
 
@@ -6,7 +6,7 @@ from muybridge.errors import UserError
 
 
 class DecodeError(UserError):
-    """A file that cannot be decoded: `path`, and the decoder's `reason`."""
+    """A file cannot be decoded: its `path`, and the decoder's `reason`."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{os.fspath(path)}: {reason}")
@@ -14,7 +14,7 @@ class DecodeError(UserError):
 
     @staticmethod
     def of(path: str | os.PathLike[str], error: Exception) -> "DecodeError":
-        """Whatever was raised while a file was read, with its type."""
+        """Wrap whatever was raised while a file was read; the reason names its type."""
         if isinstance(error, DecodeError):
             return error
         if isinstance(error, OSError) and error.strerror:

@@ -1,9 +1,7 @@
-"""Folders of images: a video's frames as the papers' own tools leave them (`00001.jpg`, `img_00001.jpg`,
-`frame_0001_rgb.png`).
+"""Folders of images: frames as common tools extract them (`00001.jpg`, `img_00001.jpg`, `frame_0001_rgb.png`).
 
-Frame i is the i-th image in the order of the numbers in their names, the last number of each. Where other series lie beside
-it (TSN's `flow_x_00001.jpg`), the one of RGB frames is taken. Pixels are as they are stored; all frames have the first
-one's size.
+Frame i is the i-th image in the order of the last number in each name. Beside other series (TSN's `flow_x_00001.jpg`) the
+one of RGB frames is taken. Pixels are as they are stored; all frames are scaled to the size of the first.
 """
 
 import functools
@@ -31,55 +29,56 @@ from muybridge.video.scaling import scaled, scaled_size
 
 _IMAGE = re.compile(r"[^.].*\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
 _NUMBERED = re.compile(r"(.*?)([0-9]+)((?:[-_. )\]][^0-9]*)?\.[^.]+)", re.DOTALL)
-"""`00001.jpg`, `img_00001.jpg`, `frame_0001_rgb.png`, `frame (1).png`."""
+"""Names such as `00001.jpg`, `img_00001.jpg`, `frame_0001_rgb.png`, `frame (1).png`."""
 
 
 def is_image(name: str) -> bool:
-    """By its ending; hidden files are none."""
+    """Whether a name ends like an image's; hidden files do not count."""
     return _IMAGE.fullmatch(name) is not None
 
 
 def is_frame(name: str) -> bool:
-    """An image with a number in its name."""
+    """Whether a name is that of an image with a number."""
     return is_image(name) and _NUMBERED.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The frames of one folder: small where their names follow from the first one's."""
+    """The frames of one folder; stored compactly where all names follow from the first."""
 
     prefix: str
     first: int
-    """The first frame's number."""
+    """Number of the first frame."""
     digits: int
-    """How many its name has at least; shorter numbers have zeros in front."""
+    """Least number of digits; shorter numbers have leading zeros."""
     suffix: str
     count: int
     names: str = ""
-    """All names, joined by slashes; empty where numbers have no gap and names differ in nothing else."""
+    """All names, joined by slashes; empty where they follow from the first: consecutive numbers, else the same."""
 
     def __len__(self) -> int:
         return self.count
 
     def name(self, frame: int) -> str:
+        """File name of a frame, counted from 0."""
         return self.names_of([frame])[0]
 
     def names_of(self, frames: Sequence[int]) -> list[str]:
-        """File names of the frames at these places, counted from 0."""
+        """File names of frames, counted from 0."""
         if self.names:
             names = self.names.split("/")
             return [names[frame] for frame in frames]
         return [f"{self.prefix}{self.first + frame:0{self.digits}d}{self.suffix}" for frame in frames]
 
     def numbers(self) -> Sequence[int]:
-        """The number in each frame's name, rising."""
+        """Number in each frame's name, in rising order."""
         if self.names:
             return [_parsed(name)[1] for name in self.names.split("/")]
         return range(self.first, self.first + self.count)
 
 
 def series(path: str | os.PathLike[str]) -> Series:
-    """The frames that a folder holds. Raises DecodeError where there are none, or several series to choose from."""
+    """Find the frames of a folder. Raises DecodeError for a folder without frames, or with several series."""
     return _series(os.fspath(path), _mtime_ns(path))
 
 
@@ -90,29 +89,31 @@ def _mtime_ns(path: str | os.PathLike[str]) -> int:
         raise DecodeError(path, error.strerror or str(error)) from None
 
 
-@functools.lru_cache(maxsize=1 << 15)  # below 1 kB each where numbers have no gap; a folder is not listed at each call
+@functools.lru_cache(maxsize=1 << 15)  # below 1 kB each for consecutive numbers; a folder is listed once
 def _series(path: str, mtime_ns: int) -> Series:
     try:
         with os.scandir(path) as entries:
-            listed = [entry.name for entry in entries if is_frame(entry.name) and entry.is_file()]
+            names = [entry.name for entry in entries if is_frame(entry.name) and entry.is_file()]
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
-    found: dict[tuple[str, str], dict[int, str]] = {}  # by what stands before the number, and between it and the ending
-    for name in sorted(listed):
+    by_series: dict[
+        tuple[str, str], dict[int, str]
+    ] = {}  # by the text before the number, and after it up to the ending
+    for name in sorted(names):
         prefix, number, suffix = _parsed(name)
         series_name = (prefix, suffix.rpartition(".")[0])
-        other = found.setdefault(series_name, {}).setdefault(number, name)
+        other = by_series.setdefault(series_name, {}).setdefault(number, name)
         if other != name:
             raise DecodeError(path, f"{other} and {name} have the same number")
-    if not found:
+    if not by_series:
         raise DecodeError(path, "is a folder without numbered images (00001.jpg, img_00001.jpg)")
-    chosen = [name for name in found if not any("flow" in part.lower() for part in name)] or sorted(found)
+    chosen = [name for name in by_series if not any("flow" in part.lower() for part in name)] or sorted(by_series)
     if len(chosen) > 1:
-        told = ", ".join(f"{before}*{after}: {len(found[before, after])}" for before, after in sorted(chosen))
+        counts = ", ".join(f"{before}*{after}: {len(by_series[before, after])}" for before, after in sorted(chosen))
         raise DecodeError(
-            path, f"holds several series of images ({told}); the frames of a video need a folder of their own"
+            path, f"holds several series of images ({counts}); the frames of a video need a folder of their own"
         )
-    by_number = found[chosen[0]]
+    by_number = by_series[chosen[0]]
     names = [by_number[number] for number in sorted(by_number)]
     prefix, number, suffix = _parsed(names[0])
     digits = len(names[0]) - len(prefix) - len(suffix)
@@ -121,14 +122,14 @@ def _series(path: str, mtime_ns: int) -> Series:
 
 
 def _parsed(name: str) -> tuple[str, int, str]:
-    """Prefix, number and ending of a frame's name."""
+    """Split a frame's name into prefix, number and ending."""
     match = _NUMBERED.fullmatch(name)
-    assert match is not None, f"{name} is no frame"
+    assert match is not None, f"{name} is not a frame"
     return match[1], int(match[2]), match[3]
 
 
 def _size(path: str | os.PathLike[str], short_side: int | None) -> tuple[int, int]:
-    """(width, height) of all frames: what the folder's first one gives, whichever are read."""
+    """(width, height) of all frames: that of the first image, scaled to `short_side`."""
     return scaled_size(*_first_size(os.fspath(path), _mtime_ns(path)), short_side)
 
 
@@ -150,22 +151,24 @@ def probe(
     limits: Limits | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> VideoInfo:
-    """Decode every image once, without keeping pixels; `fps`, as images say none. `alive` hears that it goes on. Raises
-    DecodeError with the path of the image that is broken, or where it passes a limit."""
-    found, watch = series(path), Watch(path, limits, alive)
-    if limits is not None and len(found) > limits.frames:
-        raise DecodeError(path, f"it has {len(found)} frames; at most {limits.frames} are read (--max-frames)")
+    """Decode every image once, without keeping pixels; `fps` is given, as images hold none.
+
+    `alive` is called while decoding. Raises DecodeError with the path of a broken image, or where a limit is passed.
+    """
+    images, watch = series(path), Watch(path, limits, alive)
+    if limits is not None and len(images) > limits.frames:
+        raise DecodeError(path, f"it has {len(images)} frames; at most {limits.frames} are read (--max-frames)")
     size = scaled_size(*_first_size(os.fspath(path), _mtime_ns(path), limits), None)
-    for name in found.names_of(range(len(found))):
-        _picture(os.path.join(path, name), size, None, limits)
+    for name in images.names_of(range(len(images))):
+        _frame(os.path.join(path, name), size, None, limits)
         watch.frame(*size)
-    return VideoInfo(len(found), 0, fps, *size, np.arange(len(found)) / fps, seekable=False)
+    return VideoInfo(len(images), 0, fps, *size, np.arange(len(images)) / fps, seekable=False)
 
 
 def sha256(path: str | os.PathLike[str], alive: Callable[[], None] = lambda: None) -> str:
-    """Hash of the frames of a folder: their names and contents, in order. `alive` hears that it goes on."""
-    found, digest = series(path), hashlib.sha256()
-    for name in found.names_of(range(len(found))):
+    """Hash of the frames of a folder: their names and contents, in order. `alive` is called for each."""
+    images, digest = series(path), hashlib.sha256()
+    for name in images.names_of(range(len(images))):
         alive()
         with _naming(os.path.join(path, name)):
             data = _bytes_of(os.path.join(path, name))
@@ -177,10 +180,10 @@ def sha256(path: str | os.PathLike[str], alive: Callable[[], None] = lambda: Non
 def frames(
     path: str | os.PathLike[str], *, start_frame: int = 0, short_side: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames from `start_frame` on, each (H,W,3) uint8 RGB; scaled so that the short side is `short_side` pixels."""
-    found, size = series(path), _size(path, short_side)
-    for name in found.names_of(range(start_frame, len(found))):
-        yield _picture(os.path.join(path, name), size, short_side)
+    """Yield frames from `start_frame` on, each (H,W,3) uint8 RGB, scaled to a short side of `short_side` pixels."""
+    images, size = series(path), _size(path, short_side)
+    for name in images.names_of(range(start_frame, len(images))):
+        yield _frame(os.path.join(path, name), size, short_side)
 
 
 def read_frames(
@@ -190,19 +193,24 @@ def read_frames(
     short_side: int | None = None,
     seekable: bool = False,
 ) -> np.ndarray:
-    """The frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8; no other image is read. Raises
-    DecodeError where an image is broken, or there are fewer."""
-    distinct, places = distinct_frames(indices)
-    found, size = series(path), _size(path, short_side)
-    if distinct[-1] >= len(found):
-        raise DecodeError(path, f"frame {distinct[-1]} was asked for, but decoding gives {len(found)} frames")
-    names = found.names_of(distinct.tolist())
-    clip_THW3 = np.stack([_picture(os.path.join(path, name), size, short_side) for name in names])
-    return as_asked(clip_THW3, places)
+    """Read the frames at `indices` (any order, repeats allowed) as (T,H,W,3) uint8; no other image is read.
+
+    Raises DecodeError for a broken image, and past the last one.
+    """
+    distinct, positions = distinct_frames(indices)
+    images, size = series(path), _size(path, short_side)
+    if distinct[-1] >= len(images):
+        raise DecodeError(path, f"frame {distinct[-1]} was asked for, but decoding gives {len(images)} frames")
+    names = images.names_of(distinct.tolist())
+    clip_THW3 = np.stack([_frame(os.path.join(path, name), size, short_side) for name in names])
+    return as_asked(clip_THW3, positions)
 
 
-def _picture(path: str, size: tuple[int, int], short_side: int | None, limits: Limits | None = None) -> np.ndarray:
-    """(H,W,3) uint8 of `size` (width, height), which for images as large as the first is that of `short_side`."""
+def _frame(path: str, size: tuple[int, int], short_side: int | None, limits: Limits | None = None) -> np.ndarray:
+    """Decode an image to (H,W,3) uint8 of `size` (width, height).
+
+    `short_side`: the one that `size` was computed from; lets JPEG images be decoded at a fraction of their size.
+    """
     with _naming(path):
         data = _bytes_of(path)
         if not simplejpeg.is_jpeg(data):
@@ -213,18 +221,20 @@ def _picture(path: str, size: tuple[int, int], short_side: int | None, limits: L
 
 
 _CODECS = {b"\x89PNG": "png", b"BM": "bmp", b"RIFF": "webp", b"II*\0": "tiff", b"MM\0*": "tiff"}
-"""FFmpeg's decoder by what a file begins with; names lie."""
+"""FFmpeg's decoder by the first bytes of a file, as names are unreliable."""
 
 
 def _decoded(data: bytes, path: str, limits: Limits | None = None) -> np.ndarray:
-    """(H,W,3) uint8 from the bytes of a file that is no JPEG. Raises ValueError and FFmpeg's errors; DecodeError for a
-    picture that is too large."""
+    """Decode image data other than JPEG to (H,W,3) uint8.
+
+    Raises ValueError and FFmpeg's errors; DecodeError for an image that is too large.
+    """
     codec = next((name for start, name in _CODECS.items() if data.startswith(start)), None)
     if codec is None:
-        raise ValueError("is no JPEG, PNG, BMP, WebP or TIFF image" if data else "is empty")
+        raise ValueError("not a JPEG, PNG, BMP, WebP or TIFF image" if data else "is empty")
     context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
     context.thread_type = "NONE"
-    # half a picture is none; of TIFF that is so anyway, and its decoder calls FFmpeg's own files wrong
+    # incomplete images are errors; for TIFF they are anyway, and with `explode` its decoder refuses FFmpeg's own files
     context.options = {"err_detect": "crccheck" if codec == "tiff" else "crccheck+explode"}
     if limits is not None:
         if codec == "png" and len(data) >= 24:
@@ -232,7 +242,7 @@ def _decoded(data: bytes, path: str, limits: Limits | None = None) -> np.ndarray
         context.options = {**context.options, "max_pixels": str(limits.pixels)}
     for frame in [*context.decode(av.Packet(data)), *context.decode(None)]:
         return frame.to_ndarray(format="rgb24")
-    raise ValueError("holds no picture")
+    raise ValueError("holds no image")
 
 
 def _bytes_of(path: str) -> bytes:
@@ -242,7 +252,7 @@ def _bytes_of(path: str) -> bytes:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Every failure inside is a DecodeError of the image at `path`."""
+    """Turn every failure inside into a DecodeError of the image at `path`."""
     try:
         yield
     except DecodeError:

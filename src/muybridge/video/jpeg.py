@@ -1,4 +1,4 @@
-"""JPEG pictures: simplejpeg, which brings libjpeg-turbo."""
+"""JPEG images, by simplejpeg (libjpeg-turbo)."""
 
 import numpy as np
 import simplejpeg
@@ -7,8 +7,10 @@ from muybridge.video.scaling import scaled, scaled_size
 
 
 def decode_jpeg(data: bytes, short_side: int | None = None, *, into_HW3: np.ndarray | None = None) -> np.ndarray:
-    """(H,W,3) uint8 RGB; in the memory of `into_HW3` where no scaling is needed. Where a much smaller short side is
-    wanted, it is decoded at a half, a quarter … of its size. Raises ValueError for a broken picture."""
+    """Decode a JPEG image to (H,W,3) uint8 RGB; into `into_HW3` where no scaling is needed.
+
+    For a much smaller short side it is decoded at a half, a quarter … of its size. Raises ValueError for a broken image.
+    """
     if short_side is None:
         return simplejpeg.decode_jpeg(data, "RGB", buffer=into_HW3)
     width, height = jpeg_size(data)
@@ -21,13 +23,13 @@ def decode_jpeg(data: bytes, short_side: int | None = None, *, into_HW3: np.ndar
 
 
 def encode_jpeg(pixels_HW3: np.ndarray, quality: int) -> bytes:
-    """With half the colour resolution (4:2:0), as videos have it."""
+    """Encode (H,W,3) uint8 RGB as JPEG, with half the colour resolution (4:2:0), as in videos."""
     return simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels_HW3), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height). Raises ValueError for what is no JPEG."""
+    """Read (width, height) from a JPEG header. Raises ValueError for other data."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     return width, height

@@ -1,4 +1,4 @@
-"""What a file that nobody knows may take, before it is called a fault of the file."""
+"""Limits of time, memory and size for decoding an unknown file."""
 
 import os
 import time
@@ -10,35 +10,36 @@ from muybridge.video.errors import DecodeError
 
 GIB = 2**30
 MOST_ASPECT = 512
-"""How much longer than the other a side may be."""
+"""Greatest ratio of the sides of a frame."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one file. Raises UserError for a limit that is none."""
+    """Limits of one file. Raises UserError for an invalid limit."""
 
     pixels: int = 2**26
-    """Pixels of a frame: 8K has half as many."""
+    """Pixels of a frame; 8K has half as many."""
     frames: int = 2_000_000
-    """Frames: nine hours of 60 a second."""
+    """Number of frames; nine hours at 60 a second."""
     seconds: float = 1800.0
-    """Seconds that decoding takes."""
+    """Seconds of decoding."""
     memory_gib: float = 4.0
-    """Memory of the process that decodes."""
+    """Memory of the decoding process."""
 
     def __post_init__(self) -> None:
         for name, value in (("pixels", self.pixels), ("frames", self.frames), ("seconds", self.seconds)):
             if not value > 0:
-                raise UserError(f"--max-{name} {value}: a number above 0 is needed")
+                raise UserError(f"--max-{name} {value}: not above 0. Give a positive number")
         if not self.memory_gib >= 0.25:
-            raise UserError(f"--max-memory-gib {self.memory_gib}: at least 0.25 is needed, for the decoder itself")
+            raise UserError(f"--max-memory-gib {self.memory_gib}: too little for the decoder. Give at least 0.25")
 
     @property
     def memory_bytes(self) -> int:
+        """`memory_gib` in bytes; finite."""
         return int(min(self.memory_gib, 2**32) * GIB)
 
     def check_size(self, path: str | os.PathLike[str], width: int, height: int) -> None:
-        """Raises DecodeError for a frame that is too large, or would be once its short side is scaled up."""
+        """Raise DecodeError for a frame that is too large, or too narrow to be scaled by its short side."""
         if max(width, height) > MOST_ASPECT * min(width, height):
             raise DecodeError(path, f"its frames of {width} × {height} pixels are too narrow for a video")
         if width * height > self.pixels:
@@ -48,17 +49,17 @@ class Limits:
 
 
 class Watch:
-    """Counts the frames of one file against its limits; `alive` hears that there is progress, at most once a second."""
+    """Counts the frames of one file against its limits; calls `alive` at most once a second while decoding."""
 
     def __init__(
         self, path: str | os.PathLike[str], limits: Limits | None, alive: Callable[[], None] = lambda: None
     ) -> None:
         self.path, self.limits, self.alive = path, limits, alive
         self.num_frames = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
 
     def frame(self, width: int, height: int) -> None:
-        """One more frame was decoded. Raises DecodeError where a limit is passed."""
+        """Count a decoded frame. Raises DecodeError where a limit is passed."""
         self.num_frames += 1
         if self.limits is not None:
             self.limits.check_size(self.path, width, height)
@@ -67,10 +68,10 @@ class Watch:
         self.tick()
 
     def tick(self) -> None:
-        """Something went on. Raises DecodeError where it has gone on for too long."""
+        """Report progress. Raises DecodeError where decoding takes too long."""
         now = time.monotonic()
         if self.limits is not None and now - self._started > self.limits.seconds:
             raise DecodeError(self.path, f"decoding takes more than {self.limits.seconds:g} seconds (--max-seconds)")
-        if now - self._told >= 1.0:
-            self._told = now
+        if now - self._reported >= 1.0:
+            self._reported = now
             self.alive()

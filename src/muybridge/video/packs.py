@@ -1,7 +1,7 @@
-"""A pack's files: the frames of many videos in one file, each readable at random (format: docs/formats.md).
+"""Files of a pack: the frames of many videos in one file, with random access (format: docs/formats.md).
 
-A file is: the coded frames one after another; where each begins (N+1 × uint64); which can be decoded alone (N × uint8);
-a JSON that names the videos; and a tail with the lengths. Frame i of a file is counted over all its videos.
+A file holds the coded frames one after another; the offset of each (N+1 × uint64); whether each is a key frame
+(N × uint8); JSON that names the videos; and a tail with the lengths. Frames are counted over all videos of a file.
 
 Two codecs: JPEG, every frame alone; and H.264 without B-frames, a key frame every few frames, coded for fast decoding:
 about a fifth of the bytes at a third of the speed.
@@ -36,16 +36,16 @@ FORMAT_VERSION = 1
 Codec = Literal["jpeg", "h264"]
 
 GOP_FRAMES = 4
-"""H.264: every so many frames one that can be decoded alone."""
+"""Distance of key frames in H.264."""
 
 _TAIL = struct.Struct("<QQ8s")
-"""Number of frames, bytes of JSON, magic."""
+"""The tail: number of frames, bytes of JSON, magic."""
 _MAGIC = b"mbpack\x00\x01"
 _CHUNK_BYTES = 2**22
 
 
 def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
-    """Frames from `start_frame` on, each (H,W,3) uint8 RGB; those of the next video follow those of the last."""
+    """Yield frames from `start_frame` on, each (H,W,3) uint8 RGB, through all videos of the file."""
     file = _opened(path)
     ends = [int(end) for end in file.ends_V if end > start_frame]
     for end in ends:
@@ -57,8 +57,8 @@ def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) ->
 def read_frames(
     path: str, indices: Sequence[int] | np.ndarray, *, short_side: int | None = None, seekable: bool = False
 ) -> np.ndarray:
-    """The frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8. Raises DecodeError."""
-    distinct, places = distinct_frames(indices)
+    """Read the frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8. Raises DecodeError."""
+    distinct, positions = distinct_frames(indices)
     file = _opened(path)
     if distinct[-1] >= file.num_frames:
         raise DecodeError(path, f"frame {distinct[-1]} was asked for, but it holds {file.num_frames} frames")
@@ -66,16 +66,16 @@ def read_frames(
         clip = decode(file, distinct.tolist(), short_side)
     except (ValueError, LookupError, TypeError, OSError, av.error.FFmpegError) as error:
         raise DecodeError(path, f"frames {distinct.tolist()} cannot be decoded: {error}") from None
-    return as_asked(clip, places)
+    return as_asked(clip, positions)
 
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON of a pack's file. Raises DecodeError for a file that is none, or not whole."""
+    """Read the JSON of a pack's file. Raises DecodeError for another or an incomplete file."""
     return _opened(os.fspath(path)).about()
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Read the whole file and compare the hash of its frames and tables. Raises DecodeError where a byte differs."""
+    """Verify the hash of a file's frames and tables. Raises DecodeError where a byte differs."""
     file = _opened(os.fspath(path))
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
@@ -88,19 +88,25 @@ def check(path: str | os.PathLike[str]) -> None:
 
 
 class CodedFrames(Protocol):
-    """Coded frames, by number."""
+    """Coded frames by index."""
 
     codec: Codec
 
-    def blob(self, index: int) -> bytes: ...
-    def is_key(self, index: int) -> bool: ...
+    def blob(self, index: int) -> bytes:
+        """Coded bytes of a frame."""
+        ...
+
+    def is_key(self, index: int) -> bool:
+        """Whether a frame is a key frame."""
+        ...
+
     def size_of(self, index: int) -> tuple[int, int]:
-        """(width, height)"""
+        """(width, height) of a frame."""
         ...
 
 
 def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
-    """Frames at sorted, distinct indices, of one size, as (T,H,W,3) uint8 RGB. Raises ValueError, FFmpegError."""
+    """Decode frames at sorted, distinct indices, of one size, to (T,H,W,3) uint8 RGB. Raises ValueError, FFmpegError."""
     width, height = size = scaled_size(*coded.size_of(indices[0]), short_side)
     clip_THW3 = np.empty((len(indices), height, width, 3), np.uint8)
     if coded.codec == "jpeg":
@@ -118,18 +124,18 @@ def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = 
         while not coded.is_key(start):
             start -= 1
         for i in range(max(start, position + 1), index + 1):
-            found = context.decode(av.Packet(coded.blob(i)))
-            if len(found) != 1:
+            decoded = context.decode(av.Packet(coded.blob(i)))
+            if len(decoded) != 1:
                 raise ValueError(f"frame {i} is damaged")
         position = index
-        pixels = reformatter.reformat(found[0], format="rgb24", threads=1).to_ndarray()
+        pixels = reformatter.reformat(decoded[0], format="rgb24", threads=1).to_ndarray()
         stored_width, stored_height = coded.size_of(index)
         into_HW3[:] = scaled(pixels[:stored_height, :stored_width], size)
     return clip_THW3
 
 
 class _File:
-    """An open file of a pack. Reading is by position: threads share it."""
+    """An open file of a pack; reads are positional, so threads share it."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -140,7 +146,7 @@ class _File:
         size_bytes = os.fstat(self._descriptor).st_size
         tail = os.pread(self._descriptor, _TAIL.size, max(0, size_bytes - _TAIL.size))
         if len(tail) < _TAIL.size or not tail.endswith(_MAGIC):
-            raise DecodeError(path, "is no file of a pack, or not a whole one")
+            raise DecodeError(path, "not a file of a pack, or an incomplete one")
         self.num_frames, json_bytes, _ = _TAIL.unpack(tail)
         self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
         table_bytes = 8 * (self.num_frames + 1) + self.num_frames
@@ -152,7 +158,7 @@ class _File:
             self.ends_V = np.array([video["first_frame"] + video["num_frames"] for video in described["videos"]])
             self._sizes_V2 = np.array([(video["width"], video["height"]) for video in described["videos"]])
             if not len(self.ends_V) or self.ends_V[-1] != self.num_frames or (np.diff(self.ends_V) < 0).any():
-                raise ValueError("its videos are not as long as its frames are many")
+                raise ValueError("the lengths of its videos do not add up to its number of frames")
             if self._sizes_V2.min() < 1 or self._sizes_V2.max() >= 2**16:
                 raise ValueError("a video has an impossible size")
             table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
@@ -180,12 +186,12 @@ class _File:
 
 def _opened(path: str) -> _File:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise DecodeError(path, "is no regular file")
-    return _cached_file(path, found.st_mtime_ns, found.st_size)
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError(path, "not a regular file")
+    return _cached_file(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=256)
@@ -194,7 +200,7 @@ def _cached_file(path: str, mtime_ns: int, num_bytes: int) -> _File:
 
 
 class Coded:
-    """A video's coded frames in a scratch file: what `encode` gives and `write` takes."""
+    """The coded frames of a video in a scratch file, as `encode` returns and `Writer.add` takes them."""
 
     def __init__(self, scratch: IO[bytes], codec: Codec, size: tuple[int, int]) -> None:
         self.scratch, self.codec, self.size = scratch, codec, size
@@ -202,27 +208,33 @@ class Coded:
         self.keys: list[bool] = []
 
     def add(self, data: bytes, *, is_key: bool) -> None:
+        """Append a coded frame."""
         self.scratch.write(data)
         self.offsets.append(self.offsets[-1] + len(data))
         self.keys.append(is_key)
 
     def blob(self, index: int) -> bytes:
+        """Coded bytes of a frame."""
         self.scratch.seek(self.offsets[index])
         return self.scratch.read(self.offsets[index + 1] - self.offsets[index])
 
     def is_key(self, index: int) -> bool:
+        """Whether a frame is a key frame."""
         return self.keys[index]
 
     def size_of(self, index: int) -> tuple[int, int]:
+        """(width, height) of all frames."""
         return self.size
 
 
-def encode(pictures: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, quality: int) -> Coded:
-    """Code pictures (H,W,3 uint8, all of one size). `quality`: JPEG's 1 … 100, or H.264's CRF (0 … 51, less is better).
-    The same pictures give the same bytes. Raises ValueError where there is none."""
+def encode(frames_HW3: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, quality: int) -> Coded:
+    """Encode frames, each (H,W,3) uint8, all of one size; the same frames give the same bytes.
+
+    `quality`: of JPEG 1 … 100, or the CRF of H.264 (0 … 51, less is better). Raises ValueError without frames.
+    """
     coded: Coded | None = None
     context: VideoCodecContext | None = None
-    for index, pixels_HW3 in enumerate(pictures):
+    for index, pixels_HW3 in enumerate(frames_HW3):
         height, width = pixels_HW3.shape[:2]
         if coded is None:
             coded = Coded(scratch, codec, (width, height))
@@ -236,7 +248,7 @@ def encode(pictures: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, 
             for packet in context.encode(frame):
                 coded.add(bytes(packet), is_key=packet.is_keyframe)
     if coded is None:
-        raise ValueError("there is no picture to code")
+        raise ValueError("there are no frames to encode")
     if context is not None:
         for packet in context.encode(None):
             coded.add(bytes(packet), is_key=packet.is_keyframe)
@@ -250,19 +262,19 @@ def _h264_encoder(width: int, height: int, *, crf: int) -> VideoCodecContext:
     context.thread_type, context.thread_count = "NONE", 1
     context.options = {
         "preset": "veryfast", "tune": "fastdecode", "crf": str(crf), "g": str(GOP_FRAMES), "bf": "0",
-        "sc_threshold": "0", "rc-lookahead": "0", "x264-params": "mbtree=0",  # looking ahead, x264 is not repeatable
+        "sc_threshold": "0", "rc-lookahead": "0", "x264-params": "mbtree=0",  # with lookahead x264 is not repeatable
     }  # fmt: skip
     return context
 
 
 class Writer:
-    """Writes one file of a pack: videos in order, then `close`. The file is whole or not there."""
+    """Writes one file of a pack: videos in order, then `close`. The file is complete or absent."""
 
     def __init__(self, path: Path, codec: Codec) -> None:
         self.path, self._codec = path, codec
         self._partial = path.with_name(f".{path.name}.partial")
         self._partial.unlink(missing_ok=True)
-        self._stream = self._partial.open("xb")  # a file of its own, whatever lay there
+        self._stream = self._partial.open("xb")  # a new file, whatever was there
         self._digest = hashlib.sha256()
         self._offsets = [0]
         self._keys: list[bool] = []
@@ -270,14 +282,16 @@ class Writer:
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of coded frames so far."""
         return self._offsets[-1]
 
     @property
     def num_frames(self) -> int:
+        """Number of frames so far."""
         return len(self._keys)
 
     def add(self, coded: Coded, about_video: dict[str, Any]) -> None:
-        """Append a video; `about_video` goes into the file's JSON as it is."""
+        """Append a video; `about_video` is added to its entry in the file's JSON."""
         width, height = coded.size
         first = {"first_frame": self.num_frames, "num_frames": len(coded.keys), "width": width, "height": height}
         self._videos.append({**first, **about_video})
@@ -290,7 +304,7 @@ class Writer:
         self._keys += coded.keys
 
     def close(self) -> None:
-        """Finish the file, flush it to the disk, and put it in its place."""
+        """Finish the file, flush it to the disk, and rename it to its final name."""
         with self._stream as stream:
             for table in np.array(self._offsets, dtype="<u8"), np.array(self._keys, dtype=np.uint8):
                 stream.write(table.tobytes())
@@ -307,5 +321,6 @@ class Writer:
         self._partial.replace(self.path)
 
     def discard(self) -> None:
+        """Remove the unfinished file."""
         self._stream.close()
         self._partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Readers: one face, `read(row, indices)`, whatever the frames lie in."""
+"""Readers: one interface, `read(row, indices)`, for frames in every kind of storage."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from muybridge.video.limits import Limits, Watch
 
 
 class Row(NamedTuple):
-    """A video, or a labelled part of one, as a reader sees it."""
+    """A video, or a labelled part of one, as readers need it."""
 
     id: str
     path: str
@@ -22,17 +22,19 @@ class Row(NamedTuple):
     num_frames: int
     fps: float
     seekable: bool = False
-    """`prepare` tried that the file's time stamps give the right frames."""
+    """Whether time stamps give the right frames, as `prepare` has verified."""
 
 
 class Reader(Protocol):
-    """`read(row, indices)`: the frames at `indices`, counted from the row's start, as uint8 (T,H,W,C), or float (T,D)."""
+    """Anything that reads the frames of rows."""
 
-    def read(self, row: Row, indices: np.ndarray) -> np.ndarray: ...
+    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Frames at `indices`, counted from the row's start, as uint8 (T,H,W,C), or float (T,D)."""
+        ...
 
 
 class Medium(Protocol):
-    """What frames lie in: a module with these two functions. Both raise DecodeError."""
+    """A kind of storage of frames: a module with these two functions. Both raise DecodeError."""
 
     def frames(self, path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
         """Frames in order from `start_frame` on, each (H,W,3) uint8 RGB."""
@@ -46,7 +48,7 @@ class Medium(Protocol):
 
 
 def medium_of(path: str) -> Medium:
-    """By what a path names: a pack's file, an array, a folder of images, else a video file."""
+    """Find the module for a path: a pack's file, an array, a folder of images, else a video file."""
     if path.endswith(packs.SUFFIX):
         return packs
     if path.endswith(arrays.SUFFIX):
@@ -61,8 +63,11 @@ def probe(
     limits: Limits | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> decode.VideoInfo:
-    """Decode all frames of a video file, a folder of images or an array of one clip once; images and arrays, which say no
-    frame rate, get `image_fps`. `alive` hears that it goes on. Raises DecodeError, also where the file passes a limit."""
+    """Decode all frames of a video file, a folder of images or an array of one clip once.
+
+    Images and arrays, which hold no frame rate, get `image_fps`. `alive` is called while decoding. Raises DecodeError, also
+    where a limit is passed.
+    """
     medium = medium_of(os.fspath(path))
     if medium is images:
         return images.probe(path, fps=image_fps, limits=limits, alive=alive)
@@ -73,38 +78,41 @@ def probe(
 
 @dataclass(frozen=True)
 class FileReader:
-    """Frames from what rows name, scaled while they are decoded so that the short side is `short_side` pixels."""
+    """Reads the files of rows, and scales frames to a short side of `short_side` pixels while decoding."""
 
     short_side: int | None = None
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Frames at `indices` as (T,H,W,3) uint8. Raises DecodeError."""
         return medium_of(row.path).read_frames(
             row.path, np.asarray(indices) + row.start_frame, short_side=self.short_side, seekable=row.seekable
         )
 
     def read_all(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        """Every frame of rows that lie in one file, by one pass over it. Raises DecodeError."""
+        """Read all frames of rows of one file, in one pass over it. Raises DecodeError."""
         path, first = rows[0].path, min(row.start_frame for row in rows)
         end = max(row.start_frame + row.num_frames for row in rows)
-        found: dict[str, list[np.ndarray]] = {row.id: [] for row in rows}
-        coming = sorted(rows, key=lambda row: row.start_frame, reverse=True)
-        here: list[Row] = []
+        frames: dict[str, list[np.ndarray]] = {row.id: [] for row in rows}
+        waiting = sorted(rows, key=lambda row: row.start_frame, reverse=True)
+        current: list[Row] = []
         position = first - 1
-        pictures = medium_of(path).frames(path, start_frame=first, short_side=self.short_side)
-        for position, picture in enumerate(pictures, start=first):
-            while coming and coming[-1].start_frame == position:
-                here.append(coming.pop())
-            for row in here:
-                found[row.id].append(picture)
-            here = [row for row in here if position + 1 < row.start_frame + row.num_frames]
+        decoded = medium_of(path).frames(path, start_frame=first, short_side=self.short_side)
+        for position, frame in enumerate(decoded, start=first):
+            while waiting and waiting[-1].start_frame == position:
+                current.append(waiting.pop())
+            for row in current:
+                frames[row.id].append(frame)
+            current = [row for row in current if position + 1 < row.start_frame + row.num_frames]
             if position == end - 1:
-                return [np.stack(found[row.id]) for row in rows]
+                return [np.stack(frames[row.id]) for row in rows]
         raise DecodeError(path, f"frame {end - 1} was asked for, but decoding gives {position + 1} frames")
 
 
 class RamCache:
-    """All frames of the rows it was filled with, as a reader; other rows are read from where they lie. It lives in one
-    process: use it without workers."""
+    """A reader that keeps all frames of the rows it was filled with; other rows are read through `reader`.
+
+    It belongs to one process: use it without workers.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -121,8 +129,11 @@ class RamCache:
         advance: Callable[[int], None] = lambda rows: None,
         failed: Callable[[DecodeError], None] | None = None,
     ) -> None:
-        """Decode rows in parallel (decoding releases the interpreter), each video file once. What cannot be decoded
-        whole raises its DecodeError; or, with `failed`, is handed to it and stays out of the cache."""
+        """Decode rows in parallel threads (decoding releases the interpreter lock), each video file once.
+
+        A file that cannot be decoded completely raises its DecodeError; with `failed`, the error is handed to it and the
+        file stays out of the cache.
+        """
         together: dict[str, list[Row]] = {}
         for row in rows:
             together.setdefault(row.path if medium_of(row.path) is decode else row.id, []).append(row)
@@ -131,20 +142,20 @@ class RamCache:
             try:
                 for job in as_completed(jobs):
                     parts = jobs.pop(job)
-                    found = job.result()
-                    if not isinstance(found, DecodeError):
-                        self._clips |= {row.id: clip for row, clip in zip(parts, found, strict=True)}
+                    clips = job.result()
+                    if not isinstance(clips, DecodeError):
+                        self._clips |= {row.id: clip for row, clip in zip(parts, clips, strict=True)}
                     elif failed is None:
-                        raise found
+                        raise clips
                     else:
-                        failed(found)
+                        failed(clips)
                     advance(len(parts))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
     def _read_all(self, parts: Sequence[Row]) -> list[np.ndarray] | DecodeError:
-        """Whatever goes wrong in reading says with which file; but that memory runs out is no fault of a file."""
+        """Read rows of one file; every error names the file, except running out of memory."""
         try:
             if isinstance(self._reader, FileReader):
                 return self._reader.read_all(parts)
@@ -155,35 +166,39 @@ class RamCache:
             return DecodeError.of(parts[0].path, error)
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Frames at `indices`, from the cache where it has the row. Raises DecodeError."""
         clip = self._clips.get(row.id)
         return self._reader.read(row, indices) if clip is None else clip[np.asarray(indices)]
 
 
 class ForwardReader:
-    """Rows of long files, read in order: each call goes on where the last one stopped, so that all windows of a video
-    cost one pass over it. An earlier frame, or another file, starts again."""
+    """Reads rows of long files in order: each call continues where the last one stopped.
+
+    All windows of a video cost one pass over it. An earlier frame, or another file, starts again.
+    """
 
     def __init__(
         self, *, short_side: int | None, limits: Limits | None = None, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """`alive` hears that decoding goes on; a file that passes a limit raises DecodeError."""
+        """Set limits, and `alive`, which is called while decoding."""
         self._short_side, self._limits, self._alive = short_side, limits, alive
         self._path, self._position = "", 0
         self._frames: Iterator[np.ndarray] = iter(())
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
-        distinct, places = np.unique(np.asarray(indices) + row.start_frame, return_inverse=True)
+        """Frames at `indices` as (T,H,W,3) uint8. Raises DecodeError, also where a limit is passed."""
+        distinct, positions = np.unique(np.asarray(indices) + row.start_frame, return_inverse=True)
         if row.path != self._path or distinct[0] < self._position:
             self._path, self._position = row.path, 0
             self._frames = medium_of(row.path).frames(row.path, short_side=self._short_side)
-        found, watch = [], Watch(row.path, self._limits, self._alive)
+        frames, watch = [], Watch(row.path, self._limits, self._alive)
         for index in distinct:
             for frame in self._frames:
                 self._position += 1
                 watch.tick()
                 if self._position == index + 1:
-                    found.append(frame)
+                    frames.append(frame)
                     break
             else:
                 raise DecodeError(row.path, f"frame {index} was asked for, but decoding gives {self._position} frames")
-        return np.stack(found)[places.reshape(-1)]
+        return np.stack(frames)[positions.reshape(-1)]

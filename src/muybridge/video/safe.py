@@ -1,8 +1,8 @@
-"""Files that nobody knows, opened in processes of their own: what crashes a decoder, hangs in it, or takes more memory than
-there is, ends one file and not the command.
+"""Unknown files, decoded in separate processes.
 
-A process costs a third of a second once and then about a millisecond a file. It is ours, and not a library's pool, as each
-has a pipe of its own: one that is killed while it holds a shared lock would stop all others.
+A file that crashes the decoder, hangs in it, or takes too much memory fails alone and does not end the command. A process
+costs a third of a second once and then about a millisecond a file. Each has its own pipe, unlike those of a library's pool,
+where a process that is killed while it holds a shared lock would stop all others.
 """
 
 import json
@@ -30,35 +30,37 @@ from muybridge.video.limits import Limits
 from muybridge.video.readers import Row
 
 STALL_SECONDS = 120.0
-"""A decoder that gives no frame for so long hangs."""
+"""A decoder that returns no frame for this long counts as hanging."""
 _POLL_SECONDS = 0.5
 _CRASHES = {
     number
     for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP", "SIGXCPU", "SIGXFSZ")
     if (number := getattr(signal, name, None)) is not None
 }
-"""Signals that a process brings upon itself."""
+"""Signals that a process causes itself."""
 
 
 class MachineFault(OSError):
-    """What is wrong is wrong with the machine (a share that went away, no more descriptors), and not with the file."""
+    """The machine failed, not the file: a network share went away, or file descriptors ran out."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What looking at a video once found."""
+    """Result of inspecting a video once."""
 
     video: VideoInfo
     numbers: Sequence[int]
-    """By which lists name its frames, rising."""
+    """Numbers by which lists name its frames, rising."""
     sha256: str
     says_no_rate: bool
-    """Images and arrays say no frame rate."""
+    """Whether it holds no frame rate, as images and arrays."""
 
 
 class SafeReader:
-    """Looks at files, and reads their frames, in processes of its own; any number of threads may call it. A context
-    manager; its processes end with it."""
+    """Inspects files and reads their frames in separate processes; any number of threads may call it.
+
+    As a context manager it ends its processes.
+    """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -74,13 +76,15 @@ class SafeReader:
         self.close()
 
     def close(self) -> None:
-        """End the processes, also those at work: who waits for them gets a MachineFault. The next call starts new ones."""
+        """End all processes; callers that wait for one get a MachineFault. The next call starts new ones."""
         with self._lock:
             _end_all(self._all)
 
     def look(self, path: str | os.PathLike[str], *, image_fps: float = 25.0, with_hash: bool = True) -> Looked:
-        """A video file, a folder of images or an array of one clip. Raises DecodeError, also where it passes a limit;
-        MachineFault."""
+        """Inspect a video file, a folder of images or an array of one clip.
+
+        Raises DecodeError, also where a limit is passed, and MachineFault.
+        """
         question = {"what": "look", "path": os.fspath(path), "image_fps": image_fps, "with_hash": with_hash}
         with self._process() as process:
             about, payload = process.ask(question, os.fspath(path))
@@ -89,11 +93,11 @@ class SafeReader:
             np.frombuffer(payload, dtype="<f8"), about["seekable"], about["odd"],
         )  # fmt: skip
         numbers: Sequence[int] = about["numbers"] or (1, video.num_frames + 1)
-        found = range(*numbers) if about["is_range"] else numbers
-        return Looked(video, found, about["sha256"], about["says_no_rate"])
+        numbers = range(*numbers) if about["is_range"] else numbers
+        return Looked(video, numbers, about["sha256"], about["says_no_rate"])
 
     def reader(self, short_side: int | None) -> "Frames":
-        """A `Reader` of frames whose short side is so many pixels."""
+        """A `Reader` of frames, scaled to a short side of `short_side` pixels."""
         return Frames(self, short_side)
 
     @contextmanager
@@ -112,13 +116,13 @@ class SafeReader:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of rows, read in order, as `ForwardReader` does."""
+    """Reads frames of rows in order, as `ForwardReader` does."""
 
     source: SafeReader
     short_side: int | None
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
-        """Raises DecodeError, MachineFault."""
+        """Frames at `indices` as (T,H,W,3) uint8. Raises DecodeError, MachineFault."""
         question = {
             "what": "read", "row": list(row), "indices": np.asarray(indices).tolist(), "short_side": self.short_side,
         }  # fmt: skip
@@ -133,7 +137,7 @@ def _end_all(processes: list["_Process"]) -> None:
 
 
 class _Process:
-    """One process; started again where it has ended."""
+    """One process, restarted where it has ended."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -142,7 +146,7 @@ class _Process:
         self._buffer = b""
 
     def ask(self, question: dict[str, Any], path: str) -> tuple[dict[str, Any], bytes]:
-        """Raises DecodeError for what the file does to the process, MachineFault."""
+        """Ask the process. Raises DecodeError where the file ends the process, and MachineFault."""
         self._is_asked, self._is_given_up = True, False
         try:
             return self._ask(question, path)
@@ -154,7 +158,7 @@ class _Process:
             try:
                 answer, payload = self._exchange(question, path)
                 break
-            except _EndedFromOutside as ended:  # perhaps the system was short of memory: once more, alone
+            except _EndedFromOutside as ended:  # perhaps memory was short: once more, alone
                 if is_last:
                     raise DecodeError(path, f"the process that decoded it was ended twice, {ended}") from None
         if answer.get("out_of_memory"):
@@ -183,7 +187,7 @@ class _Process:
                     return answer, payload
         except (BrokenPipeError, EOFError):
             raise self._ended(path) from None
-        except BaseException:  # whoever asks next must not get this answer
+        except BaseException:  # the next question must not get this answer
             self.end()
             raise
 
@@ -203,7 +207,7 @@ class _Process:
         return whole[:count]
 
     def _some(self, process: subprocess.Popen[bytes], path: str) -> bytes:
-        """What comes next. Raises EOFError where the process has ended, DecodeError where it hangs or grows."""
+        """Next bytes of the pipe. Raises EOFError where the process has ended, DecodeError where it hangs or grows."""
         assert process.stdout is not None
         started = time.monotonic()
         while not _ready(process.stdout, _POLL_SECONDS):
@@ -225,7 +229,7 @@ class _Process:
         )
 
     def _ended(self, path: str) -> Exception:
-        """What the end of the process says of the file."""
+        """Exception for the end of the process: a fault of the file, or an end from outside."""
         assert self._process is not None
         code = self._process.wait()
         self.end()
@@ -239,7 +243,7 @@ class _Process:
         if self._process is None or self._process.poll() is not None:
             self.end()
             if not (self._start() or self._start()):
-                raise MachineFault("the process that opens videos ends before it begins; is there memory left?")
+                raise MachineFault("the process that opens videos ends before it begins. Check for free memory")
         assert self._process is not None
         return self._process
 
@@ -248,7 +252,7 @@ class _Process:
         about["env"] |= {"PYTHONWARNINGS": "ignore"}
         self._process = subprocess.Popen(
             **about, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the command's to answer
+            start_new_session=True,  # Ctrl-C is handled by the command
         )  # fmt: skip
         assert self._process.stdin is not None
         self._check_wanted()
@@ -262,13 +266,13 @@ class _Process:
         return True
 
     def _check_wanted(self) -> None:
-        """Raises MachineFault where the question was given up meanwhile."""
+        """Raise MachineFault where the question was given up meanwhile."""
         if self._is_given_up:
             self.end()
             raise MachineFault("the processes that open videos were ended")
 
     def give_up(self) -> None:
-        """End it. Where a thread waits for its answer, that thread sees the end and closes the pipes."""
+        """End the process; a thread that waits for its answer closes the pipes."""
         self._is_given_up = True
         if not self._is_asked:
             self.end()
@@ -276,25 +280,26 @@ class _Process:
             process.kill()
 
     def end(self) -> None:
+        """Kill the process and close its pipes."""
         process, self._process, self._buffer = self._process, None, b""
         if process is not None:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
                 assert stream is not None
-                with suppress(OSError):  # what was still to be written has no reader
+                with suppress(OSError):  # unwritten data has no reader
                     stream.close()
 
 
 class Missing(DecodeError):
-    """There is no such file."""
+    """The file does not exist."""
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return Missing, (self.path, self.reason)
 
 
 class _EndedFromOutside(Exception):
-    """Somebody ended the process: the system, where memory ran out, or a person."""
+    """The process was ended from outside: by the system, where memory ran out, or by a person."""
 
 
 def _ready(stream: Any, seconds: float) -> bool:

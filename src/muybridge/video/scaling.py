@@ -1,4 +1,4 @@
-"""Sizes of frames, and scaling those that come as arrays."""
+"""Sizes of frames, and scaling of frames that are arrays."""
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -6,7 +6,7 @@ from av.video.reformatter import VideoReformatter
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with a short side of `short_side` pixels, the aspect kept; none: as it is."""
+    """(width, height) with a short side of `short_side` pixels, the aspect kept; None: unchanged."""
     if short_side is None:
         return width, height
     scale = short_side / min(width, height)
@@ -14,7 +14,7 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def scaled(pixels_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture at `size` (width, height), bilinear."""
+    """Scale a frame to `size` (width, height), bilinear."""
     height, width = pixels_HW3.shape[:2]
     if size == (width, height):
         return pixels_HW3

@@ -1,9 +1,9 @@
-"""The process that opens files nobody knows (`muybridge.video.safe` starts it).
+"""The process that decodes unknown files; `muybridge.video.safe` starts it.
 
     python -m muybridge.video.worker
 
-Questions come as lines of JSON, the first one says the limits. An answer is a line of JSON, and behind it as many bytes as
-it says; while a file is decoded, lines say that it goes on. NumPy and PyAV, no torch.
+Questions are lines of JSON; the first line holds the limits. An answer is a line of JSON, followed by the number of bytes
+that it names. While a file is decoded, lines report progress. NumPy and PyAV, no torch.
 """
 
 import errno
@@ -29,21 +29,23 @@ _NAMES = (
     "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET", "ECONNABORTED", "ECONNREFUSED", "ESHUTDOWN",
 )  # fmt: skip
 MACHINE = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
-"""What the system says where a share goes away or descriptors run out: no fault of a file."""
+"""Error numbers of the machine, not of a file: a share went away, or descriptors ran out."""
 
 _CHUNK_BYTES = 2**20
 
 
 class Worker:
-    """Answers questions, one after the other."""
+    """Answers questions, one after another."""
 
     def __init__(self, limits: Limits, alive: Callable[[], None]) -> None:
         self.limits, self.alive = limits, alive
         self._reader: tuple[int | None, ForwardReader] | None = None
 
     def look(self, path: str, image_fps: float, with_hash: bool) -> tuple[dict[str, Any], bytes]:
-        """What a full decode of a video finds, the numbers by which lists name its frames, and its hash; behind it the time
-        of each frame, float64."""
+        """Decode a video once: its properties, the numbers by which lists name its frames, and its hash.
+
+        The payload is the time of each frame, float64.
+        """
         medium, watch = medium_of(path), Watch(path, self.limits, self.alive)
         is_folder, digest, numbers = medium is images, "", None
         if not is_folder:
@@ -51,19 +53,22 @@ class Worker:
             digest = _sha256(path, watch) if with_hash else ""
         video = probe(path, image_fps=image_fps, limits=self.limits, alive=self.alive)
         if is_folder:
-            found = images.series(path).numbers()
-            numbers = list(found) if not isinstance(found, range) else [found.start, found.stop]
+            in_names = images.series(path).numbers()
+            numbers = list(in_names) if not isinstance(in_names, range) else [in_names.start, in_names.stop]
             digest = images.sha256(path, watch.tick) if with_hash else ""
         about = {
             "num_frames": video.num_frames, "declared_frames": video.declared_frames, "fps": video.fps,
             "width": video.width, "height": video.height, "seekable": video.seekable, "odd": video.odd,
-            "sha256": digest, "numbers": numbers, "is_range": numbers is None or isinstance(found, range),
+            "sha256": digest, "numbers": numbers, "is_range": numbers is None or isinstance(in_names, range),
             "says_no_rate": medium in (images, arrays),
         }  # fmt: skip
         return about, video.times_seconds.astype("<f8").tobytes()
 
     def read(self, row: list[Any], indices: list[int], short_side: int | None) -> tuple[dict[str, Any], bytes]:
-        """Frames of a row, counted from its start; behind it (T,H,W,3) uint8. In order, a file is decoded once."""
+        """Read frames of a row, counted from its start; the payload is (T,H,W,3) uint8.
+
+        Questions in order decode a file once.
+        """
         if self._reader is None or self._reader[0] != short_side:
             self._reader = (short_side, ForwardReader(short_side=short_side, limits=self.limits, alive=self.alive))
         frames_THW3 = self._reader[1].read(Row(*row), np.array(indices))
@@ -71,11 +76,11 @@ class Worker:
 
 
 def _check_regular(path: str) -> None:
-    """Raises DecodeError for what is no file to be read, and OSError where it cannot be."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise DecodeError(path, "is no regular file")
-    if found.st_size == 0:
+    """Raise DecodeError for an empty file and for what is not a regular file, OSError where it cannot be read."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError(path, "not a regular file")
+    if status.st_size == 0:
         raise DecodeError(path, "is empty (0 bytes)")
 
 
@@ -89,26 +94,26 @@ def _sha256(path: str, watch: Watch) -> str:
 
 
 def fault(path: str, error: Exception) -> dict[str, Any]:
-    """An error as an answer: whether the file is to blame or the machine, the path, and what is wrong."""
-    found = DecodeError.of(path, error)
+    """Answer for an error: the reason, the path, and whether the machine or the file is at fault."""
+    decode_error = DecodeError.of(path, error)
     number = error.errno if isinstance(error, OSError) else None
-    if number not in MACHINE:  # a decoder has errors of its own; can the file still be read?
+    if number not in MACHINE:  # a decoder raises other errors; can the file still be read?
         number = _errno_of(path)
     is_machine = number is not None and number in MACHINE
     if number is not None and is_machine:
-        found = DecodeError(path, os.strerror(number))
+        decode_error = DecodeError(path, os.strerror(number))
     return {
-        "error": found.reason, "path": found.path, "machine": is_machine, "missing": number == errno.ENOENT,
+        "error": decode_error.reason, "path": decode_error.path, "machine": is_machine, "missing": number == errno.ENOENT,
     }  # fmt: skip
 
 
 def _errno_of(path: str) -> int | None:
-    """What the system says to reading the beginning of a file, or to listing a folder; none where it can."""
+    """Error number of reading the beginning of a file, or of listing a folder; None where it succeeds."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             os.listdir(path)
-        elif stat.S_ISREG(mode):  # opening a pipe would wait for who writes
+        elif stat.S_ISREG(mode):  # opening a pipe would wait for a writer
             with open(path, "rb") as file:
                 file.read(1)
     except OSError as error:
@@ -119,7 +124,7 @@ def _errno_of(path: str) -> int | None:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """The process gets no more memory than this, on systems that can say so."""
+    """Limit the memory of this process, on systems that support it."""
     try:
         import resource
 
@@ -129,8 +134,9 @@ def limit_memory(num_bytes: int) -> None:
 
 
 def main() -> None:
+    """Answer questions from standard input on standard output, until it is closed."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with answers
 
     def say(answer: dict[str, Any], payload: bytes = b"") -> None:
         answers.write(json.dumps({**answer, "bytes": len(payload)}).encode() + b"\n")
@@ -151,7 +157,7 @@ def main() -> None:
 
 
 def _asks_for_memory(error: BaseException | None) -> bool:
-    """Is a refusal of memory behind it?"""
+    """Whether a refusal of memory is the cause of an error."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True

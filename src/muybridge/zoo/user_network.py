@@ -129,7 +129,7 @@ class _Unpickler(pickle.Unpickler):
 def _restored(file: Path) -> Any:
     """Only of a run whose code is allowed to run."""
     try:
-        with file.open("rb") as opened:
+        with file.open("rb") as opened, user_code.former_names():
             return _Unpickler(opened).load()
     except Exception as error:
         raise UserError(f"{file} is damaged: {type(error).__name__}: {error}") from error
