@@ -55,7 +55,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
 
 def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
     """Of a model by the user's own function: its files, and the network that it returns."""
-    build_network = build.own_network(recipe, num_classes)
+    build_network = build.user_network(recipe, num_classes)
     if build_network is None:
         return
     keep_source(run.path, recipe.model.name)
