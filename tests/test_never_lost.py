@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_named_and_so_is_a_whole_one(two_checkpoints, wh
 def test_where_none_is_whole_that_is_said(two_checkpoints):
     for name in kept(two_checkpoints):
         cut(two_checkpoints.checkpoints / name / "model.safetensors")
-    with pytest.raises(UserError, match="holds no whole one"):
+    with pytest.raises(UserError, match="No complete checkpoint is left"):
         resume(two_checkpoints)
 
 

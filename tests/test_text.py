@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from muybridge.cli.app import app
-from muybridge.cli.table import drawn as table_text
+from muybridge.cli.table import render as table_text
 from muybridge.reporting.report import markdown_table
 from muybridge.runtime.console import log
 from muybridge.text import markdown, plural, printable, spreadsheet

@@ -459,7 +459,7 @@ def test_a_study_names_runs_of_its_own_only(tmp_path, name):
     (tmp_path / "study").mkdir()
     values = {"format_version": 3, "title": None, "varies": {}, "runs": {name: {}}, "sets": {"s": {"runs": [name]}}}
     (tmp_path / "study" / "study.json").write_text(json.dumps(values))
-    with pytest.raises(UserError, match="no name of a run's folder"):
+    with pytest.raises(UserError, match="not the name of a run's folder"):
         StudyRecord.load(tmp_path / "study")
     for command in ("report", "measure", "diagnose"):
         assert call(command, tmp_path / "study").exit_code == 2

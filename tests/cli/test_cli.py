@@ -123,7 +123,7 @@ WRONG = {
     ),
     "no model": (["train", "--data", "{manifest}", "--out", "{tmp}/r"], "model.name open"),
     "no such recipe": (["train", "smal", "--out", "{tmp}/r"], "Did you mean 'small'"),
-    "resume with more": (["train", "--resume", "{run}", "--model", "x"], "does not go with it"),
+    "resume with more": (["train", "--resume", "{run}", "--model", "x"], "does not apply to --resume"),
     "no such run": (["evaluate", "{tmp}/none"], "No such run"),
     "a folder that is no run": (["evaluate", "{one}"], "No such run"),
     "no such split": (["evaluate", "{run}", "--split", "tset"], "no video in split"),
@@ -133,7 +133,7 @@ WRONG = {
     "a report of nothing": (["report", "{tmp}/none"], "No such run"),
     "folds that are no numbers": (
         ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--folds", "one"],
-        "takes numbers",
+        "is not a number",
     ),
     "motions into a full folder": (["motions", "{one}"], "not empty"),
     "too few motions": (["motions", "{tmp}/m", "--clips", "3"], "too few"),

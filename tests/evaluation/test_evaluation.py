@@ -430,8 +430,8 @@ def test_the_average_may_be_chosen_afterwards(run, stored):
 def test_the_curve_is_printed_with_what_is_left_out(stored):
     shown = call("evaluate", stored[0], "--views-curve")
     assert shown.exit_code == 0
-    assert "left out, as their views are not among these: 5, 6 clips" in shown.stdout
-    assert "left out, as their views are not among these: 3 crops" in shown.stdout
+    assert "left out, as their views were not scored: 5, 6 clips" in shown.stdout
+    assert "left out, as their views were not scored: 3 crops" in shown.stdout
     assert "mean logits of 7 dense clip(s) × 10 crop(s)" in shown.stdout
     lines = [line.split()[:2] for line in shown.stdout.splitlines() if line.split() and line.split()[0].isdigit()]
     assert lines == [[str(m), str(c)] for c in (1, 5, 10) for m in (1, 2, 3, 4, 7)]
@@ -495,9 +495,9 @@ def test_the_scores_of_a_run_say_what_they_are_of(run):
 
 def test_what_does_not_go_with_stored_scores_is_said(stored, tmp_path):
     for words, message in (
-        (["--split", "val"], "--split goes with a run"),
-        (["--set", "evaluation.num_clips=2"], "--set goes with a run"),
-        (["--average", "mean"], "--average is logits or probabilities, not 'mean'"),
+        (["--split", "val"], "--split: it does not apply to stored scores"),
+        (["--set", "evaluation.num_clips=2"], "--set: it does not apply to stored scores"),
+        (["--average", "mean"], "--average: 'mean' is unknown. Choose logits or probabilities"),
     ):
         wrong = call("evaluate", stored[0], *words)
         assert (wrong.exit_code, message in wrong.stderr) == (2, True)

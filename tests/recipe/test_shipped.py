@@ -564,10 +564,10 @@ def test_the_recipes_of_the_page_work(tmp_path):
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_second")])
 def test_a_second_run_tells_of_its_own_schedule_and_figures(name):
     told = about(name)
-    assert "falls at 50 and 90 of 100 epochs of 100 iterations" in told.summary
-    assert "falls" not in told.source, "nothing of them was chosen"
+    assert "milestones at 50 and 90 of 100 epochs of 100 iterations" in told.summary
+    assert "milestones" not in told.source, "nothing of them was chosen"
     first = about(name.removesuffix("_second"))
-    assert told.published != first.published or first.published == "no figure."
+    assert told.published != first.published or first.published == "no result."
     assert (".70" in told.published) == (name == "tsn_vgg16_ucf101_second")
     assert ".8" not in told.published
 

@@ -212,7 +212,7 @@ def test_trials_of_searches_are_counted_and_listed_when_asked(here):
     assert [row["name"] for row in few["runs"]] == ["a-seed0"]
     assert (few["left_out"], all_of_them["left_out"]) == (2, 0)
     assert len(all_of_them["runs"]) == 3
-    assert "trials of searches, left out: 2" in call().stdout
+    assert "left out: 2 trials of searches" in call().stdout
     assert "left out" not in call("--trials").stdout
 
 
@@ -233,9 +233,9 @@ def test_no_run_is_an_answer_and_no_folder_a_mistake(here):
     result = call("empty")
     assert (result.stdout, result.stderr) == ("", "No runs below empty\n")
     assert listed("empty") == {"runs": [], "left_out": 0}
-    assert "nowhere does not exist; name a folder" in call("nowhere", code=2).stderr
-    assert "file is a file; name a folder" in call("file", code=2).stderr
-    assert "nowhere does not exist" in json.loads(call("empty", "nowhere", "--json", code=2).stdout)["error"]
+    assert "nowhere: it does not exist. Name a folder" in call("nowhere", code=2).stderr
+    assert "file: it is a file. Name a folder" in call("file", code=2).stderr
+    assert "nowhere: it does not exist" in json.loads(call("empty", "nowhere", "--json", code=2).stdout)["error"]
 
 
 def test_what_is_a_run_and_where_none_is_looked_for(here):
@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_read_is_told(here, monkeypatch):
     monkeypatch.setattr(runs.os, "scandir", scandir)
     result = call("--json")
     assert [row["path"] for row in json.loads(result.stdout)["runs"]] == ["a"]
-    assert "warning: shut cannot be looked into: Permission denied" in result.stderr
+    assert "warning: shut: the folder cannot be read: Permission denied" in result.stderr
     with pytest.raises(PermissionError):
         find(here)
 

@@ -209,8 +209,8 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
     names |= {"fc.weight": torch.ones(10, 7), "fc.bias": torch.ones(10)}
     safetensors.torch.save_file(names, vgg)
     train = ["train", run.path / "recipe.json", "--out", tmp_path / "run"]
-    refused([*train, "--init", empty], "has no recipe.json, so it is no run")
-    refused([*train, "--init", beginning], "holds no weights yet")
+    refused([*train, "--init", empty], "has no recipe.json")
+    refused([*train, "--init", beginning], "it has no checkpoint yet")
     refused([*train, "--init", tmp_path / "nothing"], "it is no file, no URL, and not among those published")
     refused(
         [*train, "--init", vgg], "Nothing of these weights (tensors under their own names) agrees with tsm_resnet_tiny"
@@ -219,7 +219,7 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
         [*train, "--init", run.path, "--pretrained", run.path], "whole (--pretrained) or as far as they agree (--init)"
     )
     refused([*train, "--init", ""], "An empty name names no weights")
-    refused(["train", "--resume", run.path, "--init", run.path], "--init does not go with it")
+    refused(["train", "--resume", run.path, "--init", run.path], "--init: it does not apply to --resume")
     assert not (tmp_path / "run").exists()
 
 

@@ -172,9 +172,7 @@ def test_a_checkpoint_never_holds_a_weight_that_is_no_number(recipe, tmp_path, m
         return result
 
     monkeypatch.setattr(training, "training_step", poisoned)
-    with pytest.raises(
-        UserError, match=r"not finite any more at step 6.*last good checkpoint is .*step-00000003"
-    ):
+    with pytest.raises(UserError, match=r"not finite any more at step 6.*last good checkpoint is .*step-00000003"):
         train(recipe, out=tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last").read_text() == "step-00000003"
 

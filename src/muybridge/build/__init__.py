@@ -1,4 +1,4 @@
-"""The one place where a recipe becomes objects. Below it, parts take plain keyword arguments."""
+"""From a recipe to objects: the only room that does so; parts below it take plain keyword arguments."""
 
 from muybridge.build.clips import (
     GIB,
@@ -10,7 +10,7 @@ from muybridge.build.clips import (
     video_views,
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
-from muybridge.build.resolving import own_network, placement, resolve
+from muybridge.build.resolving import placement, resolve, user_network
 from muybridge.build.weights import PUBLIC, base_run, check_unseen, starts_from, weights_file
 
 __all__ = [
@@ -27,13 +27,13 @@ __all__ = [
     "model",
     "optimizer",
     "outline",
-    "own_network",
     "placement",
     "reader_and_workers",
     "resolve",
     "scoring_batch_size",
     "starts_from",
     "train_clips",
+    "user_network",
     "video_views",
     "weights_file",
 ]

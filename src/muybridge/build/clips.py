@@ -1,4 +1,4 @@
-"""From a recipe to clips: what frames are read, by whom, and what is made of them."""
+"""From a recipe to clips: readers of frames, worker processes, training clips and test views."""
 
 import functools
 import os
@@ -22,12 +22,12 @@ GIB = 2**30
 
 
 def scoring_batch_size(recipe: Recipe) -> int:
-    """Clips that are scored at a time: what one process is known to hold in training; without gradients there is room for
-    more, but no need."""
+    """Clips per forward pass in scoring: as many as one process holds in training."""
     return recipe.optim.micro_batch_size or -(-recipe.optim.batch_size // launched().count)
 
 
 def clip_spec(recipe: Recipe) -> ClipSpec:
+    """Frame sampling of a recipe."""
     c = recipe.clip
     return ClipSpec(
         num_frames=c.num_frames,
@@ -41,6 +41,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
 
 
 def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClips:
+    """Training clips of a recipe, sampled and augmented."""
     a = recipe.augment
     return TrainClips(
         manifest,
@@ -64,6 +65,7 @@ def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClip
 def video_views(
     recipe: Recipe, manifest: Manifest, reader: Reader, *, orders: Sequence[Order] = ("ordered",)
 ) -> VideoViews:
+    """Test views of a recipe (clips × crops), with frames in each of `orders`."""
     e = recipe.evaluation
     return VideoViews(
         manifest,
@@ -80,17 +82,19 @@ def video_views(
 
 
 def file_reader(recipe: Recipe) -> Reader:
-    """What reads a recipe's input from the files that rows name."""
+    """Reader of a recipe's input from the videos' files."""
     return inputs.find(recipe.clip.modality).reader(FileReader(short_side=recipe.clip.short_side))
 
 
 def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, rows: np.ndarray) -> tuple[Reader, int]:
-    """How frames are read, and by how many processes: from a RAM cache where the rows' frames fit, else from the files.
-    What was decided is said."""
+    """Reader of frames and its number of processes; the choice is logged.
+
+    Frames are read from a RAM cache where those of `rows` fit into it, else from the files.
+    """
     files = file_reader(recipe)
-    where = sha256(manifest.columns["path"].tobytes()).hexdigest()
+    paths_sha256 = sha256(manifest.columns["path"].tobytes()).hexdigest()
     cache = _ram_cache(
-        manifest.sha256(), where, str(manifest.root.resolve()), recipe.clip.modality, recipe.clip.short_side
+        manifest.sha256(), paths_sha256, str(manifest.root.resolve()), recipe.clip.modality, recipe.clip.short_side
     )
     missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
     needed = _decoded_bytes(manifest, missing, recipe.clip.short_side, inputs.find(recipe.clip.modality))
@@ -107,21 +111,21 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
                 )  # fmt: skip
             if failed:
                 log(
-                    f"{len(failed)} videos cannot be decoded whole; what can be read of them is read from their files each "
-                    f"time. The first: {failed[0]}"
+                    f"{len(failed)} videos cannot be decoded whole; their readable frames are read from the files each time. "
+                    f"The first: {failed[0]}"
                 )
         return cache, 0
     cores = max(1, (os.cpu_count() or 1) // launched().local_count)
     workers = min(8, cores) if runtime.num_workers is None else runtime.num_workers
     if runtime.num_workers is None:
         log(
-            f"reading from files with {workers} processes: decoded, the set takes {needed / GIB:.1f} GiB, more than the "
+            f"reading from files with {workers} processes: the decoded set takes {needed / GIB:.1f} GiB, more than the "
             f"{limit / GIB:.1f} GiB of the cache (runtime.cache_gib)"
         )
     return files, workers
 
 
-@functools.lru_cache(maxsize=1)  # the runs of a study read one set
+@functools.lru_cache(maxsize=1)  # the runs of a study share one set
 def _ram_cache(manifest_sha256: str, paths_sha256: str, root: str, modality: str, short_side: int | None) -> RamCache:
     return RamCache(inputs.find(modality).reader(FileReader(short_side)))
 

@@ -1,4 +1,4 @@
-"""From a recipe to its network, what of it is frozen, its optimizer and its running mean."""
+"""From a recipe to its network, frozen modules, optimizer and averaged weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,10 +27,10 @@ def model(
     classes: Sequence[str] | None = None,
     tell: Callable[[Loaded], None] = lambda loaded: log(str(loaded)),
 ) -> VideoModel:
-    """A model with fresh weights, drawn by the recipe's seed, then those that it starts from.
+    """Network with fresh weights, drawn by the recipe's seed, then filled with its pretrained weights.
 
-    `pretrained=False`: a checkpoint will fill it. `tell` hears what became of the weights. `classes`: see `fill`. Raises
-    UserError for weights that do not fit.
+    `pretrained=False`: fresh weights only, as a checkpoint will fill it. `tell` is called with the report of the loaded
+    weights. `classes`: see `fill`. Raises UserError for weights that do not fit.
     """
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = assemble(recipe.model.name, num_classes=num_classes, **arguments(recipe), dropout=recipe.model.dropout)
@@ -48,10 +48,10 @@ def model(
 
 
 def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Loaded | None:
-    """Load the weights that a recipe starts from into its network; nothing where it starts from none.
+    """Load a recipe's pretrained weights into its network; None where it has none.
 
-    `classes`: the names, where they are known: the classifier of a run that knows others is not taken. Raises UserError
-    for weights that do not fit.
+    `classes`: the class names, if known: the classifier of a run with other classes is not loaded. Raises UserError for
+    weights that do not fit.
     """
     source = starts_from(recipe)
     if source is None:
@@ -59,31 +59,31 @@ def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Load
     try:
         file = weights_file(source)
         run = run_of(file)
-        theirs = None if run is None else run.dataset()["classes"]
+        run_classes = None if run is None else run.dataset()["classes"]
         return load_weights(
             net, file or source, part="whole" if recipe.model.strict else "agreeing", inflation=recipe.model.inflation,
-            other_classes=classes is not None and theirs not in (None, list(classes)),
+            other_classes=classes is not None and run_classes not in (None, list(classes)),
         )  # fmt: skip
     except UserError as error:
         raise UserError(f"{recipe.model.name}, model.pretrained '{source}': {error}") from None
 
 
 def outline(recipe: Recipe, num_classes: int) -> VideoModel:
-    """The recipe's network with shapes and no values. Raises UserError for a name, options or a clip that do not go together."""
+    """Network of a recipe with shapes but no values. Raises UserError for a name, options or clip that do not fit."""
     net = count.outline(recipe.model.name, num_classes=num_classes, **arguments(recipe))
     _check_input(recipe, net)
     return net
 
 
 def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> Cost:
-    """What one clip costs the recipe's network, given its `outline`."""
+    """Parameters and multiply-adds of one clip, given the network's `outline`."""
     m, c = recipe.model, recipe.clip
     params, conv_macs, macs = count.count_module(net, num_frames=c.num_frames, size=c.size)
     return Cost(m.name, num_classes, c.num_frames, c.size, m.temporal_pooling, params, conv_macs, macs)
 
 
 def _check_input(recipe: Recipe, net: VideoModel) -> None:
-    """Raises UserError where the recipe's input is not what its network takes."""
+    """Check that the network takes the recipe's input. Raises UserError."""
     shown = inputs.find(recipe.clip.modality)
     if shown.is_picture != (net.input_kind == "clip"):
         gives, takes = ("clips", "vectors") if shown.is_picture else ("vectors", "clips")
@@ -93,14 +93,14 @@ def _check_input(recipe: Recipe, net: VideoModel) -> None:
 
 
 def arguments(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of a network's builder, beside the number of classes and dropout.
+    """Arguments of the network's builder, except the number of classes and dropout.
 
     Raises UserError for an option that has the name of another argument.
     """
     m = recipe.model
     for name in COMMON:
         if name in m.options:
-            raise UserError(f"model.options.{name}: not an option. Other fields of the recipe say it (clip, model)")
+            raise UserError(f"model.options.{name}: not an option. Set it by the fields of clip or model")
     return {
         "num_frames": recipe.clip.num_frames, "temporal_pooling": m.temporal_pooling,
         "in_channels": inputs.find(recipe.clip.modality).channels, **m.options,
@@ -108,12 +108,12 @@ def arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
-    """Over what is not frozen. Raises UserError where that is nothing."""
+    """Optimizer of the parameters that are not frozen. Raises UserError where all are."""
     o = recipe.optim
     exempt = _exempt(net, o.weight_decay_exempt)
     trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not trained:
-        raise UserError(f"{recipe.model.name}: every parameter is frozen, nothing is left to train")
+        raise UserError(f"{recipe.model.name}: every parameter is frozen. Choose an earlier optim.train_from")
     groups = [
         {"params": [p for name, p in trained if name not in exempt], "weight_decay": o.weight_decay},
         {"params": [p for name, p in trained if name in exempt], "weight_decay": 0.0},
@@ -124,7 +124,7 @@ def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
 
 
 def _exempt(net: nn.Module, which: str) -> set[str]:
-    """Names of the parameters that weight decay leaves alone. (A norm is what has none but vectors.)"""
+    """Names of the parameters without weight decay; `norms_and_biases` are those of at most one dimension."""
     if which == "norms_and_biases":
         return {name for name, parameter in net.named_parameters() if parameter.dim() <= 1}
     norms = [
@@ -137,7 +137,7 @@ def _exempt(net: nn.Module, which: str) -> set[str]:
 
 
 def frozen(recipe: Recipe, net: VideoModel) -> Frozen:
-    """Freezes what the recipe says. Raises UserError for a module that the network has not."""
+    """Freeze modules and norms as the recipe says. Raises UserError for a module that the network lacks."""
     c = recipe.clip
     called: list[str] = []
     if recipe.optim.train_from is not None:
@@ -147,7 +147,7 @@ def frozen(recipe: Recipe, net: VideoModel) -> Frozen:
 
 
 def averaged(recipe: Recipe, net: VideoModel) -> AveragedModel | None:
-    """A running mean of the weights, where the recipe asks for one; statistics of norms are those of the network."""
+    """Exponential moving average of the weights, if the recipe has one; norms keep the network's statistics."""
     if recipe.optim.ema_decay is None:
         return None
     return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.optim.ema_decay))

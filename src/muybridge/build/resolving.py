@@ -1,4 +1,4 @@
-"""A recipe with nothing left open, and where it computes."""
+"""From a recipe to a resolved one, with every field set, and to the device it computes on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +20,15 @@ from muybridge.zoo.user_network import brought_sha256
 
 
 def placement(recipe: Recipe, runtime: Runtime) -> Placement:
-    """Where and how the network of a resolved recipe computes."""
+    """Device, precision and threads of a resolved recipe's network."""
     return device.placement(runtime.device, precision=recipe.precision, threads=runtime.threads)
 
 
 def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
-    """The recipe with nothing left open: precision by rule, what to start from, hashes of the manifest, of a model of
-    your own and of a file of weights. Raises UserError where a hash is given and differs, or a tracker's library is not
-    there."""
+    """Recipe with every field set: precision, pretrained weights, and hashes of the data, the code and the weights.
+
+    Raises UserError where a stored hash differs, or a tracker's library is missing.
+    """
     check_installed(runtime.trackers)
     precision = recipe.precision
     if precision == "auto":
@@ -35,41 +36,42 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     pretrained = starts_from(recipe)
     weights = weights_file(pretrained)
     weights_sha256 = None if weights is None else sha256_file(weights)
-    if weights is None and pretrained and Path(pretrained).is_absolute():  # gone; a run that goes on does not need it
+    if weights is None and pretrained and Path(pretrained).is_absolute():  # gone; a resumed run does not need it
         weights_sha256 = recipe.model.pretrained_sha256
-    found = {
+    present = {
         "data.sha256": manifest.sha256(),
         "model.source_sha256": source_sha256(recipe.model.name),
         "model.weights_sha256": _brought(recipe, len(manifest.classes)),
         "model.pretrained_sha256": weights_sha256,
     }
-    given = {
+    stored = {
         "data.sha256": (recipe.data.sha256, "manifest"),
         "model.source_sha256": (recipe.model.source_sha256, "code of the model"),
         "model.weights_sha256": (recipe.model.weights_sha256, "network that the model's function returns"),
         "model.pretrained_sha256": (recipe.model.pretrained_sha256, "file of weights"),
     }
-    for name, (value, what) in given.items():
-        if value is not None and value != found[name]:
+    for name, (value, what) in stored.items():
+        if value is not None and value != present[name]:
             raise UserError(
-                f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since"
+                f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since. "
+                "Restore it, or start a new run"
             )
     return replace(recipe, {
         "precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()),
         "model.name": resolved_name(recipe.model.name),
-        "model.pretrained": pretrained if weights is None else str(weights), **found,
+        "model.pretrained": pretrained if weights is None else str(weights), **present,
     })  # fmt: skip
 
 
-def own_network(recipe: Recipe, num_classes: int) -> Callable[[], nn.Module] | None:
-    """What makes the network of a recipe by the user's own function; none where it is not theirs."""
+def user_network(recipe: Recipe, num_classes: int) -> Callable[[], nn.Module] | None:
+    """Builder of a recipe's network by the user's function; None for networks of other kinds."""
     m = recipe.model
     return user_builder(m.name, num_classes=num_classes, dropout=m.dropout, **arguments(recipe))
 
 
 def _brought(recipe: Recipe, num_classes: int) -> str | None:
-    """Hash of the weights that the user's function brings along. (A run that goes on has its weights itself.)"""
-    build = own_network(recipe, num_classes)
+    """Hash of the weights that the user's network comes with; a run's kept code is not asked again."""
+    build = user_network(recipe, num_classes)
     if build is None or is_kept(recipe.model.name):
         return recipe.model.weights_sha256
     return brought_sha256(build)

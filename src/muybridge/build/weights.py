@@ -1,4 +1,4 @@
-"""What a recipe starts from: public weights, a file, or a run; and whether that has seen the test videos."""
+"""Pretrained weights of a recipe (public weights, a file or a run), and the check that they saw no test video."""
 
 from pathlib import Path
 
@@ -11,20 +11,22 @@ from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
 
 PUBLIC = ("imagenet", "kinetics400", "hub")
-"""Names of public weights, whatever files are called."""
+"""Names of public weights; they win over files of the same name."""
 
 
 def starts_from(recipe: Recipe) -> str | None:
-    """What `model.pretrained` means where it is auto."""
+    """Value of `model.pretrained`, with `auto` resolved."""
     if recipe.model.pretrained != "auto":
         return recipe.model.pretrained
     return "hub" if recipe.model.name.startswith("hf:") else None
 
 
 def weights_file(pretrained: str | None) -> Path | None:
-    """The file of weights that `model.pretrained` means, where it is a file, a run folder (its last checkpoint's) or one of
-    a run's checkpoints (`RUN/checkpoints/best`), and no name of public weights. Raises UserError for a folder without, and
-    where a recipe names no run yet ("the run of 8 frames")."""
+    """File of the weights that `model.pretrained` names; None for public weights, and for a path that does not exist.
+
+    It names a file, a run folder (its last checkpoint) or a run's checkpoint (`RUN/checkpoints/best`). Raises UserError
+    for a folder without weights, and where a recipe leaves the run open ("the run of 8 frames").
+    """
     if (pretrained or "").startswith("the run "):
         raise UserError(f"This recipe starts from {pretrained}; name it: --pretrained RUN")
     if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
@@ -37,7 +39,7 @@ def weights_file(pretrained: str | None) -> Path | None:
     elif path.is_dir():
         run = Run.open(path)
         if not checkpoints.exists(run.checkpoints):
-            raise UserError(f"{run.path} holds no weights yet: its training was stopped before its first checkpoint")
+            raise UserError(f"{run.path}: it has no checkpoint yet. Resume it: muybridge train --resume {run.path}")
         file = checkpoints.model_file(run.checkpoints)
     else:
         return path
@@ -46,31 +48,33 @@ def weights_file(pretrained: str | None) -> Path | None:
 
 
 def run_of(weights: Path | None) -> Run | None:
-    """The run that a file of weights lies in; none for other files."""
+    """Run whose checkpoint a file of weights is; None for other files."""
     if weights is None:
         return None
     folder = weights.parent.parent
     run = Run(folder.parent)
-    is_of_a_run = folder == run.checkpoints and (run.path / "dataset.json").exists()
-    return run if is_of_a_run else None
+    is_run = folder == run.checkpoints and (run.path / "dataset.json").exists()
+    return run if is_run else None
 
 
 def base_run(recipe: Recipe) -> Run | None:
-    """The run whose weights a recipe starts from, if they are a run's."""
+    """Run whose weights a recipe starts from, if they are a run's."""
     run = run_of(weights_file(starts_from(recipe)))
     return run if run is not None and (run.path / "trained_on.npz").exists() else None
 
 
 def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
-    """Raises UserError where a run would be tested on videos that what it starts from was trained on (by their content, and
-    beside its own training videos)."""
+    """Check that pretrained weights of another run saw no test video. Raises UserError.
+
+    Videos are compared by content; those that this run trains on itself do not count.
+    """
     base = base_run(recipe)
     if base is None or not recipe.evaluation.score_test:
         return
-    own, tested = (manifest.text("sha256", manifest.split(split, recipe.data.fold)) for split in ("train", "test"))
-    seen_N = np.isin(tested, np.setdiff1d(base.seen_sha256(), own))
+    trained, tested = (manifest.text("sha256", manifest.split(split, recipe.data.fold)) for split in ("train", "test"))
+    seen_N = np.isin(tested, np.setdiff1d(base.seen_sha256(), trained))
     if seen_N.any():
         raise UserError(
             f"{base.path}, whose weights this run would start from, was trained on {seen_N.sum()} of the {len(tested)} test "
-            "videos; what is measured on them would flatter the model. Take another split, or weights of another run"
+            "videos: test accuracy would be too high. Use another split, or weights of another run"
         )

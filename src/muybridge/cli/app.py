@@ -1,7 +1,7 @@
-"""The command line: one command a verb, which parses its arguments and prints its answer.
+"""Command line: one command per verb, which parses its arguments and prints its result.
 
-Results go to standard output, everything else to standard error. `--json` prints one JSON document instead. What a
-person can mend is said in a line and exits with 2; Ctrl-C exits with 130.
+Results go to standard output, everything else to standard error. `--json` prints one JSON document instead. An error that
+the user can fix is one line and exits with 2; Ctrl-C exits with 130.
 """
 
 import io
@@ -40,7 +40,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """(Nothing is imported from the folder where the user stands, unless they name it: `user_code.from_here`.)"""
+    """Print the version; nothing is imported from the current folder unless the user names it."""
 
 
 for _command in (
@@ -51,13 +51,13 @@ for _command in (
 
 
 def main() -> None:
-    """The entry point."""
+    """Entry point of the command line."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal has no letter for is written as an escape
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal lacks are written as escapes
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as ended:
-        if ended.code == 2 and "--json" in sys.argv and not answered:  # words that no command understands
+        if ended.code == 2 and "--json" in sys.argv and not answered:  # arguments that cannot be parsed
             typer.echo(json.dumps({"error": "usage: see standard error, or --help"}))
         raise

@@ -1,4 +1,4 @@
-"""Commands that make and rewrite data sets: `motions`, `prepare`, `pack`, `frames`."""
+"""Commands that create and rewrite data sets: `motions`, `prepare`, `pack`, `frames`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from muybridge.cli.options import (
     MaxPixels,
     MaxSeconds,
     ShortSide,
-    limits_of,
+    decode_limits,
 )
 from muybridge.cli.output import SCREEN_LINES, answer, answering, say, table
 from muybridge.errors import UserError
@@ -23,13 +23,13 @@ from muybridge.text import plural
 
 
 def motions(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
-    clips: Annotated[int, typer.Option(help="How many videos.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.")],
+    clips: Annotated[int, typer.Option(help="Number of videos.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a data set of real video files in which most classes differ only in the direction of time."""
+    """Generate a data set of video files in which most classes differ only in the direction of time."""
     with answering(as_json):
         import muybridge
 
@@ -40,101 +40,114 @@ def motions(
 def prepare(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[FOLDER]", help="One subfolder a class, with video files or folders of images."),
+        typer.Argument(
+            metavar="[FOLDER]", help="Folder with one subfolder per class, of video files or folders of images."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="The manifest to write, a .csv file.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="Manifest to write, a .csv file.")] = None,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Columns path,label and optionally group,split,start,end (seconds)."),
+        typer.Option(
+            metavar="FILE", help="CSV with columns path,label and optionally group,split,start,end (seconds)."
+        ),
     ] = None,
     arrays: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Clips (N,T,H,W,3) in a .npy or .npz, instead of a folder.")
+        Path | None, typer.Option(metavar="FILE", help="Clips (N,T,H,W,3) in a .npy or .npz file, instead of a folder.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="… a label a clip, .npy.")] = None,
-    groups: Annotated[Path | None, typer.Option(metavar="FILE", help="… a source a clip, .npy.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --arrays: one label per clip, .npy.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --arrays: one group (source) per clip, .npy.")
+    ] = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Names for labels that are numbers: a line a class.")
+        Path | None, typer.Option(metavar="FILE", help="Class names for numeric labels, one per line.")
     ] = None,
     layout: Annotated[
         str,
         typer.Option(
             metavar="FOLDERS",
-            help="What the folders above a video mean, from the top: class, split/class, group/class, class/group, -/class; "
-            "auto: class, or split/class where they are called train, val, test.",
+            help="Meaning of the folders above a video, from the top: class, split/class, group/class, class/group, -/class; "
+            "auto: class, or split/class for folders called train, val, test.",
         ),
     ] = "auto",
     group: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX", help="What in a path names its source (person, recording); its first parenthesis."
+            metavar="REGEX",
+            help="Pattern whose first parenthesis is the group (person, recording) in a path; groups are never split.",
         ),
     ] = None,
     train_list: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="An official split: a line a video, with labels (path start end label) or without."
+            metavar="FILE", help="Official split: one video per line, with labels (path start end label) or without."
         ),
     ] = None,
     val_list: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="… its validation part, if there is one.")
+        Path | None, typer.Option(metavar="FILE", help="With --train-list: the validation list, if any.")
     ] = None,
-    test_list: Annotated[Path | None, typer.Option(metavar="FILE", help="… its test part.")] = None,
-    folds: Annotated[int | None, typer.Option(metavar="K", help="K test folds instead of one test split.")] = None,
+    test_list: Annotated[Path | None, typer.Option(metavar="FILE", help="With --train-list: the test list.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Number of test folds, instead of one test split.")
+    ] = None,
     all_as: Annotated[
         str | None,
         typer.Option(
-            "--all", metavar="SPLIT", help="Every video is in this split: test, say, for a set to evaluate on."
+            "--all", metavar="SPLIT", help="Put every video into this split, such as test for a set to evaluate on."
         ),
     ] = None,
-    val: Annotated[float, typer.Option(help="Share for validation, cut from train by group.")] = 0.15,
-    test: Annotated[float, typer.Option(help="Share for the test.")] = 0.2,
-    min_frames: Annotated[int, typer.Option(min=1, help="Shorter videos are left out, and listed.")] = 4,
-    image_fps: Annotated[float, typer.Option(help="Frame rate of images and arrays, which say none.")] = 25.0,
+    val: Annotated[float, typer.Option(help="Fraction of train for validation, split by group.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Fraction for the test split.")] = 0.2,
+    min_frames: Annotated[
+        int, typer.Option(min=1, help="Fewest frames of a video; shorter ones are left out and listed.")
+    ] = 4,
+    image_fps: Annotated[float, typer.Option(help="Frame rate of images and arrays.")] = 25.0,
     mirror: Annotated[
-        str, typer.Option(help="What mirroring does to a label: same, off, or auto (left and right swap).")
+        str, typer.Option(help="Labels of flipped videos: same, off (no flips), or auto (left and right swap).")
     ] = "auto",
     max_pixels: MaxPixels = LIMITS["pixels"],
     max_frames: MaxFrames = LIMITS["frames"],
     max_seconds: MaxSeconds = LIMITS["seconds"],
     max_memory: MaxMemory = LIMITS["memory_gib"],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that decode; none: one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes; none: one per core.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at every video once, list what is broken, split without leaks, write a manifest."""
+    """Decode every video once, list broken ones, split without leaks, and write a manifest."""
     with answering(as_json):
         import muybridge
 
         if out is None:
-            raise UserError("prepare needs --out MANIFEST, the .csv file to write")
+            raise UserError("--out: it is missing. Name the .csv file to write: --out MANIFEST")
         prepared = muybridge.prepare(
             folder, out=out, csv=csv, arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout,
             group=group, train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as,
             val=val, test=test, min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
-            limits=limits_of(max_pixels, max_frames, max_seconds, max_memory),
+            limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
 
 
 def pack(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest that `prepare` wrote.")],
-    out: Annotated[
-        Path, typer.Option(metavar="PACK", help="The folder to write; it stands wherever a manifest stands.")
-    ],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="PACK", help="Folder to write; it is used like a manifest.")],
     short_side: ShortSide = 256,
     fps: Fps = None,
     codec: Annotated[
-        str, typer.Option(help="jpeg: fastest; h264: about a fifth of the bytes, a third of the speed.")
+        str, typer.Option(help="jpeg: fastest; h264: about a fifth of the size, a third of the speed.")
     ] = "jpeg",
     quality: Annotated[
-        int | None, typer.Option(help="JPEG's quality (1 to 100, usually 90), or H.264's CRF (0 to 51, usually 23).")
+        int | None, typer.Option(help="JPEG quality (1 to 100, usually 90) or H.264 CRF (0 to 51, usually 23).")
     ] = None,
     jobs: Jobs = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate bytes and time; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Rewrite a set for training: few large files in which every frame is read at once. The same recipes see the same
-    frames. A stopped call goes on when it is repeated; a finished pack is checked."""
+    """Rewrite a data set into few large files with fast access to every frame.
+
+    Recipes see the same frames as before. Repeat the command to resume a stopped one; a finished pack is verified.
+    """
     with answering(as_json):
         import muybridge
 
@@ -146,16 +159,18 @@ def pack(
 
 
 def frames(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest that `prepare` wrote.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write: DIR/VIDEO/00001.jpg …")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write: DIR/VIDEO/00001.jpg …")],
     short_side: ShortSide = 256,
     fps: Fps = None,
-    quality: Annotated[int, typer.Option(help="JPEG's quality, 1 to 100.")] = 90,
+    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 90,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Write frames as folders of JPEGs with a manifest and the lists (`path start end label`) that other tools read. For
-    training here a pack is as fast and keeps a set in few files."""
+    """Write frames as folders of JPEGs, with a manifest and lists for other tools (`path start end label`).
+
+    To train with muybridge, prefer a pack: it is as fast, in few files.
+    """
     with answering(as_json):
         import muybridge
 

@@ -11,42 +11,51 @@ from muybridge.errors import UserError
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE.npz", help="A run, or scores that --out has written.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE.npz", help="A run folder, or a score file that --out wrote.")
+    ],
     data: Data = None,
     split: Annotated[
         str | None,
-        typer.Option(help="test (if none is named; val, if there is no test), val, or train: training accuracy."),
+        typer.Option(
+            help="test, val, or train (training accuracy); none: test, or val where there are no test videos."
+        ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the per-view scores here (.npz).")] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write the per-view scores to (.npz).")
+    ] = None,
     average: Annotated[
-        str | None, typer.Option(help="Over a video's views: logits or probabilities; none: what the recipe says.")
+        str | None, typer.Option(help="Average over a video's views: logits or probabilities; none: the recipe's.")
     ] = None,
     views_curve: Annotated[
-        bool, typer.Option("--views-curve", help="Also the figures of fewer clips and crops, from the same scores.")
+        bool,
+        typer.Option("--views-curve", help="Also print the metrics of fewer clips and crops, from the same scores."),
     ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run: clip and video accuracy, with as many views as you like (--set evaluation.num_clips=10). Or all figures
-    again of scores that were written, without the model."""
+    """Score a run: clip and video accuracy, with any number of views (--set evaluation.num_clips=10).
+
+    Given a score file, compute all metrics from it, without the model.
+    """
     with answering(as_json):
         from dataclasses import replace
 
         from muybridge.storage.scores import Scores, figures
 
         if average not in (None, "logits", "probabilities"):
-            raise UserError(f"--average is logits or probabilities, not '{average}'")
+            raise UserError(f"--average: '{average}' is unknown. Choose logits or probabilities")
         if run.suffix == ".npz":
-            given = {
+            options = {
                 "--data": data, "--split": split, "--fold": fold, "--checkpoint": checkpoint, "--out": out,
                 "--set": settings, "--allow-code": allow_code,
             }  # fmt: skip
-            extra = [name for name, value in given.items() if value]
+            extra = [name for name, value in options.items() if value]
             if extra:
-                raise UserError(f"{run} holds scores, made by then; {extra[0]} goes with a run")
+                raise UserError(f"{extra[0]}: it does not apply to stored scores ({run}). Name a run folder")
             scores = Scores.load(run)
             scores = replace(scores, average=average or scores.average)  # type: ignore[arg-type]
         else:
@@ -70,38 +79,42 @@ def evaluate(
 def diagnose(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
     data: Data = None,
-    split: Annotated[str | None, typer.Option(help="test (or val, if there is no test), val, or train.")] = None,
-    fold: Annotated[int | None, typer.Option(help="Which fold of --data.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: what the recipe says.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test, val or train; none: test, or val where there are no test videos.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold of --data.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="last or best; none: the recipe's.")] = None,
     video: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID|PATH", help="Also where and when the model looks in this video of the split; may be repeated."
+            metavar="ID|PATH", help="Also map where and when the model looks in this video of the split; repeatable."
         ),
     ] = None,
-    grid: Annotated[int, typer.Option(min=1, help="… by hiding cells of a frame, so many a side.")] = 8,
+    grid: Annotated[
+        int, typer.Option(min=1, help="With --video: cells per side of a frame, hidden one at a time.")
+    ] = 8,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Does the model use time? Score a run on shuffled, reversed, held and thinned frames; written to RUN/diagnosis.
+    """Test if a model uses time: score it on shuffled, reversed, frozen and subsampled frames.
 
-    With --json one object, or for several runs a list of them.
+    Results are written to RUN/diagnosis. --json prints one object, or a list for several runs.
     """
     with answering(as_json):
         import muybridge
         from muybridge.analysis.compare import find_runs
 
         changes, runtime = parsed_settings(settings)
-        found, _ = find_runs(runs)
-        for run in found:
+        folders, _ = find_runs(runs)
+        for run in folders:
             run.check_finished()
         diagnoses = [
             muybridge.diagnose(
                 run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, videos=video or (),
                 grid=grid, allow_code=allow_code, runtime=runtime,
             )
-            for run in found
+            for run in folders
         ]  # fmt: skip
         values = [{"run": str(diagnosis.run.path), **diagnosis.as_json()} for diagnosis in diagnoses]
         answer(as_json, lambda: values if len(values) > 1 else values[0], lambda: _print_diagnoses(values))
@@ -123,14 +136,14 @@ def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
     if "views_curve" not in value:
         return
     rows, left_out = value["views_curve"]["rows"], value["views_curve"]["left_out"]
-    known = [name for name in METRICS if name in rows[0] and name != "clip_top1"]
-    lines = [[str(row["num_clips"]), str(row["num_crops"]), *metric_cells(row, known)] for row in rows]
-    header = ["clips", "crops", *(METRICS[name] for name in known)]
+    names = [name for name in METRICS if name in rows[0] and name != "clip_top1"]
+    lines = [[str(row["num_clips"]), str(row["num_crops"]), *metric_cells(row, names)] for row in rows]
+    header = ["clips", "crops", *(METRICS[name] for name in names)]
     table(header, lines, numeric=tuple(range(len(header))))
-    for name, what in (("num_clips", "clips"), ("num_crops", "crops")):
+    for name, unit in (("num_clips", "clips"), ("num_crops", "crops")):
         if left_out[name]:
             numbers = ", ".join(map(str, left_out[name]))
-            say(f"left out, as their views are not among these: {numbers} {what}")
+            say(f"left out, as their views were not scored: {numbers} {unit}")
 
 
 def _print_diagnoses(values: list[dict[str, Any]]) -> None:

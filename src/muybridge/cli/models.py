@@ -5,30 +5,39 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.options import AllowCode, Json, NumFrames, Settings, Size, TemporalPooling, model_options, typed
+from muybridge.cli.options import (
+    AllowCode,
+    Json,
+    NumFrames,
+    Settings,
+    Size,
+    TemporalPooling,
+    allow_named,
+    model_options,
+)
 from muybridge.cli.output import answer, answering, say, table
 from muybridge.text import plural
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One model, layer by layer; none: list all.")
+        str | None, typer.Argument(metavar="[NAME]", help="Model to show layer by layer; none: list all models.")
     ] = None,
-    num_classes: Annotated[int, typer.Option(min=1, help="Classes.")] = 10,
+    num_classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 10,
     num_frames: NumFrames = None,
     size: Size = None,
     temporal_pooling: TemporalPooling = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """List every model with the smallest usual input it takes; or one model's layers for one clip.
+    """List all models with their smallest usual input, or show one model layer by layer for one clip.
 
-    (--set model.options.NAME=VALUE gives a model its options.)
+    --set model.options.NAME=VALUE sets an option of the model.
     """
     with answering(as_json):
         import muybridge
 
-        typed(name)
+        allow_named(name)
         options, _ = model_options(settings)
         value = muybridge.models(
             name, num_classes=num_classes, num_frames=num_frames, size=size, temporal_pooling=temporal_pooling,
@@ -40,14 +49,16 @@ def models(
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One recipe in full, as `train` takes it; none: list the shipped ones."),
+        typer.Argument(
+            metavar="[NAME]", help="Recipe to show in full, as `train` takes it; none: list the shipped ones."
+        ),
     ] = None,
     fields: Annotated[
-        bool, typer.Option("--fields", help="What every field means (--set SECTION.FIELD=VALUE), and its value.")
+        bool, typer.Option("--fields", help="Show every field (--set SECTION.FIELD=VALUE) with its value and meaning.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List every shipped recipe with its source and the result that this publishes; or every field of one."""
+    """List all shipped recipes with their sources and published results, or show one recipe."""
     with answering(as_json):
         import muybridge
 
@@ -68,35 +79,35 @@ def measure(
         list[str],
         typer.Argument(metavar="NAME|RUN|STUDY", help="Models as `train` takes them, or folders of runs or studies."),
     ],
-    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes; none: 10.")] = None,
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Number of classes; none: 10.")] = None,
     num_frames: NumFrames = None,
     size: Size = None,
     temporal_pooling: TemporalPooling = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Clips at a time; none: 8.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Clips per batch; none: 8.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16; none: auto.")
+        str | None, typer.Option(help="fp32, bf16, or auto (bf16 where the hardware supports it); none: auto.")
     ] = None,
-    no_speed: Annotated[bool, typer.Option("--no-speed", help="Only count.")] = False,
+    no_speed: Annotated[bool, typer.Option("--no-speed", help="Count parameters and multiply-adds only.")] = False,
     largest: Annotated[
         bool | None,
         typer.Option(
             "--largest/--no-largest",
-            help="Search for the largest batch, which takes longest; neither: for names, not for runs.",
+            help="Search for the largest batch, the slowest part; none: for models, not for runs.",
         ),
     ] = None,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """What models cost: parameters, multiply-adds of a clip, clips a second, memory, the largest batch.
+    """Measure the cost of models: parameters, multiply-adds per clip, clips per second, memory, largest batch.
 
-    With --json one object, or for several models a list of them. (--set model.options.NAME=VALUE gives a model its
-    options, --set runtime.threads=N so many threads.)
+    --json prints one object, or a list for several models. --set model.options.NAME=VALUE sets an option of the model,
+    --set runtime.threads=N the number of threads.
 
-    A run is measured as its recipe trains it, and the answer kept in its speed.json; of a study, one finished run of every
-    setting is. Peak memory is that of training: on CUDA what tensors take, on a CPU of the whole process, without what it
-    takes before there is a model.
+    A run is measured as its recipe trains it, and the result kept in its speed.json. For a study, one finished run per
+    setting is measured. Peak memory is that of training: of tensors on CUDA; on a CPU, of the process, less its memory
+    before the model is built.
     """
     with answering(as_json):
         import muybridge
@@ -104,7 +115,7 @@ def measure(
         from muybridge.recipe import replace
 
         options, runtime = model_options(settings)
-        typed(*(name for name in names if not is_folder(name)))
+        allow_named(*(name for name in names if not is_folder(name)))
         rows = muybridge.measure(
             names, num_classes=num_classes, num_frames=num_frames, size=size, temporal_pooling=temporal_pooling,
             batch_size=batch_size, precision=precision, options=options, speed=not no_speed, largest=largest,
@@ -121,11 +132,11 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
     table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
 
 
-def _print_recipes(known: list[dict[str, Any]]) -> None:
-    names: dict[tuple[str, str, str], list[str]] = {}  # several recipes may be one function's
-    for about in known:
+def _print_recipes(rows: list[dict[str, Any]]) -> None:
+    names: dict[tuple[str, str, str], list[str]] = {}  # one function may make several recipes
+    for about in rows:
         names.setdefault((about["summary"], about["source"], about["published"]), []).append(about["name"])
-    lines = [["\n".join(those), *texts] for texts, those in names.items()]
+    lines = [["\n".join(same), *texts] for texts, same in names.items()]
     table(["recipe", "what it trains", "source", "published"], lines)
 
 
@@ -141,7 +152,7 @@ def _print_recipe(value: dict[str, Any]) -> None:
 
 
 def _fields(recipe: dict[str, Any] | None) -> dict[str, Any]:
-    """Every field of a recipe and of the runtime: its value in `recipe` (none: the default), and what it means."""
+    """Every field of a recipe and of the runtime: its value in `recipe` (None: the default) and its meaning."""
     from muybridge.recipe import Recipe, Runtime, fields, flat, validated
 
     shown = Recipe() if recipe is None else validated(Recipe, recipe)
@@ -169,7 +180,7 @@ def _print_layers(value: dict[str, Any]) -> None:
     table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
     say(
         f"{value['model']}: one clip of {value['num_frames']}x{value['size']}x{value['size']}, "
-        f"{value['num_classes']} classes; {value['conv_macs']:,} of the multiply-adds are convolutions'"
+        f"{value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the multiply-adds"
     )
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what `--set` means."""
+"""Options that several commands share, and the parsing of `--set`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,59 +11,59 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="SECTION.FIELD=VALUE", help="Change a field of the recipe or (runtime.FIELD) of the runtime."
+        "--set", metavar="SECTION.FIELD=VALUE", help="Change a field of the recipe, or of the runtime (runtime.FIELD)."
     ),
 ]
-Data = Annotated[Path | None, typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="MANIFEST", help="Manifest that `prepare` wrote.")]
 AllowCode = Annotated[
     bool,
     typer.Option(
-        "--allow-code", help="Run the code that a run or recipe names for its model. Only for those you trust."
+        "--allow-code", help="Allow the code that a run or recipe names for its model. Only for sources you trust."
     ),
 ]
-MaxPixels = Annotated[int, typer.Option(help="Larger frames are not decoded (width times height).")]
-MaxFrames = Annotated[int, typer.Option(help="Longer videos are not decoded.")]
-MaxSeconds = Annotated[float, typer.Option(help="Decoding one file may take so long.")]
-MaxMemory = Annotated[float, typer.Option("--max-memory-gib", help="Memory that decoding one file may take.")]
+MaxPixels = Annotated[int, typer.Option(help="Largest frame to decode (width times height).")]
+MaxFrames = Annotated[int, typer.Option(help="Longest video to decode, in frames.")]
+MaxSeconds = Annotated[float, typer.Option(help="Longest decoding time per file.")]
+MaxMemory = Annotated[float, typer.Option("--max-memory-gib", help="Largest memory for decoding one file.")]
 
 
 ShortSide = Annotated[
     int, typer.Option(min=0, metavar="PIXELS", help="Scale frames to this short side; 0: keep their size.")
 ]
 Fps = Annotated[
-    float | None, typer.Option(help="Keep so many frames a second (a video with fewer keeps all); none: every frame.")
+    float | None, typer.Option(help="Frame rate to keep (a slower video keeps all frames); none: every frame.")
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one a core.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")]
 Pretrained = Annotated[
     str | None,
     typer.Option(
         metavar="WEIGHTS",
-        help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file, or a URL; all must fit.",
+        help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file or a URL; all tensors must match.",
     ),
 ]
 Init = Annotated[
     str | None,
-    typer.Option(
-        metavar="WEIGHTS", help="Start from as much of such weights as agrees; says what came and what did not."
-    ),
+    typer.Option(metavar="WEIGHTS", help="Like --pretrained, but load matching tensors only and list the rest."),
 ]
 Shorten = Annotated[
     float | None,
     typer.Option(
-        metavar="SHARE", help="Shorten the schedule as a whole (epochs, warm-up, milestones, hours): 0.1, say."
+        metavar="SHARE", help="Shorten the whole schedule (epochs, warm-up, milestones, hours) to this fraction."
     ),
 ]
-NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; none: what suits the model.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Height and width, pixels; none: what suits the model.")]
-TemporalPooling = Annotated[bool, typer.Option("--temporal-pooling", help="Halve time three times inside the network.")]
+NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames per clip; none: the model's usual number.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Height and width in pixels; none: the model's usual size.")]
+TemporalPooling = Annotated[
+    bool, typer.Option("--temporal-pooling", help="Halve the time axis three times inside the network.")
+]
 
 
 LIMITS: dict[str, Any] = {"pixels": 2**26, "frames": 2_000_000, "seconds": 1800.0, "memory_gib": 4.0}
-"""Those of `muybridge.video.limits.Limits`, which a test holds equal: the command line starts without NumPy."""
+"""Defaults of `muybridge.video.limits.Limits`, which a test keeps equal: the command line starts without NumPy."""
 
 
 def parsed_settings(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
-    """--set for the recipe, and the runtime with its own."""
+    """Changes of the recipe by `--set`, and the runtime with its changes."""
     from muybridge.recipe import Runtime, parse_overrides
 
     changes = {n: value for n, value in parse_overrides(settings or []).items() if not n.startswith("runtime.")}
@@ -71,7 +71,7 @@ def parsed_settings(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
 
 
 def runtime_with(settings: list[str] | None, base: Any) -> Any:
-    """A runtime with --set runtime.FIELD put in."""
+    """Runtime with the changes of `--set runtime.FIELD=VALUE`."""
     from muybridge.recipe import parse_overrides, replace
 
     parsed = parse_overrides(settings or [])
@@ -79,24 +79,27 @@ def runtime_with(settings: list[str] | None, base: Any) -> Any:
 
 
 def model_options(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
-    """--set model.options.NAME for a model, and the runtime."""
+    """Model options by `--set model.options.NAME=VALUE`, and the runtime. Raises UserError for other fields."""
     changes, runtime = parsed_settings(settings)
     prefix = "model.options."
     others = [name for name in changes if not name.startswith(prefix)]
     if others:
-        raise UserError(f"'{others[0]}' cannot be set here; {prefix}NAME and runtime.FIELD can")
+        raise UserError(f"--set: '{others[0]}' cannot be set here. Set {prefix}NAME or runtime.FIELD")
     return {name.removeprefix(prefix): value for name, value in changes.items()}, runtime
 
 
-def limits_of(pixels: int, frames: int, seconds: float, memory_gib: float) -> Any:
+def decode_limits(pixels: int, frames: int, seconds: float, memory_gib: float) -> Any:
+    """Limits of decoding, from their options."""
     from muybridge.video.limits import Limits
 
     return Limits(pixels=pixels, frames=frames, seconds=seconds, memory_gib=memory_gib)
 
 
-def typed(*names: str | None, allow_code: bool = False) -> None:
-    """The user has named these models, recipes and studies where they stand: code among them may run, and is looked for
-    there, too."""
+def allow_named(*names: str | None, allow_code: bool = False) -> None:
+    """Allow the code that the user named on the command line, and import it from the current folder, too.
+
+    `names`: models, recipes and studies; those without code are ignored.
+    """
     from muybridge.user_code import from_here, look_here
 
     for name in filter(None, names):
@@ -108,11 +111,13 @@ def typed(*names: str | None, allow_code: bool = False) -> None:
         look_here()
 
 
-def listed_in(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
+    """Split a comma-separated list."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def number_in(text: str, option: str) -> int:
+def parse_number(text: str, option: str) -> int:
+    """Parse a whole number. Raises UserError that names the option."""
     if not text.isdigit():
-        raise UserError(f"{option} takes numbers, not '{text}'")
+        raise UserError(f"{option}: '{text}' is not a number. Give whole numbers")
     return int(text)

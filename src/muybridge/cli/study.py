@@ -14,10 +14,10 @@ from muybridge.cli.options import (
     Pretrained,
     Settings,
     Shorten,
-    listed_in,
-    number_in,
+    allow_named,
+    parse_number,
     parsed_settings,
-    typed,
+    split_list,
 )
 from muybridge.cli.output import answer, answering, say, table
 from muybridge.text import plural
@@ -25,18 +25,16 @@ from muybridge.text import plural
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Where videos, runs and the report go; none: demo, or demo-quick.")
+        Path | None, typer.Option(help="Folder for videos, runs and report; none: demo, or demo-quick.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos and of the training.")] = 0,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A taste in under a minute: fewer videos, two models.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Finish in under a minute: fewer videos, two models.")] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """From nothing to an answer: make real video files, train five architectures under one recipe, write the report.
+    """Generate videos, train five architectures under one recipe, and write a report.
 
-    Most classes differ only in the direction of time: which architectures can tell?
+    Most classes differ only in the direction of time, which not every architecture can see.
     """
     with answering(as_json):
         import muybridge
@@ -50,39 +48,41 @@ def demo(
 
 def compare(
     data: Annotated[
-        list[str], typer.Option("--data", metavar="MANIFEST", help="A manifest that `prepare` wrote; may be repeated.")
+        list[str], typer.Option("--data", metavar="MANIFEST", help="Manifest that `prepare` wrote; repeatable.")
     ],
-    out: Annotated[Path, typer.Option(metavar="STUDY", help="Where runs and the report go.")],
+    out: Annotated[Path, typer.Option(metavar="STUDY", help="Folder for runs and report.")],
     models: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names from `muybridge models`.")] = None,
     study: Annotated[
         str | None,
         typer.Option(
-            help="study_2021, mini, pretraining, transfer, equal_time, or mine.py:function; none: the models by one recipe."
+            help="study_2021, mini, pretraining, transfer, equal_time, or mine.py:function; none: all models by one recipe."
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="AXIS=VALUE,…", help="Only these runs of a study (num_frames=8,16); may be repeated."),
+        typer.Option(
+            metavar="AXIS=VALUE,…", help="Train only these runs of a study, such as num_frames=8,16; repeatable."
+        ),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="The protocol: a recipe as `train` takes it.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds a model.")] = 1,
-    folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all it has.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe for all models, as `train` takes it.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per model.")] = 1,
+    folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all.")] = None,
     tune: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="TRIALS",
-            help="Before: as many trials for each model, on val, of learning rate and weight decay.",
+            help="Tune lr and weight decay first, this many validation trials per model.",
         ),
     ] = 0,
     pretrained: Pretrained = None,
     init: Init = None,
     shorten: Shorten = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Also measure speed and memory of every setting, for the report.")
+        bool, typer.Option("--measure", help="Also measure speed and memory of every setting for the report.")
     ] = False,
     diagnose: Annotated[
-        bool, typer.Option("--diagnose", help="Also score every run with its frames in other orders, for the report.")
+        bool, typer.Option("--diagnose", help="Also score every run on reordered frames for the report.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; train nothing.")] = False,
@@ -90,22 +90,24 @@ def compare(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Train models × seeds × folds under one protocol, or the runs of a study, score all alike, write the report. A
-    finished run is not run again, a stopped one goes on."""
+    """Train models × seeds × folds under one recipe, or the runs of a study, and write a report.
+
+    All runs are scored alike. Repeat the command to resume: finished runs are kept, stopped ones continue.
+    """
     with answering(as_json):
         from muybridge import api
         from muybridge.studies.plan import parse_only
 
         changes, runtime = parsed_settings(settings)
-        typed(*listed_in(models or ""), recipe, study, allow_code=allow_code)
+        allow_named(*split_list(models or ""), recipe, study, allow_code=allow_code)
         made = api.plan(
-            listed_in(models) if models is not None else None,
-            data=[path for paths in data for path in ([paths] if Path(paths).exists() else listed_in(paths))],
+            split_list(models) if models is not None else None,
+            data=[path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
             study=study, recipe=recipe, seeds=seeds, only=parse_only(only or []),
-            folds=[number_in(fold, "--folds") for fold in listed_in(folds)] if folds else None,
+            folds=[parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
             pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
         )  # fmt: skip
-        from muybridge.studies import run as studies  # with all that training needs
+        from muybridge.studies import run as studies  # imports all that training needs
 
         if dry_run:
             made = studies.dry_run(made, out=out, tune=tune, runtime=runtime)
@@ -119,39 +121,39 @@ def compare(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The HTML file; none: in the study's folder.")
+        Path | None, typer.Option(metavar="FILE", help="HTML file to write; none: in the study's folder.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     beside: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[DATA=]SET",
-            help="Show published results, as such: mini_ssv2, mini_kinetics, mini_moments, kinetics400, kinetics5, ucf101, "
-            "hmdb51, ucf11.",
+            help="Also show published results, marked as such: mini_ssv2, mini_kinetics, mini_moments, kinetics400, "
+            "kinetics5, ucf101, hmdb51, ucf11.",
         ),
     ] = None,
     pair: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B", help="Two rows to hold against each other, by class and video; none: the two best."
-        ),
+        typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
     ] = None,
-    no_frames: Annotated[bool, typer.Option("--no-frames", help="Show no frames of videos.")] = False,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the report of finished runs: one HTML file that works offline; beside it the same as Markdown, JSON, CSV, SVG
-    and PNG."""
+    """Write a report of finished runs: one HTML file that works offline.
+
+    The same content is written beside it as Markdown, JSON, CSV, SVG and PNG.
+    """
     with answering(as_json):
         import muybridge
 
-        known = dict(one.partition("=")[::2] for one in beside or [])
+        published = dict(entry.partition("=")[::2] for entry in beside or [])
         written = muybridge.report(
             runs,
             out=out,
             title=title,
-            beside=beside[0] if beside and not any(known.values()) else known or None,
-            pair=None if pair is None else listed_in(pair),
+            beside=beside[0] if beside and not any(published.values()) else published or None,
+            pair=None if pair is None else split_list(pair),
             with_frames=not no_frames,
         )
         if open_it:
@@ -191,13 +193,13 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
 
 
 def _print_plan(plan: Any, trials: int) -> None:
-    listed = plan.as_json()
+    planned = plan.as_json()
     lines = [
         [run["name"], run["starts_from"] or "–", "–" if run["epochs"] is None else str(run["epochs"]),
          "–" if run["max_hours"] is None else f"{run['max_hours']:g}"]
-        for run in listed["runs"]
+        for run in planned["runs"]
     ]  # fmt: skip
     table(["run", "starts from", "epochs", "hours at most"], lines, numeric=(2, 3))
     count, settings = len(lines), len(plan.settings())
-    before = f"; before that, {trials} trials for each of {settings} settings" if trials else ""
-    say(f"{listed['title']}: {plural(count, 'run')}{before}")
+    tuning = f"; first, {trials} trials for each of {settings} settings" if trials else ""
+    say(f"{planned['title']}: {plural(count, 'run')}{tuning}")

@@ -1,4 +1,4 @@
-"""Commands that put a run to use: `predict`."""
+"""Commands that use a trained run: `predict`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from muybridge.cli.options import (
     MaxPixels,
     MaxSeconds,
     Settings,
-    limits_of,
+    decode_limits,
     parsed_settings,
 )
 from muybridge.cli.output import answer, answering, clock, say
@@ -24,10 +24,10 @@ from muybridge.errors import UserError
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN")],
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
-    top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of labels per window.")] = 5,
     window_seconds: Annotated[
         float | None,
-        typer.Option(help="Cut videos into windows; 0: never. None: those far longer than the training videos."),
+        typer.Option(help="Window length; 0: never cut; none: cut videos far longer than the training videos."),
     ] = None,
     max_pixels: MaxPixels = LIMITS["pixels"],
     max_frames: MaxFrames = LIMITS["frames"],
@@ -37,34 +37,38 @@ def predict(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Label videos with a run, by the same code as the evaluation, each as soon as it is done; a long video gives time-stamped
-    windows. A file that cannot be read is told, and the others are labelled."""
+    """Label videos with a run, by the code of the evaluation; long videos give time-stamped windows.
+
+    Each result is printed as soon as it is ready. Files that cannot be read are reported, and the others labelled.
+    """
     with answering(as_json):
         from muybridge.inference.predict import Predictor
         from muybridge.video import DecodeError
 
         changes, runtime = parsed_settings(settings)
         if changes:
-            raise UserError(f"predict uses the run's own recipe; '{next(iter(changes))}' cannot be set, runtime.… can")
-        limits = limits_of(max_pixels, max_frames, max_seconds, max_memory)
-        found: list[Any] = []
+            raise UserError(
+                f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
+            )
+        limits = decode_limits(max_pixels, max_frames, max_seconds, max_memory)
+        predictions: list[Any] = []
         failed: list[DecodeError] = []
         with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
-            for _, found_in in predictor.each(videos, top=top, window_seconds=window_seconds):
-                if isinstance(found_in, DecodeError):
-                    failed.append(found_in)
+            for _, result in predictor.each(videos, top=top, window_seconds=window_seconds):
+                if isinstance(result, DecodeError):
+                    failed.append(result)
                     if not as_json:
-                        say(f"error: {found_in}", err=True)
+                        say(f"error: {result}", err=True)
                 else:
-                    found += found_in
+                    predictions += result
                     if not as_json:
-                        _print_predictions(found_in)
+                        _print_predictions(result)
         value = {
             "run": str(run),
-            "predictions": [prediction.as_json() for prediction in found],
+            "predictions": [prediction.as_json() for prediction in predictions],
             "failed": [{"path": error.path, "reason": error.reason} for error in failed],
         }
-        if as_json and failed and not found:
+        if as_json and failed and not predictions:
             raise failed[0]
         answer(as_json, lambda: value, lambda: None)
         if as_json:
@@ -74,8 +78,8 @@ def predict(
             raise typer.Exit(2)
 
 
-def _print_predictions(found: list[Any]) -> None:
-    for prediction in found:
+def _print_predictions(predictions: list[Any]) -> None:
+    for prediction in predictions:
         say(f"{prediction.path}  {clock(prediction.start_seconds)} – {clock(prediction.end_seconds)}")
         for label, score in zip(prediction.labels, prediction.scores, strict=True):
             say(f"  {score:6.3f}  {label}")

@@ -1,8 +1,8 @@
-"""Recipe and runtime: what changes a result, and what does not.
+"""Recipe and runtime: settings that change a result, and settings that do not.
 
 A **recipe** is one frozen value with everything that changes a result: data, clip, augmentation, model, optimisation,
-evaluation, precision, seed. A **runtime** is what does not: device, workers, caches, how often to save. Recipes are
-written in Python (`muybridge.recipe.shipped`), varied with `replace`, and stored as JSON wherever a run leaves a trace.
+evaluation, precision, seed. A **runtime** holds the rest: device, workers, caches, how often to save. Recipes are
+written in Python (`muybridge.recipe.shipped`), varied with `replace`, and stored as JSON in every run folder.
 
 Only `build` and the verbs (train, evaluate, …) see a recipe; every part below takes plain keyword arguments.
 """

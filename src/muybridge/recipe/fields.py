@@ -1,4 +1,4 @@
-"""Dotted fields of a recipe or runtime: changed, compared, hashed, written as JSON and read back."""
+"""Dotted fields of a recipe or runtime: change, compare, hash, write as JSON and read back."""
 
 import functools
 import hashlib
@@ -23,17 +23,17 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
     "optim.clock": ("optim.schedule_unit", {}),
     "stop.quantity": ("stop.metric", {}),
 }
-"""Fields of format version 1: their names now, and what their values are called now."""
+"""Fields of format version 1: their present names, and the present names of their values."""
 
 
 MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
-"""The fields that say which network a run has."""
+"""Fields that identify the network of a run."""
 
 S = TypeVar("S", bound=Section)
 
 
 def validated(kind: type[S], values: Mapping[str, Any], *, where: str | None = None) -> S:
-    """`kind` from plain values, with errors for people. Raises UserError that names field, value and nearest name."""
+    """Build a section from plain values. Raises UserError that names field, value and nearest name."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
@@ -41,7 +41,7 @@ def validated(kind: type[S], values: Mapping[str, Any], *, where: str | None = N
 
 
 def replace(recipe: S, changes: Mapping[str, Any]) -> S:
-    """A copy with dotted fields changed (`{"optim.lr": 0.1}`), validated again as a whole."""
+    """Copy of a section with dotted fields changed (`{"optim.lr": 0.1}`), validated as a whole."""
     values = recipe.model_dump()
     for dotted, value in changes.items():
         _set(values, type(recipe), dotted, value)
@@ -49,17 +49,17 @@ def replace(recipe: S, changes: Mapping[str, Any]) -> S:
 
 
 def of_network(model: str) -> dict[str, Any]:
-    """Fields of the recipe for another network."""
+    """Changes that give a recipe another network."""
     return dict.fromkeys(MODEL) | {"model.name": model}
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """`["optim.lr=0.1", …]` as `{"optim.lr": 0.1, …}`; values are JSON, and a bare word is a string."""
+    """Parse `["optim.lr=0.1", …]` into `{"optim.lr": 0.1, …}`; values are JSON, and a bare word is a string."""
     changes: dict[str, Any] = {}
     for setting in settings:
         dotted, equals, text = setting.partition("=")
         if not equals or not dotted.strip():
-            raise UserError(f"--set takes section.field=value, not '{setting}'. For example: --set optim.lr=0.02")
+            raise UserError(f"--set: '{setting}' is not section.field=value. For example: --set optim.lr=0.02")
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | str:
-    """What JSON does not write as people do: .01, 1., +2."""
+    """Number in a spelling that JSON does not have (.01, 1., +2), or the text itself."""
     try:
         return float(text) if any(digit.isdigit() for digit in text) else text
     except ValueError:
@@ -77,7 +77,7 @@ def _number(text: str) -> float | str:
 
 
 def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
-    """Dotted fields in which two recipes differ, with both values."""
+    """Dotted fields in which two sections differ, with both values."""
     flat_a, flat_b = flat(a), flat(b)
     return {
         name: (flat_a.get(name), flat_b.get(name))
@@ -87,13 +87,15 @@ def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
 
 
 def flat(section: Section) -> dict[str, Any]:
-    """Dotted fields to values; options of a model are fields of their own."""
+    """Map of dotted fields to values; each model option is a field."""
     return _flat(section.model_dump(), "")
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """16 hex digits over all that changes a result. The manifest, and a file of weights, count by their content,
-    not by where they lie."""
+    """Hash (16 hex digits) of everything that changes a result.
+
+    The manifest and a file of weights count by their content, not by their path.
+    """
     values = recipe.model_dump()
     if values["data"]["sha256"] is not None:
         values["data"].pop("manifest")
@@ -105,14 +107,15 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def to_json(section: Section) -> str:
+    """Text of a recipe or runtime file."""
     return json.dumps({"format_version": FORMAT_VERSION, **section.model_dump()}, indent=2) + "\n"
 
 
 def from_json(kind: type[S], path: Path) -> S:
-    """Read a recipe or runtime file. Raises UserError that names the file and what is wrong in it."""
+    """Read a recipe or runtime file. Raises UserError that names the file and the fault."""
     values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no recipe: an object with sections is expected")
+        raise UserError(f"{path}: not a recipe. A JSON object with sections is expected")
     version = values.pop("format_version", None)
     if version not in (1, FORMAT_VERSION):
         raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
@@ -122,21 +125,21 @@ def from_json(kind: type[S], path: Path) -> S:
 
 
 def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
-    """Every dotted field with its documentation, as `--help` and the docs print it."""
-    found: dict[str, str] = {}
+    """Every dotted field with its documentation, as `muybridge recipes --fields` prints it."""
+    meanings: dict[str, str] = {}
     for name, info in kind.model_fields.items():
         section = info.annotation
         if isinstance(section, type) and issubclass(section, Section):
-            found |= fields(section, f"{prefix}{name}.")
+            meanings |= fields(section, f"{prefix}{name}.")
         else:
-            found[prefix + name] = " ".join((info.description or "").split())
+            meanings[prefix + name] = " ".join((info.description or "").split())
             if prefix + name == "clip.modality":
-                found[prefix + name] += "".join(f" {each.name}: {each.meaning}." for each in inputs.INPUTS.values())
-    return found
+                meanings[prefix + name] += "".join(f" {each.name}: {each.meaning}." for each in inputs.INPUTS.values())
+    return meanings
 
 
 def _rename(values: dict[str, Any]) -> None:
-    """Put the fields of a recipe of format version 1 under their names of today."""
+    """Rename the fields of a recipe of format version 1 to the present names."""
     for old, (new, meanings) in RENAMED.items():
         section, _, name = old.partition(".")
         fields_of = values.get(section)
@@ -149,7 +152,7 @@ def _rename(values: dict[str, Any]) -> None:
 
 @functools.cache
 def _note_renamed(old: str, new: str) -> None:
-    """Say it once."""
+    """Log a renamed field, once per process."""
     log(f"note: {old} of an earlier version is read as {new}")
 
 
@@ -164,7 +167,7 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
     if dotted not in valid and not is_option:
         endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
         hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
-        raise UserError(f"There is no field '{dotted}' in a {kind.__name__.lower()}. {hint}")
+        raise UserError(f"A {kind.__name__.lower()} has no field '{dotted}'. {hint}")
     *sections, name = dotted.split(".")
     for section in sections:
         values = values[section]
@@ -172,10 +175,10 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        dotted |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return dotted
 
 
 def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
@@ -184,7 +187,7 @@ def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         value = problem["input"]
         if problem["type"] == "extra_forbidden":
-            lines.append(f"there is no field '{name}'. {nearest(name, fields(kind))}")
+            lines.append(f"unknown field '{name}'. {nearest(name, fields(kind))}")
         elif problem["type"] == "literal_error":
             expected = problem.get("ctx", {}).get("expected", "")
             valid = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]

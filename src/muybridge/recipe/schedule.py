@@ -1,4 +1,4 @@
-"""Arithmetic of schedules: steps, epochs and the learning rate at any time. No torch."""
+"""Arithmetic of schedules: steps, epochs and the learning rate at any time (no torch)."""
 
 import math
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from muybridge.recipe.sections import Recipe
 
 @dataclass(frozen=True)
 class Schedule:
-    """`end`, `warmup` and `milestones` are in one unit: steps, or seconds."""
+    """Learning rate over time; `end`, `warmup` and `milestones` share one unit: steps, or seconds."""
 
     kind: Literal["cosine", "steps", "constant"]
     peak: float
     end: float
     warmup: float = 0.0
     warmup_lr: float = 0.0
-    """Where the linear warm-up starts."""
+    """Learning rate at the start of the linear warm-up."""
     milestones: tuple[float, ...] = ()
     factor: float = 0.1
-    """What the rate is multiplied with at each milestone."""
+    """Factor of the learning rate at each milestone."""
 
     def lr(self, now: float) -> float:
-        """The rate of the step that starts at `now`."""
+        """Learning rate of the step that starts at `now`."""
         if now < self.warmup:
             return self.warmup_lr + (self.peak - self.warmup_lr) * now / self.warmup
         if self.kind == "constant":
@@ -37,10 +37,12 @@ class Schedule:
 
 
 def shortened(recipe: Recipe, factor: float) -> Recipe:
-    """The same schedule in a part of its time: epochs, warm-up, milestones and hours times `factor` (at least one epoch).
-    Raises UserError."""
+    """Recipe with a shorter schedule: epochs, warm-up, milestones and hours times `factor`, at least one epoch.
+
+    Raises UserError unless 0 < `factor` <= 1.
+    """
     if not 0 < factor <= 1:
-        raise UserError(f"A schedule is shortened to a share of it, more than 0 and at most 1, not {factor:g}")
+        raise UserError(f"--shorten: {factor:g} is not a share. Give a number above 0 and at most 1")
     o, s = recipe.optim, recipe.stop
     epochs = None if o.epochs is None else max(1, round(o.epochs * factor))
     share = factor if o.epochs is None or epochs is None else epochs / o.epochs
@@ -55,12 +57,12 @@ def shortened(recipe: Recipe, factor: float) -> Recipe:
 
 
 def peak_lr(recipe: Recipe) -> float:
-    """SGD's learning rate is quoted with a batch size and scaled linearly to the one used."""
+    """Peak learning rate; SGD's is scaled linearly from `lr_batch_size` to `batch_size`."""
     return recipe.optim.lr * _lr_scale(recipe)
 
 
 def warmup_lr(recipe: Recipe) -> float:
-    """Where the warm-up starts."""
+    """Learning rate at the start of the warm-up, scaled as the peak is."""
     given = recipe.optim.warmup_lr
     return peak_lr(recipe) * 0.01 if given is None else given * _lr_scale(recipe)
 
@@ -71,19 +73,19 @@ def _lr_scale(recipe: Recipe) -> float:
 
 
 def steps_per_epoch(recipe: Recipe, num_rows: int) -> int:
-    """Updates in an epoch of `num_rows` training videos."""
+    """Steps in an epoch of `num_rows` training videos."""
     return recipe.optim.steps_per_epoch or num_batches(num_rows, recipe.optim.batch_size)
 
 
 def num_epochs(recipe: Recipe, num_rows: int) -> int | None:
-    """What the recipe says, or as many as its `min_steps` take on so small a set; none where hours end training."""
+    """Number of epochs: the recipe's, or those that its `min_steps` take; None where hours end training."""
     if recipe.optim.epochs is None:
         return None
     return max(recipe.optim.epochs, math.ceil(recipe.optim.min_steps / steps_per_epoch(recipe, num_rows)))
 
 
 def lr_schedule(recipe: Recipe, num_rows: int) -> Schedule:
-    """The recipe's learning rate over a training on `num_rows` videos, in steps or in seconds of training."""
+    """Learning rate schedule of a training on `num_rows` videos, in steps or in seconds of training."""
     o = recipe.optim
     if o.schedule_unit == "hours":
         assert recipe.stop.max_hours is not None

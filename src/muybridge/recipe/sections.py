@@ -1,4 +1,4 @@
-"""The sections of a recipe and of a runtime: every field, its default and what it means."""
+"""Sections of a recipe and of a runtime: every field, its default and its meaning."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
-    """Strict, frozen, and closed: a wrong type or an unknown field is an error, never a default."""
+    """Strict, frozen and closed section: a wrong type or an unknown field is an error, never a default."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -20,21 +20,21 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which videos."""
+    """Videos that a run is trained and scored on."""
 
     manifest: str = ""
     """Path of the manifest (a CSV that `muybridge prepare` writes)."""
     fold: int | None = Field(default=None, ge=1)
-    """Which of the manifest's splits: column `split_<fold>`; none where there is one split."""
+    """Number of the fold, from 1: the manifest's column `split_<fold>`. none: its only split."""
     sha256: str | None = None
-    """Hash of the manifest, filled in when training starts: two runs with the same hash saw the same videos."""
+    """SHA-256 of the manifest, filled in when training starts. Two runs with the same hash saw the same videos."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A video that cannot be read stops the run, or is left out of its batch and of the scores: then it is said, kept in
-    the run's skipped.json, and counted in the result."""
+    """Effect of a video that cannot be read. stop: the run ends with an error; skip: the video is left out of its batch
+    and of the scores, logged, listed in the run's skipped.json, and counted in the result."""
 
 
 def _known_input(name: str) -> str:
-    """Raises ValueError."""
+    """Name of an input, checked. Raises ValueError that names the nearest."""
     try:
         return inputs.find(name).name
     except UserError as error:
@@ -42,188 +42,193 @@ def _known_input(name: str) -> str:
 
 
 class Clip(Section):
-    """How frames of a video become one clip (see `muybridge.data.sampling`)."""
+    """Frames of a video that become one clip (see `muybridge.data.sampling`)."""
 
     num_frames: int = Field(default=8, ge=1, le=2**16)
-    """Frames in a clip."""
+    """Number of frames in a clip."""
     sampling: Literal["uniform", "dense"] = "uniform"
-    """uniform: one frame of each of `num_frames` equal segments (a video shorter than the clip is stretched: its frames
-    are repeated in order, the middle of every segment, in training as in tests); dense: consecutive frames,
-    `stride_frames` apart."""
+    """Choice of frames. uniform: one frame from each of `num_frames` equal segments of the video; dense: consecutive
+    frames, `stride_frames` apart. A video shorter than a uniform clip is stretched: its frames are repeated in order (the
+    middle of every segment, in training as in tests)."""
     jitter: Literal["segment", "shared"] = "segment"
-    """Uniform sampling in training: one random offset a segment, or one shared by all segments."""
+    """Random offset of uniform sampling in training. segment: one per segment; shared: one for all segments."""
     stride_frames: int = Field(default=2, ge=1)
-    """Dense sampling: frames between two of a clip (at `fps`, where that is given)."""
+    """Stride of dense sampling, in frames of the video (at the rate `fps`, if that is set)."""
     fps: float | None = Field(default=None, gt=0)
-    """Dense sampling: count the stride at this frame rate, so that a clip spans the same time in every video."""
+    """Frame rate in frames per second at which dense sampling counts its stride, so that a clip spans the same time in
+    every video. none: the video's own."""
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
-    """Dense sampling in a video shorter than the clip: hold the last frame, run back and forth, or start over."""
+    """Dense sampling past the end of a short video. repeat: hold the last frame; mirror: run back and forth; wrap: start
+    over."""
     modality: Annotated[str, AfterValidator(_known_input)] = inputs.DEFAULT
-    """What the network is shown, by its name in the table of inputs (`muybridge.data.inputs`)."""
+    """Input of the network, by its name in the table of inputs (`muybridge.data.inputs`)."""
     size: int = Field(default=112, ge=1)
-    """Height and width of the model's input, pixels."""
+    """Height and width of the network's input, in pixels."""
     short_side: int | None = Field(default=None, ge=1)
-    """Scale frames when decoding so that their short side has this many pixels; none keeps the file's size."""
+    """Short side in pixels that frames are scaled to when they are decoded. none: the file's size."""
 
 
 def _plain_tuple(value: Any) -> Any:
-    """A list, as JSON has it, as the tuple it stands for."""
+    """Turn a list, as JSON has it, into a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _one_or_more(value: Any) -> Any:
-    """A name alone as a tuple of it."""
+    """Turn a single name into a tuple."""
     return (value,) if isinstance(value, str) else _plain_tuple(value)
 
 
 class Augment(Section):
-    """What training does to a clip: one draw a clip, all its frames alike, in the order of these fields."""
+    """Augmentation of training clips: one draw per clip for all its frames, in the order of these fields."""
 
     crop: Literal["multiscale", "random", "center"] = "multiscale"
-    """multiscale: sides of 1, .875, .75, .66 of the short side at 13 fixed points; random: any place; center: as in
-    evaluation."""
+    """Crop of a training clip. multiscale: sides of 1, .875, .75 or .66 of the short side at 13 fixed points (TSN);
+    random: any position; center: as in evaluation."""
     short_sides: Annotated[tuple[int, int], BeforeValidator(_plain_tuple)] | None = None
-    """Random crops: scale the frame to a short side drawn from these two and all between, [256, 320] in the papers that
-    crop 224 pixels; none: crop the frame as it is. It is relative to the frame that is read, whatever `clip.short_side`."""
+    """Scale jitter of random crops: smallest and largest short side in pixels, from which one is drawn ([256, 320] in
+    the papers that crop 224 pixels), whatever `clip.short_side`. none: the frame is cropped at the size it was read."""
     flip_probability: float = Field(default=0.5, ge=0, le=1)
-    """Mirror left and right; labels follow the manifest's mirror map, and a manifest can switch mirroring off."""
+    """Probability of a left-right flip. Labels follow the manifest's mirror map; a manifest can switch flips off."""
     brightness: float = Field(default=0.0, ge=0)
-    """Multiply by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    """Brightness jitter: multiply pixels by a factor from 1 - x to 1 + x (at least 0). 0: off."""
     contrast: float = Field(default=0.0, ge=0)
-    """Stretch the distance from the clip's mean gray by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    """Contrast jitter: multiply the distance from the clip's mean gray by 1 - x to 1 + x (at least 0). 0: off."""
     saturation: float = Field(default=0.0, ge=0)
-    """Stretch the distance from each pixel's gray by a factor of 1 - x … 1 + x (at least 0); 0: off."""
+    """Saturation jitter: multiply the distance from each pixel's gray by 1 - x to 1 + x (at least 0). 0: off."""
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    """Turn the hue by -x … x of the colour circle; 0: off."""
+    """Hue jitter: turn the hue by -x to x of the colour circle (x up to 0.5). 0: off."""
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
-    """Turn the picture by -x … x degrees about its centre, black where nothing was; 0: off. Labels do not follow: where
-    classes name a direction, keep it small."""
+    """Rotation jitter: turn frames by -x to x degrees about their centre, with black corners. 0: off. Labels do not follow:
+    keep it small where classes name a direction."""
 
 
 class Model(Section):
-    """Which network."""
+    """Network and the weights it starts from."""
 
     name: str = ""
-    """A name that `muybridge models` lists; `METHOD@module:function` or `METHOD@timm:NAME` for a method over an image
-    network that you bring; `hf:NAME` for a video classifier of the Hugging Face hub; `module:function` for your own."""
+    """Name of the network: one that `muybridge models` lists; `METHOD@module:function` or `METHOD@timm:NAME` (a temporal
+    method over another image network); `hf:NAME` (a video classifier of the Hugging Face hub); or `module:function` (your
+    own)."""
     init_std: float | None = Field(default=None, gt=0)
-    """Draw all fresh weights, but for biases and norms, from a normal distribution of this standard deviation; none: as the
-    network's authors do."""
+    """Standard deviation of the normal distribution that fresh weights are drawn from, biases and norms excepted. none: the
+    initialisation of the network's authors."""
     pretrained: str | None = "auto"
-    """Weights to start from: public ones by what they were trained on (`imagenet`, `kinetics400`, `hub`), a run folder, a
-    file, or a URL; none: fresh weights; auto: `hub` for `hf:` networks, else none."""
+    """Weights to start from: public ones by their training set (`imagenet`, `kinetics400`, `hub`), a run folder, a file
+    or a URL. none: fresh weights; auto: `hub` for `hf:` networks, else none."""
     strict: bool = True
-    """Every weight must find its place, and every place its weight, but for what is known to differ (a classifier of other
-    classes, temporal modules over image weights). false: matching tensors are loaded (2D ones for 3D places, too), all
-    others stay as they are, and both are listed."""
+    """Strict loading of pretrained weights. true: every tensor must match, except a classifier of other classes and
+    temporal modules over image weights; false: matching tensors are loaded (2D ones into 3D layers, too), the rest stay
+    fresh, and both are listed."""
     inflation: Literal["divide", "repeat"] = "divide"
-    """Weights of images in 3D convolutions: divided by the length in time, so that a still clip gives the picture's
-    response, or repeated as they are (2021 study)."""
+    """Inflation of 2D image weights into 3D convolutions. divide: divided by the kernel's length in time, so that a static
+    clip gives the image's response; repeat: repeated as they are (2021 study)."""
     temporal_pooling: bool = False
-    """Halve time three times inside the network."""
+    """Temporal pooling: halve the time axis three times inside the network."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Dropout before the classifier."""
+    """Dropout probability before the classifier."""
     options: dict[str, bool | int | float | str] = {}
-    """Further keyword arguments of the model's builder."""
+    """Further keyword arguments of the network's builder, each as `model.options.NAME`."""
     source_sha256: str | None = None
-    """Hash of the files of a `module:function` model, filled in when training starts."""
+    """SHA-256 of the source files of a `module:function` network, filled in when training starts."""
     weights_sha256: str | None = None
-    """Hash of the weights that such a function brings along, filled in when training starts."""
+    """SHA-256 of the weights that a `module:function` network comes with, filled in when training starts."""
     pretrained_sha256: str | None = None
-    """Hash of the file of weights to start from, filled in when training starts."""
+    """SHA-256 of the file of pretrained weights, filled in when training starts."""
 
 
 class Optim(Section):
-    """How the weights move."""
+    """Optimizer, batches, schedule and regularisation."""
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
-    """SGD with Nesterov-free momentum, AdamW, or Adam (whose weight decay is part of the gradient)."""
+    """Optimizer. sgd: SGD with plain (not Nesterov) momentum; adamw: decoupled weight decay; adam: weight decay added to
+    the gradient."""
     lr: float = Field(default=0.01, gt=0)
-    """Peak learning rate, quoted for `lr_batch_size`."""
+    """Peak learning rate; for SGD, the one at a batch of `lr_batch_size` clips."""
     lr_batch_size: int | None = Field(default=None, ge=1)
-    """SGD's `lr` is meant for this batch size and scaled linearly to `batch_size`; none: taken as it is."""
+    """Batch size in clips for which `lr` is quoted: SGD's rate is scaled linearly to `batch_size`. none: not scaled."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """SGD's momentum."""
+    """Momentum of SGD."""
     weight_decay: float = Field(default=5e-4, ge=0)
-    """Weight decay, of all parameters that are not exempt."""
+    """Weight decay of the parameters that `weight_decay_exempt` does not exempt."""
     weight_decay_exempt: Literal["norms_and_biases", "norms", "nothing"] = "norms_and_biases"
-    """Which parameters do not decay: those of norms and all biases; those of norms; none."""
+    """Parameters without weight decay: those of norms and all biases; those of norms only; or nothing."""
     batch_size: int = Field(default=16, ge=1)
-    """Clips an update, over all processes. A pass is cut into batches of this size or one less: no clip is dropped."""
+    """Clips per step, over all processes. A pass is cut into batches of this size or one less: no clip is dropped."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Clips that go through the network at a time, and that a batch norm sees; the gradients of an update's clips are
-    accumulated. None: all that a process has of an update."""
+    """Clips per forward pass, which are those that a batch norm sees; their gradients are accumulated over a step.
+    none: all clips of a step that a process has."""
     batch_norm: Literal["local", "synced", "partial", "frozen"] = "local"
-    """Statistics that batch norms use in training. local: of the clips that a process has at a time; synced: of those of
-    all processes; frozen: the ones they came with, and their weights stay, too; partial: so for all but the first (Wang
-    et al. 2016, section 4.2)."""
+    """Statistics that batch norms use in training. local: those of the clips in one forward pass of a process; synced:
+    those of all processes; frozen: the stored ones, and the norms' weights are frozen, too; partial: frozen for all norms
+    but the first (Wang et al. 2016, section 4.2)."""
     train_from: str | None = None
-    """Train only this module and those that `muybridge models NAME` lists after it; "head": only the classifier. What lies
-    before is frozen, with its norms. None: all is trained."""
+    """First module that is trained, by its name in `muybridge models NAME`; the modules before it are frozen, with their
+    norms. "head": only the classifier is trained. none: everything is."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Score and keep a running mean of the weights, which takes 1 - x of the new ones after each update; none: the weights
-    themselves."""
+    """Decay x of an exponential moving average of the weights, which is scored and kept: each step adds 1 - x of the new
+    weights. none: the weights themselves are scored."""
     epochs: int | None = Field(default=30, ge=1)
-    """Passes over the training videos; none: until stop.max_hours."""
+    """Number of epochs (passes over the training videos). none: until stop.max_hours."""
     steps_per_epoch: int | None = Field(default=None, ge=1)
-    """Let an epoch be so many updates, fewer or more than a pass (the iteration cap of some papers): one pass follows the
-    other without regard to epochs. None: an epoch is a pass."""
+    """Steps per epoch, fewer or more than a pass (the iteration cap of some papers); passes follow each other across
+    epochs. none: an epoch is one pass."""
     min_steps: int = Field(default=0, ge=0)
-    """At least so many updates: a small set is passed over more often than `epochs` says."""
+    """Least number of steps in all: a small set gets more epochs than `epochs` until it is reached. 0: no minimum."""
     warmup_epochs: float = Field(default=0.0, ge=0)
-    """Linear warm-up."""
+    """Length of the linear warm-up, in epochs. 0: no warm-up."""
     warmup_lr: float | None = Field(default=None, gt=0)
-    """Learning rate that the warm-up starts from, quoted and scaled as `lr` is; none: a hundredth of the peak."""
+    """Learning rate at the start of the warm-up, quoted and scaled as `lr` is. none: a hundredth of the peak."""
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
-    """What follows the warm-up. cosine: half a cosine that ends at zero; steps: times `milestone_factor` at each of the
-    `milestones`."""
+    """Learning rate schedule after the warm-up. cosine: half a cosine down to zero; steps: multiplied by
+    `milestone_factor` at each of the `milestones`; constant: the peak."""
     milestones: Annotated[tuple[float, ...], BeforeValidator(_plain_tuple)] = ()
-    """Epochs (or hours, by `schedule_unit`) after which the learning rate falls."""
+    """Epochs (or hours, see `schedule_unit`) at which schedule `steps` lowers the learning rate."""
     milestone_factor: float = Field(default=0.1, gt=0, lt=1)
-    """What it is multiplied with there."""
+    """Factor by which the learning rate is multiplied at each milestone."""
     schedule_unit: Literal["epochs", "hours"] = "epochs"
-    """Unit of the schedule and its milestones. hours: of training, validation not counted, to the end at stop.max_hours; two
-    runs are then not the same to the bit."""
+    """Unit of the schedule and its milestones. hours: hours of training without validation, up to stop.max_hours; two runs
+    are then not identical to the bit."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target spread over all classes."""
+    """Label smoothing: share of the target that is spread over all classes. 0: off."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the whole gradient; none: not clipped."""
+    """Largest norm of the whole gradient; larger ones are scaled down to it. none: no clipping."""
 
 
 Metric = Literal["val.video_top1", "val.mean_class", "val.loss", "train.clip_top1", "train.loss"]
 
 
 class Stop(Section):
-    """What ends training before its epochs do. The run is then finished, and scored as any other."""
+    """Early stopping. A run that ends early is finished, and scored as any other."""
 
     max_hours: float | None = Field(default=None, gt=0)
-    """Hours of training, validation not counted; none: no limit."""
+    """Largest training time in hours, validation not counted. none: no limit."""
     metric: Metric | None = None
-    """What `target` and `patience_epochs` look at: a line's kind and a name in metrics.jsonl. A loss is the better the lower
-    it is."""
+    """Metric that `target` and `patience_epochs` watch, as KIND.NAME of metrics.jsonl. A lower loss is better, a higher
+    accuracy. none: no early stopping by a metric."""
     target: float | None = None
-    """Stop as soon as the metric is as good as this."""
+    """Value of the metric at which training stops (an accuracy from 0 to 1, or a loss). none: no target."""
     patience_epochs: int | None = Field(default=None, ge=1)
-    """Stop when so many epochs have gone by since the metric was at its best."""
+    """Number of epochs without a better metric after which training stops. none: no limit."""
 
 
 class Evaluation(Section):
-    """How a video is scored: the mean over its views (clips × crops)."""
+    """Scoring of a video: the mean over its views (clips × crops)."""
 
     num_clips: int = Field(default=1, ge=1, le=2**16)
-    """Temporal clips a video."""
+    """Number of clips per video."""
     num_crops: Literal[1, 3, 5, 10] = 1
-    """1: centre; 3: start, centre and end of the longer side; 5: centre and corners; 10: those and their mirror images."""
+    """Number of crops per clip. 1: centre; 3: start, centre and end of the longer side; 5: centre and corners; 10: those
+    five and their mirror images."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
-    """Side of the crop as a share of the short side (224/256 in the papers that resize to 256)."""
+    """Side of a test crop as a fraction of the short side (224/256 in the papers that resize to 256)."""
     average: Literal["logits", "probabilities"] = "logits"
-    """What is averaged over the views."""
+    """Scores that are averaged over the views of a video."""
     every_epochs: int = Field(default=1, ge=1)
-    """Validate, and save, after every so many epochs, and after the last."""
+    """Epochs between two validations, each with a checkpoint; the last epoch is always validated."""
     score_test: bool = True
-    """Score the test split, once, at the end. False where settings are being searched: that sees val alone."""
+    """Score the test split once, at the end. false: validation only, as in a search of settings."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which weights are scored on the test split, once: the last, or the best on val (never chosen on test)."""
+    """Weights that are scored on the test split: the last, or the best by validation (never chosen on test)."""
 
 
 class Recipe(Section):
@@ -237,10 +242,10 @@ class Recipe(Section):
     stop: Stop = Stop()
     evaluation: Evaluation = Evaluation()
     precision: Precision = "auto"
-    """fp32, bf16 or fp16 (autocast; fp16 with a scaled loss), or auto: bf16 where the hardware has it, by rule and not by
-    timing; the run's recipe says which it was."""
+    """Numeric precision: fp32, or autocast to bf16 or fp16 (with a scaled loss). auto: bf16 where the hardware supports
+    it, else fp32; the run's recipe records which."""
     seed: int = Field(default=0, ge=0)
-    """Every draw is keyed by it."""
+    """Seed that every random draw is keyed by."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -249,21 +254,22 @@ class Recipe(Section):
 
 
 class Runtime(Section):
-    """What changes no result."""
+    """Settings that change no result."""
 
     device: str = "auto"
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, …"""
+    """Device: cpu, cuda, cuda:1, … auto: CUDA where there is one, else the CPU."""
     num_workers: int | None = Field(default=None, ge=0)
-    """Decoding processes; none: 0 where the set fits the RAM cache, else one a core (at most 8)."""
+    """Number of decoding processes. none: 0 where the set fits the RAM cache, else one per core (at most 8)."""
     cache_gib: float | None = Field(default=None, ge=0)
-    """Memory for decoded frames; none: a quarter of what is free; 0: no cache."""
+    """Memory for decoded frames, in GiB. none: a quarter of the free memory; 0: no cache."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of the model; none: torch's own choice. (Bit-identity holds for one number of threads.)"""
+    """CPU threads of the network. none: PyTorch's choice. Runs are identical to the bit under the same number only."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
-    """Also save every so many steps, beside the saves at `evaluation.every_epochs`."""
+    """Steps between extra checkpoints, beside those of `evaluation.every_epochs`. none: no extra ones."""
     compile: bool = False
-    """Compile the network (torch.compile): a slow start, then faster steps on a GPU. The last bits differ."""
+    """Compile the network (torch.compile): a slow start, then faster steps on a GPU. Results differ in their last bits."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_one_or_more)] = ()
-    """Also send what is measured to these (the extra `track`): one, or several as ["tensorboard","wandb"]."""
+    """Experiment trackers that metrics are also sent to (needs the extra `track`): one, or several as
+    ["tensorboard","wandb"]."""
     tracker_project: str = "muybridge"
-    """What the run belongs to there: the project of Weights & Biases, the experiment of MLflow."""
+    """Name of the project (Weights & Biases) or experiment (MLflow) that runs are tracked under."""

@@ -1,1 +1,1 @@
-"""All that stays on disk of a run or a study."""
+"""Files of runs and studies on disk."""

@@ -1,7 +1,7 @@
-"""Checkpoints: a new directory, then an atomic pointer. A process killed at any moment leaves the last whole one.
+"""Checkpoints: a new directory, then an atomic pointer, so that a killed process leaves the last complete one.
 
-    checkpoints/step-00000120/model.safetensors       parameters and buffers that are scored
-                              trained.safetensors     those that training goes on with, where the scored ones are their mean
+    checkpoints/step-00000120/model.safetensors       weights and buffers that are scored
+                              trained.safetensors     weights that are trained, where the scored ones are their average
                               optimizer.safetensors   the optimiser's tensors, by parameter name
                               state.json              step, position in metrics.jsonl, sums of the running epoch, …
     checkpoints/last, best                            the name of a step's directory
@@ -42,39 +42,43 @@ from muybridge.zoo.weights.tag import read_tag, tag_of
 
 FORMAT_VERSION = 1
 STEP = re.compile(r"step-[0-9]{8,}")
-"""Names of checkpoints' directories."""
+"""Pattern of the names of checkpoint directories."""
 
 
 @dataclass
 class State:
-    """Where training stands, beside the weights."""
+    """Progress of training, stored beside the weights."""
 
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     metrics_bytes: int = 0
-    """Length of metrics.jsonl then."""
+    """Length of metrics.jsonl at this step."""
     best: float = -1.0
     """Best validation accuracy so far."""
     loss_sum: float = 0.0
-    """Of the clips of the running epoch."""
+    """Sum of the losses of the clips of the current epoch."""
     correct: int = 0
+    """Correctly classified clips of the current epoch."""
     clips: int = 0
+    """Clips of the current epoch that were trained on."""
     train_seconds: float = 0.0
-    """Spent on training steps."""
+    """Time spent on training steps, in seconds."""
     stop_best: float | None = None
-    """Best value so far of the quantity that may stop training, and the epoch it is of."""
+    """Best value so far of the metric that may stop training."""
     stop_best_epoch: int = 0
+    """Epoch of `stop_best`."""
     ended: str = ""
-    """Why training is over, if it is."""
+    """Reason why training ended; empty while it has not."""
     unvalidated: bool = False
-    """Validation of this step is still to come."""
+    """True where the validation due at this step has not run yet."""
     loss_scale: float = 65536.0
-    """fp16's, and how many steps it has gone well with."""
+    """Loss scale of fp16."""
     loss_scale_steps: int = 0
+    """Steps without overflow since the loss scale last changed."""
 
 
 HASHES = "sha256.json"
-"""In a checkpoint: the hash of each of its files of tensors."""
+"""File in a checkpoint with the SHA-256 of each of its tensor files."""
 
 
 def save(
@@ -86,13 +90,15 @@ def save(
     scored: nn.Module | None = None,
     is_best: bool = False,
 ) -> None:
-    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove what nothing points at. One that is
-    there already gets the new state: a step has one set of weights. `scored`: where not `model` itself but a mean of its
-    weights is scored."""
+    """Write a checkpoint of `state.step`, point `last` (and `best`) at it, and remove those without a pointer.
+
+    An existing checkpoint of the step gets the new state only: a step has one set of weights. `scored`: the averaged
+    network, where that is scored instead of `model`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{state.step:08d}"
     partial, final = within(folder, f".{name}.partial"), within(folder, name)
-    for leftover in (partial, final):  # of a killed process: whole, perhaps, but never pointed at
+    for leftover in (partial, final):  # of a killed process: perhaps complete, but without a pointer
         if leftover.exists() and name not in _pointed(folder):
             shutil.rmtree(leftover)
     about = json.dumps({"format_version": FORMAT_VERSION, **asdict(state)}, indent=2)
@@ -108,14 +114,14 @@ def save(
             write_durable(partial / HASHES, (json.dumps(hashes, indent=2) + "\n").encode())
             write_durable(partial / "state.json", about.encode())
             sync_folder(partial)
-        except OSError:  # a full disk: the part that fitted would fill it further
+        except OSError:  # a full disk: the partial directory would keep it full
             shutil.rmtree(partial, ignore_errors=True)
             raise
         partial.rename(final)
         sync_folder(folder)
-    if is_best:  # before `last`: a run that resumes from this step counts its best as known
+    if is_best:  # before `last`: a run resumed from this step takes its best as saved
         write_atomic(within(folder, "best"), name)
-    if not is_new:  # after `best`, which the state counts as known
+    if not is_new:  # after `best`, which the state takes as saved
         write_atomic(within(folder, f"{name}/state.json"), about)
     write_atomic(within(folder, "last"), name)
     for other in folder.iterdir():
@@ -132,14 +138,16 @@ def _files(model: nn.Module, optimizer: torch.optim.Optimizer, scored: nn.Module
 
 
 def exists(folder: Path, which: str = "last") -> bool:
+    """True where the pointer `which` is there."""
     return (folder / which).exists()
 
 
 def load_state(folder: Path, which: str = "last") -> State:
+    """Load and check the state of a checkpoint. Raises UserError for another format or impossible values."""
     file = directory(folder, which) / "state.json"
     values = read_json(file)
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
-        raise UserError(f"{file} was written by another version of muybridge")
+        raise UserError(f"{file}: it was written by another version of muybridge. Use that version")
     state: State = as_kind(State, values, str(file))
     counts = (
         state.step,
@@ -151,51 +159,57 @@ def load_state(folder: Path, which: str = "last") -> State:
     )
     if min(counts) < 0 or (file.parent.name.startswith("step-") and f"step-{state.step:08d}" != file.parent.name):
         raise UserError(
-            f"{file} does not say where training stood: step {state.step}, {min(counts)} of what is counted"
+            f"{file} is damaged: step {state.step}, smallest count {min(counts)}. Resume from another checkpoint"
         )
     return state
 
 
 def model_file(folder: Path, which: str = "last") -> Path:
-    """The weights of a checkpoint. Raises UserError where there is none."""
+    """Path of the weights of a checkpoint. Raises UserError where the pointer is missing."""
     return directory(folder, which) / "model.safetensors"
 
 
 def rewind(folder: Path, which: str) -> None:
-    """Let `last` be another checkpoint: `best`, or the name of a step's directory. Raises UserError where there is none,
-    or no whole one."""
+    """Point `last` at another checkpoint: `best`, or the name of a step's directory.
+
+    Raises UserError where that is missing or incomplete.
+    """
     with offering_others(folder, which):
         name = directory(folder, which).name
-        _check_whole(folder / name)
+        _check_complete(folder / name)
     write_atomic(within(folder, "last"), name)
 
 
 @contextmanager
 def offering_others(folder: Path, which: str = "last") -> Iterator[None]:
-    """To what is wrong with a checkpoint, those that are whole are added."""
+    """Add the names of complete checkpoints to a UserError about a checkpoint."""
     try:
         yield
     except UserError as error:
-        wrong = (folder / which).read_bytes().decode(errors="replace").strip() if (folder / which).is_file() else which
+        faulty = (folder / which).read_bytes().decode(errors="replace").strip() if (folder / which).is_file() else which
         others = [
-            path.name for path in sorted(folder.glob("step-*"), reverse=True) if path.name != wrong and _is_whole(path)
+            path.name
+            for path in sorted(folder.glob("step-*"), reverse=True)
+            if path.name != faulty and _is_complete(path)
         ]
         rest = (
-            f"Whole: {', '.join(others)} (--resume RUN --checkpoint {others[0]})" if others else "It holds no whole one"
+            f"Complete: {', '.join(others)} (--resume RUN --checkpoint {others[0]})"
+            if others
+            else "No complete checkpoint is left"
         )
         raise UserError(f"{str(error).rstrip('.')}. {rest}") from None
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
-        _check_whole(path)
+        _check_complete(path)
     except UserError:
         return False
     return True
 
 
-def _check_whole(path: Path) -> None:
-    """Raises UserError for a directory that lacks a file, or holds a part of one."""
+def _check_complete(path: Path) -> None:
+    """Check that a checkpoint has all its files, each whole. Raises UserError."""
     if not path.is_dir():
         raise UserError(f"{path.parent} holds no checkpoint '{path.name}'")
     read_json(path / "state.json")
@@ -210,24 +224,29 @@ def _check_whole(path: Path) -> None:
 
 
 def check_hash(file: Path) -> None:
-    """Raises UserError where a checkpoint's file is not as it was written. (Those of earlier versions have no hash.)"""
+    """Check a file of a checkpoint against its stored hash, if there is one. Raises UserError."""
     hashes = read_as(dict[str, str], file.parent / HASHES) if (file.parent / HASHES).exists() else {}
     if file.name in hashes and sha256_file(file) != hashes[file.name]:
         raise UserError(f"{file} is damaged: its bytes are not those that were written")
 
 
 def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained: bool = False) -> None:
-    """Fill a model, with the preprocessing that its weights are for. `trained`: with the weights that training goes on
-    with, of a run that scores their mean. Raises UserError where names or shapes do not agree."""
+    """Load the weights of a checkpoint into a model, with their preprocessing.
+
+    `trained`: the weights that are trained, in a run that scores their average. Raises UserError where names or shapes
+    differ.
+    """
     file = model_file(folder, which)
     if trained:
         file = file.parent / "trained.safetensors"
     tensors = _tensors(file)
-    own = model.state_dict()
-    wrong = [key for key in own if key not in tensors or tensors[key].shape != own[key].shape]
-    wrong += [key for key in tensors if key not in own]
-    if wrong:
-        raise UserError(f"{file} does not fit the model: {len(wrong)} tensors differ, the first is '{wrong[0]}'")
+    expected = model.state_dict()
+    differing = [key for key in expected if key not in tensors or tensors[key].shape != expected[key].shape]
+    differing += [key for key in tensors if key not in expected]
+    if differing:
+        raise UserError(
+            f"{file} does not fit the model: {len(differing)} tensors differ, the first is '{differing[0]}'"
+        )
     model.load_state_dict(tensors)
     with safetensors.safe_open(file, framework="pt") as opened:
         tag = read_tag(opened.metadata(), str(file))
@@ -236,7 +255,7 @@ def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained:
 
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, which: str = "last") -> None:
-    """Fill an optimiser, by parameter name."""
+    """Load the tensors of a checkpoint into an optimizer, by parameter name. Raises UserError for an unknown name."""
     tensors = _tensors(directory(folder, which) / "optimizer.safetensors")
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
@@ -265,7 +284,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def directory(folder: Path, which: str = "last") -> Path:
-    """Of a checkpoint: `last`, `best`, or a step's name. Raises UserError where there is no such pointer."""
+    """Directory of a checkpoint: `last`, `best`, or a step's name. Raises UserError where the pointer is missing."""
     if STEP.fullmatch(which):
         return folder / which
     if which not in ("last", "best") or not (folder / which).is_file():

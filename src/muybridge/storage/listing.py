@@ -1,4 +1,4 @@
-"""Run folders below a folder, and how far each has come."""
+"""Run folders below a folder, and the state of each."""
 
 import os
 from collections import deque
@@ -11,38 +11,39 @@ from typing import Any
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
-from muybridge.storage.run import BESIDE_RECIPE, OWN_FOLDERS, Run, State, data_name
+from muybridge.storage.run import BESIDE_RECIPE, RUN_FOLDERS, Run, State, data_name
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run has come. None: not there, or not known."""
+    """Progress and result of a run; None: absent or unknown."""
 
     run: Run
     state: State
     recipe: Recipe | None = None
     epoch: int | None = None
-    """Epochs done; of a run that is not being trained, those that its checkpoint has."""
+    """Epochs done; for a run that is not being trained, those in its checkpoint."""
     epochs: int | None = None
-    """Epochs planned; none where hours end it."""
+    """Epochs planned; None where hours end training."""
     split: str | None = None
-    """Of the accuracy: test, or val where the test is still to come."""
+    """Split of the accuracy: test, or val until the test is scored."""
     video_top1: float | None = None
+    """Top-1 accuracy of videos on `split`, from 0 to 1."""
     train_seconds: float | None = None
-    """Validation not counted."""
+    """Training time in seconds, validation not counted."""
     changed: datetime | None = None
-    """When training last wrote to it."""
+    """Time of the last write by training."""
     reason: str = ""
-    """Why it counts as damaged."""
+    """Fault of a damaged run; empty for others."""
 
     @property
     def shown_path(self) -> str:
-        """The run's path as seen from where one stands, if it lies below."""
+        """Path of the run, relative to the current folder if it lies below it."""
         path, here = self.run.path.absolute(), Path.cwd()
         return str(path.relative_to(here) if path.is_relative_to(here) else self.run.path)
 
     def as_json(self) -> dict[str, Any]:
-        """A row of `muybridge runs --json`."""
+        """Row of `muybridge runs --json`."""
         recipe = self.recipe
         return {
             "path": self.shown_path,
@@ -64,20 +65,20 @@ class Standing:
 
 
 def standing(run: Run) -> Standing:
-    """How far a run has come. What cannot be read makes it a damaged one; what can be is kept."""
-    known = Standing(run, "damaged", changed=_changed(run))
+    """Progress and result of a run; a file that cannot be read makes it damaged, with the rest kept."""
+    result = Standing(run, "damaged", changed=_changed(run))
     try:
-        known = replace(known, recipe=run.recipe())
+        result = replace(result, recipe=run.recipe())
         state, epochs = run.state(), run.planned_epochs()
         train, val = run.metrics("train"), run.metrics("val")
-        if state in ("stopped", "begun"):  # what came after the checkpoint is done again
+        if state in ("stopped", "begun"):  # later lines are measured again
             saved = run.saved_step() or 0
             train, val = ([line for line in lines if line["step"] <= saved] for lines in (train, val))
-        figures = {**({"val": val[-1]} if val else {}), **(run.result() if state == "finished" else {})}
-        split = next((split for split in ("test", "val") if split in figures), None)
+        metrics = {**({"val": val[-1]} if val else {}), **(run.result() if state == "finished" else {})}
+        split = next((split for split in ("test", "val") if split in metrics), None)
         return replace(
-            known, state=state, epoch=train[-1]["epoch"] if train else 0, epochs=epochs, split=split,
-            video_top1=figures[split]["video_top1"] if split else None,
+            result, state=state, epoch=train[-1]["epoch"] if train else 0, epochs=epochs, split=split,
+            video_top1=metrics[split]["video_top1"] if split else None,
             train_seconds=sum(line["train_seconds"] for line in run.timing()),
         )  # fmt: skip
     except UserError as error:
@@ -85,17 +86,20 @@ def standing(run: Run) -> Standing:
     except OSError as error:
         reason = f"{error.filename or run.path} cannot be read: {error.strerror}"
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"{run.path} holds other values than a run's: {type(error).__name__}: {error}"
-    return replace(known, reason=reason)
+        reason = f"{run.path} is damaged: a value is not a run's: {type(error).__name__}: {error}"
+    return replace(result, reason=reason)
 
 
 def find(folder: str | Path, *, unreadable: Callable[[OSError], None] | None = None) -> list[Run]:
-    """Run folders at `folder` and at any depth below it, in the order of their paths. Hidden folders are not entered, links
-    are, but no folder twice. `unreadable` hears of folders that cannot be; none: they are raised. Raises UserError."""
+    """Run folders at `folder` and at any depth below it, in the order of their paths.
+
+    Hidden folders are not entered; links are, but no folder twice. `unreadable` is called with the error of a folder that
+    cannot be read; None: the error is raised. Raises UserError where `folder` is not a folder.
+    """
     if not Path(folder).is_dir():
-        what = "is a file" if Path(folder).exists() else "does not exist"
-        raise UserError(f"{folder} {what}; name a folder to look for runs in")
-    found, seen, waiting = [], set(), deque([Path(folder)])
+        fault = "is a file" if Path(folder).exists() else "does not exist"
+        raise UserError(f"{folder}: it {fault}. Name a folder to look for runs in")
+    runs, seen, waiting = [], set(), deque([Path(folder)])
     while waiting:
         path = waiting.popleft()
         try:
@@ -113,11 +117,11 @@ def find(folder: str | Path, *, unreadable: Callable[[OSError], None] | None = N
             continue
         is_run = "recipe.json" in inside and any(name in inside for name in BESIDE_RECIPE)
         if is_run:
-            found.append(Run(path))
+            runs.append(Run(path))
         for entry in sorted(folders, key=lambda entry: entry.name):
-            if not (is_run and entry.name in OWN_FOLDERS):  # links wait: a folder is known by its own path
+            if not (is_run and entry.name in RUN_FOLDERS):  # links wait: a folder is known by its own path
                 (waiting.append if entry.is_symlink() else waiting.appendleft)(path / entry.name)
-    return sorted(found, key=lambda run: run.path.parts)
+    return sorted(runs, key=lambda run: run.path.parts)
 
 
 def _changed(run: Run) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The run folder: what one recipe leaves on disk (format: docs/formats.md). NumPy only, so that reports need no torch.
+"""Run folder: the files of one run (format: docs/formats.md), read with NumPy only, so that reports need no torch.
 
 RUN/
   recipe.json        everything that changes the result, resolved (precision, hashes)
@@ -7,16 +7,16 @@ RUN/
   dataset.json       classes, mirroring, reversed pairs, sizes of the splits
   trained_on.npz     ids, groups and content hashes of the training videos, and hashes of those of the runs it builds upon
   cost.json          parameters, multiply-adds
-  init.json          what it started from, where that is not nothing
-  metrics.jsonl      what training measured; nothing in it depends on time
-  timing.jsonl       how long it took
+  init.json          pretrained weights: what was loaded and what was not
+  metrics.jsonl      losses and accuracies; no value depends on time
+  timing.jsonl       training time per epoch
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
   scores/            test.npz, val.npz: per-view scores
-  diagnosis/         what `diagnose` found: diagnosis.json, per-view scores of each order of frames, saliency/
-  skipped.json       videos that could not be read, where the recipe says to go on without them
-  source/            the file of a model of your own
-  result.json        the final figures; a run is finished when it is there
-  speed.json         what its model takes, where `muybridge measure` was asked
+  diagnosis/         results of `diagnose`: diagnosis.json, per-view scores of each order of frames, saliency/
+  skipped.json       videos that could not be read and were left out (data.on_error=skip)
+  source/            source files of the user's model
+  result.json        final metrics; a run is finished when it exists
+  speed.json         speed and memory, written by `muybridge measure`
 """
 
 import io
@@ -56,22 +56,22 @@ from muybridge.storage.scores import Scores, load_arrays
 
 FORMAT_VERSION = 1
 SPEED_VERSION = 2
-"""Of speed.json."""
+"""Format version of speed.json."""
 
 State = Literal["finished", "training", "stopped", "begun", "damaged"]
 STATES: tuple[State, ...] = get_args(State)
-"""finished: it has a result; training: a process is at it; stopped: `train --resume` goes on; begun: nothing is saved yet;
-damaged: a file of it cannot be read."""
+"""States of a run. finished: it has a result; training: a process trains it; stopped: `train --resume` continues it; begun:
+it has no checkpoint yet; damaged: a file of it cannot be read."""
 
 BESIDE_RECIPE = ("dataset.json", "environment.json", "runtime.json", "checkpoints")
-"""Beside a recipe.json each of these says that a folder is a run."""
+"""Names of which any, beside a recipe.json, marks a folder as a run."""
 
-OWN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
-"""Of a run; no runs lie there."""
+RUN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
+"""Folders inside a run, which are not searched for runs."""
 
 
 _more = with_config(ConfigDict(extra="allow"))
-"""Files hold more than is asked of them here."""
+"""Files may hold further fields."""
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=0)]
@@ -105,7 +105,7 @@ class _Environment(TypedDict):
 
 
 @_more
-class _Figures(TypedDict):
+class _Metrics(TypedDict):
     video_top1: _Share
     video_top5: NotRequired[_Share]
     clip_top1: NotRequired[_Share]
@@ -116,8 +116,8 @@ class _Figures(TypedDict):
 @_more
 class _Result(TypedDict):
     steps: _Count
-    val: NotRequired[_Figures]
-    test: NotRequired[_Figures]
+    val: NotRequired[_Metrics]
+    test: NotRequired[_Metrics]
 
 
 @_more
@@ -171,8 +171,10 @@ class _AllSkipped(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, by its path. Reading raises UserError that names the file, and what is wrong in it. Nothing is written
-    through a link that lies in it."""
+    """Run folder, by its path.
+
+    Reading raises UserError that names the file and its fault. Nothing is written through a link inside the folder.
+    """
 
     path: Path
 
@@ -181,108 +183,120 @@ class Run:
 
     @staticmethod
     def open(run: "str | Path | Run") -> "Run":
-        """An existing run folder, by its path. Raises UserError where there is none."""
+        """Open an existing run folder. Raises UserError where it is missing or not a run."""
         path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
-            what = "has no recipe.json, so it is no run" if path.is_dir() else "does not exist"
-            raise UserError(f"No such run: {path} {what}. A run is the folder that `muybridge train --out` makes")
+            fault = "has no recipe.json" if path.is_dir() else "does not exist"
+            raise UserError(f"No such run: {path} {fault}. A run is a folder that `muybridge train --out` made")
         return Run(path)
 
     @property
     def name(self) -> str:
+        """Name of the folder."""
         return self.path.name
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints and their pointers."""
         return self.path / "checkpoints"
 
     @property
     def metrics_file(self) -> Path:
+        """Path of metrics.jsonl."""
         return self.path / "metrics.jsonl"
 
     @property
     def is_finished(self) -> bool:
+        """True where the run has a result."""
         return (self.path / "result.json").exists()
 
     @property
     def is_trial(self) -> bool:
-        """Was it made by a search (`compare --tune`)?"""
+        """True for a trial of a search (`compare --tune`)."""
         path = self.path.resolve()
         return path.parent.parent.name == "tuning" and path.name.startswith("trial-")
 
     def recipe(self) -> Recipe:
+        """Read recipe.json, which names a model and a manifest."""
         path = self.path / "recipe.json"
         recipe = from_json(Recipe, path)
         for field, value in (("model.name", recipe.model.name), ("data.manifest", recipe.data.manifest)):
-            if not value:  # a recipe may leave it open, a run's own does not
+            if not value:  # a recipe may leave it open, a run's may not
                 raise UserError(f"{path} is damaged: {field}: field required")
         return recipe
 
     def runtime(self) -> Runtime:
+        """Read runtime.json."""
         return from_json(Runtime, self.path / "runtime.json")
 
     def dataset(self) -> dict[str, Any]:
+        """Read and check dataset.json."""
         file = self.path / "dataset.json"
-        found: dict[str, Any] = read_as(_Dataset, file)
-        classes, named = found["classes"], set(found["mirror"] or {}).union((found["mirror"] or {}).values())
-        wrong = (
+        dataset: dict[str, Any] = read_as(_Dataset, file)
+        classes, named = dataset["classes"], set(dataset["mirror"] or {}).union((dataset["mirror"] or {}).values())
+        fault = (
             "it has no classes" if not classes
             else "a class is named twice" if len(set(classes)) < len(classes)
-            else f"mirror names '{min(unknown)}', which is no class" if (unknown := named - set(classes))
-            else "split_sizes: there is no training video" if not found["split_sizes"].get("train")
-            else "longest_trained_seconds is no length" if not 0 < found["longest_trained_seconds"] < inf
+            else f"mirror names '{min(unknown)}', which is not a class" if (unknown := named - set(classes))
+            else "split_sizes has no training video" if not dataset["split_sizes"].get("train")
+            else "longest_trained_seconds is not a length" if not 0 < dataset["longest_trained_seconds"] < inf
             else ""
         )  # fmt: skip
-        if wrong:
-            raise UserError(f"{file} is damaged: {wrong}")
-        return found
+        if fault:
+            raise UserError(f"{file} is damaged: {fault}")
+        return dataset
 
     def cost(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_as(_Cost, self.path / "cost.json")
-        return found
+        """Read cost.json: parameters and multiply-adds."""
+        cost: dict[str, Any] = read_as(_Cost, self.path / "cost.json")
+        return cost
 
     def environment(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_as(_Environment, self.path / "environment.json")
-        return found
+        """Read environment.json: versions, machine, threads."""
+        environment: dict[str, Any] = read_as(_Environment, self.path / "environment.json")
+        return environment
 
     def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_as(_Result, self.path / "result.json")
-        return found
+        """Read result.json: final metrics per split."""
+        result: dict[str, Any] = read_as(_Result, self.path / "result.json")
+        return result
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl of one kind ("train", "val")."""
+        """Lines of one kind ("train", "val") in metrics.jsonl."""
         lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
         if not lines and self.is_finished and self.result()["steps"]:
-            raise UserError(f"{self.metrics_file} is damaged or gone: the run is finished, and no line is there")
+            raise UserError(f"{self.metrics_file} is damaged or gone: the run is finished, but it has no lines")
         return [line for line in lines if line["kind"] == kind]
 
     def timing(self) -> list[dict[str, Any]]:
-        """A line an epoch; the last one where a resumed run did an epoch again."""
+        """Lines of timing.jsonl, one per epoch: the last one where a resumed run repeated an epoch."""
         by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl", whole=self.is_finished)}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def scores(self, name: str = "test") -> Scores:
+        """Per-view scores of a split."""
         return Scores.load(self.path / "scores" / f"{name}.npz")
 
     @property
     def diagnosis_folder(self) -> Path:
+        """Folder of the results of `diagnose`."""
         return self.path / "diagnosis"
 
     def diagnosis(self) -> dict[str, Any] | None:
-        """What `diagnose` found, if it was asked."""
+        """Result of `diagnose`; None where it has not run."""
         file = self.diagnosis_folder / "diagnosis.json"
         if not file.exists():
             return None
-        found: dict[str, Any] = read_json(file)  # its fields in the order in which they are printed
-        as_kind(_Diagnosis, found, str(file))
-        return found
+        diagnosis: dict[str, Any] = read_json(file)  # fields in the order in which they are printed
+        as_kind(_Diagnosis, diagnosis, str(file))
+        return diagnosis
 
     def diagnosed_scores(self, order: str) -> Scores:
-        """Of frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
+        """Per-view scores with frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
         return Scores.load(self.diagnosis_folder / f"{order}.npz")
 
     def trained_on(self) -> dict[str, np.ndarray]:
-        """id, group and sha256 of the training videos; base_sha256 of those of the runs that it builds upon, if any."""
+        """Arrays id, group and sha256 of the training videos, and base_sha256 of those of the runs it starts from, if any."""
         file = self.path / "trained_on.npz"
         arrays = load_arrays(file, "the training videos of a run")
         missing = {"id", "group", "sha256"} - arrays.keys()
@@ -291,74 +305,79 @@ class Run:
         return arrays
 
     def seen_sha256(self) -> np.ndarray:
-        """Of all videos that its weights were trained on, in this run and in those that it builds upon."""
+        """Hashes of all videos that the weights were trained on, in this run and in those it starts from."""
         arrays = self.trained_on()
         seen = np.unique(np.concatenate([arrays["sha256"], arrays.get("base_sha256", arrays["sha256"][:0])]))
-        return seen[seen != ""]  # a hash that is not known is none
+        return seen[seen != ""]  # empty: the hash is unknown
 
     def save_trained_on(
         self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray, base: "Run | None" = None
     ) -> None:
-        """`base`: the run that this one starts from."""
+        """Write trained_on.npz; `base` is the run that this one starts from."""
         buffer = io.BytesIO()
         arrays = {"id": ids, "group": groups, "sha256": sha256}
         np.savez(buffer, allow_pickle=False, **arrays | ({} if base is None else {"base_sha256": base.seen_sha256()}))
         write_atomic(self.file("trained_on.npz"), buffer.getvalue())
 
     def skipped(self) -> dict[str, dict[str, str]]:
-        """Videos that could not be read and were left out: id to path and cause."""
+        """Videos that could not be read and were left out: map of id to path and cause."""
         file = self.path / "skipped.json"
-        found: dict[str, dict[str, str]] = read_as(_AllSkipped, file)["videos"] if file.exists() else {}
-        return found
+        videos: dict[str, dict[str, str]] = read_as(_AllSkipped, file)["videos"] if file.exists() else {}
+        return videos
 
     def save_skipped(self, videos: dict[str, dict[str, str]]) -> None:
+        """Write skipped.json."""
         in_order = {name: videos[name] for name in sorted(videos)}
         write_json(self.file("skipped.json"), {"format_version": FORMAT_VERSION, "videos": in_order})
 
     def save_init(self, loaded: dict[str, Any]) -> None:
-        """Which weights it started from: what came, what did not, and why."""
+        """Write init.json: pretrained tensors that were loaded, those that were not, and why."""
         write_json(self.file("init.json"), {"format_version": FORMAT_VERSION, **loaded})
 
     def speed(self) -> dict[str, Any] | None:
-        """What `muybridge measure` found its model to take; none where it was not asked. In version 1 the memory of a CPU may
-        be that of the command that measured: it is left out, and `memory_is_unknown` says so."""
+        """Speed and memory from `muybridge measure`; None where it has not run.
+
+        Version 1 may hold the memory of the measuring command on a CPU: it is dropped, and `memory_is_unknown` set.
+        """
         file = self.path / "speed.json"
         if not file.exists():
             return None
-        found: dict[str, Any] = read_as(_Speed, file)
-        if found.get("format_version", 1) < SPEED_VERSION and found.get("device", "cpu") == "cpu":
-            found |= {"peak_memory_bytes": None, "memory_is_unknown": True}
-        return found
+        speed: dict[str, Any] = read_as(_Speed, file)
+        if speed.get("format_version", 1) < SPEED_VERSION and speed.get("device", "cpu") == "cpu":
+            speed |= {"peak_memory_bytes": None, "memory_is_unknown": True}
+        return speed
 
     def save_speed(self, speed: dict[str, Any]) -> None:
+        """Write speed.json."""
         write_json(self.file("speed.json"), {"format_version": SPEED_VERSION, **speed})
 
     def forget_skipped(self) -> None:
+        """Delete skipped.json."""
         self.file("skipped.json").unlink(missing_ok=True)
 
     def holds_only_beginnings(self) -> bool:
-        """Is there nothing here but what a run leaves that was stopped before its first checkpoint?"""
-        own = {
+        """True where the folder holds only files of a run that stopped before its first checkpoint."""
+        expected = {
             "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "source",
             "init.json", "metrics.jsonl", "timing.jsonl", "skipped.json", "checkpoints", "trackers", ".lock",
         }  # fmt: skip
-        return all(file.name in own or is_partial(file.name) for file in self.path.iterdir())
+        return all(file.name in expected or is_partial(file.name) for file in self.path.iterdir())
 
     def state(self) -> State:
-        """Where it stands, by the files that are there. Raises UserError where they do not tell."""
+        """State of the run by its files. Raises UserError where they contradict each other."""
         if not self.is_finished and self.is_in_use():
             return "training"
-        if self.is_finished:  # asked again: it may have become so before the lock was free
+        if self.is_finished:  # checked again: it may have finished before the lock was free
             return "finished"
         return "begun" if self.saved_step() is None else "stopped"
 
     def check_finished(self) -> None:
-        """Raises UserError where the run's training is not over."""
+        """Check that the run is finished. Raises UserError."""
         if not self.is_finished:
-            raise UserError(f"{self.path} is not finished; muybridge train --resume {self.path} goes on with it")
+            raise UserError(f"{self.path} is not finished. Continue it: muybridge train --resume {self.path}")
 
     def state_for(self, resolved: Recipe) -> Literal["new", "begun", "finished"]:
-        """How far the folder's run by this recipe has come: "new" before its first checkpoint.
+        """Progress of the run of this recipe in the folder: "new" before its first checkpoint.
 
         Raises UserError for a folder that holds a run of another recipe.
         """
@@ -368,29 +387,29 @@ class Run:
         if fingerprint(recipe) != fingerprint(resolved):
             changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(recipe, resolved).items())[:4])
             raise UserError(
-                f"{self.path} holds a run of another recipe ({changes}). Choose another --out, or remove that folder"
+                f"{self.path} holds a run of another recipe ({changes}). Choose another --out, or delete that folder"
             )
         return "finished" if self.is_finished else "begun"
 
     def saved_step(self) -> int | None:
-        """The step of the last checkpoint; none where nothing is saved. Raises UserError where that is gone."""
+        """Step of the last checkpoint; None before the first. Raises UserError where it is gone."""
         pointer = self.checkpoints / "last"
         if not pointer.exists():
             return None
         name = pointed_by(pointer)
         if not (self.checkpoints / name / "state.json").is_file():
-            raise UserError(f"{pointer} names '{name}', and there is no such checkpoint beside it")
+            raise UserError(f"{pointer} names '{name}', but that checkpoint is missing")
         return int(name.removeprefix("step-"))
 
     def planned_epochs(self) -> int | None:
-        """As many as its `min_steps` take, if the recipe's are fewer; none where hours end it."""
+        """Number of epochs, at least those that `min_steps` take; None where hours end training."""
         recipe = self.recipe()
         if recipe.optim.epochs is None or not recipe.optim.min_steps:
             return recipe.optim.epochs  # damage to dataset.json does not hide it
         return num_epochs(recipe, self._num_trained())
 
     def steps_per_epoch(self) -> int:
-        """Updates in an epoch."""
+        """Number of steps in an epoch."""
         return steps_per_epoch(self.recipe(), self._num_trained())
 
     def _num_trained(self) -> int:
@@ -398,38 +417,40 @@ class Run:
         return count
 
     def file(self, name: str) -> Path:
-        """A file of the run, to be written or deleted. Raises UserError for a link."""
+        """Path of a file of the run for writing or deleting. Raises UserError for a link."""
         return within(self.path, name)
 
     def folder(self, name: str) -> Path:
-        """A folder of the run to write in, made where there is none. Raises UserError for a link."""
+        """Path of a folder of the run for writing, created if missing. Raises UserError for a link."""
         folder = within(self.path, name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def is_in_use(self) -> bool:
-        """Does a process train in it? Raises UserError where that cannot be told."""
+        """True while a process trains in the folder. Raises UserError where the lock cannot be read."""
         return is_locked(self.path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process trains in a folder. Raises UserError that says which, where another one does."""
+        """Lock the folder for one training process. Raises UserError that names the process that holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path, "trains in it"):
-            for name in OWN_FOLDERS:
+            for name in RUN_FOLDERS:
                 within(self.path, name)
             for folder in (self.path, self.checkpoints, self.path / "scores"):
                 clear_partials(folder)
             yield
 
     def write_metrics(self, line: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
         _append(self.file("metrics.jsonl"), line)
 
     def write_timing(self, line: dict[str, Any]) -> None:
+        """Append a line to timing.jsonl."""
         _append(self.file("timing.jsonl"), line)
 
     def metrics_bytes(self) -> int:
-        """Length of metrics.jsonl, once it is on the disk for sure."""
+        """Length of metrics.jsonl, after flushing it to the disk."""
         if not self.metrics_file.exists():
             return 0
         descriptor = os.open(self.metrics_file, os.O_RDWR)
@@ -440,47 +461,51 @@ class Run:
             os.close(descriptor)
 
     def truncate_metrics(self, length: int) -> int:
-        """Forget what was measured after a checkpoint. Returns how many bytes of what was measured before are missing."""
+        """Cut metrics.jsonl to its length at a checkpoint. Returns the number of bytes that it lacks."""
         file = self.file("metrics.jsonl")
         if not file.exists():
             write_durable(file, b"")
-        have = file.stat().st_size
-        os.truncate(owned(file), min(have, length))
+        size = file.stat().st_size
+        os.truncate(owned(file), min(size, length))
         owned(self.file("timing.jsonl"))
-        return max(0, length - have)
+        return max(0, length - size)
 
     def save_scores(self, name: str, scores: Scores) -> None:
+        """Write the per-view scores of a split."""
         self.folder("scores")
         replace(scores, split=name).save(self.file(f"scores/{name}.npz"))
 
     def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json, which finishes the run."""
         write_json(self.file("result.json"), {"format_version": FORMAT_VERSION, **result})
 
 
 def data_name(manifest: str | Path) -> str:
-    """What a set is called: its manifest's name, or the folder's of a manifest.csv."""
+    """Name of a data set: its manifest's name, or that of the folder of a manifest.csv."""
     path = Path(manifest).absolute()
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
 
 
 def pointed_by(pointer: Path) -> str:
-    """The checkpoint's name in a file `last` or `best`. Raises UserError for what is none."""
+    """Name of the checkpoint in a file `last` or `best`. Raises UserError for any other content."""
     name = read_text(pointer).strip()
     if not re.fullmatch(r"step-[0-9]{8,}", name):
-        raise UserError(f"{pointer} is damaged: '{name[:80]}' is no name of a checkpoint")
+        raise UserError(f"{pointer} is damaged: '{name[:80]}' is not the name of a checkpoint")
     return name
 
 
 def _lines(kind: Any, path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file, none where there is no file. The last may be torn, unless the file must be `whole`.
-    Raises UserError that names the line."""
+    """Lines of a .jsonl file; empty where the file is missing. Raises UserError that names a damaged line.
+
+    The last line may be incomplete, unless the file must be `whole`.
+    """
     texts = read_text(path).splitlines() if path.exists() else []
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
         try:
             value = parsed_json(text, f"{path}, line {number},")
         except UserError:
-            if number == len(texts) and not whole:  # of a killed process it may be torn
+            if number == len(texts) and not whole:  # a killed process may leave it incomplete
                 break
             raise
         lines.append(as_kind(kind, value, f"{path}, line {number},"))

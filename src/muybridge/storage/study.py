@@ -1,4 +1,4 @@
-"""study.json: what a study knows of its runs beyond their recipes (format: docs/formats.md)."""
+"""Record of a study, study.json: its runs, axes and data sets (format: docs/formats.md)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,14 +16,16 @@ FORMAT_VERSION = 3
 
 @dataclass(frozen=True)
 class RunRecord:
+    """Entry of a run in study.json."""
+
     axes: Mapping[str, Any] = field(default_factory=dict)
     starts_from: str | None = None
-    """The run of the same study that it begins with."""
+    """Name of the run of the same study whose weights it starts from."""
 
 
 @dataclass(frozen=True)
 class SetRecord:
-    """The runs of one data set: models are compared on the same videos only."""
+    """Runs on one data set: models are compared on the same videos only."""
 
     runs: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -40,7 +42,7 @@ class _Set(TypedDict):
 
 
 class _Study(TypedDict):
-    """What study.json holds, of versions 2 and 3."""
+    """Content of study.json, versions 2 and 3."""
 
     title: NotRequired[str | None]
     runs: dict[str, _Run]
@@ -56,15 +58,16 @@ class StudyRecord:
     title: str | None = None
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
     varies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of each axis, the fields of the recipe that it sets on purpose."""
+    """Map of each axis to the recipe fields that it varies on purpose."""
     sets: Mapping[str, SetRecord] = field(default_factory=dict)
-    """By the data set's name."""
+    """Map of data set names to their runs."""
 
     def run(self, name: str) -> Run:
-        """Raises UserError for a link: a study's runs lie in it."""
+        """Run of the study by its name. Raises UserError for a link."""
         return Run(within(self.path, f"runs/{name}"))
 
     def save(self) -> None:
+        """Write study.json."""
         write_json(within(self.path, "study.json"), {
             "format_version": FORMAT_VERSION, "title": self.title, "varies": dict(self.varies),
             "runs": {name: asdict(run) for name, run in self.runs.items()},
@@ -73,7 +76,10 @@ class StudyRecord:
 
     @staticmethod
     def load(path: Path) -> "StudyRecord":
-        """Of version 1, too, which has names alone, and of version 2, which has a report a set. Raises UserError."""
+        """Load and check study.json. Raises UserError.
+
+        Version 1 has names of runs only; version 2 has one report per data set.
+        """
         file = path / "study.json"
         values: dict[str, Any] = read_as(dict[str, Any], file)
         version = values.get("format_version", 1)
@@ -84,23 +90,23 @@ class StudyRecord:
             values |= {"varies": {}, "runs": {name: {} for name in names}, "sets": {"": {"runs": names}}}
         if version == 2:
             values["sets"] = values.get("reports")
-        known = as_kind(_Study, values, str(file))
-        for name in known["runs"]:
+        record = as_kind(_Study, values, str(file))
+        for name in record["runs"]:
             if Path(name).name != name or name in (".", ".."):
-                raise UserError(f"{file} is damaged: '{name}' is no name of a run's folder")
-        named = {name for of_set in known["sets"].values() for name in of_set["runs"]}
-        named |= {run["starts_from"] for run in known["runs"].values() if run.get("starts_from") is not None}
-        if not named <= known["runs"].keys():
-            raise UserError(f"{file} is damaged: '{sorted(named - known['runs'].keys())[0]}' is none of its runs")
+                raise UserError(f"{file} is damaged: '{name}' is not the name of a run's folder")
+        named = {name for of_set in record["sets"].values() for name in of_set["runs"]}
+        named |= {run["starts_from"] for run in record["runs"].values() if run.get("starts_from") is not None}
+        if not named <= record["runs"].keys():
+            raise UserError(f"{file} is damaged: '{sorted(named - record['runs'].keys())[0]}' is not one of its runs")
         return StudyRecord(
             path,
-            known.get("title"),
-            {name: RunRecord(run.get("axes", {}), run.get("starts_from")) for name, run in known["runs"].items()},
-            {axis: tuple(fields) for axis, fields in known["varies"].items()},
+            record.get("title"),
+            {name: RunRecord(run.get("axes", {}), run.get("starts_from")) for name, run in record["runs"].items()},
+            {axis: tuple(fields) for axis, fields in record["varies"].items()},
             {
                 name.removeprefix("report").removeprefix("-").removesuffix(".html"): SetRecord(
                     tuple(of_set["runs"]), tuple(of_set.get("notes", ()))
                 )
-                for name, of_set in known["sets"].items()
+                for name, of_set in record["sets"].items()
             },
         )

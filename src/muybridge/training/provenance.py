@@ -55,7 +55,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
 
 def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
     """Keep the files of a model in the user's own code, and the network that its function returns."""
-    build_network = build.own_network(recipe, num_classes)
+    build_network = build.user_network(recipe, num_classes)
     if build_network is None:
         return
     keep_source(run.path, recipe.model.name)

@@ -1,8 +1,7 @@
-"""The shipped recipes: Python functions that return a recipe, a module a source. A variant is `replace`, not a file that
-inherits.
+"""Shipped recipes: functions that return a recipe, one module per source; variants are made with `replace`.
 
-A recipe is named three ways: a shipped one by its function's name (`small`), one of your own as `mine.py:name`, and that
-of a run by its `recipe.json`.
+A recipe is named in three ways: a shipped one by its function's name (`small`), a user's as `mine.py:name`, and that of a
+run by its `recipe.json`.
 """
 
 import inspect
@@ -52,29 +51,29 @@ DEFAULT = "small"
 
 @dataclass(frozen=True)
 class About:
-    """What the function of a shipped recipe says of it."""
+    """Documentation of a shipped recipe, from its function's docstring."""
 
     name: str
     summary: str
     source: str
-    """Where the protocol is from, and what of it was chosen here."""
+    """Source of the protocol, and the choices that were made here."""
     published: str
-    """The result that its source publishes."""
+    """Result that the source publishes."""
 
 
 def about(name: str) -> About:
-    """Of a shipped recipe. Raises UserError."""
+    """Documentation of a shipped recipe. Raises UserError with the nearest name."""
     if name not in SHIPPED:
-        raise UserError(f"No recipe '{name}' is shipped. {nearest(name, SHIPPED)}")
+        raise UserError(f"No shipped recipe is called '{name}'. {nearest(name, SHIPPED)}")
     make = SHIPPED[name]
     text = inspect.getdoc(make.func if isinstance(make, partial) else make) or ""
     summary, *others = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
-    told = {key: value for key, colon, value in (paragraph.partition(": ") for paragraph in others) if colon}
-    return About(name, summary, told["Source"], told["Published"])
+    entries = {key: value for key, colon, value in (paragraph.partition(": ") for paragraph in others) if colon}
+    return About(name, summary, entries["Source"], entries["Published"])
 
 
 def load(name: str) -> Recipe:
-    """A recipe by name, as `file.py:function`, or from a JSON file. Raises UserError."""
+    """Load a recipe by name, as `file.py:function`, or from a JSON file or run folder. Raises UserError."""
     if name in SHIPPED:
         return SHIPPED[name]()
     if name.endswith(".json"):
@@ -84,11 +83,11 @@ def load(name: str) -> Recipe:
     file, colon, _ = name.rpartition(":")
     if not colon or not file.endswith(".py"):
         raise UserError(
-            f"There is no recipe '{name}'. {nearest(name, SHIPPED)} Or name one of your own (mine.py:function) or a run's "
+            f"No recipe is called '{name}'. {nearest(name, SHIPPED)} Or name your own (mine.py:function) or a run's "
             "(RUN/recipe.json)"
         )
     recipe = function_in_file(name, "recipe")()
     if not isinstance(recipe, Recipe):
-        raise UserError(f"{name} returned a {type(recipe).__name__}; a muybridge.recipe.sections.Recipe is needed")
+        raise UserError(f"{name}: it returned a {type(recipe).__name__}. Return a muybridge.recipe.Recipe")
     allow(recipe.model.name)  # the user's own file names it
     return recipe

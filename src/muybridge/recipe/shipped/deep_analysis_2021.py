@@ -1,5 +1,7 @@
-"""The 2021 study: Chen et al., "Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition", CVPR
-2021, its supplement, and where both are silent its code (github.com/IBM/action-recognition-pytorch).
+"""Recipes of the 2021 study, "Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition".
+
+Source: Chen et al., CVPR 2021, its supplement, and its code where both are silent
+(github.com/IBM/action-recognition-pytorch).
 
 One recipe trains every model of it: `--model tam_resnet50`, `--model i3d_inceptionv1 --set model.temporal_pooling=true`, …
 """
@@ -9,27 +11,28 @@ from muybridge.recipe.fields import replace
 from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, Recipe
 
 MINI_BATCH_SIZES = {8: 72, 16: 72, 32: 48, 64: 36}
-"""By the frames of a clip; the learning rate is .01 with each."""
+"""Batch size by number of frames; the learning rate is .01 with each."""
 
 
 def mini(num_frames: int = 8, *, kinetics: bool = False) -> Recipe:
-    """Half of the classes of a large set, frames drawn uniformly; 8 frames start from ImageNet, more from the run of half
-    the frames, which is named when it is trained (`--pretrained RUN`).
+    """Half of the classes of a large set, with uniform sampling.
 
-    Source: Chen et al. 2021, protocol of the mini sets. The study has batches of 60 to 48 at 32 frames, here 48. That all
-    parameters decay, that one offset is drawn for all segments, and that 224 of 256 pixels are tested is its code's.
+    8 frames start from ImageNet; more frames start from the run of half the frames, given by `--pretrained RUN`.
+
+    Source: Chen et al. 2021, protocol of the mini sets. The study has batches of 60 to 48 at 32 frames, here 48. From its
+    code: all parameters decay, all segments share one offset, and tests crop 224 of 256 pixels.
 
     Published: top-1 of one clip and its centre, 8 / 16 frames (table 3). Mini-SSV2, ResNet50: TSN 33.9 / 35.3, I3D 62.6 / 66.2,
     TAM 65.4 / 68.6, TSM 64.1 / 67.4; InceptionV1: TSN 33.1 / 34.7, I3D 56.4 / 61.8, TAM 59.7 / 63.9. Mini-Kinetics, ResNet50:
     TSN 72.1 / 72.5, I3D 73.3 / 75.5, TAM 74.1 / 76.4, TSM 74.1 / 75.6; InceptionV1: TSN 70.4 / 70.5, I3D 68.1 / 70.9, TAM 68.8 /
     70.0.
 
-    `kinetics`: the longer schedules of Mini-Kinetics. Raises UserError for a number of frames that the study has not.
+    `kinetics`: the longer schedules of Mini-Kinetics. Raises UserError for a number of frames that the study lacks.
     """
     if num_frames not in MINI_BATCH_SIZES:
         raise UserError(
-            f"The mini protocol has clips of 8, 16, 32 or 64 frames, not {num_frames}. For another number take one of those "
-            f"and --set clip.num_frames={num_frames}"
+            f"The mini protocol has clips of 8, 16, 32 or 64 frames, not {num_frames}. For another number, take one of those "
+            f"and add --set clip.num_frames={num_frames}"
         )
     first = Recipe(
         clip=Clip(num_frames=8, sampling="uniform", jitter="shared", size=224, short_side=256),
@@ -56,19 +59,19 @@ def mini(num_frames: int = 8, *, kinetics: bool = False) -> Recipe:
 
 
 def kinetics_full() -> Recipe:
-    """A large set whole, as SlowFast is trained: 32 frames, every second one, 196 epochs of large batches.
+    """Full large sets, as SlowFast is trained: 32 frames at a stride of 2, 196 epochs of large batches.
 
-    Source: Chen et al. 2021, protocol of the full sets, which is the practice of SlowFast (Feichtenhofer et al. 2019): batch
-    norms see the 8 clips of a GPU. From ImageNet or, with `--pretrained none`, from scratch; SlowFast, X3D and others that have
-    no ImageNet weights need that.
+    Source: Chen et al. 2021, protocol of the full sets, which follows SlowFast (Feichtenhofer et al. 2019): batch norms see
+    the 8 clips of a GPU. It starts from ImageNet or, with `--pretrained none`, from scratch, as networks without ImageNet
+    weights must (SlowFast, X3D and others).
 
     Published: Kinetics-400, 10 clips × 3 crops of 256 pixels: TSN-ResNet50 with temporal pooling 74.9, TAM-ResNet50 76.2,
     I3D-ResNet50 76.6, SlowFast-ResNet50 8x8 76.4 (table 1); I3D from ImageNet / none 76.6 / 76.5, TAM 76.2 / 75.6 (table 2).
 
-    The study trains on 224 pixels and tests on 256; a recipe has one size. The figure beside the published ones is that of
-    `muybridge evaluate RUN --set clip.size=256`; a run's own scores are of 10 × 3 views of 224 pixels, the whole short side.
-    It is validated, and saved, seven times only, as 30 views of a video take as long as 30 videos: say `--set
-    runtime.checkpoint_steps=1000`, too.
+    The study trains on 224 pixels and tests on 256; a recipe has one size. Compare the published results with
+    `muybridge evaluate RUN --set clip.size=256`; a run's own scores use 10 × 3 views of 224 pixels, the whole short side.
+    A run is validated and saved only seven times, as 30 views of a video take as long as 30 videos: add `--set
+    runtime.checkpoint_steps=1000`.
     """
     return Recipe(
         clip=Clip(num_frames=32, sampling="dense", stride_frames=2, past_end="wrap", size=224, short_side=256),
@@ -83,12 +86,12 @@ def kinetics_full() -> Recipe:
 
 
 def transfer() -> Recipe:
-    """From a run on Kinetics, which is named when it is trained (`--pretrained RUN`), to a smaller set.
+    """Transfer from a run on Kinetics (`--pretrained RUN`) to a smaller set.
 
     Source: Chen et al. 2021, transfer from Kinetics: 32 frames, SGD, batches of 48 with synchronised norms. Weight
-    decay, augmentation and the test are those of `mini`, as the study names no others.
+    decay, augmentation and testing are those of `mini`, as the study names no others.
 
-    Published: no figure is shipped; the study `transfer` has the run without Kinetics stand beside it.
+    Published: no result is shipped; the study `transfer` compares it with a run without Kinetics.
     """
     return replace(mini(32), {
         "model.pretrained": "the run on Kinetics",

@@ -1,10 +1,10 @@
-"""The demo's recipe: five models on made clips of 64x64 pixels, in minutes on two CPU cores."""
+"""Recipe of the demo: five models on generated clips of 64x64 pixels, in minutes on two CPU cores."""
 
 from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, Recipe
 
 
 def demo() -> Recipe:
-    """`muybridge demo`: `motions` clips from scratch, one clip a video in evaluation; about a minute a model on 2 cores.
+    """`muybridge demo`: `motions` clips from scratch, scored on one clip per video; about a minute per model on 2 cores.
 
     Source: ours.
 

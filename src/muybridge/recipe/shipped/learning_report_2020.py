@@ -1,12 +1,12 @@
-"""A learning report of 2020 that trains TSN and I3D on UCF101 and HMDB51 in few iterations.
+"""Recipes of a learning report of 2020 that trains TSN and I3D on UCF101 and HMDB51 in few iterations.
 
-Its figures are of *training* videos: what stands beside them is `muybridge evaluate RUN --split train`, which says so.
+Its results are *training* accuracy: compare them with `muybridge evaluate RUN --split train`.
 
-Told by the report: SGD .9, weight decay 1e-4, lr .001 for VGG16 and .01 for ResNet50; batches of 5 to 15; falls at 40, 70, 90,
-at 30, 50, or at 30, 55, 70 of 70 to 100 epochs of at most 100 or 200 iterations; a second run with falls at 50, 90 and 100
-iterations. Left open by it and chosen here: batches of 10; which model has which falls, and 100, 70 and 80 epochs with them;
-clips of TSN's three segments, and of 32 frames at a stride of 2 for I3D; ImageNet weights, which its library loads unless told
-otherwise (the text says none); crops, mirroring, and a dropout of .5.
+Given by the report: SGD .9, weight decay 1e-4, lr .001 for VGG16 and .01 for ResNet50; batches of 5 to 15; milestones at
+40, 70, 90, at 30, 50, or at 30, 55, 70 of 70 to 100 epochs of at most 100 or 200 iterations; a second run with milestones at
+50 and 90 and 100 iterations. Left open by it and chosen here: batches of 10; the milestones of each model, with 100, 70 and
+80 epochs; clips of TSN's three segments, and of 32 frames at a stride of 2 for I3D; ImageNet weights, which its library loads
+by default (the text says none); crops, flips, and a dropout of .5.
 """
 
 from muybridge.recipe.fields import replace
@@ -19,7 +19,7 @@ I3D_CLIP = Clip(num_frames=32, sampling="dense", stride_frames=2, size=224, shor
 def tsn_vgg16_ucf101() -> Recipe:
     """TSN on VGG16, UCF101 (split 1).
 
-    Source: a learning report of 2020. Left open there and chosen: falls at 40, 70 and 90 of 100 epochs, batches of 10, three
+    Source: a learning report of 2020. Chosen here: milestones at 40, 70 and 90 of 100 epochs, batches of 10, three
     segments, ImageNet weights.
 
     Published: *training* accuracy .80 after 100 epochs of 200 iterations.
@@ -30,7 +30,7 @@ def tsn_vgg16_ucf101() -> Recipe:
 def i3d_resnet50_ucf101() -> Recipe:
     """I3D on ResNet50, UCF101.
 
-    Source: a learning report of 2020. Left open there and chosen: falls at 30 and 50 of 70 epochs, batches of 10, 32 frames
+    Source: a learning report of 2020. Chosen here: milestones at 30 and 50 of 70 epochs, batches of 10, 32 frames
     at a stride of 2, ImageNet weights.
 
     Published: *training* accuracy .81.
@@ -41,7 +41,7 @@ def i3d_resnet50_ucf101() -> Recipe:
 def tsn_resnet50_hmdb51() -> Recipe:
     """TSN on ResNet50, HMDB51.
 
-    Source: a learning report of 2020. Left open there and chosen: falls at 30, 55 and 70 of 80 epochs, batches of 10, three
+    Source: a learning report of 2020. Chosen here: milestones at 30, 55 and 70 of 80 epochs, batches of 10, three
     segments, ImageNet weights.
 
     Published: *training* accuracy .82.
@@ -52,18 +52,18 @@ def tsn_resnet50_hmdb51() -> Recipe:
 def i3d_resnet50_hmdb51() -> Recipe:
     """I3D on ResNet50, HMDB51.
 
-    Source: a learning report of 2020. Left open there and chosen: falls at 30, 55 and 70 of 80 epochs, batches of 10, 32
+    Source: a learning report of 2020. Chosen here: milestones at 30, 55 and 70 of 80 epochs, batches of 10, 32
     frames at a stride of 2, ImageNet weights.
 
-    Published: no figure.
+    Published: no result.
     """
     return _recipe("i3d_resnet50", I3D_CLIP, lr=0.01, epochs=80, milestones=(30.0, 55.0, 70.0))
 
 
 def tsn_vgg16_ucf101_second() -> Recipe:
-    """TSN on VGG16, UCF101 (split 1), the second run: falls at 50 and 90 of 100 epochs of 100 iterations.
+    """TSN on VGG16, UCF101 (split 1), the second run: milestones at 50 and 90 of 100 epochs of 100 iterations.
 
-    Source: a learning report of 2020. Left open there and chosen: batches of 10, three segments, ImageNet weights.
+    Source: a learning report of 2020. Chosen here: batches of 10, three segments, ImageNet weights.
 
     Published: *training* accuracy .70 after 100 epochs of 100 iterations.
     """
@@ -71,39 +71,39 @@ def tsn_vgg16_ucf101_second() -> Recipe:
 
 
 def i3d_resnet50_ucf101_second() -> Recipe:
-    """I3D on ResNet50, UCF101, the second run: falls at 50 and 90 of 100 epochs of 100 iterations.
+    """I3D on ResNet50, UCF101, the second run: milestones at 50 and 90 of 100 epochs of 100 iterations.
 
-    Source: a learning report of 2020. Left open there and chosen: batches of 10, 32 frames at a stride of 2, ImageNet
+    Source: a learning report of 2020. Chosen here: batches of 10, 32 frames at a stride of 2, ImageNet
     weights.
 
-    Published: no figure.
+    Published: no result.
     """
     return _second_run(i3d_resnet50_ucf101())
 
 
 def tsn_resnet50_hmdb51_second() -> Recipe:
-    """TSN on ResNet50, HMDB51, the second run: falls at 50 and 90 of 100 epochs of 100 iterations.
+    """TSN on ResNet50, HMDB51, the second run: milestones at 50 and 90 of 100 epochs of 100 iterations.
 
-    Source: a learning report of 2020. Left open there and chosen: batches of 10, three segments, ImageNet weights.
+    Source: a learning report of 2020. Chosen here: batches of 10, three segments, ImageNet weights.
 
-    Published: no figure.
+    Published: no result.
     """
     return _second_run(tsn_resnet50_hmdb51())
 
 
 def i3d_resnet50_hmdb51_second() -> Recipe:
-    """I3D on ResNet50, HMDB51, the second run: falls at 50 and 90 of 100 epochs of 100 iterations.
+    """I3D on ResNet50, HMDB51, the second run: milestones at 50 and 90 of 100 epochs of 100 iterations.
 
-    Source: a learning report of 2020. Left open there and chosen: batches of 10, 32 frames at a stride of 2, ImageNet
+    Source: a learning report of 2020. Chosen here: batches of 10, 32 frames at a stride of 2, ImageNet
     weights.
 
-    Published: no figure.
+    Published: no result.
     """
     return _second_run(i3d_resnet50_hmdb51())
 
 
 def _second_run(first: Recipe) -> Recipe:
-    """Other falls, and half the iterations."""
+    """Second run: other milestones, and half the iterations."""
     return replace(first, {"optim.milestones": (50.0, 90.0), "optim.epochs": 100, "optim.steps_per_epoch": 100})
 
 

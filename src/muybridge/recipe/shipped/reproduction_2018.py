@@ -1,15 +1,16 @@
-"""A reproduction of S3D of 2018 (github.com/dewalg/action-recognition): five classes of Kinetics, 24 hours a model."""
+"""Recipe of a 2018 reproduction of S3D (github.com/dewalg/action-recognition): five Kinetics classes, 24 hours per model."""
 
 from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, Recipe, Stop
 
 
 def five_class() -> Recipe:
-    """Five classes from scratch at equal wall-clock: about 400 training and 25 validation videos a class, 24 hours for each of
-    `i3d`, `s3d`, `s3dv3` and `s3dv3_topheavy`.
+    """Five classes of Kinetics from scratch at equal wall-clock time, 24 hours per model.
+
+    Models: `i3d`, `s3d`, `s3dv3` and `s3dv3_topheavy`, on about 400 training and 25 validation videos per class.
 
     Source: a reproduction study of 2018: 64 successive frames of 224 pixels, batches of 5, plain SGD, lr .01, .001 after
-    half of the time. No mirroring, no weight decay and a crop at any place are its code's (one crop a clip here, one a
-    frame there). Frames of a short side of 256 are chosen: its code has 324, and remarks that it was 256.
+    half of the time. From its code: no flips, no weight decay, a crop at any position (one per clip here, one per frame
+    there). Chosen here: a short side of 256; its code has 324, and remarks that it was 256.
 
     Published: top-1 S3D .68, I3D .64, S3D-v3 5 to 10 points under S3D, top-heavy on a par with S3D.
     """

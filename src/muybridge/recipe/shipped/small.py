@@ -1,11 +1,12 @@
-"""The default for a folder of your own: few videos, from scratch, on whatever machine there is."""
+"""Default recipe for a small set: few videos, from scratch, on any machine."""
 
 from muybridge.recipe.sections import Augment, Clip, Evaluation, Optim, Recipe
 
 
 def small() -> Recipe:
-    """Small labelled sets (tens to a few thousand clips) trained from scratch: dense clips, crops and mirroring, AdamW,
-    and at least a thousand updates however small the set.
+    """Small labelled sets (tens to a few thousand clips) from scratch: dense clips, AdamW, at least 1000 steps.
+
+    Training clips are cropped and flipped.
 
     Source: ours.
 
