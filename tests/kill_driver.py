@@ -73,7 +73,7 @@ def in_child(work) -> int:
 
 
 def main() -> None:
-    console.quiet = True
+    console().quiet = True
     torch.set_num_threads(1)
     recipe, folder, every = from_json(Recipe, Path(sys.argv[1])), Path(sys.argv[2]), "every" in sys.argv[3:]
     whole = folder / "whole"

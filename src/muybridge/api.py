@@ -62,8 +62,8 @@ def recipe_of(
     if weights is not None:
         if not str(weights).strip():
             raise UserError(
-                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name names no weights; "
-                "to start from scratch: --pretrained none"
+                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name names no "
+                "weights; to start from scratch: --pretrained none"
             )
         named |= {
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,

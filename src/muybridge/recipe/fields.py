@@ -1,9 +1,12 @@
 """Dotted fields of a recipe or runtime: change, compare, hash, write as JSON and read back."""
 
+import ast
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,15 +130,29 @@ def from_json(kind: type[S], path: Path) -> S:
 def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
     """Every dotted field with its documentation, as `muybridge recipes --fields` prints it."""
     meanings: dict[str, str] = {}
+    docstrings = _docstrings(kind)
     for name, info in kind.model_fields.items():
         section = info.annotation
         if isinstance(section, type) and issubclass(section, Section):
             meanings |= fields(section, f"{prefix}{name}.")
         else:
-            meanings[prefix + name] = " ".join((info.description or "").split())
+            meanings[prefix + name] = docstrings[name]
             if prefix + name == "clip.modality":
                 meanings[prefix + name] += "".join(f" {each.name}: {each.meaning}." for each in inputs.INPUTS.values())
     return meanings
+
+
+@functools.cache
+def _docstrings(kind: type[Section]) -> dict[str, str]:
+    """The docstring below each field of a section, on one line."""
+    [section] = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(section, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(section.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }  # fmt: skip
 
 
 def _rename(values: dict[str, Any]) -> None:

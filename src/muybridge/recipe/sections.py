@@ -14,9 +14,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class Section(BaseModel):
     """Strict, frozen and closed section: a wrong type or an unknown field is an error, never a default."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Data(Section):

@@ -8,22 +8,32 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from functools import cache
+from typing import TYPE_CHECKING
 
 from muybridge.runtime.launch import launched
 from muybridge.text import printable
 
-console = Console(
-    stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
-)  # of several processes, the first logs
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
 _LINE_SECONDS = 15.0
+
+
+@cache
+def console() -> "Console":
+    """Standard error. (rich is imported by the first line that is shown.)"""
+    from rich.console import Console
+
+    return Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
+    )  # of several processes, the first logs
 
 
 def log(message: str) -> None:
     """Print one line, control characters escaped."""
-    console.print(printable(message))
+    console().print(printable(message))
 
 
 class _Display:
@@ -34,13 +44,22 @@ class _Display:
         self._progress: Progress | None = None
         self._bars = 0
 
-    def enter(self) -> Progress:
+    def enter(self) -> "Progress":
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         with self._lock:
             self._bars += 1
             if self._progress is None:
                 self._progress = Progress(
                     TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
+                    TimeElapsedColumn(), TimeRemainingColumn(), console=console(), transient=True,
                 )  # fmt: skip
                 self._progress.start()
             return self._progress
@@ -63,7 +82,7 @@ class Bar:
         self._text, self._total, self._done = text, total, 0
         self._progress: Progress | None = None
         self._next_line = time.monotonic() + _LINE_SECONDS
-        if console.is_terminal:
+        if console().is_terminal:
             self._progress = _display.enter()
             self._task = self._progress.add_task(printable(text), total=total)
 

@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 
@@ -111,6 +110,8 @@ def to_device(net: nn.Module, where: Placement) -> None:
 
 def free_bytes() -> float:
     """Available memory, also inside a container."""
+    import psutil
+
     free = float(psutil.virtual_memory().available)
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from muybridge.errors import UserError
 from muybridge.runtime.console import log
 from muybridge.runtime.files import within
@@ -26,6 +24,8 @@ def locked(
     `what`: the other process's work, as in "trains in it". `keep`: leave the lock's file when the block ends. Raises
     UserError with the holder where the lock is not released within `wait_seconds`.
     """
+    from filelock import FileLock, Timeout
+
     file = within(folder, name)
     lock = FileLock(file)
     try:
@@ -57,6 +57,8 @@ def is_locked(folder: Path, name: str = NAME) -> bool:
     file = folder / name
     if not file.exists():
         return False
+    from filelock import FileLock, Timeout
+
     try:
         with FileLock(within(folder, name)).acquire(
             timeout=0.05, poll_interval=0.01

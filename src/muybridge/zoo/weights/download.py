@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import torch
-from filelock import FileLock
 
 from muybridge.errors import UserError
 from muybridge.runtime.console import log, progress
@@ -43,6 +42,8 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}"
     file = folder / name
     folder.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
     with FileLock(folder / f".{name}.lock"):
         if file.is_file():
             if not sha256_file(file).startswith(sha256):
