@@ -153,7 +153,7 @@ def test_a_video_that_was_replaced_is_told(tmp_path):
         write_clip(tmp_path / "v" / "ab"[number % 2] / f"{number}.avi", 10 * number, 6)
     prepare(tmp_path / "v", out=tmp_path / "s.csv", val=0, test=0.5)
     write_clip(tmp_path / "v" / "b" / "3.avi", 77, 6)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         frames(tmp_path / "s.csv", out=tmp_path / "f")
 
 

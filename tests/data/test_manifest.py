@@ -262,7 +262,7 @@ def test_what_is_no_manifest_says_how_to_make_one(saved, tmp_path):
     (tmp_path / "list.csv").write_text("path,label\na.avi,run\n")
     with pytest.raises(UserError, match="prepare --csv"):
         Manifest.load(tmp_path / "list.csv")
-    with pytest.raises(UserError, match="is no manifest"):
+    with pytest.raises(UserError, match="is not a manifest"):
         Manifest.load(saved.with_suffix(".csv.json"))
     for content in (b"\xff\xfe\x00", b""):
         saved.write_bytes(content)
@@ -433,7 +433,7 @@ def test_a_csv_never_goes_with_the_json_of_another(tmp_path, monkeypatch, moment
     if moment == "writing the second":
         assert Manifest.load(tmp_path / "set.csv").root.resolve() == root
     else:
-        with pytest.raises(UserError, match=r"is no manifest: a manifest is NAME\.csv with NAME\.csv\.json beside it"):
+        with pytest.raises(UserError, match=r"is not a manifest: that is NAME\.csv with NAME\.csv\.json beside it"):
             Manifest.load(tmp_path / "set.csv")
     monkeypatch.undo()
     new.save(tmp_path / "set.csv")

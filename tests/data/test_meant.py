@@ -325,7 +325,7 @@ def test_sets_with_some_splits_only(tmp_path, splits):
     manifest = Manifest.load(tmp_path / "s.csv")
     assert {name: len(manifest.split(name)) for name in splits} == dict.fromkeys(splits, 6)
     for missing in {"train", "test"} - set(splits):
-        assert f"there is no {missing} split" in " ".join(
+        assert f"the set has no {missing} split" in " ".join(
             result.output.split()
         ) or "to evaluate on, not to train" in " ".join(result.output.split())
 

@@ -20,7 +20,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.prepare.prepare import prepare
 from muybridge.data.random import generator
 from muybridge.data.sampling import ClipSpec
-from muybridge.data.stores import common as rewriting
+from muybridge.data.stores import common
 from muybridge.data.stores import pack as module
 from muybridge.data.stores.common import kept_frames
 from muybridge.data.stores.jpegs import frames
@@ -369,7 +369,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "The same command goes on" in said
+    assert "Rerun the same command to resume" in said
     assert "Traceback" not in said
 
 
@@ -400,7 +400,7 @@ def test_a_finished_pack_whose_manifest_is_gone_or_wrong(tmp_path):
     pack(manifest, out=tmp_path / "p")
     before = digests(tmp_path / "p")
     (tmp_path / "p" / "manifest.csv").unlink()
-    with pytest.raises(UserError, match=r"begun by `muybridge pack` and is not finished"):
+    with pytest.raises(UserError, match=r"`muybridge pack` has not finished it"):
         Manifest.load(tmp_path / "p")
     pack(manifest, out=tmp_path / "p")
     assert digests(tmp_path / "p") == before
@@ -446,7 +446,7 @@ def test_folders_and_arrays_that_changed_are_told(tmp_path):
     image = tmp_path / "v" / "a" / "4" / "img_00003.jpg"
     image.write_bytes((tmp_path / "v" / "a" / "2" / "img_00001.jpg").read_bytes())
     for write in (pack, frames):
-        with pytest.raises(DecodeError, match="is not what was prepared"):
+        with pytest.raises(DecodeError, match="has changed since it was prepared"):
             write(tmp_path / "images.csv", out=tmp_path / f"again-{write.__name__}")
     clips_NTHW3 = np.stack([np.stack([coded(9 * n + t) for t in range(5)]) for n in range(6)])
     np.save(tmp_path / "clips.npy", clips_NTHW3)
@@ -454,7 +454,7 @@ def test_folders_and_arrays_that_changed_are_told(tmp_path):
     pack(tmp_path / "arrays.csv", out=tmp_path / "q", short_side=None)
     clips_NTHW3[3, 2] = 7
     np.save(tmp_path / "clips.npy", clips_NTHW3)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         pack(tmp_path / "arrays.csv", out=tmp_path / "again")
 
 
@@ -478,7 +478,7 @@ def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
 
 
 def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(rewriting, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(common, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(UserError, match=r"needed: a smaller --short-side"):
         pack(natural_set, out=tmp_path / "p")
 
@@ -514,7 +514,7 @@ def test_another_folder_or_form_is_refused(natural_set, kinds_set, tmp_path):
         pack(natural_set, out=tmp_path / "p", short_side=48)
     with pytest.raises(UserError, match="begun with another manifest"):
         pack(kinds_set, out=tmp_path / "p", short_side=32)
-    with pytest.raises(UserError, match="There is no manifest"):
+    with pytest.raises(UserError, match="no such manifest"):
         pack(tmp_path / "none.csv", out=tmp_path / "q")
 
 
@@ -526,7 +526,7 @@ def test_a_video_that_vanished_or_changed_stops_it_until_it_is_mended(tmp_path):
     with pytest.raises(DecodeError, match=r"4\.avi: No such file"):
         pack(manifest, out=tmp_path / "p")
     write_clip(victim, 500, 30, height=96, width=128)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         pack(manifest, out=tmp_path / "p")
     victim.write_bytes(kept)
     assert pack(manifest, out=tmp_path / "p").videos == 8

@@ -201,7 +201,7 @@ def test_one_list_alone_leaves_the_rest_unused(videos, tmp_path, split):
     prepared = prepare(videos, out=tmp_path / "m.csv", val=0.0, **{f"{split}_list": tmp_path / "list.txt"})
     assert prepared.splits == {"split": {split: 12, "unused": 24}}
     said = {
-        "train": "there is no test split",
+        "train": "the set has no test split",
         "test": "all videos are in test and unused; the set serves to evaluate on",
     }
     assert any(said[split] in warning for warning in prepared.warnings)
@@ -326,7 +326,7 @@ def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path):
 
     done = prepared(lambda group: "val" if group == "g05" else "train")
     assert done.splits["split"] == {"train": 30, "val": 6}
-    assert any("there is no test split" in warning for warning in done.warnings)
+    assert any("the set has no test split" in warning for warning in done.warnings)
     done = prepared(lambda group: "test")
     assert done.splits["split"] == {"test": 36}
     assert any("to evaluate on, not to train" in warning for warning in done.warnings)
@@ -706,7 +706,7 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     assert "--folds" in message(
         videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")
     )
-    assert "There is no folder" in message(
+    assert "no such folder" in message(
         tmp_path / "none", out=out, train_list=tmp_path / "study.txt", test_list=tmp_path / "study.txt"
     )
     for fps in (0, -1, float("nan"), float("inf")):
@@ -734,8 +734,8 @@ def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [found.num_frames for found in looked.found] == [2**17] * 200
-    assert [found.path for found in looked.found] == [item.path for item in items]
+    assert [found.num_frames for found in looked.rows] == [2**17] * 200
+    assert [found.path for found in looked.rows] == [item.path for item in items]
     assert peak_bytes < 30 * 2**20
 
 

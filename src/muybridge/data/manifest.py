@@ -1,7 +1,7 @@
-"""The manifest: one row a video, or a labelled part of one (format: docs/formats.md).
+"""The manifest of a data set: one row for each video or labelled part of one (format: docs/formats.md).
 
-`NAME.csv` holds the rows, `NAME.csv.json` beside it the ordered classes, the root of the paths and what mirroring does to a
-label. In memory it is columns of fixed-width arrays: 240,000 rows cost tens of megabytes and pickle at copying speed.
+`NAME.csv` holds the rows; `NAME.csv.json` beside it holds the ordered classes, the root of the paths and the mirrored
+labels. In memory the columns are fixed-width arrays: 240,000 rows take tens of megabytes and pickle at copying speed.
 """
 
 import csv
@@ -29,9 +29,9 @@ _TEXT = ("id", "path", "label", "group", "sha256")
 _INTEGERS = ("start_frame", "num_frames", "width", "height", "seekable")
 COLUMNS = ("id", "path", "start_frame", "num_frames", "label", "group", "fps", "width", "height", "sha256")
 OPTIONAL = {"seekable": 0}
-"""Columns that may be missing, and what they hold then."""
+"""Columns that may be missing, with their values then."""
 LARGEST = 2**53
-"""Numbers beyond are not exact in every program that edits tables."""
+"""Larger numbers are not exact in every program that edits tables."""
 _UNESCAPED = (string.digits + string.ascii_letters + string.punctuation + " ").translate({39: None, 92: None}).encode()
 """Characters that stand for themselves where Python writes bytes: printable ASCII but the quote ' and the backslash."""
 
@@ -46,45 +46,48 @@ class Manifest:
     root: Path
     """Paths are relative to it."""
     mirror: Mapping[str, str] | None = field(default_factory=dict)
-    """What a label becomes when the picture is mirrored; a class that is not named keeps its label. None: mirroring
-    changes what a video shows in a way that no label names, so training must not mirror."""
+    """Labels of mirrored videos; a class that is not listed keeps its label. None: no label names what a mirrored video
+    shows, so training must not mirror."""
     reversed_pairs: tuple[tuple[str, str], ...] = ()
-    """Pairs of classes that nothing but the direction of time tells apart."""
+    """Pairs of classes that only the direction of time tells apart."""
 
     def __len__(self) -> int:
         return len(self.columns["id"])
 
     @property
     def split_columns(self) -> tuple[str, ...]:
+        """Names of the split columns, in their order in the file."""
         return tuple(name for name in self.columns if _is_split(name))
 
     @property
     def folds(self) -> tuple[int, ...]:
-        """Numbers of the folds; empty where the manifest has one split."""
+        """Numbers of the folds; empty for a manifest with one split."""
         return tuple(int(name.removeprefix("split_")) for name in self.split_columns if name != "split")
 
     def text(self, column: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Decode a text column, or some of its rows."""
         return np.char.decode(self.columns[column][rows], "utf-8")
 
     def plain_columns(self) -> dict[str, np.ndarray]:
-        """A copy of the columns, text as text: what `from_columns` takes. Text may become longer."""
+        """Copy of the columns for `from_columns`, text as Python strings of any length."""
         return {
             name: self.text(name).astype(object) if column.dtype.kind == "S" else column.copy()
             for name, column in self.columns.items()
         }
 
     def labels(self) -> np.ndarray:
-        """(N,) class index of every row."""
+        """Class index of every row, (N,)."""
         index = {name.encode(): i for i, name in enumerate(self.classes)}
         return np.fromiter(map(index.__getitem__, self.columns["label"].tolist()), np.int64, len(self))
 
     def mirrored_labels(self) -> np.ndarray | None:
-        """(K,) class index that each class becomes when mirrored; None where mirroring is off."""
+        """Class index of each class when mirrored, (K,); None where mirroring is off."""
         if self.mirror is None:
             return None
         return np.array([self.classes.index(self.mirror.get(name, name)) for name in self.classes], dtype=np.int64)
 
     def row(self, index: int) -> Row:
+        """One row, as readers take it."""
         columns = self.columns
         return Row(
             id=columns["id"][index].decode(),
@@ -96,18 +99,22 @@ class Manifest:
         )
 
     def split(self, name: str, fold: int | None = None) -> np.ndarray:
-        """Indices of the rows of one split. Raises UserError for a fold that is not there."""
+        """Indices of the rows of one split. Raises UserError for a fold that the manifest lacks."""
         column = "split" if fold is None else f"split_{fold}"
         if column not in self.columns:
             if fold is None:
-                raise UserError(f"This manifest has {len(self.folds)} folds; name one (--fold; in a recipe data.fold)")
+                raise UserError(
+                    f"This manifest has {len(self.folds)} folds. Choose one (--fold; in a recipe data.fold)"
+                )
             have = f"folds {', '.join(map(str, self.folds))}" if self.folds else "one split and no folds"
-            raise UserError(f"There is no fold {fold}: this manifest has {have}")
+            raise UserError(f"This manifest has no fold {fold}, but {have}")
         return np.flatnonzero(self.columns[column] == name.encode())
 
     def sha256(self) -> str:
-        """Hash of everything that can change a result: content of the videos, parts, labels, groups, splits, classes,
-        mirroring. Not of where the files lie and how fast they can be read."""
+        """Hash of everything that can change a result: the videos' content, parts, labels, groups, splits, classes, mirroring.
+
+        Paths and reading speed are left out.
+        """
         return self._sha256
 
     @cached_property
@@ -138,8 +145,10 @@ class Manifest:
 
     @staticmethod
     def load(path: str | Path) -> "Manifest":
-        """Read and check a manifest; a hand-edited one too. A folder stands for the `manifest.csv` in it, as a pack has
-        one. Raises UserError that names file, row and field."""
+        """Read and check a manifest, which may have been edited by hand.
+
+        A folder stands for the `manifest.csv` in it, as in a pack. Raises UserError that names file, row and field.
+        """
         path = Path(path)
         if (path / "manifest.csv").is_file():
             path = path / "manifest.csv"
@@ -187,7 +196,10 @@ def from_columns(
     reversed_pairs: Iterable[Sequence[str]] = (),
     where: str = "manifest",
 ) -> Manifest:
-    """A checked manifest from plain columns. Raises UserError."""
+    """Make a checked manifest from columns; text is `str`, or an array of UTF-8 bytes.
+
+    `where` names it in errors. Raises UserError.
+    """
     arrays: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         if name in _TEXT or name.startswith("split"):
@@ -207,17 +219,17 @@ def from_columns(
 
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise UserError(f"There is no manifest {path}. Make one: muybridge prepare FOLDER --out {path}")
+        raise UserError(f"{path}: no such manifest. Make one: muybridge prepare FOLDER --out {path}")
     for noun in ("pack", "frames"):
         if (path / f"{noun}.json").exists():
-            raise UserError(f"{path} was begun by `muybridge {noun}` and is not finished: the same command goes on")
+            raise UserError(f"{path}: `muybridge {noun}` has not finished it. Rerun the same command to resume")
     if path.is_dir():
         raise UserError(f"{path} is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv")
     beside = path.with_suffix(".csv.json")
     if path.suffix != ".csv" or not beside.exists():
         raise UserError(
-            f"{path} is no manifest: a manifest is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it "
-            "(a plain list of path,label becomes one with `muybridge prepare --csv`)"
+            f"{path} is not a manifest: that is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it. "
+            "Make one of a plain list of path,label: muybridge prepare --csv"
         )
     about = read_json(beside)
     if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
@@ -235,7 +247,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _is_split(column: str) -> bool:
-    """`split`, or `split_1`, `split_2`, … (other columns are the user's own)."""
+    """Whether a column is `split`, `split_1`, `split_2`, …; other columns are the user's."""
     return re.fullmatch(r"split(_[1-9][0-9]*)?", column) is not None
 
 
@@ -344,7 +356,9 @@ def _check(manifest: Manifest, where: str) -> None:
     for a, b in [*manifest.reversed_pairs, *(manifest.mirror or {}).items()]:
         for name in (a, b):
             if name not in classes:
-                raise UserError(f"{where}: '{name}' in mirror or reversed_pairs is no class. {nearest(name, classes)}")
+                raise UserError(
+                    f"{where}: '{name}' in mirror or reversed_pairs is not a class. {nearest(name, classes)}"
+                )
     for column in manifest.split_columns:
         splits = columns[column].tolist()
         unknown_splits = set(splits) - {name.encode() for name in SPLITS}
