@@ -408,8 +408,7 @@ def test_a_pickled_manifest_is_the_same():
 @pytest.mark.parametrize("moment", ["writing the second", "between the two", "replacing the second"])
 def test_a_csv_never_goes_with_the_json_of_another(tmp_path, monkeypatch, moment):
     """Whatever ends it: the old pair, the new pair, or none that loads."""
-    old = Manifest.load(prepared(tmp_path / "old", "a.csv"))
-    new = Manifest.load(prepared(tmp_path / "new", "a.csv"))
+    old, new = made(root=tmp_path / "old"), made(root=tmp_path / "new")
     old.save(tmp_path / "set.csv")
     root = Manifest.load(tmp_path / "set.csv").root.resolve()
     calls = []
@@ -440,20 +439,15 @@ def test_a_csv_never_goes_with_the_json_of_another(tmp_path, monkeypatch, moment
     assert Manifest.load(tmp_path / "set.csv").root.resolve() == new.root.resolve()
 
 
-def prepared(folder, name):
-    for number in range(10):
-        write_clip(folder / "ab"[number % 2] / f"{number}.avi", number)
-    return prepare(folder, out=folder / name).manifest
-
-
-@pytest.mark.parametrize("name", ["a\rb.avi", "a\nb.avi", 'a",b.avi', "\r.avi", " a .avi"])
-def test_names_of_files_survive_a_round_trip(tmp_path, name):
-    for number in range(4):
-        write_clip(tmp_path / "ab"[number % 2] / f"{number}.avi", number)
-    write_clip(tmp_path / "a" / name, 7)
-    (tmp_path / "b" / f"broken{name}").write_bytes(b"x")
+def test_names_of_files_survive_a_round_trip(tmp_path):
+    names = ["a\rb.avi", "a\nb.avi", 'a",b.avi', "\r.avi", " a .avi"]
+    for number, name in enumerate(["0.avi", "1.avi", *names]):
+        write_clip(tmp_path / "a" / name, 7 * number)
+    for number, name in enumerate(["0.avi", *names]):
+        write_clip(tmp_path / "b" / f"{number}.avi", 7 * number + 100)
+        (tmp_path / "b" / f"broken{name}").write_bytes(b"x")
     prepare(tmp_path, out=tmp_path / "set.csv", all_as="test")
     manifest = Manifest.load(tmp_path / "set.csv")
-    assert f"a/{name}" in manifest.text("path").tolist()
+    assert {f"a/{name}" for name in names} < set(manifest.text("path").tolist())
     with (tmp_path / "set.rejected.csv").open(newline="") as file:
-        assert len(list(csv.reader(file))) == 2
+        assert len(list(csv.reader(file))) == 7

@@ -110,10 +110,10 @@ def listed_videos(
 def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None) -> tuple[list[Item], list[str]]:
     """Items with label and split from list files, and all class names in order.
 
-    The names are `classes`, or class_000, class_001, …. A line is `path start end label` or `path num_frames label`, the path relative to the root, a folder of images or a
-    video file. Raises UserError that names list and line for numbers that fit neither the folder nor the classes, and for
-    a label that contradicts the class folder. A missing or damaged path stays an item: the inspection of videos reports
-    it.
+    The names are `classes`, or class_000, class_001, …. A line is `path start end label` or `path num_frames label`, the
+    path relative to the root, a folder of images or a video file. Raises UserError that names list and line for numbers
+    that fit neither the folder nor the classes, and for a label that contradicts the class folder. A missing or damaged
+    path stays an item: the inspection of videos reports it.
     """
     read = [
         (split, f"{file}, line {number}", line) for split, file in lists.items() for number, line in _list_lines(file)

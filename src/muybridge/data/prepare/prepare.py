@@ -347,7 +347,7 @@ def _splits(
     num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
     if num_units < num_parts:
         what = plural(num_units, "group" if has_groups else "different video")
-        raise UserError(f"{what} are too few for {num_parts} separate parts")
+        raise UserError(f"{what} are too few for {num_parts} parts. Each part needs at least one")
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
