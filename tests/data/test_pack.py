@@ -493,7 +493,7 @@ def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
 
 def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"needed: a smaller --short-side"):
+    with pytest.raises(UserError, match=r"needed\. A smaller --short-side"):
         pack(natural_set, out=tmp_path / "p")
 
 
@@ -553,7 +553,7 @@ def test_a_file_of_a_pack_says_what_is_wrong_with_it(packed, tmp_path):
     for content, told in (
         (whole[:-1], "an incomplete one"),
         (b"", "an incomplete one"),
-        (whole[: len(whole) // 2], "whole"),
+        (whole[: len(whole) // 2], "an incomplete one"),
     ):
         (tmp_path / "x.pack").write_bytes(content)
         with pytest.raises(DecodeError, match=told):
