@@ -93,14 +93,14 @@ def test_a_recipe_file_of_ones_own(made_set, tmp_path):
 
 WRONG = {
     "an empty folder": (["prepare", "{empty}", "--out", "{tmp}/a.csv"], "no class folders"),
-    "no folder": (["prepare", "{tmp}/none", "--out", "{tmp}/a.csv"], "There is no folder"),
+    "no folder": (["prepare", "{tmp}/none", "--out", "{tmp}/a.csv"], "no such folder"),
     "one class": (["prepare", "{one}", "--out", "{tmp}/a.csv"], "at least two"),
     "too few clips": (["prepare", "{few}", "--out", "{tmp}/a.csv"], "[Tt]oo few|few for"),
     "no --out": (["prepare", "{one}"], "--out MANIFEST"),
     "an unknown model": (["train", "--model", "tsm_resnt", "--data", "{manifest}", "--out", "{tmp}/r"], "Did you mean"),
     "no manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{tmp}/none.csv", "--out", "{tmp}/r"], "no manifest"),
     "a folder as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{one}", "--out", "{tmp}/r"], "is a folder"),
-    "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "is no manifest"),
+    "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "is not a manifest"),
     "a mistyped field": (
         ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "optim.learnrate=1"],
         r"no field 'optim\.learnrate'",
@@ -187,7 +187,7 @@ def test_a_real_process_prints_json_alone_and_no_traceback(made_set, tmp_path):
     bad = muybridge("prepare", tmp_path / "none", "--out", tmp_path / "a.csv")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "Traceback" not in bad.stderr
-    assert "error: There is no folder" in bad.stderr
+    assert "no such folder" in bad.stderr
     usage = muybridge("prepare", "--fold", "3")
     assert usage.returncode == 2
     assert "Traceback" not in usage.stderr

@@ -282,7 +282,7 @@ def test_a_file_is_not_converted_onto_itself(tmp_path):
     path = write(tmp_path / "set.frames.npy", CLIPS)
     prepared_in(tmp_path, path)
     assert shown(tmp_path)[0] == EXPECTED
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match="no such file"):
         prepared_in(tmp_path, tmp_path / "none.npy")
 
 

@@ -1,13 +1,14 @@
 """Frames as folders of JPEGs, with the lists that other tools read."""
 
 import json
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pytest
 from making import KINDS, codes_of, write_clip
+from typer.testing import CliRunner
 
+from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepare.prepare import prepare
 from muybridge.data.stores import jpegs as module
@@ -30,6 +31,18 @@ def made(tmp_path_factory):
     return folder / "set.csv"
 
 
+@pytest.fixture(scope="module")
+def written(made, tmp_path_factory):
+    """Their frames with a short side of 24."""
+    return frames(made, out=tmp_path_factory.mktemp("written") / "f", short_side=24).path
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    """A copy of them, to be spoiled."""
+    return shutil.copytree(written, tmp_path / "f")
+
+
 def test_folders_hold_the_frames(made, tmp_path):
     done = frames(made, out=tmp_path / "f", short_side=None)
     source, stored, reader = Manifest.load(made), Manifest.load(tmp_path / "f"), FileReader()
@@ -50,26 +63,24 @@ def test_folders_hold_the_frames(made, tmp_path):
         assert stored.columns[column].tolist() == source.columns[column].tolist()
 
 
-def test_lists_name_path_start_end_label(made, tmp_path):
-    frames(made, out=tmp_path / "f", short_side=24)
-    stored = Manifest.load(tmp_path / "f")
-    assert (tmp_path / "f" / "classes.txt").read_text().split() == list(stored.classes)
+def test_lists_name_path_start_end_label(written):
+    stored = Manifest.load(written)
+    assert (written / "classes.txt").read_text().split() == list(stored.classes)
     listed = []
     for split in ("train", "val", "test"):
-        for line in (tmp_path / "f" / f"{split}.txt").read_text().splitlines():
+        for line in (written / f"{split}.txt").read_text().splitlines():
             path, start, end, label = line.rsplit(" ", 3)
             assert (int(start), int(end)) == (1, 40)
-            assert (tmp_path / "f" / path / f"{int(end):05d}.jpg").is_file()
+            assert (written / path / f"{int(end):05d}.jpg").is_file()
             listed.append((path, stored.classes[int(label)], split))
     columns = [stored.text(name).tolist() for name in ("path", "label", "split")]
     assert sorted(listed) == sorted(zip(*columns, strict=True))
 
 
-def test_lists_lead_back_to_the_same_set(made, tmp_path):
-    frames(made, out=tmp_path / "f", short_side=24)
-    lists = {f"{split}_list": tmp_path / "f" / f"{split}.txt" for split in ("train", "val", "test")}
-    prepare(tmp_path / "f", out=tmp_path / "again.csv", classes=tmp_path / "f" / "classes.txt", **lists)
-    stored, again = Manifest.load(tmp_path / "f"), Manifest.load(tmp_path / "again.csv")
+def test_lists_lead_back_to_the_same_set(written, tmp_path):
+    lists = {f"{split}_list": written / f"{split}.txt" for split in ("train", "val", "test")}
+    prepare(written, out=tmp_path / "again.csv", classes=written / "classes.txt", **lists)
+    stored, again = Manifest.load(written), Manifest.load(tmp_path / "again.csv")
     columns = ("path", "label", "split", "start_frame", "num_frames", "width", "height")
     rows = [sorted(zip(*(m.columns[name].tolist() for name in columns), strict=True)) for m in (stored, again)]
     assert rows[0] == rows[1]
@@ -97,9 +108,8 @@ def test_parts_keep_their_places(tmp_path):
     assert (tmp_path / "f" / "train.txt").read_text() == "v 1 15 0\nv 11 40 1\n"
 
 
-def test_it_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
-    frames(made, out=tmp_path / "whole", short_side=24)
-    frames(made, out=tmp_path / "f", short_side=24)
+def test_it_goes_on_where_it_stopped(made, written, copied, tmp_path, monkeypatch):
+    assert copied == tmp_path / "f"
     (tmp_path / "f" / "a" / "portrait").rename(tmp_path / "f" / "a" / ".portrait.partial")
     for name in ("manifest.csv", "manifest.csv.json", "train.txt"):
         (tmp_path / "f" / name).unlink()
@@ -110,7 +120,7 @@ def test_it_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
     assert len(coded) == 40
     contents = [
         {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
-        for root in (tmp_path / "whole", tmp_path / "f")
+        for root in (written, tmp_path / "f")
     ]
     assert contents[0] == contents[1]
     with pytest.raises(UserError, match="begun with short_side 24, not 32"):
@@ -132,9 +142,8 @@ def test_every_video_has_a_folder_of_its_own(tmp_path):
         assert codes == {path: [10 * number, 10 * number + 5] for number, path in enumerate(paths)}
 
 
-def test_a_folder_that_is_not_whole_is_written_again(made, tmp_path):
-    frames(made, out=tmp_path / "f", short_side=24)
-    folder = tmp_path / "f" / "a" / "portrait"
+def test_a_folder_that_is_not_whole_is_written_again(made, copied, tmp_path):
+    folder = copied / "a" / "portrait"
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / ".DS_Store").write_text("a visitor")
     frames(made, out=tmp_path / "f", short_side=24)
@@ -153,7 +162,7 @@ def test_a_video_that_was_replaced_is_told(tmp_path):
         write_clip(tmp_path / "v" / "ab"[number % 2] / f"{number}.avi", 10 * number, 6)
     prepare(tmp_path / "v", out=tmp_path / "s.csv", val=0, test=0.5)
     write_clip(tmp_path / "v" / "b" / "3.avi", 77, 6)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         frames(tmp_path / "s.csv", out=tmp_path / "f")
 
 
@@ -177,21 +186,11 @@ def test_nothing_is_written_outside(tmp_path):
 
 
 def test_the_command(made, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "muybridge",
-        "frames",
-        str(made),
-        "--out",
-        str(tmp_path / "f"),
-        "--short-side",
-        "16",
-    ]
-    done = subprocess.run([*command, "--fps", "5", "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = ["frames", str(made), "--out", str(tmp_path / "f"), "--short-side", "16"]
+    done = CliRunner().invoke(app, [*command, "--fps", "5", "--json"])
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["videos"] == len(Manifest.load(made))
-    wrong = subprocess.run([*command, "--quality", "101"], capture_output=True, text=True)
-    assert wrong.returncode == 2
+    wrong = CliRunner().invoke(app, [*command, "--quality", "101"])
+    assert wrong.exit_code == 2
     assert "1 to 100" in wrong.stderr
     assert "Traceback" not in wrong.stderr

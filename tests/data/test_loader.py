@@ -78,7 +78,7 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_any_number_of_workers_gives_the_same_batches_with_everything_on(manifest, num_workers):
     alone = batches_of(clips_of(manifest, **ALL), manifest)
     shared = batches_of(clips_of(manifest, **ALL), manifest, num_workers=num_workers)
@@ -250,7 +250,7 @@ def with_path(manifest, row, path):
     return from_columns(columns, classes=manifest.classes, root=manifest.root, mirror=manifest.mirror)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_vanished_video_stops_with_its_path_and_leaves_no_process(manifest, num_workers):
     broken = with_path(manifest, manifest.split("train")[4], "gone.mp4")
     with pytest.raises(DecodeError, match=r"gone\.mp4: No such file") as caught:
@@ -282,9 +282,7 @@ def test_a_video_that_cannot_be_read_is_left_out_of_its_batch_and_of_nothing_els
 
 def test_a_batch_of_which_nothing_can_be_read_is_an_error(manifest):
     broken = replace(manifest, root=manifest.root / "elsewhere")
-    with pytest.raises(
-        UserError, match=r"Not one of the 14 videos of an update could be read; the first is .*elsewhere"
-    ):
+    with pytest.raises(UserError, match=r"Not one of the 14 videos of a step could be read; the first is .*elsewhere"):
         batches_of(clips_of(broken), manifest, on_error="skip")
 
 
@@ -304,7 +302,7 @@ class Faulty:
     ("num_workers", "error", "cause"),
     [
         (0, ValueError("odd header"), "ValueError: odd header"),
-        (2, ValueError("odd header"), "ValueError: odd header"),
+        pytest.param(2, ValueError("odd header"), "ValueError: odd header", marks=pytest.mark.slow),
         (0, OSError(5, "Input/output error"), "Input/output error"),
     ],
 )
@@ -324,7 +322,7 @@ def test_memory_that_ran_out_stops_and_is_no_video_to_skip(manifest, on_error):
     assert not failure.skippable
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_fault_of_the_program_is_not_skipped_and_names_the_video(manifest, num_workers):
     clips = clips_of(manifest, Faulty(None))
     with pytest.raises(Exception, match=r"(?i)complex") as caught:
@@ -335,7 +333,10 @@ def test_a_fault_of_the_program_is_not_skipped_and_names_the_video(manifest, num
     assert worker_processes() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGSEGV, signal.SIGBUS))],
+)
 def test_a_worker_that_is_ended_is_told(manifest, number):
     """And training does not wait for it for ever."""
     stream = train_batches(
@@ -359,7 +360,7 @@ def test_workers_need_no_shared_memory(manifest, monkeypatch):
         torch.Tensor, "share_memory_", lambda tensor: pytest.fail("shared memory was used"), raising=True
     )
     alone = batches_of(clips_of(manifest, **ALL), manifest)
-    piped = batches_of(clips_of(manifest, **ALL), manifest, num_workers=2)
+    piped = batches_of(clips_of(manifest, **ALL), manifest, num_workers=1)
     assert all(same(a, b) for a, b in zip(alone, piped, strict=True))
 
 
@@ -398,10 +399,10 @@ def test_training_goes_on_in_a_container_with_little_shared_memory(recipe, tmp_p
 
 def test_stopping_early_ends_the_workers(manifest):
     stream = train_batches(
-        clips_of(manifest), manifest.split("train"), batch_size=4, first_step=0, num_workers=2, pin_memory=False
+        clips_of(manifest), manifest.split("train"), batch_size=4, first_step=0, num_workers=1, pin_memory=False
     )  # fmt: skip
     next(stream)
-    assert len(worker_processes()) == 2
+    assert len(worker_processes()) == 1
     stream.close()
     assert worker_processes() == []
 

@@ -325,7 +325,7 @@ def test_sets_with_some_splits_only(tmp_path, splits):
     manifest = Manifest.load(tmp_path / "s.csv")
     assert {name: len(manifest.split(name)) for name in splits} == dict.fromkeys(splits, 6)
     for missing in {"train", "test"} - set(splits):
-        assert f"there is no {missing} split" in " ".join(
+        assert f"the set has no {missing} split" in " ".join(
             result.output.split()
         ) or "to evaluate on, not to train" in " ".join(result.output.split())
 
@@ -375,23 +375,23 @@ def test_a_class_that_most_videos_are_of_is_told(tmp_path, counts):
 # Images
 
 
-@pytest.mark.parametrize(
-    "name", ["frame_{:04d}_rgb.png", "{:05d}.tif", "img_{:05d}.jpg", "{}.bmp", "a-{:03d}.tiff", "frame ({}).png"]
-)
-def test_numbered_images_by_their_usual_names(tmp_path, name):
+def test_numbered_images_by_their_usual_names(tmp_path):
     from making_images import write_images
 
-    for number, label in enumerate(("run", "walk")):
-        write_images(tmp_path / label / "v1", 20 * number, 12, name=name)
+    names = ["frame_{:04d}_rgb.png", "{:05d}.tif", "img_{:05d}.jpg", "{}.bmp", "a-{:03d}.tiff", "frame ({}).png"]
+    for number, name in enumerate(names):
+        write_images(tmp_path / "ab"[number % 2] / f"v{number}", 20 * number, 12, name=name)
     made = prepare(tmp_path, out=tmp_path / "set.csv", all_as="test")
     manifest = Manifest.load(made.manifest)
-    assert [manifest.row(index).num_frames for index in range(2)] == [12, 12]
+    assert {manifest.row(index).id[2:]: manifest.row(index).num_frames for index in range(len(manifest))} == {
+        f"v{number}": 12 for number in range(len(names))
+    }
     assert made.rejected == []
 
 
 def test_the_found_is_told_in_a_screen(tmp_path):
     """However many classes there are and files are rejected; all of them are in a file."""
-    for number in range(150):
+    for number in range(60):
         folder = tmp_path / "v" / f"class_with_a_name_{number:03d}"
         write_clip(folder / "a.avi", number * 6, 4, height=24, width=32)
         (folder / "broken.avi").write_bytes(b"no video" * (number + 1))
@@ -400,7 +400,7 @@ def test_the_found_is_told_in_a_screen(tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) <= 50
-    assert len((tmp_path / "s.rejected.csv").read_text().splitlines()) == 151
+    assert len((tmp_path / "s.rejected.csv").read_text().splitlines()) == 61
 
 
 def test_predictions_of_a_one_class_set_are_scores(run, tmp_path, made_set):

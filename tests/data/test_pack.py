@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,15 @@ import numpy as np
 import pytest
 from making import KINDS, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 from making_images import write_images
+from typer.testing import CliRunner
 
+from muybridge.cli.app import app
 from muybridge.data import sampling
 from muybridge.data.manifest import Manifest
 from muybridge.data.prepare.prepare import prepare
 from muybridge.data.random import generator
 from muybridge.data.sampling import ClipSpec
-from muybridge.data.stores import common as rewriting
+from muybridge.data.stores import common
 from muybridge.data.stores import pack as module
 from muybridge.data.stores.common import kept_frames
 from muybridge.data.stores.jpegs import frames
@@ -278,11 +281,18 @@ def many(folder, count=24, num_frames=30):
     return folder / "set.csv"
 
 
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """A manifest of six videos."""
+    return many(tmp_path_factory.mktemp("six"), count=6)
+
+
 SMALL_FILES = "import muybridge.data.stores.pack as p; p.FILE_BYTES = 150_000; import muybridge.cli.app as c; c.main()"
 """The command with files so small that there are several."""
 
 
-def killed_and_finished(manifest, out, options, moments, undisturbed):
+def killed(manifest, out, options, moments):
+    """The command that was killed, seconds after it began, as often as there are moments; and the number of kills."""
     started = [sys.executable, "-c", SMALL_FILES, "pack", str(manifest), "--out", str(out), *options]
     kills = 0
     for seconds in moments:
@@ -295,6 +305,11 @@ def killed_and_finished(manifest, out, options, moments, undisturbed):
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
+    return started, kills
+
+
+def killed_and_finished(manifest, out, options, moments, undisturbed):
+    started, kills = killed(manifest, out, options, moments)
     assert subprocess.run(started, capture_output=True).returncode == 0
     assert digests(out) == undisturbed
     return kills
@@ -321,14 +336,13 @@ def test_ten_kills_leave_no_trace(tmp_path, codec):
     assert kills >= 5
 
 
-def test_a_kill_leaves_no_trace(tmp_path):
+def test_a_kill_leaves_no_trace(tmp_path, monkeypatch):
     manifest = many(tmp_path)
-    subprocess.run(
-        [sys.executable, "-c", SMALL_FILES, "pack", str(manifest), "--out", str(tmp_path / "whole")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    undisturbed = digests(tmp_path / "whole")
-    assert killed_and_finished(manifest, tmp_path / "killed", [], [0.05], undisturbed) == 1
+    assert killed(manifest, tmp_path / "killed", [], [0.05])[1] == 1
+    monkeypatch.setattr(module, "FILE_BYTES", 150_000)
+    for name in ("killed", "whole"):
+        pack(manifest, out=tmp_path / name)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 def test_whole_files_are_kept_and_the_rest_is_done_again(tmp_path, monkeypatch):
@@ -343,7 +357,7 @@ def test_whole_files_are_kept_and_the_rest_is_done_again(tmp_path, monkeypatch):
     code = module._code
     for stop_after in range(num_files):
         out = tmp_path / f"p{stop_after}"
-        pack(manifest, out=out)
+        shutil.copytree(tmp_path / "whole", out)
         for path in (*sorted(out.glob("*.pack"))[stop_after:], out / "manifest.csv", out / "manifest.csv.json"):
             path.unlink()
         about = json.loads((out / "pack.json").read_text())
@@ -369,12 +383,12 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "The same command goes on" in said
+    assert "Rerun the same command to resume" in said
     assert "Traceback" not in said
 
 
-def test_a_finished_pack_is_checked(tmp_path):
-    manifest = many(tmp_path, count=6)
+def test_a_finished_pack_is_checked(six, tmp_path):
+    manifest = six
     first = pack(manifest, out=tmp_path / "p")
     before = digests(tmp_path / "p")
     again = pack(manifest, out=tmp_path / "p")
@@ -395,12 +409,12 @@ def test_a_finished_pack_is_checked(tmp_path):
             pack(manifest, out=tmp_path / "p")
 
 
-def test_a_finished_pack_whose_manifest_is_gone_or_wrong(tmp_path):
-    manifest = many(tmp_path, count=6)
+def test_a_finished_pack_whose_manifest_is_gone_or_wrong(six, tmp_path):
+    manifest = six
     pack(manifest, out=tmp_path / "p")
     before = digests(tmp_path / "p")
     (tmp_path / "p" / "manifest.csv").unlink()
-    with pytest.raises(UserError, match=r"begun by `muybridge pack` and is not finished"):
+    with pytest.raises(UserError, match=r"`muybridge pack` has not finished it"):
         Manifest.load(tmp_path / "p")
     pack(manifest, out=tmp_path / "p")
     assert digests(tmp_path / "p") == before
@@ -412,8 +426,8 @@ def test_a_finished_pack_whose_manifest_is_gone_or_wrong(tmp_path):
     pack(manifest, out=tmp_path / "p")
 
 
-def test_a_kill_before_the_first_file_is_whole(tmp_path):
-    manifest = many(tmp_path, count=6)
+def test_a_kill_before_the_first_file_is_whole(six, tmp_path):
+    manifest = six
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / ".pack.json.partial").write_text("{")
     (tmp_path / "p" / ".lock").touch()
@@ -423,9 +437,9 @@ def test_a_kill_before_the_first_file_is_whole(tmp_path):
         pack(manifest, out=tmp_path / "p")
 
 
-def test_what_was_begun_meanwhile_is_seen(tmp_path, monkeypatch):
+def test_what_was_begun_meanwhile_is_seen(six, tmp_path, monkeypatch):
     """Another call finishes between the first look and the lock."""
-    manifest = many(tmp_path, count=6)
+    manifest = six
     videos_of = module.videos_of
 
     def meanwhile(source):
@@ -446,7 +460,7 @@ def test_folders_and_arrays_that_changed_are_told(tmp_path):
     image = tmp_path / "v" / "a" / "4" / "img_00003.jpg"
     image.write_bytes((tmp_path / "v" / "a" / "2" / "img_00001.jpg").read_bytes())
     for write in (pack, frames):
-        with pytest.raises(DecodeError, match="is not what was prepared"):
+        with pytest.raises(DecodeError, match="has changed since it was prepared"):
             write(tmp_path / "images.csv", out=tmp_path / f"again-{write.__name__}")
     clips_NTHW3 = np.stack([np.stack([coded(9 * n + t) for t in range(5)]) for n in range(6)])
     np.save(tmp_path / "clips.npy", clips_NTHW3)
@@ -454,7 +468,7 @@ def test_folders_and_arrays_that_changed_are_told(tmp_path):
     pack(tmp_path / "arrays.csv", out=tmp_path / "q", short_side=None)
     clips_NTHW3[3, 2] = 7
     np.save(tmp_path / "clips.npy", clips_NTHW3)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         pack(tmp_path / "arrays.csv", out=tmp_path / "again")
 
 
@@ -478,8 +492,8 @@ def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
 
 
 def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(rewriting, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"needed: a smaller --short-side"):
+    monkeypatch.setattr(common, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"needed\. A smaller --short-side"):
         pack(natural_set, out=tmp_path / "p")
 
 
@@ -514,7 +528,7 @@ def test_another_folder_or_form_is_refused(natural_set, kinds_set, tmp_path):
         pack(natural_set, out=tmp_path / "p", short_side=48)
     with pytest.raises(UserError, match="begun with another manifest"):
         pack(kinds_set, out=tmp_path / "p", short_side=32)
-    with pytest.raises(UserError, match="There is no manifest"):
+    with pytest.raises(UserError, match="no such manifest"):
         pack(tmp_path / "none.csv", out=tmp_path / "q")
 
 
@@ -526,7 +540,7 @@ def test_a_video_that_vanished_or_changed_stops_it_until_it_is_mended(tmp_path):
     with pytest.raises(DecodeError, match=r"4\.avi: No such file"):
         pack(manifest, out=tmp_path / "p")
     write_clip(victim, 500, 30, height=96, width=128)
-    with pytest.raises(DecodeError, match="is not what was prepared"):
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
         pack(manifest, out=tmp_path / "p")
     victim.write_bytes(kept)
     assert pack(manifest, out=tmp_path / "p").videos == 8
@@ -580,24 +594,24 @@ def test_a_pack_can_be_packed_again(natural_set, tmp_path):
 
 
 def test_json_and_exit_codes(natural_set, tmp_path):
-    done = subprocess.run(command(natural_set, "--out", tmp_path / "p", "--json"), capture_output=True, text=True)
+    def call(*options):
+        return CliRunner().invoke(app, ["pack", str(natural_set), "--out", str(tmp_path / "p"), "--json", *options])
+
+    done = call()
     told = json.loads(done.stdout)
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert told["finished"]
     assert {"videos", "rows", "frames", "bytes", "files", "psnr_db", "seconds", "path"} <= told.keys()
-    wrong = subprocess.run(
-        command(natural_set, "--out", tmp_path / "p", "--codec", "h265", "--json"), capture_output=True, text=True
-    )
-    assert wrong.returncode == 2
+    wrong = call("--codec", "h265")
+    assert wrong.exit_code == 2
     assert "h264" in json.loads(wrong.stdout)["error"]
     assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize("value", [10**13, 2**63 + 1, 2**64 - 1])
-def test_a_table_of_frames_that_lies_is_told(kinds_set, tmp_path, value):
+def test_a_table_of_frames_that_lies_is_told(packed, tmp_path, value):
     """It would ask for terabytes, or for less than nothing."""
-    done = pack(kinds_set, out=tmp_path / "pack")
-    path = next(Path(done.path).glob("*.pack"))
+    path = Path(shutil.copy(next(packed["jpeg"].glob("*.pack")), tmp_path))
     num_frames, json_bytes, _ = packs._TAIL.unpack(path.read_bytes()[-packs._TAIL.size :])
     data = bytearray(path.read_bytes())
     table = len(data) - packs._TAIL.size - json_bytes - (8 * (num_frames + 1) + num_frames)

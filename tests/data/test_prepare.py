@@ -40,6 +40,26 @@ def videos(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("set") / "videos")
 
 
+@pytest.fixture(scope="module")
+def inspections():
+    """What was inspected in this module so far."""
+    return {}
+
+
+@pytest.fixture
+def inspected_once(inspections, monkeypatch):
+    """Decode the same items once in this module, where a test is about what happens to them afterwards."""
+
+    def inspect(root, items, **settings):
+        key = (root, tuple(items), *(value for name, value in settings.items() if name != "jobs"))
+        if key not in inspections:
+            inspections[key] = inspection.inspect(root, items, **settings)
+        known = inspections[key]
+        return inspection.Inspection([*known.rows], [*known.rejected], [*known.warnings])
+
+    monkeypatch.setattr(prepare_module, "inspect", inspect)
+
+
 def load(prepared):
     return Manifest.load(prepared.manifest)
 
@@ -91,7 +111,7 @@ def test_a_folder_of_class_folders(videos, tmp_path):
     assert prepared.as_json()["manifest"] == str(tmp_path / "m.csv")
 
 
-def test_a_group_never_straddles_over_20_seeds(videos, tmp_path):
+def test_a_group_never_straddles_over_20_seeds(videos, tmp_path, inspected_once):
     seen = set()
     for seed in range(20):
         manifest = load(prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", seed=seed, jobs=1))
@@ -109,7 +129,7 @@ def test_the_same_arguments_give_the_same_bytes(videos, tmp_path):
     assert one.sha256 != prepare(videos, out=tmp_path / "c.csv", seed=5).sha256
 
 
-def test_without_a_group_the_split_is_random_and_says_so(videos, tmp_path):
+def test_without_a_group_the_split_is_random_and_says_so(videos, tmp_path, inspected_once):
     prepared = prepare(videos, out=tmp_path / "m.csv")
     [warning] = prepared.warnings
     assert "no group is known" in warning
@@ -121,7 +141,7 @@ def test_without_a_group_the_split_is_random_and_says_so(videos, tmp_path):
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.15, 0.2), (0.25, 0.25), (0.0, 0.5), (0.0, 0.25)])
-def test_val_and_test_are_shares_of_the_whole(videos, tmp_path, val, test):
+def test_val_and_test_are_shares_of_the_whole(videos, tmp_path, inspected_once, val, test):
     prepared = prepare(videos, out=tmp_path / "m.csv", val=val, test=test)
     manifest = load(prepared)
     assert len(manifest.split("val")) == pytest.approx(36 * val, abs=2)
@@ -130,7 +150,7 @@ def test_val_and_test_are_shares_of_the_whole(videos, tmp_path, val, test):
 
 
 @pytest.mark.parametrize("folds", [2, 3, 6])
-def test_every_video_is_in_exactly_one_test_fold_and_val_is_cut_by_group(videos, tmp_path, folds):
+def test_every_video_is_in_exactly_one_test_fold_and_val_is_cut_by_group(videos, tmp_path, inspected_once, folds):
     prepared = prepare(videos, out=tmp_path / "m.csv", group=r"_(g\d+)_", folds=folds)
     manifest = load(prepared)
     assert manifest.folds == tuple(range(1, folds + 1))
@@ -145,7 +165,7 @@ def test_every_video_is_in_exactly_one_test_fold_and_val_is_cut_by_group(videos,
         assert sorted(rows.tolist()) == list(range(36))
 
 
-def test_folds_without_groups(videos, tmp_path):
+def test_folds_without_groups(videos, tmp_path, inspected_once):
     prepared = prepare(videos, out=tmp_path / "m.csv", folds=4, val=0.25)
     manifest = load(prepared)
     assert any("no group is known" in warning for warning in prepared.warnings)
@@ -181,7 +201,7 @@ def test_official_lists(videos, tmp_path):
     assert {name.split("_")[1] for name in manifest.text("id")[manifest.split("val")].tolist()} == {"g00"}
 
 
-def test_what_no_list_names_does_not_count_for_the_share_of_val(videos, tmp_path):
+def test_what_no_list_names_does_not_count_for_the_share_of_val(videos, tmp_path, inspected_once):
     """A small official split of a large folder: val is a share of what is used."""
     used = [path.relative_to(videos).as_posix() for path in sorted(videos.rglob("*c00.avi"))]
     (tmp_path / "train.txt").write_text("\n".join(name for name in used if "_g05_" not in name))
@@ -195,13 +215,13 @@ def test_what_no_list_names_does_not_count_for_the_share_of_val(videos, tmp_path
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_one_list_alone_leaves_the_rest_unused(videos, tmp_path, split):
+def test_one_list_alone_leaves_the_rest_unused(videos, tmp_path, inspected_once, split):
     names = sorted(path.relative_to(videos).as_posix() for path in videos.rglob("*_g0[01]_*.avi"))
     (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
     prepared = prepare(videos, out=tmp_path / "m.csv", val=0.0, **{f"{split}_list": tmp_path / "list.txt"})
     assert prepared.splits == {"split": {split: 12, "unused": 24}}
     said = {
-        "train": "there is no test split",
+        "train": "the set has no test split",
         "test": "all videos are in test and unused; the set serves to evaluate on",
     }
     assert any(said[split] in warning for warning in prepared.warnings)
@@ -314,7 +334,7 @@ def test_one_class_an_empty_folder_and_too_few_clips(videos, tmp_path):
     }  # fmt: skip
 
 
-def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path):
+def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path, inspected_once):
     shutil.copytree(videos, tmp_path / "videos")
     paths = [(f"videos/{p.relative_to(videos)}", p.parent.name, p.name[2:5]) for p in sorted(videos.rglob("*.avi"))]
 
@@ -326,7 +346,7 @@ def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path):
 
     done = prepared(lambda group: "val" if group == "g05" else "train")
     assert done.splits["split"] == {"train": 30, "val": 6}
-    assert any("there is no test split" in warning for warning in done.warnings)
+    assert any("the set has no test split" in warning for warning in done.warnings)
     done = prepared(lambda group: "test")
     assert done.splits["split"] == {"test": 36}
     assert any("to evaluate on, not to train" in warning for warning in done.warnings)
@@ -389,7 +409,7 @@ def test_videos_and_rejected_are_all(tmp_path):
 
 
 @pytest.mark.parametrize("group", [None, r"_(g\d+)_"])
-def test_copies_of_a_file_go_to_one_side(videos, tmp_path, group):
+def test_copies_of_a_file_go_to_one_side(videos, tmp_path, inspected_once, group):
     root = tmp_path / "videos"
     shutil.copytree(videos, root)
     for i in range(5):
@@ -401,7 +421,7 @@ def test_copies_of_a_file_go_to_one_side(videos, tmp_path, group):
         assert len(set(manifest.text("split")[copies].tolist())) == 1
 
 
-def test_copies_on_both_sides_are_told(videos, tmp_path):
+def test_copies_on_both_sides_are_told(videos, tmp_path, inspected_once):
     """Where an official split, or groups that are said to differ, part what is the same."""
     root = tmp_path / "videos"
     shutil.copytree(videos, root)
@@ -459,7 +479,7 @@ def test_a_side_without_counterpart_switches_mirroring_off():
     assert mirrored(["move_left", "move_right"], "off") == (None, [])
 
 
-def test_mirroring_gets_into_the_manifest(tmp_path):
+def test_mirroring_gets_into_the_manifest(tmp_path, inspected_once):
     root = write_set(tmp_path / "videos", classes=("move_left", "move_right"), groups=3)
     manifest = load(prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4))
     assert manifest.mirrored_labels().tolist() == [1, 0]
@@ -550,7 +570,7 @@ def test_folders_of_images_are_videos_beside_video_files(tmp_path):
     assert any("12.5 frames a second" in warning for warning in faster.warnings)
 
 
-def test_videos_alone_say_nothing_of_images(videos, tmp_path):
+def test_videos_alone_say_nothing_of_images(videos, tmp_path, inspected_once):
     assert not any("images" in warning for warning in prepare(videos, out=tmp_path / "m.csv").warnings)
 
 
@@ -577,7 +597,7 @@ def test_copies_of_a_folder_go_to_one_side(tmp_path):
     for c in range(3):
         shutil.copytree(root / "run" / "v_0", root / "run" / f"copy_{c}")
     hashes = set()
-    for seed in range(5):
+    for seed in range(2):
         prepared = prepare(root, out=tmp_path / "m.csv", val=0.0, test=0.4, seed=seed)
         manifest = load(prepared)
         copies = manifest.text("sha256") == manifest.text("sha256")[manifest.text("id") == "run/v_0"][0]
@@ -706,7 +726,7 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     assert "--folds" in message(
         videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")
     )
-    assert "There is no folder" in message(
+    assert "no such folder" in message(
         tmp_path / "none", out=out, train_list=tmp_path / "study.txt", test_list=tmp_path / "study.txt"
     )
     for fps in (0, -1, float("nan"), float("inf")):
@@ -734,8 +754,8 @@ def test_only_a_record_of_each_video_stays_in_memory(tmp_path, monkeypatch):
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [found.num_frames for found in looked.found] == [2**17] * 200
-    assert [found.path for found in looked.found] == [item.path for item in items]
+    assert [found.num_frames for found in looked.rows] == [2**17] * 200
+    assert [found.path for found in looked.rows] == [item.path for item in items]
     assert peak_bytes < 30 * 2**20
 
 

@@ -216,7 +216,7 @@ def test_a_path_without_a_group_is_listed():
 
 def test_a_group_expression_that_does_not_fit_is_told():
     assert "finds nothing in any of" in message(grouped, ITEMS, "_person_")
-    assert "no regular expression" in message(grouped, ITEMS, "(g")
+    assert "not a regular expression" in message(grouped, ITEMS, "(g")
 
 
 def test_a_folder_of_numbered_images_is_one_video(tmp_path):

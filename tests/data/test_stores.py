@@ -46,7 +46,8 @@ def batches(recipe, data, num_workers):
 @pytest.mark.parametrize("store", STORES)
 def test_batches_are_those_of_the_videos(recipe, made_set, stores, store):
     """The same videos in the same order, the same frames and crops of them, mirrored alike; pixels but for the coding."""
-    for before, after in zip(batches(recipe, made_set, 0), batches(recipe, stores[store], 2), strict=True):
+    num_workers = 2 if store == "jpeg" else 0
+    for before, after in zip(batches(recipe, made_set, 0), batches(recipe, stores[store], num_workers), strict=True):
         assert before.rows_B == after.rows_B
         assert torch.equal(before.labels_B, after.labels_B)
         assert torch.equal(before.flip_B, after.flip_B)

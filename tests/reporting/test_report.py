@@ -423,7 +423,7 @@ def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     section = section_of(gone, "Where: the videos that changed sides")
     assert section.pictures == ()
     assert len(section.tables[0].rows) == len(changed)
-    assert "Not all frames can be shown: There is no manifest /data/set.csv" in section.text[1]
+    assert "Not all frames can be shown: /data/set.csv: no such manifest" in section.text[1]
 
 
 def diagnosed(folder, **changes):

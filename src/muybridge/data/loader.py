@@ -1,7 +1,6 @@
-"""From rows to batches: what training sees each step, what evaluation sees of each video.
+"""Batches of training clips and views of test videos, made by worker processes.
 
-`TrainClips` makes one random clip, keyed by (seed, epoch, video id) alone; `VideoViews` makes every view of one video.
-Order and batches are made here too, so any worker count gives the same batches, and training can start at any step.
+The main process decides order and batches. So any worker count gives the same batches, and training can start at any step.
 """
 
 import atexit
@@ -30,11 +29,11 @@ from muybridge.runtime.launch import safe_children
 
 
 class WorkerLost(UserError):
-    """A process that reads videos has ended, and not by its own doing."""
+    """A worker process was ended from outside."""
 
     @staticmethod
     def of(error: RuntimeError) -> "WorkerLost | None":
-        """What torch says of it, in whatever moment; none where the error is another one."""
+        """Recognise torch's error about a lost worker; None for any other error."""
         if "DataLoader worker (pid" not in str(error):
             return None
         return WorkerLost(
@@ -45,7 +44,7 @@ class WorkerLost(UserError):
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Raises WorkerLost for a worker process that has ended."""
+    """Raise WorkerLost for a worker process that has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -56,7 +55,7 @@ def _watched() -> Iterator[None]:
 
 
 class _Keys:
-    """The batch sampler: keys from a given step on, pass after pass without an end; of each batch one process's part."""
+    """Batch sampler: keys from a given step on, without end; of each batch the share of one rank."""
 
     def __init__(
         self, clips: TrainClips, rows: np.ndarray, *, batch_size: int, first_step: int, rank: int, ranks: int
@@ -71,8 +70,8 @@ class _Keys:
             number, batch = divmod(step, per_pass)
             if batch == 0 or not batches:
                 batches = pass_batches(self.rows, batch_size=self.batch_size, number=number, seed=self.clips.seed)
-            own = np.array_split(batches[batch], self.ranks)[self.rank]
-            yield [self.clips.key(number, int(row)) for row in own]
+            shard = np.array_split(batches[batch], self.ranks)[self.rank]
+            yield [self.clips.key(number, int(row)) for row in shard]
 
 
 def train_batches(
@@ -87,11 +86,10 @@ def train_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Batches of the steps first_step, first_step + 1, … without an end; of each, the part of the process `rank` of
-    `ranks`. Worker processes end when it is closed.
+    """Batches of the steps first_step, first_step + 1, … without end; of each, the share of process `rank` of `ranks`.
 
-    A video that cannot be read raises its DecodeError, or, with `on_error` skip, is left out of its batch. UserError
-    where none is left; the part of one of several processes may be empty.
+    Closing it ends the worker processes. A video that cannot be read raises its DecodeError or, with `on_error` skip, is
+    left out of its batch. Raises UserError where a single process has no video left; one of several may have none.
     """
     keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
     items = _started(
@@ -104,34 +102,36 @@ def train_batches(
                     raise failure.error
             if not batch.rows_B and ranks == 1:
                 number, first = len(batch.unreadable), batch.unreadable[0].error
-                raise UserError(f"Not one of the {number} videos of an update could be read; the first is {first}")
+                raise UserError(f"Not one of the {number} videos of a step could be read; the first is {first}")
             yield batch
     finally:
         _end_workers(items)
 
 
 def micro_batches(batch: Batch, size: int | None, *, largest: int) -> Iterator[Batch]:
-    """A batch in parts of at most `size` clips, as even as can be; into as many parts as a batch of `largest` clips is
-    cut, so that processes whose shares differ by one clip go through the network equally often."""
+    """Cut a batch into parts of at most `size` clips and of even size.
+
+    The number of parts is that of a batch of `largest` clips, so that processes whose shares differ by one clip run the
+    network equally often.
+    """
     if not batch.rows_B:
         return
     if size is None or largest <= size:
         yield batch
         return
-    for places in np.array_split(np.arange(len(batch.rows_B)), num_batches(largest, size)):
-        if len(places):
-            of_part = slice(int(places[0]), int(places[-1]) + 1)
+    for indices in np.array_split(np.arange(len(batch.rows_B)), num_batches(largest, size)):
+        if len(indices):
+            of_part = slice(int(indices[0]), int(indices[-1]) + 1)
             part = _mapped(batch, operator.itemgetter(of_part))
             yield replace(part, rows_B=batch.rows_B[of_part])
 
 
 class ViewLoader:
-    """The views of rows, as often as they are asked for, by worker processes that live until `close`, or until the end
-    of the `with` block."""
+    """Views of rows, made by worker processes that live until `close` or the end of the `with` block."""
 
     def __init__(self, views: VideoViews, *, num_workers: int, pin_memory: bool = False) -> None:
         self.views = views
-        self._keys: list[list[ViewKey]] = []  # what the loader's next pass goes through
+        self._keys: list[list[ViewKey]] = []  # of the loader's next pass
         self._pin_memory = pin_memory
         self._loader = _loader(  # one video ahead: all its views may be hundreds of megabytes
             views, self._keys, _only, num_workers, pin_memory, prefetch=1, keep_workers=True
@@ -139,12 +139,13 @@ class ViewLoader:
         self._items: Iterator[Any] = iter(())
 
     def batches(self, rows: Sequence[int] | np.ndarray) -> Iterator[Views | Unreadable]:
-        """The views of each row, or why there are none, in order, one row an item."""
+        """The views of each row, or the reason why it has none, in order."""
         self._keys[:] = [[self.views.key(int(row))] for row in rows]
         self._items = _started(self._loader)
         yield from _received(self._items, self._pin_memory)
 
     def close(self) -> None:
+        """End the worker processes."""
         _end_workers(self._items)
 
     def __enter__(self) -> Self:
@@ -158,13 +159,15 @@ P = TypeVar("P", Batch, Views)
 
 
 def moved(part: P, device: torch.device, *, non_blocking: bool = False) -> P:
-    """A batch or views on the device; as it is where it lies there already."""
+    """Copy a batch or views to the device; unchanged where they are there already."""
     return _mapped(part, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
 def ahead_on_device(parts: Iterator[P], device: torch.device) -> Iterator[P]:
-    """The same parts. For CUDA they lie on the device, and the next one is copied, from pinned memory and on a stream of
-    its own, while the present one computes; for other devices nothing is done here."""
+    """Copy each part to a CUDA device while the one before computes, from pinned memory and on a separate stream.
+
+    For other devices the parts pass unchanged.
+    """
     return _copied_ahead(parts, device) if device.type == "cuda" else parts
 
 
@@ -204,7 +207,7 @@ def _loader(
     prefetch: int,
     keep_workers: bool = False,
 ) -> DataLoader[Any]:
-    """`prefetch`: how many items each worker has ready."""
+    """Make a DataLoader; each worker keeps `prefetch` items ready."""
     if num_workers and _shared_memory_is_small():
         collate = functools.partial(_pickled, collate)
     return DataLoader(
@@ -222,12 +225,12 @@ def _loader(
 
 
 LEAST_SHARED_BYTES = 2**30
-"""With less shared memory, workers send what they made through pipes: they would be killed where it runs out."""
+"""Workers with less shared memory send their results through pipes: the system kills a worker that runs out of it."""
 
 
 @functools.cache
 def _shared_memory_is_small() -> bool:
-    """As in containers, which have 64 MB of it unless told otherwise. Says so, once."""
+    """Report once that shared memory is small, as in containers (64 MB by default)."""
     try:
         system = os.statvfs("/dev/shm")
     except OSError:  # another system
@@ -247,7 +250,7 @@ def _pickled(collate: Callable[[list[Any]], Any], items: list[Any]) -> bytes:
 
 
 def _received(items: Iterator[Any], pin_memory: bool) -> Iterator[Any]:
-    """What the workers send, whichever way it came. Raises WorkerLost."""
+    """Items from the workers, through shared memory or pipes. Raises WorkerLost."""
     while True:
         with _watched():
             try:
@@ -255,7 +258,7 @@ def _received(items: Iterator[Any], pin_memory: bool) -> Iterator[Any]:
             except StopIteration:
                 return
         if isinstance(item, bytes):
-            item = pickle.loads(item)  # from a process of our own
+            item = pickle.loads(item)  # from a worker of this process
             item = item.pin_memory() if pin_memory and not isinstance(item, Unreadable) else item
         yield item
 
@@ -266,20 +269,21 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _end_workers(items: Any) -> None:
-    """Torch ends the processes of a loader when its iterator is collected; an error that is on its way up would keep
-    them alive."""
+    """End the processes of a loader now: torch waits until its iterator is collected, which a raised error delays."""
     if hasattr(items, "_shutdown_workers"):
-        with suppress(RuntimeError):  # one that fell while it was being ended: it was in the midst of sending
+        with suppress(RuntimeError):  # a worker that failed while it was sending
             items._shutdown_workers()
 
 
 @contextmanager
 def _ignored_by_children(number: int) -> Iterator[None]:
-    """Processes started here ignore a signal from their first instruction on: Ctrl-C reaches the whole group, but it is
-    the trainer's to answer; it saves, then ends the workers."""
+    """Let processes started here ignore a signal from their first instruction on.
+
+    Ctrl-C reaches the whole group, but the trainer answers it: it saves, then ends the workers.
+    """
     try:
         before = signal.signal(number, signal.SIG_IGN)
-    except ValueError:  # not the main thread: signals are not ours to set
+    except ValueError:  # only the main thread may set signals
         yield
         return
     try:
@@ -289,11 +293,11 @@ def _ignored_by_children(number: int) -> Iterator[None]:
 
 
 def _start_worker(trainer: int, worker: int) -> None:
-    if os.getppid() != trainer:  # it was killed while this process started: torch would wait for it for ever
+    if os.getppid() != trainer:  # it was killed while this process started; torch would wait forever
         os._exit(1)
     torch.set_num_threads(1)
-    # Leave without taking the interpreter down: that aborts the process where the queue's thread is in the midst of
-    # sending, as it is when training is stopped.
+    # Skip the interpreter's shutdown: it aborts the process while the queue's thread is sending, as it may be when
+    # training is stopped.
     atexit.register(os._exit, 0)
 
 

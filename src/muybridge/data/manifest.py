@@ -1,13 +1,14 @@
-"""The manifest: one row a video, or a labelled part of one (format: docs/formats.md).
+"""The manifest of a data set: one row for each video or labelled part of one (format: docs/formats.md).
 
-`NAME.csv` holds the rows, `NAME.csv.json` beside it the ordered classes, the root of the paths and what mirroring does to a
-label. In memory it is columns of fixed-width arrays: 240,000 rows cost tens of megabytes and pickle at copying speed.
+`NAME.csv` holds the rows; `NAME.csv.json` beside it holds the ordered classes, the root of the paths and the mirrored
+labels. In memory the columns are fixed-width arrays: 240,000 rows take tens of megabytes and pickle at copying speed.
 """
 
 import csv
 import hashlib
 import json
 import re
+import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,11 @@ _TEXT = ("id", "path", "label", "group", "sha256")
 _INTEGERS = ("start_frame", "num_frames", "width", "height", "seekable")
 COLUMNS = ("id", "path", "start_frame", "num_frames", "label", "group", "fps", "width", "height", "sha256")
 OPTIONAL = {"seekable": 0}
-"""Columns that may be missing, and what they hold then."""
+"""Columns that may be missing, with their values then."""
+LARGEST = 2**53
+"""Larger numbers are not exact in every program that edits tables."""
+_UNESCAPED = (string.digits + string.ascii_letters + string.punctuation + " ").translate({39: None, 92: None}).encode()
+"""Characters that stand for themselves where Python writes bytes: printable ASCII but the quote ' and the backslash."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +46,48 @@ class Manifest:
     root: Path
     """Paths are relative to it."""
     mirror: Mapping[str, str] | None = field(default_factory=dict)
-    """What a label becomes when the picture is mirrored; a class that is not named keeps its label. None: mirroring
-    changes what a video shows in a way that no label names, so training must not mirror."""
+    """Labels of mirrored videos; a class that is not listed keeps its label. None: no label names what a mirrored video
+    shows, so training must not mirror."""
     reversed_pairs: tuple[tuple[str, str], ...] = ()
-    """Pairs of classes that nothing but the direction of time tells apart."""
+    """Pairs of classes that only the direction of time tells apart."""
 
     def __len__(self) -> int:
         return len(self.columns["id"])
 
     @property
     def split_columns(self) -> tuple[str, ...]:
+        """Names of the split columns, in their order in the file."""
         return tuple(name for name in self.columns if _is_split(name))
 
     @property
     def folds(self) -> tuple[int, ...]:
-        """Numbers of the folds; empty where the manifest has one split."""
+        """Numbers of the folds; empty for a manifest with one split."""
         return tuple(int(name.removeprefix("split_")) for name in self.split_columns if name != "split")
 
     def text(self, column: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Decode a text column, or some of its rows."""
         return np.char.decode(self.columns[column][rows], "utf-8")
 
     def plain_columns(self) -> dict[str, np.ndarray]:
-        """A copy of the columns, text as text: what `from_columns` takes. Text may become longer."""
+        """Copy of the columns for `from_columns`, text as Python strings of any length."""
         return {
             name: self.text(name).astype(object) if column.dtype.kind == "S" else column.copy()
             for name, column in self.columns.items()
         }
 
     def labels(self) -> np.ndarray:
-        """(N,) class index of every row."""
+        """Class index of every row, (N,)."""
         index = {name.encode(): i for i, name in enumerate(self.classes)}
-        return np.array([index[label] for label in self.columns["label"].tolist()], dtype=np.int64)
+        return np.fromiter(map(index.__getitem__, self.columns["label"].tolist()), np.int64, len(self))
 
     def mirrored_labels(self) -> np.ndarray | None:
-        """(K,) class index that each class becomes when mirrored; None where mirroring is off."""
+        """Class index of each class when mirrored, (K,); None where mirroring is off."""
         if self.mirror is None:
             return None
         return np.array([self.classes.index(self.mirror.get(name, name)) for name in self.classes], dtype=np.int64)
 
     def row(self, index: int) -> Row:
+        """One row, as readers take it."""
         columns = self.columns
         return Row(
             id=columns["id"][index].decode(),
@@ -91,25 +99,29 @@ class Manifest:
         )
 
     def split(self, name: str, fold: int | None = None) -> np.ndarray:
-        """Indices of the rows of one split. Raises UserError for a fold that is not there."""
+        """Indices of the rows of one split. Raises UserError for a fold that the manifest lacks."""
         column = "split" if fold is None else f"split_{fold}"
         if column not in self.columns:
             if fold is None:
-                raise UserError(f"This manifest has {len(self.folds)} folds; name one (--fold; in a recipe data.fold)")
+                raise UserError(
+                    f"This manifest has {len(self.folds)} folds. Choose one (--fold; in a recipe data.fold)"
+                )
             have = f"folds {', '.join(map(str, self.folds))}" if self.folds else "one split and no folds"
-            raise UserError(f"There is no fold {fold}: this manifest has {have}")
+            raise UserError(f"This manifest has no fold {fold}, but {have}")
         return np.flatnonzero(self.columns[column] == name.encode())
 
     def sha256(self) -> str:
-        """Hash of everything that can change a result: content of the videos, parts, labels, groups, splits, classes,
-        mirroring. Not of where the files lie and how fast they can be read."""
+        """Hash of everything that can change a result: the videos' content, parts, labels, groups, splits, classes, mirroring.
+
+        Paths and reading speed are left out.
+        """
         return self._sha256
 
     @cached_property
     def _sha256(self) -> str:
         digest = hashlib.sha256(json.dumps([self.classes, self.mirror, FORMAT_VERSION]).encode())
         for name in sorted(self.columns.keys() - {"path", "seekable"}):
-            digest.update(name.encode() + b"\0" + b"\0".join(str(v).encode() for v in self.columns[name].tolist()))
+            digest.update(name.encode() + b"\0" + _hashed(self.columns[name]))
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -133,20 +145,17 @@ class Manifest:
 
     @staticmethod
     def load(path: str | Path) -> "Manifest":
-        """Read and check a manifest; a hand-edited one too. A folder stands for the `manifest.csv` in it, as a pack has
-        one. Raises UserError that names file, row and field."""
+        """Read and check a manifest, which may have been edited by hand.
+
+        A folder stands for the `manifest.csv` in it, as in a pack. Raises UserError that names file, row and field.
+        """
         path = Path(path)
         if (path / "manifest.csv").is_file():
             path = path / "manifest.csv"
         about = _read_about(path)
         check_regular(path)
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file)
-                header = next(reader, [])
-                lines = [line for line in reader if line]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} is not a CSV text file: {error}") from None
+        table = _plain_table(path)
+        header, lines = (list(table), []) if table else _csv_lines(path)
         missing = [name for name in COLUMNS if name not in header]
         if missing or not any(map(_is_split, header)):
             needed = ", ".join(missing or ["split"])
@@ -156,12 +165,12 @@ class Manifest:
         for number, line in enumerate(lines, start=2):
             if len(line) != len(header):
                 raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
-        if not lines:
+        if not (table or lines):
             raise UserError(f"{path} has no rows")
         twice = [name for name, count in Counter(header).items() if count > 1]
         if twice:
             raise UserError(f"{path} has the column {twice[0]} more than once")
-        table = dict(zip(header, zip(*lines, strict=True), strict=True))
+        table = table or {name: [line[i] for line in lines] for i, name in enumerate(header)}
         root = Path(about["root"])
         manifest = from_columns(
             {
@@ -187,11 +196,17 @@ def from_columns(
     reversed_pairs: Iterable[Sequence[str]] = (),
     where: str = "manifest",
 ) -> Manifest:
-    """A checked manifest from plain columns. Raises UserError."""
+    """Make a checked manifest from columns; text is `str`, or an array of UTF-8 bytes.
+
+    `where` names it in errors. Raises UserError.
+    """
     arrays: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         if name in _TEXT or name.startswith("split"):
-            arrays[name] = np.char.encode(np.asarray(values, dtype=np.str_), "utf-8")
+            if isinstance(values, np.ndarray) and values.dtype.kind == "S":
+                arrays[name] = values
+            else:
+                arrays[name] = np.char.encode(np.asarray(values, dtype=np.str_), "utf-8")
         else:
             arrays[name] = np.asarray(values, dtype=np.int64 if name in _INTEGERS else np.float64)
     for name, value in OPTIONAL.items():
@@ -204,17 +219,17 @@ def from_columns(
 
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise UserError(f"There is no manifest {path}. Make one: muybridge prepare FOLDER --out {path}")
+        raise UserError(f"{path}: no such manifest. Make one: muybridge prepare FOLDER --out {path}")
     for noun in ("pack", "frames"):
         if (path / f"{noun}.json").exists():
-            raise UserError(f"{path} was begun by `muybridge {noun}` and is not finished: the same command goes on")
+            raise UserError(f"{path}: `muybridge {noun}` has not finished it. Rerun the same command to resume")
     if path.is_dir():
         raise UserError(f"{path} is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv")
     beside = path.with_suffix(".csv.json")
     if path.suffix != ".csv" or not beside.exists():
         raise UserError(
-            f"{path} is no manifest: a manifest is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it "
-            "(a plain list of path,label becomes one with `muybridge prepare --csv`)"
+            f"{path} is not a manifest: that is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it. "
+            "Make one of a plain list of path,label: muybridge prepare --csv"
         )
     about = read_json(beside)
     if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
@@ -232,23 +247,87 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _is_split(column: str) -> bool:
-    """`split`, or `split_1`, `split_2`, … (other columns are the user's own)."""
+    """Whether a column is `split`, `split_1`, `split_2`, …; other columns are the user's."""
     return re.fullmatch(r"split(_[1-9][0-9]*)?", column) is not None
 
 
-def _parse(path: Path, name: str, values: Sequence[str]) -> Sequence[Any]:
+def _plain_table(path: Path) -> dict[str, list[str]] | None:
+    """The columns of a CSV without quotes, each row as long as the header; None for any other file.
+
+    One split of the whole text is several times as fast as `csv.reader`, which reads (and judges) all other files.
+    """
+    data = path.read_bytes()
+    if b'"' in data or b"\r" in data:
+        return None
+    try:
+        lines = data.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        return None
+    header = lines[0].split(",")
+    is_even = {line.count(",") for line in lines} == {len(header) - 1}
+    if (
+        not is_even
+        or len(lines) == 1
+        or len(set(header)) < len(header)
+        or max(map(len, lines)) > csv.field_size_limit()
+    ):
+        return None
+    fields = ",".join(lines[1:]).split(",")
+    return {name: fields[i :: len(header)] for i, name in enumerate(header)}
+
+
+def _csv_lines(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows that are not empty. Raises UserError for a file that is not a CSV."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            return next(reader, []), [line for line in reader if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV text file: {error}") from None
+
+
+def _parse(path: Path, name: str, values: Sequence[str]) -> np.ndarray:
+    """A column as an array: UTF-8 bytes, int64 or float64. Raises UserError with the line of the first bad number."""
     if name in _TEXT or name.startswith("split"):
-        return values
+        try:
+            return np.array(values, dtype=np.bytes_)
+        except UnicodeEncodeError:  # not ASCII
+            return np.array([value.encode() for value in values], dtype=np.bytes_)
+    kind, dtype = (int, np.int64) if name in _INTEGERS else (float, np.float64)
+    try:
+        parsed: np.ndarray = np.fromiter(map(kind, values), dtype, len(values))
+    except (ValueError, OverflowError):
+        _check_numbers(path, name, values)
+        raise
+    if ((parsed > LARGEST) | (parsed < -LARGEST)).any():
+        _check_numbers(path, name, values)
+    return parsed
+
+
+def _check_numbers(path: Path, name: str, values: Sequence[str]) -> None:
+    """Raises UserError for the first value that is not a number, or is too large."""
     kind = int if name in _INTEGERS else float
-    parsed: list[int | float] = []
     for number, value in enumerate(values, start=2):
         try:
-            parsed.append(kind(value))
+            is_too_large = abs(kind(value)) > LARGEST
         except ValueError:
             raise UserError(f"{path}, line {number}: {name} is '{value}', a number is needed") from None
-        if abs(parsed[-1]) > 2**53:
+        if is_too_large:
             raise UserError(f"{path}, line {number}: {name} is '{value}', too large")
-    return parsed
+
+
+def _hashed(column: np.ndarray) -> bytes:
+    """The values as `str` writes them (bytes as b'…', escapes included), with zero bytes between: what the hash covers."""
+    values = column.tolist()
+    if column.dtype.kind == "S":
+        joined = b"\0".join(values)
+        if joined.translate(None, _UNESCAPED) == b"\0" * (len(values) - 1):
+            return b"b'" + joined.replace(b"\0", b"'\0b'") + b"'"
+    if column.dtype.kind == "i":
+        numbers, inverse = np.unique(column, return_inverse=True)
+        texts = list(map(str, numbers.tolist()))
+        return "\0".join(map(texts.__getitem__, inverse.tolist())).encode()
+    return "\0".join(map(str, values)).encode()
 
 
 def _check(manifest: Manifest, where: str) -> None:
@@ -259,13 +338,16 @@ def _check(manifest: Manifest, where: str) -> None:
     is_trained_on = any((columns[name] == b"train").any() for name in manifest.split_columns)
     if len(classes) < (2 if is_trained_on else 1):
         raise UserError(f"{where}: a classifier needs at least two classes, here is {len(classes)}")
-    for number, label in enumerate(manifest.text("label").tolist(), start=2):
-        if label not in classes:
-            raise UserError(
-                f"{where}, line {number}: label '{label}' is not among the classes. {nearest(label, classes)}"
-            )
-    ids, counts = np.unique(columns["id"], return_counts=True)
-    if (counts > 1).any():
+    labels = columns["label"].tolist()
+    unknown_labels = {label for label in set(labels) if label.decode() not in classes}
+    if unknown_labels:
+        index = next(i for i, label in enumerate(labels) if label in unknown_labels)
+        label = labels[index].decode()
+        raise UserError(
+            f"{where}, line {index + 2}: label '{label}' is not among the classes. {nearest(label, classes)}"
+        )
+    if len(set(columns["id"].tolist())) < len(manifest):
+        ids, counts = np.unique(columns["id"], return_counts=True)
         raise UserError(f"{where}: the id '{ids[counts > 1][0].decode()}' occurs more than once; ids must be unique")
     if (columns["num_frames"] < 1).any() or (columns["start_frame"] < 0).any() or not (columns["fps"] > 0).all():
         bad = (columns["num_frames"] < 1) | (columns["start_frame"] < 0) | ~(columns["fps"] > 0)
@@ -274,24 +356,30 @@ def _check(manifest: Manifest, where: str) -> None:
     for a, b in [*manifest.reversed_pairs, *(manifest.mirror or {}).items()]:
         for name in (a, b):
             if name not in classes:
-                raise UserError(f"{where}: '{name}' in mirror or reversed_pairs is no class. {nearest(name, classes)}")
+                raise UserError(
+                    f"{where}: '{name}' in mirror or reversed_pairs is not a class. {nearest(name, classes)}"
+                )
     for column in manifest.split_columns:
-        splits = manifest.text(column)
-        unknown = np.flatnonzero(~np.isin(splits, SPLITS))
-        if len(unknown):
+        splits = columns[column].tolist()
+        unknown_splits = set(splits) - {name.encode() for name in SPLITS}
+        if unknown_splits:
+            index = next(i for i, split in enumerate(splits) if split in unknown_splits)
             raise UserError(
-                f"{where}, line {unknown[0] + 2}: {column} is '{splits[unknown[0]]}'; {' '.join(SPLITS)} are valid"
+                f"{where}, line {index + 2}: {column} is '{splits[index].decode()}'; {' '.join(SPLITS)} are valid"
             )
         _check_groups(manifest, column, where)
 
 
 def _check_groups(manifest: Manifest, column: str, where: str) -> None:
-    seen: dict[bytes, tuple[bytes, int]] = {}
-    for line, (group, split) in enumerate(
-        zip(manifest.columns["group"], manifest.columns[column], strict=True), start=2
-    ):
+    """Raises UserError for the first row whose group lies in another split already; unused rows are in none."""
+    groups, splits = manifest.columns["group"], manifest.columns[column]
+    members = [set(groups[splits == name.encode()].tolist()) - {b""} for name in SPLITS if name != "unused"]
+    if sum(map(len, members)) == len(set().union(*members)):
+        return
+    first_rows: dict[bytes, tuple[bytes, int]] = {}
+    for line, (group, split) in enumerate(zip(groups.tolist(), splits.tolist(), strict=True), start=2):
         if group and split != b"unused":
-            first_split, first_line = seen.setdefault(group, (split, line))
+            first_split, first_line = first_rows.setdefault(group, (split, line))
             if split != first_split:
                 raise UserError(
                     f"{where}: group '{group.decode()}' is in {first_split.decode()} (line {first_line}) and in "

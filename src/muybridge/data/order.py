@@ -1,4 +1,4 @@
-"""In what order training sees the rows of a manifest, and how they are cut into batches. No torch."""
+"""Order and batches in which training sees the rows of a manifest, without torch."""
 
 import numpy as np
 
@@ -6,12 +6,14 @@ from muybridge.data.random import generator
 
 
 def pass_batches(rows: np.ndarray, *, batch_size: int, number: int, seed: int) -> list[np.ndarray]:
-    """Rows in the random order of the pass of this number, cut into batches as even as can be: every row once, none
-    dropped, none left alone at the end."""
+    """Cut the rows, in the random order of pass `number`, into batches of even size.
+
+    Each row occurs once: none is dropped, and no small batch is left at the end.
+    """
     shuffled = generator(seed, "order", number).permutation(rows)
     return np.array_split(shuffled, num_batches(len(rows), batch_size))
 
 
 def num_batches(num_rows: int, batch_size: int) -> int:
-    """Batches that a pass over `num_rows` is cut into."""
+    """Number of batches in a pass over `num_rows`."""
     return -(-num_rows // batch_size)

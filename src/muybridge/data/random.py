@@ -1,4 +1,4 @@
-"""Every random draw, by name.
+"""Random draws, each keyed by a name.
 
 A draw is keyed by (seed, purpose, epoch, video id) and by nothing else: not by the worker that makes it, the step at
 which it is made, or the draws before it. So a new augmentation shifts no other draw, every model of a study sees the

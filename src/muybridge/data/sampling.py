@@ -1,4 +1,4 @@
-"""Which frames make a clip: arithmetic on integers. No file, no global random state.
+"""Indices of the frames that make a clip: arithmetic on integers, without files or global random state.
 
 Indices are (T,L): T snippets of L frames each. L is 1 for RGB; more for inputs made of neighbouring frames.
 
@@ -16,12 +16,12 @@ import numpy as np
 
 Order = Literal["ordered", "shuffled", "reversed", "single_frame", "thinned"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-"""What a clip's time steps may be rearranged to: `rearranged`."""
+"""Arrangements of a clip's time steps; `rearranged` defines them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """How to sample; the fields are those of the recipe's section `clip`."""
+    """Sampling of a clip; the fields are those of the recipe's section `clip`."""
 
     num_frames: int
     sampling: Literal["uniform", "dense"] = "uniform"
@@ -33,7 +33,7 @@ class ClipSpec:
 
 
 def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generator: np.random.Generator) -> np.ndarray:
-    """(T,L) indices of one random clip."""
+    """Draw the frame indices of one random clip, (T,L)."""
     n, T = num_frames_in_video, spec.num_frames
     if spec.sampling == "uniform":
         num_starts = _num_starts(n, spec)
@@ -41,7 +41,9 @@ def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generato
             return _snippets(_middles(num_starts, T), n, spec)
         offsets = generator.random(T) if spec.jitter == "segment" else np.full(T, generator.random())
         ends_T = np.ceil((np.arange(T) + 1) * num_starts / T)
-        starts_T = np.minimum(np.floor((np.arange(T) + offsets) * num_starts / T), ends_T - 1)  # whatever rounding does
+        starts_T = np.minimum(
+            np.floor((np.arange(T) + offsets) * num_starts / T), ends_T - 1
+        )  # rounding must not leave the segment
     else:
         steps_T = np.arange(T) * _stride(fps, spec)
         latest = max(0.0, n - _span(fps, spec))
@@ -50,7 +52,7 @@ def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generato
 
 
 def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_clips: int) -> np.ndarray:
-    """(M,T,L) indices of the M clips that an evaluation looks at.
+    """Frame indices of the M clips that an evaluation looks at, (M,T,L).
 
     Uniform: the middle frame of each segment; M clips shift it by the integers -M/2 < s ≤ M/2, cut to half a segment.
     Dense: M starts evenly from 0 to the last that fits, truncated; one clip starts at 0.
@@ -72,7 +74,7 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
 
 
 def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Generator) -> np.ndarray:
-    """(T,L) indices of the same clip in another order.
+    """Frame indices of the same clip in another order, (T,L).
 
     ordered: as it is. shuffled: the time steps at random, never as they are where two differ; a snippet stays whole.
     reversed: backwards, snippets too, as in a video that is played backwards. single_frame: the first frame of the middle
@@ -96,7 +98,7 @@ def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Genera
 
 
 def _num_starts(n: int, spec: ClipSpec) -> int:
-    """How many frames a snippet can start at without running past the end."""
+    """Number of frames at which a snippet can start without running past the end."""
     return max(1, n - spec.snippet_frames + 1)
 
 
@@ -111,8 +113,10 @@ def _stride(fps: float, spec: ClipSpec) -> float:
 
 
 def _span(fps: float, spec: ClipSpec) -> float:
-    """Frames of this video that a clip covers, as Kinetics protocols count it: T × stride; more where the last snippet
-    is longer than a stride."""
+    """Frames of this video that a clip covers, as Kinetics protocols count them: T × stride.
+
+    More where the last snippet is longer than a stride.
+    """
     stride = _stride(fps, spec)
     return spec.num_frames * stride + max(0.0, spec.snippet_frames - max(1.0, stride))
 

@@ -1,6 +1,6 @@
-"""Where pixels change, first half: in the worker, uint8 in, uint8 out. Crop and resize to the one size of the batch.
+"""Changes of pixels: crop and resize in the worker (uint8 in and out), jitter and normalisation on the device.
 
-The second half (mirror, colours, rotation, time steps, normalisation) runs on the device: `Input.to_model`.
+`Input.to_model` runs the second half on the device: mirror, colours, rotation, time steps, normalisation.
 Frames are (T,H,W,C); a box is (top, left, height, width) in pixels.
 """
 
@@ -16,12 +16,14 @@ Box = tuple[int, int, int, int]
 MULTISCALE = (1.0, 0.875, 0.75, 0.66)
 
 MIRRORED_FROM = 5
-"""Test crops of this number and above are mirror images."""
+"""Number of the first mirrored test crop."""
 
 
 def multiscale_box(height: int, width: int, generator: np.random.Generator) -> Box:
-    """TSN's corner cropping: each side is the short side times 1, .875, .75 or .66, the two at most one step apart; at
-    one of 13 fixed points (Wang et al. 2016, section 4.2, in the form of their code)."""
+    """Draw a box of TSN's corner cropping (Wang et al. 2016, section 4.2, in the form of their code).
+
+    Each side is the short side times 1, .875, .75 or .66, the two at most one step apart, at one of 13 fixed points.
+    """
     base = min(height, width)
     steps = [(i, j) for i in range(len(MULTISCALE)) for j in range(len(MULTISCALE)) if abs(i - j) <= 1]
     i, j = steps[generator.integers(len(steps))]
@@ -39,7 +41,7 @@ def random_box(
     *,
     short_sides: tuple[int, int] | None = None,
 ) -> Box:
-    """A square of `size` pixels anywhere (of the short side, where that is smaller).
+    """Draw a square of `size` pixels (of the short side, where that is smaller) at a random position.
 
     With `short_sides` it is `size` pixels of a frame scaled to a short side S, a whole number drawn evenly from those
     two and all between (Simonyan & Zisserman 2015, section 3.1; 256 to 320 in Feichtenhofer et al. 2019, section 4).
@@ -55,7 +57,9 @@ def random_box(
 
 
 def test_boxes(height: int, width: int, *, num_crops: int, crop_fraction: float) -> list[Box]:
-    """Squares of `crop_fraction` of the short side, the centre first, so that 1 is among 3, 5 and 10, and 5 are among 10.
+    """Test crops: squares of `crop_fraction` of the short side, the centre first.
+
+    So the one crop is among the 3, 5 and 10, and the 5 are among the 10.
 
     1: centre; 3: centre, then start and end of the longer side; 5: centre, then top left, top right, bottom left, bottom
     right; 10: these five, and again in this order: the crops from MIRRORED_FROM on are shown mirrored.
@@ -64,17 +68,17 @@ def test_boxes(height: int, width: int, *, num_crops: int, crop_fraction: float)
     down, right = height - side, width - side
     center = (down // 2, right // 2)
     if num_crops == 1:
-        places = [center]
+        corners = [center]
     elif num_crops == 3:
         ends = [(down // 2, 0), (down // 2, right)] if width >= height else [(0, right // 2), (down, right // 2)]
-        places = [center, *ends]
+        corners = [center, *ends]
     else:
-        places = [center, (0, 0), (0, right), (down, 0), (down, right)] * (num_crops // MIRRORED_FROM)
-    return [(top, left, side, side) for top, left in places]
+        corners = [center, (0, 0), (0, right), (down, 0), (down, right)] * (num_crops // MIRRORED_FROM)
+    return [(top, left, side, side) for top, left in corners]
 
 
 def crop_resize(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The box of every frame at (size,size), bilinear with anti-aliasing."""
+    """Cut the box from every frame and resize it to (size,size), bilinear with anti-aliasing."""
     top, left, height, width = box
     cropped = frames_THWC[:, top : top + height, left : left + width]
     if (height, width) == (size, size):
@@ -86,7 +90,7 @@ def crop_resize(frames_THWC: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Jitter:
-    """What training draws for the clips of a batch beside crop and mirror; (B,) float32, or None where switched off."""
+    """Colour and rotation draws for the clips of a batch, each (B,) float32, or None where switched off."""
 
     brightness_B: torch.Tensor | None = None
     contrast_B: torch.Tensor | None = None
@@ -99,16 +103,18 @@ class Jitter:
 
 
 def normalised(x_BTHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Values of 0 … 255 to (x / 255 - mean) / std. Returns x_BCTHW float32 whose memory is channels-last."""
+    """Map values of 0 … 255 to (x / 255 - mean) / std; x_BCTHW float32 whose memory is channels-last."""
     scale = torch.tensor([1 / (255 * s) for s in std], device=x_BTHWC.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x_BTHWC.device)
     return (x_BTHWC * scale + shift).permute(0, 4, 1, 2, 3)
 
 
 def recolored(x_BTHWC: torch.Tensor, jitter: Jitter) -> torch.Tensor:
-    """Brightness b, contrast c, saturation s and hue h of whole clips, in this order; RGB of 0 … 255 in, float32 out.
+    """Apply brightness b, contrast c, saturation s and hue h, in this order, to whole clips.
 
-    Each of the first three is cut to 0 … 255, with gray = .299 R + .587 G + .114 B:
+    RGB of 0 … 255 in, float32 out.
+
+    Each of the first three results is cut to 0 … 255, with gray = .299 R + .587 G + .114 B:
     x ← b x; x ← c x + (1 - c) mean(gray); x ← s x + (1 - s) gray. The hue of HSV turns by h, value and saturation stay.
     These are the formulae of torchvision's ColorJitter, but the mean is that of the whole clip, so that what stands
     still keeps its colour, and the order is fixed.
@@ -139,7 +145,7 @@ def _blend(x_BTHWC: torch.Tensor, other: torch.Tensor, share_B: torch.Tensor) ->
 
 
 def _turn_hue(x_BTHWC: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """RGB to hue, value and chroma (largest minus smallest) and back."""
+    """Turn the hue: RGB to hue, value and chroma (largest minus smallest) and back."""
     red, green, blue = x_BTHWC.unbind(4)
     value, chroma = x_BTHWC.amax(4), x_BTHWC.amax(4) - x_BTHWC.amin(4)
     safe = torch.where(chroma > 0, chroma, 1.0)
@@ -148,12 +154,12 @@ def _turn_hue(x_BTHWC: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )  # fmt: skip
     starts = x_BTHWC.new_tensor([5.0, 3.0, 1.0])  # where on the circle red, green and blue fall
-    place = (starts + sixths[..., None] + 6 * turns) % 6
-    return value[..., None] - chroma[..., None] * torch.minimum(place, 4 - place).clamp(0, 1)
+    position = (starts + sixths[..., None] + 6 * turns) % 6
+    return value[..., None] - chroma[..., None] * torch.minimum(position, 4 - position).clamp(0, 1)
 
 
 def rotated(x_BTHWC: torch.Tensor, degrees_B: torch.Tensor) -> torch.Tensor:
-    """Whole clips turned about their centre, counter-clockwise; bilinear, black where nothing was. float32."""
+    """Rotate whole clips about their centre, counter-clockwise; bilinear, black outside; float32."""
     num_clips, num_frames, height, width, channels = x_BTHWC.shape
     cos, sin = degrees_B.deg2rad().cos(), degrees_B.deg2rad().sin()
     zero = torch.zeros_like(cos)

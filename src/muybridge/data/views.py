@@ -1,4 +1,4 @@
-"""What training sees of a row, and every view that an evaluation looks at.
+"""Training clips and test views of a row.
 
 `TrainClips` makes one random clip, keyed by (seed, epoch, video id) alone; `VideoViews` makes every view of one video.
 """
@@ -23,14 +23,14 @@ from muybridge.video import DecodeError, Reader, Row
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A video that could not be read. It is handed on, not raised: it must cross from the worker as it is."""
+    """A video that could not be read; passed on as a value, as it must cross from the worker unchanged."""
 
     row: int
     """Index in the manifest."""
     error: DecodeError
     """The file's path and the cause."""
     skippable: bool = True
-    """False where memory ran out, which is no fault of the video."""
+    """False where memory ran out, for which the video is not to blame."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,15 @@ class Batch:
     """uint8."""
     labels_B: torch.Tensor
     flip_B: torch.Tensor | None
-    """bool: mirror this clip, on the device. Its label is the mirrored one already. None: no clip is mirrored."""
+    """bool: mirror this clip on the device. Its label is the mirrored one already. None: no clip is mirrored."""
     jitter: Jitter | None
     """Colours and rotation, for the device. None: all switched off."""
     rows_B: tuple[int, ...]
     unreadable: tuple[Unreadable, ...] = ()
-    """What was left out of this step."""
+    """Videos left out of this step."""
 
     def pin_memory(self) -> "Batch":
+        """Copy the tensors to page-locked memory."""
         return _mapped(self, torch.Tensor.pin_memory)
 
 
@@ -59,21 +60,24 @@ class Views:
     pictures_PHWC: torch.Tensor
     """uint8."""
     picture_VF: np.ndarray
-    """Which pictures a view shows, one after another: F frames, those of a snippet side by side."""
+    """Indices of the pictures that each view shows: F frames in order, those of a snippet side by side."""
     mirrored_V: np.ndarray
     """bool: the view shows the mirror images of its pictures. Mirrored on the device."""
     row: int
     clip_start_V: np.ndarray
-    """First frame of the view's clip, in whatever order it is shown."""
+    """First frame of the view's clip, before its time steps are rearranged."""
     crop_V: np.ndarray
 
     def pin_memory(self) -> "Views":
+        """Copy the tensors to page-locked memory."""
         return _mapped(self, torch.Tensor.pin_memory)
 
 
 class ClipKey(NamedTuple):
-    """What makes a training clip. It brings its row along, so that no worker needs the manifest: one of 240,000 rows
-    sent to each of them would delay every worker's start by seconds."""
+    """Key of a training clip, with its row, so that no worker needs the manifest.
+
+    Sending a manifest of 240,000 rows to each worker would delay its start by seconds.
+    """
 
     epoch: int
     row_index: int
@@ -82,7 +86,7 @@ class ClipKey(NamedTuple):
 
 
 class ViewKey(NamedTuple):
-    """What makes the views of a video."""
+    """Key of the views of a video."""
 
     row_index: int
     row: Row
@@ -124,6 +128,7 @@ class TrainClips(Dataset[Any]):
         return {**self.__dict__, "manifest": None, "labels_N": None}
 
     def key(self, epoch: int, row_index: int) -> ClipKey:
+        """Key of the clip of a row in an epoch."""
         return ClipKey(epoch, row_index, self.manifest.row(row_index), int(self.labels_N[row_index]))
 
     def __getitem__(self, key: ClipKey) -> "_Clip | Unreadable":
@@ -156,21 +161,21 @@ class TrainClips(Dataset[Any]):
 
 
 class _Clip(NamedTuple):
-    """What a worker makes of a key."""
+    """The clip that a worker makes of a key."""
 
     clip_THWC: np.ndarray
     label: int
     flip: bool
     jitter: dict[str, float]
-    """By the names of `Jitter`, without their axis."""
+    """Draws by the names of `Jitter`, without their axis."""
     row_index: int
 
 
 class VideoViews(Dataset[Any]):
-    """Every view (order × clip × crop) of a row, by its `key`; each distinct frame is read once. Raises UserError where
-    crops are to be mirrored and the manifest says that no label names what its videos show then.
+    """Every view (order × clip × crop) of a row, by its `key`; each distinct frame is read once.
 
-    `orders`: how each clip's time steps are arranged; `seed`: of those that are shuffled.
+    `orders`: arrangements of each clip's time steps; `seed` keys the shuffled ones. Raises UserError where crops are to
+    be mirrored and the manifest has switched mirroring off.
     """
 
     def __init__(
@@ -205,10 +210,11 @@ class VideoViews(Dataset[Any]):
 
     @property
     def num_views(self) -> int:
-        """Of one order."""
+        """Number of views of a video in one order."""
         return self.num_clips * self.num_crops
 
     def key(self, row_index: int) -> ViewKey:
+        """Key of the views of a row."""
         return ViewKey(row_index, self.manifest.row(row_index))
 
     def __getitem__(self, key: ViewKey) -> Views | Unreadable:
@@ -216,7 +222,7 @@ class VideoViews(Dataset[Any]):
             row_index, row = key
             indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
             indices_OMTL = np.stack([self._rearranged(indices_MTL, order, row) for order in self.orders])
-            distinct, places = np.unique(indices_OMTL, return_inverse=True)
+            distinct, position = np.unique(indices_OMTL, return_inverse=True)
             frames = _read(self.reader, row_index, row, distinct)
             if isinstance(frames, Unreadable):
                 return frames
@@ -225,11 +231,11 @@ class VideoViews(Dataset[Any]):
             pictures = np.concatenate([self.input.fitted(frames, box, self.size) for box in distinct_boxes])
             first_of_crop_C = len(distinct) * np.array([distinct_boxes.index(box) for box in boxes])
             num_orders = len(self.orders)
-            places_MF = places.reshape(num_orders * self.num_clips, -1)
+            position_MF = position.reshape(num_orders * self.num_clips, -1)
             crop_V = np.tile(np.arange(self.num_crops), num_orders * self.num_clips)
             return Views(
                 torch.from_numpy(pictures),
-                (places_MF[:, None] + first_of_crop_C[:, None]).reshape(num_orders * self.num_views, -1),
+                (position_MF[:, None] + first_of_crop_C[:, None]).reshape(num_orders * self.num_views, -1),
                 crop_V >= MIRRORED_FROM,
                 row_index,
                 np.tile(np.repeat(indices_MTL[:, 0, 0], self.num_crops), num_orders),
@@ -251,7 +257,7 @@ class VideoViews(Dataset[Any]):
 
 
 def _mapped(part: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A dataclass with its tensors changed, and those of the dataclasses in it."""
+    """Copy of a dataclass with its tensors changed, those of nested dataclasses too."""
     changed: dict[str, Any] = {}
     for field in fields(part):
         value = getattr(part, field.name)
@@ -263,7 +269,7 @@ def _mapped(part: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 
 
 def _read(reader: Reader, row_index: int, row: Row, indices: np.ndarray) -> np.ndarray | Unreadable:
-    """Frames, or the failure with the file's path and the cause, whatever it was."""
+    """Read frames; any failure becomes an Unreadable with the file's path and the cause."""
     try:
         return reader.read(row, indices)
     except DecodeError as error:
@@ -275,7 +281,7 @@ def _read(reader: Reader, row_index: int, row: Row, indices: np.ndarray) -> np.n
 
 @contextmanager
 def _naming(row: Row) -> Iterator[None]:
-    """An error that is no fault of the file is a fault of the program, never skipped; it says at which video, too."""
+    """Add the video's path and id to an unexpected error, which is a fault of the program and never skipped."""
     try:
         yield
     except Exception as error:

@@ -1,1 +1,1 @@
-"""From a folder of videos to a manifest."""
+"""Make a manifest of a folder of videos, lists or arrays."""

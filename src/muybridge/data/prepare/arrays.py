@@ -1,4 +1,4 @@
-"""Labelled clips in one array, as course data comes: checked, and where needed converted to a file that is read in place.
+"""Labelled clips in one array: checked, and where needed converted to a file that can be mapped into memory.
 
 A `.npy` of uint8 (N,T,H,W,3) stays where it is. Everything else becomes `NAME.frames.npy` beside the manifest.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from muybridge.data.prepare.inspection import Found
+from muybridge.data.prepare.inspection import VideoRow
 from muybridge.data.prepare.lists import class_names, in_order, names_by_number, numbered_classes
 from muybridge.errors import UserError, nearest
 from muybridge.runtime.console import log, progress
@@ -23,7 +23,7 @@ from muybridge.video import DecodeError
 from muybridge.video.arrays import SUFFIX, mapped
 
 Values = str | Path | Sequence[object] | np.ndarray
-"""A value a clip: a `.npy` file, or the values themselves."""
+"""Values for the clips, one each: a `.npy` file, or the values themselves."""
 
 _CLIPS = ("clips", "x", "videos", "video", "frames", "data")
 _LABELS = ("labels", "label", "y")
@@ -32,12 +32,12 @@ _CHUNK_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Clips:
-    """The rows of a manifest, one a clip."""
+    """Rows of a manifest, one for each clip."""
 
     root: Path
-    found: list[Found]
+    rows: list[VideoRow]
     classes: list[str]
-    """In order."""
+    """Names of the classes in order."""
 
 
 def labelled_clips(
@@ -50,8 +50,11 @@ def labelled_clips(
     image_fps: float,
     out: Path,
 ) -> Clips:
-    """The clips of an array (a `.npy`, a `.npz` that may hold the labels too, or one in memory) with their labels: whole
-    numbers, one-hot rows or names. `classes`: names of the numbers, or a file with a line for each. Raises UserError."""
+    """Rows for the clips of an array: a `.npy`, a `.npz` that may hold the labels too, or an array in memory.
+
+    Labels are whole numbers, one-hot rows or names. `classes`: names of the numbers, or a file with a line for each.
+    Raises UserError.
+    """
     with _opened(source, out) as (clips, where, file, labels_inside):
         _check_layout(clips, where)
         if clips.shape[1] < min_frames:
@@ -79,28 +82,30 @@ def labelled_clips(
     clips_NTHW3 = mapped(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
     name = out.stem if isinstance(source, np.ndarray) else Path(source).stem
-    found = []
+    rows = []
     with progress("reading clips", num_clips) as bar:
         for n, (label, group) in enumerate(zip(names, group_names, strict=True)):
             digest = hashlib.sha256(np.ascontiguousarray(clips_NTHW3[n]).data).hexdigest()
-            place = (f"{name}#{n}", path.name, label, group, "", n * num_frames, num_frames)
-            found.append(Found(*place, image_fps, width, height, digest))
+            fields = (f"{name}#{n}", path.name, label, group, "", n * num_frames, num_frames)
+            rows.append(VideoRow(*fields, image_fps, width, height, digest))
             bar.advance()
-    return Clips(path.parent, found, order)
+    return Clips(path.parent, rows, order)
 
 
 @contextmanager
 def _opened(
     source: str | Path | np.ndarray, out: Path
 ) -> Iterator[tuple[np.ndarray, str, Path | None, np.ndarray | None]]:
-    """An array of clips without loading it, what to call it, the file that holds it alone, and the labels that lie with
-    it."""
+    """Map an array of clips into memory.
+
+    Yields the array, its name for messages, the file that holds it alone, and the labels stored with it.
+    """
     if isinstance(source, np.ndarray):
         yield source, "the array", None, None
         return
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"There is no file {path}")
+        raise UserError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         yield mapped(path), str(path), path if path.suffix == SUFFIX else None, None
         return
@@ -117,7 +122,7 @@ def _opened(
 
 
 def _chosen(names: list[str], path: Path) -> tuple[str, str | None]:
-    """Which of the arrays in a .npz are the clips, and which the labels."""
+    """Names of the clips and of the labels among the arrays in a .npz."""
     labels = [name for name in names if name.lower() in _LABELS]
     others = [name for name in names if name not in labels]
     clips = [name for name in others if name.lower() in _CLIPS] or others
@@ -145,20 +150,20 @@ def _unpacked(archive: zipfile.ZipFile, name: str, target: Path, path: Path) -> 
 
 
 def _check_layout(clips: np.ndarray, where: str) -> None:
-    """(N,T,H,W,3), or without colour (N,T,H,W) or (N,T,H,W,1). Raises UserError with what would make it so."""
+    """Check for (N,T,H,W,3), or without colour (N,T,H,W) or (N,T,H,W,1). Raises UserError with the needed change."""
     shape = clips.shape
     is_gray = len(shape) == 4 and shape[-1] != 3
     if is_gray or (len(shape) == 5 and shape[-1] in (1, 3)):
         if 0 in shape:
             raise UserError(f"{where} is empty: its shape is {shape}")
         return
-    told = f"{where} has the shape {shape}; (N,T,H,W,3) is needed: clips, frames, rows, columns, red green blue"
+    message = f"{where} has the shape {shape}; (N,T,H,W,3) is needed: clips, frames, rows, columns, red green blue"
     if len(shape) == 5 and (shape[1] in (1, 3) or shape[2] in (1, 3)):
         axes = (0, 2, 3, 4, 1) if shape[1] in (1, 3) else (0, 1, 3, 4, 2)
-        raise UserError(f"{told}. Its channels come first: clips.transpose{axes} puts them last")
+        raise UserError(f"{message}. Its channels come first: clips.transpose{axes} puts them last")
     if len(shape) == 4:
-        raise UserError(f"{told}. For one clip: clips[None]; pictures are no clips")
-    raise UserError(told)
+        raise UserError(f"{message}. For one clip: clips[None]; images are not clips")
+    raise UserError(message)
 
 
 def _chunks(clips: np.ndarray) -> Iterator[np.ndarray]:
@@ -169,7 +174,7 @@ def _chunks(clips: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _brightness(clips: np.ndarray, where: str) -> float:
-    """What makes the array's values 0 … 255. Raises UserError for a range that is neither that nor 0 … 1."""
+    """Factor that scales the values to 0 … 255. Raises UserError for a range that is neither that nor 0 … 1."""
     if clips.dtype == np.uint8:
         return 1.0
     if clips.dtype == np.bool_:
@@ -189,7 +194,7 @@ def _brightness(clips: np.ndarray, where: str) -> float:
 
 
 def _convert(clips: np.ndarray, target: Path, where: str) -> None:
-    """Write clips as uint8 (N,T,H,W,3), a few at a time, whole or not at all."""
+    """Write clips as uint8 (N,T,H,W,3), a few at a time, completely or not at all."""
     brightness = _brightness(clips, where)
     num_clips, num_frames, height, width = clips.shape[:4]
     shape = (num_clips, num_frames, height, width, 3)
@@ -212,7 +217,7 @@ def _convert(clips: np.ndarray, target: Path, where: str) -> None:
 
 
 def _values(given: Values, what: str) -> np.ndarray:
-    """An array of a value a clip, from a file or as it was given."""
+    """Array of one value for each clip, from a file or as given."""
     if isinstance(given, str | Path):
         return np.array(mapped(given))
     try:
@@ -222,7 +227,7 @@ def _values(given: Values, what: str) -> np.ndarray:
 
 
 def _texts(values: np.ndarray, what: str, num_clips: int) -> list[str]:
-    """A text a clip, from texts or whole numbers. Raises UserError."""
+    """One string for each clip, from strings or whole numbers. Raises UserError."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or len(values) != num_clips:
@@ -239,9 +244,9 @@ def _texts(values: np.ndarray, what: str, num_clips: int) -> list[str]:
 def _names(
     values: np.ndarray, classes: str | Path | Sequence[str] | None, num_clips: int
 ) -> tuple[list[str], list[str]]:
-    """The class name of every clip, and all names in order."""
+    """Class name of every clip, and all names in order."""
     given = class_names(Path(classes)) if isinstance(classes, str | Path) else list(classes) if classes else None
-    known = None if given is None else in_order(given)
+    valid_names = None if given is None else in_order(given)
     if values.ndim == 2 and values.shape[1] > 1:
         wrong = np.flatnonzero(((values != 0).sum(1) != 1) | (values.max(1) != 1))
         if len(wrong):
@@ -249,15 +254,17 @@ def _names(
         values = values.argmax(1)
     texts = _texts(values, "labels", num_clips)
     if values.dtype.kind in "US":
-        order = known or sorted(set(texts))
+        order = valid_names or sorted(set(texts))
         for n, text in enumerate(texts):
             if text not in order:
-                raise UserError(f"labels: the label of clip {n} is '{text}', which is no class. {nearest(text, order)}")
+                raise UserError(
+                    f"labels: the label of clip {n} is '{text}', which is not a class. {nearest(text, order)}"
+                )
         return texts, order
     numbers = [int(text) for text in texts]
     by_number = numbered_classes(numbers) if given is None else names_by_number(given, set(numbers))
     for n, number in enumerate(numbers):
         if number < 0 or number not in by_number:
-            valid = f" to {len(known) - 1} for {len(known)} classes" if known is not None else ""
+            valid = f" to {len(valid_names) - 1} for {len(valid_names)} classes" if valid_names is not None else ""
             raise UserError(f"labels: the label of clip {n} is {number}; labels count from 0{valid}")
     return [by_number[number] for number in numbers], list(by_number.values())

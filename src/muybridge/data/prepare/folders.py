@@ -1,4 +1,4 @@
-"""Where labelled videos come from: a folder of folders, or a CSV. Names only; nothing is opened."""
+"""Labelled videos from a folder of folders, or from a CSV, by their names alone: no video is opened."""
 
 import csv
 import math
@@ -19,7 +19,7 @@ from muybridge.video.images import is_frame, is_image
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One labelled video (a file, or a folder of images), or a part of one, before anybody looked inside."""
+    """One labelled video (a file, or a folder of images), or a part of one, before it is decoded."""
 
     path: str
     """Relative to the root, with forward slashes."""
@@ -29,12 +29,12 @@ class Item:
     start_seconds: float | None = None
     end_seconds: float | None = None
     first_number: int | None = None
-    """A part as a list file names it: the number of its first image; of a video file, its first frame counted from 1."""
+    """First image of a part, by the number in its name; of a video file, the first frame, counted from 1."""
     last_number: int | None = None
 
     @property
     def id(self) -> str:
-        """The path, with the part where it is one."""
+        """Path, followed by the part where it is one."""
         if self.first_number is not None:
             return f"{self.path}#{self.first_number}-{self.last_number}"
         if self.start_seconds is None and self.end_seconds is None:
@@ -47,27 +47,27 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test", "unused": "unused",
 }  # fmt: skip
-"""What splits are called, in columns and folders, in small letters."""
+"""Names of splits in columns and folders, in lower case."""
 
 _BESIDE_FRAMES = {".db", ".ini", ".txt", ".md", ".json", ".xml", ".csv", ".log"}
-"""What tools leave in a folder of frames, and is none of it."""
+"""Extensions of files that tools leave beside frames."""
 
 
 # --- folders
 
 
 ROLES = ("class", "split", "group", "-")
-"""What the folders above a video may say; "-": nothing."""
+"""Meanings that the folders above a video may have; "-": nothing."""
 AUTO = "auto"
 
 
 def class_folders(root: Path, layout: str = AUTO) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Every file below `root`, and every folder of numbered images, with the class (and split, and group) that the folders
-    above it say, as (items, strays): strays are what cannot be used, with the reason. Hidden files are passed over.
+    """Items and strays below `root`: files and folders of numbered images, labelled by the folders above them.
 
-    `layout` names the folders from `root` down, as "class", "split/class" or "group/class"; what lies deeper says
-    nothing. By itself it is class, or split/class where all folders below `root` are named as splits. Raises UserError
-    where there is nothing to find, and where the folders leave open which are the classes.
+    Strays are what cannot be used, with the reason. Hidden files are skipped. `layout` names the folders from `root`
+    down, as "class", "split/class" or "group/class"; deeper folders mean nothing. The automatic layout is class, or
+    split/class where all folders below `root` are named as splits. Raises UserError where nothing is found, and where
+    the folders leave open which are the classes.
     """
     paths, strays = walk(root, least_depth=2)
     roles = _roles(layout) if layout != AUTO else _auto_layout(root, paths)
@@ -77,12 +77,12 @@ def class_folders(root: Path, layout: str = AUTO) -> tuple[list[Item], list[tupl
             where = "in no class folder" if roles == ["class"] else f"above the folders of --layout {'/'.join(roles)}"
             strays.append((path.as_posix(), f"lies {where}"))
             continue
-        said = list(zip(roles, path.parts, strict=False))
-        label = next(part for role, part in said if role == "class")
-        group = "/".join(part for role, part in said if role == "group")
-        split = next((part for role, part in said if role == "split"), "")
+        parts = list(zip(roles, path.parts, strict=False))
+        label = next(part for role, part in parts if role == "class")
+        group = "/".join(part for role, part in parts if role == "group")
+        split = next((part for role, part in parts if role == "split"), "")
         if split and split.lower() not in SPLIT_NAMES:
-            raise UserError(f"{root / split} is no split: {nearest(split.lower(), SPLIT_NAMES)}")
+            raise UserError(f"{root / split} is not a split. {nearest(split.lower(), SPLIT_NAMES)}")
         items.append(Item(path.as_posix(), label, group, SPLIT_NAMES[split.lower()] if split else ""))
     if not items:
         first = f" ({strays[0][0]}: {strays[0][1]})" if strays else ""
@@ -95,10 +95,13 @@ def class_folders(root: Path, layout: str = AUTO) -> tuple[list[Item], list[tupl
 
 
 def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Every file below `root` that may be a video, and every folder of numbered images that lies at least so deep; and what
-    cannot be one, with the reason. Raises UserError where there is no such folder."""
+    """Paths and strays below `root`: files that may be videos, and folders of numbered images.
+
+    Folders of images lie at least `least_depth` deep. Strays are what cannot be a video, with the reason. Raises
+    UserError where `root` is not a folder.
+    """
     if not root.exists():
-        raise UserError(f"There is no folder {root}")
+        raise UserError(f"{root}: no such folder")
     if not root.is_dir():
         raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
     paths: list[Path] = []
@@ -106,21 +109,21 @@ def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[st
     entered = {os.path.realpath(root)}
     pending = [Path()]
     while pending:
-        place = pending.pop()
+        folder = pending.pop()
         try:
-            subfolders, names = _entries(root / place)
+            subfolders, names = _entries(root / folder)
         except (PermissionError, FileNotFoundError) as error:
-            strays.append((place.as_posix(), f"this folder cannot be read: {error.strerror}"))
+            strays.append((folder.as_posix(), f"this folder cannot be read: {error.strerror}"))
             continue
         below = []
         for name in subfolders:
-            if (root / place / name).is_symlink() and (reason := _read_anyway(root, place / name, entered)):
-                strays.append(((place / name).as_posix(), reason))
+            if (root / folder / name).is_symlink() and (reason := _not_entered(root, folder / name, entered)):
+                strays.append(((folder / name).as_posix(), reason))
             else:
-                below.append(place / name)
+                below.append(folder / name)
         pending += reversed(below)  # the first is the next
-        files, strange = _files(place, names, least_depth)
-        strays += strange
+        files, unusable = _files(folder, names, least_depth)
+        strays += unusable
         for path in files:
             readable = path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             if readable != path.as_posix():
@@ -145,9 +148,12 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return subfolders, names
 
 
-def _read_anyway(root: Path, link: Path, entered: set[str]) -> str:
-    """Why a link to a folder is not entered: what it leads to is read by its own name, or was by another's (and links that
-    lead to each other would be walked for ever); empty where it is. `entered` notes it then."""
+def _not_entered(root: Path, link: Path, entered: set[str]) -> str:
+    """Reason why a link to a folder is not entered; empty where it is, which `entered` then records.
+
+    A target inside `root` is read by its own name, and no target is read twice: links that lead to each other would be
+    walked forever.
+    """
     top, target = os.path.realpath(root), os.path.realpath(root / link)
     inside = Path(target).relative_to(top) if Path(target).is_relative_to(top) else None
     if inside is not None and not any(part.startswith(".") for part in inside.parts):
@@ -158,37 +164,37 @@ def _read_anyway(root: Path, link: Path, entered: set[str]) -> str:
     return ""
 
 
-def _files(place: Path, names: list[str], least_depth: int) -> tuple[list[Path], list[tuple[str, str]]]:
-    """What may be a video among the files of the folder `place`, or the folder itself where it holds frames; and what
-    cannot be, with the reason."""
-    others = [place / name for name in sorted(names) if not name.startswith(".") and not is_image(name)]
+def _files(folder: Path, names: list[str], least_depth: int) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Files of a folder that may be videos, or the folder itself where it holds frames; and strays with the reason."""
+    others = [folder / name for name in sorted(names) if not name.startswith(".") and not is_image(name)]
     loose = sorted(name for name in names if is_image(name))
     if not loose:
         return others, []
-    if len(place.parts) < least_depth:
-        where = "in a class folder" if place.parts else "in no class folder"
+    if len(folder.parts) < least_depth:
+        where = "in a class folder" if folder.parts else "in no class folder"
         reason = f"{len(loose)} image(s) lie {where} (the first: {loose[0]}); the frames of a video need a folder of their own"
-        return others, [(place.as_posix(), reason)]
+        return others, [(folder.as_posix(), reason)]
     unnumbered = [name for name in loose if not is_frame(name)]
-    told = f"{len(unnumbered)} image(s) are no frames, as their names do not end in a number (img_00001.jpg, frame_0001_rgb.png)"
-    strays = [(place.as_posix(), f"{told}; the first: {unnumbered[0]}")] if unnumbered else []
+    ending = "as their names do not end in a number (img_00001.jpg, frame_0001_rgb.png)"
+    reason = f"{len(unnumbered)} image(s) are no frames, {ending}; the first: {unnumbered[0]}" if unnumbered else ""
+    strays = [(folder.as_posix(), reason)] if unnumbered else []
     if len(unnumbered) == len(loose):
         return others, strays
-    return [place, *(path for path in others if path.suffix.lower() not in _BESIDE_FRAMES)], strays
+    return [folder, *(path for path in others if path.suffix.lower() not in _BESIDE_FRAMES)], strays
 
 
 def _roles(layout: str) -> list[str]:
     roles = layout.split("/")
     for role in roles:
         if role not in ROLES:
-            raise UserError(f"--layout {layout}: '{role}' says nothing. {nearest(role, ROLES)}")
+            raise UserError(f"--layout {layout}: '{role}' is unknown. {nearest(role, ROLES)}")
     if roles.count("class") != 1 or roles.count("split") > 1:
         raise UserError(f"--layout {layout}: one folder is the class, and one at the most the split")
     return roles
 
 
 def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Raises UserError where the folders' names are no answer."""
+    """Roles of the folders by their names. Raises UserError where the names leave them open."""
     above = [path.parts[:-1] for path in paths if len(path.parts) > 1]
     tops = sorted({parts[0] for parts in above})
     if tops and all(name.lower() in SPLIT_NAMES for name in tops):
@@ -205,8 +211,10 @@ def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def _check_one_level(root: Path, above: Sequence[tuple[str, ...]], before: str) -> None:
-    """Raises UserError where folders further down could be the classes as well, as their names repeat below the first ones.
-    `before`: roles of the folders further up."""
+    """Raises UserError where folders further down could be the classes as well, as their names repeat.
+
+    `before`: roles of the folders further up.
+    """
     tops = sorted({parts[0] for parts in above})
     if len(tops) == 1 and not before and all(len(parts) > 1 for parts in above):
         raise UserError(
@@ -250,18 +258,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "start_frame": ("start_frame", "frame_start", "first_frame", "begin_frame"),
     "end_frame": ("end_frame", "stop_frame", "frame_end", "frame_stop", "last_frame"),
 }  # fmt: skip
-"""What is read, each with the names that columns have for it, our own first; in small letters."""
+"""Columns that are read, each with its usual names in lower case, the default first."""
 
 MOST_CHARACTERS = 4096
-"""Of a cell: no path is longer, and a manifest's columns are as wide as their longest text."""
+"""Longest cell: no path is longer, and a manifest's columns are as wide as their longest text."""
 
 PAIRS = (("start", "end"), ("start_frame", "end_frame"))
 
 
 def csv_list(path: Path) -> tuple[list[Item], list[str]]:
-    """Rows of a CSV, and what a person should know of how it was read: columns for path and label, and optionally for
-    group, split, and a part by seconds or by frames (`COLUMNS` has their names); paths relative to the CSV's folder. Raises
-    UserError that names line and column."""
+    """Read the rows of a CSV, with notes on how they were read.
+
+    It has columns for path and label, and may have some for group, split, and a part by seconds or by frames (`COLUMNS`
+    has their names). Paths are relative to the CSV's folder. Raises UserError that names line and column.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -304,51 +314,52 @@ def csv_list(path: Path) -> tuple[list[Item], list[str]]:
 
 
 def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str | Any, Any]]]) -> dict[str, str | None]:
-    """The column for each of `COLUMNS`; none where there is none. Raises UserError where that cannot be told."""
+    """Header's name for each of `COLUMNS`, or None. Raises UserError where that is ambiguous."""
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise UserError(f"{path} has the column {twice[0]} more than once")
     by_name = {name.lower(): name for name in header}
-    found: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     for role, names in COLUMNS.items():
-        there = [by_name[name] for name in names if name in by_name]
-        if role == "split" and there and there[0].lower() != "split":  # other columns may be called so, too
-            there = [name for name in there if all(_split_of(row.get(name)) is not None for _, row in rows)]
-        if role == "group" and there and there[0].lower() != "group":  # what all videos share parts none
-            there = [name for name in there if len({row.get(name) for _, row in rows}) > 1]
-        if len(there) > 1 and there[0].lower() != role:
-            raise UserError(f"{path} has {' and '.join(there)}: which is the {role}? Call that column {role}")
-        found[role] = there[0] if there else None
+        candidates = [by_name[name] for name in names if name in by_name]
+        if role == "split" and candidates and candidates[0].lower() != "split":  # other columns may have that name
+            candidates = [name for name in candidates if all(_split_of(row.get(name)) is not None for _, row in rows)]
+        if role == "group" and candidates and candidates[0].lower() != "group":  # one value for all separates nothing
+            candidates = [name for name in candidates if len({row.get(name) for _, row in rows}) > 1]
+        if len(candidates) > 1 and candidates[0].lower() != role:
+            raise UserError(f"{path} has {' and '.join(candidates)}: which is the {role}? Call that column {role}")
+        columns[role] = candidates[0] if candidates else None
     for needed in ("path", "label"):
-        if found[needed] is None:
+        if columns[needed] is None:
             raise UserError(
                 f"{path} needs the columns path,label; it has {','.join(header) or 'none'} (also read: "
                 f"{', '.join(COLUMNS[needed][1:4])}, …)"
             )
-    absent = [role for role, name in found.items() if name is None]
+    absent = [role for role, name in columns.items() if name is None]
     for name in header:
-        if name not in found.values() and get_close_matches(
+        if name not in columns.values() and get_close_matches(
             name.lower(), absent, cutoff=0.75
-        ):  # not one of the user's own
+        ):  # mistyped, not a column of the user's
             raise UserError(f"{path}: unknown column '{name}'. {nearest(name.lower(), absent)}")
     for start, end in PAIRS:
-        if (found[start] is None) != (found[end] is None):
-            there_is, lacks = (found[start], end) if found[end] is None else (found[end], start)
-            raise UserError(f"{path} has the column {there_is}, and no {lacks} with it: a part needs both, or neither")
-    if found["start"] is not None and found["start_frame"] is not None:
+        if (columns[start] is None) != (columns[end] is None):
+            present, missing = (columns[start], end) if columns[end] is None else (columns[end], start)
+            raise UserError(f"{path} has the column {present}, and no {missing} with it: a part needs both, or neither")
+    if columns["start"] is not None and columns["start_frame"] is not None:
         raise UserError(
-            f"{path} says parts by seconds ({found['start']}) and by frames ({found['start_frame']}): leave one of the two out"
+            f"{path} gives parts by seconds ({columns['start']}) and by frames ({columns['start_frame']}): leave one of the "
+            "two out"
         )
-    return found
+    return columns
 
 
 def _split_of(text: Any) -> str | None:
-    """A split by any of its names; empty for an empty cell, none for what is no split."""
+    """Split by any of its names; empty for an empty cell, None for any other text."""
     return SPLIT_NAMES.get(str(text or "").strip().lower()) if str(text or "").strip() else ""
 
 
 def _counted_from_one(root: Path, items: list[Item]) -> tuple[list[Item], str]:
-    """Frame numbers of video files counted from 1, and how they were. (Those of images are in their names.)"""
+    """Count frame numbers of video files from 1, and say how they were counted; those of images are in their names."""
     numbers = [item.first_number for item in items if item.first_number is not None]
     if 0 not in numbers:
         return items, "counted from 1"
@@ -361,26 +372,28 @@ def _counted_from_one(root: Path, items: list[Item]) -> tuple[list[Item], str]:
 
 
 def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Items with the group that a regular expression finds in their path (its first parenthesis, or the whole match),
-    and those it finds nothing in, with the reason. Raises UserError where it finds nothing at all."""
+    """Take each item's group from its path by a regular expression: its first group, or the whole match.
+
+    Returns the grouped items, and the paths without a match, with the reason. Raises UserError where nothing matches.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--group '{pattern}' is no regular expression: {error}") from None
-    found: list[Item] = []
-    without: list[tuple[str, str]] = []
+        raise UserError(f"--group '{pattern}' is not a regular expression: {error}") from None
+    matched: list[Item] = []
+    unmatched: list[tuple[str, str]] = []
     for item in items:
         match = expression.search(item.path)
         name = (match.group(1 if expression.groups else 0) or "") if match else ""
         if name:
-            found.append(replace(item, group=name))
+            matched.append(replace(item, group=name))
         else:
-            without.append((item.path, f"--group '{pattern}' finds nothing in its path"))
-    if not found:
+            unmatched.append((item.path, f"--group '{pattern}' finds nothing in its path"))
+    if not matched:
         raise UserError(
             f"--group '{pattern}' finds nothing in any of {len(items)} paths; the first is '{items[0].path}'"
         )
-    return found, without
+    return matched, unmatched
 
 
 def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dict[str, str]) -> Item:
@@ -416,7 +429,7 @@ def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dic
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:
-    """Seconds, or hours, minutes and seconds with colons between. Raises UserError."""
+    """Parse seconds, or hours, minutes and seconds with colons between. Raises UserError."""
     if not text:
         return None
     try:

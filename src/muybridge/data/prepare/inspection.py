@@ -1,4 +1,4 @@
-"""Look at every video once: does it decode, how many frames has it, where do its labelled parts lie."""
+"""Decode every video once: count its frames, hash it, and locate its labelled parts."""
 
 import os
 from bisect import bisect_left, bisect_right
@@ -19,7 +19,7 @@ from muybridge.video.safe import Looked, MachineFault, Missing, SafeReader
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VideoRow:
     """A video, or a part of one, that can be used: a row of the manifest."""
 
     id: str
@@ -38,10 +38,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Inspection:
-    found: list[Found]
-    """In the order of the items."""
+    """Usable and rejected items of a set."""
+
+    rows: list[VideoRow]
+    """Usable items, in order."""
     rejected: list[dict[str, str]]
-    """What cannot be used: path and reason."""
+    """Items that cannot be used: path and reason."""
     warnings: list[str]
 
 
@@ -54,13 +56,15 @@ def inspect(
     limits: Limits | None = None,
     jobs: int | None = None,
 ) -> Inspection:
-    """Decode every distinct video once, in parallel, each in a process that it may take down. Of each only a record stays
-    in memory. Raises UserError where what is wrong is wrong with the machine, and no file's fault."""
+    """Decode every distinct video once, in parallel, in processes that a damaged file may take down.
+
+    Only a record of each stays in memory. Raises UserError where the machine is at fault, not a file.
+    """
     order = sorted(range(len(items)), key=lambda index: items[index].path)
     videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
-    there = {path for indices in videos if (path := root / items[indices[0]].path).exists()}
+    existing = {path for indices in videos if (path := root / items[indices[0]].path).exists()}
 
-    def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[Found | str], list[str]]:
+    def look(indices: list[int], stop: Callable[[], bool]) -> tuple[list[VideoRow | str], list[str]]:
         part = [items[index] for index in indices]
         if stop():
             return [], []
@@ -69,12 +73,12 @@ def inspect(
             looked = safe.look(path, image_fps=image_fps)
         except MachineFault as error:
             raise UserError(
-                f"{error}. That is no fault of the file, so nothing was written; repeat the command when {root} can be read again"
+                f"{error}. The file is not at fault, so nothing was written. Repeat the command when {root} can be read again"
             ) from None
         except Missing as error:
-            if path in there:
+            if path in existing:
                 raise UserError(
-                    f"{path} was there and has gone away (a share, a disk?). Nothing was written; repeat the command when "
+                    f"{path} was there and has gone away (a share, a disk?). Nothing was written. Repeat the command when "
                     f"{root} can be read again"
                 ) from None
             return [error.reason for _ in part], []
@@ -83,18 +87,18 @@ def inspect(
             return [f"{image}{error.reason}" for _ in part], []
         return _rows(part, looked, min_frames, image_fps)
 
-    results: list[Found | str] = [""] * len(items)
+    results: list[VideoRow | str] = [""] * len(items)
     warnings: dict[str, None] = {}  # each once
     with SafeReader(limits) as safe, progress("decoding", len(videos)) as bar:
-        for indices, (found, told) in zip(
+        for indices, (rows, messages) in zip(
             videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1, give_up=safe.close), strict=True
         ):
-            for index, result in zip(indices, found, strict=True):
+            for index, result in zip(indices, rows, strict=True):
                 results[index] = result
-            warnings |= dict.fromkeys(told)
+            warnings |= dict.fromkeys(messages)
             bar.advance()
     return Inspection(
-        [result for result in results if isinstance(result, Found)],
+        [result for result in results if isinstance(result, VideoRow)],
         [
             {"path": item.path, "reason": result}
             for item, result in zip(items, results, strict=True)
@@ -105,14 +109,14 @@ def inspect(
 
 
 def no_frame_rate(image_fps: float) -> str:
-    """What is said where frames are images or arrays."""
+    """Warning for frames that are images or arrays."""
     return f"images and arrays say no frame rate: {image_fps:g} frames a second are taken (--image-fps)"
 
 
 def _rows(
     items: Sequence[Item], looked: Looked, min_frames: int, image_fps: float
-) -> tuple[list[Found | str], list[str]]:
-    """The rows, or the reasons why there are none, of items that lie in one video; and what is odd about it."""
+) -> tuple[list[VideoRow | str], list[str]]:
+    """Rows of the items in one video, or the reasons for rejecting them; and warnings about the video."""
     video, numbers = looked.video, looked.numbers
     warnings = [no_frame_rate(image_fps)] if looked.says_no_rate else []
     if video.num_frames < video.declared_frames - 1:
@@ -121,7 +125,7 @@ def _rows(
         )
     if video.odd:
         warnings.append(f"{items[0].path}: {video.odd}")
-    results: list[Found | str] = []
+    results: list[VideoRow | str] = []
     for item in items:
         start, end = _part(item, looked)
         if end - start < min_frames:
@@ -139,13 +143,13 @@ def _rows(
             )
         if item.first_number is not None and end - start == video.num_frames:
             item = replace(item, first_number=None, last_number=None)  # not a part
-        place = (item.id, item.path, item.label, item.group, item.split, start, end - start)
-        results.append(Found(*place, video.fps, video.width, video.height, looked.sha256, video.seekable))
+        fields = (item.id, item.path, item.label, item.group, item.split, start, end - start)
+        results.append(VideoRow(*fields, video.fps, video.width, video.height, looked.sha256, video.seekable))
     return results, warnings
 
 
 def _part(item: Item, looked: Looked) -> tuple[int, int]:
-    """First frame and the one past the last of the labelled part: by numbers, or by display time."""
+    """First frame of the labelled part and the one past its last, by numbers or by display time."""
     if item.first_number is not None and item.last_number is not None:
         return bisect_left(looked.numbers, item.first_number), bisect_right(looked.numbers, item.last_number)
     times_seconds = looked.video.times_seconds

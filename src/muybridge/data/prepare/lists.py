@@ -1,6 +1,6 @@
-"""Official list files: a line a video. They split items that have labels already, or bring the labels themselves.
+"""Official list files, a line for each video: they split labelled items, or bring the labels themselves.
 
-A line is `path`, `path label`, `path num_frames label` or `path start end label`; between them lie blanks, tabs, commas or
+A line is `path`, `path label`, `path num_frames label` or `path start end label`, separated by blanks, tabs, commas or
 semicolons.
 """
 
@@ -26,27 +26,30 @@ _LABELLED = re.compile(r"(.*?[^\s;,])[\s;,]+([^\s;,]\S*)")
 """`path label`"""
 
 MOSTLY = 0.75
-"""With so large a share of lines whose label and class folder agree, the others are mistakes."""
+"""Share of lines whose label and class folder agree above which the others are mistakes."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a list, as far as it names a video of ours."""
+    """A line of a list, matched to an item."""
 
     item: Item
     label: str
-    """What it says: a number, or a name; empty where it says none."""
+    """Label in the line, a number or a name; empty where it has none."""
     where: str
     """File and line."""
 
 
 Names = Sequence[str] | Mapping[int, str]
-"""Of classes: by their place, or by numbers of their own."""
+"""Names of classes, by their position or by their numbers in a file."""
 
 
 def split_lists(items: list[Item], lists: Mapping[str, Path]) -> list[Item]:
-    """Items with the split that official list files give; those in no list are unused. Labels in a line (UCF101's
-    `Class/v_x.avi 1`) must part the items as their own do. Raises UserError for a line that matches no video."""
+    """Split items by official list files; those in no list are unused.
+
+    Labels in a line (UCF101's `Class/v_x.avi 1`) must separate the items as the items' labels do. Raises UserError for a
+    line that matches no video.
+    """
     lines = _matched(items, lists)
     _check_labels(lines, {line.item.path: line.item.label for line in lines})
     splits = {line.item.id: line.item.split for line in lines}
@@ -54,7 +57,7 @@ def split_lists(items: list[Item], lists: Mapping[str, Path]) -> list[Item]:
 
 
 def have_labels(lists: Mapping[str, Path]) -> bool:
-    """Do the lines say `path start end label`, or `path num_frames label`? (Most decide: a mistyped line is told later.)"""
+    """Whether most lines are `path start end label` or `path num_frames label`; a mistyped one is reported later."""
     lines = [line for file in lists.values() for _, line in _lines(file)]
     return 2 * sum(_COUNT.fullmatch(line) is not None for line in lines) > len(lines)
 
@@ -62,12 +65,12 @@ def have_labels(lists: Mapping[str, Path]) -> bool:
 def listed_videos(
     root: Path, lists: Mapping[str, Path], classes: Names | None, *, layout: str = AUTO
 ) -> tuple[list[Item], list[str], list[tuple[str, str]], list[str]]:
-    """Videos below `root` with the split that lists of `path` or `path label` give, as (items, class names in order, strays,
-    warnings).
+    """Split the videos below `root` by lists of `path` or `path label`.
 
-    The label is the class where lines have labels; where it goes with the folder that holds the class's videos, that gives
-    its name (unless `classes` does). Where no line has one, the class folder is the class. Raises UserError for a line that
-    matches no video, and for one whose label and class folder contradict each other.
+    Returns (items, class names in order, strays, warnings). The label is the class where lines have labels; where each
+    label belongs to one folder, the folder gives its name (unless `classes` does). Where no line has one, the class
+    folder is the class. Raises UserError for a line that matches no video, and for one whose label and class folder
+    contradict each other.
     """
     paths, strays = walk(root)
     candidates = [Item(path.as_posix(), path.parts[0] if len(path.parts) > 1 else "") for path in paths]
@@ -75,8 +78,8 @@ def listed_videos(
     if len({line.label for line in lines} - {""}) < 2:  # (a 1 behind every path is no label)
         if classes is not None:
             raise UserError(f"--classes names labels, and {', '.join(map(str, lists.values()))} have none")
-        found, strays = class_folders(root, layout)
-        return split_lists(found, lists), sorted({item.label for item in found}), strays, []
+        labelled, strays = class_folders(root, layout)
+        return split_lists(labelled, lists), sorted({item.label for item in labelled}), strays, []
     if all(re.fullmatch(r"-?[0-9]+(\.0+)?", line.label) for line in lines if line.label):  # 3.0, as tables write 3
         lines = [replace(line, label=line.label.partition(".")[0]) for line in lines]
     folders = {line.item.path: line.item.label for line in lines}
@@ -89,7 +92,7 @@ def listed_videos(
             label = folders[line.item.path]
         if not label:
             raise UserError(
-                f"{line.where}: '{line.item.path}' has no label, and the folder it lies in is no class that other lines know"
+                f"{line.where}: '{line.item.path}' has no label, and its folder is not among the classes of other lines"
             )
         items.append(replace(line.item, label=label))
     _check_named_folders(lines, items, folders)
@@ -105,13 +108,12 @@ def listed_videos(
 
 
 def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None) -> tuple[list[Item], list[str]]:
-    """Items with the label and split that list files give, and all class names in order: `classes`, or class_000,
-    class_001 … for the numbers.
+    """Items with label and split from list files, and all class names in order.
 
-    A line is `path start end label` or `path num_frames label`, the path relative to the root, a folder of images or a
-    video file. Raises UserError that names list and line for numbers that fit neither the folder nor the classes, and for a
-    label that contradicts the class folder. A path where nothing (or nothing whole) is stays an item: it is told when videos
-    are looked at.
+    The names are `classes`, or class_000, class_001, …. A line is `path start end label` or `path num_frames label`, the
+    path relative to the root, a folder of images or a video file. Raises UserError that names list and line for numbers
+    that fit neither the folder nor the classes, and for a label that contradicts the class folder. A missing or damaged
+    path stays an item: the inspection of videos reports it.
     """
     read = [
         (split, f"{file}, line {number}", line) for split, file in lists.items() for number, line in _list_lines(file)
@@ -147,14 +149,16 @@ def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None)
 
 
 def class_names(file: Path) -> Names:
-    """Classes from the lines of a file: `name`, by its place; or `index name` or `name index` with indices from 0 or 1, by
-    these. Raises UserError."""
+    """Read the names of classes from a file: lines of `name`, `index name` or `name index`, indices from 0 or 1.
+
+    Raises UserError.
+    """
     lines = _lines(file)
     if not lines:
         raise UserError(f"{file} names no classes: a line for each is expected")
-    for place, (number, _) in enumerate(lines, start=1):
-        if number != place:
-            raise UserError(f"{file}, line {place} is empty, and would move the classes below it by one")
+    for expected, (number, _) in enumerate(lines, start=1):
+        if number != expected:
+            raise UserError(f"{file}, line {expected} is empty, and would move the classes below it by one")
     names: Names = [name for _, name in lines]
     for form in (r"(?P<index>[0-9]{1,15})[\s,;]+(?P<name>.+)", r"(?P<name>.+?)[\s,;]+(?P<index>[0-9]{1,15})"):
         matches = [match for _, name in lines if (match := re.fullmatch(form, name))]
@@ -170,20 +174,22 @@ def class_names(file: Path) -> Names:
 
 
 def in_order(names: Names) -> list[str]:
-    """The names of classes in their order, whatever their numbers."""
+    """Names of classes in their order, whatever their numbers."""
     return list(names.values() if isinstance(names, Mapping) else names)
 
 
 def numbered_classes(numbers: Iterable[int]) -> dict[int, str]:
-    """Names for classes that have only a number, in their order, and as wide as keeps it."""
+    """Names for classes that have only a number, padded so that they sort in its order."""
     distinct = sorted(set(numbers))
     digits = max(3, len(str(distinct[-1])))
     return {number: f"class_{number:0{digits}d}" for number in distinct}
 
 
 def names_by_number(names: Names, numbers: set[int]) -> dict[int, str]:
-    """Names by the numbers that labels have, counted from 0, or from 1 where both they and the file of names do so. Raises
-    UserError where that is left open."""
+    """Names by the labels' numbers, counted from 0, or from 1 where both the labels and the file of names do so.
+
+    Raises UserError where that is left open.
+    """
     ordered = in_order(names)
     from_zero, from_one = dict(enumerate(ordered)), dict(enumerate(ordered, start=1))
     if not isinstance(names, Mapping) or not numbers or 0 in numbers:
@@ -202,14 +208,14 @@ def names_by_number(names: Names, numbers: set[int]) -> dict[int, str]:
 def _names(
     lines: Sequence[Line], classes: Names | None, folders: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """The name of each label, and all names in order. Raises UserError for a label that is no class."""
+    """Name of each label, and all names in order. Raises UserError for a label that is not a class."""
     labels = {line.label: line.where for line in lines if line.label}
     are_numbers = all(re.fullmatch(r"-?[0-9]{1,15}", label) for label in labels)
     if not are_numbers:
         order = in_order(classes) if classes is not None else sorted(labels)
         for label, where in labels.items():
             if label not in order:
-                raise UserError(f"{where}: label '{label}' is none of the classes")
+                raise UserError(f"{where}: label '{label}' is not among the classes")
         return {label: label for label in labels}, order
     numbers = {int(label) for label in labels}
     if classes is not None:
@@ -229,8 +235,10 @@ def _names(
 
 
 def _check_labels(lines: Sequence[Line], folders: Mapping[str, str]) -> bool:
-    """Does each label go with one folder, and each folder with one label? Raises UserError for the line that does not, where
-    most do."""
+    """Whether each label belongs to one folder, and each folder to one label.
+
+    Raises UserError for the line that contradicts that, where most do not.
+    """
     pairs = [(line, folders[line.item.path]) for line in lines if line.label and folders.get(line.item.path)]
     if len({line.label for line, _ in pairs}) < 2:
         return False
@@ -256,16 +264,18 @@ def _check_labels(lines: Sequence[Line], folders: Mapping[str, str]) -> bool:
 
 
 def _check_named_folders(lines: Sequence[Line], items: Sequence[Item], folders: Mapping[str, str]) -> None:
-    """Raises UserError for a line that names another class than its folder is called, where the folder is called as one of
-    the classes, or most folders are called as their lines' class."""
-    known = [
+    """Raises UserError for a line whose class has another name than its folder.
+
+    That is a mistake where the folder has the name of another class, or where most folders have the name of their class.
+    """
+    pairs = [
         (line, item, folders[item.path]) for line, item in zip(lines, items, strict=True) if folders.get(item.path)
     ]
     classes = {_plain(item.label) for item in items}
-    others = [one for one in known if _plain(one[1].label) != _plain(one[2])]
+    others = [one for one in pairs if _plain(one[1].label) != _plain(one[2])]
     wrong = (
         others
-        if len(known) - len(others) >= MOSTLY * len(known)
+        if len(pairs) - len(others) >= MOSTLY * len(pairs)
         else [one for one in others if _plain(one[2]) in classes]
     )
     if wrong:
@@ -281,9 +291,11 @@ def _plain(name: str) -> str:
 
 
 def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
-    """The lines of lists of `path` or `path label`, each with its item and split. A path may leave out folder or ending, or
-    have the ending of the video that a folder of images was made of. Raises UserError for a line that matches no video, or
-    more than one, and for a video in two lists."""
+    """Match lines of `path` or `path label` to items, each with its split.
+
+    A path may leave out folder or extension, or have the extension of the video that a folder of images was made of.
+    Raises UserError for a line that matches no video, or more than one, and for a video in two lists.
+    """
     by_name: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         path = Path(item.path)
@@ -295,7 +307,7 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
         without, ending = os.path.splitext(name)
         return by_name.get(name) or ([] if re.search(r"[\s;,|:]", ending) else by_name.get(without, []))
 
-    found: dict[int, Line] = {}
+    matched: dict[int, Line] = {}
     for split, file in lists.items():
         for number, line in _list_lines(file):
             where, name, label = f"{file}, line {number}", line, ""
@@ -310,22 +322,22 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
                     "with a blank, a tab, a comma or a semicolon between them"
                 )
             item = items[matches[0]]
-            before = found.get(matches[0])
+            before = matched.get(matches[0])
             if before is not None and before.item.split != split:
                 raise UserError(f"{where}: '{name}' is in the list of {before.item.split} too")
             if before is not None and before.label != label:
                 raise UserError(
                     f"{where}: '{name}' has the label {label or '(none)'}, and {before.label} in {before.where}"
                 )
-            found[matches[0]] = Line(replace(item, split=split), label, where)
-    return list(found.values())
+            matched[matches[0]] = Line(replace(item, split=split), label, where)
+    return list(matched.values())
 
 
 def _list_lines(file: Path) -> list[tuple[int, str]]:
-    """`_lines` of a list of videos. Raises UserError for one that names none."""
+    """Numbered lines of a list of videos. Raises UserError for an empty one."""
     lines = _lines(file)
     if not lines:
-        raise UserError(f"{file} is empty: a line for each video is expected. Leave the list out if there is none")
+        raise UserError(f"{file} is empty: a line for each video is expected. Leave an empty list out")
     return lines
 
 
@@ -339,12 +351,12 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 
 def _form(root: Path, lines: list[str]) -> re.Pattern[str]:
-    """What most lines say. A path may end in a number (`clip 7 120 3`): then what lies in the folder decides."""
+    """Form of most lines. A path may end in a number (`clip 7 120 3`): then the existing files decide."""
     parts = [match for line in lines if (match := _PART.fullmatch(line))]
     if 2 * len(parts) <= len(lines):
         return _COUNT
     counts = [match for line in lines if (match := _COUNT.fullmatch(line))]
-    by_part, by_count = (sum(os.path.exists(root / match[1]) for match in found) for found in (parts, counts))
+    by_part, by_count = (sum(os.path.exists(root / match[1]) for match in matches) for matches in (parts, counts))
     return _COUNT if by_count > by_part else _PART
 
 
@@ -358,7 +370,7 @@ def _relative(root: Path, path: str, where: str) -> str:
 
 
 def _numbers(path: Path, numbers: Sequence[int], where: str) -> tuple[int | None, int | None]:
-    """Numbers of the first and last frame of a part; none for a whole folder. Raises UserError for those there are not."""
+    """Numbers of the first and last frame of a part, None for a whole folder. Raises UserError for missing frames."""
     asked = f"images {numbers[0]} to {numbers[1]}" if len(numbers) == 2 else f"{numbers[0]} frames"
     if len(numbers) == 2 and numbers[0] > numbers[1]:
         raise UserError(f"{where}: start {numbers[0]} comes after end {numbers[1]}")
@@ -369,7 +381,7 @@ def _numbers(path: Path, numbers: Sequence[int], where: str) -> tuple[int | None
         return first, last
     try:
         have = series(path).numbers()
-    except DecodeError:  # told with the other videos that cannot be used
+    except DecodeError:  # reported with the other videos that cannot be used
         return None, None
     if len(numbers) == 2:
         first, last = numbers

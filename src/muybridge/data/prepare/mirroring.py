@@ -1,4 +1,4 @@
-"""What mirroring the picture does to the name of a class: left becomes right, clockwise becomes counter-clockwise."""
+"""Names of mirrored classes: left becomes right, clockwise becomes counter-clockwise."""
 
 import re
 
@@ -13,21 +13,21 @@ _TURNS = [
 
 
 def mirror_map(classes: list[str]) -> tuple[dict[str, str], list[str]]:
-    """(class to what it becomes, classes that name a side or turn and have no counterpart)."""
-    found: dict[str, str] = {}
+    """Map each class to its mirrored class; list the classes that name a side or turn and have no counterpart."""
+    mirrored: dict[str, str] = {}
     alone = []
     for name in classes:
         candidates = _mirrored(name)
         partner = next((candidate for candidate in candidates if candidate in classes), None)
         if partner is not None:
-            found[name] = partner
+            mirrored[name] = partner
         elif candidates:
             alone.append(name)
-    return found, alone
+    return mirrored, alone
 
 
 def _mirrored(name: str) -> list[str]:
-    """What the mirrored class may be called; empty for a name without side or turn."""
+    """Possible names of the mirrored class; empty for a name without side or turn."""
     sided = _SIDE.sub(lambda word: _like(_SIDES[word.group().lower()], word.group()), name)  # not "bright"
     candidates = [sided] if sided != name else []
     for clockwise, against in _TURNS:
@@ -39,7 +39,7 @@ def _mirrored(name: str) -> list[str]:
 
 
 def _like(word: str, model: str) -> str:
-    """`word` in the case of `model`."""
+    """Put `word` into the case of `model`."""
     if model.isupper():
         return word.upper()
     return word.capitalize() if model[0].isupper() else word

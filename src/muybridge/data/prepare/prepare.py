@@ -1,4 +1,4 @@
-"""`prepare`: look at every video once, say what is broken, split without leaks, write a manifest."""
+"""`prepare`: decode every video once, list broken ones, split without leaks, write a manifest."""
 
 import math
 import re
@@ -14,7 +14,7 @@ import numpy as np
 from muybridge.data.manifest import SPLITS, Manifest, from_columns
 from muybridge.data.prepare.arrays import Values, labelled_clips
 from muybridge.data.prepare.folders import AUTO, Item, class_folders, csv_list, grouped
-from muybridge.data.prepare.inspection import Found, Inspection, inspect, no_frame_rate
+from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
 from muybridge.data.prepare.lists import (
     class_names,
     have_labels,
@@ -34,24 +34,25 @@ from muybridge.video.limits import Limits
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` found and wrote."""
+    """Result of `prepare`."""
 
     manifest: Path
     videos: int
-    """Rows of the manifest."""
+    """Number of rows in the manifest."""
     rejected: list[dict[str, str]]
-    """Every file left out: its path and the reason."""
+    """Files left out: path and reason."""
     warnings: list[str]
     classes: dict[str, int]
-    """Rows a class."""
+    """Number of rows of each class."""
     splits: dict[str, dict[str, int]]
-    """Rows a split, for each split column."""
+    """Number of rows of each split, for each split column."""
     groups: int
     mirror: dict[str, str] | None
-    """What mirroring makes of a class (a class not named stays as it is); none: training will not mirror."""
+    """Classes that mirroring changes, with their mirrored class; None: training will not mirror."""
     sha256: str
 
     def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         return {**asdict(self), "manifest": str(self.manifest)}
 
 
@@ -80,25 +81,26 @@ def prepare(
     seed: int = 0,
     jobs: int | None = None,
 ) -> Prepared:
-    """Write the manifest `out` for a folder of class folders, for a CSV of path,label[,group,split,start,end], or for
-    arrays of clips (N,T,H,W,3) with their `labels` (and `groups`): files, or the arrays themselves.
+    """Write the manifest `out` for a folder of class folders, a CSV, or arrays of clips.
 
-    A video is a file, or a folder of numbered images. Every one is decoded once, in parallel, in processes of their own;
-    one that fails, is shorter than `min_frames` or passes one of the `limits` is listed with the reason and left out.
-    Images and arrays get the frame rate `image_fps`.
+    A CSV has columns path,label[,group,split,start,end]. Arrays (N,T,H,W,3) come with their `labels` (and `groups`), as
+    files or in memory. A video is a file, or a folder of numbered images. Each is decoded once, in parallel, in separate
+    processes. One that fails, is shorter than `min_frames` or exceeds one of the `limits` is left out, and listed with
+    the reason. Images and arrays get the frame rate `image_fps`.
 
-    `layout` says what the folders above a video mean, from the top: "class", "split/class" (found out by itself where the
-    top folders are called train, val, test), "group/class", …. Splits are by `group` (a regular expression over the path;
-    or the CSV's column), by official lists (`train_list`, `val_list`, `test_list`: what is in none is unused; or the CSV's
-    column split), or random where there is no group. Lists may bring the labels, too (`path label`, `path start end label`,
-    `path num_frames label`): then the folder needs no class folders. `classes` (names, or a file with one a line) names
-    labels that are numbers. `folds` cuts K test folds instead of one; `all_as` puts every video into one split ("test",
-    say, for a set to evaluate on). `val` is cut from train, by group too; `val` and `test` are shares of the whole.
+    `layout` gives the meaning of the folders above a video, from the top: "class", "split/class" (recognised where the
+    top folders are called train, val, test), "group/class", …. Splits follow official lists (`train_list`, `val_list`,
+    `test_list`; a video in no list is unused) or the CSV's column split. Without them they follow `group` (a regular
+    expression over the path, or the CSV's column), or are random where no group is known. Lists may bring the labels, too
+    (`path label`, `path start end label`, `path num_frames label`); the folder needs no class folders then. `classes`
+    (names, or a file with a line for each) names labels that are numbers. `folds` cuts K test folds instead of one.
+    `all_as` puts every video into one split ("test" for a set to evaluate on). `val` is cut from train, by group too;
+    `val` and `test` are shares of the whole.
 
-    `mirror`: what mirroring the picture does to a label. "same": nothing; "off": never mirror; "auto": classes that
-    name left and right are swapped where both exist, and mirroring is off where only one does.
+    `mirror`: the effect of mirroring on labels. "same": none; "off": never mirror; "auto": classes that name left and
+    right are swapped where both exist, and mirroring is off where only one does.
 
-    Raises UserError for what a person has to mend.
+    Raises UserError for mistakes in the set or the options.
     """
     out = Path(out)
     if out.suffix != ".csv":
@@ -123,7 +125,7 @@ def prepare(
     if all_as is not None and (lists or folds is not None):
         raise UserError("--all puts every video into one split; it goes with no list and no --folds")
     if layout != AUTO and folder is None:
-        raise UserError(f"--layout {layout} says what the folders in FOLDER mean; here is none")
+        raise UserError(f"--layout {layout} gives the meaning of the folders in FOLDER. Name a FOLDER")
     if folds is not None and folds < 2:
         raise UserError(f"--folds {folds}: at least two folds are needed")
     if min_frames < 1:
@@ -141,7 +143,7 @@ def prepare(
                 arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
             )
             root, order = clips.root, clips.classes
-            looked = Inspection(clips.found, [], [no_frame_rate(image_fps)])
+            inspected = Inspection(clips.rows, [], [no_frame_rate(image_fps)])
         else:
             listed = _listed(folder, csv, lists, classes, layout)
             root, items, order = listed.root, listed.items, listed.classes
@@ -150,12 +152,12 @@ def prepare(
                 listed.strays.extend(ungrouped)
             _check_items(items, folds, all_as)
             _check_out(out, [root / item.path for item in items])
-            looked = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
-            looked.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
-            looked.warnings[:0] = listed.warnings  # those of the whole list before those of single files
-        warnings = looked.warnings
-        with _blaming(looked.rejected, out):
-            columns, names = _columns(looked, order, all_as)
+            inspected = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
+            inspected.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
+            inspected.warnings[:0] = listed.warnings  # those of the whole list before those of single files
+        warnings = inspected.warnings
+        with _naming_rejected(inspected.rejected, out):
+            columns, names = _columns(inspected, order, all_as)
             if all_as is not None:
                 columns["split"] = np.full(len(columns["id"]), all_as)
             is_given = bool((columns["split"] != "").any())
@@ -166,13 +168,13 @@ def prepare(
             manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
             _check_splits(manifest, warnings, is_given=is_given)
         manifest.save(out)
-        _save_rejected(out, looked.rejected)
-        return summary(out, manifest, rejected=looked.rejected, warnings=warnings)
+        _save_rejected(out, inspected.rejected)
+        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings)
 
 
 @contextmanager
-def _blaming(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[None]:
-    """To what is wrong with a set, what was rejected before is added, as it may be the cause; and is listed all the same."""
+def _naming_rejected(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[None]:
+    """Add the files rejected before to an error about the set, as they may be its cause, and list them in a file."""
     try:
         yield
     except UserError as error:
@@ -187,7 +189,7 @@ def _blaming(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[None]:
 
 
 def rejected_file(out: Path) -> Path:
-    """Where all that was rejected is listed; no such file where nothing was."""
+    """Path of the list of rejected files; absent where none was rejected."""
     return out.with_name(f"{out.stem}.rejected.csv")
 
 
@@ -200,28 +202,30 @@ def _save_rejected(out: Path, rejected: Sequence[dict[str, str]]) -> None:
         file.unlink()
 
 
-def _columns(looked: Inspection, order: list[str], all_as: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The columns of what can be used (`split` as it was given, or empty), and its classes in order. Raises UserError
-    where that is not enough."""
-    found, rejected = looked.found, looked.rejected
-    usable = {row.label for row in found}
-    is_trained_on = all_as in (None, "train") and {row.split for row in found} & {"", "train"}
+def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Columns of the usable rows (`split` as given, or empty), and their classes in order.
+
+    Raises UserError where too few classes are usable.
+    """
+    rows, rejected = inspected.rows, inspected.rejected
+    usable = {row.label for row in rows}
+    is_trained_on = all_as in (None, "train") and {row.split for row in rows} & {"", "train"}
     if len(usable) < (2 if is_trained_on else 1):
         raise UserError(
-            f"Of {len(found) + len(rejected)} videos {len(found)} could be used, of {len(usable)} class(es); two classes "
+            f"Of {len(rows) + len(rejected)} videos {len(rows)} could be used, of {len(usable)} class(es); two classes "
             "are needed"
         )
-    _warn_two_labels(found, looked.warnings)
+    _warn_two_labels(rows, inspected.warnings)
     lost = [name for name in order if name not in usable]
     if lost:
         shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
-        looked.warnings.append(f"no video of {shown} is there that could be used; the classes are left out")
-    columns = {column.name: np.array([getattr(row, column.name) for row in found]) for column in fields(Found)}
+        inspected.warnings.append(f"no video of {shown} could be used; the classes are left out")
+    columns = {column.name: np.array([getattr(row, column.name) for row in rows]) for column in fields(VideoRow)}
     return columns, [name for name in order if name in usable]
 
 
 def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str]) -> Prepared:
-    """Counts of a manifest that was just written."""
+    """Summarise a manifest that was just written."""
     return Prepared(
         manifest=out,
         videos=len(manifest),
@@ -237,12 +241,12 @@ def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], wa
 
 @dataclass(frozen=True)
 class _Listed:
-    """Videos by name, before anybody looked inside."""
+    """Videos by name, before they are decoded."""
 
     root: Path
     items: list[Item]
     classes: list[str]
-    """In order."""
+    """Names of the classes in order."""
     strays: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -256,7 +260,7 @@ def _listed(
 ) -> _Listed:
     if folder is not None and lists:
         if not Path(folder).is_dir():
-            raise UserError(f"There is no folder {folder}")
+            raise UserError(f"{folder}: no such folder")
         names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
         if have_labels(lists):
             return _Listed(Path(folder), *labelled_lists(Path(folder), lists, names))
@@ -286,11 +290,11 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     if out.exists() and out.resolve() in {path.resolve() for path in inputs}:
         raise UserError(f"--out {out} would overwrite one of the files to prepare")
     if out.exists() and not out.with_suffix(".csv.json").exists():
-        raise UserError(f"--out {out} is there already, and is no manifest; choose another name, or remove it")
+        raise UserError(f"--out {out} exists and is not a manifest. Choose another name, or remove it")
 
 
 def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -> None:
-    """Mistakes that can be told before hours of decoding."""
+    """Raises UserError for mistakes that need no decoding to be seen."""
     labels = {item.label for item in items}
     is_trained_on = all_as in (None, "train") and any(item.split in ("", "train") for item in items)
     if len(labels) < 2 and is_trained_on:
@@ -320,8 +324,10 @@ def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -
 def _splits(
     columns: dict[str, Any], *, folds: int | None, val: float, test: float, seed: int, warnings: list[str]
 ) -> dict[str, np.ndarray]:
-    """The split columns, in place of `split` as it was given. What may not straddle is the group; where there is none,
-    the file and its exact copies."""
+    """Split columns, in place of `split` as given.
+
+    The rows of a group stay together; without a group, those of a file and its exact copies.
+    """
     given, groups, hashes, labels = (columns.pop("split"), *(columns[name] for name in ("group", "sha256", "label")))
     units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
     has_groups = bool((groups != "").any())
@@ -341,7 +347,7 @@ def _splits(
     num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
     if num_units < num_parts:
         what = plural(num_units, "group" if has_groups else "different video")
-        raise UserError(f"{what} are too few for {num_parts} parts that share none")
+        raise UserError(f"{what} are too few for {num_parts} parts. Each part needs at least one")
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
@@ -367,11 +373,11 @@ def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: f
     split[train[cut == 1]] = "val"
 
 
-def _warn_two_labels(found: Sequence[Found], warnings: list[str]) -> None:
-    """The same content under two classes: one of them is wrong."""
+def _warn_two_labels(rows: Sequence[VideoRow], warnings: list[str]) -> None:
+    """Warn of the same content under two classes, of which one is wrong."""
     labels: dict[tuple[str, int, int], dict[str, str]] = {}
-    for row in found:
-        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # the hash of a clip in an array is its own
+    for row in rows:
+        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # a clip in an array has a hash without its position
         labels.setdefault((row.sha256, start, row.num_frames), {})[row.label] = row.id
     both = [tuple(ids.values()) for ids in labels.values() if len(ids) > 1]
     if both:
@@ -381,34 +387,37 @@ def _warn_two_labels(found: Sequence[Found], warnings: list[str]) -> None:
 
 
 def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
-    """Files that lie on more than one side, by an official split or by a group of their own for each copy or part."""
-    found: dict[str, set[str]] = {}
+    """Warn of files in several splits, by an official split or by different groups of their copies or parts."""
+    sides_by_hash: dict[str, set[str]] = {}
     for digest, side in zip(hashes.tolist(), sides.tolist(), strict=True):
         if side != "unused":
-            found.setdefault(digest, set()).add(side)
-    straddling = sum(len(sides) > 1 for sides in found.values())
+            sides_by_hash.setdefault(digest, set()).add(side)
+    straddling = sum(len(sides) > 1 for sides in sides_by_hash.values())
     if straddling:
         warnings.append(f"{straddling} file(s) have exact copies, or other parts, in another split")
 
 
 def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
-    """`is_given`: the split is the user's, and was not cut here. Raises UserError where nothing can be trained by it."""
+    """Check that the split serves training. Raises UserError.
+
+    `is_given`: the split is the user's.
+    """
     for column in manifest.split_columns:
         split = manifest.text(column)
         labels = manifest.text("label")
         trained = set(labels[split == "train"].tolist())
         if not trained and is_given:
-            there = [part for part in ("val", "test", "unused") if (split == part).any()]
+            present = [part for part in ("val", "test", "unused") if (split == part).any()]
             warnings.append(
-                f"{column}: all videos are in {' and '.join(there)}; the set serves to evaluate on, not to train"
+                f"{column}: all videos are in {' and '.join(present)}; the set serves to evaluate on, not to train"
             )
             continue
         missing = [name for name in manifest.classes if name not in trained]
         if missing and is_given:
             where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
             raise UserError(
-                f"The split that was given has no training video of {', '.join(where)}, which nothing can learn then: mend the "
-                "split, or leave these classes out"
+                f"The split that was given has no training video of {', '.join(where)}, which no model can learn then. Change "
+                "the split, or leave these classes out"
             )
         if missing:
             raise UserError(
@@ -423,18 +432,18 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
                 if (split == "val").any()
                 else "nothing is tested"
             )
-            warnings.append(f"{column}: there is no test split; {rest}")
+            warnings.append(f"{column}: the set has no test split; {rest}")
         for part, name_of in (("test", "the test"), ("val", "the validation split")):
             absent = [name for name in manifest.classes if name not in set(labels[split == part].tolist())]
             if absent and (split == part).any():
                 warnings.append(f"{column}: {name_of} holds no video of {', '.join(absent[:8])}")
         if not (split == "val").any():
-            warnings.append(f"{column}: there is no validation split; curves will show training only")
+            warnings.append(f"{column}: the set has no validation split; curves will show training only")
     _warn_unbalanced(manifest, warnings)
 
 
 UNBALANCED = 8
-"""The largest class has so many times the videos of the smallest: accuracy is then mostly that of the largest."""
+"""Ratio of the largest class to the smallest from which accuracy is mostly that of the largest."""
 
 
 def _warn_unbalanced(manifest: Manifest, warnings: list[str]) -> None:
@@ -452,11 +461,11 @@ def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, s
         return {}
     if mirror == "off":
         return None
-    found, alone = mirror_map(classes)
+    mirrored, alone = mirror_map(classes)
     if alone:
         warnings.append(
             f"class '{alone[0]}' names a side or a turn and has no counterpart, so training will not mirror (--mirror same "
             "to allow)"
         )
         return None
-    return found
+    return mirrored

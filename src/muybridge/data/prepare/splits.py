@@ -1,4 +1,4 @@
-"""Cutting a set into parts without leaks: whole groups, classes as even as the groups allow."""
+"""Cut a set into parts without leaks: whole groups, classes as even as the groups allow."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from muybridge.data.random import generator
 
 
 def assign(units_N: np.ndarray, labels_N: np.ndarray, shares: list[float], *, seed: int, purpose: str) -> np.ndarray:
-    """Which part (index into `shares`) each of N rows goes to, so that all rows of a unit go together and every part
-    holds about its share of every class.
+    """Assign each of N rows to a part (an index into `shares`), (N,).
 
-    Units are placed one after another, the least even first, ties at random by the seed: each where the squared
-    distance of all class counts from their targets grows least.
+    All rows of a unit go together, and every part gets about its share of every class. Units are assigned one after
+    another, the least even first, ties at random by the seed: each where the squared distance of all class counts from
+    their targets grows least.
     """
     _, units_N = np.unique(units_N, return_inverse=True)
     classes, labels_N = np.unique(labels_N, return_inverse=True)

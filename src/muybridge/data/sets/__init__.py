@@ -1,1 +1,1 @@
-"""Data sets that muybridge makes or knows."""
+"""Data sets that muybridge generates."""

@@ -1,4 +1,4 @@
-"""`motions`: a made set of real video files in which only time tells most classes apart.
+"""`motions`: a generated set of real video files in which only time tells most classes apart.
 
 Classes come in time-reversed pairs. The second class of a pair is the frame reversal of an independent draw of the
 first, reversed before encoding; every frame is coded on its own with one quantiser, so the codec carries no arrow of
@@ -47,7 +47,7 @@ SPLIT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 @dataclass(frozen=True)
 class Path2D:
-    """How one object moves: arrays over the frames."""
+    """Movement of one object: arrays over the frames."""
 
     x_T: np.ndarray
     y_T: np.ndarray
@@ -56,8 +56,11 @@ class Path2D:
 
 
 def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int | None = None) -> Prepared:
-    """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`. The same arguments give the same
-    bytes, with any number of jobs. Raises UserError for too few clips or a folder that is in use."""
+    """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`.
+
+    The same arguments give the same bytes, with any number of jobs. Raises UserError for too few clips or a folder that
+    is in use.
+    """
     folder = Path(folder).resolve()
     if clips < 5 * len(CLASSES):
         raise UserError(
@@ -130,7 +133,7 @@ def render_forward(label: str, draw: np.random.Generator) -> np.ndarray:
 
 
 def encode(path: Path, frames_THWC: np.ndarray, *, fps: int = FPS) -> None:
-    """H.264, every frame on its own, one quantiser, one thread: the same frames give the same bytes."""
+    """Write H.264 with every frame coded alone, one quantiser and one thread: the same frames give the same bytes."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames_THWC.shape[1:3]
@@ -145,14 +148,14 @@ def encode(path: Path, frames_THWC: np.ndarray, *, fps: int = FPS) -> None:
 
 
 def _progress_T(draw: np.random.Generator) -> np.ndarray:
-    """0 to 1 over the clip, at a varying pace."""
+    """Progress from 0 to 1 over the clip, at a varying pace."""
     t = np.linspace(0, 1, NUM_FRAMES)
     bend = draw.uniform(-0.35, 0.35)
     return t + bend * t * (1 - t)
 
 
 def _still(draw: np.random.Generator) -> tuple[float, float, float, float]:
-    """x, y, radius, angle somewhere in the picture."""
+    """Draw x, y, radius and angle of a resting object."""
     return draw.uniform(18, 46), draw.uniform(18, 46), draw.uniform(8, 14), draw.uniform(0, 2 * np.pi)
 
 
@@ -183,7 +186,7 @@ def _turn(draw: np.random.Generator) -> Path2D:
 
 
 def _stand(draw: np.random.Generator) -> Path2D:
-    """One of a crowd: small, anywhere, trembling."""
+    """Draw one of a crowd: small, anywhere, trembling."""
     x, y, angle = draw.uniform(4, 60), draw.uniform(4, 60), draw.uniform(0, 2 * np.pi)
     sway_T = draw.uniform(0, 2) * np.sin(np.linspace(0, draw.uniform(2, 9), NUM_FRAMES) + draw.uniform(0, 6))
     return Path2D(x + sway_T, y + sway_T[::-1], _constant(draw.uniform(3, 5)), _constant(angle))
@@ -220,7 +223,7 @@ def _background(draw: np.random.Generator) -> np.ndarray:
 
 
 def _grid(drift_T2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """y and x of every pixel in every frame, each (T,H,W), as the drifting camera sees them."""
+    """Coordinates y and x of every pixel in every frame, each (T,H,W), as the drifting camera sees them."""
     y_HW, x_HW = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
     drift_T211 = drift_T2.astype(np.float32)[:, :, None, None]
     return y_HW - drift_T211[:, 1], x_HW - drift_T211[:, 0]
@@ -250,7 +253,7 @@ def _paint(scene_THW3: np.ndarray, path: Path2D, draw: np.random.Generator) -> N
 
 
 def _shape(u: np.ndarray, v: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Signed distance (positive inside, in radii) of a shape whose turning can be seen."""
+    """Signed distance (positive inside, in radii) to the edge of a shape whose turning can be seen."""
     kind = draw.integers(4)
     if kind == 0:  # bar
         return np.minimum(1 - np.abs(u), draw.uniform(0.3, 0.5) - np.abs(v))

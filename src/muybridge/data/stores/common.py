@@ -1,5 +1,8 @@
-"""Rewriting a set for training: what `pack` and `frames` share. Which videos and frames, in which form, whether there is
-room, whether the source is still what was prepared; and folders that are begun, locked and gone on with."""
+"""Create, lock and resume output folders: the common part of `pack` and `frames`.
+
+It also selects videos and frames, checks the stored form, estimates the disk space, and checks that the source has not
+changed since it was prepared.
+"""
 
 import errno
 import hashlib
@@ -28,16 +31,16 @@ from muybridge.video.packs import Codec
 from muybridge.video.readers import medium_of
 
 QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 23, 51)}
-"""Least, usual and greatest: JPEG's quality, H.264's CRF."""
+"""Lowest, default and highest value: JPEG's quality, H.264's CRF."""
 MAX_SHORT_SIDE = 4096
 SAMPLE_VIDEOS, SAMPLE_FRAMES = 8, 48
-"""What an estimate codes."""
+"""Videos, and frames of each, that an estimate codes."""
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Form:
-    """How frames are stored."""
+    """Form in which frames are stored."""
 
     short_side: int | None
     fps: float | None
@@ -46,22 +49,24 @@ class Form:
 
 
 def check_form(short_side: int | None, fps: float | None, codec: str, quality: int | None) -> Form:
-    """Raises UserError for what cannot be."""
+    """Check the options of a stored form and fill in the quality. Raises UserError."""
     if codec not in QUALITIES:
         raise UserError(f"--codec is '{codec}'. {nearest(codec, QUALITIES)}")
-    least, usual, greatest = QUALITIES[codec]
+    least, default, greatest = QUALITIES[codec]
     if quality is not None and not least <= quality <= greatest:
-        raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; {usual} is usual")
+        raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; the default is {default}")
     if short_side is not None and not 1 <= short_side <= MAX_SHORT_SIDE:
         raise UserError(f"--short-side {short_side}: at least one pixel is needed, and at most {MAX_SHORT_SIDE}")
     if fps is not None and not 0 < fps < math.inf:
         raise UserError(f"--fps {fps}: a frame rate above 0 is needed")
-    return Form(short_side, fps, cast(Codec, codec), usual if quality is None else quality)
+    return Form(short_side, fps, cast(Codec, codec), default if quality is None else quality)
 
 
 def videos_of(manifest: Manifest) -> list[np.ndarray]:
-    """The rows of each video, in the manifest's order: rows that are parts of one file are one video. (In a pack or an
-    array every row is a video of its own.)"""
+    """Row indices of each video, in the manifest's order.
+
+    Rows that are parts of one file are one video; in a pack or an array every row is a video.
+    """
     paths = manifest.columns["path"]
     is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
     units = np.where(is_store, manifest.columns["id"], paths)
@@ -72,13 +77,15 @@ def videos_of(manifest: Manifest) -> list[np.ndarray]:
 
 
 def covered_frames(rows: Sequence[Row]) -> np.ndarray:
-    """Frames of a video that lie in one of its rows."""
+    """Indices of the frames of a video that lie in any of its rows."""
     return np.unique(np.concatenate([np.arange(row.start_frame, row.start_frame + row.num_frames) for row in rows]))
 
 
 def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
-    """Which frames of a video its rows need: all that lie in one; with `fps` of every 1/fps seconds the first of them,
-    and of every row at least the first."""
+    """Indices of the frames of a video to store: all that lie in one of its rows.
+
+    With `fps`, the first frame of every 1/fps seconds, and at least the first of every row.
+    """
     covered = covered_frames(rows)
     if fps is None:
         return covered
@@ -92,20 +99,22 @@ def kept_frames(rows: Sequence[Row], fps: float | None) -> np.ndarray:
     return np.union1d(kept, without)
 
 
-def pictures(
+def decoded_frames(
     rows: Sequence[Row], kept: np.ndarray, short_side: int | None, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[np.ndarray]:
-    """The kept frames of a video, in order, each (H,W,3) uint8. Raises DecodeError where the video ends before the
-    last, KeyboardInterrupt when it is asked to stop."""
+    """Decode the kept frames of a video in order, each (H,W,3) uint8.
+
+    Raises DecodeError where the video ends before the last, KeyboardInterrupt where `stop()` is true.
+    """
     path, done = rows[0].path, 0
     position = int(kept[0]) - 1
-    for position, picture in enumerate(
+    for position, frame in enumerate(
         medium_of(path).frames(path, start_frame=int(kept[0]), short_side=short_side), start=int(kept[0])
     ):
         if stop():
             raise KeyboardInterrupt
         if position == kept[done]:
-            yield picture
+            yield frame
             done += 1
             if done == len(kept):
                 return
@@ -113,35 +122,35 @@ def pictures(
 
 
 def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> list[dict[str, Any]]:
-    """Where each row lies among the kept frames."""
-    found = []
+    """Position of each row among the kept frames, as fields of a manifest."""
+    fields = []
     for row in rows:
         start = int(np.searchsorted(kept, row.start_frame))
         end = int(np.searchsorted(kept, row.start_frame + row.num_frames))
         rate = row.fps if fps is None else round((end - start) * row.fps / row.num_frames, 4)
-        found.append({"id": row.id, "start_frame": start, "num_frames": end - start, "fps": rate})
-    return found
+        fields.append({"id": row.id, "start_frame": start, "num_frames": end - start, "fps": rate})
+    return fields
 
 
 @contextmanager
-def going_on(out: Path) -> Iterator[None]:
-    """Ctrl-C and a full disk say how to go on."""
+def resume_hint(out: Path) -> Iterator[None]:
+    """Say how to resume after Ctrl-C or on a full disk: raises Interrupted, UserError."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"Stopped; what is whole stays in {out}. The same command goes on from there") from None
+        raise Interrupted(f"Stopped; finished files stay in {out}. Rerun the same command to resume") from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"{out}: {error.strerror}. What is whole stays there; with more room the same command goes on. A smaller "
-            "--short-side, or --fps, needs less"
+            f"{out}: {error.strerror}. Finished files stay there. Free some space and rerun the same command to resume; a "
+            "smaller --short-side, or --fps, needs less"
         ) from None
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
-    """One process at a time. Raises UserError where another one is at work."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Lock a folder and clear partial files. Raises UserError where another process holds the lock."""
     with locked(folder, "writes it"):
         clear_partials(folder)
         yield
@@ -152,7 +161,7 @@ class _File(TypedDict):
 
 
 class _Finished(TypedDict):
-    """What a pack says of itself when it is whole."""
+    """Fields of the record of a finished pack."""
 
     files: list[_File]
     frames: int
@@ -160,34 +169,38 @@ class _Finished(TypedDict):
     psnr_db: dict[str, float]
 
 
-def begun(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
-    """What the folder `out` says of itself in `NOUN.json`; none where nothing was begun. Raises UserError where it is
-    something else than `about`."""
+def read_record(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
+    """Read `NOUN.json` in the folder `out`; None for a folder that is new or empty.
+
+    Raises UserError where the record differs from `about`, and for a folder with other content.
+    """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out names the folder to make")
+        raise UserError(f"{out} is a file. --out names the folder to make")
     if not (out / f"{noun}.json").exists():
         if out.exists() and any(not (path.name == ".lock" or is_partial(path.name)) for path in out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no {noun}; choose another --out")
+            raise UserError(f"{out} is not empty and holds no {noun}. Choose another --out")
         return None
-    known: dict[str, Any] = read_as(dict[str, Any], out / f"{noun}.json")
-    if known.get("finished"):
-        as_kind(_Finished, known, str(out / f"{noun}.json"))
+    record: dict[str, Any] = read_as(dict[str, Any], out / f"{noun}.json")
+    if record.get("finished"):
+        as_kind(_Finished, record, str(out / f"{noun}.json"))
     for name, value in about.items():
-        if known.get(name) != value:
-            what = "another manifest" if name == "source_sha256" else f"{name} {known.get(name)}, not {value}"
-            raise UserError(f"{out} was begun with {what}; choose another --out, or delete it")
-    return known
+        if record.get(name) != value:
+            what = "another manifest" if name == "source_sha256" else f"{name} {record.get(name)}, not {value}"
+            raise UserError(f"{out} was begun with {what}. Choose another --out, or delete it")
+    return record
 
 
 @dataclass(frozen=True)
 class Estimate:
+    """Estimated cost of storing a set."""
+
     frames: int
     bytes: int
     seconds: float
 
 
-def estimated(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> Estimate:
-    """From the first frames of a few videos."""
+def estimate(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> Estimate:
+    """Estimate the cost of storing a set from the first frames of a few videos."""
     chosen = [videos[i] for i in np.unique(np.linspace(0, len(videos) - 1, SAMPLE_VIDEOS).astype(int))]
     num_frames = num_bytes = 0
     started = time.monotonic()
@@ -195,7 +208,9 @@ def estimated(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int)
         rows = [source.row(int(index)) for index in indices]
         kept = kept_frames(rows, form.fps)[:SAMPLE_FRAMES]
         with tempfile.TemporaryFile() as scratch:
-            coded = packs.encode(pictures(rows, kept, form.short_side), scratch, codec=form.codec, quality=form.quality)
+            coded = packs.encode(
+                decoded_frames(rows, kept, form.short_side), scratch, codec=form.codec, quality=form.quality
+            )
         num_frames, num_bytes = num_frames + len(coded.keys), num_bytes + coded.offsets[-1]
     seconds = (time.monotonic() - started) / num_frames
     total = 0
@@ -207,45 +222,47 @@ def estimated(source: Manifest, videos: list[np.ndarray], form: Form, jobs: int)
 
 
 def announce(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
-    """Say how long it takes and how many bytes. Raises UserError where there is no room for them."""
-    estimate = estimated(source, videos, form, jobs)
+    """Log the expected time and bytes. Raises UserError where the disk has too little space."""
+    expected = estimate(source, videos, form, jobs)
     free_bytes = disk_usage(out).free
     log(
-        f"{len(videos)} videos, {estimate.frames} frames: about {gib(estimate.bytes)} and "
-        f"{_duration(estimate.seconds)} with {jobs} thread(s); {gib(free_bytes)} are free"
+        f"{len(videos)} videos, {expected.frames} frames: about {gib(expected.bytes)} and "
+        f"{_duration(expected.seconds)} with {jobs} thread(s); {gib(free_bytes)} are free"
     )
-    if estimate.bytes > free_bytes:
+    if expected.bytes > free_bytes:
         raise UserError(
-            f"{out} has {gib(free_bytes)} free, about {gib(estimate.bytes)} are needed: a smaller --short-side, --fps, or "
+            f"{out} has {gib(free_bytes)} free, about {gib(expected.bytes)} are needed. A smaller --short-side, --fps, or "
             "a pack with --codec h264 needs less"
         )
 
 
 def video_name(source: Manifest, indices: np.ndarray) -> str:
+    """Name of a video: the id of its only row, or the path that its rows share."""
     return str(source.text("path" if len(indices) > 1 else "id", indices[:1])[0])
 
 
 def check_unchanged(row: Row, sha256: str) -> None:
-    """Is it what `prepare` saw? (A pack's frames are its own; they have a hash there.) Raises DecodeError."""
+    """Compare a video with its hash in the manifest; packs check their own. Raises DecodeError where it has changed."""
     medium = medium_of(row.path)
     if not sha256 or medium is packs:
         return
     if medium is images:
-        found = {images.sha256(row.path)}
+        hashes = {images.sha256(row.path)}
     elif not os.path.isfile(row.path):
-        return  # told when it is opened
+        return  # opening it reports that
     elif medium is arrays:
         clip = arrays.read_frames(row.path, np.arange(row.start_frame, row.start_frame + row.num_frames))
-        found = {hashlib.sha256(clip.data).hexdigest()}
-        if sha256 not in found:
-            found.add(sha256_file(Path(row.path)))  # an array that was prepared as a file of its own
+        hashes = {hashlib.sha256(clip.data).hexdigest()}
+        if sha256 not in hashes:
+            hashes.add(sha256_file(Path(row.path)))  # an array that was prepared as a single file
     else:
-        found = {sha256_file(Path(row.path))}
-    if sha256 not in found:
-        raise DecodeError(row.path, "is not what was prepared (its hash differs); prepare the set again")
+        hashes = {sha256_file(Path(row.path))}
+    if sha256 not in hashes:
+        raise DecodeError(row.path, "has changed since it was prepared (its hash differs). Prepare the set again")
 
 
 def gib(num_bytes: float) -> str:
+    """Format bytes: "1.50 GiB", "20.0 MiB"."""
     return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"
 
 

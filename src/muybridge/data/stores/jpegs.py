@@ -1,4 +1,4 @@
-"""`frames`: write a set's frames as folders of JPEGs, as the papers' own tools leave them, with the study's list files."""
+"""`frames`: write a set's frames as folders of JPEGs with list files, in the form that the papers' tools use."""
 
 import hashlib
 import os
@@ -17,13 +17,13 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.stores.common import (
     Form,
     announce,
-    at_work,
-    begun,
     check_form,
     check_unchanged,
-    going_on,
+    decoded_frames,
+    exclusive,
     kept_frames,
-    pictures,
+    read_record,
+    resume_hint,
     stored_rows,
     video_name,
     videos_of,
@@ -37,12 +37,12 @@ from muybridge.video.jpeg import encode_jpeg, jpeg_size
 
 FORMAT_VERSION = 1
 LONGEST_NAME = 180
-"""Bytes of a folder's name; most systems take 255."""
+"""Longest name of a folder in bytes; most systems take 255."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `frames` wrote."""
+    """Result of `frames`."""
 
     path: Path
     videos: int
@@ -51,6 +51,7 @@ class Written:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -63,17 +64,17 @@ def frames(
     quality: int = 90,
     jobs: int | None = None,
 ) -> Written:
-    """Write `out/VIDEO/00001.jpg …` for every video of a manifest, `out/manifest.csv`, and for every split a list with
-    a line `path start end label` a row (numbers of the first and the last image; label: the line of `classes.txt`).
+    """Write `out/VIDEO/00001.jpg …` for every video of a manifest, `out/manifest.csv` and a list of every split.
 
-    `short_side`, `fps` as in `pack`; `quality` is JPEG's (1 … 100). The same call goes on where a stopped one was.
-    Raises UserError; DecodeError for a video that cannot be read; Interrupted after Ctrl-C.
+    A list has a line `path start end label` for each row: the numbers of the first and last image, and the index of the
+    label in `classes.txt`. `short_side` and `fps` are those of `pack`; `quality` is JPEG's (1 … 100). The same call
+    resumes a stopped one. Raises UserError; DecodeError for a video that cannot be read; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
     out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
     form = check_form(short_side, fps, "jpeg", quality)
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
-    begun(out, "frames", about)
+    read_record(out, "frames", about)
     out.mkdir(parents=True, exist_ok=True)
     videos = videos_of(source)
     named = list(zip(videos, _folders(source, videos), strict=True))
@@ -85,8 +86,8 @@ def frames(
 
     columns = source.plain_columns()
     num_frames = num_bytes = 0
-    with at_work(out), going_on(out):
-        begun(out, "frames", about)
+    with exclusive(out), resume_hint(out):
+        read_record(out, "frames", about)
         write_json(within(out, "frames.json"), about)
         announce(out, source, videos, form, jobs)
         with progress("writing frames", len(videos)) as bar:
@@ -108,6 +109,8 @@ def frames(
 
 @dataclass(frozen=True)
 class _Folder:
+    """A video's folder of images."""
+
     rows: list[dict[str, Any]]
     frames: int
     bytes: int
@@ -116,29 +119,29 @@ class _Folder:
 
 
 def _write(folder: Path, rows: Sequence[Row], sha256: str, form: Form, stop: Callable[[], bool]) -> _Folder:
-    """A video's folder, whole or not there; one that is whole already is taken as it is."""
+    """Write a video's folder, complete or not at all; a complete one is kept."""
     kept = kept_frames(rows, form.fps)
     images = [folder / f"{number:05d}.jpg" for number in range(1, len(kept) + 1)]
-    found = _size_of(images)
-    if found is None:
+    size = _size_of(images)
+    if size is None:
         check_unchanged(rows[0], sha256)
         partial = within(folder.parent, f".{folder.name}.partial")
         for old in (folder, partial):
             if old.is_dir():
                 shutil.rmtree(old)
         partial.mkdir(parents=True)
-        for image, picture in zip(images, pictures(rows, kept, form.short_side, stop), strict=True):
-            (partial / image.name).write_bytes(encode_jpeg(picture, form.quality))
+        for image, frame in zip(images, decoded_frames(rows, kept, form.short_side, stop), strict=True):
+            (partial / image.name).write_bytes(encode_jpeg(frame, form.quality))
         partial.replace(folder)
         sync_folder(folder.parent)
-        found = _size_of(images)
-        assert found is not None, "they were just written"
+        size = _size_of(images)
+        assert size is not None, "they were just written"
     num_bytes = sum(image.stat().st_size for image in images)
-    return _Folder(stored_rows(rows, kept, form.fps), len(kept), num_bytes, *found)
+    return _Folder(stored_rows(rows, kept, form.fps), len(kept), num_bytes, *size)
 
 
 def _size_of(images: list[Path]) -> tuple[int, int] | None:
-    """(width, height) of the first; none where one is missing or empty."""
+    """Width and height of the first image; None where any is missing or empty."""
     try:
         return jpeg_size(images[0].read_bytes()) if all(image.stat().st_size for image in images) else None
     except (OSError, ValueError):
@@ -146,7 +149,7 @@ def _size_of(images: list[Path]) -> tuple[int, int] | None:
 
 
 def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
-    """A folder for each video, named as its file; without the ending where nothing else has or holds that name."""
+    """Folder of each video, named as its file; without the extension where nothing else has or holds that name."""
     names = [video_name(source, indices) for indices in videos]
     whole = [
         "/".join(_folder_name(part) for part in PurePosixPath(name).parts if part not in ("/", ".")) or "_"
@@ -167,7 +170,7 @@ def _folders(source: Manifest, videos: list[np.ndarray]) -> list[str]:
 
 
 def _folder_name(part: str) -> str:
-    """A part of a path as a folder's name: no way out, no line break, not too long for the system."""
+    """Name of a folder for a part of a path: no parent folder, no line break, not too long for the system."""
     name = "_" if part == ".." else re.sub(r"[\r\n]", "_", part)
     if len(name.encode("utf-8", "surrogateescape")) <= LONGEST_NAME:
         return name
@@ -176,7 +179,7 @@ def _folder_name(part: str) -> str:
 
 
 def _list_names(manifest: Manifest) -> dict[str, tuple[str, str]]:
-    """The list files, each with its split and the manifest's column."""
+    """Names of the list files, each with its split and the manifest's column."""
     return {
         f"{split}{column.removeprefix('split')}.txt": (split, column)
         for column in manifest.split_columns

@@ -1,9 +1,9 @@
-"""`pack`: rewrite a set for training, so that any frame of any video is read at once.
+"""`pack`: rewrite a set for training, so that any frame of any video can be read directly.
 
 A pack is a folder: a few large files (`muybridge.video.packs`), a manifest with the rows, ids, labels, groups and splits
-of the one it was made from, and `pack.json`. It stands wherever a manifest stands. Videos are packed in the manifest's
-order; a file that is full is finished, flushed and renamed, so a stopped call goes on after the last whole file, and ends
-with the same bytes as one that was never stopped.
+of its source, and `pack.json`. It serves wherever a manifest does. Videos are packed in the manifest's order. A full file
+is finished, flushed and renamed, so a stopped call resumes after the last complete file, and ends with the same bytes as an
+uninterrupted one.
 """
 
 import os
@@ -20,14 +20,14 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.stores.common import (
     Form,
     announce,
-    at_work,
-    begun,
     check_form,
     check_unchanged,
-    estimated,
-    going_on,
+    decoded_frames,
+    estimate,
+    exclusive,
     kept_frames,
-    pictures,
+    read_record,
+    resume_hint,
     stored_rows,
     video_name,
     videos_of,
@@ -41,30 +41,31 @@ from muybridge.video.packs import Coded
 
 FORMAT_VERSION = 1
 FILE_BYTES = 2**29
-"""A file of a pack is finished when it has grown to this."""
+"""Size in bytes at which a file of a pack is finished."""
 LEAST_PSNR_DB = 35.0
-"""A pack of JPEGs with a frame below is told so."""
+"""Lowest quality of a compared JPEG that raises no warning."""
 SCRATCH_BYTES = 2**25
-"""Coded videos larger than this wait on the disk, not in memory."""
+"""Size in bytes above which a coded video waits on disk, not in memory."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A pack; or an estimate of one (`dry_run`), not finished."""
+    """Result of `pack`: a pack, or an estimate of one (`dry_run`), which is not finished."""
 
     path: Path
     finished: bool
     videos: int
     rows: int
-    """Rows of the manifest; parts of one video share its frames."""
+    """Number of rows in the manifest; parts of one video share its frames."""
     frames: int
     bytes: int
     files: int
     psnr_db: dict[str, float]
-    """`least` and `mean`, over three frames of every video that were decoded again and compared with the source."""
+    """`least` and `mean` over three frames of every video, decoded again and compared with the source."""
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -79,16 +80,15 @@ def pack(
     jobs: int | None = None,
     dry_run: bool = False,
 ) -> Packed:
-    """Write a pack of a manifest's videos into the folder `out`; use that wherever a manifest is asked for.
+    """Write a pack of a manifest's videos into the folder `out`, which serves wherever a manifest does.
 
-    Frames are stored with the short side `short_side` (none: as they are). With `fps`, the first frame of every 1/fps
-    seconds is kept (a video with fewer frames a second keeps all). Without it every frame is stored, and a recipe picks
-    the same frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes; `quality`: JPEG's
-    (1 … 100, none: 90), or H.264's CRF (0 … 51, none: 23).
-    `dry_run` estimates bytes and time, and writes nothing.
+    Frames are stored with the short side `short_side` (None: unscaled). With `fps`, the first frame of every 1/fps
+    seconds is kept (a video of a lower rate keeps all). Without it every frame is stored, and a recipe picks the same
+    frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes; `quality`: JPEG's (1 … 100,
+    None: 90), or H.264's CRF (0 … 51, None: 23). `dry_run` estimates bytes and time, and writes nothing.
 
-    The same call goes on where a stopped one was, and reads a finished pack again to check it. Raises UserError;
-    DecodeError for a video that cannot be read or is not the one that was prepared; Interrupted after Ctrl-C.
+    The same call resumes a stopped one, and checks a finished pack by reading it again. Raises UserError; DecodeError
+    for a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
     out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
@@ -96,31 +96,31 @@ def pack(
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
     if codec == "h264":
         about["gop_frames"] = packs.GOP_FRAMES
-    begun(out, "pack", about)
+    read_record(out, "pack", about)
     videos = videos_of(source)
     if dry_run:
-        estimate = estimated(source, videos, form, jobs)
-        num_files = max(1, -(-estimate.bytes // FILE_BYTES))
+        expected = estimate(source, videos, form, jobs)
+        num_files = max(1, -(-expected.bytes // FILE_BYTES))
         return Packed(
-            out, False, len(videos), len(source), estimate.frames, estimate.bytes, num_files, {}, estimate.seconds
+            out, False, len(videos), len(source), expected.frames, expected.bytes, num_files, {}, expected.seconds
         )
     out.mkdir(parents=True, exist_ok=True)
-    with at_work(out), going_on(out):
-        known = begun(out, "pack", about)
-        if known is not None and known.get("finished"):
+    with exclusive(out), resume_hint(out):
+        record = read_record(out, "pack", about)
+        if record is not None and record.get("finished"):
             log(f"{out} is finished already; reading it again to check it")
-            _check_finished(out, source, about, known)
+            _check_finished(out, source, about, record)
         else:
             write_json(within(out, "pack.json"), {**about, "finished": False})
             _write_files(out, source, videos, form, jobs)
-            known = _finish(out, source, about)
-    if codec == "jpeg" and known["psnr_db"]["least"] < LEAST_PSNR_DB:
+            record = _finish(out, source, about)
+    if codec == "jpeg" and record["psnr_db"]["least"] < LEAST_PSNR_DB:
         log(
-            f"warning: the worst of the compared frames is {known['psnr_db']['least']:.1f} dB from its source. Hard edges "
-            "between colours suffer from JPEG's halved colour resolution; noise, too; a higher --quality helps a little"
+            f"warning: the worst of the compared frames is {record['psnr_db']['least']:.1f} dB from its source. Hard edges "
+            "between colours, and noise, suffer from JPEG's halved colour resolution; a higher --quality helps a little"
         )
     return Packed(
-        out, True, len(videos), len(source), known["frames"], known["bytes"], len(known["files"]), known["psnr_db"],
+        out, True, len(videos), len(source), record["frames"], record["bytes"], len(record["files"]), record["psnr_db"],
         time.monotonic() - started,
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
     files = sorted(out.glob(f"frames-*{packs.SUFFIX}"))
     done = [video["name"] for path in files for video in packs.about(path)["videos"]]
     if done != [video_name(source, indices) for indices in videos[: len(done)]]:
-        raise UserError(f"{out} holds files of another pack; delete it, or choose another --out")
+        raise UserError(f"{out} holds files of another pack. Delete it, or choose another --out")
     if done:
         log(f"{len(done)} of {len(videos)} videos are packed already")
     left = videos[len(done) :]
@@ -162,7 +162,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
 def _code(
     source: Manifest, indices: np.ndarray, form: Form, out: Path, stop: Callable[[], bool]
 ) -> tuple[Coded, dict[str, Any]]:
-    """A video's coded frames, and what the pack's file says of it. Long ones wait in a file without a name in `out`."""
+    """Code a video's frames and describe them for the pack's file. Long ones wait in an unnamed file in `out`."""
     rows = [source.row(int(index)) for index in indices]
     check_unchanged(rows[0], source.text("sha256", indices[:1])[0])
     kept = kept_frames(rows, form.fps)
@@ -170,10 +170,10 @@ def _code(
     originals: dict[int, np.ndarray] = {}
 
     def watched() -> Iterator[np.ndarray]:
-        for index, picture in enumerate(pictures(rows, kept, form.short_side, stop)):
+        for index, frame in enumerate(decoded_frames(rows, kept, form.short_side, stop)):
             if index in compared:
-                originals[index] = np.array(picture)
-            yield picture
+                originals[index] = np.array(frame)
+            yield frame
 
     scratch = tempfile.SpooledTemporaryFile(SCRATCH_BYTES, dir=str(out))  # noqa: SIM115 (the writer closes it)
     try:
@@ -193,13 +193,13 @@ def _drop(result: tuple[Coded, dict[str, Any]]) -> None:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 pictures in decibels; 100 where they are equal."""
+    """Peak signal-to-noise ratio of two uint8 images in decibels; 100 where they are equal."""
     error = float(np.mean((a.astype(np.float32) - b) ** 2))
     return min(100.0, 10 * float(np.log10(255**2 / error))) if error > 0 else 100.0
 
 
 def _close(writer: packs.Writer) -> Path:
-    """Finish a file and read it again."""
+    """Finish a file and check it by reading it again."""
     writer.close()
     sync_folder(writer.path.parent)
     packs.check(writer.path)
@@ -207,7 +207,7 @@ def _close(writer: packs.Writer) -> Path:
 
 
 def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifest, dict[str, Any]]:
-    """The manifest and the finished `pack.json` that belong to the pack's files."""
+    """Manifest and finished `pack.json` of the pack's files."""
     columns = source.plain_columns()
     index_of = {name: index for index, name in enumerate(columns["id"])}
     files, psnr_db = [], []
@@ -230,40 +230,42 @@ def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifes
         columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
         where=str(out),
     )  # fmt: skip
-    known = {
+    record = {
         **about, "finished": True, "frames": sum(file["frames"] for file in files),
         "bytes": sum(file["bytes"] for file in files),
         "psnr_db": {"least": min(psnr_db), "mean": round(float(np.mean(psnr_db)), 2)}, "files": files,
     }  # fmt: skip
-    return manifest, known
+    return manifest, record
 
 
 def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any]:
-    manifest, known = _stored(out, source, about)
+    manifest, record = _stored(out, source, about)
     manifest.save(within(out, "manifest.csv"))
-    write_json(within(out, "pack.json"), known)
-    return known
+    write_json(within(out, "pack.json"), record)
+    return record
 
 
-def _check_finished(out: Path, source: Manifest, about: dict[str, Any], known: dict[str, Any]) -> None:
-    """Read every byte again. A manifest that is gone is written again; one whose rows lie elsewhere is told. (Its labels
-    and splits may have been edited.) Raises UserError, DecodeError."""
-    with progress("checking", len(known["files"])) as bar:
-        for file in known["files"]:
+def _check_finished(out: Path, source: Manifest, about: dict[str, Any], record: dict[str, Any]) -> None:
+    """Read every byte again and write a missing manifest again.
+
+    Raises UserError for a manifest whose rows lie elsewhere (labels and splits may have been edited); DecodeError.
+    """
+    with progress("checking", len(record["files"])) as bar:
+        for file in record["files"]:
             packs.check(out / file["name"])
             bar.advance()
     manifest, expected = _stored(out, source, about)
-    if expected != known:
-        raise UserError(f"{out / 'pack.json'} is not of these files; delete {out} and pack again")
+    if expected != record:
+        raise UserError(f"{out / 'pack.json'} does not belong to these files. Delete {out} and pack again")
     if not (out / "manifest.csv").exists() or not (out / "manifest.csv.json").exists():
-        log(f"{out / 'manifest.csv'} was gone and is written again")
+        log(f"{out / 'manifest.csv'} was missing and is written again")
         manifest.save(within(out, "manifest.csv"))
-    found = Manifest.load(out / "manifest.csv")
+    written = Manifest.load(out / "manifest.csv")
     index_of = {name: index for index, name in enumerate(manifest.columns["id"].tolist())}
     for column in ("path", "start_frame", "num_frames", "width", "height"):
-        for name, value in zip(found.columns["id"].tolist(), found.columns[column].tolist(), strict=True):
+        for name, value in zip(written.columns["id"].tolist(), written.columns[column].tolist(), strict=True):
             if name not in index_of or manifest.columns[column][index_of[name]] != value:
                 raise UserError(
-                    f"{out / 'manifest.csv'}: {column} of '{name.decode()}' is not what the pack's files say. Delete it, and "
-                    "the same command writes it again"
+                    f"{out / 'manifest.csv'}: {column} of '{name.decode()}' is not what the pack's files say. Delete it and "
+                    "rerun the same command to write it again"
                 )

@@ -1,4 +1,4 @@
-"""Many videos at a time."""
+"""Work on several videos at a time, in threads."""
 
 import threading
 from collections import deque
@@ -18,9 +18,11 @@ def in_order(
     drop: Callable[[Result], object] = lambda result: None,
     give_up: Callable[[], object] = lambda: None,
 ) -> Iterator[Result]:
-    """Results of `job(item, stop)` by threads (decoding and coding release the interpreter), in order. Few are ahead of
-    the taker, so that memory stays flat; `stop()` tells a job that nobody waits for it any more, and `give_up` ends what
-    jobs wait for then. `drop` gets the results that nobody took."""
+    """Run `job(item, stop)` in threads (decoding and coding release the interpreter); yield the results in order.
+
+    Few results are made ahead, so that memory stays flat. When the caller stops early, `stop()` becomes true, `give_up`
+    ends what jobs wait for, and `drop` gets the results that were not taken.
+    """
     ahead: deque[Future[Result]] = deque()
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
