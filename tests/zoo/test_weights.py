@@ -550,9 +550,9 @@ def test_pytorchs_oldest_format(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>Not found</html>", "no file of weights that PyTorch can read"),
-        (b"", "no file of weights that PyTorch can read"),
-        ("cut", "no file of weights that PyTorch can read"),
+        (b"<html>Not found</html>", "not a file of weights that PyTorch can read"),
+        (b"", "not a file of weights that PyTorch can read"),
+        ("cut", "not a file of weights that PyTorch can read"),
         ([1, 2], "holds a list; a dictionary of tensors"),
         ({}, "a dictionary of tensors by name is needed"),
         ({"weights": {"a": 1}, "epoch": 3}, "'weights' is a dict. The weights may be deeper"),
@@ -582,7 +582,7 @@ def test_broken_safetensors_are_told(tmp_path):
 
 
 def test_places_where_there_are_no_weights(tmp_path):
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match=r"missing\.pth does not exist"):
         load_weights(tiny(), tmp_path / "missing.pth")
     with pytest.raises(UserError, match="is a folder"):
         load_weights(tiny(), tmp_path)
@@ -779,7 +779,7 @@ def test_offline_says_what_to_do_by_hand(cache, monkeypatch):
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/net.pth", "https://host/"])
 def test_addresses_that_are_none(cache, url):
-    with pytest.raises(UserError, match=r"is no address|names no file"):
+    with pytest.raises(UserError, match=r"is not an address|names no file"):
         download.download(url)
 
 
