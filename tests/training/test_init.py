@@ -211,7 +211,7 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
     train = ["train", run.path / "recipe.json", "--out", tmp_path / "run"]
     refused([*train, "--init", empty], "has no recipe.json")
     refused([*train, "--init", beginning], "it has no checkpoint yet")
-    refused([*train, "--init", tmp_path / "nothing"], "it is no file, no URL, and not among those published")
+    refused([*train, "--init", tmp_path / "nothing"], "not a file, not a URL, and not among those published")
     refused(
         [*train, "--init", vgg], "Nothing of these weights (tensors under their own names) agrees with tsm_resnet_tiny"
     )

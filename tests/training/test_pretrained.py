@@ -114,7 +114,7 @@ def test_the_preprocessing_of_the_weights_comes_back_with_the_run(recipe, run, t
     [
         ("tsm_resnet_tiny", "imagenet", "not among those published for this model"),
         ("tsm_resnet18", "kinetics400", r"not among those published for this model \(imagenet\)"),
-        ("tsm_resnet18", "no/such/file.pth", "no file, no URL"),
+        ("tsm_resnet18", "no/such/file.pth", "not a file, not a URL"),
     ],
 )
 def test_weights_that_are_not_there_are_told_before_anything_is_written(recipe, tmp_path, name, pretrained, message):

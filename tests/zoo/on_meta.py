@@ -1,15 +1,11 @@
-"""Networks without values, each made once a test process: what needs shapes only shares them."""
+"""Networks with shapes and no values, for tests that need no more: quick to build, in evaluation mode."""
 
-from functools import cache
-
-import torch
-
-from muybridge.zoo import VideoModel, create, entry
+from muybridge.zoo import VideoModel, entry
+from muybridge.zoo.count import outline
 
 
-@cache
-def on_meta(name: str, temporal_pooling: bool = False) -> VideoModel:
-    """With five classes, for eight frames or as many as it needs."""
-    num_frames = max(8, entry(name).min_frames)
-    with torch.device("meta"):
-        return create(name, num_classes=5, num_frames=num_frames, dropout=0.0, temporal_pooling=temporal_pooling).eval()
+def on_meta(name: str, *, num_classes: int = 5, num_frames: int | None = None, **arguments) -> VideoModel:
+    """A model by name, for `num_frames` frames; None: for eight, or as many as it needs."""
+    if num_frames is None:
+        num_frames = max(8, entry(name).min_frames)
+    return outline(name, num_classes=num_classes, num_frames=num_frames, dropout=0.0, **arguments)

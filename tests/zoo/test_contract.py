@@ -1,4 +1,8 @@
-"""Every registered model keeps the contract."""
+"""Every registered model keeps the contract.
+
+In CI: every method on two image networks, every image network with two methods, and all networks that are published as
+such. The full product is slow.
+"""
 
 import pytest
 import safetensors.torch
@@ -7,33 +11,36 @@ import torch.nn.functional as F
 from on_meta import on_meta
 
 from muybridge.errors import UserError
-from muybridge.zoo import VideoModel, WeightedLogits, create, entries, entry
-from muybridge.zoo.families import METHODS
+from muybridge.zoo import VideoModel, WeightedLogits, create, entries, entry, load_weights
+from muybridge.zoo.families import BACKBONES, METHODS
 from muybridge.zoo.registry import register
+from muybridge.zoo.weights import muybridge
 
 NAMES = [about.name for about in entries()]
-LIGHT = {
-    *(f"{method}_resnet_tiny" for method in METHODS), "tam_inceptionv1", "s3d_inceptionv1", "nln_inceptionv1",
-    "i3d_resnet18", "tsn_inceptionv3", "slowfast_resnet50", "r2plus1d_resnet18", "x3d_s", "vgg9", "cnn_lstm",
+COMPOSED = {f"{method}_{backbone}": (method, backbone) for method in METHODS for backbone in BACKBONES}
+PAIRS = (
+    "tsn_resnet_tiny", "i3d_resnet_tiny", "tsm_resnet18", "s3d_resnet18", "tam_resnet34", "tsn_resnet34",
+    "nln_resnet50", "i3d_resnet50", "tconv_resnet101", "tsm_resnet101", "tam_inceptionv1", "s3d_inceptionv1",
+    "i3d_inceptionv3", "nln_inceptionv3", "tconv_vgg16", "s3d_vgg16",
+)  # fmt: skip
+IN_CI = {*PAIRS, *(name for name in NAMES if name not in COMPOSED)}
+COMPUTED_IN_CI = {
+    *(f"{method}_resnet_tiny" for method in METHODS), "s3d_inceptionv1", "slowfast_resnet50", "r2plus1d_resnet18",
+    "x3d_s", "cnn_lstm",
 }  # fmt: skip
-WITH_VALUES = [pytest.param(name, marks=[] if name in LIGHT else pytest.mark.slow) for name in NAMES]
-"""All models, for tests that compute: large ones are slow. What needs shapes only runs on the meta device, for all."""
+CHANNELS = 4
+CLASSES, OTHER_CLASSES = 53, 59
+"""Numbers that no layer has for a width or a kernel."""
+
+
+def marked(names, in_ci):
+    return [pytest.param(name, marks=[] if name in in_ci else pytest.mark.slow) for name in names]
 
 
 def make(name, **arguments):
     torch.manual_seed(0)
-    return create(name, **{"num_classes": 5, "num_frames": frames_for(name), "dropout": 0.0, **arguments})
-
-
-def frames_for(name):
-    return max(8, entry(name).min_frames)
-
-
-def can_pool(name):
-    return "_" in name and name.partition("_")[0] in METHODS and name not in ("i3d_resnet50_kinetics",)
-
-
-POOLABLE = [(name, pooled) for name in NAMES for pooled in ((False, True) if can_pool(name) else (False,))]
+    frames = max(8, entry(name).min_frames)
+    return create(name, **{"num_classes": 5, "num_frames": frames, "dropout": 0.0, **arguments})
 
 
 def clip(model, *, batch=2, frames=8, size=32):
@@ -44,125 +51,138 @@ def clip(model, *, batch=2, frames=8, size=32):
     return torch.randn(batch, model.in_channels, frames, size, size, device=device)
 
 
-@pytest.mark.parametrize(("name", "temporal_pooling"), POOLABLE)
-def test_shapes(name, temporal_pooling):
-    model = on_meta(name, temporal_pooling)
-    x_BCTHW = clip(model)
-    f_BTD = model.features(x_BCTHW)
+def test_ci_has_every_method_and_every_image_network_twice():
+    for position, names in enumerate((METHODS, BACKBONES)):
+        for name in names:
+            assert sum(COMPOSED[pair][position] == name for pair in PAIRS) >= 2, name
+    assert set(NAMES) >= IN_CI | COMPUTED_IN_CI
+
+
+@pytest.mark.parametrize("name", marked(NAMES, IN_CI))
+def test_contract(name):
+    """With four channels: three are what all other tests have."""
+    model = on_meta(name, num_classes=CLASSES, in_channels=CHANNELS)
+    assert isinstance(model, VideoModel)
+    assert (model.input_kind, model.in_channels) == ("clip", CHANNELS)
+    assert len(model.preprocessing.mean) == len(model.preprocessing.std) == CHANNELS
+    assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
+    assert (model.fixed_size or model.min_size) == entry(name).min_size
+
+    # the declared minimum is enough
+    x_BCTHW = clip(model, frames=model.min_frames, size=model.min_size)
+    features, given = model.features, []
+    model.features = lambda x: given.append(features(x)) or given[-1]
+    assert model(x_BCTHW).shape == (2, CLASSES)
+    (f_BTD,) = given
     assert f_BTD.shape == (2, f_BTD.shape[1], model.num_features)
-    if can_pool(name):
-        assert f_BTD.shape[1] == (1 if temporal_pooling else 8)
-    assert model(x_BCTHW).shape == model.head(f_BTD).shape == (2, 5)
+    if name in COMPOSED:
+        assert f_BTD.shape[1] == model.min_frames
+    refuses_what_does_not_fit(model, x_BCTHW)
+
+    # nothing but the classifier depends on the classes
+    assert sides(model, CLASSES) == set(model.classifier_names())
+    loaded = load_weights(model, model.state_dict())
+    assert (loaded.source, loaded.fresh, loaded.left_out) == (muybridge.SOURCE.name, (), ())
+    model.reset_classifier(OTHER_CLASSES)
+    assert sides(model, OTHER_CLASSES) == set(model.classifier_names())
+    assert model.head(f_BTD).shape == (2, OTHER_CLASSES)
+
+    if name not in COMPOSED:
+        with pytest.raises(UserError, match="no temporal pooling"):
+            on_meta(name, temporal_pooling=True)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not can_pool(name)])
-def test_models_without_temporal_pooling_say_so(name):
-    with torch.device("meta"), pytest.raises(UserError, match="no temporal pooling"):
-        make(name, temporal_pooling=True)
+def sides(model, length):
+    """The tensors with a side of this length."""
+    return {name for name, tensor in model.state_dict().items() if length in tensor.shape}
 
 
-@pytest.mark.parametrize(
-    "frames", [pytest.param(16, marks=pytest.mark.slow), pytest.param(32, marks=pytest.mark.slow), 64]
-)
+def refuses_what_does_not_fit(model, good_BCTHW):
+    """A clip that does not fit is refused with what would."""
+    channels, frames, size, _ = good_BCTHW.shape[1:]
+
+    def refused(shape, message):
+        with pytest.raises(UserError, match=message):
+            model(torch.empty(shape, device="meta"))
+
+    other = 3 if channels != 3 else 5
+    refused((1, other, frames, size, size), f"takes {channels} channels; got {other}")
+    refused((3, 64, 64), "clips")
+    if model.fixed_frames is not None:
+        refused((1, channels, frames + 1, size, size), f"clips of {frames} frames; got {frames + 1}")
+    elif model.min_frames > 1:
+        short = model.min_frames - 1
+        refused((1, channels, short, size, size), f"at least {model.min_frames} frames; got {short}")
+        with pytest.raises(UserError, match=f"at least {model.min_frames} frames"):
+            model.check_frames(short)
+    if model.fixed_size is not None:
+        refused((1, channels, frames, size + 1, size), f"takes {size}x{size} pixels; got {size + 1}x{size}")
+    else:
+        refused((1, channels, frames, model.min_size - 1, 64), f"at least {model.min_size}x{model.min_size}")
+
+
+POOLED_IN_CI = {
+    "tsn_resnet_tiny", "s3d_resnet18", "tam_resnet34", "i3d_resnet50", "tsm_resnet101", "nln_inceptionv1",
+    "i3d_inceptionv3", "tconv_vgg16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", marked(COMPOSED, POOLED_IN_CI))
+def test_temporal_pooling_leaves_an_eighth(name):
+    model = on_meta(name, temporal_pooling=True)
+    x_BCTHW = clip(model)
+    assert model(x_BCTHW).shape == (2, 5)
+    assert model.features(x_BCTHW).shape == (2, 1, model.num_features)
+    assert model.features(clip(model, frames=24, batch=1)).shape == (1, 3, model.num_features)
+    refuses_what_does_not_fit(model, x_BCTHW)
+    assert model.min_frames == 8
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_longer_clips_and_pooling_to_an_eighth(method, frames):
-    with torch.device("meta"):
-        for backbone in ("resnet50", "inceptionv1", "vgg16"):
-            name = f"{method}_{backbone}"
-            x_BCTHW = torch.empty(1, 3, frames, 96, 96)
-            assert make(name).features(x_BCTHW).shape[1] == frames
-            assert make(name, temporal_pooling=True).features(x_BCTHW).shape[1] == frames // 8
+def test_longer_clips_and_pooling_to_an_eighth(method):
+    for backbone in ("resnet50", "inceptionv1", "vgg16"):
+        name = f"{method}_{backbone}"
+        plain, pooled = on_meta(name), on_meta(name, temporal_pooling=True)
+        for frames in (16, 32, 64):
+            x_BCTHW = torch.empty(1, 3, frames, 96, 96, device="meta")
+            assert plain.features(x_BCTHW).shape[1] == frames, (name, frames)
+            assert pooled.features(x_BCTHW).shape[1] == frames // 8, (name, frames)
 
 
-@pytest.mark.parametrize("name", WITH_VALUES)
-def test_every_parameter_gets_a_finite_gradient(name):
-    model = make(name).train()
+@pytest.mark.parametrize("name", marked(NAMES, COMPUTED_IN_CI))
+def test_values(name, tmp_path):
+    """Clips do not touch each other, weights survive a file, a new classifier leaves features, gradients are finite."""
+    model = make(name).eval()
+    x_BCTHW = clip(model, batch=3)
+    middle_BCTHW = x_BCTHW[1:2]
+    with torch.no_grad():
+        together_BK, alone_BK = model(x_BCTHW), model(middle_BCTHW)
+        scale = together_BK.abs().max()  # untrained deep networks give logits of any size
+        assert torch.allclose(together_BK[1:2] / scale, alone_BK / scale, atol=1e-5)
+
+        safetensors.torch.save_file(model.state_dict(), tmp_path / "weights.safetensors")
+        for parameter in model.parameters():
+            parameter.mul_(1.5).add_(0.01)
+        assert not torch.equal(model(middle_BCTHW), alone_BK)
+        model.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
+        before = model.features(middle_BCTHW)
+        assert torch.equal(model.head(before), alone_BK)
+        model.reset_classifier(3)
+        assert torch.equal(model.features(middle_BCTHW), before)
+        assert model.head(before).shape == (1, 3)
+
+    model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.any():
             torch.nn.init.ones_(module.weight)  # a branch that starts as nothing has no gradient behind it yet
-    out = model(clip(model, batch=3))
+    out = model(x_BCTHW)
     heads = out.logits_NBK if isinstance(out, WeightedLogits) else out[None]
     sum(F.cross_entropy(logits_BK, torch.tensor([0, 1, 2])) for logits_BK in heads).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
-
-
-@pytest.mark.parametrize("name", WITH_VALUES)
-def test_clips_of_a_batch_do_not_touch_each_other(name):
-    model = make(name).eval()
-    x_BCTHW = clip(model, batch=3)
-    with torch.no_grad():
-        together, alone = model(x_BCTHW), torch.cat([model(x[None]) for x in x_BCTHW])
-    scale = together.abs().max()  # untrained deep networks give logits of any size
-    assert torch.allclose(together / scale, alone / scale, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", WITH_VALUES)
-def test_weights_survive_a_round_trip(name, tmp_path):
-    model = make(name).eval()
-    x_BCTHW = clip(model)
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    torch.manual_seed(99)
-    other = create(name, num_classes=5, num_frames=frames_for(name), dropout=0.0).eval()
-    assert not torch.equal(other(x_BCTHW), model(x_BCTHW))
-    other.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(other(x_BCTHW), model(x_BCTHW))
-
-
-@pytest.mark.parametrize("name", WITH_VALUES)
-def test_reset_classifier(name):
-    model = make(name).eval()
-    x_BCTHW = clip(model)
-    with torch.no_grad():
-        before = model.features(x_BCTHW)
-        model.reset_classifier(7)
-        assert model(x_BCTHW).shape == (2, 7)
-        assert torch.equal(model.features(x_BCTHW), before)
-
-
-@pytest.mark.parametrize(("name", "temporal_pooling"), POOLABLE)
-def test_clips_that_do_not_fit_name_what_would(name, temporal_pooling):
-    model = on_meta(name, temporal_pooling)
-    with torch.device("meta"):
-        good = clip(model, batch=1)
-        channels, frames, size, _ = good.shape[1:]
-        if model.fixed_frames is not None:
-            with pytest.raises(UserError, match=f"clips of {model.fixed_frames} frames; got {frames + 1}"):
-                model(torch.empty(1, channels, frames + 1, size, size))
-        elif model.min_frames > 1:
-            with pytest.raises(UserError, match=f"at least {model.min_frames} frames; got {model.min_frames - 1}"):
-                model(torch.empty(1, channels, model.min_frames - 1, size, size))
-            with pytest.raises(UserError, match=f"at least {model.min_frames} frames"):
-                make(name, temporal_pooling=temporal_pooling, num_frames=model.min_frames - 1)
-        if model.fixed_size is not None:
-            with pytest.raises(UserError, match=f"takes {size}x{size} pixels; got {size + 1}x{size}"):
-                model(torch.empty(1, channels, frames, size + 1, size))
-        else:
-            with pytest.raises(UserError, match=f"at least {model.min_size}x{model.min_size}"):
-                model(torch.empty(1, channels, frames, model.min_size - 1, 64))
-        with pytest.raises(UserError, match="clips"):
-            model(torch.empty(3, 64, 64))
-        with pytest.raises(UserError, match=f"takes {channels} channels; got 5"):
-            model(torch.empty(1, 5, frames, size, size))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_declared_minimum_is_enough(name):
-    model = on_meta(name)
-    least = clip(model, frames=model.min_frames, size=model.min_size, batch=1)
-    assert model(least).shape == (1, 5)
-    assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
-    assert (model.fixed_size or model.min_size) == entry(name).min_size
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_says_what_its_input_is(name):
-    model = on_meta(name)
-    assert isinstance(model, VideoModel)
-    assert model.input_kind == "clip"
-    assert len(model.preprocessing.mean) == len(model.preprocessing.std) == 3
 
 
 def test_unknown_names_and_options_name_the_nearest():

@@ -23,9 +23,6 @@ from muybridge.zoo.temporal.non_local import NonLocal
 from muybridge.zoo.temporal.shift import TemporalShift
 
 METHODS = ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")
-IN_CI = ("tsn", "tsm", "i3d")
-"""Without, within and across frames; for tests that take all networks. The rest is slow."""
-SOME_METHODS = [pytest.param(name, marks=[] if name in IN_CI else pytest.mark.slow) for name in METHODS]
 NETWORKS = (
     "dense", "mobile", "dilated", "next_net", "Functional", "OnePool", "Vectors", "ResNetD", "Repeated", "pre_act",
     "strange", "made_anew", "TwoBranches", "Fixed",
@@ -61,39 +58,59 @@ def stir(net, seed=0):
     return net
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("method", SOME_METHODS)
-def test_shapes_and_gradients(method, network):
+PAIRS = {(METHODS[(2 * i + j) % 7], network) for i, network in enumerate(NETWORKS) for j in (0, 5)}
+"""In CI: every network with two methods, every method with four networks. The full product is slow."""
+PRODUCT = [
+    pytest.param(method, network, marks=[] if (method, network) in PAIRS else pytest.mark.slow)
+    for method in METHODS
+    for network in NETWORKS
+]
+
+
+def test_ci_has_every_network_twice_and_every_method_four_times():
+    for position, names, least in ((0, METHODS, 4), (1, NETWORKS, 2)):
+        for name in names:
+            assert sum(pair[position] == name for pair in PAIRS) >= least, name
+    assert all({"i3d", "s3d"} & {m for m, n in PAIRS if n == network} for network in ("strange", "made_anew"))
+
+
+@pytest.mark.parametrize(("method", "network"), PRODUCT)
+def test_names_weights_gradients_and_shapes(method, network):
+    """Weights are the network's as they are, or inflated and divided by the length."""
     model = make(method, network)
     assert not any(p.is_meta for p in model.parameters())
-    logits_BK = model.train()(torch.randn(3, 3, 8, 64, 64))
-    assert logits_BK.shape == (3, 5)
-    F.cross_entropy(logits_BK, torch.tensor([0, 1, 2])).backward()
+    state, inflated = model.backbone.state_dict(), set()
+    for name, tensor in image_network(network).state_dict().items():
+        if state[name].dim() == 5:
+            expected = (tensor / state[name].shape[2])[:, :, None].expand_as(state[name])
+            assert torch.equal(state[name], expected), name
+            inflated.add(name)
+        else:
+            assert torch.equal(state[name], tensor), name
+    if method == "i3d":
+        assert len(inflated) > 2
+    else:
+        assert len(inflated) == (method == "s3d")  # the stem
+
+    logits_BK = model.train()(torch.randn(2, 3, 8, 64, 64))
+    assert logits_BK.shape == (2, 5)
+    F.cross_entropy(logits_BK, torch.tensor([0, 1])).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-    model.to("meta").eval()
-    for frames in (8, 16):
-        f_BTD = model.features(torch.empty(2, 3, frames, 64, 64, device="meta"))
-        assert f_BTD.shape == (2, frames, model.num_features)
+    f_BTD = model.to("meta").eval().features(torch.empty(2, 3, 16, 64, 64, device="meta"))
+    assert f_BTD.shape == (2, 16, model.num_features)
 
 
-@pytest.mark.parametrize(
-    ("method", "network"),
-    [
-        *(pytest.param(*known.values, network, marks=known.marks) for known in SOME_METHODS for network in NETWORKS),
-        *((m, "Tokens") for m in ("tsn", "i3d", "s3d")),
-    ],
-)
+@pytest.mark.parametrize(("method", "network"), [*PRODUCT, *((method, "Tokens") for method in ("tsn", "i3d", "s3d"))])
 def test_temporal_pooling_leaves_an_eighth_or_says_why_not(method, network):
     if network in NO_POOLING:
         with pytest.raises(UserError, match=NO_POOLING[network]):
             make(method, network, temporal_pooling=True)
         return
     model = make(method, network, temporal_pooling=True).to("meta").eval()
-    for frames in (8, 16):
-        f_BTD = model.features(torch.empty(2, 3, frames, 64, 64, device="meta"))
-        assert f_BTD.shape == (2, frames // 8, model.num_features)
+    f_BTD = model.features(torch.empty(2, 3, 16, 64, 64, device="meta"))
+    assert f_BTD.shape == (2, 2, model.num_features)
     plain = sum(p.numel() for p in make(method, network).parameters())
     assert sum(p.numel() for p in model.parameters()) == plain
 
@@ -112,8 +129,15 @@ def reach(net):
     return sum(length // 2 for length in lengths)
 
 
+STILL_IN_CI = ("dense", "dilated", "next_net", "ResNetD", "strange", "made_anew", "Tokens")
+"""One of each kind of layer; the others are slow."""
+
+
 @pytest.mark.usefixtures("_float64")
-@pytest.mark.parametrize("network", [*NETWORKS, "Tokens"])
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(name, marks=[] if name in STILL_IN_CI else pytest.mark.slow) for name in (*NETWORKS, "Tokens")],
+)
 def test_a_still_clip_gives_i3d_the_pictures_response(network):
     volume, frames_net = (make(method, network).eval() for method in ("i3d", "tsn"))
     for model in (volume, frames_net):
@@ -127,33 +151,18 @@ def test_a_still_clip_gives_i3d_the_pictures_response(network):
         assert torch.allclose(f_BTD[:, frames // 2], frames_net.features(picture_1C1HW)[:, 0], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("network", [*NETWORKS, "Tokens"])
-def test_tsn_is_the_network_and_a_head(network):
-    net, model = image_network(network).eval(), make("tsn", network).eval()
-    x_BCTHW = torch.rand(2, 3, 1, 64, 64)
-    with torch.no_grad():
-        f = net(x_BCTHW[:, :, 0])
-        f_BD = f.mean((2, 3)) if f.dim() == 4 else f.mean(1) if f.dim() == 3 else f
-        assert torch.equal(model.features(x_BCTHW)[:, 0], f_BD)
-        assert torch.allclose(model(x_BCTHW), model.fc(f_BD), atol=1e-6)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("method", METHODS)
-def test_the_networks_own_names_and_weights_are_kept(method, network):
-    """As they are, or inflated and divided by the length."""
-    state, inflated = make(method, network).backbone.state_dict(), set()
-    for name, tensor in image_network(network).state_dict().items():
-        if state[name].dim() == 5:
-            expected = (tensor / state[name].shape[2])[:, :, None].expand_as(state[name])
-            assert torch.equal(state[name], expected), name
-            inflated.add(name)
-        else:
-            assert torch.equal(state[name], tensor), name
-    if method == "i3d":
-        assert len(inflated) > 2
-    else:
-        assert len(inflated) == (method == "s3d")  # the stem
+def test_tsn_is_the_network_and_a_head():
+    """And its size is found by trying: these take any but one, which says so."""
+    for network in (*NETWORKS, "Tokens"):
+        net, model = image_network(network).eval(), make("tsn", network).eval()
+        x_BCTHW = torch.rand(2, 3, 1, 64, 64)
+        with torch.no_grad():
+            f = net(x_BCTHW[:, :, 0])
+            f_BD = f.mean((2, 3)) if f.dim() == 4 else f.mean(1) if f.dim() == 3 else f
+            assert torch.equal(model.features(x_BCTHW)[:, 0], f_BD), network
+            assert torch.allclose(model(x_BCTHW), model.fc(f_BD), atol=1e-6), network
+        if network != "Tokens":
+            assert model.fixed_size == (64 if network == "Fixed" else None), network
 
 
 @pytest.mark.usefixtures("_float64")
@@ -302,8 +311,6 @@ def test_a_network_for_one_size_is_known_by_trying():
     with pytest.raises(UserError, match=r"takes 224x224 pixels; got 112x112 \(clip.size\)"):
         model(torch.zeros(1, 3, 8, 112, 112))
     assert model.to("meta")(torch.empty(1, 3, 8, 224, 224, device="meta")).shape == (1, 5)
-    for network in NETWORKS:
-        assert make("tsn", network).fixed_size == (64 if network == "Fixed" else None)
 
 
 def test_trials_leave_no_trace():
@@ -320,14 +327,14 @@ def test_trials_leave_no_trace():
         ("foreign_networks:needs", "must be callable without arguments"),
         ("foreign_networks:gives_no_module", r"is a dict; the function must return a torch\.nn\.Module"),
         ("foreign_networks:raises", r"foreign_networks\.py, line \d+: ZeroDivisionError: in the user's file"),
-        ("foreign_networks:Fails", r"Fails does not take pictures of \(3,224,224\): LookupError: no weights here"),
+        ("foreign_networks:Fails", r"Fails does not take images of \(3,224,224\): LookupError: no weights here"),
         ("foreign_networks:Lists", r"Lists gives a list; an image network gives a feature map \(N,D,h,w\)"),
         (
             "foreign_networks:ChannelsLast",
             r"ChannelsLast gives shape \(1, 7, 7, 16\); an image network gives a feature",
         ),
         ("foreign_networks:linear_only", "Sequential has no 2D convolution"),
-        ("foreign_networks:OneSmallSize", r"does not take pictures of \(3,224,224\): .*`fixed_size` must say so"),
+        ("foreign_networks:OneSmallSize", r"does not take images of \(3,224,224\): .*`fixed_size` must say so"),
         ("resnet18", "METHOD@module:function or METHOD@timm:NAME is needed; tsn_resnet18 may be meant"),
         ("mynets", "METHOD@module:function or METHOD@timm:NAME is needed$"),
         ("./mynets.py:small", r"'\./mynets\.py' is not a valid module name\. Write 'mynets' for mynets\.py in"),

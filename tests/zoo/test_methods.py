@@ -299,7 +299,7 @@ def test_a_convolution_that_is_not_met_is_told(method):
 
 def test_temporal_pooling_needs_three_halvings():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
-    with pytest.raises(UserError, match="needs three halvings of the picture; this image network has 2"):
+    with pytest.raises(UserError, match="needs three halvings of the image; this image network has 2"):
         grow(METHODS["tsm"], net, num_classes=5, temporal_pooling=True, dropout=0.0, fresh=False)
 
 

@@ -1,5 +1,7 @@
 """Layers of 3D networks against torch's own over volumes padded by hand."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,36 +34,43 @@ def padded_like_tensorflow(x_BCTHW, kernel, stride, value):
     return F.pad(x_BCTHW, pads, value=value)
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "stride"), CASES)
-def test_same_padding_is_tensorflows(kernel, stride, size, channels_last):
+def test_same_padding_is_tensorflows():
+    for (kernel, stride), size, channels_last in product(CASES, SIZES, (False, True)):
+        same_padding_is_tensorflows(kernel, stride, size, channels_last)
+
+
+def same_padding_is_tensorflows(kernel, stride, size, channels_last):
+    case = f"kernel {kernel}, stride {stride}, size {size}, channels last: {channels_last}"
     x_BCTHW = volume(size, channels_last=channels_last)
     conv = Conv(4, 5, kernel, stride).double()
     zeros = padded_like_tensorflow(x_BCTHW, kernel, stride, 0.0)
     reference = F.conv3d(zeros, conv.weight, stride=stride)
-    assert reference.shape[2:] == tuple(-(-n // s) for n, s in zip(size, stride, strict=True))
-    assert torch.allclose(conv(x_BCTHW), reference, atol=1e-12)
+    assert reference.shape[2:] == tuple(-(-n // s) for n, s in zip(size, stride, strict=True)), case
+    assert torch.allclose(conv(x_BCTHW), reference, atol=1e-12), case
 
     lowest = padded_like_tensorflow(x_BCTHW, kernel, stride, float("-inf"))
-    assert torch.equal(Pool(kernel, stride)(x_BCTHW), F.max_pool3d(lowest, kernel, stride))
+    assert torch.equal(Pool(kernel, stride)(x_BCTHW), F.max_pool3d(lowest, kernel, stride)), case
 
     inside = padded_like_tensorflow(torch.ones_like(x_BCTHW), kernel, stride, 0.0)
     means = F.avg_pool3d(zeros, kernel, stride) / F.avg_pool3d(inside, kernel, stride)
-    assert torch.allclose(Pool(kernel, stride, kind="mean")(x_BCTHW), means, atol=1e-12)
+    assert torch.allclose(Pool(kernel, stride, kind="mean")(x_BCTHW), means, atol=1e-12), case
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "stride"), CASES)
-def test_half_and_valid_padding_are_torchs(kernel, stride, size):
+def test_half_and_valid_padding_are_torchs():
+    for (kernel, stride), size in product(CASES, SIZES):
+        half_and_valid_padding_are_torchs(kernel, stride, size)
+
+
+def half_and_valid_padding_are_torchs(kernel, stride, size):
+    case = f"kernel {kernel}, stride {stride}, size {size}"
     x_BCTHW = volume(size, channels_last=False)
     half = tuple((k - 1) // 2 for k in kernel)
     for padding, around in (("half", half), ("valid", (0, 0, 0))):
         conv = Conv(4, 5, kernel, stride, padding=padding, bias=True).double()
         reference = F.conv3d(x_BCTHW, conv.weight, conv.bias, stride, around)
-        assert torch.allclose(conv(x_BCTHW), reference, atol=1e-12)
+        assert torch.allclose(conv(x_BCTHW), reference, atol=1e-12), case
         reference = nn.MaxPool3d(kernel, stride, around)(x_BCTHW)
-        assert torch.equal(Pool(kernel, stride, padding=padding)(x_BCTHW), reference)
+        assert torch.equal(Pool(kernel, stride, padding=padding)(x_BCTHW), reference), case
 
 
 def test_a_pool_keeps_the_memory_format_and_passes_gradients_to_the_largest():

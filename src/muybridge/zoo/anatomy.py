@@ -1,7 +1,7 @@
-"""What an image network looks like to a temporal method: where its layers sit, and how large the picture is there.
+"""The anatomy of an image network, for temporal methods: its layers, and how large the feature map is at each.
 
-`survey` finds it out by one trial pass, so that a method works on any image network; a network that knows better places
-for temporal modules says so in an attribute `sites`.
+`survey` finds it by one trial pass, so that a method works on any image network; a network that knows better sites for
+temporal modules says so in an attribute `sites`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +16,12 @@ from torch import nn
 from muybridge.errors import UserError
 
 TRIAL_SIZE = 224
-"""Pixels of the trial picture's sides."""
+"""Pixels of the trial image's sides."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in an image network: in front of a module, or after it."""
+    """A site in an image network: in front of a module, or after it."""
 
     name: str
     after: bool = False
@@ -29,19 +29,19 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where temporal modules sit."""
+    """Sites of temporal modules."""
 
     shift: tuple[Site, ...]
-    """TSM."""
+    """Sites of TSM."""
     aggregation: tuple[Site, ...]
-    """TAM and "Conv."."""
+    """Sites of TAM and "Conv."."""
     non_local: tuple[Site, ...]
-    """NLN."""
+    """Sites of NLN."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A module as the trial pass met it. A level counts how often the picture's side was halved before."""
+    """A module as the trial pass called it. A level counts how often the image's side was halved before."""
 
     name: str
     module: nn.Module
@@ -57,16 +57,20 @@ class Seen:
 
     @property
     def halves(self) -> bool:
+        """Whether the module halves the side of the feature map."""
         return self.level_out > self.level_in and self.side_out > 1
 
     @property
     def is_layer(self) -> bool:
-        """A convolution, or a module without others inside. (A convolution may have its weight's parametrization there.)"""
+        """Whether it is a convolution, or a module without others inside.
+
+        (A convolution may have its weight's parametrization there.)
+        """
         return isinstance(self.module, nn.Conv2d) or not any(self.module.children())
 
     @property
     def is_spatial(self) -> bool:
-        """A convolution over more than single pixels."""
+        """Whether it is a convolution over more than single pixels."""
         return isinstance(self.module, nn.Conv2d) and max(self.module.kernel_size) > 1
 
 
@@ -81,73 +85,77 @@ class Anatomy:
     stem: str
     """The first convolution."""
     deepest: int
-    """Level of the feature map: 5 where its side is a 32nd of the picture's."""
+    """Level of the feature map: 5 where its side is a 32nd of the image's."""
 
     def convs(self) -> list[Seen]:
+        """The 2D convolutions that the trial pass met."""
         return [seen for seen in self.seen.values() if isinstance(seen.module, nn.Conv2d)]
 
-    def check_all_met(self, net: nn.Module) -> None:
-        """Raises UserError for a spatial convolution that the trial pass did not meet: it would stay 2D in silence."""
-        met = {seen.module for seen in self.convs()}
+    def check_all_called(self, net: nn.Module) -> None:
+        """Raise UserError for a spatial convolution that the trial pass did not call: it would silently stay 2D."""
+        called = {seen.module for seen in self.convs()}
         for name, module in net.named_modules():
-            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module not in met:
+            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module not in called:
                 raise UserError(
-                    f"The convolution '{name}' of {type(net).__name__} is not met when a picture goes through: it is not "
+                    f"The convolution '{name}' of {type(net).__name__} is not met when an image goes through: it is not "
                     "called, or not with the feature map as its first positional argument. It cannot be made 3D"
                 )
 
     def channels(self, site: Site) -> int:
-        """Channels of the tensor at a place. Raises UserError for a module that is not there or was not met."""
+        """Channels of the tensor at a site. Raises UserError for a module that is not there or was not called."""
         if site.name not in self.seen:
             raise UserError(f"The image network has no module '{site.name}' that takes and gives one feature map")
         seen = self.seen[site.name]
         return seen.channels_out if site.after else seen.channels_in
 
     def halving_layers(self) -> list[Seen]:
-        """The single layers (convolutions, pools) that do the last three halvings."""
+        """The layers (convolutions, pools) that do the last three halvings."""
         layers = [s for s in self.seen.values() if s.is_layer and s.halves]
         return [s for s in layers if self.deepest - 3 <= s.level_in < self.deepest]
 
-    def halving_places(self) -> list[Site]:
-        """Where time is halved together with space, three places: in front of the outermost modules that do the last
-        three halvings, or after them where they are pools. Raises UserError where there are no such modules."""
+    def halving_sites(self) -> list[Site]:
+        """The three sites at which time is halved together with space.
+
+        They are in front of the outermost modules that do the last three halvings, or after them where they are pools.
+        Raises UserError where there are no such modules.
+        """
         if self.deepest < 3:
             raise UserError(
-                f"Temporal pooling needs three halvings of the picture; this image network has {self.deepest}"
+                f"Temporal pooling needs three halvings of the image; this image network has {self.deepest}"
             )
-        places = []
+        sites = []
         for level in range(self.deepest - 3, self.deepest):
-            found = [s for s in self.seen.values() if s.halves and (s.level_in, s.level_out) == (level, level + 1)]
-            if not found:
+            halving = [s for s in self.seen.values() if s.halves and (s.level_in, s.level_out) == (level, level + 1)]
+            if not halving:
                 raise UserError(
-                    "Temporal pooling halves time where the picture is halved for the last three times; this image "
+                    "Temporal pooling halves time where the image is halved for the last three times; this image "
                     f"network has no module that halves it for the {level + 1}. time"
                 )
-            place = min(found, key=lambda s: s.name.count("."))
-            while place.chain and place.chain[0] in self.seen:  # it may run all its children, what is put there, too
-                place = self.seen[place.chain[0]]
-            is_pool = place.is_layer and place.halves and not isinstance(place.module, nn.Conv2d)
-            places.append(Site(place.name, after=is_pool))
-        return places
+            seen = min(halving, key=lambda s: s.name.count("."))
+            while seen.chain and seen.chain[0] in self.seen:  # it may run all its children, also one that is put there
+                seen = self.seen[seen.chain[0]]
+            is_pool = seen.is_layer and seen.halves and not isinstance(seen.module, nn.Conv2d)
+            sites.append(Site(seen.name, after=is_pool))
+        return sites
 
 
 def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> Anatomy:
-    """One pass of a picture of `size` (or of the network's `fixed_size`). It leaves no trace in the network.
+    """Find a network's anatomy by one pass of an image of `size` (or the network's `fixed_size`), which leaves no trace.
 
-    Raises UserError where the network does not take pictures (N,C,H,W) to a feature map (N,D,h,w), vectors (N,D) or
+    Raises UserError where the network does not take images (N,C,H,W) to a feature map (N,D,h,w), vectors (N,D) or
     tokens (N,L,D).
     """
-    met: list[_Met] = []
+    calls: list[_Call] = []
     names = {module: name for name, module in net.named_modules()}
 
     def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if args and isinstance(args[0], torch.Tensor) and isinstance(out, torch.Tensor):
-            met.append(_Met(names[module], module, args[0], out))
+            calls.append(_Call(names[module], module, args[0], out))
 
     size = getattr(net, "fixed_size", None) or size
     hooks = [module.register_forward_hook(note) for module in net.modules()]
     try:
-        out = trial(net, (1, in_channels, size, size), before=met.clear)
+        out = trial(net, (1, in_channels, size, size), before=calls.clear)
     except UserError:
         raise
     except Exception as error:
@@ -157,7 +165,7 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
                 f"{type(net).__name__} takes images of {other} channels; a clip has {in_channels} here (clip.modality)"
             ) from error
         raise UserError(
-            f"{type(net).__name__} does not take pictures of ({in_channels},{size},{size}): "
+            f"{type(net).__name__} does not take images of ({in_channels},{size},{size}): "
             f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]} (if another size is the only one it takes, "
             "its attribute `fixed_size` must say so)"
         ) from error
@@ -169,7 +177,7 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
             f"{type(net).__name__} gives {_described(out)}; an image network gives a feature map (N,D,h,w), vectors (N,D) "
             "or tokens (N,L,D), without a classifier"
         )
-    seen = _seen(met, size)
+    seen = _seen(calls, size)
     convs = [s for s in seen.values() if isinstance(s.module, nn.Conv2d)]
     if not convs:
         raise UserError(f"{type(net).__name__} has no 2D convolution")
@@ -183,7 +191,7 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
 
 
 def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] = lambda: None) -> Any:
-    """What a network gives for zeros, in eval mode; on the meta device where it can do that. `before` each attempt."""
+    """The output of a network for zeros, in eval mode; on the meta device if possible. `before` runs before each attempt."""
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
     try:
@@ -196,9 +204,9 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
             )
     except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
         before()
-        pictures = torch.zeros(shape, dtype=dtype, device=next(iter(state.values()), torch.empty(0)).device)
+        images = torch.zeros(shape, dtype=dtype, device=next(iter(state.values()), torch.empty(0)).device)
         with torch.no_grad(), _left_as_it_was(net):
-            return net(pictures)
+            return net(images)
 
 
 def takes(net: nn.Module, in_channels: int, size: int) -> bool:
@@ -218,7 +226,7 @@ def _other_channels(net: nn.Module, in_channels: int, size: int) -> int | None:
 
 @contextmanager
 def _left_as_it_was(net: nn.Module) -> Iterator[None]:
-    """What a pass leaves in attributes (a weight made anew from others, a cache) is gone after it; modes are back."""
+    """Restore modules' attributes and modes after a pass (it may leave a weight made from others, or a cache)."""
     attributes = {module: dict(vars(module)) for module in net.modules()}
     net.eval()
     try:
@@ -229,7 +237,7 @@ def _left_as_it_was(net: nn.Module) -> Iterator[None]:
             vars(module).update(before)
 
 
-class _Met(NamedTuple):
+class _Call(NamedTuple):
     """A module's call in the trial pass."""
 
     name: str
@@ -239,36 +247,38 @@ class _Met(NamedTuple):
 
 
 def _is_map(x: torch.Tensor) -> bool:
-    """(N,C,H,W) and not (N,H,W,C)? The trial picture is square."""
+    """(N,C,H,W) and not (N,H,W,C)? The trial image is square."""
     return x.dim() == 4 and x.shape[2] == x.shape[3]
 
 
-def _seen(met: list[_Met], size: int) -> dict[str, Seen]:
-    takers: dict[int, list[_Met]] = {}
-    for call in met:
+def _seen(calls: list[_Call], size: int) -> dict[str, Seen]:
+    takers: dict[int, list[_Call]] = {}
+    for call in calls:
         takers.setdefault(id(call.x), []).append(call)
     seen: dict[str, Seen] = {}
-    for call in met:
+    for call in calls:
         if call.name and call.name not in seen and _is_map(call.x) and _is_map(call.out):
             level_in, level_out = _level(size, call.x.shape[-1]), _level(size, call.out.shape[-1])
             channels_in, channels_out, side_out = call.x.shape[1], call.out.shape[1], call.out.shape[-1]
             seen[call.name] = Seen(
                 call.name, call.module, channels_in, channels_out, level_in, level_out, side_out,
                 norm=_norm(takers.get(id(call.out), [])) if isinstance(call.module, nn.Conv2d) else None,
-                chain=_chain(call, met),
+                chain=_chain(call, calls),
             )  # fmt: skip
     return seen
 
 
-def _norm(takers: list[_Met]) -> str | None:
-    """The plain batch norm among those that take a tensor, if no other layer does. (A norm with an activation inside is
-    no place to put anything behind.)"""
+def _norm(takers: list[_Call]) -> str | None:
+    """The plain batch norm among the modules that take a tensor, if no other layer does.
+
+    (Nothing can be put behind a norm with an activation inside.)
+    """
     layers = [call for call in takers if not any(call.module.children())]
     return layers[0].name if len(layers) == 1 and type(layers[0].module) is nn.BatchNorm2d else None
 
 
-def _chain(call: _Met, met: list[_Met]) -> tuple[str, ...]:
-    inside = [c for c in met if c.name.startswith(f"{call.name}.")]
+def _chain(call: _Call, calls: list[_Call]) -> tuple[str, ...]:
+    inside = [c for c in calls if c.name.startswith(f"{call.name}.")]
     children = [c for c in inside if c.name.count(".") == call.name.count(".") + 1]
     passed_on = [call.x, *(c.out for c in children)]
     is_chain = all(c.x is x for c, x in zip(children, passed_on, strict=False)) and passed_on[-1] is call.out
@@ -282,8 +292,10 @@ def _level(size: int, side: int) -> int:
 
 
 def _default_sites(seen: Iterable[Seen], stem: str, deepest: int) -> Sites:
-    """In front of every spatial convolution but the first, which in residual networks is inside the residual branch;
-    non-local blocks in front of every second one of those at the two levels before the deepest."""
+    """Sites in front of every spatial convolution but the first: in residual networks, inside the residual branch.
+
+    Non-local blocks sit in front of every second one of those at the two levels before the deepest.
+    """
     spatial = [s for s in seen if s.is_spatial and s.name != stem]
     before = tuple(Site(s.name) for s in spatial)
     middle = [s for s in spatial if deepest - 2 <= s.level_in < deepest]

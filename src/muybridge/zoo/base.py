@@ -1,4 +1,4 @@
-"""The face of every model: `x_BCTHW` in, `logits_BK` out, `forward(x) = head(features(x))`.
+"""The interface of every model: `x_BCTHW` in, `logits_BK` out, `forward(x) = head(features(x))`.
 
 B clips, C channels, T frames, H × W pixels, K classes, D features.
 """
@@ -15,7 +15,7 @@ from muybridge.errors import UserError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What channel values of 0 to 1 must become for a network's weights: (x - mean) / std. It travels with them."""
+    """Normalisation of channel values of 0 to 1 that a network's weights expect, (x - mean) / std; stored with them."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -23,9 +23,9 @@ class Preprocessing:
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Of Inception networks. (torchvision's take ImageNet's and turn it into this one before their first layer.)"""
+"""Inception networks. (torchvision's take ImageNet's and turn it into this one before their first layer.)"""
 KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-"""Of torchvision's video networks."""
+"""torchvision's video networks."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Published:
 
     url: str
     sha256: str
-    """Of the file: all 64 hex digits, or as many as the authors publish (torchvision: the eight in the file's name)."""
+    """The file's: all 64 hex digits, or as many as the authors publish (torchvision: the eight in the file's name)."""
     preprocessing: Preprocessing
     about: str
-    """Whose weights these are and what they were trained on."""
+    """The authors, and what they trained on."""
 
 
 @dataclass(frozen=True)
@@ -45,52 +45,70 @@ class LibraryWeights(Published):
     """Weights that a library fetches and checks itself (timm, Hugging Face's): `sha256` is empty."""
 
     fetch: Callable[[bool], dict[str, torch.Tensor]]
-    """fetch(whole): the tensors, under the names of the model's `state_dict()`, but that weights for pictures may stand for
-    those of a 3D convolution. The classifier is there if the weights have one. Where they need not fit as a `whole`, those
-    alone that the library's network takes."""
+    """fetch(whole): the tensors, by the names of the model's `state_dict()`.
+
+    Weights of a 2D convolution may stand for those of a 3D one. The classifier is there if the weights have one. With
+    `whole` False: only the tensors that the library's network takes.
+    """
 
 
 class WeightedLogits(NamedTuple):
-    """What a model may return in training instead of logits: N sets of them (auxiliary heads, time steps). The loss is
-    the weighted sum of their cross-entropies; `logits_NBK[0]` is the model's answer."""
+    """N sets of logits (auxiliary heads, time steps), which a model may return in training instead of one.
+
+    The loss is the weighted sum of their cross-entropies; `logits_NBK[0]` is the model's answer.
+    """
 
     logits_NBK: torch.Tensor
     weights_N: torch.Tensor
 
 
 class VideoModel(nn.Module):
-    """Base of every model.
+    """Base class of every model.
 
-    `features` gives f_BTD, T = 1 where a network leaves no time. `head` is dropout, a linear layer a frame, and the
+    `features` gives f_BTD, T = 1 where a network leaves no time. `head` is dropout, a linear layer on each frame, and the
     mean of the logits over time (2021 study, section 3).
+
+    A model of stored vectors sets `input_kind` to "features" and gets f_BTD, D = `in_channels`, in the place of clips::
+
+        class Recurrent(VideoModel):
+            input_kind = "features"
+
+            def __init__(self, *, num_classes, in_channels, dropout=0.5):
+                super().__init__(256, num_classes, dropout=dropout, in_channels=in_channels)
+                self.rnn = nn.GRU(in_channels, 256, batch_first=True)
+
+            def features(self, f_BTD):
+                return self.rnn(f_BTD)[0]
     """
 
     name: str = ""
-    """As `create` was asked for it: for messages."""
+    """The name that `create` was called with, for messages."""
     input_kind: Literal["clip", "features"] = "clip"
-    """"clip": x_BCTHW; "features": f_BTD, D = `in_channels`."""
+    """Input of the network: "clip" x_BCTHW, or "features" f_BTD; C or D is `in_channels`."""
     looks_at: Literal["clip", "frame"] = "clip"
-    """"frame": nothing but the head looks along time, so that the features of a frame are the same in every clip."""
+    """Reach of the features: "frame" means that those of a frame are the same in every clip; only the head sees time."""
     preprocessing: Preprocessing = IMAGENET
     in_channels: int = 3
     min_frames: int = 1
-    """The shortest clip the network takes."""
+    """The shortest clip that the network takes."""
     min_size: int = 1
     """The smallest height and width."""
     fixed_frames: int | None = None
-    """The only clip length the network takes, where its weights are made for one."""
+    """The only clip length that the network takes, where its weights are made for one."""
     fixed_size: int | None = None
-    """The only height and width, likewise."""
+    """The only height and width that the network takes, likewise."""
     averages_features: bool = False
-    """Average the features over time before the classifier, instead of the logits after it. (The same answer, but for
-    dropout in training.)"""
+    """Average the features over time before the classifier, instead of the logits after it.
+
+    The answer is the same, except with dropout in training.
+    """
     image_network: str = "backbone"
-    """The submodule that has grown from an image network; where there is none, no module has that name."""
+    """Name of the submodule that has grown from an image network; a model without one has no such module."""
     published: Mapping[str, Published] = {}
     """Public weights by what they were trained on: "imagenet", "kinetics400"."""
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float, in_channels: int | None = None) -> None:
-        """`in_channels`: channels of the clips it takes; None: those of the class."""
+        """`num_features`: D of the features. `in_channels`: of the clips; None: those of the class."""
         super().__init__()
         if in_channels is not None:
             self.in_channels = in_channels
@@ -100,40 +118,42 @@ class VideoModel(nn.Module):
         self.reset_classifier(num_classes)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Features f_BTD of clips; a subclass computes them."""
         raise NotImplementedError
 
     def head(self, f_BTD: torch.Tensor) -> torch.Tensor:
+        """Logits (B,K) of features f_BTD."""
         if self.averages_features:
             f_BTD = f_BTD.mean(1, keepdim=True)
         return self.fc(self.dropout(f_BTD)).mean(1)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor | WeightedLogits:
+        """Logits (B,K) of clips. Raises UserError for clips that do not fit."""
         self.check_input(x_BCTHW)
         return self.head(self.features(x_BCTHW))
 
     def zeros(self, num_frames: int, size: int, *, batch_size: int = 1, device: Any = None) -> torch.Tensor:
-        """Inputs of zeros, as the network takes them."""
+        """A batch of zeros in the shape that the network takes."""
         if self.input_kind == "features":
             return torch.zeros(batch_size, num_frames, self.in_channels, device=device)
         return torch.zeros(batch_size, self.in_channels, num_frames, size, size, device=device)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A fresh linear layer for other classes."""
+        """Replace the classifier by a fresh linear layer for other classes."""
         self.fc = nn.Linear(self.num_features, num_classes).to(self.fc.weight.device, self.fc.weight.dtype)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
     def classifier_names(self) -> tuple[str, ...]:
-        """Parameters that depend on the number of classes: the ones that published weights for others cannot fill."""
+        """Parameters that depend on the number of classes, which weights for another number cannot fill."""
         return ("fc.weight", "fc.bias")
 
     def fresh_names(self) -> tuple[str, ...]:
-        """Parameters that weights of others know nothing of, beside the classifier: fresh where the weights have none of
-        them."""
+        """Parameters, beside the classifier, that stay fresh where other people's weights have none of them."""
         return ()
 
     def check_input(self, x_BCTHW: torch.Tensor) -> None:
-        """Raises UserError where a clip does not fit the network, with what would."""
+        """Raise UserError for clips (or vectors) that do not fit the network, with what would."""
         name = self.name or type(self).__name__
         if self.input_kind == "features":
             if x_BCTHW.dim() != 3 or not len(x_BCTHW) or x_BCTHW.shape[2] != self.in_channels:
@@ -158,7 +178,7 @@ class VideoModel(nn.Module):
             )
 
     def check_frames(self, frames: int) -> None:
-        """Raises UserError for a clip length that the network does not take."""
+        """Raise UserError for a clip length that the network does not take."""
         name = self.name or type(self).__name__
         if self.fixed_frames is not None and frames != self.fixed_frames:
             raise UserError(f"{name} takes clips of {self.fixed_frames} frames; got {frames} (clip.num_frames)")

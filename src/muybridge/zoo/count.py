@@ -1,8 +1,8 @@
-"""What a model costs: parameters and multiply-adds, counted on the meta device (next to no memory or time).
+"""The cost of a model: parameters and multiply-adds, counted on the meta device (next to no memory or time).
 
 `conv_macs` counts convolutions only, as the 2021 study's "FLOPs" do; `macs` counts linear layers, recurrent ones and
-matrix products too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add), with the model as it
-answers: in evaluation mode, without heads that only training has. Parameters count all that are there.
+matrix products too. Both are for one clip, by torch's own FLOP counter (two FLOPs a multiply-add), with the model in
+evaluation mode, without heads that only training has. Parameters count with those heads.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,12 +19,12 @@ from muybridge.zoo import VideoModel, entries
 from muybridge.zoo.registry import assemble, builds_on_meta
 
 SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
-"""What a table of layers leaves out: neither parameters nor multiply-adds, and the shape stays."""
+"""Modules that a table of layers leaves out: no parameters, no multiply-adds, and the shape stays."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """For one clip of `num_frames` x `size` x `size`."""
+    """The cost of a model for one clip of `num_frames` x `size` x `size`."""
 
     model: str
     num_classes: int
@@ -36,23 +36,25 @@ class Cost:
     macs: int
 
     def as_json(self) -> dict[str, Any]:
+        """All fields, by name."""
         return asdict(self)
 
 
 @dataclass
 class Layer:
-    """One module, for one clip. Sums over all layers are the model's."""
+    """The cost of one module, for one clip. Sums over all layers are the model's."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
-    """Of what it returned, first. Networks that fold frames into the batch have (T,C,H,W)."""
+    """Shape of its first output. Networks that fold frames into the batch have (T,C,H,W)."""
     params: int = 0
-    """Its own, without those of modules inside it."""
+    """Parameters of its own, without those of modules inside it."""
     conv_macs: int = 0
     macs: int = 0
 
     def as_json(self) -> dict[str, Any]:
+        """All fields, by name."""
         return asdict(self)
 
 
@@ -66,8 +68,10 @@ def count(
     in_channels: int = 3,
     **options: Any,
 ) -> Cost:
-    """Parameters and multiply-adds of a model by name. Raises UserError for an unknown name or a clip that does not
-    fit."""
+    """Parameters and multiply-adds of a model by name.
+
+    Raises UserError for an unknown name or a clip that does not fit.
+    """
     model = outline(
         name, num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling,
         in_channels=in_channels, **options,
@@ -77,8 +81,10 @@ def count(
 
 
 def outline(name: str, *, num_classes: int, num_frames: int, **arguments: Any) -> VideoModel:
-    """A model by name, in evaluation mode, with shapes but no values; one of the user's own, which may compute values
-    as it is built, with values."""
+    """Build a model by name, in evaluation mode, with shapes but no values; `arguments` as `create` takes them.
+
+    A user's own model, which may compute values as it is built, has values.
+    """
     model = _assembled(name, num_classes=num_classes, num_frames=num_frames, **arguments)
     model.check_frames(num_frames)
     return model
@@ -96,8 +102,8 @@ def natural_input(
     name: str, *, temporal_pooling: bool = False, in_channels: int = 3, **options: Any
 ) -> tuple[int, int]:
     """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
-    known = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
-    frames, size = known.get(name, (1, 1))
+    least = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
+    frames, size = least.get(name, (1, 1))
     model = _assembled(
         name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, in_channels=in_channels,
         **options,
@@ -123,8 +129,10 @@ def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int
 
 
 def listing_by_class() -> list[dict[str, Any]]:
-    """`listing`, for any number of classes: `params` of none, and `params_per_class`. (models/table.json keeps it, so that it
-    can be told at once.)"""
+    """Make `listing` for any number of classes: `params` without classes, and `params_per_class`.
+
+    (zoo/table.json keeps it, for an answer without torch.)
+    """
     one, two = listing(num_classes=1), listing(num_classes=2)
     return [
         {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"]}
@@ -133,6 +141,7 @@ def listing_by_class() -> list[dict[str, Any]]:
 
 
 def count_parameters(model: nn.Module) -> int:
+    """Number of a model's parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -145,21 +154,21 @@ def count_module(model: VideoModel, *, num_frames: int, size: int) -> tuple[int,
 
 
 def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
-    """All modules that do something themselves, in the order in which they are first called."""
-    met: dict[nn.Module, Layer] = {}
+    """All modules that compute something themselves, in the order in which they are first called."""
+    table: dict[nn.Module, Layer] = {}
     calls: list[_Call] = []
     names = {module: name for name, module in model.named_modules()}
 
     with _counting() as macs:
 
         def enter(module: nn.Module, args: Any) -> None:
-            met.setdefault(module, Layer(names[module], type(module).__name__, ()))
+            table.setdefault(module, Layer(names[module], type(module).__name__, ()))
             calls.append(_Call(macs()))
 
         def leave(module: nn.Module, args: Any, out: Any) -> None:
             call, now = calls.pop(), macs()
             conv_macs, all_macs = now[0] - call.before[0], now[1] - call.before[1]
-            layer = met[module]
+            layer = table[module]
             layer.shape = layer.shape or _shape(out)
             layer.conv_macs += conv_macs - call.inside[0]
             layer.macs += all_macs - call.inside[1]
@@ -176,19 +185,19 @@ def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
             for handle in handles:
                 handle.remove()
 
-    working = {module for module in met if not (any(module.children()) or isinstance(module, SILENT))}
+    working = {module for module in table if not (any(module.children()) or isinstance(module, SILENT))}
     counted: set[nn.Parameter] = set()
     for module, name in names.items():  # also heads that only training has
         own = [p for p in module.parameters(recurse=False) if p not in counted]
         counted.update(own)
         if own:
-            met.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in own)
-    return [layer for module, layer in met.items() if layer.params or layer.macs or module in working]
+            table.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in own)
+    return [layer for module, layer in table.items() if layer.params or layer.macs or module in working]
 
 
 @dataclass
 class _Call:
-    """(conv_macs, macs) counted before it, and by the calls inside it."""
+    """A call: (conv_macs, macs) counted before it, and by the calls inside it."""
 
     before: tuple[int, int]
     inside: tuple[int, int] = (0, 0)
@@ -202,7 +211,7 @@ def _pass(model: VideoModel, num_frames: int, size: int) -> None:
 
 @contextmanager
 def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
-    """Yields what tells (conv_macs, macs) up to now."""
+    """Yield a function that returns (conv_macs, macs) up to now."""
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
 
     def now() -> tuple[int, int]:
@@ -215,7 +224,7 @@ def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
 
 
 def _recurrent_flops(x: Any, inner: Any, recurrent: Any, *rest: Any, **named: Any) -> int:
-    """Of what is one operation on a CPU; the arguments are shapes: (T,B,C), (4H,C), (4H,H)."""
+    """FLOPs of an LSTM layer, one operation on a CPU; the arguments are shapes: (T,B,C), (4H,C), (4H,H)."""
     return 2 * x[0] * x[1] * (inner[0] * inner[1] + recurrent[0] * recurrent[1])
 
 
@@ -226,8 +235,10 @@ def _shape(out: Any) -> tuple[int, ...]:
 
 
 class _Shapes(TorchFunctionMode):
-    """On the meta device nothing has values. This leaves out operations that change values and no shape, which torch takes
-    apart in Python there, one small step after the other: the time of building a model falls to a tenth."""
+    """Skip operations that change values and no shape: on the meta device nothing has values.
+
+    torch decomposes them there in Python; building a model takes a tenth of the time without.
+    """
 
     IN_PLACE = frozenset({
         "normal_", "uniform_", "zero_", "fill_", "copy_", "add_", "__iadd__", "kaiming_normal_", "kaiming_uniform_",

@@ -1,5 +1,7 @@
-"""Names compose: METHOD_BACKBONE, every temporal method over every image network; `METHOD@module:function` over one of
-your own, `METHOD@timm:NAME` over one of timm's."""
+"""Composed models, METHOD_BACKBONE: every temporal method over every image network.
+
+`METHOD@module:function` is a method over the user's image network, `METHOD@timm:NAME` over one of timm's.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,21 +28,21 @@ MIN_FRAMES = 4
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make a video network of an image network."""
+    """A way to make a video network from an image network."""
 
     paper: str
     apply: Callable[..., None]
     """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
     is_3d: bool = False
     looks_along_time: bool = True
-    """Also without temporal pooling."""
+    """Whether it does so without temporal pooling, too."""
     min_frames: int = MIN_FRAMES
     sites: str | None = None
-    """Which of an image network's `sites` it needs at least one of."""
+    """The kind of an image network's `sites` that it needs at least one of."""
 
 
 def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
-    """TSN: nothing looks along time but the mean of the logits, and temporal pooling where it is asked for."""
+    """TSN: only the mean of the logits looks along time, and temporal pooling if asked for."""
     if temporal_pooling:
         halve_time(net, anatomy, axis)
 
@@ -92,7 +94,11 @@ def grow(
     in_channels: int = 3,
     **options: Any,
 ) -> FramesNet:
-    """A video network of an image network. `fresh`: draw all weights anew; else its own are kept, or inflated."""
+    """Make a video network from an image network, which is changed in place.
+
+    `fresh`: draw all weights anew; otherwise its own are kept, or inflated. `in_channels`: of the images that it takes.
+    Raises UserError for a network that the method cannot change.
+    """
     anatomy, axis = survey(net, in_channels=in_channels), FrameAxis()
     if method.sites and not getattr(anatomy.sites, method.sites):
         raise UserError(f"{type(net).__name__} has no place for {method.paper}: say where in its `sites`")
@@ -129,16 +135,16 @@ def _build(
     **options: Any,
 ) -> VideoModel:
     """`backbone`: a name in BACKBONES, or an image network that is brought along, whose weights are kept."""
-    kind, is_own = METHODS[method], backbone in BACKBONES
-    if is_own:
+    kind, is_registered = METHODS[method], backbone in BACKBONES
+    if is_registered:
         net = BACKBONES[backbone](in_channels=in_channels, is_3d=kind.is_3d)
     else:
         net = foreign.image_network(backbone, in_channels=in_channels)
     model = grow(
         kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, in_channels=in_channels,
-        fresh=is_own, **options,
+        fresh=is_registered, **options,
     )  # fmt: skip
-    if temporal_pooling and not is_own:
+    if temporal_pooling and not is_registered:
         foreign.check_eighth(model.backbone, in_channels=in_channels)
     return model
 

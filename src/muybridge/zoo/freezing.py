@@ -1,4 +1,4 @@
-"""What of a network stays as it is while the rest is trained: stages, and the statistics of batch norms."""
+"""Freezing: stages, and statistics of batch norms, that stay fixed while the rest of a network is trained."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +23,12 @@ class Frozen:
         called: Sequence[str] = (),
         batch_norm: str = "local",
     ) -> None:
-        """`train_from`: the module, by name, that training begins at, or "head"; `called`: the network's modules in the
-        order in which a clip meets them; `batch_norm`: "frozen" freezes all batch norms, "partial" all but the first.
-        Frozen parameters get no gradients. Raises UserError for a name that the network has not, or more than once."""
+        """Freeze the modules; their parameters get no gradients.
+
+        `train_from`: the module, by name, that training begins at, or "head"; `called`: names of the network's modules in
+        the order in which a clip meets them; `batch_norm`: "frozen" freezes all batch norms, "partial" all but the first.
+        Raises UserError for a name that the network has not, or more than once.
+        """
         self.model = model
         modules: list[nn.Module] = []
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -43,7 +46,7 @@ class Frozen:
         self.names = [name for name, module in model.named_modules() if module in frozen]
 
     def train(self) -> None:
-        """Training mode, but for what is frozen (by name: norms may have been exchanged for synced ones)."""
+        """Set training mode, except for frozen modules (by name: norms may have been exchanged for synced ones)."""
         self.model.train()
         for name in self.names:
             self.model.get_submodule(name).eval()
@@ -51,7 +54,7 @@ class Frozen:
 
 @contextmanager
 def norms_still(net: nn.Module) -> Iterator[None]:
-    """In the block a pass through the network leaves no trace in its batch norms."""
+    """Keep batch norms in evaluation mode within the block, so that a pass leaves no trace in them."""
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     modes = [module.training for module in norms]
     for module in norms:
@@ -64,8 +67,10 @@ def norms_still(net: nn.Module) -> Iterator[None]:
 
 
 def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
-    """Names of a network's modules in the order in which a clip first meets them. The network is left in evaluation
-    mode."""
+    """Names of a network's modules in the order in which a clip first meets them.
+
+    Leaves the network in evaluation mode.
+    """
     called: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda module, args, name=name: called.setdefault(name))
@@ -82,23 +87,25 @@ def call_order(model: VideoModel, *, num_frames: int, size: int) -> list[str]:
 
 
 def _before(model: VideoModel, name: str, called: Sequence[str]) -> set[nn.Module]:
-    """The modules that a clip meets before the named one; neither this one nor the classifier and its dropout are among
-    them. One that is not called itself (a list; a head that only training has) goes with the module that holds it, but
-    stays where that holds what is trained, unless that is the classifier alone."""
+    """The modules that a clip meets before the named one, without the classifier and its dropout.
+
+    One that is not called itself (a list; a head that only training has) goes with the module that holds it, but stays
+    where that holds what is trained, unless that is the classifier alone.
+    """
     modules = dict(model.named_modules())
     heads = [key.rpartition(".")[0] for key in model.classifier_names()]
     heads += [key for key, module in modules.items() if module is model.dropout]
-    first = None if name == HEAD else _found(model, name)
-    places = {key: place for place, key in enumerate(called)}
-    inside = [place for key, place in places.items() if first is not None and _holds(first, key)]
+    first = None if name == HEAD else _full_name(model, name)
+    positions = {key: position for position, key in enumerate(called)}
+    inside = [position for key, position in positions.items() if first is not None and _holds(first, key)]
     start = min(inside, default=len(called))
     trained = heads if first is None else [*heads, first]
     before: set[nn.Module] = set()
     for key, module in modules.items():  # one that holds others comes before them
         if any(_holds(other, key) for other in trained):
             continue
-        if key in places:
-            is_before = places[key] < start
+        if key in positions:
+            is_before = positions[key] < start
         else:
             holder = key.rpartition(".")[0]
             is_before = first is None or (
@@ -113,15 +120,15 @@ def _holds(outer: str, name: str) -> bool:
     return not outer or name == outer or name.startswith(f"{outer}.")
 
 
-def _found(model: VideoModel, name: str) -> str:
-    """The full name of a module that is named by it, or by its end."""
-    names = [known for known, _ in model.named_modules() if known]
-    found = [name] if name in names else [known for known in names if known.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"optim.train_from '{name}' may be {' or '.join(found[:4])}: give the whole name")
-    stages = [known.rpartition(".")[2] for known in names if known.count(".") <= 1]
+def _full_name(model: VideoModel, name: str) -> str:
+    """The full name of a module, given it or its end."""
+    names = [full for full, _ in model.named_modules() if full]
+    matches = [name] if name in names else [full for full in names if full.endswith(f".{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError(f"optim.train_from '{name}' may be {' or '.join(matches[:4])}: give the whole name")
+    stages = [full.rpartition(".")[2] for full in names if full.count(".") <= 1]
     raise UserError(
         f"optim.train_from: {model.name or 'the network'} has no module '{name}'. {nearest(name, {HEAD, *stages})} "
         "(muybridge models NAME lists them in order)"

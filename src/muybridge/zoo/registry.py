@@ -72,7 +72,7 @@ def entries() -> list[Entry]:
 def entry(name: str) -> Entry:
     """A registered model. Raises UserError with the nearest names."""
     if name not in _ENTRIES:
-        raise UserError(f"There is no model '{name}'. {nearest(name, _ENTRIES)} `muybridge models` lists all")
+        raise UserError(f"Unknown model '{name}'. {nearest(name, _ENTRIES)} `muybridge models` lists all")
     return _ENTRIES[name]
 
 
@@ -198,7 +198,7 @@ def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
     parts = parsed(name)
     if parts.method:
         if parts.method not in _METHODS:
-            raise UserError(f"'{name}': there is no method '{parts.method}'. {nearest(parts.method, _METHODS)}")
+            raise UserError(f"Unknown method '{parts.method}' in '{name}'. {nearest(parts.method, _METHODS)}")
         if not parts.library and parts.code is None:
             whole = f"{parts.method}_{parts.network}"
             ours = f"; {whole} may be meant" if whole in _ENTRIES else ""

@@ -1,4 +1,4 @@
-"""Networks that a user's function makes (`module:function`): called, told by what they bring along, kept in a run.
+"""Networks that a user's function makes (`module:function`): called, hashed, kept in a run.
 
 A run keeps the network as it was returned, all but its weights, which are in the checkpoints. So a run is loaded without
 calling the function, and without whatever files that reads.
@@ -20,15 +20,13 @@ from muybridge.errors import UserError
 
 
 def network(code: str, **arguments: Any) -> Any:
-    """What the function `module:function` returns; of a run that is being loaded, the network that it kept. Raises
-    UserError."""
+    """Call `module:function`; or, while a run is loaded that kept its network, restore that. Raises UserError."""
     file = user_code.stored_network(code)
     return user_code.call(code, **arguments) if file is None else _restored(file)
 
 
 def brought_sha256(build: Callable[[], nn.Module]) -> str:
-    """Hash of what a function brings along: the names and shapes of the network's tensors, and all of their values that do
-    not depend on torch's random numbers."""
+    """Hash of the names and shapes of a network's tensors, and of the values that do not depend on torch's random numbers."""
 
     def made(seed: int) -> dict[str, tuple[str, np.ndarray]]:
         with torch.random.fork_rng(devices=[]):
@@ -55,8 +53,11 @@ def brought_sha256(build: Callable[[], nn.Module]) -> str:
 
 
 def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor | np.ndarray]]:
-    """The tensors and arrays that a value holds, by name: of a module parameters, buffers (also those that no checkpoint
-    keeps), those of its modules, and what its other attributes hold. `seen`: what was looked into already."""
+    """The tensors and arrays that a value holds, by name.
+
+    A module holds parameters, buffers (also those that no checkpoint keeps), those of its modules, and what its other
+    attributes hold. `seen`: ids of the values that were searched already.
+    """
     if isinstance(value, torch.Tensor | np.ndarray):
         yield name, value
         return
@@ -76,7 +77,7 @@ def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, torch.Te
 
 
 def _bytes(value: torch.Tensor | np.ndarray) -> np.ndarray:
-    """(N,B): its N values, of B bytes each. None of a tensor without values (meta), and of an array of Python objects."""
+    """(N,B): N values of B bytes each; N = 0 for a tensor without values (meta) and an array of Python objects."""
     if isinstance(value, np.ndarray):
         kept = value.reshape(-1)[: 0 if value.dtype.hasobject else None]
         return np.frombuffer(kept.tobytes(), np.uint8).reshape(kept.size, kept.itemsize)
@@ -88,8 +89,10 @@ def _bytes(value: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def keep(net: nn.Module) -> bytes:
-    """A network without the values of its weights. Raises UserError where Python cannot keep it (a function inside a
-    function, a lambda)."""
+    """Pickle a network without the values of its weights.
+
+    Raises UserError where Python cannot pickle it (a function inside a function, a lambda).
+    """
     buffer = io.BytesIO()
     try:
         _Pickler(buffer, net).dump(net)

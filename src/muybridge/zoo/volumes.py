@@ -1,4 +1,4 @@
-"""Layers over volumes x_BCTHW, for networks that are 3D from the start. Kernels and strides are (time, height, width)."""
+"""Layers over volumes x_BCTHW, for networks that are 3D from the start; kernels and strides are (time, height, width)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,12 +11,15 @@ from muybridge.errors import UserError
 
 Sides = tuple[int, int, int]
 Padding = Literal["same", "half", "valid"]
-""""same": as TensorFlow, ⌈size / stride⌉ remain, and where the padding is odd there is more of it behind; "half":
-(kernel - 1) // 2 on each side; "valid": none. The first two differ where the stride is above 1."""
+"""Zeros around a volume. The first two differ where the stride is above 1.
+
+"same": TensorFlow's, which leaves ⌈size / stride⌉; an odd one is larger behind. "half": (kernel - 1) // 2 on each side.
+"valid": none.
+"""
 
 
 def padding_around(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Along one axis: how much in front, how much behind."""
+    """Padding along one axis: (in front, behind)."""
     if padding == "same":
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total // 2, total - total // 2
@@ -25,11 +28,11 @@ def padding_around(size: int, kernel: int, stride: int, padding: Padding) -> tup
 
 
 def convolve(conv: nn.Conv3d, x_BCTHW: torch.Tensor, pads: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """A convolution, but for its own padding: `pads` zeros in front of and behind each axis.
+    """Apply a convolution with `pads` zeros in front of and behind each axis, instead of its own padding.
 
-    Where the kernel is longer than the axis it goes along, the zeros are put there beforehand: oneDNN's gradient of
-    bfloat16 weights is else made of memory that nobody has set, and may write where it should not (seen with torch 2.13 on
-    AVX512-BF16, for example 3 x 3 x 3 on two frames).
+    Where the kernel is longer than an axis, the zeros are put there beforehand. Otherwise oneDNN computes the gradient of
+    bfloat16 weights from unset memory, and may write out of bounds (seen with torch 2.13 on AVX512-BF16, for example
+    3 x 3 x 3 on two frames).
     """
     spans = [(k - 1) * d + 1 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     is_longer = any(size < span for size, span in zip(x_BCTHW.shape[2:], spans, strict=True))
@@ -57,6 +60,7 @@ class Conv(nn.Conv3d):
         self._padding: Padding = padding
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Convolve x_BCTHW."""
         axes = zip(x_BCTHW.shape[2:], self.kernel_size, self.stride, strict=True)
         pads = [padding_around(size, kernel, stride, self._padding) for size, kernel, stride in axes]
         return convolve(self, x_BCTHW, pads)
@@ -72,12 +76,15 @@ class ConvUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Apply the three to x_BCTHW."""
         return self.relu(self.bn(self.conv(x_BCTHW)))
 
 
 class Pool(nn.Module):
-    """The maximum, or the mean, over the pixels of each frame, then over frames: that of the whole window. What is padded
-    counts for neither. (The gradient of torch's 3D pools is not repeatable on CUDA, that of the 2D ones is.)"""
+    """Maximum or mean of a window, over the pixels of each frame, then over frames. Padding counts for neither.
+
+    (The gradient of torch's 3D pools is not repeatable on CUDA; that of the 2D ones is.)
+    """
 
     def __init__(
         self,
@@ -87,11 +94,12 @@ class Pool(nn.Module):
         padding: Padding | Sides = "same",
         kind: Literal["max", "mean"] = "max",
     ) -> None:
-        """`padding` as three numbers: so much on each side of each axis."""
+        """`padding` as three numbers is that on each side of each axis."""
         super().__init__()
         self.kernel, self.stride, self.padding, self.kind = kernel, stride, padding, kind
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Pool x_BCTHW."""
         (kt, *pixels), (st, *steps) = self.kernel, self.stride
         before_t, *before = self._before(x_BCTHW)
         clips = x_BCTHW.shape[0]
@@ -118,6 +126,6 @@ class Pool(nn.Module):
 
 
 def refuse_temporal_pooling(name: str, temporal_pooling: bool) -> None:
-    """For networks that leave no choice of where time is halved."""
+    """Raise UserError if temporal pooling is asked of a network that halves time where its paper says."""
     if temporal_pooling:
         raise UserError(f"{name} has no temporal pooling: where it halves time is part of it")

@@ -1,4 +1,4 @@
-"""Image networks that are brought along: `module:function` of your own, `timm:NAME` (the extra `[timm]`)."""
+"""Image networks that are brought along: the user's `module:function`, `timm:NAME` (the extra `[timm]`)."""
 
 import inspect
 from functools import partial
@@ -14,7 +14,7 @@ from muybridge.zoo.base import LibraryWeights, Preprocessing
 from muybridge.zoo.user_network import network
 
 OTHER_SIZE = 256
-"""Pixels of a second trial picture's sides: no smaller than any that may be the smallest, and also divided by 32."""
+"""Pixels of a second trial image's sides: at least any smallest size, and also a multiple of 32."""
 
 
 def image_network(name: str, *, in_channels: int = 3) -> nn.Module:
@@ -24,8 +24,8 @@ def image_network(name: str, *, in_channels: int = 3) -> nn.Module:
     classifier. Its weights are kept: a function may load what it likes. `fixed_size` is found by trying where the network
     does not say. Raises UserError.
     """
-    module_name, _, function = name.partition(":")
-    net: Any = _timm(function) if module_name == "timm" else _own(name)
+    module_name, _, network_name = name.partition(":")
+    net: Any = _timm(network_name) if module_name == "timm" else _users(name)
     if (
         not hasattr(net, "fixed_size")
         and takes(net, in_channels, TRIAL_SIZE)
@@ -35,7 +35,7 @@ def image_network(name: str, *, in_channels: int = 3) -> nn.Module:
     return net
 
 
-def _own(name: str) -> nn.Module:
+def _users(name: str) -> nn.Module:
     if any(
         p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         for p in inspect.signature(function(name)).parameters.values()
@@ -54,14 +54,14 @@ def _own(name: str) -> nn.Module:
 
 
 def check_eighth(net: nn.Module, *, in_channels: int = 3) -> None:
-    """Does a network with temporal pooling leave an eighth of the frames? Raises UserError."""
+    """Raise UserError for a network with temporal pooling that does not leave an eighth of the frames."""
     size = getattr(net, "fixed_size", None) or TRIAL_SIZE
     advice = "train it without (model.temporal_pooling=False)"
     try:
         frames = trial(net, (16, in_channels, size, size)).shape[0]
     except Exception as error:
         raise UserError(
-            f"{type(net).__name__} cannot take temporal pooling: where its picture is halved, branches run side by side, "
+            f"{type(net).__name__} cannot take temporal pooling: where its image is halved, branches run side by side, "
             f"and not all of them would halve time ({(str(error).splitlines() or [''])[0]}); {advice}"
         ) from error
     if frames != 2:

@@ -1,5 +1,7 @@
-"""InceptionV1 (Szegedy et al. 2014) with batch norm, as torchvision's googlenet, whose parameter names it keeps: the "5x5"
-branch is 3x3, no auxiliary heads."""
+"""InceptionV1 (Szegedy et al. 2014) with batch norm, as torchvision's googlenet, whose parameter names it keeps.
+
+The "5x5" branch is 3x3; no auxiliary heads.
+"""
 
 import torch
 from torch import nn
@@ -19,11 +21,11 @@ WIDTHS: dict[str, tuple[int, int, int, int, int, int]] = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-"""Of each block: 1x1; 3x3 reduce, 3x3; "5x5" reduce, "5x5"; pool."""
+"""Widths of each block: 1x1; 3x3 reduce, 3x3; "5x5" reduce, "5x5"; pool."""
 
 
 Sides = int | tuple[int, int]
-"""Of height and width."""
+"""One number for height and width, or two."""
 
 
 class ConvUnit(nn.Module):
@@ -36,6 +38,7 @@ class ConvUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the three to (N,C,H,W)."""
         return self.relu(self.bn(self.conv(x)))
 
 
@@ -52,6 +55,7 @@ class Inception(nn.Module):
         self.out_channels = one + three + five + pool
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map (N,C,H,W) to (N,out_channels,H,W)."""
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
 
 
@@ -72,8 +76,10 @@ class InceptionV1(nn.Module):
     )
 
     def __init__(self, *, in_channels: int = 3, padded_pools: bool = False) -> None:
-        """`padded_pools`: the pools between the blocks are 3 x 3, padded by a pixel, as in the 2021 study's 3D networks,
-        instead of torchvision's, which run over the right and lower edge; the sizes are the same."""
+        """`padded_pools`: pools between the blocks of 3 x 3, padded by a pixel, as in the 2021 study's 3D networks.
+
+        torchvision's run over the right and lower edge instead; the sizes are the same.
+        """
         super().__init__()
 
         def pool(kernel: int) -> nn.MaxPool2d:
@@ -93,6 +99,7 @@ class InceptionV1(nn.Module):
         self.num_features = channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N,C,H,W) to a feature map (N,1024,H/32,W/32)."""
         for child in self.children():  # in the order in which they were set
             x = child(x)
         return x

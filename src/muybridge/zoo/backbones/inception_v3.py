@@ -29,6 +29,7 @@ class InceptionA(nn.Module):
         self.pool, self.branch_pool = nn.AvgPool2d(3, 1, padding=1), ConvUnit(c_in, pool, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map, the branches' channels joined."""
         branches = [
             self.branch1x1(x),
             self.branch5x5_2(self.branch5x5_1(x)),
@@ -49,6 +50,7 @@ class InceptionB(nn.Module):
         self.pool = nn.MaxPool2d(3, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map, the branches' channels joined."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, self.pool(x)], 1)
 
@@ -67,6 +69,7 @@ class InceptionC(nn.Module):
         self.pool, self.branch_pool = nn.AvgPool2d(3, 1, padding=1), ConvUnit(c_in, 192, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map, the branches' channels joined."""
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         branches = [
             self.branch1x1(x),
@@ -88,6 +91,7 @@ class InceptionD(nn.Module):
         self.pool = nn.MaxPool2d(3, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map, the branches' channels joined."""
         seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(seven), self.pool(x)], 1)
 
@@ -107,6 +111,7 @@ class InceptionE(nn.Module):
         self.pool, self.branch_pool = nn.AvgPool2d(3, 1, padding=1), ConvUnit(c_in, 192, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map, the branches' channels joined."""
         single, double = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         branches = [
             self.branch1x1(x),
@@ -124,8 +129,10 @@ BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 
 
 class InceptionV3(nn.Module):
-    """Images (N,C,H,W) of at least 75 pixels to a feature map (N,2048,h,w), 8 x 8 for 299 pixels. Where temporal modules
-    sit follows InceptionV1's places (our choice: no source says)."""
+    """Images (N,C,H,W) of at least 75 pixels to a feature map (N,2048,h,w), 8 x 8 for 299 pixels.
+
+    Temporal modules sit as in InceptionV1 (our choice: no source says).
+    """
 
     preprocessing = HALF
     published = torchvision_imagenet("inception_v3_google-0cc3c7bd.pth", preprocessing)
@@ -152,6 +159,7 @@ class InceptionV3(nn.Module):
         self.num_features = 2048
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N,C,H,W) to a feature map (N,2048,h,w)."""
         for child in self.children():  # in the order in which they were set
             x = child(x)
         return x

@@ -32,6 +32,7 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(c_in, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
@@ -52,6 +53,7 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature map to feature map."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -81,8 +83,11 @@ class ResNet(nn.Module):
         pooled_stem: bool = True,
         lateral_channels: tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> None:
-        """`pooled_stem`: a max-pool after the first convolution. `lateral_channels`: so many more channels enter each
-        stage than the one before gives, for a network that joins others to it."""
+        """`pooled_stem`: a max-pool after the first convolution.
+
+        `lateral_channels`: channels that enter each stage beside those of the one before, for a network that joins others
+        to it.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
@@ -113,10 +118,11 @@ class ResNet(nn.Module):
         )
 
     def stem(self, x: torch.Tensor) -> torch.Tensor:
-        """What comes before the stages."""
+        """Images (N,C,H,W) to the feature map that enters the first stage."""
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N,C,H,W) to a feature map (N,num_features,H/32,W/32)."""
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
 
 

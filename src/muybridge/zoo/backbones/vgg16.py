@@ -40,4 +40,5 @@ class VGG16(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N,C,H,W) to vectors (N,4096)."""
         return self.classifier(self.avgpool(self.features(x)).flatten(1))

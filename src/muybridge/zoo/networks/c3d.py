@@ -1,5 +1,7 @@
-"""C3D (Tran et al. 2015, section 3.3), and a smaller one for small clips: 3 x 3 x 3 convolutions with bias and no norms,
-max-pools, fully connected layers over what is left of the clip."""
+"""C3D (Tran et al. 2015, section 3.3), and a smaller one for small clips.
+
+3 x 3 x 3 convolutions with bias and no norms, max-pools, fully connected layers over what is left of the clip.
+"""
 
 from collections.abc import Iterable
 
@@ -13,11 +15,11 @@ from muybridge.zoo.temporal.frames import draw_weights
 from muybridge.zoo.volumes import Conv, Pool, refuse_temporal_pooling
 
 SMALL_FRAMES, SMALL_SIZE = 30, 64
-"""The clips that the small networks are made for (UCF-11)."""
+"""Frames and pixels of the clips that the small networks are made for (UCF-11)."""
 
 
 def draw_layers(modules: Iterable[nn.Module]) -> None:
-    """Fresh weights for linear layers with ReLU (He et al. 2015)."""
+    """Draw fresh weights for linear layers with ReLU (He et al. 2015)."""
     for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -25,6 +27,8 @@ def draw_layers(modules: Iterable[nn.Module]) -> None:
 
 
 class C3D(VideoModel):
+    """C3D, for clips of one length and one size."""
+
     def __init__(
         self,
         stages: tuple[tuple[int, ...], ...],
@@ -37,8 +41,11 @@ class C3D(VideoModel):
         in_channels: int = 3,
         padded_last_pool: bool = False,
     ) -> None:
-        """`stages`: the convolutions' widths between pools; the first pool keeps time. `hidden`: of the two layers before
-        the classifier, each with dropout."""
+        """`stages`: the convolutions' widths between pools; the first pool keeps time.
+
+        `hidden`: width of the two layers before the classifier, each with dropout. Raises UserError for a clip of which the
+        pools leave nothing.
+        """
         super().__init__(hidden, num_classes, dropout=dropout, in_channels=in_channels)
         self.fixed_frames, self.fixed_size = num_frames, size
         layers: list[nn.Module] = []
@@ -65,6 +72,7 @@ class C3D(VideoModel):
         draw_layers(self.hidden)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD, T = 1."""
         return self.hidden(self.convs(x_BCTHW).flatten(1))[:, None]
 
 
@@ -93,8 +101,10 @@ def c3d_small(
     in_channels: int = 3,
     size: int = SMALL_SIZE,
 ) -> VideoModel:
-    """C3D with six convolutions, four pools and two layers of 1024, for clips of `num_frames` x `size` x `size` and no
-    others (a course project of 2019). Its widths are not told: C3D's without its last stage are our choice."""
+    """C3D with six convolutions, four pools and two layers of 1024, for clips of `num_frames` x `size` x `size` only.
+
+    Source: a course project of 2019, which does not give the widths; C3D's without its last stage are our choice.
+    """
     refuse_temporal_pooling("c3d_small", temporal_pooling)
     return C3D(
         ((64,), (128,), (256, 256), (512, 512)), 1024, num_classes=num_classes, num_frames=num_frames, size=size,

@@ -1,6 +1,8 @@
-"""Video classifiers of Hugging Face's transformers by name, `hf:NAME` (the extra `[hub]`): VideoMAE, TimeSformer, ViViT,
-V-JEPA 2, …. NAME is one of the hub or a folder with a `config.json`, from which alone the network is built; its weights
-come with `load_weights(model, "hub")`."""
+"""Video classifiers of Hugging Face's transformers by name, `hf:NAME` (the extra `[hub]`).
+
+VideoMAE, TimeSformer, ViViT, V-JEPA 2, …. NAME is one of the hub or a folder with a `config.json`, from which alone the
+network is built; its weights come with `load_weights(model, "hub")`.
+"""
 
 import inspect
 import json
@@ -21,8 +23,10 @@ Probe = Literal["own", "linear", "attentive"]
 
 
 class AttentivePool(nn.Module):
-    """One learned query looks at all tokens (Bardes et al. 2024, V-JEPA, section 4: attentive probing); before it,
-    `blocks` of self-attention among the tokens (Assran et al. 2025, V-JEPA 2: three)."""
+    """Attention of one learned query to all tokens (Bardes et al. 2024, V-JEPA, section 4: attentive probing).
+
+    Before it, `blocks` of self-attention among the tokens (Assran et al. 2025, V-JEPA 2: three).
+    """
 
     def __init__(self, width: int, heads: int, *, blocks: int = 0) -> None:
         super().__init__()
@@ -43,6 +47,7 @@ class AttentivePool(nn.Module):
         nn.init.trunc_normal_(self.query, std=0.02)
 
     def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
+        """Tokens (B,L,D) to vectors (B,D)."""
         keys_BLD = self.norm(self.blocks(tokens_BLD))
         query_B1D = self.query.repeat(len(tokens_BLD), 1, 1)
         f_B1D = query_B1D + self.attention(query_B1D, keys_BLD, keys_BLD, need_weights=False)[0]
@@ -53,12 +58,15 @@ class MeanPool(nn.Module):
     """The mean of all tokens."""
 
     def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
+        """Tokens (B,L,D) to vectors (B,D)."""
         return tokens_BLD.mean(1)
 
 
 class HubClassifier(VideoModel):
-    """A classifier of transformers, `fc` in the place of its last layer; with a `pool`, its encoder alone, the pool and
-    `fc`. Time is gone after it: T = 1."""
+    """A classifier of transformers with `fc` in the place of its last layer; T = 1 after it.
+
+    With a `pool`: its encoder alone, the pool and `fc`.
+    """
 
     def __init__(
         self, classifier: Any, pool: nn.Module | None, *, num_classes: int, dropout: float, frozen: bool
@@ -80,21 +88,24 @@ class HubClassifier(VideoModel):
 
     @property
     def encoder(self) -> nn.Module:
+        """The network without its head."""
         return self.network.base_model
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD, T = 1."""
         out = self.network(**{self.network.main_input_name: x_BCTHW.transpose(1, 2)}, **self._options)
         f_BD = out.logits if self.pool is None else self.pool(out.last_hidden_state)
         return f_BD[:, None]
 
     def train(self, mode: bool = True) -> "HubClassifier":
+        """Set training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
         return self
 
     def fresh_names(self) -> tuple[str, ...]:
-        """The pool's: the hub knows none of it."""
+        """The pool's parameters: the hub has no weights for them."""
         return () if self.pool is None else tuple(f"pool.{name}" for name in self.pool.state_dict())
 
 
@@ -111,13 +122,17 @@ def build(
     probe_blocks: int = 0,
     revision: str | None = None,
 ) -> VideoModel:
-    """`frozen`: the encoder stays as it is, in eval mode; only what follows it learns. `probe`: "own" head of the network;
-    "linear", the mean of the encoder's tokens and a linear layer; "attentive", attentive pooling, with `probe_blocks` of
-    self-attention before it, and a linear layer. `revision`: a commit, tag or branch of the hub's repository."""
+    """Build a classifier of the hub, with fresh weights.
+
+    `frozen`: the encoder stays as it is, in eval mode; only what follows it learns. `probe`: "own", the head of the
+    network; "linear", the mean of the encoder's tokens and a linear layer; "attentive", attentive pooling, with
+    `probe_blocks` of self-attention before it, and a linear layer. `revision`: a commit, tag or branch of the hub's
+    repository. Raises UserError.
+    """
     if temporal_pooling:
         raise UserError(f"hf:{name} has no temporal pooling")
     if probe not in ("own", "linear", "attentive"):
-        raise UserError(f"hf:{name}: there is no probe '{probe}'. Valid: own, linear, attentive.")
+        raise UserError(f"hf:{name}: unknown probe '{probe}'. Valid: own, linear, attentive.")
     if probe_blocks < 0:
         raise UserError(f"hf:{name}: probe_blocks is a number of blocks, 0 or more, not {probe_blocks}")
     if probe_blocks and probe != "attentive":
@@ -131,9 +146,9 @@ def build(
             )
         kinds = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
         if type(config) not in kinds:
-            known = ", ".join(sorted(kind.model_type for kind in kinds))
+            types = ", ".join(sorted(kind.model_type for kind in kinds))
             raise UserError(
-                f"hf:{name} is a network of type '{config.model_type}', which classifies no videos ({known} do)"
+                f"hf:{name} is a network of type '{config.model_type}', which classifies no videos ({types} do)"
             )
         if _channels(config) != in_channels:
             raise UserError(
@@ -161,10 +176,12 @@ def build(
 
 
 def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, whole: bool) -> dict[str, torch.Tensor]:
-    """The hub's weights by our names. They go through transformers, which knows their older names. With a probe the
-    encoder's alone: what else they have is a head, and is told. If they are to be taken `whole`: raises UserError for one
-    that is missing or has no home; the classifier may be missing where it would be for other classes. Else those that the
-    network takes: of a checkpoint of pretraining the encoder's."""
+    """The hub's weights by our names, loaded by transformers, which knows their older names.
+
+    With a probe: the encoder's alone; the rest, a head, is logged. `whole`: raises UserError for a weight that is missing
+    or has no place; the classifier may be missing where it would be for other classes. Not `whole`: those that the network
+    takes, of a checkpoint of pretraining the encoder's.
+    """
     transformers = _transformers(name)
     with _quiet(name):
         loaded, found = transformers.AutoModelForVideoClassification.from_pretrained(
@@ -207,7 +224,7 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, wh
 
 
 def _preprocessing(transformers: Any, name: str, revision: str | None) -> Preprocessing:
-    """What the network's own processor does to values of 0 to 255, for values of 0 to 1."""
+    """The normalisation of the network's own processor (of values of 0 to 255), for values of 0 to 1."""
     for file_name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         path = transformers.utils.cached_file(
             name, file_name, revision=revision,
@@ -236,7 +253,7 @@ def _channels(config: Any) -> int:
 def _side(size: int | list[int] | tuple[int, int]) -> int:
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
-        raise UserError(f"A network for pictures of {size} pixels; only squares can be fed here")
+        raise UserError(f"A network for images of {size} pixels; only squares can be fed here")
     return sides.pop()
 
 
@@ -256,12 +273,12 @@ def _transformers(name: str) -> Any:
 
 
 WRONG = {("5", "8"), ("5", "16"), ("5", "17")}
-"""Versions of transformers that give VideoMAE's biases of queries and values no weights (measured)."""
+"""Versions of transformers that leave VideoMAE's biases of queries and values without weights (measured)."""
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Without transformers' reports and bars; what goes wrong is a UserError."""
+    """Silence transformers' reports and bars, and turn its exceptions into UserErrors."""
     from transformers.utils import logging
 
     verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

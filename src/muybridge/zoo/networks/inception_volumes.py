@@ -1,6 +1,7 @@
-"""The two originals that grew from InceptionV1, as their authors published them: DeepMind's I3D (Carreira and Zisserman
-2017, figure 3) and S3D (Xie et al. 2018, section 4.3). Both halve time three times, in the stem and in two pools. (The
-2021 study's variants, which keep time, are `i3d_inceptionv1` and `s3d_inceptionv1`.)
+"""I3D and S3D on InceptionV1, as their authors published them.
+
+DeepMind's I3D (Carreira and Zisserman 2017, figure 3) and S3D (Xie et al. 2018, section 4.3) both halve time three times,
+in the stem and in two pools. (The 2021 study's variants, which keep time, are `i3d_inceptionv1` and `s3d_inceptionv1`.)
 
 Parameters have the names of the 2D network (`backbones/inception_v1.py`), so that its image weights can be inflated. The
 norms' running statistics move by torch's 0.1 a step, not by the published 0.01 and 0.001, which take longer to arrive than
@@ -19,7 +20,7 @@ from muybridge.zoo.temporal.frames import draw_weights
 from muybridge.zoo.volumes import Conv, ConvUnit, Padding, Pool, refuse_temporal_pooling
 
 MakeConv = Callable[[int, int, int, int], nn.Module]
-"""make(c_in, c_out, kernel, stride): what stands for a k x k convolution, with norm and ReLU."""
+"""make(c_in, c_out, kernel, stride): the unit in the place of a k x k convolution, with norm and ReLU."""
 
 
 def full(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Module:
@@ -35,13 +36,14 @@ def separable(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Module:
 
 
 class SeparableUnit(ConvUnit):
-    """The temporal half is `after`, as where it is put into an image network: image weights leave it fresh."""
+    """A spatial and a temporal unit. The temporal one is `after`, so that image weights leave it fresh."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int) -> None:
         super().__init__(Conv(c_in, c_out, (1, kernel, kernel), (1, stride, stride), padding="half"), c_out)
         self.after = ConvUnit(Conv(c_out, c_out, (kernel, 1, 1), (stride, 1, 1), padding="half"), c_out)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Apply the spatial unit, then the temporal one."""
         return self.after(super().forward(x_BCTHW))
 
 
@@ -58,15 +60,16 @@ class Inception(nn.Module):
         self.out_channels = one + three + five + pool
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Join the branches' channels."""
         branches = (self.branch1, self.branch2, self.branch3, self.branch4)
         return torch.cat([branch(x_BCTHW) for branch in branches], 1)
 
 
 class InceptionVolumes(VideoModel):
-    """The last feature map is averaged over windows of 2 x 7 x 7, one a frame but the last."""
+    """InceptionV1 over volumes. Its last feature map is averaged over windows of 2 x 7 x 7, one a frame but the last."""
 
     def __init__(self, conv: MakeConv, padding: Padding, *, in_channels: int, num_classes: int, dropout: float) -> None:
-        """`padding`: of the pools between the blocks."""
+        """`conv`: makes the convolutions; `padding`: of the pools between the blocks."""
         super().__init__(1024, num_classes, dropout=dropout, in_channels=in_channels)
         self.backbone = nn.Sequential()
         self.backbone.conv1 = conv(in_channels, 64, 7, 2)
@@ -86,22 +89,27 @@ class InceptionVolumes(VideoModel):
         draw_weights(self)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD, an eighth of the frames, less one."""
         return self.avgpool(self.backbone(x_BCTHW)).mean((3, 4)).transpose(1, 2)
 
 
 class I3D(InceptionVolumes):
+    """DeepMind's I3D."""
+
     min_frames, min_size = 9, 193
-    """Least that leave 2 x 7 x 7 for the head: ⌈T/8⌉ frames, ⌈H/32⌉ pixels."""
+    """Lengths of which ⌈T/8⌉ frames and ⌈H/32⌉ pixels leave 2 x 7 x 7 for the head."""
 
 
 class S3D(InceptionVolumes):
+    """S3D as torchvision has it."""
+
     preprocessing = KINETICS
     min_frames, min_size = 13, 209
-    """As for I3D, but the last pool leaves out an odd frame or pixel: ⌊⌈T/4⌉ / 2⌋, ⌊⌈H/16⌉ / 2⌋."""
+    """Lengths as I3D's, but the last pool leaves out an odd frame or pixel: ⌊⌈T/4⌉ / 2⌋, ⌊⌈H/16⌉ / 2⌋."""
 
 
 PUBLISHED = {3: ("rgb_imagenet.pt", "RGB"), 2: ("flow_imagenet.pt", "optical flow")}
-"""By the number of channels: the file of weights, and what they were trained on."""
+"""Number of channels to the file of weights, and what they were trained on."""
 
 
 def i3d(

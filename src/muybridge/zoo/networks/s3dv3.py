@@ -1,6 +1,7 @@
-"""S3D on Inception-v3, from a reproduction study of 2018: `s3dv3`, `s3dv3_topheavy`, `s3dv3_inflated`. The blocks are
-Inception-v3's (Szegedy et al. 2015, figures 5 to 7 and 10); "Sep" is 1 x k x k, then k x 1 x 1, with one norm and ReLU after
-both. (The 2021 study's recipe on Inception-v3 is `s3d_inceptionv3`.)
+"""S3D on Inception-v3, from a reproduction study of 2018: `s3dv3`, `s3dv3_topheavy`, `s3dv3_inflated`.
+
+The blocks are Inception-v3's (Szegedy et al. 2015, figures 5 to 7 and 10); "Sep" is 1 x k x k, then k x 1 x 1, with one
+norm and ReLU after both. (The 2021 study's recipe on Inception-v3 is `s3d_inceptionv3`.)
 
 Two convolutions of the published code that change nothing (1 x 1 x 1 behind one another) and a kernel it mistyped are left
 out: 26,223,717 parameters at 5 classes, where it has 28,757,093.
@@ -26,8 +27,10 @@ from muybridge.zoo.volumes import (
 )
 
 Sevens = Literal["separable", "inflated", "spatial"]
-"""What stands for Inception-v3's 1 x 7 and 7 x 1: three convolutions, one an axis; two that look at seven frames each; or
-those two as they are."""
+"""The convolutions in the place of Inception-v3's 1 x 7 and 7 x 1.
+
+"separable": three, one an axis; "inflated": two that look at seven frames each; "spatial": those two as they are.
+"""
 
 SEVENS: dict[Sevens, tuple[Sides, ...]] = {
     "separable": ((7, 1, 1), (1, 7, 1), (1, 1, 7)),
@@ -36,24 +39,26 @@ SEVENS: dict[Sevens, tuple[Sides, ...]] = {
 }
 
 AUX_WEIGHT = 0.3
-"""Of the auxiliary head's loss (Szegedy et al. 2014, section 5)."""
+"""Weight of the auxiliary head's loss (Szegedy et al. 2014, section 5)."""
 
 
 class Branches(nn.ModuleList):
-    """Side by side, their channels joined."""
+    """Modules side by side, their channels joined."""
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to all branches' channels."""
         return torch.cat([branch(x_BCTHW) for branch in self], 1)
 
 
 def unit(c_in: int, c_out: int, kernel: Sides = (1, 1, 1)) -> ConvUnit:
+    """A convolution with norm and ReLU."""
     return ConvUnit(Conv(c_in, c_out, kernel), c_out)
 
 
 def sep(
     c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: Padding = "same", temporal: bool = True
 ) -> ConvUnit:
-    """Sep; the spatial half of it where it is not `temporal`."""
+    """Sep; without `temporal`, its spatial half alone."""
     convs = [Conv(c_in, c_out, (1, kernel, kernel), (1, stride, stride), padding=padding)]
     if temporal:
         convs.append(Conv(c_out, c_out, (kernel, 1, 1), (stride, 1, 1), padding=padding))
@@ -61,17 +66,19 @@ def sep(
 
 
 def seven_long(c_in: int, c_out: int, kind: Sevens, *, rounds: int = 1) -> nn.Sequential:
-    """All of the first's width but the last."""
+    """The convolutions of seven, `rounds` times; all of `c_in` channels but the last."""
     kernels = SEVENS[kind] * rounds
     widths = [c_in] * len(kernels) + [c_out]
     return nn.Sequential(*(unit(a, b, kernel) for a, b, kernel in zip(widths, widths[1:], kernels, strict=False)))
 
 
 def pooled(c_in: int, c_out: int, *, temporal: bool) -> nn.Sequential:
+    """A mean-pool of 3 x 3 (x 3) and a 1 x 1 x 1 unit."""
     return nn.Sequential(Pool((3 if temporal else 1, 3, 3), kind="mean"), unit(c_in, c_out))
 
 
 def type_1(c_in: int, pool: int, *, temporal: bool) -> Branches:
+    """Inception-v3's first block (figure 5)."""
     return Branches(
         [
             unit(c_in, 64),
@@ -83,12 +90,13 @@ def type_1(c_in: int, pool: int, *, temporal: bool) -> Branches:
 
 
 def reduction_1(c_in: int) -> Branches:
-    """No pool, unlike Inception-v3's: 480 channels."""
+    """Inception-v3's first reduction without its pool: 480 channels."""
     halve = partial(sep, stride=2, padding="valid")
     return Branches([halve(c_in, 384, 3), nn.Sequential(unit(c_in, 64), sep(64, 96, 3), halve(96, 96, 3))])
 
 
 def type_2(c_in: int, width: int, kind: Sevens) -> Branches:
+    """Inception-v3's second block (figure 6)."""
     return Branches(
         [
             unit(c_in, 192),
@@ -100,6 +108,7 @@ def type_2(c_in: int, width: int, kind: Sevens) -> Branches:
 
 
 def reduction_2(c_in: int, kind: Sevens) -> Branches:
+    """Inception-v3's second reduction."""
     halve = partial(sep, stride=2, padding="valid")
     return Branches(
         [
@@ -111,7 +120,7 @@ def reduction_2(c_in: int, kind: Sevens) -> Branches:
 
 
 def type_3(c_in: int, *, temporal: bool) -> Branches:
-    """Not `temporal`: only its 3 x 3 x 3 looks along time."""
+    """Inception-v3's third block; without `temporal`, only its 3 x 3 x 3 looks along time."""
     kernels: tuple[Sides, ...] = ((1, 1, 3), (1, 3, 1))
     if temporal:
         kernels = ((3, 1, 1), *kernels)
@@ -130,9 +139,11 @@ def type_3(c_in: int, *, temporal: bool) -> Branches:
 
 
 class AuxHead(nn.Module):
-    """Of the feature map that Inception-v3's takes. The last convolution spans what 64 x 224 x 224 leaves of it; of larger
-    clips, its outputs are averaged. Pictures of less than 177 pixels leave less than 3 x 3 behind the pool; theirs are
-    pooled to that."""
+    """The auxiliary classifier, on the feature map that Inception-v3's takes.
+
+    The last convolution spans what 64 x 224 x 224 leaves of it; of larger clips, its outputs are averaged. Images of less
+    than 177 pixels leave less than 3 x 3 behind the pool; theirs are pooled to that.
+    """
 
     def __init__(self, c_in: int, num_classes: int) -> None:
         super().__init__()
@@ -143,6 +154,7 @@ class AuxHead(nn.Module):
         self.reset_classifier(num_classes)
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Feature map (B,C,T,H,W) to logits (B,K)."""
         if min(x_BCTHW.shape[3:]) < 11:
             pooled_BCTHW = F.adaptive_avg_pool3d(x_BCTHW, (x_BCTHW.shape[2], 3, 3))
         else:
@@ -150,19 +162,22 @@ class AuxHead(nn.Module):
         return self.fc(self.conv2(self.conv1(pooled_BCTHW)).mean((2, 3, 4)))
 
     def reset_classifier(self, num_classes: int) -> None:
+        """Replace its classifier by a fresh linear layer."""
         self.fc = nn.Linear(768, num_classes).to(self.fc.weight.device, self.fc.weight.dtype)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
 
 class S3DV3(VideoModel):
+    """S3D on Inception-v3, in training with an auxiliary head."""
+
     preprocessing = HALF
     loss_weights_N: torch.Tensor
 
     def __init__(
         self, *, num_classes: int, dropout: float, in_channels: int, sevens: Sevens, topheavy: bool, aux: bool
     ) -> None:
-        """`topheavy`: nothing looks along time, and no frame is lost, before Mixed2."""
+        """`topheavy`: nothing looks along time, and no frame is lost, before Mixed2. `aux`: has an auxiliary head."""
         super().__init__(2048, num_classes, dropout=dropout, in_channels=in_channels)
         low = not topheavy
         halve = partial(Pool, (3, 3, 3), (2, 2, 2)) if low else partial(Pool, (1, 3, 3), (1, 2, 2))
@@ -196,10 +211,11 @@ class S3DV3(VideoModel):
         draw_weights(self)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD."""
         return self._top_features(self.middle(self.stem(x_BCTHW)))
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor | WeightedLogits:
-        """In training with an auxiliary head: the answer, and that head's."""
+        """Logits (B,K) of clips; in training with an auxiliary head: those, and that head's."""
         if not (self.training and self._has_aux):
             return super().forward(x_BCTHW)
         self.check_input(x_BCTHW)
@@ -208,11 +224,13 @@ class S3DV3(VideoModel):
         return WeightedLogits(torch.stack([logits_BK, self.aux(middle_BCTHW)]), self.loss_weights_N)
 
     def reset_classifier(self, num_classes: int) -> None:
+        """Replace both classifiers by fresh linear layers."""
         super().reset_classifier(num_classes)
         if self._has_aux:
             self.aux.reset_classifier(num_classes)
 
     def classifier_names(self) -> tuple[str, ...]:
+        """Parameters of both classifiers."""
         return (*super().classifier_names(), *(("aux.fc.weight", "aux.fc.bias") if self._has_aux else ()))
 
     @property
@@ -235,7 +253,9 @@ def build(
     topheavy: bool = False,
     aux: bool = True,
 ) -> VideoModel:
-    """`aux`: an auxiliary head in training, as the paper describes it; its code has it commented out, and the published
+    """Build a variant of S3D on Inception-v3.
+
+    `aux`: an auxiliary head in training, as the paper describes it; its code has it commented out, and the published
     parameter counts are without.
 
     Top-heavy has 10 % fewer parameters than `s3dv3`, but 3.5 times its multiply-adds (162 against 46 G for 64 x 224 x 224),

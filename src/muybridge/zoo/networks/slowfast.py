@@ -1,5 +1,7 @@
-"""SlowFast (Feichtenhofer et al. 2019, SlowFast Networks for Video Recognition, section 3, table 1): a wide ResNet50 on
-few frames and one of an eighth of its width on all of them, which feeds the first before each of its stages.
+"""SlowFast (Feichtenhofer et al. 2019, SlowFast Networks for Video Recognition, section 3, table 1).
+
+A wide ResNet50 on few frames and one of an eighth of its width on all of them, which feeds the first before each of its
+stages.
 
 `slowfast_resnet50` is the 8x8 network (of 32 frames the slow pathway sees 8), `slowfast_resnet50_4x16` sees 4 of them.
 """
@@ -21,12 +23,14 @@ from muybridge.zoo.volumes import refuse_temporal_pooling
 FAST: Cycles = ((3,), (3,), (3,), (3,))
 WIDTH = 64
 BETA = 8
-"""So many times narrower is the fast pathway."""
+"""Ratio of the slow pathway's width to the fast one's."""
 
 
 class Lateral(nn.Module):
-    """From the fast pathway to the slow one: a convolution along time with the stride that takes one frame rate to the
-    other, twice as many channels (section 3.3, "time-strided convolution")."""
+    """The lateral connection from the fast pathway to the slow one (section 3.3, "time-strided convolution").
+
+    A convolution along time with the stride that takes one frame rate to the other, and twice as many channels.
+    """
 
     def __init__(self, axis: FrameAxis, channels: int, *, alpha: int, taps: int) -> None:
         super().__init__()
@@ -34,10 +38,13 @@ class Lateral(nn.Module):
         self.bn = nn.BatchNorm2d(2 * channels)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames of the fast pathway to those of the slow one."""
         return F.relu(self.bn(self.conv(x_NCHW)))
 
 
 class SlowFast(VideoModel):
+    """Two ResNet50s, slow and fast, with lateral connections."""
+
     min_size = 32
     image_network = "slow"
 
@@ -58,6 +65,7 @@ class SlowFast(VideoModel):
             draw_weights(pathway)
 
     def check_frames(self, frames: int) -> None:
+        """Raise UserError for a clip length that is not a multiple of alpha."""
         super().check_frames(frames)
         if frames % self.alpha:
             raise UserError(
@@ -66,11 +74,14 @@ class SlowFast(VideoModel):
             )
 
     def slow_frames(self, frames: int) -> list[int]:
-        """Which frames of a clip the slow pathway sees: as many as a stride of alpha leaves, from the first to the last
-        at even distances, rounded down (PySlowFast's choice, not every alpha-th)."""
+        """Indices of the frames that the slow pathway sees, as many as a stride of alpha leaves.
+
+        From the first to the last at even distances, rounded down (PySlowFast's choice, not every alpha-th).
+        """
         return torch.linspace(0, frames - 1, frames // self.alpha, device="cpu").long().tolist()
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD, T = 1."""
         self._axis.clips = x_BCTHW.shape[0]
         slow = self.slow.stem(self._axis.fold(x_BCTHW[:, :, self.slow_frames(x_BCTHW.shape[2])]))
         fast = self.fast.stem(self._axis.fold(x_BCTHW))

@@ -1,5 +1,8 @@
-"""Two networks for small clips, 30 frames of 64 x 64 (UCF-11; a course project of 2019): a small convolutional network on
-each frame, then one layer over the outputs of all frames. What the project leaves open is our choice, and said so."""
+"""Two networks for small clips, 30 frames of 64 x 64 (UCF-11; a course project of 2019).
+
+A small convolutional network on each frame, then one layer over the outputs of all frames. What the project leaves open is
+our choice, marked "ours".
+"""
 
 from typing import Literal
 
@@ -15,9 +18,11 @@ from muybridge.zoo.volumes import refuse_temporal_pooling
 
 
 class SmallClips(VideoModel):
-    """`convs` gives the feature map of each frame, `rest` makes f_BTD of the flattened maps, D = `num_outputs`. `flatten`: the
-    classifier is one layer over the outputs of all frames, which fixes their number; else over each frame's, and the
-    logits are averaged."""
+    """A network on each frame: `convs` gives feature maps, `rest` makes f_BTD of the flattened maps, D = `num_outputs`.
+
+    `flatten`: the classifier is one layer over the outputs of all frames, which fixes their number; otherwise over each
+    frame's, and the logits are averaged.
+    """
 
     def __init__(
         self,
@@ -41,23 +46,27 @@ class SmallClips(VideoModel):
         draw_layers(rest.modules())
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD; T = 1 if flattened."""
         f_NP = self.convs(x_BCTHW.transpose(1, 2).flatten(0, 1)).flatten(1)
         f_BTD = self.rest(f_NP.unflatten(0, (x_BCTHW.shape[0], -1)))
         return f_BTD.flatten(1)[:, None] if self._flatten else f_BTD
 
 
 class AllOutputs(nn.LSTM):
-    """The outputs of all steps, without the last state."""
+    """An LSTM that returns the outputs of all steps, without the last state."""
 
     def forward(self, f_BTD: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Sequence f_BTD to the outputs of all steps."""
         return super().forward(f_BTD)[0]
 
 
 def conv_layers(
     stages: tuple[tuple[tuple[int, int], ...], ...], size: int, name: str, *, in_channels: int = 3
 ) -> tuple[nn.Sequential, int]:
-    """Stages of (kernel, width) with ReLU, a 2 x 2 max-pool after each; and how many numbers they leave of a picture.
-    Raises UserError where that is none."""
+    """Stages of (kernel, width) with ReLU, a 2 x 2 max-pool after each; and how many numbers they leave of an image.
+
+    Raises UserError where they leave nothing.
+    """
     layers: list[nn.Module] = []
     channels, side = in_channels, size
     for stage in stages:
@@ -81,9 +90,10 @@ def vgg9(
     size: int = SMALL_SIZE,
     fusion: Literal["linear", "mean"] = "linear",
 ) -> VideoModel:
-    """VGG9 on each frame, for `num_frames` x `size` x `size`: nine layers with weights, widths 64 doubling after each pool,
-    two layers of 2048, 500 outputs a frame. `fusion`: "linear", one layer over the outputs of all frames; "mean", the mean
-    of the frames' logits, for any number of frames.
+    """VGG9 on each frame, for clips of `num_frames` x `size` x `size`.
+
+    Nine layers with weights, widths 64 doubling after each pool, two layers of 2048, 500 outputs a frame. `fusion`:
+    "linear", one layer over the outputs of all frames; "mean", the mean of the frames' logits, for any number of frames.
 
     Ours: VGG11's convolutions (Simonyan and Zisserman 2014) without its last stage; ReLU after the 500 outputs, as two
     linear layers in a row would be one.
@@ -115,8 +125,11 @@ def cnn_lstm(
     in_channels: int = 3,
     size: int = SMALL_SIZE,
 ) -> VideoModel:
-    """Convolutions of 2 x 2, 3 x 3 and 5 x 5, each with ReLU and pool; an LSTM over the frames; one layer over its outputs
-    at all of them. For `num_frames` x `size` x `size`. Ours: widths 32, 64, 128, one LSTM layer of 256 units."""
+    """CNN-LSTM, for clips of `num_frames` x `size` x `size`.
+
+    Convolutions of 2 x 2, 3 x 3 and 5 x 5, each with ReLU and pool; an LSTM over the frames; one layer over its outputs at
+    all of them. Ours: widths 32, 64, 128, one LSTM layer of 256 units.
+    """
     refuse_temporal_pooling("cnn_lstm", temporal_pooling)
     convs, left = conv_layers((((2, 32),), ((3, 64),), ((5, 128),)), size, "cnn_lstm", in_channels=in_channels)
     return SmallClips(

@@ -31,30 +31,30 @@ from muybridge.zoo.temporal.inflation import inflate, replace_conv
 from muybridge.zoo.volumes import refuse_temporal_pooling
 
 GREY = Preprocessing((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
-"""Of PySlowFast's and PyTorchVideo's."""
+"""PySlowFast's and PyTorchVideo's."""
 
 Cycles = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Of each stage, over how many frames the blocks' first convolutions look, block by block and over again."""
+"""Frames that the blocks' first convolutions look at, in each stage, block by block and over again."""
 SLOW: Cycles = ((1,), (1,), (3,), (3,))
 I3D: Cycles = ((3,), (3, 1), (3, 1), (1, 3))
 
 
 def torchvision_kinetics(file: str) -> dict[str, Published]:
-    """`file` as torchvision names it, with the first digits of its SHA-256."""
+    """Weights of torchvision; `file` as torchvision names it, with the first digits of its SHA-256."""
     network, _, sha256 = file.removesuffix(".pth").rpartition("-")
     about = f"torchvision's {network}, Kinetics-400, 16 frames of 112x112 at 15 frames a second"
     return {"kinetics400": Published(f"https://download.pytorch.org/models/{file}", sha256, KINETICS, about)}
 
 
 def pytorchvideo_kinetics(file: str, clip: str) -> dict[str, Published]:
-    """`clip`: what it was trained on, in words. No hash is published."""
+    """PyTorchVideo's weights; `clip`: the clips that they were trained on, in words. No hash is published."""
     url = f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}"
     about = f"PyTorchVideo's {file.removesuffix('.pyth')}, Kinetics-400, {clip}"
     return {"kinetics400": Published(url, "", GREY, about)}
 
 
 def lengthen(net: ResNet, axis: FrameAxis, *, stem_frames: int, cycles: Cycles) -> None:
-    """Let the stem and the first convolutions of bottlenecks look along time."""
+    """Make the stem and the first convolutions of bottlenecks look along time."""
     if stem_frames > 1:
         replace_conv(net, "conv1", axis, frames=stem_frames)
     stages = zip((net.layer1, net.layer2, net.layer3, net.layer4), cycles, strict=True)
@@ -73,6 +73,7 @@ class MaxOfPairs(nn.Module):
         self._axis = axis
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames, T to ⌊T/2⌋."""
         x_BTCHW = x_NCHW.unflatten(0, (self._axis.clips, -1))
         return torch.maximum(x_BTCHW[:, :-1:2], x_BTCHW[:, 1::2]).flatten(0, 1)
 
@@ -87,7 +88,7 @@ def _i3d_kinetics(net: ResNet, axis: FrameAxis) -> None:
 
 
 def _r3d(net: ResNet, axis: FrameAxis) -> None:
-    """All 3x3x3; time is halved with the picture in the last three stages."""
+    """All 3x3x3; time is halved with the image in the last three stages."""
     inflate(net, survey(net, in_channels=net.conv1.in_channels), axis, temporal_pooling=True)
 
 
@@ -110,7 +111,7 @@ def _r2plus1d(net: ResNet, axis: FrameAxis) -> None:
         block.add_module("conv2", _factorised(block.conv2, axis, middle=middle))
         if halves:
             put(block, Site("downsample"), EverySecondFrame(axis))
-    net.published = {}  # an image network's weights have no place in it
+    net.published = {}  # an image network's weights do not fit
 
 
 def _factorised(conv: nn.Conv2d, axis: FrameAxis, *, middle: int, stride_frames: int = 1) -> nn.Sequential:
@@ -122,7 +123,7 @@ def _factorised(conv: nn.Conv2d, axis: FrameAxis, *, middle: int, stride_frames:
 
 @dataclass(frozen=True)
 class VideoResNet:
-    """How one is made of an image network."""
+    """Recipe of a video ResNet: the image network, and how it is changed."""
 
     paper: str
     make: Callable[..., ResNet]

@@ -1,5 +1,6 @@
-"""X3D (Feichtenhofer 2020, X3D: Expanding Architectures for Efficient Video Recognition, table 3 and section 4.1): a thin
-ResNet whose only spatial convolutions are depthwise 3x3x3.
+"""X3D (Feichtenhofer 2020, X3D: Expanding Architectures for Efficient Video Recognition, table 3 and section 4.1).
+
+A thin ResNet whose only spatial convolutions are depthwise 3x3x3.
 
 `x3d_s` and `x3d_m` are one network. S was trained on clips of 13 frames of 160 x 160 (tested at 182), M on 16 frames of
 224 x 224 (tested at 256). Layers are PySlowFast's; PyTorchVideo's network has no norm in its first shortcut (48 parameters
@@ -19,15 +20,15 @@ from muybridge.zoo.temporal.frames import FrameAxis, FramesNet, TimeConv, Volume
 from muybridge.zoo.volumes import refuse_temporal_pooling
 
 DEPTHS = (3, 5, 11, 7)
-"""Blocks of each stage: 1, 2, 5, 3, times 2.2, rounded up."""
+"""Blocks of each stage: 1, 2, 5, 3 times 2.2, rounded up."""
 WIDTHS = (24, 48, 96, 192)
 BOTTLENECK = 2.25
-"""So many times wider are blocks inside."""
+"""Ratio of a block's inner width to its outer one."""
 SQUEEZE = 1 / 16
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels are weighed by their means over the clip (Hu et al. 2018)."""
+    """Weights of channels, from their means over the clip (Hu et al. 2018)."""
 
     def __init__(self, axis: FrameAxis, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -35,6 +36,7 @@ class SqueezeExcitation(nn.Module):
         self.fc1, self.fc2 = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames, each channel times its weight."""
         mean_BC11 = self._axis.unfold(x_NCHW).mean((2, 3, 4))[..., None, None]
         weight_BC11 = torch.sigmoid(self.fc2(F.relu(self.fc1(mean_BC11))))
         return (x_NCHW.unflatten(0, (self._axis.clips, -1)) * weight_BC11[:, None]).flatten(0, 1)
@@ -58,6 +60,7 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Folded frames to folded frames."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.silu(self.se(self.bn2(self.conv2(out))))
         return F.relu(self.bn3(self.conv3(out)) + self.downsample(x))
@@ -88,6 +91,7 @@ class X3D(nn.Module):
         self.linear5 = nn.Linear(inner, self.num_features, bias=False)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames (B·T,C,H,W) to vectors (B,2048)."""
         x = F.relu(self.bn1(self.conv1(x_NCHW)))
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)

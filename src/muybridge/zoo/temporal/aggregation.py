@@ -1,6 +1,8 @@
-"""TAM, the 2021 study's temporal aggregation module (Fan et al. 2019): a depthwise convolution of 3 taps along time, no
-bias, zeros outside the clip, then ReLU. The first operation of the residual branch of every block. (Not MMAction2's
-TANet.) The study's "Conv." is the same with a dense convolution."""
+"""TAM, the 2021 study's temporal aggregation module (Fan et al. 2019).
+
+A depthwise convolution of 3 taps along time, no bias, zeros outside the clip, then ReLU: the first operation of the
+residual branch of every block. (Not MMAction2's TANet.) The study's "Conv." is the same with a dense convolution.
+"""
 
 import torch
 from torch import nn
@@ -11,6 +13,8 @@ from muybridge.zoo.temporal.frames import FrameAxis, TimeConv, halve_time, put
 
 
 class TemporalAggregation(nn.Module):
+    """A depthwise (or dense) convolution along time, then ReLU."""
+
     def __init__(self, axis: FrameAxis, channels: int, *, taps: int = 3, dense: bool = False) -> None:
         super().__init__()
         if taps < 1 or taps % 2 == 0:
@@ -18,13 +22,14 @@ class TemporalAggregation(nn.Module):
         self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels, relu=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames to folded frames."""
         return self.conv(x_NCHW)
 
 
 def aggregate(
     net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, taps: int = 3, dense: bool = False
 ) -> None:
-    """`taps`: frames that are blended (an odd number); `dense`: across channels, too."""
+    """Put TAM into an image network. `taps`: frames that are blended (an odd number); `dense`: across channels, too."""
     for site in anatomy.sites.aggregation:
         put(net, site, TemporalAggregation(axis, anatomy.channels(site), taps=taps, dense=dense))
     if temporal_pooling:

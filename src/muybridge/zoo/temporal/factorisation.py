@@ -1,5 +1,8 @@
-"""S3D (Xie et al. 2018) as the 2021 study has it: k x k becomes 1 x k x k, norm, ReLU, k x 1 x 1 of the same width, norm.
-1 x 1 convolutions stay, and the stem is one 3 x 7 x 7. Time is halved where I3D halves it."""
+"""S3D (Xie et al. 2018) as the 2021 study has it.
+
+k x k becomes 1 x k x k, norm, ReLU, k x 1 x 1 of the same width, norm. 1 x 1 convolutions stay, and the stem is one
+3 x 7 x 7. Time is halved where I3D halves it.
+"""
 
 from torch import nn
 
@@ -9,9 +12,12 @@ from muybridge.zoo.temporal.inflation import check_halvings, grow_pools, kernel_
 
 
 def factorise(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
-    """The 2D convolution and its norm stay as they are; the temporal convolution and its norm follow them. Where no
-    plain batch norm follows a convolution, they are put between it and what follows."""
-    anatomy.check_all_met(net)
+    """Put temporal convolutions behind an image network's spatial ones.
+
+    The 2D convolution and its norm stay as they are; the temporal convolution and its norm follow them. Where no plain
+    batch norm follows a convolution, they are put between it and what follows.
+    """
+    anatomy.check_all_called(net)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
     bias = getattr(net, "factorised_bias", False)
     for seen in anatomy.convs():

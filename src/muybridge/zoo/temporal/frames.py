@@ -1,8 +1,8 @@
-"""Frames folded into the batch: every image network runs on clips as it is.
+"""Frames folded into the batch, so that every image network runs on clips unchanged.
 
 TSN (Wang et al. 2016) is just that. The other methods put modules into the image network that look along time, or put
-3D convolutions in the place of its 2D ones; such a module must know how the N pictures of a folded batch fall into
-clips, which `FrameAxis` tells it. Batch norms over folded frames are those over volumes, 1x1 convolutions and pools of
+3D convolutions in the place of its 2D ones; such a module must know how the N images of a folded batch fall into
+clips, and asks `FrameAxis`. Batch norms over folded frames are those over volumes, 1x1 convolutions and pools of
 single frames, too, so that nothing else of the image network has to change.
 """
 
@@ -21,8 +21,10 @@ from muybridge.zoo.volumes import convolve
 
 
 class FrameAxis(threading.local):
-    """How a folded batch falls into clips. Each clip's frames lie side by side; how many they are may change on the way
-    through the network, how many clips there are does not.
+    """The division of a folded batch into clips.
+
+    Each clip's frames lie side by side; how many they are may change on the way through the network, how many clips there
+    are does not.
 
     Every thread has its own number of clips, so that several may use one model at a time. (Activation checkpointing of a
     part of the network computes that part again, later: batches of one size only, until the gradients are there.)
@@ -38,7 +40,7 @@ class FrameAxis(threading.local):
         return x_NCHW.unflatten(0, (self.clips, -1)).transpose(1, 2)
 
     def fold(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
-        """And back; no copy where x is channels-last."""
+        """x_BCTHW as (B·T,C,H,W); no copy where x is channels-last."""
         return x_BCTHW.transpose(1, 2).flatten(0, 1)
 
     def pixels(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -46,8 +48,8 @@ class FrameAxis(threading.local):
         frames = x_NCHW.shape[0] // self.clips
         return x_NCHW.permute(0, 2, 3, 1).reshape(self.clips, frames, -1, x_NCHW.shape[1])
 
-    def pictures(self, x_BTSC: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """And back, for any T."""
+    def images(self, x_BTSC: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """x_BTSC as (B·T,C,H,W), for any T."""
         return x_BTSC.reshape(-1, height, width, x_BTSC.shape[-1]).permute(0, 3, 1, 2)
 
 
@@ -72,6 +74,7 @@ class FramesNet(VideoModel):
         self._axis = axis
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips x_BCTHW to f_BTD."""
         self._axis.clips = x_BCTHW.shape[0]
         f = self.backbone(x_BCTHW.transpose(1, 2).flatten(0, 1))
         if f.dim() == 4:
@@ -82,8 +85,10 @@ class FramesNet(VideoModel):
 
 
 class TimeConv(nn.Conv2d):
-    """A convolution of k x 1 x 1, on folded frames: a 2D one over (time, pixels), in channels-last far faster on a CPU
-    than a 3D one where it is depthwise."""
+    """A convolution of k x 1 x 1, on folded frames.
+
+    It is a 2D one over (time, pixels): in channels-last far faster on a CPU than a 3D one where it is depthwise.
+    """
 
     def __init__(
         self,
@@ -97,15 +102,16 @@ class TimeConv(nn.Conv2d):
         bias: bool = False,
         relu: bool = False,
     ) -> None:
-        """`relu`: what comes out is rectified, in place (which costs a copy once it is a view)."""
+        """`relu`: rectify the output in place (which costs a copy once it is a view)."""
         super().__init__(c_in, c_out, (taps, 1), (stride, 1), (taps // 2, 0), groups=groups, bias=bias)
         self._axis, self.relu = axis, relu
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames to folded frames."""
         y_BCTS = super().forward(self._axis.pixels(x_NCHW).permute(0, 3, 1, 2))
         if self.relu:
             y_BCTS = F.relu(y_BCTS, inplace=True)
-        return self._axis.pictures(y_BCTS.permute(0, 2, 3, 1), *x_NCHW.shape[2:])
+        return self._axis.images(y_BCTS.permute(0, 2, 3, 1), *x_NCHW.shape[2:])
 
 
 class VolumeConv(nn.Conv3d):
@@ -128,6 +134,7 @@ class VolumeConv(nn.Conv3d):
         self._axis = axis
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames to folded frames."""
         pads = [(int(pad), int(pad)) for pad in self.padding]
         return self._axis.fold(convolve(self, self._axis.unfold(x_NCHW), pads))
 
@@ -140,30 +147,34 @@ class TemporalPool(nn.Module):
         self._axis, self.stride, self.kind = axis, stride, kind
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames, T to ⌈T/stride⌉."""
         x_BTSC = self._axis.pixels(x_NCHW)
         x_B1TP = x_BTSC.flatten(2).unsqueeze(1)  # columns as channels would be huge: a window of 3 x 1 over (T, P)
         # (max_pool3d's gradient is not repeatable on CUDA, max_pool2d's is)
         pool = F.max_pool2d if self.kind == "max" else partial(F.avg_pool2d, count_include_pad=False)
         y_B1TP = pool(x_B1TP, (3, 1), (self.stride, 1), (1, 0))
         y_BTSC = y_B1TP.squeeze(1).unflatten(2, x_BTSC.shape[2:])
-        return self._axis.pictures(y_BTSC, *x_NCHW.shape[2:])
+        return self._axis.images(y_BTSC, *x_NCHW.shape[2:])
 
 
 class EverySecondFrame(nn.Module):
-    """What a stride of 2 along time does to a 1x1x1 convolution."""
+    """Every second frame of each clip, the effect of a stride of 2 along time on a 1x1x1 convolution."""
 
     def __init__(self, axis: FrameAxis) -> None:
         super().__init__()
         self._axis = axis
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames, T to ⌈T/2⌉."""
         return x_NCHW.unflatten(0, (self._axis.clips, -1))[:, ::2].flatten(0, 1)
 
 
 def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> None:
-    """Run `module` in front of a module of `net`, or after it; what is put later lies further out. No name of `net`
-    changes, so that published weights find their places; new parameters are those of `….before` or `….after` (a second
-    `kind` of module at the same place: `….KIND_before`)."""
+    """Run `module` in front of a module of `net`, or after it; a later one lies further out.
+
+    No name of `net` changes, so that published weights fit; new parameters are those of `….before` or `….after` (a second
+    `kind` of module at the same site: `….KIND_before`). Raises UserError where the site is taken.
+    """
     target = net.get_submodule(site.name)
     while isinstance(target, nn.Sequential):  # it would take the new module for one of its own
         target = target[-1] if site.after else target[0]
@@ -179,14 +190,16 @@ def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> Non
 
 
 def halve_time(net: nn.Module, anatomy: Anatomy, axis: FrameAxis) -> None:
-    """Temporal pooling of the 2D family: a max-pool of 3 frames with stride 2 at the last three halvings of the picture
-    (2021 study, supplement)."""
-    for site in anatomy.halving_places():
+    """Put in temporal pooling of the 2D family (2021 study, supplement).
+
+    A max-pool of 3 frames with stride 2 at each of the last three halvings of the image.
+    """
+    for site in anatomy.halving_sites():
         put(net, site, TemporalPool(axis), kind="pool")
 
 
 def draw_weights(net: nn.Module) -> None:
-    """Fresh weights for all dense convolutions (He et al. 2015)."""
+    """Draw fresh weights for all dense convolutions (He et al. 2015)."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and module.groups == 1:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,6 +1,9 @@
-"""I3D (Carreira and Zisserman 2017): every k x k convolution becomes k x k x k, every max-pool but the first looks at
-three frames. With temporal pooling the layers that do the last three halvings of the picture halve time, too: strided
-convolutions in a ResNet (the 2021 study's code; its text says max-pools), pools in an Inception network."""
+"""I3D (Carreira and Zisserman 2017), made of an image network.
+
+Every k x k convolution becomes k x k x k, every max-pool but the first looks at three frames. With temporal pooling the
+layers that do the last three halvings of the image halve time, too: strided convolutions in a ResNet (the 2021 study's code;
+its text says max-pools), pools in an Inception network.
+"""
 
 import threading
 
@@ -16,9 +19,12 @@ from muybridge.zoo.temporal.frames import EverySecondFrame, FrameAxis, TemporalP
 
 
 def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
-    """The 2D weights are repeated along time and divided by its length: a clip of one still picture gives the response
-    to that picture."""
-    anatomy.check_all_met(net)
+    """Make an image network 3D.
+
+    The 2D weights are repeated along time and divided by its length, so that a clip of one still image gives the response
+    to that image. Raises UserError for a convolution that cannot be made 3D.
+    """
+    anatomy.check_all_called(net)
     tied = _tied(anatomy)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
     for seen in anatomy.convs():
@@ -39,12 +45,12 @@ def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooli
 def _tied(anatomy: Anatomy) -> list[tuple[str, str, str]]:
     """Convolutions that share a parameter: (one, another, which)."""
     first: dict[nn.Parameter, str] = {}
-    found = []
+    ties = []
     for seen in anatomy.convs():
         for which, parameter in seen.module._parameters.items():
             if parameter is not None and first.setdefault(parameter, seen.name) != seen.name:
-                found.append((first[parameter], seen.name, which))
-    return found
+                ties.append((first[parameter], seen.name, which))
+    return ties
 
 
 def _tie(net: nn.Module, one: str, another: str, which: str) -> None:
@@ -66,9 +72,11 @@ def kernel_frames(conv: nn.Module) -> int:
 
 
 def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, stride_frames: int = 1) -> None:
-    """A 3D convolution of `frames` (odd) in the place of a 2D one; stride, padding, dilation, groups kept, weights
-    repeated and divided. One that does more than convolve with zero padding still does it, frame by frame. Raises
-    UserError for one that keeps more than weights."""
+    """Put a 3D convolution of `frames` (odd) in the place of a 2D one.
+
+    Stride, padding, dilation and groups are kept, weights repeated and divided. One that does more than convolve with zero
+    padding still does it, frame by frame. Raises UserError for one that keeps more than weights.
+    """
     conv = net.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
     if not is_plain(conv):
@@ -76,7 +84,7 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
         if kept:
             raise UserError(
                 f"The convolution '{name}' of {type(net).__name__} cannot be made 3D: beside its weights it keeps "
-                f"'{kept[0]}' (as spectral norms do), which is of one picture's weight and fits none of a clip's"
+                f"'{kept[0]}' (as spectral norms do), which is of one image's weight and fits none of a clip's"
             )
         swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames))
         return
@@ -101,15 +109,15 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
 
 
 def swap(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in the place of another, wherever that is used."""
+    """Replace a module by another, wherever it is used."""
     for module in list(net.modules()):
-        for name, child in list(module._modules.items()):  # (named_children tells of each one once)
+        for name, child in list(module._modules.items()):  # (named_children lists each one once)
             if child is old:
                 setattr(module, name, new)
 
 
 def is_plain(conv: nn.Conv2d) -> bool:
-    """A convolution and nothing else, with zeros around the picture, as many on one side as on the other?"""
+    """Is it a convolution and nothing else, with zeros around the image, as many on one side as on the other?"""
     kind = type(conv)
     is_own = kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward
     has_hooks = bool(conv._forward_pre_hooks or conv._forward_hooks)  # they may make its weight anew
@@ -123,7 +131,7 @@ class FrameConvs(nn.Module):
 
     Parameters of four dimensions get one of time, as in every inflated convolution: repeated, and divided by its length.
     The convolution runs for each frame of the window, with that frame's slices times the length; the mean of what it
-    gives is the 3D convolution's where it is linear in its weight. A still clip gives the picture's response for any.
+    gives is the 3D convolution's where it is linear in its weight. A still clip gives the image's response for any.
     What lies outside the clip is zero.
     """
 
@@ -144,6 +152,7 @@ class FrameConvs(nn.Module):
         self._conv = (conv.to("meta"),)  # no module of this one: it adds no names and has no values
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Folded frames to folded frames, T to ⌈T/stride⌉."""
         (conv,), reach = self._conv, self.frames // 2
         conv.train(self.training)
         own = [(name, self.get_parameter(name), old.dim() == 4) for name, old in conv.named_parameters()]
@@ -154,17 +163,17 @@ class FrameConvs(nn.Module):
         with _ONE_AT_A_TIME:
             for i in range(self.frames):
                 weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in own}
-                pictures = padded[:, i : i + last : self.stride].flatten(0, 1)
-                parts.append(functional_call(conv, weights, (pictures,)))
+                images = padded[:, i : i + last : self.stride].flatten(0, 1)
+                parts.append(functional_call(conv, weights, (images,)))
         return torch.stack(parts).mean(0)
 
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A call with other weights changes the module while it lasts."""
+"""Lock: a call with other weights changes the module while it lasts."""
 
 
 def grow_pools(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, halving: set[str]) -> None:
-    """Every max-pool but the first looks at three frames; so do pools of any kind that halve time: maximum or mean."""
+    """Make every max-pool but the first look at three frames; and pools of any kind that halve time: maximum or mean."""
     layers = [s for s in anatomy.seen.values() if not isinstance(s.module, nn.Conv2d)]
     first = next((s.name for s in layers if isinstance(s.module, nn.MaxPool2d)), None)
     for seen in layers:
@@ -178,6 +187,6 @@ def check_halvings(anatomy: Anatomy, halving: set[str], temporal_pooling: bool) 
     levels = {anatomy.seen[name].level_in for name in halving}
     if temporal_pooling and len(levels) < 3:
         raise UserError(
-            f"Temporal pooling halves time with the last three halvings of the picture; convolutions and pools of this "
+            f"Temporal pooling halves time with the last three halvings of the image; convolutions and pools of this "
             f"image network do {len(levels)} of them"
         )

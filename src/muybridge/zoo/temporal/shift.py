@@ -1,6 +1,8 @@
-"""TSM, the temporal shift module (Lin et al. 2019): an eighth of the channels takes the next frame's values, an eighth
-the previous one's; zeros at the ends of the clip. No parameters, no multiply-adds. It sits in the residual branch, the
-shortcut stays unshifted."""
+"""TSM, the temporal shift module (Lin et al. 2019).
+
+An eighth of the channels takes the next frame's values, an eighth the previous one's; zeros at the ends of the clip. No
+parameters, no multiply-adds. It sits in the residual branch, the shortcut stays unshifted.
+"""
 
 from typing import Any
 
@@ -13,6 +15,8 @@ from muybridge.zoo.temporal.frames import FrameAxis, halve_time, put
 
 
 class TemporalShift(nn.Module):
+    """Channels shifted by a frame, 1 / `share` of them each way."""
+
     def __init__(self, axis: FrameAxis, channels: int, *, share: int = 8) -> None:
         super().__init__()
         self._axis = axis
@@ -23,12 +27,15 @@ class TemporalShift(nn.Module):
             )
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        return self._axis.pictures(_Shift.apply(self._axis.pixels(x_NCHW), self.fold, True), *x_NCHW.shape[2:])
+        """Folded frames to folded frames."""
+        return self._axis.images(_Shift.apply(self._axis.pixels(x_NCHW), self.fold, True), *x_NCHW.shape[2:])
 
 
 class _Shift(torch.autograd.Function):
-    """One copy, and one more for the gradient, which is the opposite shift; the gradient of torch's own slices would be
-    a whole tensor of zeros each."""
+    """A shift of channels that costs one copy, and one more for the gradient, which is the opposite shift.
+
+    (The gradient of torch's own slices would be a whole tensor of zeros each.)
+    """
 
     @staticmethod
     def forward(ctx: Any, x_BTSC: torch.Tensor, fold: int, ahead: bool) -> torch.Tensor:
@@ -50,7 +57,7 @@ class _Shift(torch.autograd.Function):
 
 
 def shift(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, share: int = 8) -> None:
-    """`share`: one channel in so many moves each way."""
+    """Put temporal shifts into an image network. `share`: one channel in `share` moves each way."""
     for site in anatomy.sites.shift:
         put(net, site, TemporalShift(axis, anatomy.channels(site), share=share))
     if temporal_pooling:

@@ -1,4 +1,4 @@
-"""Weights that others trained: where they are found, whose they are, and what they are called here.
+"""Weights that others trained: found, recognised, and renamed to the names here.
 
 `SOURCES` are tried in this order. To add one: a module here with a `SOURCE`, and a line below.
 """
@@ -6,6 +6,7 @@
 from muybridge.zoo.weights import (
     hugging_face,
     image_networks,
+    muybridge,
     pyslowfast,
     pytorch_i3d,
     pytorchvideo,
@@ -14,13 +15,10 @@ from muybridge.zoo.weights import (
     torchvision_video,
     tsm,
 )
-from muybridge.zoo.weights import (
-    muybridge as own,
-)
 from muybridge.zoo.weights.source import Source
 
 SOURCES: tuple[Source, ...] = (
-    own.SOURCE,
+    muybridge.SOURCE,
     hugging_face.SOURCE,
     tsm.SOURCE,
     *study_2021.SOURCES,
@@ -30,5 +28,5 @@ SOURCES: tuple[Source, ...] = (
     torchvision_video.SOURCE,
     pytorchvideo.SOURCE,
     pyslowfast.SOURCE,
-    own.IMAGE_NETWORK,
+    muybridge.IMAGE_NETWORK,
 )

@@ -15,30 +15,30 @@ from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import sha256_file
 
 TIMEOUT_SECONDS = 30.0
-"""Of silence."""
+"""Longest silence of a server."""
 _CHUNK_BYTES = 1 << 20
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
-"""As in resnet18-f37072fd.pth: the custom of PyTorch's hub."""
+"""PyTorch's hub names files so: resnet18-f37072fd.pth."""
 
 
 def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
-    """The file's path in `folder` (default: torch's cache), where it may lie already. `sha256`: the digest's first digits,
-    or all; empty: those in the file's name, if any.
+    """Download a file, unless it is in `folder` (default: torch's cache) already, and return its path.
 
-    What a broken connection left is gone on with, where the digest can tell whether the whole is right. Raises UserError.
+    `sha256`: the digest's first digits, or all; empty: those in the file's name, if any. A partial download is resumed if a
+    digest can check the whole. Raises UserError.
     """
     try:
         is_web = urlsplit(url).scheme in ("http", "https") and url.isascii()
     except ValueError:
         is_web = False
     if not is_web:
-        raise UserError(f"{url} is no address of weights; http:// and https:// are, in ASCII")
+        raise UserError(f"{url} is not an address of weights; it must begin with http:// or https://, in ASCII")
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     name = Path(unquote(urlsplit(url).path)).name
     if name in ("", ".", "..") or len(name) > 200:
         raise UserError(f"{url} names no file")
     sha256 = sha256 or digest_in(url)
-    if not sha256:  # other addresses end alike, and nothing would tell their files from this one
+    if not sha256:  # files of other addresses may have this name, and no digest tells them apart
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}"
     file = folder / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,13 +74,13 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
 
 
 def digest_in(url: str) -> str:
-    """The first digits of the SHA-256 that a file's name tells, or none."""
+    """The first digits of the SHA-256 in a file's name; empty without any."""
     found = _DIGEST_IN_NAME.search(urlsplit(url).path)
     return found[1] if found and not found[1].isdigit() else ""  # (a date)
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Write the rest of a file behind what `partial` holds. Raises OSError where the connection ends too early."""
+    """Append the rest of a file to `partial`. Raises OSError where the connection ends too early."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "muybridge"})
     if have:

@@ -1,5 +1,8 @@
-"""Files of Hugging Face's transformers, as a folder or the hub keeps them: names with the encoder's prefix in front
-(`videomae.encoder.layer.0…`). The hub's own way (`hub`) knows older names, too."""
+"""Files of Hugging Face's transformers, as a folder or the hub keeps them.
+
+Names have the encoder's prefix in front (`videomae.encoder.layer.0…`). Loading through the library (`hub`) knows older
+names, too.
+"""
 
 from typing import Any
 
@@ -8,7 +11,7 @@ from muybridge.zoo.weights.source import Source, State
 
 
 def _prefix(model: VideoModel) -> str:
-    """What transformers puts in front of an encoder's names; empty for networks that are not its own."""
+    """The prefix that transformers puts in front of an encoder's names; empty for other networks."""
     network: Any = getattr(model, "network", None)
     prefix = getattr(network, "base_model_prefix", "")
     return f"{prefix}." if prefix else ""
@@ -22,13 +25,13 @@ def _recognises(state: State, model: VideoModel) -> bool:
 def _convert(state: State, model: VideoModel) -> State:
     prefix = _prefix(model)
     has_prefix = any(name.startswith(f"network.{prefix}") for name in model.state_dict())
-    found: State = {}
+    renamed: State = {}
     for name, tensor in state.items():
         if name.startswith("classifier."):
-            found[name.replace("classifier.", "fc.", 1)] = tensor
+            renamed[name.replace("classifier.", "fc.", 1)] = tensor
         else:
-            found[f"network.{name if has_prefix else name.removeprefix(prefix)}"] = tensor
-    return found
+            renamed[f"network.{name if has_prefix else name.removeprefix(prefix)}"] = tensor
+    return renamed
 
 
 SOURCE = Source("Hugging Face's transformers", _recognises, _convert)

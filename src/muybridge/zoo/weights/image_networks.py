@@ -5,7 +5,7 @@ from muybridge.zoo.weights.source import Source, State
 
 
 def frames_net(state: State, classifier: str = "fc.") -> State:
-    """The names in a `FramesNet`: the image network's are those of `backbone`, but for its classifier."""
+    """Names in a `FramesNet`: the image network's with `backbone` in front, but for its classifier."""
     return {
         f"fc.{name.removeprefix(classifier)}" if name.startswith(classifier) else f"backbone.{name}": tensor
         for name, tensor in state.items()
@@ -20,7 +20,7 @@ def _source(
     classifier: str = "fc.",
     leaves_out: tuple[str, ...] = (),
 ) -> Source:
-    """`layer`: a 2D convolution that tells the network from all others."""
+    """A source of one image network; `layer`: a 2D convolution that tells it from all others."""
 
     def recognises(state: State, model: VideoModel) -> bool:
         return layer in state and state[layer].dim() == 4

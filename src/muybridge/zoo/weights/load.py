@@ -1,4 +1,4 @@
-"""`load_weights`: public or own weights into a model, by names and shapes, with nothing lost in silence."""
+"""`load_weights`: public weights or the user's into a model, by names and shapes; nothing is lost silently."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ import torch
 
 from muybridge.errors import UserError
 from muybridge.zoo.base import LibraryWeights, Preprocessing, VideoModel
-from muybridge.zoo.weights import SOURCES
-from muybridge.zoo.weights import muybridge as own
+from muybridge.zoo.weights import SOURCES, muybridge
 from muybridge.zoo.weights.download import digest_in, download
 from muybridge.zoo.weights.reading import Read, read, state_of
 from muybridge.zoo.weights.source import Source, State
@@ -21,32 +20,34 @@ Part = Literal["whole", "agreeing"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a file of weights. `print` it."""
+    """Report of `load_weights`; `print` it."""
 
     source: str
-    """Whose weights they are."""
+    """The weights' authors or code base."""
     taken: tuple[str, ...]
     """The model's tensors that were filled."""
     inflated: int
-    """How many of those were 2D and became 3D."""
+    """Number of those that were 2D and became 3D."""
     inflation: Inflation
     fresh: tuple[str, ...]
-    """The model's parameters and statistics that stayed as they were: a classifier for other classes, temporal modules
-    that image weights know nothing of, and what does not agree."""
+    """The model's parameters and statistics that stayed as they were.
+
+    A classifier for other classes, temporal modules that image weights do not have, and those that do not match.
+    """
     left_out: tuple[str, ...]
     """The file's tensors that were not taken."""
     other_shapes: Mapping[str, str]
-    """Of those in both, the two shapes where they differ."""
+    """Names that both have with different shapes, and the two shapes."""
     preprocessing: Preprocessing
     """The model's from now on."""
 
     @property
     def matched(self) -> int:
-        """How many tensors were loaded."""
+        """Number of tensors that were loaded."""
         return len(self.taken)
 
     def why(self, name: str) -> str:
-        """A name of `fresh` or `left_out` is not loaded for this reason."""
+        """The reason why a name of `fresh` or `left_out` was not loaded."""
         if name in self.other_shapes:
             return f"other shape: {self.other_shapes[name]}"
         if name in self.fresh and name in self.left_out:
@@ -54,6 +55,7 @@ class Loaded:
         return "no such name among the weights" if name in self.fresh else "no such name in the model"
 
     def as_json(self) -> dict[str, Any]:
+        """The report as JSON values, each name that was not loaded with its reason."""
         return {
             "source": self.source,
             "taken": list(self.taken),
@@ -84,22 +86,23 @@ def load_weights(
     inflation: Inflation = "divide",
     other_classes: bool = False,
 ) -> Loaded:
-    """Fill a model with weights that it, another network or another code base was trained to.
+    """Fill a model with weights of its own, of another network or of another code base.
 
     `source`: a name in `model.published` ("imagenet", "kinetics400"), a URL, a file (.safetensors, or PyTorch's, of which
     only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
-    2.1: a still clip gives the picture's response) or "repeat" (the 2021 study).
+    2.1: a still clip gives the image's response) or "repeat" (the 2021 study).
 
     The classifier stays fresh where the weights have none, or one for another number of classes, or where they are known
     to be for `other_classes`. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights
-    have none at all, and anything else that does not fit is an error. With "agreeing", whatever agrees in name and shape
-    is taken, 2D for 3D too, and the rest stays fresh; nothing at all is an error. (An image network's names are those of
-    the model's `image_network`, SlowFast's slow pathway, say.) Raises UserError, and changes nothing then.
+    have none at all, and anything else that does not fit is an error. With "agreeing", all tensors that match in name and
+    shape are taken, 2D for 3D too, and the rest stays fresh; no match at all is an error. (An image network's names are
+    those of the model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the
+    weights, unless it is for another number of channels. Raises UserError, and changes nothing then.
     """
     if inflation not in ("divide", "repeat"):
-        raise UserError(f"There is no inflation '{inflation}'. Valid: divide, repeat.")
+        raise UserError(f"Unknown inflation '{inflation}'. Valid: divide, repeat.")
     if part not in ("whole", "agreeing"):
-        raise UserError(f"There is no part '{part}' of weights. Valid: whole, agreeing.")
+        raise UserError(f"Unknown part '{part}' of weights. Valid: whole, agreeing.")
     if not isinstance(source, str | Path | Mapping):
         raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
     state, preprocessing, writer = _find(model, source, whole=part == "whole")
@@ -108,7 +111,9 @@ def load_weights(
     if sparse:
         raise UserError(f"'{sparse[0]}' is a sparse tensor; weights are dense")
     if strange:
-        raise UserError(f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}: no weight")
+        raise UserError(
+            f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}, which no weight has"
+        )
     kind = _recognise(state, model, writer, part)
     if part == "whole":
         kind.check(state, model)
@@ -167,7 +172,7 @@ def _find(model: VideoModel, source: str | Path | Mapping[str, Any], *, whole: b
         if not source or not Path(source).expanduser().exists():
             names = ", ".join(sorted(model.published)) or "none"
             raise UserError(
-                f"There are no weights '{source}': it is no file, no URL, and not among those published for this model "
+                f"There are no weights '{source}': not a file, not a URL, and not among those published for this model "
                 f"({names}). Weights that lie elsewhere now, or others, are named with --pretrained or --init (in a recipe: "
                 "model.pretrained); to start from scratch: --pretrained none"
             )
@@ -181,18 +186,18 @@ def _downloaded(url: str, sha256: str = "") -> Read:
     except UserError as error:
         if sha256 or digest_in(url):
             raise
-        file.unlink(missing_ok=True)  # nothing told that it is whole: the next call fetches it again
+        file.unlink(missing_ok=True)  # without a digest it may be cut: the next call fetches it again
         raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
 
 
 def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Source:
     if writer and part == "agreeing":  # whatever the model: ours have the same names in all networks
-        return own.SOURCE
+        return muybridge.SOURCE
     for kind in SOURCES:
         if kind.recognises(state, model):
             return kind
     if part == "agreeing":
-        return own.AS_THEY_ARE
+        return muybridge.AS_THEY_ARE
     if writer:
         raise UserError(
             f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
@@ -200,21 +205,21 @@ def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Sour
             "--init (model.strict=false)"
         )
     raise UserError(
-        f"Nobody's weights that are known here have such names: {_listed(list(state))}. Known: "
+        f"Unrecognised weights: no supported code base has such names: {_listed(list(state))}. Supported: "
         + "; ".join(kind.name for kind in SOURCES)
     )
 
 
 def _at_home(name: str, model: VideoModel) -> str:
-    """A tensor of an image network by the name that this has in the model."""
+    """The name in the model of an image network's tensor."""
     return f"{model.image_network}.{name.removeprefix('backbone.')}" if name.startswith("backbone.") else name
 
 
 class _Fit(NamedTuple):
-    """What agrees, and what does not."""
+    """Tensors that match the model's, and those that do not."""
 
     tensors: State
-    """Of the model's shapes, by the model's names."""
+    """Tensors in the model's shapes, by its names."""
     inflated: set[str]
     other_shapes: dict[str, str]
     """Names that both have, with the two shapes."""
@@ -239,7 +244,7 @@ def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation) -
 
 
 def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other_classes: bool) -> None:
-    """Raises UserError where anything lacks its place, or a place its weight, that must not."""
+    """Raise UserError for a tensor without a place, or a place without a tensor, that must have one."""
     names = model.state_dict()
     homeless = [name for name in given if name not in names and not name.startswith(kind.leaves_out)]
     missing = [name for name in names if name not in given and not _is_counter(name)]
@@ -264,7 +269,7 @@ def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other
 
 
 def _is_for_other_classes(classifier: tuple[str, ...], given: State, own: Mapping[str, torch.Tensor]) -> bool:
-    """A classifier that is not there at all, or whole and only of another number of classes."""
+    """Is the classifier missing altogether, or whole and only for another number of classes?"""
     theirs = [given.get(name) for name in classifier]
     if all(tensor is None for tensor in theirs):
         return True
@@ -277,7 +282,7 @@ def _is_for_other_classes(classifier: tuple[str, ...], given: State, own: Mappin
 
 
 def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Tensor:
-    """A 2D kernel as a 3D one of so many frames."""
+    """Make a 3D kernel of `frames` frames from a 2D one."""
     weight_OITHW = weight_OIHW[:, :, None].expand(-1, -1, frames, -1, -1)
     return weight_OITHW / frames if how == "divide" else weight_OITHW
 
@@ -287,13 +292,13 @@ def _is_2d_of(tensor: torch.Tensor, shape: torch.Size) -> bool:
 
 
 def _reshaped(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
-    """The same but for sides of 1: a 1x1x1 kernel for a 1x1 one, 1xkxk for kxk, kx1x1 for kx1."""
+    """A tensor that differs in sides of 1 only: a 1x1x1 kernel for a 1x1 one, 1xkxk for kxk, kx1x1 for kx1."""
     long = [[side for side in sides[1:] if side != 1] for sides in (tensor.shape, shape)]
     return tensor.reshape(shape) if tensor.shape[:1] == shape[:1] and long[0] == long[1] else None
 
 
 def _is_counter(name: str) -> bool:
-    """How many batches a norm has seen: counted, and never used here."""
+    """Is it the number of batches that a norm has seen, which is never used here?"""
     return name.endswith("num_batches_tracked")
 
 

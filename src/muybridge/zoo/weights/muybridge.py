@@ -1,12 +1,14 @@
-"""muybridge's own checkpoints: `checkpoints/*/model.safetensors` of a run, or a model's `state_dict()`; and the `state_dict()`
-of an image network that the model has grown from."""
+"""muybridge's checkpoints, and the `state_dict()` of an image network that a model has grown from.
+
+A checkpoint is `checkpoints/*/model.safetensors` of a run, or a model's `state_dict()`.
+"""
 
 from muybridge.zoo.base import VideoModel
 from muybridge.zoo.weights.source import Source, State
 
 
 def _recognises(state: State, model: VideoModel) -> bool:
-    """Most names are the model's."""
+    """Are most names the model's?"""
     return 2 * len(state.keys() & model.state_dict().keys()) > len(state)
 
 
@@ -21,4 +23,4 @@ IMAGE_NETWORK = Source(
     lambda state, model: {f"backbone.{name}": tensor for name, tensor in state.items()},
 )  # fmt: skip
 AS_THEY_ARE = Source("tensors under their own names", lambda state, model: True, lambda state, model: dict(state))
-"""Of whatever part agrees."""
+"""Fallback for loading the tensors that match in name and shape."""

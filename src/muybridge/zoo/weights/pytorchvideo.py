@@ -7,7 +7,7 @@ from muybridge.zoo.networks.video_resnets import GREY
 from muybridge.zoo.weights.source import Source, State
 
 EPS = 1e-5
-"""Of batch norms: a variance of 1 is 1 - EPS and it."""
+"""Epsilon of batch norms: a variance of 1 is 1 - EPS and it."""
 
 _MODULE = re.compile(r"blocks\.(\d+)\.(?:multipathway_blocks\.(\d)\.)?(?:res_blocks\.(\d+)\.)?(.+)")
 _PATHWAYS = {None: "backbone", "0": "slow", "1": "fast"}

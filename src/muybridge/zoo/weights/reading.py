@@ -16,13 +16,13 @@ from muybridge.zoo.weights.source import State
 from muybridge.zoo.weights.tag import read_tag
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
-"""What training scripts call the weights among what else they save."""
+"""Names of the weights among the other things that training scripts save."""
 _PREFIXES = ("module.", "_orig_mod.")
-"""Of `DataParallel` and `torch.compile`."""
+"""Prefixes of `DataParallel` and `torch.compile`."""
 
 
 class Read(NamedTuple):
-    """What a file of weights holds, and what one of ours tells of itself."""
+    """Content of a file of weights, with the metadata that muybridge writes."""
 
     state: State
     preprocessing: Preprocessing | None = None
@@ -31,11 +31,11 @@ class Read(NamedTuple):
 
 
 def read(path: Path) -> Read:
-    """Raises UserError."""
+    """Read a file of weights. Raises UserError."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the file of weights in it")
     if not path.is_file():
-        raise UserError(f"There is no file {path}")
+        raise UserError(f"{path} does not exist")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return Read(state_of(_read_torch(path), str(path)))
@@ -53,7 +53,7 @@ def state_of(checkpoint: Any, where: str) -> State:
     for name, value in checkpoint.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise UserError(
-                f"{where} is no dictionary of tensors by name: '{name}' is a {type(value).__name__}. The weights may be "
+                f"{where} is not a dictionary of tensors by name: '{name}' is a {type(value).__name__}. The weights may be "
                 f"deeper in it (looked for: {', '.join(WRAPPERS)})"
             )
     state = {name: tensor.detach() for name, tensor in checkpoint.items()}
@@ -96,7 +96,7 @@ def _read_torch(path: Path) -> Any:
                 message.splitlines()[-1 if "WeightsUnpickler" in message.splitlines()[-1] else 0] if message else ""
             ).partition(" Re-running")[0]  # torch's advice to read it all the same
             raise UserError(
-                f"{path} is no file of weights that PyTorch can read: {reason or type(error).__name__}"
+                f"{path} is not a file of weights that PyTorch can read: {reason or type(error).__name__}"
             ) from None
     raise UserError(
         f"{path} {what}; reading that could run any code, so it is not done. Where you trust its maker, convert it once: "
@@ -106,8 +106,10 @@ def _read_torch(path: Path) -> Any:
 
 
 def _numbers() -> list[Any]:
-    """NumPy's scalars, which training scripts leave beside the weights (the best accuracy): they are made of bytes and a
-    type, and run nothing."""
+    """NumPy's scalars, which training scripts leave beside the weights (the best accuracy).
+
+    They are made of bytes and a type, and run nothing.
+    """
     scalar: Any = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]

@@ -1,4 +1,4 @@
-"""One kind of checkpoint: how it is recognised, and what its tensors are called here."""
+"""One kind of checkpoint: how to recognise it, and how to rename its tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,18 @@ class Source:
     """Checkpoints of one code base for one kind of network."""
 
     name: str
-    """Whose: for messages."""
+    """The code base, for messages."""
     recognises: Callable[[State, VideoModel], bool]
-    """By the tensors' names, and what they would be loaded into. `module.` prefixes and outer dictionaries are gone."""
+    """Whether it is one, by the tensors' names and the model; `module.` prefixes and outer dictionaries are removed."""
     convert: Callable[[State, VideoModel], State]
-    """The same tensors under the names of the model's own `state_dict()` (transposed or reshaped where layouts differ, but
-    not inflated: a 4-D weight for a 5-D parameter is; sides of 1 may be too many or too few). Tensors without a home keep
-    their names, and are complained of."""
+    """Rename tensors to the names of the model's `state_dict()`, transposed or reshaped where layouts differ.
+
+    They are not inflated: `load_weights` does that to a 4-D weight for a 5-D parameter. Sides of 1 may be too many or too
+    few. Tensors without a place keep their names, and are reported.
+    """
     preprocessing: Preprocessing | None = None
-    """What these weights want the input to be, where that is the same for all of them; None: the model's own stays."""
+    """The input that these weights expect, if it is the same for all of them; None: the model's stays."""
     leaves_out: tuple[str, ...] = ()
-    """How the names begin of parts that need no home here: auxiliary heads."""
+    """Prefixes of names that need no place here: auxiliary heads."""
     check: Callable[[State, VideoModel], None] = lambda state, model: None
-    """Raises UserError where the network is another one, though names and shapes do not say so."""
+    """Raise UserError where the network is another one, though names and shapes do not show it."""

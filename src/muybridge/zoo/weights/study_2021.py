@@ -1,5 +1,7 @@
-"""Checkpoints of the 2021 study (Chen et al., github.com/IBM/action-recognition-pytorch): TAM, I3D and S3D on ResNets and
-InceptionV1. Its TSN is recognised as torchvision's image network, whose names it has."""
+"""Checkpoints of the 2021 study (Chen et al., github.com/IBM/action-recognition-pytorch).
+
+TAM, I3D and S3D on ResNets and InceptionV1. Its TSN is recognised as torchvision's image network, whose names it has.
+"""
 
 import re
 
@@ -27,8 +29,8 @@ def _convert(state: State, model: VideoModel) -> State:
         found = _TAM.fullmatch(name)
         if found:
             block, site, tap, word = found.groups()
-            place = _INCEPTION_SITES.get(site, f"inception{site}")
-            where = f"{place}.after" if site else f"{block}conv1.before"
+            layer = _INCEPTION_SITES.get(site, f"inception{site}")
+            where = f"{layer}.after" if site else f"{block}conv1.before"
             taps.setdefault(f"{where}.conv.weight", {})[int(tap) if tap else _THREE[word]] = tensor
         else:
             for pattern, ours in _FACTORISED:

@@ -1,4 +1,4 @@
-"""What a file of weights says of itself: which model wrote it, and the preprocessing that travels with the weights.
+"""Metadata of a file of weights: the model that wrote it, and the preprocessing that belongs to the weights.
 
 One entry of the metadata of safetensors, as several would be written in any order, and equal runs write equal bytes.
 """
@@ -16,13 +16,15 @@ _KEY = "muybridge"
 
 
 class Tag(NamedTuple):
+    """Metadata of a file of weights."""
+
     model: str = ""
-    """The name that it was created by."""
+    """The name that the model was created by."""
     preprocessing: Preprocessing | None = None
 
 
 def tag_of(model: nn.Module) -> dict[str, str]:
-    """As metadata; empty for what is no model of ours."""
+    """Metadata to write for a model; empty for a module that has no preprocessing."""
     preprocessing = getattr(model, "preprocessing", None)
     if preprocessing is None:
         return {}
@@ -31,7 +33,7 @@ def tag_of(model: nn.Module) -> dict[str, str]:
 
 
 def read_tag(metadata: Mapping[str, str] | None, where: str) -> Tag:
-    """Raises UserError for one that cannot be understood."""
+    """Read a file's tag. Raises UserError for one that cannot be understood."""
     text = (metadata or {}).get(_KEY)
     if text is None:
         return Tag()

@@ -11,7 +11,7 @@ LAYERS = {"0": "conv1", "2": "conv2", "3": "conv3"} | {
     str(i): f"inception{name}" for i, name in zip(BLOCKS, WIDTHS, strict=True)
 }
 PARTS = {"0": "conv", "1": "bn", "0.0": "conv", "0.1": "bn", "1.0": "after.conv", "1.1": "after.bn"}
-"""Of a unit; of a separable one."""
+"""Parts of a unit, and of a separable one."""
 
 
 def _recognises(state: State, model: VideoModel) -> bool:

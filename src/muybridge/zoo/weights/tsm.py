@@ -1,5 +1,7 @@
-"""Checkpoints of TSM's authors (Lin et al. 2019, github.com/mit-han-lab/temporal-shift-module): TSN and TSM on ResNets,
-plain or with non-local blocks."""
+"""Checkpoints of TSM's authors (Lin et al. 2019, github.com/mit-han-lab/temporal-shift-module).
+
+TSN and TSM on ResNets, plain or with non-local blocks.
+"""
 
 import re
 
@@ -35,7 +37,7 @@ def _convert(state: State, model: VideoModel) -> State:
 
 
 def _check_shifts(state: State, model: VideoModel) -> None:
-    """A shift has no weights: loading them into a network that shifts elsewhere would go unnoticed."""
+    """Raise UserError for a network that shifts in other blocks: a shift has no weights that would show it."""
     prefix = re.compile(r"^base_model\.|\.block(?=\.)")
     theirs = {prefix.sub("", name.removesuffix(_SHIFTED)) for name in state if name.endswith(_SHIFTED)}
     ours = {
