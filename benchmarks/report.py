@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "results"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from made_runs import make_run
 

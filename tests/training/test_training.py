@@ -243,6 +243,41 @@ def test_a_finished_run_is_returned_as_it_is(run):
     assert everything(run) == before
 
 
+def test_a_run_that_need_not_repeat_says_so(recipe, tmp_path, capsys):
+    loose = Runtime(deterministic=False)
+    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0.0, "evaluation.score_test": False})
+    run = train(short, out=tmp_path / "run", runtime=loose)
+    assert capsys.readouterr().err.count("runtime.deterministic is false: ") == 1
+    assert run.environment()["deterministic"] is False
+
+    (run.path / "result.json").unlink()
+    resume(run.path)
+    said = capsys.readouterr().err
+    assert "warning:" not in said
+    assert "runtime.deterministic is false: " in said
+
+    (run.path / "result.json").unlink()
+    resume(run.path, runtime=Runtime())
+    said = capsys.readouterr().err
+    assert "warning: deterministic was False, is True: " in said
+    assert "runtime.deterministic is false" not in said
+
+
+def test_a_run_of_before_there_was_a_choice_is_resumed_without_a_warning(recipe, tmp_path, capsys):
+    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0.0, "evaluation.score_test": False})
+    run = train(short, out=tmp_path / "run")
+    about = run.environment()
+    assert about.pop("deterministic") is True
+    (run.path / "environment.json").write_text(json.dumps(about))
+    (run.path / "result.json").unlink()
+    capsys.readouterr()
+    resume(run.path)
+    assert "warning" not in capsys.readouterr().err
+    (run.path / "result.json").unlink()
+    resume(run.path, runtime=Runtime(deterministic=False))
+    assert "warning: deterministic was True, is False: " in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_network_is_an_error(run):
     from muybridge.storage import checkpoints as checkpoint
 

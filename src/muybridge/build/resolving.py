@@ -21,7 +21,9 @@ from muybridge.zoo.user_network import brought_sha256
 
 def placement(recipe: Recipe, runtime: Runtime) -> Placement:
     """Device, precision and threads of a resolved recipe's network."""
-    return device.placement(runtime.device, precision=recipe.precision, threads=runtime.threads)
+    return device.placement(
+        runtime.device, precision=recipe.precision, threads=runtime.threads, deterministic=runtime.deterministic
+    )
 
 
 def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:

@@ -264,6 +264,9 @@ class Runtime(Section):
     """CPU threads of the network. none: PyTorch's choice. Runs are identical to the bit under the same number only."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Steps between extra checkpoints, beside those of `evaluation.every_epochs`. none: no extra ones."""
+    deterministic: bool = True
+    """On a GPU, use algorithms that give the same bits every time. false: PyTorch's defaults, which may be faster; runs may
+    then differ in their last bits. CPUs are not affected."""
     compile: bool = False
     """Compile the network (torch.compile): a slow start, then faster steps on a GPU. Results differ in their last bits."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_one_or_more)] = ()

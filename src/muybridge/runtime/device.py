@@ -54,10 +54,11 @@ def find_device(name: str) -> torch.device:
     return chosen
 
 
-def placement(device: str, *, precision: str, threads: int | None) -> Placement:
-    """Choose device and precision; set the number of threads and torch's reproducible algorithms.
+def placement(device: str, *, precision: str, threads: int | None, deterministic: bool = True) -> Placement:
+    """Choose device and precision; set the number of threads and, for CUDA, whether algorithms must repeat their bits.
 
-    `precision`: fp32, bf16 or fp16. Raises UserError for a device that is not available.
+    `precision`: fp32, bf16 or fp16. `deterministic`: False leaves algorithms on CUDA to PyTorch's defaults. Raises
+    UserError for a device that is not available.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -67,10 +68,11 @@ def placement(device: str, *, precision: str, threads: int | None) -> Placement:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.deterministic = deterministic
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products need it
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products need it
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     return Placement(chosen, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
 
 

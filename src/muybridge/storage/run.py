@@ -102,6 +102,7 @@ class _Environment(TypedDict):
     processor: str
     device: str
     threads: Annotated[int, Field(ge=1)]
+    deterministic: NotRequired[bool]
 
 
 @_more

@@ -122,7 +122,8 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
     processes = distributed.join(find_device(runtime.device))
     with processes.telling(), stoppable(run) as stop:
         job = of if isinstance(of, Job) else Jobs(runtime).job(of, check=False)
-        before, now = run.environment(), environment(runtime, processes.count)
+        before = {"deterministic": True} | run.environment()  # runs of earlier versions had no choice
+        now = environment(runtime, processes.count)
         changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             log(
@@ -143,6 +144,8 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
 def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop) -> Run:
     """Run the training loop; `Session` sets up, scores and saves."""
     recipe = job.recipe
+    if not runtime.deterministic:
+        log("runtime.deterministic is false: on a GPU, the last bits of two such runs may differ")
     session = Session(run, job, runtime, processes)
     state, unit, max_hours = session.state, recipe.optim.schedule_unit, recipe.stop.max_hours
     per_epoch, num_steps = session.per_epoch, session.num_steps

@@ -73,7 +73,7 @@ def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
         "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
         "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
         "threads": runtime.threads or torch.get_num_threads(), "device": device.type,
-        "processes": processes,
+        "processes": processes, "deterministic": runtime.deterministic,
     }  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+"""The benchmark for a GPU runs without one, as far as that goes, so that a day on a GPU is not its first."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "cuda.py"
+PARTS = ("environment", "answers", "resume", "precisions", "speed", "settings", "demo")
+
+
+def call(*words):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
+
+
+def test_its_help_needs_no_torch():
+    done = call("--help")
+    assert done.returncode == 0, done.stderr
+    assert all(part in done.stdout for part in PARTS)
+
+
+@pytest.mark.slow
+def test_every_part_of_a_day_on_a_gpu_runs_on_a_cpu(tmp_path):
+    file, page = tmp_path / "cuda.json", tmp_path / "cuda.md"
+    done = call("--device", "cpu", "--quick", "--minutes", 30, "--out", file)
+    results = json.loads(file.read_text())
+    assert list(results["parts"]) == list(PARTS)
+    for name, part in results["parts"].items():
+        assert part["error"] is None, f"{name}: {part['error']}"
+        assert part["ok"], f"{name}: {[check for check in part['checks'] if not check['ok']]}"
+        assert part["left_out"], f"{name} says nothing of what it leaves out"
+    assert done.returncode == 0, done.stderr
+
+    assert call("--page", file).returncode == 2  # figures of a CPU are not for the documents
+    assert call("--page", file, "--out", page).returncode == 0
+    lines = page.read_text().splitlines()
+    assert "benchmarks/cuda.py" in lines[0]
+    assert [line.removeprefix("## ").lower() for line in lines if line.startswith("## ")] == list(PARTS)
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_is_kept_and_leaves_the_others(tmp_path):
+    file = tmp_path / "cuda.json"
+    done = call("--device", "nowhere", "--quick", "--minutes", 30, "--only", "environment", "--out", file)
+    part = json.loads(file.read_text())["parts"]["environment"]
+    assert done.returncode == 1
+    assert not part["ok"]
+    assert "Traceback" in part["error"]
+    assert "runtime.device 'nowhere'" in part["error"]
+    done = call("--device", "cpu", "--quick", "--minutes", 0.01, "--only", "environment", "--out", file)
+    assert done.returncode == 1
+    assert "limit of time" in json.loads(file.read_text())["parts"]["environment"]["error"]
