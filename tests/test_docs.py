@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -9,11 +11,13 @@ import pytest
 from nbclient import NotebookClient
 from typer.main import get_command
 
+import muybridge
 from muybridge.cli.app import app
 from muybridge.recipe import Recipe, Runtime, fields, parse_overrides
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SOURCE = ROOT / "src" / "muybridge"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands():
@@ -46,6 +50,46 @@ def test_every_command_in_the_documents_parses(words):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_index_has_every_page():
+    listed = set(re.findall(r"\]\(([^)#]+\.(?:md|ipynb))\)", (ROOT / "docs" / "index.md").read_text()))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[2:]} - {"index.md"}
+    assert pages | {"walkthrough.ipynb"} <= listed, f"docs/index.md lacks {sorted(pages - listed)}"
+
+
+def named_paths():
+    for page in PAGES:
+        for name in sorted(set(re.findall(r"`((?:src|tests|docs|parity|benchmarks)/[\w/.-]*\w/?)`", page.read_text()))):
+            yield pytest.param(name, id=f"{page.name}: {name}")
+
+
+@pytest.mark.parametrize("name", list(named_paths()))
+def test_files_that_a_page_names_are_there(name):
+    assert (ROOT / name).exists()
+
+
+def test_the_pages_name_no_module_that_is_gone():
+    rooms = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")}
+    for page in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md"):
+        named = set(re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+\.py)`", page.read_text()))
+        named = {name for name in named if not (ROOT / name).exists()}
+        assert named <= rooms, f"{page.name} names {sorted(named - rooms)}"
+
+
+def test_the_page_of_fields_is_what_its_program_writes():
+    """To write it again: python docs/reference/make.py."""
+    make = ROOT / "docs" / "reference" / "make.py"
+    assert subprocess.run([sys.executable, str(make), "--check"], check=False).returncode == 0, f"python {make}"
+    text = (ROOT / "docs" / "reference" / "fields.md").read_text(encoding="utf-8")
+    for field in [*fields(Recipe), *(f"runtime.{field}" for field in fields(Runtime))]:
+        assert f"| `{field}` |" in text
+
+
+def test_verbs_in_the_documents_are_exported():
+    for page in PAGES:
+        for name in re.findall(r"\bmuybridge\.([a-z_]+)\(", page.read_text()):
+            assert name in muybridge.__all__, f"{page.name} calls muybridge.{name}"
 
 
 @pytest.mark.slow
