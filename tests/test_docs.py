@@ -4,10 +4,12 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from typer.main import get_command
 
@@ -84,6 +86,59 @@ def test_the_page_of_fields_is_what_its_program_writes():
     text = (ROOT / "docs" / "reference" / "fields.md").read_text(encoding="utf-8")
     for field in [*fields(Recipe), *(f"runtime.{field}" for field in fields(Runtime))]:
         assert f"| `{field}` |" in text
+
+
+def contributed():
+    """Python that CONTRIBUTING.md shows, by the name that it is about."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.M | re.S)
+    return {
+        name: textwrap.dedent(code) for code in blocks for name in ("blend", "plain", "Gray") if f" {name}(" in code
+    }
+
+
+@pytest.fixture
+def tables():
+    """The tables of models and inputs, which stay as they were."""
+    from muybridge.data import inputs
+    from muybridge.zoo import registry
+
+    kept = dict(inputs.INPUTS), dict(registry._ENTRIES)
+    yield
+    for table, before in zip((inputs.INPUTS, registry._ENTRIES), kept, strict=True):
+        table.clear()
+        table.update(before)
+
+
+def test_the_method_of_contributing_grows_a_network():
+    from muybridge.zoo.families import BACKBONES, Method, grow
+
+    found = {}
+    exec(contributed()["blend"], found)
+    net = BACKBONES["resnet_tiny"](in_channels=3, is_3d=False)
+    method = Method("Author et al. 2030, Blend", found["blend"], sites="aggregation")
+    model = grow(method, net, num_classes=5, temporal_pooling=False, dropout=0.0, fresh=True, taps=3).eval()
+    x_BCTHW = torch.randn(2, 3, 8, 32, 32)
+    logits_BK = model(x_BCTHW)
+    assert logits_BK.shape == (2, 5)
+    assert not torch.equal(logits_BK, model(x_BCTHW.flip(2)))  # it looks along time
+
+
+@pytest.mark.usefixtures("tables")
+def test_the_network_and_the_input_of_contributing_train_together(made_set, tmp_path):
+    found = {}
+    for name in ("plain", "Gray"):
+        exec(contributed()[name], found)
+    changes = {
+        "clip.modality": "rgb_gray", "clip.num_frames": 4, "clip.size": 32, "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0,
+        "evaluation.num_clips": 1, "model.options.width": 8,
+    }  # fmt: skip
+    run = muybridge.train(
+        model="plain", data=made_set, out=tmp_path / "run", changes=changes,
+        runtime=Runtime(cache_gib=1.0, num_workers=0),
+    )  # fmt: skip
+    num_classes = run.scores("test").logits_VK.shape[1]
+    assert run.cost()["params"] == (4 * 27 + 1) * 8 + (8 + 1) * num_classes
 
 
 def test_verbs_in_the_documents_are_exported():

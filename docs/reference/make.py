@@ -47,7 +47,9 @@ def page() -> str:
 def _sections() -> dict[str, str]:
     """The sections of a recipe with their titles."""
     kinds = {name: info.annotation for name, info in Recipe.model_fields.items()}
-    return {name: _title(name, kind) for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    return {
+        name: _title(name, kind) for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)
+    }
 
 
 def _title(name: str, kind: type[Section]) -> str:
