@@ -130,7 +130,8 @@ def test_the_network_and_the_input_of_contributing_train_together(made_set, tmp_
     for name in ("plain", "Gray"):
         exec(contributed()[name], found)
     changes = {
-        "clip.modality": "rgb_gray", "clip.num_frames": 4, "clip.size": 32, "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0,
+        "clip.modality": "rgb_gray", "clip.num_frames": 4, "clip.size": 32,
+        "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0,
         "evaluation.num_clips": 1, "model.options.width": 8,
     }  # fmt: skip
     run = muybridge.train(
