@@ -1,0 +1,67 @@
+"""Write docs/reference/fields.md: every field of a recipe and of the runtime, its default and its meaning.
+
+    python docs/reference/make.py            # writes the page
+    python docs/reference/make.py --check    # exits with 1 where the page differs from what it would write
+
+The text is that of the fields themselves (`muybridge.recipe.sections`), as `muybridge recipes --fields` prints it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from muybridge.recipe import Recipe, Runtime, fields, flat
+from muybridge.recipe.fields import RENAMED
+from muybridge.recipe.sections import Section
+
+PAGE = Path(__file__).parent / "fields.md"
+OPENING = """\
+# Fields
+
+Every field of a recipe and of the runtime. This page is generated: `python docs/reference/make.py`.
+
+`muybridge recipes --fields` prints the same, and `muybridge recipes NAME --fields` the values of one recipe.
+`--set SECTION.FIELD=VALUE` changes a field of a recipe, and `--set runtime.FIELD=VALUE` one of the runtime.
+Values are JSON, and `none` means `null`."""
+
+
+def page() -> str:
+    """The whole page."""
+    values = {**flat(Recipe()), **{f"runtime.{name}": value for name, value in flat(Runtime()).items()}}
+    texts = {**fields(Recipe), **{f"runtime.{name}": text for name, text in fields(Runtime).items()}}
+    sections = {"": "The recipe as a whole", **_sections(), "runtime": _title("runtime", Runtime)}
+    parts = [OPENING]
+    for section, title in sections.items():
+        names = [name for name in texts if name.rpartition(".")[0] == section]
+        rows = [
+            f"| `{name}` | `{json.dumps(values.get(name, {}), ensure_ascii=False)}` | {_cell(texts[name])} |"
+            for name in names  # (`model.options` is empty, which has no field to be flattened to)
+        ]
+        parts.append("\n".join([f"## {title}", "", "| field | default | meaning |", "| --- | --- | --- |", *rows]))
+    renamed = [f"| `{old}` | `{new}` |" for old, (new, _) in RENAMED.items() if new != old]
+    note = "Files and options with these names are still read, with a note."
+    head = ["## Names of earlier versions", "", note, "", "| before | now |", "| --- | --- |"]
+    return "\n\n".join([*parts, "\n".join([*head, *renamed])]) + "\n"
+
+
+def _sections() -> dict[str, str]:
+    """The sections of a recipe with their titles."""
+    kinds = {name: info.annotation for name, info in Recipe.model_fields.items()}
+    return {
+        name: _title(name, kind) for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)
+    }
+
+
+def _title(name: str, kind: type[Section]) -> str:
+    return f"`{name}`: {' '.join((kind.__doc__ or '').split()).rstrip('.')}"
+
+
+def _cell(text: str) -> str:
+    """Text that stays within its cell of a table."""
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv[1:]:
+        sys.exit(PAGE.read_text(encoding="utf-8") != page())
+    PAGE.write_text(page(), encoding="utf-8")
