@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from made_runs import CLASSES, PAIRS, made_scores, make_run
 
-from muybridge.analysis.compare import compared, compared_runs, find_runs
-from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.comparison import Comparison, compared, compared_runs, find_runs
 from muybridge.analysis.findings import findings
 from muybridge.analysis.rows import method_and_backbone
 from muybridge.errors import UserError
@@ -264,7 +263,7 @@ def test_three_seeds_each_speak_of_models_and_group_them(tmp_path):
     assert "runs" not in text
     assert comparison.as_json()["groups"] == [["a", "b"], ["c", "d"]]
     header, rows = comparison.table()
-    assert [row[header.index("group")] for row in rows] == ["a", "a", "b", "b"]
+    assert [row[header.index("letter")] for row in rows] == ["a", "a", "b", "b"]
 
 
 def test_a_model_with_too_few_seeds_takes_nothing_from_the_others(tmp_path):
@@ -359,7 +358,7 @@ def test_on_different_videos_nothing_is_better(tmp_path):
     assert "Which is better cannot be said: no test video, with its label, is common to all." in " ".join(
         findings(comparison)
     )
-    assert "group" not in comparison.table()[0]
+    assert "letter" not in comparison.table()[0]
 
 
 def test_seeds_that_differ_in_number_are_told(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_runs import CLASSES, PAIRS, make_run
 
-from muybridge.analysis.compare import compared, compared_runs
+from muybridge.analysis.comparison import compared, compared_runs
 from muybridge.analysis.findings import findings
 from muybridge.data.sampling import ORDERS
 from muybridge.data.sets.motions import motions
@@ -135,9 +135,9 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     plain = Page(page_of([make_run(tmp_path / "a", epochs=0)])).headings
     assert plain == [
         "Result",
-        "At what cost",
-        "Where: what is taken for what",
-        "Can its confidence be trusted?",
+        "Cost",
+        "Confusion matrix",
+        "Calibration",
         "Protocol",
     ]
     runs = [
@@ -145,9 +145,9 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
         make_run(tmp_path / "c", model="m", pairs=PAIRS, changes={"optim.lr": 0.5}),
     ]
     assert Page(page_of(runs)).headings == [
-        "Result", "What differs beside the model", "Which of these runs can be told apart", "At what cost",
-        "Can it tell forwards from backwards?", "Where: class by class", "Where: what is taken for what",
-        "Where: the videos that changed sides", "Can its confidence be trusted?", "Training and validation", "Protocol",
+        "Result", "Protocol differences", "Significance", "Cost",
+        "Time-reversed classes", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -302,7 +302,7 @@ def test_reports_need_no_torch(tmp_path):
     make_run(tmp_path / "a", pairs=PAIRS)
     code = (
         "import sys; from pathlib import Path; from muybridge.storage.run import Run; "
-        "from muybridge.analysis.compare import compared_runs; from muybridge.reporting.report import Report; "
+        "from muybridge.analysis.comparison import compared_runs; from muybridge.reporting.report import Report; "
         "Report.of(compared_runs([Run(Path(sys.argv[1]))])).write(Path(sys.argv[1]) / 'report.html'); "
         "print([name for name in sys.modules if name.split('.')[0] == 'torch'])"
     )
@@ -321,14 +321,14 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
         make_run(tmp_path / "b", model="b", macs=2e7, accuracy=0.6),
         make_run(tmp_path / "c", model="c", macs=3e7, accuracy=0.9),
     ]  # fmt: skip
-    section = section_of(runs, "At what cost")
+    section = section_of(runs, "Cost")
     assert "multiply-adds: a and c." in section.text[0]
     assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
     assert section.tables[0].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
     assert [figure.name for figure in section.figures] == [
         "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
     ]  # fmt: skip
-    unmeasured = section_of(runs[1:], "At what cost")
+    unmeasured = section_of(runs[1:], "Cost")
     assert "muybridge measure STUDY" in unmeasured.text[-1]
 
 
@@ -346,7 +346,7 @@ def test_published_results_stand_apart(two):
 def test_any_two_can_be_held_against_each_other(tmp_path):
     runs = [make_run(tmp_path / m, model=m, accuracy=a) for m, a in (("a", 0.9), ("b", 0.7), ("c", 0.5))]
     comparison = compared(runs)
-    section = section_of(runs, "Where: class by class", pair=(2, 0))
+    section = section_of(runs, "Per-class gains", pair=(2, 0))
     gain_K = comparison.models[2].class_accuracy_K - comparison.models[0].class_accuracy_K
     assert section.text[0].startswith("c (A) against a (B), class by class.")
     found = {row[0]: float(row[4]) for row in section.tables[0].rows}
@@ -368,7 +368,7 @@ def test_the_pairs_most_confused_by_hand(tmp_path):
     answer[:12] = np.array([1, 0, 2, 1, 0, 2, 1, 1, 0, 0, 1, 2])  # labels go 0 1 2 0 1 2 …
     logits = np.repeat(4.0 * np.eye(3, dtype=np.float32)[answer], scores.num_views, 0)
     run.save_scores("test", type(scores)(**{**scores.__dict__, "logits_VK": logits}))
-    section = section_of([run], "Where: what is taken for what")
+    section = section_of([run], "Confusion matrix")
     rows = {tuple(row[1:3]): row[3:] for row in section.tables[0].rows}
     assert rows["x", "y"] == ["5 of 20", "3", "2"]
     assert rows[("x", "z")] == ["1 of 20", "0", "1"]
@@ -402,7 +402,7 @@ def filmed(tmp_path_factory):
 def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
     runs, changed, manifest = filmed
     assert changed
-    section = section_of(runs, "Where: the videos that changed sides")
+    section = section_of(runs, "Disagreements")
     assert section.text == (
         f"a (A) is right and b (B) wrong on {len(changed)} video{'s' * (len(changed) > 1)}; the other way round on 0.",
     )
@@ -412,7 +412,7 @@ def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
         assert picture.jpeg.startswith(b"\xff\xd8")
         assert f"is {manifest.classes[3]}. a: {manifest.classes[3]} (" in picture.caption
         assert f"b: {manifest.classes[0]} (" in picture.caption
-    assert section_of(runs, "Where: the videos that changed sides", with_frames=False).pictures == ()
+    assert section_of(runs, "Disagreements", with_frames=False).pictures == ()
 
 
 def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
@@ -420,7 +420,7 @@ def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     gone = [make_run(tmp_path / run.name, model=run.name, classes=run.dataset()["classes"]) for run in runs]
     for run, known in zip(gone, runs, strict=True):
         run.save_scores("test", known.scores())
-    section = section_of(gone, "Where: the videos that changed sides")
+    section = section_of(gone, "Disagreements")
     assert section.pictures == ()
     assert len(section.tables[0].rows) == len(changed)
     assert "Not all frames can be shown: There is no manifest /data/set.csv" in section.text[1]
@@ -445,7 +445,7 @@ def diagnosed(folder, **changes):
             scores.save(run.diagnosis_folder / f"{order}.npz")
         change = 4.0 if model == "sees" else 0.0
         told = {
-            "format_version": 1, "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, float(right.mean())),
+            "format_version": 2, "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, float(right.mean())),
             "largest_change": {order: change for order in ORDERS if order != "ordered"},
         }  # fmt: skip
         (run.diagnosis_folder / "diagnosis.json").write_text(json.dumps(told))
@@ -455,8 +455,8 @@ def diagnosed(folder, **changes):
 
 def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     """A held frame has none: every model guesses, which tells nothing of the data set."""
-    runs = diagnosed(tmp_path, **{"clip.modality": "difference"})
-    text = " ".join(section_of(runs, "Does it use time?").text)
+    runs = diagnosed(tmp_path, **{"clip.modality": "rgb_difference"})
+    text = " ".join(section_of(runs, "Frame order").text)
     assert "Temporal dependence of the data set is not known here: these runs are shown frame differences" in text
     assert "takes more than one frame" not in text
     assert "from one frame is right" not in text
@@ -466,7 +466,7 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
 def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
     shown = diagnosed(tmp_path / "rgb")[1]
     text = " ".join(
-        section_of([diagnosed(tmp_path / "d", **{"clip.modality": "difference"})[0], shown], "Does it use time?").text
+        section_of([diagnosed(tmp_path / "d", **{"clip.modality": "rgb_difference"})[0], shown], "Frame order").text
     )
     assert "as far as those of these runs that are shown frames, not frame differences, show it" in text
     assert "the best from whole clips on 0.500 (blind)" in text
@@ -474,7 +474,7 @@ def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
 
 def test_order_is_told_where_runs_were_diagnosed(tmp_path):
     runs = diagnosed(tmp_path)
-    section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Does it use time?")
+    section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Frame order")
     text = " ".join(section.text)
     assert (
         "the best answer from one frame is right on 0.500 of the videos (blind), "
@@ -504,7 +504,7 @@ def test_a_diagnosis_of_other_clips_is_left_out_and_said(tmp_path):
     comparison = compared([run])
     assert comparison.models[0].diagnosed is None
     assert any("1 of 1 seeds were diagnosed on other clips" in note for note in comparison.notes)
-    assert "Does it use time?" not in page_of([run])
+    assert "Frame order" not in page_of([run])
 
 
 def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two):
@@ -520,7 +520,7 @@ def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two)
 
 
 def test_calibration_says_who_is_too_sure(tmp_path):
-    section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Can its confidence be trusted?")
+    section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Calibration")
     [(name, error, over, confidence, right)] = section.tables[0].rows
     sure = np.exp(4) / (np.exp(4) + 5)
     assert (name, right) == ("tsm_resnet_tiny", "0.500")
@@ -535,8 +535,8 @@ def test_a_hundred_settings_stay_readable(tmp_path):
                  changes={"clip.num_frames": 8 + i // 10})
         for i in range(30)
     ]  # fmt: skip
-    pairs = section_of(runs, "Which of these runs can be told apart").tables[0]
+    pairs = section_of(runs, "Significance").tables[0]
     assert (len(pairs.rows), pairs.most) == (435, result.MOST_PAIRS)
-    assert len(section_of(runs, "Where: what is taken for what").figures) == parts.MOST_MATRICES
+    assert len(section_of(runs, "Confusion matrix").figures) == parts.MOST_MATRICES
     text = page_of(runs)
     assert f"The first {result.MOST_PAIRS} of 435 rows; all are in report.files/pairs.csv." in text

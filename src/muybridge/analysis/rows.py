@@ -19,18 +19,23 @@ import numpy as np
 from muybridge.analysis.statistics import (
     CONFIDENCE,
     Calibration,
-    Difference,
     Interval,
-    Verdict,
     accuracy_interval,
     calibration,
-    change,
-    judged,
 )
+from muybridge.analysis.temporal import FrameOrders, Pair
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.storage.run import Run
-from muybridge.storage.scores import Scores, concatenate, softmax
+from muybridge.storage.scores import (
+    Scores,
+    class_accuracies,
+    concatenate,
+    confusion_counts,
+    mean_class,
+    softmax,
+    within_pair,
+)
 from muybridge.storage.study import RunRecord, StudyRecord
 
 REPEATED = ("seed", "fold")
@@ -40,8 +45,6 @@ SAME_ANSWERS = 0.98
 """Of a diagnosis and of the test, if they are of the same clips: another device rounds otherwise."""
 
 OTHER_RUN = "another run of the study"
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,76 +74,16 @@ class Answers:
 
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
-        order = np.argsort(scores.ids_N, kind="stable")
-        order = order[scores.labels_N[order] >= 0]  # of unknown truth there is nothing to say
-        if not len(order):
-            raise UserError("no video has a label")
-        scores_NK = scores.video_scores()[order]
+        videos = scores.labelled()
+        scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
-        labels_N = scores.labels_N[order]
-        predicted_N, everything = scores_NK.argmax(1), np.arange(len(order))
-        within = {}
-        for a, b in pairs:
-            pair = np.array([scores.classes.index(a), scores.classes.index(b)])
-            chosen = np.isin(labels_N, pair)
-            within[a, b] = pair[scores_NK[chosen][:, pair].argmax(1)] == labels_N[chosen]
+        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
         return Answers(
-            scores.ids_N[order], labels_N, scores.groups_N[order], predicted_N,
-            probabilities_NK[everything, predicted_N], probabilities_NK[everything, labels_N], within,
-            scores.clip_accuracy(), scores.num_views, _by_clips(scores),
+            ids_N=scores.ids_N[videos], labels_N=labels_N, groups_N=scores.groups_N[videos], predicted_N=predicted_N,
+            confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
+            within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
+            clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
         )  # fmt: skip
-
-
-def _by_clips(scores: Scores) -> dict[int, float]:
-    if scores.grid is None:
-        return {}
-    order = np.argsort(scores.video_V, kind="stable")
-    views_VK = softmax(scores.logits_VK[order]) if scores.average == "probabilities" else scores.logits_VK[order]
-    clips_NMK = views_VK.reshape(len(scores.ids_N), scores.grid.num_clips, scores.grid.num_crops, -1).mean(2)
-    found = {}
-    known_N = scores.labels_N >= 0
-    for num_clips in scores.grid.nested()[0]:
-        answers_N = clips_NMK[:, scores.grid.clips(num_clips)].mean(1).argmax(1)
-        found[num_clips] = float((answers_N == scores.labels_N)[known_N].mean())
-    return found
-
-
-@dataclass(frozen=True, repr=False)
-class Diagnosed:
-    """What `muybridge diagnose` found for the runs of a row: S seeds, N test videos, sorted by id."""
-
-    correct: Mapping[str, np.ndarray]
-    """(S,N) by the order in which frames were shown."""
-    predicted_SN: np.ndarray
-    """What was answered when videos ran backwards."""
-    labels_N: np.ndarray
-    groups_N: np.ndarray
-    largest_change: Mapping[str, float]
-    """Of any score, against frames in their order."""
-    num_seeds_of_row: int
-    """How many seeds the row has; S of them were diagnosed."""
-
-    def accuracy(self, order: str) -> float:
-        return float(self.correct[order].mean())
-
-    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {"seeds": len(self.predicted_SN), "accuracy": {}, "change": {}, "reversed_as": {}}
-        for order in self.correct:
-            found["accuracy"][order] = self.accuracy(order)
-            if order != "ordered":
-                verdict = self.change(order)
-                found["change"][order] = {"value": verdict.difference.value, "low": verdict.low, "high": verdict.high}
-        for k in np.unique(self.labels_N).tolist():
-            called_K = np.bincount(self.predicted_SN[:, self.labels_N == k].ravel(), minlength=len(classes))
-            found["reversed_as"][classes[k]] = {classes[j]: int(called_K[j]) for j in np.flatnonzero(called_K).tolist()}
-        return found
-
-    def change(self, order: str) -> Verdict:
-        """Accuracy with the frames in this order minus that in theirs."""
-        return judged([self.difference(order)])[0]
-
-    def difference(self, order: str) -> Difference:
-        return change(self.correct["ordered"], self.correct[order], self.groups_N)
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,7 +101,7 @@ class ModelResult:
     axes: Mapping[str, Any]
     """What a study tells this row from others by; none where there is no study."""
     classes: tuple[str, ...]
-    diagnosed: Diagnosed | None
+    diagnosed: FrameOrders | None
     """None where none of its seeds was diagnosed on all test videos."""
 
     @property
@@ -216,24 +159,19 @@ class ModelResult:
     @cached_property
     def class_accuracy_K(self) -> np.ndarray:
         """Mean over seeds; not a number for a class without test videos."""
-        right_N = self.correct_SN.mean(0)
-        count = len(self.classes)
-        videos_K = np.bincount(self.labels_N, minlength=count)
-        with np.errstate(invalid="ignore"):
-            shares_K: np.ndarray = np.bincount(self.labels_N, weights=right_N, minlength=count) / videos_K
-        return shares_K
+        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes))
 
     @property
     def mean_class(self) -> float:
-        return float(np.nanmean(self.class_accuracy_K))
+        return mean_class(self.class_accuracy_K)
 
     @cached_property
     def confusion(self) -> np.ndarray:
         """(K,K) counts, summed over seeds: rows are true classes."""
-        count = len(self.classes)
-        counts_KK = np.zeros((count, count), dtype=np.int64)
-        for answers in self.answers:
-            np.add.at(counts_KK, (answers.labels_N, answers.predicted_N), 1)
+        counts_SKK = [
+            confusion_counts(answers.labels_N, answers.predicted_N, len(self.classes)) for answers in self.answers
+        ]
+        counts_KK: np.ndarray = np.sum(counts_SKK, axis=0)
         return counts_KK
 
     @cached_property
@@ -296,7 +234,7 @@ class ModelResult:
             "confusion": [
                 [self.classes[i], self.classes[j], int(self.confusion[i, j])] for i, j in np.argwhere(self.confusion).tolist()
             ],
-            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(self.classes),
+            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(),
             "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
         }  # fmt: skip
         if pairs:
@@ -406,7 +344,7 @@ def _model(
         try:
             pooled[seed] = Answers.of(concatenate(parts), pairs)
         except UserError as error:
-            raise UserError(f"{of_seed[0].path / 'scores' / 'test.npz'}: {error}") from None
+            raise UserError(f"{of_seed[0].scores_file('test')}: {error}") from None
         except ValueError as error:
             paths = ", ".join(str(run.path) for run in of_seed)
             raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
@@ -441,46 +379,44 @@ def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[s
 
 def _diagnosed(
     name: str, seeds: Mapping[int, Sequence[Run]], answers: Mapping[int, Answers], notes: list[str]
-) -> Diagnosed | None:
-    """Of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
-    by_seed: list[dict[str, Answers]] = []
-    changes: list[dict[str, float]] = []
-    other = 0
+) -> FrameOrders | None:
+    """Answers of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
+    by_seed: list[FrameOrders] = []
+    others = 0
     for seed, runs in seeds.items():
-        told = [_optional(run, run.diagnosis, notes) for run in runs]
-        if None in told:
+        diagnoses = [_optional(run, run.diagnosis, notes) for run in runs]
+        if None in diagnoses:
             continue
         try:
-            known = [dict(one["largest_change"]) for one in told if one is not None]
-            orders = ["ordered", *known[0]]
-            found = {
-                order: Answers.of(concatenate([run.diagnosed_scores(order) for run in runs]), ()) for order in orders
-            }
+            orders = ["ordered", *dict(diagnoses[0]["largest_change"])]  # type: ignore[index]
+            orders_of_seed = FrameOrders.of(
+                {order: concatenate([run.diagnosed_scores(order) for run in runs]) for order in orders}, ()
+            )
         except (UserError, ValueError, LookupError, TypeError) as error:
             notes.append(f"{name}, seed {seed}: its diagnosis is left out, as it is damaged: {error}")
             continue
-        ours, tested = found["ordered"], answers[seed]
-        same = np.array_equal(ours.ids_N, tested.ids_N) and np.array_equal(ours.labels_N, tested.labels_N)
-        same = same and ours.num_views == tested.num_views
-        same = same and float((ours.predicted_N == tested.predicted_N).mean()) >= SAME_ANSWERS
-        if not same or (by_seed and found.keys() != by_seed[0].keys()):
-            other += 1
+        if not _is_of_the_test(orders_of_seed, answers[seed]) or (
+            by_seed and orders_of_seed.predicted.keys() != by_seed[0].predicted.keys()
+        ):
+            others += 1
             continue
-        by_seed.append(found)
-        changes += known
-    if other:
+        by_seed.append(orders_of_seed)
+    if others:
         notes.append(
-            f"{name}: {other} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
+            f"{name}: {others} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
             "test's; that is left out (muybridge diagnose RUN, without options, is for this report)."
         )
-    if not by_seed:
-        return None
-    correct = {order: np.stack([found[order].correct_N for found in by_seed]) for order in by_seed[0]}
-    first = by_seed[0]["ordered"]
-    return Diagnosed(
-        correct, np.stack([found["reversed"].predicted_N for found in by_seed]), first.labels_N, first.groups_N,
-        {order: max(one[order] for one in changes) for order in correct if order != "ordered"}, len(seeds),
-    )  # fmt: skip
+    return FrameOrders.pooled(by_seed) if by_seed else None
+
+
+def _is_of_the_test(orders: FrameOrders, tested: Answers) -> bool:
+    """Whether ordered clips were answered as in the test."""
+    return (
+        np.array_equal(orders.ids_N, tested.ids_N)
+        and np.array_equal(orders.labels_N, tested.labels_N)
+        and orders.num_views == tested.num_views
+        and float((orders.predicted["ordered"][0] == tested.predicted_N).mean()) >= SAME_ANSWERS
+    )
 
 
 def value_of(recipe: Recipe, name: str) -> Any:

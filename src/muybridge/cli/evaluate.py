@@ -35,7 +35,7 @@ def evaluate(
     with answering(as_json):
         from dataclasses import replace
 
-        from muybridge.storage.scores import Scores, figures
+        from muybridge.storage.scores import Scores, metrics
 
         if average not in (None, "logits", "probabilities"):
             raise UserError(f"--average is logits or probabilities, not '{average}'")
@@ -59,7 +59,7 @@ def evaluate(
                 run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
                 allow_code=allow_code, runtime=runtime,
             )  # fmt: skip
-        value: dict[str, Any] = {"run": str(run), scores.split or "scores": figures(scores), "average": scores.average}
+        value: dict[str, Any] = {"run": str(run), scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:
@@ -84,13 +84,13 @@ def diagnose(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Does the model use time? Score a run on shuffled, reversed, held and thinned frames; written to RUN/diagnosis.
+    """Does the model use time? Score a run on shuffled, reversed, frozen and subsampled frames; written to RUN/diagnosis.
 
     With --json one object, or for several runs a list of them.
     """
     with answering(as_json):
         import muybridge
-        from muybridge.analysis.compare import find_runs
+        from muybridge.analysis.comparison import find_runs
 
         changes, runtime = parsed_settings(settings)
         found, _ = find_runs(runs)

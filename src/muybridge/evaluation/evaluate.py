@@ -19,7 +19,7 @@ from muybridge import build
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
-from muybridge.evaluation.score import score_orders
+from muybridge.evaluation.score import score
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
@@ -92,7 +92,7 @@ class Task:
     def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
         """Of all videos that can be read, in each order of their frames."""
         skips = self.recipe.data.on_error == "skip"
-        found = score_orders(
+        found = score(
             self.model,
             build.video_views(self.recipe, self.manifest, self.reader, orders=orders),
             self.rows,

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -148,13 +149,19 @@ class Scores:
         return self.grid
 
     def video_scores(self) -> np.ndarray:
-        """(N,K): the mean of each video's views, logits or probabilities as `average` says."""
+        """(N,K) mean of each video's views, logits or probabilities as `average` says. Computed once; read-only."""
+        return self._video_scores
+
+    @cached_property
+    def _video_scores(self) -> np.ndarray:
         views_VK = softmax(self.logits_VK) if self.average == "probabilities" else self.logits_VK.astype(np.float64)
         counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
         if (np.diff(self.video_V) < 0).any():
             views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
         sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
-        return sums_NK / counts_N[:, None]
+        scores_NK = sums_NK / counts_N[:, None]
+        scores_NK.setflags(write=False)
+        return scores_NK
 
     def video_probabilities(self) -> np.ndarray:
         """(N,K), rows sum to one."""
@@ -173,9 +180,8 @@ class Scores:
         return topk_accuracy(self.logits_VK, self.labels_N[self.video_V], k)
 
     def mean_class_accuracy(self) -> float:
-        """Mean over the classes that occur of the share of their videos that are right."""
-        correct_N = self.correct()
-        return float(np.mean([correct_N[self.labels_N == k].mean() for k in np.unique(self.labels_N)]))
+        """Mean of the accuracies of the classes that have videos."""
+        return mean_class(class_accuracies(self.correct(), self.labels_N, len(self.classes)))
 
     def cross_entropy(self) -> float:
         """Mean over videos of the negative log probability of the label."""
@@ -184,18 +190,33 @@ class Scores:
 
     def confusion(self) -> np.ndarray:
         """(K,K) counts: rows are true classes, columns predicted ones. Videos of unknown truth are in no row."""
-        counts_KK = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        known_N = self.labels_N >= 0
-        np.add.at(counts_KK, (self.labels_N[known_N], self.video_scores().argmax(1)[known_N]), 1)
-        return counts_KK
+        return confusion_counts(self.labels_N, self.video_scores().argmax(1), len(self.classes))
+
+    def labelled(self) -> np.ndarray:
+        """Indices of the videos whose label is known, sorted by id. Raises UserError for scores without any."""
+        order_N = np.argsort(self.ids_N, kind="stable")
+        order_N = order_N[self.labels_N[order_N] >= 0]
+        if not len(order_N):
+            raise UserError("no video has a label")
+        return order_N
+
+    def pair(self, a: str, b: str) -> tuple[int, int]:
+        """Indices of two classes."""
+        return self.classes.index(a), self.classes.index(b)
 
     def within(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-        """Two-class view of the videos of classes `a` and `b`: their indices, and which are right when only these
-        two may be answered."""
-        pair = np.array([self.classes.index(a), self.classes.index(b)])
-        chosen = np.flatnonzero(np.isin(self.labels_N, pair))
-        answers = pair[self.video_scores()[chosen][:, pair].argmax(1)]
-        return chosen, answers == self.labels_N[chosen]
+        """Two-class accuracy of classes `a` and `b`: their videos' indices, and which are right (`within_pair`)."""
+        return within_pair(self.video_scores(), self.labels_N, self.pair(a, b))
+
+    def accuracy_by_clips(self) -> dict[int, float]:
+        """Video accuracy for every number of clips whose views are among these, with all crops.
+
+        Videos of unknown truth are left out. Empty for scores of an unknown grid.
+        """
+        if self.grid is None:
+            return {}
+        known_N = self.labels_N >= 0
+        return {m: float(self.subset(num_clips=m).correct()[known_N].mean()) for m in self.grid.nested()[0]}
 
     def subset(self, *, num_clips: int | None = None, num_crops: int | None = None) -> "Scores":
         """The scores that an evaluation with fewer views would give. Raises UserError where its views are others, or not
@@ -210,6 +231,8 @@ class Scores:
                 f"The views of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × {grid.num_crops} "
                 f"crops); those of {of_clips} clips and of {of_crops} crops are"
             )
+        if (len(clips), len(crops)) == (grid.num_clips, grid.num_crops):
+            return self
         order = np.argsort(self.video_V, kind="stable").reshape(len(self.ids_N), grid.num_clips, -1)
         kept = order[:, clips][:, :, crops].reshape(-1)
         return replace(
@@ -307,7 +330,7 @@ def concatenate(parts: list[Scores]) -> Scores:
     )  # fmt: skip
 
 
-def figures(scores: Scores) -> dict[str, float]:
+def metrics(scores: Scores) -> dict[str, float]:
     """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too, and
     those that the model was trained on.
 
@@ -332,10 +355,41 @@ def views_curve(scores: Scores) -> list[dict[str, float]]:
     which views these are."""
     clips, crops = scores.known_grid().nested()
     return [
-        {"num_clips": m, "num_crops": c} | figures(scores.subset(num_clips=m, num_crops=c))
+        {"num_clips": m, "num_crops": c} | metrics(scores.subset(num_clips=m, num_crops=c))
         for c in crops
         for m in clips
     ]
+
+
+def within_pair(scores_NK: np.ndarray, labels_N: np.ndarray, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the videos of two classes, and which of them are right if only these two may be answered."""
+    pair_2 = np.array(pair)
+    chosen = np.flatnonzero(np.isin(labels_N, pair_2))
+    answers = pair_2[scores_NK[chosen][:, pair_2].argmax(1)]
+    return chosen, answers == labels_N[chosen]
+
+
+def confusion_counts(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,K) counts: rows are true classes, columns predicted ones. Labels below 0 are in no row."""
+    counts_KK = np.zeros((num_classes, num_classes), dtype=np.int64)
+    known_N = labels_N >= 0
+    np.add.at(counts_KK, (labels_N[known_N], predicted_N[known_N]), 1)
+    return counts_KK
+
+
+def class_accuracies(correct_N: np.ndarray, labels_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,) mean of `correct_N` (bool, or shares of seeds) over each class's videos; NaN for a class without any."""
+    known_N = labels_N >= 0
+    right_K = np.bincount(labels_N[known_N], weights=correct_N[known_N], minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        accuracy_K: np.ndarray = right_K / np.bincount(labels_N[known_N], minlength=num_classes)
+    return accuracy_K
+
+
+def mean_class(accuracy_K: np.ndarray) -> float:
+    """Mean over the classes that have videos; 0 without any."""
+    present_K = accuracy_K[np.isfinite(accuracy_K)]
+    return float(np.mean(present_K)) if len(present_K) else 0.0
 
 
 def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:

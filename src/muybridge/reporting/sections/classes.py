@@ -1,4 +1,4 @@
-"""On which classes and videos."""
+"""Sections by class and video: per-class gains, confusion matrices, disagreements."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ MOST_STRIPS = 6
 """Videos of each kind that are shown."""
 
 
-def by_class(chapter: Chapter) -> Section | None:
+def gains(chapter: Chapter) -> Section | None:
+    """Section with the accuracy of two models class by class."""
     c = chapter.comparison
     if len(c.models) < 2:
         return None
@@ -40,7 +41,7 @@ def by_class(chapter: Chapter) -> Section | None:
         [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in known
     ]
     return Section(
-        title="Where: class by class",
+        title="Per-class gains",
         text=(spoken,),
         tables=(
             Table(["class", "videos", first.name, second.name, "A minus B"], rows, name="gains", most=16),
@@ -59,6 +60,7 @@ def _share(value: float) -> str:
 
 
 def confusion(chapter: Chapter) -> Section:
+    """Section with the most confused classes and a matrix a model."""
     c = chapter.comparison
     order = classes.order_of_classes(c)
     drawn = c.models[:MOST_MATRICES]
@@ -70,7 +72,7 @@ def confusion(chapter: Chapter) -> Section:
     ]
     of_whom = f" Drawn for the {len(drawn)} best of {len(c.models)}." if len(drawn) < len(c.models) else ""
     return Section(
-        title="Where: what is taken for what",
+        title="Confusion matrix",
         text=("The pairs of classes that are most often confused, either way: how many answers of how many (videos × seeds).",),
         tables=(
             Table(["model", "class", "class", "confused", "as the second", "as the first"], rows or [["all", *"––0––"]],
@@ -109,8 +111,8 @@ def _errors(c: Comparison, model: ModelResult, most: int = 3) -> list[list[str]]
     return found
 
 
-def parted(chapter: Chapter) -> Section | None:
-    """The videos on which the two models part."""
+def disagreements(chapter: Chapter) -> Section | None:
+    """Section with the videos that one of two models gets right and the other wrong."""
     c = chapter.comparison
     a, b = chapter.pair
     if len(c.models) < 2 or not len(c.common[a]):
@@ -135,7 +137,7 @@ def parted(chapter: Chapter) -> Section | None:
     if problem:
         text.append(f"Not all frames can be shown: {problem}")
     return Section(
-        title="Where: the videos that changed sides",
+        title="Disagreements",
         text=tuple(text),
         tables=(Table(["video", "true class", f"A: {first.name}", f"B: {second.name}", "right"], rows, "words", "changed", 12),)
         if rows
