@@ -13,7 +13,7 @@ from muybridge.analysis.findings import findings
 from muybridge.analysis.rows import method_and_backbone
 from muybridge.errors import UserError
 from muybridge.reporting.sections.parts import Chapter
-from muybridge.reporting.sections.result import told_apart
+from muybridge.reporting.sections.result import significance
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, ViewGrid
 from muybridge.text import listed
@@ -279,7 +279,7 @@ def test_a_model_with_too_few_seeds_takes_nothing_from_the_others(tmp_path):
         assert ("To tell a and b apart as models" in text) == (few == "a"), "there are three seeds of both already"
         about = {(one["a"], one["b"]): one["about"] for one in comparison.as_json()["verdicts"]}
         assert about == {pair: "runs" if few in pair else "models" for pair in about}
-        table = told_apart(Chapter(comparison)).tables[0]
+        table = significance(Chapter(comparison)).tables[0]
         assert table.header[-1] == "of"
         assert [row[-1] for row in table.rows] == list(about.values())
 

@@ -15,6 +15,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import muybridge
+from muybridge.analysis.comparison import compared
+from muybridge.analysis.temporal import sentences
 from muybridge.cli.app import app
 from muybridge.data.inputs import RGB, RGB_DIFFERENCE
 from muybridge.data.manifest import Manifest, from_columns
@@ -355,6 +357,47 @@ def test_a_video_is_known_by_the_end_of_its_path_if_no_other_ends_so(run, recipe
         UserError, match=f"is the end of 2 videos: {few.row(0).id}, {few.row(1).id}. Name one by its id"
     ):
         muybridge.diagnose(copy, videos=[Path(few.row(0).path).name], **options)
+
+
+def in_first_names(run):
+    """Make a diagnosis what version 1 wrote: two orders, and their files, had other names."""
+    names = {"frozen_frame": "single_frame", "subsampled": "thinned"}
+    for name, first in names.items():
+        (run.diagnosis_folder / f"{name}.npz").rename(run.diagnosis_folder / f"{first}.npz")
+    file = run.diagnosis_folder / "diagnosis.json"
+    text = file.read_text()
+    for name, first in names.items():
+        text = text.replace(f'"{name}"', f'"{first}"')
+    file.write_text(text.replace('"format_version": 2', '"format_version": 1'))
+
+
+def test_a_diagnosis_of_version_1_is_read_under_the_new_names(diagnosed, tmp_path):
+    new = diagnosed.run
+    old = copy_of(new, tmp_path)
+    in_first_names(old)
+    assert '"single_frame"' in (old.diagnosis_folder / "diagnosis.json").read_text()
+    assert old.diagnosis() == new.diagnosis()
+    for order in ORDERS:
+        assert old.diagnosed_scores(order).logits_VK.tolist() == new.diagnosed_scores(order).logits_VK.tolist()
+    [ours], [theirs] = (compared([run]).models for run in (new, old))
+    assert ours.diagnosed.as_json() == theirs.diagnosed.as_json()
+    assert sentences([ours], "run") == sentences([theirs], "run")
+    old.save_diagnosed_scores({order: new.diagnosed_scores(order) for order in ORDERS})
+    assert not list(old.diagnosis_folder.glob("single_frame.npz")), "a new diagnosis leaves none of an old one"
+    assert old.diagnosis() is None
+
+
+def test_a_class_that_is_called_as_an_order_once_was_keeps_its_name(tmp_path):
+    run = Run(tmp_path)
+    run.diagnosis_folder.mkdir()
+    run.save_diagnosis({
+        "format_version": 1, "accuracy": {"thinned": 0.5}, "largest_change": {"reversed": 0.1},
+        "per_class": {"thinned": {"videos": 2, "thinned": 0.5}}, "reversed_as": {"thinned": {"thinned": 2}},
+    })  # fmt: skip
+    assert run.diagnosis() == {
+        "format_version": 2, "accuracy": {"subsampled": 0.5}, "largest_change": {"reversed": 0.1},
+        "per_class": {"thinned": {"videos": 2, "subsampled": 0.5}}, "reversed_as": {"thinned": {"thinned": 2}},
+    }  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------------- the words

@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -49,8 +51,25 @@ def page_of(runs, **asked):
 
 
 def section_of(runs, title, **asked):
-    [found] = [section for section in sections.sections(Chapter(compared(runs), **asked)) if section.title == title]
-    return found
+    """The section of that title; none behind it is made."""
+    chapter = Chapter(compared(runs), **asked)
+    return next(section for make in sections.SECTIONS if (section := make(chapter)) and section.title == title)
+
+
+@pytest.fixture(autouse=True)
+def _quick_drawings(request, monkeypatch):
+    """Empty drawings, but for tests marked `drawings`: the renderer takes most of a report's time."""
+    if request.node.get_closest_marker("drawings"):
+        return
+
+    @contextmanager
+    def empty(drawings):
+        yield
+        for path, _ in drawings:
+            for ending in (".svg", ".png"):
+                path.with_name(f"{path.name}{ending}").write_bytes(b"")
+
+    monkeypatch.setattr(report, "drawn", empty)
 
 
 @pytest.fixture
@@ -64,6 +83,7 @@ def two(tmp_path):
 # --- files
 
 
+@pytest.mark.drawings
 def test_everything_lies_beside_the_page(tmp_path, two):
     out = tmp_path / "deep" / "report.html"
     comparison = compared(two)
@@ -192,6 +212,7 @@ def test_names_are_text_never_markup(tmp_path):
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in (tmp_path / "report.files").iterdir())
 
 
+@pytest.mark.drawings
 def test_characters_that_no_drawing_can_show_are_drawn_as_escapes(tmp_path):
     """The renderer ends the process at some of them."""
     odd = ("\x1b[31mA\x07", "\x00b", "c\ufffe", "\u202ed", "e\x9b")
@@ -441,7 +462,7 @@ def diagnosed(folder, **changes):
             if model == "sees" and order != "ordered":
                 answer = np.where(np.arange(60) < kept * 60, ordered.labels_N, (ordered.labels_N + 1) % 6)
                 logits = np.repeat(4.0 * np.eye(6, dtype=np.float32)[answer], ordered.num_views, 0)
-                scores = type(ordered)(**{**ordered.__dict__, "logits_VK": logits})
+                scores = replace(ordered, logits_VK=logits)
             scores.save(run.diagnosis_folder / f"{order}.npz")
         change = 4.0 if model == "sees" else 0.0
         told = {

@@ -14,6 +14,7 @@ from muybridge.storage.scores import (
     metrics,
     softmax,
     topk_accuracy,
+    views_curve,
 )
 
 CLASSES = ("run", "walk", "jump")
@@ -127,6 +128,23 @@ def test_within_a_pair_only_the_two_may_be_answered():
     chosen, right = scores.within("walk", "run")
     assert (chosen.tolist(), right.tolist()) == ([0, 1, 2], [False, True, True])
     assert scores.within("walk", "jump")[1].tolist() == [True, True]
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_accuracy_by_clips_is_that_of_the_views_curve(average):
+    grid = ViewGrid("uniform", 4, 3)
+    views, videos = 12, 30
+    generator = np.random.default_rng(0)
+    scores = replace(
+        random_scores(K=7), ids_N=np.array([f"v{i}" for i in range(videos)]), labels_N=generator.integers(0, 7, videos),
+        groups_N=np.array([""] * videos), video_V=np.repeat(np.arange(videos), views),
+        clip_start_V=np.zeros(videos * views, dtype=int), crop_V=np.tile(np.arange(3), videos * 4),
+        logits_VK=generator.normal(size=(videos * views, 7)).astype(np.float32), average=average, grid=grid,
+    )  # fmt: skip
+    curve = {point["num_clips"]: point["video_top1"] for point in views_curve(scores) if point["num_crops"] == 3}
+    assert scores.accuracy_by_clips() == curve
+    assert set(curve) == {1, 2, 3, 4}
+    assert replace(scores, grid=None).accuracy_by_clips() == {}
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])

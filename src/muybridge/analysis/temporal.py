@@ -179,10 +179,8 @@ class FrameOrders:
     @cached_property
     def reversed_as(self) -> dict[str, dict[str, int]]:
         """Answers to the videos of each class when they run backwards, summed over seeds, the most frequent first."""
-        counts_KK = sum(
-            confusion_counts(self.labels_N, predicted_N, len(self.classes))
-            for predicted_N in self.predicted["reversed"]
-        )
+        count = len(self.classes)
+        counts_SKK = [confusion_counts(self.labels_N, predicted_N, count) for predicted_N in self.predicted["reversed"]]
         return {
             self.classes[k]: {
                 self.classes[j]: int(counts_K[j]) for j in np.argsort(-counts_K, kind="stable") if counts_K[j]
