@@ -508,5 +508,5 @@ def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
         compared([run])
     arrays = dict(np.load(run.path / "scores" / "test.npz"))
     np.savez(run.path / "scores" / "test.npz", **{**arrays, "logits": arrays["logits"] * np.float32(np.nan)})
-    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are no finite numbers"):
+    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are not finite"):
         compared([run])

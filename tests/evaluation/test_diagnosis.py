@@ -463,7 +463,7 @@ def test_where_nothing_changes_the_model_is_not_blamed():
         "model sees no more than a still."
     ]
     assert found_in(ordered=RIGHT, shuffled=[2] * 20, num_frames=1).findings() == [
-        "A clip has one time step: there is no order to use."
+        "A clip has one time step: it has no order that could be used."
     ]
 
 

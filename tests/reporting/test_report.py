@@ -1,4 +1,4 @@
-"""The report's files and what its sections say. (Charts: test_figures.py; the page in a browser: test_page.py.)"""
+"""The report's files and what its sections say. (Charts: test_charts.py; the page in a browser: test_page.py.)"""
 
 import csv
 import json
@@ -375,7 +375,7 @@ def test_any_two_can_be_held_against_each_other(tmp_path):
     assert [float(row[4]) for row in section.tables[0].rows] == sorted(found.values(), reverse=True)
     text = page_of(runs, pair=("c", "a"))
     assert "c (A) is right and a (B) wrong on" in text
-    with pytest.raises(UserError, match=r"--pair: there is no row 'x' .*Valid: a, b, c"):
+    with pytest.raises(UserError, match=r"--pair: no row 'x' .*Valid: a, b, c"):
         page_of(runs, pair=("a", "x"))
     for pair in (("a",), ("a", "a")):
         with pytest.raises(UserError, match="two different rows, A,B; not a"):
@@ -533,7 +533,7 @@ def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two)
     comparisons = compared_runs([*two, other])
     with pytest.raises(UserError, match="say for which of them: --beside set=SET --beside other=SET"):
         Report.of(comparisons, beside="ucf101")
-    with pytest.raises(UserError, match=r"there is no data set 'sett' here\. Did you mean 'set'"):
+    with pytest.raises(UserError, match=r"no data set 'sett' here\. Did you mean 'set'"):
         Report.of(comparisons, beside={"sett": "ucf101"})
     page = Report.of(comparisons, beside={"other": "ucf101"}).page()
     assert page.count("Published: UCF101, 101 classes") == 2  # a section, and the link to it

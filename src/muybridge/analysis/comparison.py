@@ -1,8 +1,7 @@
-"""What a set of finished runs says, as numbers: rows (`rows.py`), what can be told apart, and how fair it all is.
+"""Comparison of finished runs on one data set: its rows, what can be told apart, and how fair it is.
 
-Models are held against each other on the same videos, over seeds, corrected for the number of pairs (`statistics.py`);
-with fewer than three seeds each, runs are. Where a study says by which axes its runs differ, what the axes set on purpose is
-no unfairness.
+Models are compared on the same videos, over seeds, corrected for the number of pairs (`statistics.py`); with fewer than
+three seeds each, runs are. Where a study says by which axes its runs differ, what the axes set on purpose is not unfair.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ from muybridge.storage.study import StudyRecord
 from muybridge.text import giga, listed, millions, plural
 
 MOST_LETTERS = 8
-"""Groups that a reader can keep apart."""
+"""Most letters that a reader can keep apart."""
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.weights_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
@@ -61,18 +60,17 @@ class Comparison:
 
     @cached_property
     def about_models(self) -> bool:
-        """Do these figures speak of models? Else of runs alone: a claim about models takes at least three seeds each."""
+        """Whether results hold for models: they have at least three seeds each. Else they hold for these runs."""
         return all(model.num_seeds >= SEEDS_OF_A_CLAIM for model in self.models)
 
     @property
     def is_mixed(self) -> bool:
-        """Have some models seeds enough to be told apart as models, and others not?"""
+        """Whether some pairs of models have enough seeds for a claim, and others have not."""
         return not self.about_models and any(verdict.difference.over_seeds for verdict in self.verdicts.values())
 
     @cached_property
     def common(self) -> tuple[np.ndarray, ...]:
-        """Of each model, the indices of those of its test videos that all models were tested on, with one and the same
-        label, in one order."""
+        """Indices of the test videos that all models were tested on with the same label, by model, in one order."""
         told = [
             list(zip(model.answers[0].ids_N.tolist(), model.labels_N.tolist(), strict=True)) for model in self.models
         ]
@@ -81,7 +79,7 @@ class Comparison:
 
     @property
     def noun(self) -> str:
-        """What a row is: a model, whose figures hold for other seeds, too; a run; or a setting, of several runs."""
+        """Name of a row: a model, whose results hold for other seeds, too; a run; or a setting of several runs."""
         alone = all(model.num_seeds == 1 for model in self.models)
         return "model" if self.about_models else "run" if alone else "setting"
 
@@ -94,8 +92,10 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
-        """Of each pair of models, by their places in the ranking, on the videos that all were tested on; empty where there
-        are none."""
+        """Verdict on each pair of models, by their ranks, on the videos that all were tested on.
+
+        Empty without common videos.
+        """
         if not len(self.common[0]):
             return {}
         samples = [
@@ -109,26 +109,28 @@ class Comparison:
 
     @cached_property
     def groups(self) -> list[tuple[int, ...]]:
-        """The largest sets of models of which no two can be told apart, by their places in the ranking."""
+        """Largest sets of models of which no two can be told apart, by their ranks; each has a letter."""
         if not self.verdicts:
             return []
         return groups(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
 
     def letters(self, place: int) -> str:
-        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart. Where groups are many:
-        whether it can be told from the best."""
+        """Letters of a model: a, b, …; models that share a letter cannot be told apart.
+
+        Where letters would be too many: "best" for models that cannot be told from the best.
+        """
         if not self.groups or len(self.groups) > MOST_LETTERS:
             return "best" if place == 0 or not self.verdicts[0, place].apart else ""
         return " ".join(self.letter(number) for number, group in enumerate(self.groups) if place in group)
 
     @staticmethod
     def letter(number: int) -> str:
-        """a, b, …, z, aa, ab, …"""
+        """Letter of a set: a, b, …, z, aa, ab, … by number."""
         more, last = divmod(number, 26)
         return (Comparison.letter(more - 1) if more else "") + chr(97 + last)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows, as printed and as in the report."""
+        """Header and lines of the result table, as printed and as in the report."""
         header = ["model", "video top-1 [95 %]"]
         if self.verdicts:
             header.append("letter")
@@ -151,6 +153,7 @@ class Comparison:
         return header, rows
 
     def as_json(self) -> dict[str, Any]:
+        """Entry of this data set in report.json."""
         return {
             "data": self.data,
             "about": "models" if self.about_models else "runs",
@@ -172,8 +175,10 @@ class Comparison:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
-    """Runs named by their folders or by studies' folders; and the study's folder, if one alone is named. Raises
-    UserError."""
+    """Runs in folders of runs or studies; and the study's folder, if one alone is named.
+
+    Raises UserError.
+    """
     paths = list(paths)
     studies = [path for path in paths if (path / "study.json").exists()]
     runs = []
@@ -187,8 +192,10 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
 
 
 def compared_study(record: StudyRecord) -> dict[str, Comparison]:
-    """The comparison of each of a study's data sets that has a finished run, by the set's name. Raises UserError where
-    there is none."""
+    """Comparisons of a study's data sets that have a finished run, by the set's name.
+
+    Raises UserError if no run is finished.
+    """
     begun = {
         name: of_set for name, of_set in record.sets.items() if any(record.run(run).is_finished for run in of_set.runs)
     }
@@ -200,8 +207,10 @@ def compared_study(record: StudyRecord) -> dict[str, Comparison]:
 
 
 def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
-    """Runs from anywhere, those of the same classes side by side: a comparison each, by the name of the data set. Raises
-    UserError where no run is finished."""
+    """Comparisons of runs from anywhere, by the name of the data set: runs of the same classes go together.
+
+    Raises UserError if no run is finished.
+    """
     finished = [run for run in runs if run.is_finished]
     by_classes: dict[tuple[str, ...], list[Run]] = {}
     for run in finished or runs[:1]:
@@ -219,8 +228,11 @@ def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
 
 
 def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Sequence[str] = ()) -> Comparison:
-    """`study`: what is known of runs that are its own. Raises UserError where no run is finished, or where runs were tested
-    on different classes."""
+    """Compare runs on one data set.
+
+    `study`: record of the study that the runs are part of. Raises UserError if no run is finished with test scores, or if
+    runs were tested on different classes.
+    """
     runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and run.has_test_scores]
     said = list(notes)
@@ -231,7 +243,7 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     if not finished:
         each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
         raise UserError(
-            f"None of these runs is finished with test scores: {', '.join(each)}. A run that is not finished goes on with "
+            f"None of these runs is finished with test scores: {', '.join(each)}. Continue an unfinished run with "
             "`muybridge train --resume RUN`; one whose set has no test split has no test scores"
         )
     first = finished[0].dataset()
@@ -270,16 +282,16 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     if relabelled:
         said.append(
             f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
-            "where pairs are told apart."
+            "of the comparison of pairs."
         )
     if not made.common_groups[1]:
         said.append(
-            "Not all runs know the same sources (groups) of the videos: pairs are told apart by those of the run that has fewest."
+            "Not all runs know the same sources (groups) of the videos: pairs are compared by those of the run that has fewest."
         )
     if tested != {shared + relabelled}:
         said.append(
             f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
-            "Pairs are told apart on these; all other figures are of all that each was tested on."
+            "Pairs are compared on these; all other numbers are of all that each was tested on."
         )
     return replace(made, notes=tuple(said))
 
@@ -301,7 +313,7 @@ def _axes_that_set(name: str, varies: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _follows(values: Sequence[Any], axes_of_runs: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> bool:
-    """Does a field go by these axes alone: has it one value wherever they agree?"""
+    """Whether these axes determine a field: it has one value wherever they agree."""
     by_axes: dict[Any, Any] = {}
     for value, of_run in zip(values, axes_of_runs, strict=True):
         if by_axes.setdefault(tuple(of_run.get(axis) for axis in axes), value) != value:

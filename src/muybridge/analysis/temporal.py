@@ -1,4 +1,4 @@
-"""Does a model use time: what its answers to the same clips with frames in several orders say (docs/diagnosis.md).
+"""Dependence on time: what a model's answers to the same clips with frames in several orders say (docs/diagnosis.md).
 
 Accuracies, changes, verdicts and sentences, of one run or of a row's seeds. `evaluation/diagnose.py` scores the orders,
 `rows.py` pools seeds, `reporting/sections/temporal.py` shows tables.
@@ -35,11 +35,11 @@ LABELS: Mapping[str, str] = {
 @dataclass(frozen=True)
 class _Words:
     done: str
-    """What is done to a video."""
+    """Change of a video."""
     used: str
-    """What it means if accuracy falls."""
+    """Meaning of a fall of accuracy."""
     unused: str
-    """What it means if no score changes."""
+    """Meaning of scores that do not change."""
 
 
 WORDS: Mapping[str, _Words] = {
@@ -213,7 +213,7 @@ class FrameOrders:
     def findings(self, num_frames: int) -> list[str]:
         """Sentences about one model; a change that chance explains is called that. `num_frames`: time steps of a clip."""
         if num_frames == 1:
-            return ["A clip has one time step: there is no order to use."]
+            return ["A clip has one time step: it has no order that could be used."]
         if all(self.ignores(order) for order in self.largest_change):
             return [
                 "Scores are equal to 1e-5 in every order, even for one frame that is held: nothing moves in these "

@@ -39,13 +39,10 @@ def score(
 ) -> dict[Order, Scores]:
     """Score every view of every row in each of the orders of `views.orders`; each row exactly once, in order.
 
-    Several `processes` score a part each, and all get the whole. The model is left in the mode it came in.
-
-    Args:
-        labels_N: class index of each of the `rows`.
-        loader: loader of these `views` whose worker processes are kept; None: one is started for this call.
-        skip: called with each video that cannot be read, which is then left out of the scores; None: its DecodeError
-            is raised.
+    `labels_N` are class indices of the `rows`. Several `processes` score a part each, and all get the whole. `loader` is
+    one of these `views` whose worker processes are kept; by default one is started for this call. `skip` is called with
+    each video that cannot be read, which is then left out of the scores, while they name it; by default its DecodeError
+    is raised. The model is left in the mode it came in.
 
     Raises UserError if no video can be read, Diverged for logits that are not finite.
     """
@@ -122,8 +119,10 @@ def score(
 
 @contextmanager
 def testing(model: VideoModel) -> Iterator[None]:
-    """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest).
-    Nothing is switched where all are in it already: other threads may be computing."""
+    """Switch all modules to evaluation mode for the block; each gets back its own mode.
+
+    Frozen norms do not train with the rest. Nothing is switched if all are in it already: other threads may be computing.
+    """
     in_training = [module for module in model.modules() if module.training]
     if in_training:
         model.eval()
@@ -135,7 +134,7 @@ def testing(model: VideoModel) -> Iterator[None]:
 
 
 def _mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:
-    """(K,) which class of a mirrored picture means each class."""
+    """(K,) index of the class that each class becomes in a mirrored image."""
     names = list(classes)
     return np.array([names.index((mirror or {}).get(name, name)) for name in names])
 
@@ -148,7 +147,7 @@ class _Video(NamedTuple):
     mirrored_U: np.ndarray
     input_VS: np.ndarray
     like_V: np.ndarray
-    """The view that has the same logits: itself, or an earlier one of the same time steps in another order."""
+    """(V,) index of a view with the same logits: itself, or an earlier one of the same time steps in another order."""
 
 
 def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Video:
@@ -167,8 +166,10 @@ def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Vide
 
 
 def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(U,) where each distinct row is first seen, the rows in sorted order, and (N,) which of them every row is. What
-    `numpy.unique` finds along an axis, but that it may answer Ctrl-C with a TypeError."""
+    """(U,) index of the first of each distinct row, in sorted order, and (N,) index of each row's distinct one.
+
+    The result of `numpy.unique` along an axis, which may answer Ctrl-C with a TypeError.
+    """
     order_N = np.lexsort(rows_NF.T[::-1])  # stable: of equal rows the first comes first
     new_N = np.ones(len(rows_NF), dtype=bool)
     new_N[1:] = (rows_NF[order_N[1:]] != rows_NF[order_N[:-1]]).any(axis=1)
@@ -178,7 +179,7 @@ def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:
-    """Videos until their distinct inputs are as many as so many clips have."""
+    """Lists of videos whose distinct inputs together are as many as those of `num_clips` clips."""
     chunk: list[_Video] = []
     for video in videos:
         chunk.append(video)
@@ -229,6 +230,6 @@ def answer(model: VideoModel, x_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def _joined(parts: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
-    """Indices into things of which a part has so many, as indices into all of them."""
+    """Indices into parts of the given lengths, as indices into all parts joined."""
     firsts = np.cumsum([0, *lengths[:-1]])
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=True)])

@@ -8,7 +8,7 @@ import numpy as np
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
 from muybridge.reporting.charts import classes
-from muybridge.reporting.disagreements import Changed, Frames, changed_sides, said_of
+from muybridge.reporting.disagreements import Changed, Frames, answer_of, changed_sides
 from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table
 from muybridge.text import listed, plural
 
@@ -122,13 +122,13 @@ def disagreements(chapter: Chapter) -> Section | None:
     rows = []
     for side in sides:
         for video, of_wrong in zip(side.videos, side.of_wrong, strict=True):
-            said = {
-                side.right.name: said_of(side.right, video, right=True),
-                side.wrong.name: said_of(side.wrong, of_wrong, right=False),
+            answers = {
+                side.right.name: answer_of(side.right, video, right=True),
+                side.wrong.name: answer_of(side.wrong, of_wrong, right=False),
             }
             truth = c.classes[side.right.labels_N[video]]
             name = str(side.right.answers[0].ids_N[video])
-            rows.append([name, truth, said[first.name], said[second.name], "A" if side.right is first else "B"])
+            rows.append([name, truth, answers[first.name], answers[second.name], "A" if side.right is first else "B"])
     pictures, problem = _strips(chapter, sides) if chapter.with_frames else ([], "")
     text = [
         f"{first.name} (A) is right and {second.name} (B) wrong on {plural(len(sides[0].videos), 'video')}; the other way "
@@ -162,8 +162,8 @@ def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], 
                 continue
             truth = c.classes[side.right.labels_N[video]]
             caption = (
-                f"{name} is {truth}. {side.right.name}: {said_of(side.right, video, right=True)}, right; {side.wrong.name}: "
-                f"{said_of(side.wrong, of_wrong, right=False)}, wrong."
+                f"{name} is {truth}. {side.right.name}: {answer_of(side.right, video, right=True)}, right; {side.wrong.name}: "
+                f"{answer_of(side.wrong, of_wrong, right=False)}, wrong."
             )
             pictures.append(Picture(f"changed-{len(pictures) + 1}", caption, jpeg))
     return pictures, frames.problem

@@ -85,8 +85,8 @@ def significance(chapter: Chapter) -> Section | None:
         figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
         caption=(
             f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
-            "studies in which nothing differs, nothing is told apart. docs/statistics.md has the formulae and how well they keep "
-            "that."
+            "studies in which nothing differs, nothing is called different. docs/statistics.md has the formulae and "
+            "how well they keep that."
         ),
     )  # fmt: skip
 
