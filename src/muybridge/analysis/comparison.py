@@ -18,8 +18,8 @@ from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
     Sample,
     Verdict,
-    groups,
     judged,
+    letter_sets,
     paired_difference,
     usual_spread,
 )
@@ -108,20 +108,20 @@ class Comparison:
         return dict(zip(pairs, found, strict=True))
 
     @cached_property
-    def groups(self) -> list[tuple[int, ...]]:
+    def letter_sets(self) -> list[tuple[int, ...]]:
         """Largest sets of models of which no two can be told apart, by their ranks; each has a letter."""
         if not self.verdicts:
             return []
-        return groups(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
+        return letter_sets(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
 
-    def letters(self, place: int) -> str:
+    def letters(self, rank: int) -> str:
         """Letters of a model: a, b, …; models that share a letter cannot be told apart.
 
         Where letters would be too many: "best" for models that cannot be told from the best.
         """
-        if not self.groups or len(self.groups) > MOST_LETTERS:
-            return "best" if place == 0 or not self.verdicts[0, place].apart else ""
-        return " ".join(self.letter(number) for number, group in enumerate(self.groups) if place in group)
+        if not self.letter_sets or len(self.letter_sets) > MOST_LETTERS:
+            return "best" if rank == 0 or not self.verdicts[0, rank].apart else ""
+        return " ".join(self.letter(number) for number, group in enumerate(self.letter_sets) if rank in group)
 
     @staticmethod
     def letter(number: int) -> str:
@@ -139,10 +139,10 @@ class Comparison:
             header += ["within pairs [95 %]", "other classes"]
         header += ["parameters", "conv MACs", "train clips/s", "seeds"]
         rows = []
-        for place, model in enumerate(self.models):
+        for rank, model in enumerate(self.models):
             row = [model.name, str(model.accuracy)]
             if self.verdicts:
-                row.append(self.letters(place))
+                row.append(self.letters(rank))
             row += [f"{model.clip_accuracy:.3f}", f"{model.mean_class:.3f}"]
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
@@ -167,7 +167,7 @@ class Comparison:
                 for (a, b), verdict in self.verdicts.items()
             ],
             "classes": list(self.classes),
-            "groups": [[self.models[place].name for place in group] for group in self.groups],
+            "groups": [[self.models[rank].name for rank in group] for group in self.letter_sets],
             "differences": self.differences,
             "varied": self.varied,
             "notes": list(self.notes),

@@ -79,7 +79,7 @@ def _about_models(c: Comparison) -> list[str]:
     if better:
         verb = "is" if len(better) == 1 else "are"
         said.append(f"On the videos that all were tested on, {listed(better)} {verb} better than {first} ({how}).")
-    if c.about_models and 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
+    if c.about_models and 1 < len(c.letter_sets) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
         said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
     return said
@@ -192,7 +192,7 @@ def _how_fair(c: Comparison) -> list[str]:
 
 def _named(c: Comparison) -> list[tuple[str, tuple[int, ...]]]:
     """Sets of models with their letters."""
-    return [(c.letter(number), group) for number, group in enumerate(c.groups)]
+    return [(c.letter(number), group) for number, group in enumerate(c.letter_sets)]
 
 
 def _who_sees_time(c: Comparison) -> list[str]:

@@ -334,7 +334,7 @@ MOST_GROUPS = 500
 """Most sets; beyond that nobody reads them, and finding them may not end."""
 
 
-def groups(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+def letter_sets(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     """Largest sets of items 0 … count - 1 of which no two are in `apart`; each other pair lies in one.
 
     An item may be in several (insert and absorb, Piepho 2004). Sorted; empty if they are too many to be found.
