@@ -72,22 +72,34 @@ def _quick_drawings(request, monkeypatch):
     monkeypatch.setattr(report, "drawn", empty)
 
 
-@pytest.fixture
-def two(tmp_path):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two runs, which no test changes."""
+    folder = tmp_path_factory.mktemp("two")
     return [
-        make_run(tmp_path / m, model=m, accuracy=a, pairs=PAIRS)
+        make_run(folder / m, model=m, accuracy=a, pairs=PAIRS)
         for m, a in (("tsn_resnet18", 0.6), ("tam_resnet18", 0.9))
     ]
+
+
+@pytest.fixture(scope="module")
+def report_of_two(two):
+    return Report.of({"set": compared(two)})
+
+
+@pytest.fixture(scope="module")
+def page_of_two(report_of_two):
+    return report_of_two.page()
 
 
 # --- files
 
 
 @pytest.mark.drawings
-def test_everything_lies_beside_the_page(tmp_path, two):
+def test_everything_lies_beside_the_page(tmp_path, report_of_two):
     out = tmp_path / "deep" / "report.html"
-    comparison = compared(two)
-    made = Report.of({"set": comparison})
+    made = report_of_two
+    comparison = made.comparisons["set"]
     made.write(out)
     folder = out.with_suffix(".files")
     rows = comparison.table()[1]
@@ -123,23 +135,23 @@ def test_everything_lies_beside_the_page(tmp_path, two):
     assert "<title>2 settings on set</title>" in out.read_text()
 
 
-def test_files_of_an_earlier_report_go_and_yours_stay(tmp_path, two):
+def test_files_of_an_earlier_report_go_and_yours_stay(tmp_path, two, report_of_two):
     folder = tmp_path / "report.files"
     folder.mkdir()
     (folder / "mine.csv").write_text("mine")
-    Report.of({"set": compared(two)}).write(tmp_path / "report.html")
+    report_of_two.write(tmp_path / "report.html")
     assert (folder / "confusion-2-tsn_resnet18.svg").exists()
     Report.of({"set": compared(two[:1])}).write(tmp_path / "report.html")
     assert not (folder / "confusion-2-tsn_resnet18.svg").exists()
     assert (folder / "mine.csv").read_text() == "mine"
 
 
-def test_a_report_is_an_html_file(tmp_path, two):
+def test_a_report_is_an_html_file(tmp_path, report_of_two):
     with pytest.raises(UserError, match=r"one \.html file; '.*out\.pdf' is not\. For example: out-1\.html"):
-        Report.of({"set": compared(two)}).write(tmp_path / "out.pdf")
+        report_of_two.write(tmp_path / "out.pdf")
     (tmp_path / "dir.html").mkdir()
     with pytest.raises(UserError, match=r"For example: dir-1\.html"):
-        Report.of({"set": compared(two)}).write(tmp_path / "dir.html")
+        report_of_two.write(tmp_path / "dir.html")
 
 
 def test_what_markdown_would_read_is_escaped(tmp_path):
@@ -171,8 +183,8 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_page_is_one_file_that_fetches_nothing(two):
-    text = page_of(two)
+def test_the_page_is_one_file_that_fetches_nothing(page_of_two):
+    text = page_of_two
     page = Page(text)
     assert page.fetched, "the icon at least, so that no browser asks for /favicon.ico"
     assert all(address.startswith(("data:", "#")) for address in page.fetched)
@@ -182,8 +194,8 @@ def test_the_page_is_one_file_that_fetches_nothing(two):
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", text.split("</style>")[0])
 
 
-def test_every_chart_has_its_place_and_its_words(two):
-    text = page_of(two)
+def test_every_chart_has_its_place_and_its_words(two, page_of_two):
+    text = page_of_two
     charts = json.loads(re.search(r"^const charts = (.*);$", text, re.MULTILINE)[1])
     page = Page(text)
     assert [name for name in page.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
@@ -194,8 +206,8 @@ def test_every_chart_has_its_place_and_its_words(two):
     assert any(str(comparison.models[0].accuracy) in label for label in described)  # the figures, not the chart's kind
 
 
-def test_every_link_of_the_page_leads_somewhere(two):
-    page = Page(page_of(two))
+def test_every_link_of_the_page_leads_somewhere(page_of_two):
+    page = Page(page_of_two)
     assert {address[1:] for address in page.fetched if address.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
 
@@ -203,12 +215,13 @@ def test_every_link_of_the_page_leads_somewhere(two):
 def test_names_are_text_never_markup(tmp_path):
     evil = "<img src=x onerror=alert(1)></script><script>"
     runs = [make_run(tmp_path / m, model=f"{m}:{evil}", classes=(evil, "b"), videos=20) for m in "mn"]
-    text = page_of(runs, title=evil)
+    made = Report.of({evil: compared(runs)}, title=evil)
+    text = made.page()
     page = Page(text)
     assert "img" not in page.tags
     assert page.tags.count("script") == 2
     assert "&lt;img" in text
-    Report.of({evil: compared(runs)}).write(tmp_path / "report.html")
+    made.write(tmp_path / "report.html")
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in (tmp_path / "report.files").iterdir())
 
 
@@ -304,9 +317,9 @@ def test_a_section_is_one_function(two, monkeypatch):
     def videos(chapter):
         return Section("Mine", text=("I was here.",), tables=(Table(["x"], [["41"]]),))
 
-    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS, videos))
+    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS[-1:], videos))
     text = page_of(two)
-    assert Page(text).headings[-1] == "Mine"
+    assert Page(text).headings == ["Protocol", "Mine"]
     assert "I was here." in text
 
 
@@ -353,13 +366,13 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     assert "muybridge measure STUDY" in unmeasured.text[-1]
 
 
-def test_published_results_stand_apart(two):
+def test_published_results_stand_apart(two, page_of_two):
     section = section_of(two, "Published: UCF101, 101 classes", beside="ucf101")
     training = [row for row in section.tables[0].rows if row[4] == "train"]
     assert training
     assert all("training videos" in row[0] for row in training)
     assert "not part of any comparison" in section.text[0]
-    assert "Published" not in page_of(two)
+    assert "Published" not in page_of_two
     with pytest.raises(UserError, match="Did you mean 'ucf101'"):
         Report.of({"set": compared(two)}, beside="ucf_101")
 
