@@ -372,8 +372,10 @@ def in_first_names(run):
 
 
 def test_a_diagnosis_of_version_1_is_read_under_the_new_names(diagnosed, tmp_path):
-    new = diagnosed.run
-    old = copy_of(new, tmp_path)
+    new = copy_of(diagnosed.run, tmp_path / "new")
+    new.save_diagnosed_scores(diagnosed.scores)  # a test before this one diagnoses another split
+    new.save_diagnosis(diagnosed.as_json())
+    old = copy_of(new, tmp_path / "old")
     in_first_names(old)
     assert '"single_frame"' in (old.diagnosis_folder / "diagnosis.json").read_text()
     assert old.diagnosis() == new.diagnosis()

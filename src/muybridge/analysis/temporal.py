@@ -329,17 +329,14 @@ def _falls(verdict: Verdict) -> bool:
 def _dependence(entries: Sequence[tuple[Row, FrameOrders]], noun: str) -> str:
     """Temporal dependence of the data set, as far as these models show it: how far one frame gets."""
     stills = [(row, orders) for row, orders in entries if _input(row).shows_stills]
-    shown = listed(sorted({_input(row).about for row, _ in entries} - {inputs.RGB.about}))
     if not stills:
         return (
-            f"Temporal dependence of the data set is not known here: these {noun}s are shown {shown}, of which a "
+            f"Temporal dependence of the data set is not known here: these {noun}s are shown {_shown(entries)}, of which a "
             f"held frame has none, so what one frame would tell cannot be seen (compare with clip.modality={inputs.DEFAULT})."
         )
-    these = (
-        f"these {noun}s"
-        if len(stills) == len(entries)
-        else f"those of these {noun}s that are shown frames, not {shown},"
-    )
+    these = f"these {noun}s"
+    if len(stills) < len(entries):
+        these = f"those of these {noun}s that are shown frames, not {_shown(entries)},"
     still_row, still = max(stills, key=lambda entry: entry[1].accuracy("frozen_frame"))
     best_row, best = max(stills, key=lambda entry: entry[1].accuracy("ordered"))
     one_frame, whole = still.accuracy("frozen_frame"), best.accuracy("ordered")
@@ -359,6 +356,11 @@ def _dependence(entries: Sequence[tuple[Row, FrameOrders]], noun: str) -> str:
     return (
         f"{words} None of them was trained on single frames; one that was might get further (--set clip.num_frames=1)."
     )
+
+
+def _shown(entries: Sequence[tuple[Row, FrameOrders]]) -> str:
+    """Inputs other than frames, in words."""
+    return listed(sorted({_input(row).about for row, _ in entries} - {inputs.RGB.about}))
 
 
 def _input(row: Row) -> inputs.Input:
