@@ -108,7 +108,7 @@ def measure(
         return score(
             model, views, rows, where=where, labels_N=manifest.labels()[rows], classes=manifest.classes,
             average="logits", batch_size=batch_size,
-        ).logits_VK  # fmt: skip
+        )["ordered"].logits_VK  # fmt: skip
 
     def decoding() -> None:
         for row in map(manifest.row, rows.tolist()):

@@ -32,7 +32,7 @@ def scored(manifest, rows, processes=distributed.ALONE, skip=None):
     return score(
         model, views, rows, where=Placement(torch.device("cpu")), labels_N=manifest.labels()[rows],
         classes=manifest.classes, average="logits", batch_size=4, processes=processes, skip=skip,
-    )  # fmt: skip
+    )["ordered"]  # fmt: skip
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from muybridge.evaluation import evaluate as evaluation
 from muybridge.recipe import Runtime, replace
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.storage.run import Run
-from muybridge.storage.scores import figures
+from muybridge.storage.scores import metrics
 from muybridge.training import loop as training
 from muybridge.training.loop import resume, train
 from muybridge.training.step import training_step
@@ -162,7 +162,7 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
         if moment == "training":
             before_step(patched, 12 if last else 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
             patched.setattr(
-                training, "figures", lambda scores: pytest.fail("validated") if not last else figures(scores)
+                training, "metrics", lambda scores: pytest.fail("validated") if not last else metrics(scores)
             )
         else:
             forward, calls = RGB.to_model, []
@@ -189,8 +189,8 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
 
 def scripted(monkeypatch, accuracies):
     """Validation accuracies by the epoch; the real ones are forgotten."""
-    real, values = training.figures, iter(accuracies)
-    monkeypatch.setattr(training, "figures", lambda scores: real(scores) | {"video_top1": next(values)})
+    real, values = training.metrics, iter(accuracies)
+    monkeypatch.setattr(training, "metrics", lambda scores: real(scores) | {"video_top1": next(values)})
 
 
 def test_a_run_goes_on_from_its_best_checkpoint(recipe, tmp_path, monkeypatch):
@@ -379,7 +379,7 @@ def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeyp
 
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(short, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "figures", lambda scores: figures(scores) | {"loss": float("nan")})
+    monkeypatch.setattr(training, "metrics", lambda scores: metrics(scores) | {"loss": float("nan")})
     with pytest.raises(Diverged, match=r"validation loss became nan at step 6"):
         train(short, out=tmp_path / "run")
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()

@@ -278,7 +278,7 @@ def test_all_that_a_function_brings_counts(what):
 
 
 def report_of(tmp_path, *runs):
-    from muybridge.analysis.compare import compared_runs
+    from muybridge.analysis.comparison import compared_runs
     from muybridge.reporting.sections import Chapter
     from muybridge.reporting.sections.training import protocol
 

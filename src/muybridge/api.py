@@ -228,7 +228,7 @@ def report(
     `beside`: published results to show, a set's name (`ucf101`), or one for each data set. `pair`: two rows to hold
     against each other; none: the two best. `with_frames`: show frames of videos. Raises UserError.
     """
-    from muybridge.analysis.compare import compared_runs, compared_study, find_runs
+    from muybridge.analysis.comparison import compared_runs, compared_study, find_runs
     from muybridge.reporting.report import Report
     from muybridge.storage.study import StudyRecord
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from made_runs import CLASSES, PAIRS, made_scores, make_run
 
-from muybridge.analysis.compare import compared, compared_runs, find_runs
-from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.comparison import Comparison, compared, compared_runs, find_runs
 from muybridge.analysis.findings import findings
 from muybridge.analysis.rows import method_and_backbone
 from muybridge.errors import UserError
 from muybridge.reporting.sections.parts import Chapter
-from muybridge.reporting.sections.result import told_apart
+from muybridge.reporting.sections.result import significance
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, ViewGrid
 from muybridge.text import listed
@@ -264,7 +263,7 @@ def test_three_seeds_each_speak_of_models_and_group_them(tmp_path):
     assert "runs" not in text
     assert comparison.as_json()["groups"] == [["a", "b"], ["c", "d"]]
     header, rows = comparison.table()
-    assert [row[header.index("group")] for row in rows] == ["a", "a", "b", "b"]
+    assert [row[header.index("letter")] for row in rows] == ["a", "a", "b", "b"]
 
 
 def test_a_model_with_too_few_seeds_takes_nothing_from_the_others(tmp_path):
@@ -280,7 +279,7 @@ def test_a_model_with_too_few_seeds_takes_nothing_from_the_others(tmp_path):
         assert ("To tell a and b apart as models" in text) == (few == "a"), "there are three seeds of both already"
         about = {(one["a"], one["b"]): one["about"] for one in comparison.as_json()["verdicts"]}
         assert about == {pair: "runs" if few in pair else "models" for pair in about}
-        table = told_apart(Chapter(comparison)).tables[0]
+        table = significance(Chapter(comparison)).tables[0]
         assert table.header[-1] == "of"
         assert [row[-1] for row in table.rows] == list(about.values())
 
@@ -359,7 +358,7 @@ def test_on_different_videos_nothing_is_better(tmp_path):
     assert "Which is better cannot be said: no test video, with its label, is common to all." in " ".join(
         findings(comparison)
     )
-    assert "group" not in comparison.table()[0]
+    assert "letter" not in comparison.table()[0]
 
 
 def test_seeds_that_differ_in_number_are_told(tmp_path):
@@ -509,5 +508,5 @@ def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
         compared([run])
     arrays = dict(np.load(run.path / "scores" / "test.npz"))
     np.savez(run.path / "scores" / "test.npz", **{**arrays, "logits": arrays["logits"] * np.float32(np.nan)})
-    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are no finite numbers"):
+    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are not finite"):
         compared([run])

@@ -14,8 +14,8 @@ from muybridge.analysis.statistics import (
     accuracy_interval,
     calibration,
     change,
-    groups,
     judged,
+    letter_sets,
     p_values,
     paired_difference,
     takes,
@@ -327,10 +327,10 @@ def test_intervals_and_verdicts_never_disagree():
 
 
 def test_groups_are_the_largest_sets_of_which_no_two_are_apart():
-    assert groups(1, []) == [(0,)]
-    assert groups(3, []) == [(0, 1, 2)]
-    assert groups(3, [(0, 2)]) == [(0, 1), (1, 2)]
-    assert groups(4, [(0, 1), (0, 2), (0, 3), (1, 3)]) == [(0,), (1, 2), (2, 3)]
+    assert letter_sets(1, []) == [(0,)]
+    assert letter_sets(3, []) == [(0, 1, 2)]
+    assert letter_sets(3, [(0, 2)]) == [(0, 1), (1, 2)]
+    assert letter_sets(4, [(0, 1), (0, 2), (0, 3), (1, 3)]) == [(0,), (1, 2), (2, 3)]
 
 
 def test_groups_against_every_subset():
@@ -345,7 +345,7 @@ def test_groups_against_every_subset():
             if not any(a in subset and b in subset for a, b in apart)
         ]
         largest = sorted(tuple(sorted(one)) for one in free if not any(one < other for other in free))
-        assert groups(count, apart) == largest
+        assert letter_sets(count, apart) == largest
 
 
 def test_two_models_of_equal_truth_are_seldom_told_apart_and_three_points_are_found():

@@ -100,7 +100,7 @@ WRONG = {
     "an unknown model": (["train", "--model", "tsm_resnt", "--data", "{manifest}", "--out", "{tmp}/r"], "Did you mean"),
     "no manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{tmp}/none.csv", "--out", "{tmp}/r"], "no manifest"),
     "a folder as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{one}", "--out", "{tmp}/r"], "is a folder"),
-    "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "is not a manifest"),
+    "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "not a manifest"),
     "a mistyped field": (
         ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "optim.learnrate=1"],
         r"no field 'optim\.learnrate'",

@@ -303,8 +303,8 @@ def test_each_order_is_exact(L):
     other = {order: rearranged(clip, order, draw(0)).tolist() for order in ORDERS}
     assert other["ordered"] == [a, b, c, d, e]
     assert other["reversed"] == [snippet[::-1] for snippet in (e, d, c, b, a)]
-    assert other["single_frame"] == [[c[0]] * L] * 5
-    assert other["thinned"] == [a, a, c, c, e]
+    assert other["frozen_frame"] == [[c[0]] * L] * 5
+    assert other["subsampled"] == [a, a, c, c, e]
     assert other["shuffled"] != other["ordered"]
     assert sorted(other["shuffled"]) == [a, b, c, d, e], "snippets stay whole"
 

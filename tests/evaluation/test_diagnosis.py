@@ -15,6 +15,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import muybridge
+from muybridge.analysis.comparison import compared
+from muybridge.analysis.temporal import sentences
 from muybridge.cli.app import app
 from muybridge.data.inputs import RGB, RGB_DIFFERENCE
 from muybridge.data.manifest import Manifest, from_columns
@@ -26,7 +28,7 @@ from muybridge.data.transforms import test_boxes as boxes_of
 from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
 from muybridge.evaluation.diagnose import Diagnosis
-from muybridge.evaluation.score import score, score_orders
+from muybridge.evaluation.score import score
 from muybridge.recipe import replace
 from muybridge.runtime.device import Placement
 from muybridge.storage.run import Run
@@ -71,7 +73,7 @@ def scored(manifest, model, orders=ORDERS, *, rows=range(6), dtype=None, reader=
         manifest, reader or FileReader(), ClipSpec(num_frames=4, **spec), size=32, num_clips=2, num_crops=num_crops,
         crop_fraction=0.9, orders=orders, seed=3, input=input_of(**spec),
     )  # fmt: skip
-    return score_orders(
+    return score(
         model, views, list(rows), where=Placement(torch.device("cpu"), dtype), labels_N=manifest.labels()[list(rows)],
         classes=manifest.classes, average="logits", batch_size=4,
     )  # fmt: skip
@@ -116,7 +118,7 @@ def test_one_pass_gives_the_scores_of_each_order_alone(manifest, name, spec):
     evaluated = score(
         model, plain, rows, where=Placement(torch.device("cpu")), labels_N=manifest.labels()[rows],
         classes=manifest.classes, average="logits", batch_size=4,
-    )  # fmt: skip
+    )["ordered"]  # fmt: skip
     for order, scores in together.items():
         known = each_alone(manifest, model, order, rows=rows, **spec)
         np.testing.assert_allclose(scores.logits_VK, known, atol=1e-5 * max(1, np.abs(known).max()))
@@ -126,7 +128,7 @@ def test_one_pass_gives_the_scores_of_each_order_alone(manifest, name, spec):
     for order in ("ordered", "shuffled"):
         [alone] = scored(manifest, model, [order], rows=rows, **spec).values()
         assert largest(alone, together[order]) < 1e-4
-    assert largest(together["single_frame"], together["ordered"]) > 0.01
+    assert largest(together["frozen_frame"], together["ordered"]) > 0.01
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
@@ -136,7 +138,7 @@ def test_a_set_of_frames_has_no_order_in_any_precision(manifest, dtype, spec):
     found = scored(manifest, network("tsn_resnet_tiny"), dtype=dtype, **spec)
     for order in ("shuffled", "reversed"):
         assert largest(found[order], found["ordered"]) == 0
-    for order in ("single_frame", "thinned"):
+    for order in ("frozen_frame", "subsampled"):
         assert largest(found[order], found["ordered"]) > 0.01
     others = scored(manifest, network("tsm_resnet_tiny"), dtype=dtype, rows=range(2), **spec)
     assert min(largest(others[order], others["ordered"]) for order in ORDERS[1:]) > 0.01
@@ -145,7 +147,7 @@ def test_a_set_of_frames_has_no_order_in_any_precision(manifest, dtype, spec):
 def test_mirror_images_are_put_back_in_every_order(manifest):
     model = network("tsn_resnet_tiny")
     found = scored(manifest, model, num_crops=10)
-    for order in ("ordered", "single_frame"):
+    for order in ("ordered", "frozen_frame"):
         [alone] = scored(manifest, model, [order], num_crops=10).values()
         assert largest(found[order], alone) < 1e-4
     assert largest(found["reversed"], found["ordered"]) <= 1e-5
@@ -155,7 +157,7 @@ def test_differences_shuffled_are_a_set_but_reversed_change_their_sign(manifest)
     found = scored(manifest, network("tsn_resnet_tiny"), snippet_frames=2)
     assert largest(found["shuffled"], found["ordered"]) <= 1e-5
     assert largest(found["reversed"], found["ordered"]) > 0.01
-    still = found["single_frame"].logits_VK
+    still = found["frozen_frame"].logits_VK
     assert np.ptp(still, axis=0).max() < 1e-4, "a still has no differences, whatever it shows"
 
 
@@ -257,7 +259,7 @@ def test_scores_of_a_run_that_sees_time_differ_and_of_a_set_of_frames_do_not(rec
     changes = {"model.name": "tsn_resnet_tiny", "optim.epochs": 1, "optim.warmup_epochs": 0}
     tsn = muybridge.diagnose(train(replace(recipe, changes), out=tmp_path / "tsn"))
     assert max(tsn.largest_change()[order] for order in ("shuffled", "reversed")) <= 1e-5
-    assert tsn.largest_change()["single_frame"] > 1e-4
+    assert tsn.largest_change()["frozen_frame"] > 1e-4
     found = tsn.findings()
     assert (
         found[0]
@@ -313,7 +315,7 @@ def test_mistakes_are_told_before_anything_is_scored(run, recipe, manifest, tmp_
     trained = run.trained_on()["id"][0]
     class_name, _, file = ids[0].partition("/")
     wrong = {
-        ("--video", f"{class_name}s/{file}"): f"is no video of split 'test' of {recipe.data.manifest}. Did you mean",
+        ("--video", f"{class_name}s/{file}"): f"no such video in split 'test' of {recipe.data.manifest}. Did you mean",
         ("--video", trained): "is not in split 'test'",
         ("--grid", "33"): "--grid 33: cells of a side, 1 to 32",
         ("--set", "optim.lr=1"): "changes evaluation.…, clip.… and data.on_error only, not 'optim.lr'",
@@ -357,6 +359,49 @@ def test_a_video_is_known_by_the_end_of_its_path_if_no_other_ends_so(run, recipe
         muybridge.diagnose(copy, videos=[Path(few.row(0).path).name], **options)
 
 
+def in_first_names(run):
+    """Make a diagnosis what version 1 wrote: two orders, and their files, had other names."""
+    names = {"frozen_frame": "single_frame", "subsampled": "thinned"}
+    for name, first in names.items():
+        (run.diagnosis_folder / f"{name}.npz").rename(run.diagnosis_folder / f"{first}.npz")
+    file = run.diagnosis_folder / "diagnosis.json"
+    text = file.read_text()
+    for name, first in names.items():
+        text = text.replace(f'"{name}"', f'"{first}"')
+    file.write_text(text.replace('"format_version": 2', '"format_version": 1'))
+
+
+def test_a_diagnosis_of_version_1_is_read_under_the_new_names(diagnosed, tmp_path):
+    new = copy_of(diagnosed.run, tmp_path / "new")
+    new.save_diagnosed_scores(diagnosed.scores)  # a test before this one diagnoses another split
+    new.save_diagnosis(diagnosed.as_json())
+    old = copy_of(new, tmp_path / "old")
+    in_first_names(old)
+    assert '"single_frame"' in (old.diagnosis_folder / "diagnosis.json").read_text()
+    assert old.diagnosis() == new.diagnosis()
+    for order in ORDERS:
+        assert old.diagnosed_scores(order).logits_VK.tolist() == new.diagnosed_scores(order).logits_VK.tolist()
+    [ours], [theirs] = (compared([run]).models for run in (new, old))
+    assert ours.diagnosed.as_json() == theirs.diagnosed.as_json()
+    assert sentences([ours], "run") == sentences([theirs], "run")
+    old.save_diagnosed_scores({order: new.diagnosed_scores(order) for order in ORDERS})
+    assert not list(old.diagnosis_folder.glob("single_frame.npz")), "a new diagnosis leaves none of an old one"
+    assert old.diagnosis() is None
+
+
+def test_a_class_that_is_called_as_an_order_once_was_keeps_its_name(tmp_path):
+    run = Run(tmp_path)
+    run.diagnosis_folder.mkdir()
+    run.save_diagnosis({
+        "format_version": 1, "accuracy": {"thinned": 0.5}, "largest_change": {"reversed": 0.1},
+        "per_class": {"thinned": {"videos": 2, "thinned": 0.5}}, "reversed_as": {"thinned": {"thinned": 2}},
+    })  # fmt: skip
+    assert run.diagnosis() == {
+        "format_version": 2, "accuracy": {"subsampled": 0.5}, "largest_change": {"reversed": 0.1},
+        "per_class": {"thinned": {"videos": 2, "subsampled": 0.5}}, "reversed_as": {"thinned": {"thinned": 2}},
+    }  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------------------------------- the words
 
 
@@ -395,7 +440,7 @@ def test_findings_tell_what_is_lost():
          "reversed_partner": 0.95}
     ]  # fmt: skip
     assert found.reversed_as() == {"grow": {"shrink": 10}, "shrink": {"grow": 9, "rest": 1}}
-    assert found.largest_change() == {"shuffled": 1.0, "reversed": 1.0, "single_frame": 0.0, "thinned": 0.0}
+    assert found.largest_change() == {"shuffled": 1.0, "reversed": 1.0, "frozen_frame": 0.0, "subsampled": 0.0}
 
 
 def test_what_chance_may_do_is_told_as_such():
@@ -420,7 +465,7 @@ def test_where_nothing_changes_the_model_is_not_blamed():
         "model sees no more than a still."
     ]
     assert found_in(ordered=RIGHT, shuffled=[2] * 20, num_frames=1).findings() == [
-        "A clip has one time step: there is no order to use."
+        "A clip has one time step: it has no order that could be used."
     ]
 
 

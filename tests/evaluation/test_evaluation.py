@@ -23,10 +23,11 @@ from muybridge.data.sampling import ClipSpec
 from muybridge.data.views import VideoViews
 from muybridge.errors import Diverged, UserError
 from muybridge.evaluation import evaluate as evaluation
+from muybridge.evaluation import score as scoring
 from muybridge.evaluation.score import score
 from muybridge.recipe import replace
 from muybridge.runtime.device import Placement
-from muybridge.storage.scores import Scores, ViewGrid, figures, views_curve
+from muybridge.storage.scores import Scores, ViewGrid, metrics, views_curve
 from muybridge.training.loop import train
 from muybridge.video import FileReader
 from muybridge.zoo import VideoModel, create
@@ -87,7 +88,7 @@ def scores_of(manifest, model, rows=None, *, reader=None, batch_size=4, average=
     return score(
         model, views, rows, where=ON_CPU, labels_N=manifest.labels()[rows], classes=manifest.classes, average=average,
         batch_size=batch_size,
-    )  # fmt: skip
+    )["ordered"]  # fmt: skip
 
 
 def one_by_one(manifest, model, *, num_clips, num_crops, crop_fraction=0.8, snippet_frames=1, rule="uniform"):
@@ -320,7 +321,7 @@ def test_evaluate_under_torchrun_writes_and_prints_once(run, tmp_path):
     both = Scores.load(tmp_path / "two.npz")
     assert both.ids_N.tolist() == alone.ids_N.tolist()
     np.testing.assert_allclose(both.logits_VK, alone.logits_VK, atol=1e-5)
-    assert json.loads(ended.stdout)["test"] == pytest.approx(figures(alone), abs=1e-5)
+    assert json.loads(ended.stdout)["test"] == pytest.approx(metrics(alone), abs=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------- fewer views
@@ -345,7 +346,7 @@ def test_a_subset_is_an_evaluation_with_fewer_views(manifest, rule, num_clips, n
         for name in ("ids_N", "labels_N", "video_V", "clip_start_V", "crop_V"):
             assert getattr(picked, name).tolist() == getattr(fewer, name).tolist()
         np.testing.assert_allclose(picked.logits_VK, fewer.logits_VK, atol=1e-5)
-        expected = {"num_clips": m, "num_crops": c, **figures(fewer)}
+        expected = {"num_clips": m, "num_crops": c, **metrics(fewer)}
         assert curve[m, c] == pytest.approx(expected, abs=1e-5)
 
 
@@ -412,7 +413,7 @@ def test_stored_scores_give_all_figures_again_without_a_model(stored):
     assert answer["views_curve"]["left_out"] == {"num_clips": [5, 6], "num_crops": [3]}
     scores = Scores.load(file)
     assert (scores.num_views, scores.split, scores.num_trained_on) == (70, "test", 0)
-    assert answer["test"] == figures(scores)
+    assert answer["test"] == metrics(scores)
     assert "training_accuracy" not in answer
 
 
@@ -525,7 +526,7 @@ def test_scores_are_computed_in_the_precision_that_is_asked_for(manifest):
         score(
             model, views, rows, where=Placement(torch.device("cpu"), dtype), labels_N=manifest.labels(),
             classes=manifest.classes, average="logits", batch_size=4,
-        ).logits_VK
+        )["ordered"].logits_VK
         for dtype in (None, torch.bfloat16)
     )  # fmt: skip
     assert np.abs(single - half).max() > 1e-4
@@ -536,7 +537,7 @@ def test_answers_that_are_no_numbers_are_no_scores(manifest):
     model = network("tsn_resnet_tiny")
     with torch.no_grad():
         model.fc.bias[0] = float("nan")
-    with pytest.raises(Diverged, match=r"answer to 0.* is no finite number"):
+    with pytest.raises(Diverged, match=r"answer to 0.* is not finite"):
         scores_of(manifest, model)
 
 
@@ -564,7 +565,7 @@ def test_a_fold_of_nought_is_none(run):
 @pytest.mark.parametrize("shape", [(1, 1), (7, 1), (60, 2), (300, 5)])
 def test_distinct_rows_are_those_numpy_finds(shape):
     rows = np.random.default_rng(0).integers(-2, 3, shape)
-    first, which = evaluation._distinct_rows(rows)
+    first, which = scoring._distinct_rows(rows)
     distinct, expected_first, expected_which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     assert np.array_equal(rows[first], distinct)
     assert np.array_equal(first, expected_first)

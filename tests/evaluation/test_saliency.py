@@ -103,7 +103,13 @@ class Numbered:
 
 def test_the_view_is_the_middle_clips_centre_crop():
     view = centre_view(
-        Numbered(), Row("a", "a.mp4", 0, 40, 25.0), ClipSpec(num_frames=4), num_clips=3, size=16, crop_fraction=0.8
+        Numbered(),
+        Row("a", "a.mp4", 0, 40, 25.0),
+        ClipSpec(num_frames=4),
+        input=RGB,
+        num_clips=3,
+        size=16,
+        crop_fraction=0.8,
     )
     assert view.indices_TL.tolist() == [[5], [15], [25], [35]]
     assert view.frames_THWC.shape == (4, 16, 16, 3)

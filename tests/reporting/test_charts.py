@@ -9,7 +9,7 @@ import pytest
 import vl_convert
 from made_runs import CLASSES, PAIRS, make_run
 
-from muybridge.analysis.compare import compared
+from muybridge.analysis.comparison import compared
 from muybridge.analysis.published import published
 from muybridge.reporting.charts import accuracy, classes, cost, curves, settings, style
 

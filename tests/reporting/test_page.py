@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_runs import PAIRS, make_run
 
-from muybridge.analysis.compare import compared
+from muybridge.analysis.comparison import compared
 from muybridge.data.sampling import ORDERS
 from muybridge.reporting.charts.style import FADED, contrast
 from muybridge.reporting.report import Report

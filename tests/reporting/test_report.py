@@ -1,17 +1,19 @@
-"""The report's files and what its sections say. (Charts: test_figures.py; the page in a browser: test_page.py.)"""
+"""The report's files and what its sections say. (Charts: test_charts.py; the page in a browser: test_page.py.)"""
 
 import csv
 import json
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from made_runs import CLASSES, PAIRS, make_run
 
-from muybridge.analysis.compare import compared, compared_runs
+from muybridge.analysis.comparison import compared, compared_runs
 from muybridge.analysis.findings import findings
 from muybridge.data.sampling import ORDERS
 from muybridge.data.sets.motions import motions
@@ -49,25 +51,55 @@ def page_of(runs, **asked):
 
 
 def section_of(runs, title, **asked):
-    [found] = [section for section in sections.sections(Chapter(compared(runs), **asked)) if section.title == title]
-    return found
+    """The section of that title; none behind it is made."""
+    chapter = Chapter(compared(runs), **asked)
+    return next(section for make in sections.SECTIONS if (section := make(chapter)) and section.title == title)
 
 
-@pytest.fixture
-def two(tmp_path):
+@pytest.fixture(autouse=True)
+def _quick_drawings(request, monkeypatch):
+    """Empty drawings, but for tests marked `drawings`: the renderer takes most of a report's time."""
+    if request.node.get_closest_marker("drawings"):
+        return
+
+    @contextmanager
+    def empty(drawings):
+        yield
+        for path, _ in drawings:
+            for ending in (".svg", ".png"):
+                path.with_name(f"{path.name}{ending}").write_bytes(b"")
+
+    monkeypatch.setattr(report, "drawn", empty)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two runs, which no test changes."""
+    folder = tmp_path_factory.mktemp("two")
     return [
-        make_run(tmp_path / m, model=m, accuracy=a, pairs=PAIRS)
+        make_run(folder / m, model=m, accuracy=a, pairs=PAIRS)
         for m, a in (("tsn_resnet18", 0.6), ("tam_resnet18", 0.9))
     ]
+
+
+@pytest.fixture(scope="module")
+def report_of_two(two):
+    return Report.of({"set": compared(two)})
+
+
+@pytest.fixture(scope="module")
+def page_of_two(report_of_two):
+    return report_of_two.page()
 
 
 # --- files
 
 
-def test_everything_lies_beside_the_page(tmp_path, two):
+@pytest.mark.drawings
+def test_everything_lies_beside_the_page(tmp_path, report_of_two):
     out = tmp_path / "deep" / "report.html"
-    comparison = compared(two)
-    made = Report.of({"set": comparison})
+    made = report_of_two
+    comparison = made.comparisons["set"]
     made.write(out)
     folder = out.with_suffix(".files")
     rows = comparison.table()[1]
@@ -103,23 +135,23 @@ def test_everything_lies_beside_the_page(tmp_path, two):
     assert "<title>2 settings on set</title>" in out.read_text()
 
 
-def test_files_of_an_earlier_report_go_and_yours_stay(tmp_path, two):
+def test_files_of_an_earlier_report_go_and_yours_stay(tmp_path, two, report_of_two):
     folder = tmp_path / "report.files"
     folder.mkdir()
     (folder / "mine.csv").write_text("mine")
-    Report.of({"set": compared(two)}).write(tmp_path / "report.html")
+    report_of_two.write(tmp_path / "report.html")
     assert (folder / "confusion-2-tsn_resnet18.svg").exists()
     Report.of({"set": compared(two[:1])}).write(tmp_path / "report.html")
     assert not (folder / "confusion-2-tsn_resnet18.svg").exists()
     assert (folder / "mine.csv").read_text() == "mine"
 
 
-def test_a_report_is_an_html_file(tmp_path, two):
+def test_a_report_is_an_html_file(tmp_path, report_of_two):
     with pytest.raises(UserError, match=r"one \.html file; '.*out\.pdf' is not\. For example: out-1\.html"):
-        Report.of({"set": compared(two)}).write(tmp_path / "out.pdf")
+        report_of_two.write(tmp_path / "out.pdf")
     (tmp_path / "dir.html").mkdir()
     with pytest.raises(UserError, match=r"For example: dir-1\.html"):
-        Report.of({"set": compared(two)}).write(tmp_path / "dir.html")
+        report_of_two.write(tmp_path / "dir.html")
 
 
 def test_what_markdown_would_read_is_escaped(tmp_path):
@@ -135,9 +167,9 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     plain = Page(page_of([make_run(tmp_path / "a", epochs=0)])).headings
     assert plain == [
         "Result",
-        "At what cost",
-        "Where: what is taken for what",
-        "Can its confidence be trusted?",
+        "Cost",
+        "Confusion matrix",
+        "Calibration",
         "Protocol",
     ]
     runs = [
@@ -145,14 +177,14 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
         make_run(tmp_path / "c", model="m", pairs=PAIRS, changes={"optim.lr": 0.5}),
     ]
     assert Page(page_of(runs)).headings == [
-        "Result", "What differs beside the model", "Which of these runs can be told apart", "At what cost",
-        "Can it tell forwards from backwards?", "Where: class by class", "Where: what is taken for what",
-        "Where: the videos that changed sides", "Can its confidence be trusted?", "Training and validation", "Protocol",
+        "Result", "Protocol differences", "Significance", "Cost",
+        "Time-reversed classes", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
-def test_the_page_is_one_file_that_fetches_nothing(two):
-    text = page_of(two)
+def test_the_page_is_one_file_that_fetches_nothing(page_of_two):
+    text = page_of_two
     page = Page(text)
     assert page.fetched, "the icon at least, so that no browser asks for /favicon.ico"
     assert all(address.startswith(("data:", "#")) for address in page.fetched)
@@ -162,8 +194,8 @@ def test_the_page_is_one_file_that_fetches_nothing(two):
     assert not re.search(r"url\(\s*['\"]?(https?:)?//", text.split("</style>")[0])
 
 
-def test_every_chart_has_its_place_and_its_words(two):
-    text = page_of(two)
+def test_every_chart_has_its_place_and_its_words(two, page_of_two):
+    text = page_of_two
     charts = json.loads(re.search(r"^const charts = (.*);$", text, re.MULTILINE)[1])
     page = Page(text)
     assert [name for name in page.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
@@ -174,8 +206,8 @@ def test_every_chart_has_its_place_and_its_words(two):
     assert any(str(comparison.models[0].accuracy) in label for label in described)  # the figures, not the chart's kind
 
 
-def test_every_link_of_the_page_leads_somewhere(two):
-    page = Page(page_of(two))
+def test_every_link_of_the_page_leads_somewhere(page_of_two):
+    page = Page(page_of_two)
     assert {address[1:] for address in page.fetched if address.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
 
@@ -183,15 +215,17 @@ def test_every_link_of_the_page_leads_somewhere(two):
 def test_names_are_text_never_markup(tmp_path):
     evil = "<img src=x onerror=alert(1)></script><script>"
     runs = [make_run(tmp_path / m, model=f"{m}:{evil}", classes=(evil, "b"), videos=20) for m in "mn"]
-    text = page_of(runs, title=evil)
+    made = Report.of({evil: compared(runs)}, title=evil)
+    text = made.page()
     page = Page(text)
     assert "img" not in page.tags
     assert page.tags.count("script") == 2
     assert "&lt;img" in text
-    Report.of({evil: compared(runs)}).write(tmp_path / "report.html")
+    made.write(tmp_path / "report.html")
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in (tmp_path / "report.files").iterdir())
 
 
+@pytest.mark.drawings
 def test_characters_that_no_drawing_can_show_are_drawn_as_escapes(tmp_path):
     """The renderer ends the process at some of them."""
     odd = ("\x1b[31mA\x07", "\x00b", "c\ufffe", "\u202ed", "e\x9b")
@@ -283,9 +317,9 @@ def test_a_section_is_one_function(two, monkeypatch):
     def videos(chapter):
         return Section("Mine", text=("I was here.",), tables=(Table(["x"], [["41"]]),))
 
-    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS, videos))
+    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS[-1:], videos))
     text = page_of(two)
-    assert Page(text).headings[-1] == "Mine"
+    assert Page(text).headings == ["Protocol", "Mine"]
     assert "I was here." in text
 
 
@@ -302,7 +336,7 @@ def test_reports_need_no_torch(tmp_path):
     make_run(tmp_path / "a", pairs=PAIRS)
     code = (
         "import sys; from pathlib import Path; from muybridge.storage.run import Run; "
-        "from muybridge.analysis.compare import compared_runs; from muybridge.reporting.report import Report; "
+        "from muybridge.analysis.comparison import compared_runs; from muybridge.reporting.report import Report; "
         "Report.of(compared_runs([Run(Path(sys.argv[1]))])).write(Path(sys.argv[1]) / 'report.html'); "
         "print([name for name in sys.modules if name.split('.')[0] == 'torch'])"
     )
@@ -321,24 +355,24 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
         make_run(tmp_path / "b", model="b", macs=2e7, accuracy=0.6),
         make_run(tmp_path / "c", model="c", macs=3e7, accuracy=0.9),
     ]  # fmt: skip
-    section = section_of(runs, "At what cost")
+    section = section_of(runs, "Cost")
     assert "multiply-adds: a and c." in section.text[0]
     assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
     assert section.tables[0].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
     assert [figure.name for figure in section.figures] == [
         "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
     ]  # fmt: skip
-    unmeasured = section_of(runs[1:], "At what cost")
+    unmeasured = section_of(runs[1:], "Cost")
     assert "muybridge measure STUDY" in unmeasured.text[-1]
 
 
-def test_published_results_stand_apart(two):
+def test_published_results_stand_apart(two, page_of_two):
     section = section_of(two, "Published: UCF101, 101 classes", beside="ucf101")
     training = [row for row in section.tables[0].rows if row[4] == "train"]
     assert training
     assert all("training videos" in row[0] for row in training)
     assert "not part of any comparison" in section.text[0]
-    assert "Published" not in page_of(two)
+    assert "Published" not in page_of_two
     with pytest.raises(UserError, match="Did you mean 'ucf101'"):
         Report.of({"set": compared(two)}, beside="ucf_101")
 
@@ -346,7 +380,7 @@ def test_published_results_stand_apart(two):
 def test_any_two_can_be_held_against_each_other(tmp_path):
     runs = [make_run(tmp_path / m, model=m, accuracy=a) for m, a in (("a", 0.9), ("b", 0.7), ("c", 0.5))]
     comparison = compared(runs)
-    section = section_of(runs, "Where: class by class", pair=(2, 0))
+    section = section_of(runs, "Per-class gains", pair=(2, 0))
     gain_K = comparison.models[2].class_accuracy_K - comparison.models[0].class_accuracy_K
     assert section.text[0].startswith("c (A) against a (B), class by class.")
     found = {row[0]: float(row[4]) for row in section.tables[0].rows}
@@ -354,7 +388,7 @@ def test_any_two_can_be_held_against_each_other(tmp_path):
     assert [float(row[4]) for row in section.tables[0].rows] == sorted(found.values(), reverse=True)
     text = page_of(runs, pair=("c", "a"))
     assert "c (A) is right and a (B) wrong on" in text
-    with pytest.raises(UserError, match=r"--pair: there is no row 'x' .*Valid: a, b, c"):
+    with pytest.raises(UserError, match=r"--pair: no row 'x' .*Valid: a, b, c"):
         page_of(runs, pair=("a", "x"))
     for pair in (("a",), ("a", "a")):
         with pytest.raises(UserError, match="two different rows, A,B; not a"):
@@ -368,7 +402,7 @@ def test_the_pairs_most_confused_by_hand(tmp_path):
     answer[:12] = np.array([1, 0, 2, 1, 0, 2, 1, 1, 0, 0, 1, 2])  # labels go 0 1 2 0 1 2 …
     logits = np.repeat(4.0 * np.eye(3, dtype=np.float32)[answer], scores.num_views, 0)
     run.save_scores("test", type(scores)(**{**scores.__dict__, "logits_VK": logits}))
-    section = section_of([run], "Where: what is taken for what")
+    section = section_of([run], "Confusion matrix")
     rows = {tuple(row[1:3]): row[3:] for row in section.tables[0].rows}
     assert rows["x", "y"] == ["5 of 20", "3", "2"]
     assert rows[("x", "z")] == ["1 of 20", "0", "1"]
@@ -402,7 +436,7 @@ def filmed(tmp_path_factory):
 def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
     runs, changed, manifest = filmed
     assert changed
-    section = section_of(runs, "Where: the videos that changed sides")
+    section = section_of(runs, "Disagreements")
     assert section.text == (
         f"a (A) is right and b (B) wrong on {len(changed)} video{'s' * (len(changed) > 1)}; the other way round on 0.",
     )
@@ -412,7 +446,7 @@ def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
         assert picture.jpeg.startswith(b"\xff\xd8")
         assert f"is {manifest.classes[3]}. a: {manifest.classes[3]} (" in picture.caption
         assert f"b: {manifest.classes[0]} (" in picture.caption
-    assert section_of(runs, "Where: the videos that changed sides", with_frames=False).pictures == ()
+    assert section_of(runs, "Disagreements", with_frames=False).pictures == ()
 
 
 def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
@@ -420,7 +454,7 @@ def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     gone = [make_run(tmp_path / run.name, model=run.name, classes=run.dataset()["classes"]) for run in runs]
     for run, known in zip(gone, runs, strict=True):
         run.save_scores("test", known.scores())
-    section = section_of(gone, "Where: the videos that changed sides")
+    section = section_of(gone, "Disagreements")
     assert section.pictures == ()
     assert len(section.tables[0].rows) == len(changed)
     assert "Not all frames can be shown: /data/set.csv: no such manifest" in section.text[1]
@@ -441,11 +475,11 @@ def diagnosed(folder, **changes):
             if model == "sees" and order != "ordered":
                 answer = np.where(np.arange(60) < kept * 60, ordered.labels_N, (ordered.labels_N + 1) % 6)
                 logits = np.repeat(4.0 * np.eye(6, dtype=np.float32)[answer], ordered.num_views, 0)
-                scores = type(ordered)(**{**ordered.__dict__, "logits_VK": logits})
+                scores = replace(ordered, logits_VK=logits)
             scores.save(run.diagnosis_folder / f"{order}.npz")
         change = 4.0 if model == "sees" else 0.0
         told = {
-            "format_version": 1, "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, float(right.mean())),
+            "format_version": 2, "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, float(right.mean())),
             "largest_change": {order: change for order in ORDERS if order != "ordered"},
         }  # fmt: skip
         (run.diagnosis_folder / "diagnosis.json").write_text(json.dumps(told))
@@ -455,8 +489,8 @@ def diagnosed(folder, **changes):
 
 def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     """A held frame has none: every model guesses, which tells nothing of the data set."""
-    runs = diagnosed(tmp_path, **{"clip.modality": "difference"})
-    text = " ".join(section_of(runs, "Does it use time?").text)
+    runs = diagnosed(tmp_path, **{"clip.modality": "rgb_difference"})
+    text = " ".join(section_of(runs, "Frame order").text)
     assert "Temporal dependence of the data set is not known here: these runs are shown frame differences" in text
     assert "takes more than one frame" not in text
     assert "from one frame is right" not in text
@@ -466,7 +500,7 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
 def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
     shown = diagnosed(tmp_path / "rgb")[1]
     text = " ".join(
-        section_of([diagnosed(tmp_path / "d", **{"clip.modality": "difference"})[0], shown], "Does it use time?").text
+        section_of([diagnosed(tmp_path / "d", **{"clip.modality": "rgb_difference"})[0], shown], "Frame order").text
     )
     assert "as far as those of these runs that are shown frames, not frame differences, show it" in text
     assert "the best from whole clips on 0.500 (blind)" in text
@@ -474,7 +508,7 @@ def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
 
 def test_order_is_told_where_runs_were_diagnosed(tmp_path):
     runs = diagnosed(tmp_path)
-    section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Does it use time?")
+    section = section_of([*runs, make_run(tmp_path / "other", model="other")], "Frame order")
     text = " ".join(section.text)
     assert (
         "the best answer from one frame is right on 0.500 of the videos (blind), "
@@ -504,7 +538,7 @@ def test_a_diagnosis_of_other_clips_is_left_out_and_said(tmp_path):
     comparison = compared([run])
     assert comparison.models[0].diagnosed is None
     assert any("1 of 1 seeds were diagnosed on other clips" in note for note in comparison.notes)
-    assert "Does it use time?" not in page_of([run])
+    assert "Frame order" not in page_of([run])
 
 
 def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two):
@@ -512,7 +546,7 @@ def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two)
     comparisons = compared_runs([*two, other])
     with pytest.raises(UserError, match="say for which of them: --beside set=SET --beside other=SET"):
         Report.of(comparisons, beside="ucf101")
-    with pytest.raises(UserError, match=r"there is no data set 'sett' here\. Did you mean 'set'"):
+    with pytest.raises(UserError, match=r"no data set 'sett' here\. Did you mean 'set'"):
         Report.of(comparisons, beside={"sett": "ucf101"})
     page = Report.of(comparisons, beside={"other": "ucf101"}).page()
     assert page.count("Published: UCF101, 101 classes") == 2  # a section, and the link to it
@@ -520,7 +554,7 @@ def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two)
 
 
 def test_calibration_says_who_is_too_sure(tmp_path):
-    section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Can its confidence be trusted?")
+    section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Calibration")
     [(name, error, over, confidence, right)] = section.tables[0].rows
     sure = np.exp(4) / (np.exp(4) + 5)
     assert (name, right) == ("tsm_resnet_tiny", "0.500")
@@ -535,8 +569,8 @@ def test_a_hundred_settings_stay_readable(tmp_path):
                  changes={"clip.num_frames": 8 + i // 10})
         for i in range(30)
     ]  # fmt: skip
-    pairs = section_of(runs, "Which of these runs can be told apart").tables[0]
+    pairs = section_of(runs, "Significance").tables[0]
     assert (len(pairs.rows), pairs.most) == (435, result.MOST_PAIRS)
-    assert len(section_of(runs, "Where: what is taken for what").figures) == parts.MOST_MATRICES
+    assert len(section_of(runs, "Confusion matrix").figures) == parts.MOST_MATRICES
     text = page_of(runs)
     assert f"The first {result.MOST_PAIRS} of 435 rows; all are in report.files/pairs.csv." in text

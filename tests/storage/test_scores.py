@@ -11,9 +11,10 @@ from muybridge.storage.scores import (
     Scores,
     ViewGrid,
     concatenate,
-    figures,
+    metrics,
     softmax,
     topk_accuracy,
+    views_curve,
 )
 
 CLASSES = ("run", "walk", "jump")
@@ -127,6 +128,23 @@ def test_within_a_pair_only_the_two_may_be_answered():
     chosen, right = scores.within("walk", "run")
     assert (chosen.tolist(), right.tolist()) == ([0, 1, 2], [False, True, True])
     assert scores.within("walk", "jump")[1].tolist() == [True, True]
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_accuracy_by_clips_is_that_of_the_views_curve(average):
+    grid = ViewGrid("uniform", 4, 3)
+    views, videos = 12, 30
+    generator = np.random.default_rng(0)
+    scores = replace(
+        random_scores(K=7), ids_N=np.array([f"v{i}" for i in range(videos)]), labels_N=generator.integers(0, 7, videos),
+        groups_N=np.array([""] * videos), video_V=np.repeat(np.arange(videos), views),
+        clip_start_V=np.zeros(videos * views, dtype=int), crop_V=np.tile(np.arange(3), videos * 4),
+        logits_VK=generator.normal(size=(videos * views, 7)).astype(np.float32), average=average, grid=grid,
+    )  # fmt: skip
+    curve = {point["num_clips"]: point["video_top1"] for point in views_curve(scores) if point["num_crops"] == 3}
+    assert scores.accuracy_by_clips() == curve
+    assert set(curve) == {1, 2, 3, 4}
+    assert replace(scores, grid=None).accuracy_by_clips() == {}
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
@@ -294,13 +312,13 @@ def test_figures_by_hand():
     """Of twelve classes; ranks 1, 3, 7 and 11 of the label."""
     logits = np.tile(np.arange(12.0)[::-1], (4, 1))
     scores = made("logits", logits, (0, 2, 6, 10), tuple("abcd"), classes=tuple("ABCDEFGHIJKL"))
-    found = figures(scores)
+    found = metrics(scores)
     top = {name: found[name] for name in ("video_top1", "video_top5", "video_top10", "clip_top1", "mean_class")}
     assert top == {"video_top1": 0.25, "video_top5": 0.5, "video_top10": 0.75, "clip_top1": 0.25, "mean_class": 0.25}
     assert found["kinetics_error"] == 62.5  # errors of 75 and 50 %
     assert (found["videos"], found["views"]) == (4, 1)
     assert not found.keys() & {"skipped", "trained_on"}
-    assert figures(replace(scores, num_trained_on=3, skipped_ids=np.array(["e"]))) == {
+    assert metrics(replace(scores, num_trained_on=3, skipped_ids=np.array(["e"]))) == {
         **found,
         "skipped": 1,
         "trained_on": 3,
@@ -310,7 +328,7 @@ def test_figures_by_hand():
 @pytest.mark.parametrize(("classes", "absent"), [(3, {"video_top10", "kinetics_error"}), (5, {"video_top10", "kinetics_error"}),
                                                  (6, {"video_top10"}), (10, {"video_top10"}), (11, set())])  # fmt: skip
 def test_figures_that_every_answer_would_fulfil_are_left_out(classes, absent):
-    found = figures(random_scores(K=classes))
+    found = metrics(random_scores(K=classes))
     assert {"video_top10", "kinetics_error"} - found.keys() == absent
     assert found["video_top5"] <= 1
 
@@ -343,7 +361,7 @@ def test_skipped_videos_of_every_part_are_kept():
     assert concatenate([first, second]).skipped_ids.tolist() == ["x", "y", "z"]
 
 
-def test_scores_that_no_evaluation_gives_are_no_figures(tmp_path):
+def test_scores_that_no_evaluation_gives_are_no_metrics(tmp_path):
     whole = made()
     whole.save(tmp_path / "s.npz")
     arrays = dict(np.load(tmp_path / "s.npz"))

@@ -5,7 +5,7 @@ import json
 import pytest
 from made_runs import make_run
 
-from muybridge.analysis.compare import compared, compared_study, find_runs
+from muybridge.analysis.comparison import compared, compared_study, find_runs
 from muybridge.analysis.findings import findings
 from muybridge.errors import UserError
 from muybridge.reporting.report import Report

@@ -257,7 +257,7 @@ def test_a_chain_is_reported_by_its_axes_and_is_not_called_unfair(chain):
     assert {"clip.num_frames", "optim.schedule", "model.pretrained"} <= set(comparison.varied)
     page = chain.report.read_text()
     assert "Video accuracy by num_frames" in page
-    assert "What differs beside the model" not in page
+    assert "Protocol differences" not in page
     again = call("report", chain.path, "--json")
     assert json.loads(again.stdout)["varied"] == json.loads(json.dumps(comparison.varied))
 
@@ -485,7 +485,7 @@ def test_equal_time_tells_how_much_each_got_done(made_set, tmp_path):
         (run,) = model.runs
         assert [line["lr"] for line in run.metrics("train")][-1] == pytest.approx(0.1 * 0.01 * 16 / 5)
     page = compared.report.read_text()
-    assert "How long each was trained" in page
+    assert "Training duration" in page
     assert f"{compared.comparison.models[0].steps[0]:,}" in page
     assert "stop.max_hours: 0.0002 hours of training" in page
 

@@ -80,7 +80,7 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
     assert row.diagnosed.correct["shuffled"].shape == (2, row.num_videos)
     assert row.diagnosed.accuracy("ordered") == row.accuracy.value, "the same clips, in their order"
     page = found.report.read_text()
-    assert "Does it use time?" in page
+    assert "Frame order" in page
     assert "Not diagnosed: " in page
     monkeypatch.setattr("muybridge.studies.run.measure_run", lambda *_, **__: pytest.fail("measured twice"))
     monkeypatch.setattr("muybridge.studies.run.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))

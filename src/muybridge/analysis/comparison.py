@@ -1,33 +1,36 @@
-"""What a set of finished runs says, as numbers: rows (`rows.py`), what can be told apart, and how fair it all is.
+"""Comparison of finished runs on one data set: its rows, what can be told apart, and how fair it is.
 
-Models are held against each other on the same videos, over seeds, corrected for the number of pairs (`statistics.py`);
-with fewer than three seeds each, runs are. Where a study says by which axes its runs differ, what the axes set on purpose is
-no unfairness.
+Models are compared on the same videos, over seeds, corrected for the number of pairs (`statistics.py`); with fewer than
+three seeds each, runs are. Where a study says by which axes its runs differ, what the axes set on purpose is not unfair.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.rows import ModelResult, Pair
+from muybridge.analysis.rows import ModelResult, Pair, rows_of, value_of
 from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
     Sample,
     Verdict,
-    groups,
     judged,
+    letter_sets,
     paired_difference,
     usual_spread,
 )
-from muybridge.recipe import Recipe
-from muybridge.storage.run import data_name
-from muybridge.text import giga, millions
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, diff
+from muybridge.storage.run import Run, data_name
+from muybridge.storage.study import StudyRecord
+from muybridge.text import giga, listed, millions, plural
 
 MOST_LETTERS = 8
-"""Groups that a reader can keep apart."""
+"""Most letters that a reader can keep apart."""
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.weights_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
@@ -57,18 +60,17 @@ class Comparison:
 
     @cached_property
     def about_models(self) -> bool:
-        """Do these figures speak of models? Else of runs alone: a claim about models takes at least three seeds each."""
+        """Whether results hold for models: they have at least three seeds each. Else they hold for these runs."""
         return all(model.num_seeds >= SEEDS_OF_A_CLAIM for model in self.models)
 
     @property
     def is_mixed(self) -> bool:
-        """Have some models seeds enough to be told apart as models, and others not?"""
+        """Whether some pairs of models have enough seeds for a claim, and others have not."""
         return not self.about_models and any(verdict.difference.over_seeds for verdict in self.verdicts.values())
 
     @cached_property
     def common(self) -> tuple[np.ndarray, ...]:
-        """Of each model, the indices of those of its test videos that all models were tested on, with one and the same
-        label, in one order."""
+        """Indices of the test videos that all models were tested on with the same label, by model, in one order."""
         told = [
             list(zip(model.answers[0].ids_N.tolist(), model.labels_N.tolist(), strict=True)) for model in self.models
         ]
@@ -77,7 +79,7 @@ class Comparison:
 
     @property
     def noun(self) -> str:
-        """What a row is: a model, whose figures hold for other seeds, too; a run; or a setting, of several runs."""
+        """Name of a row: a model, whose results hold for other seeds, too; a run; or a setting of several runs."""
         alone = all(model.num_seeds == 1 for model in self.models)
         return "model" if self.about_models else "run" if alone else "setting"
 
@@ -90,8 +92,10 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
-        """Of each pair of models, by their places in the ranking, on the videos that all were tested on; empty where there
-        are none."""
+        """Verdict on each pair of models, by their ranks, on the videos that all were tested on.
+
+        Empty without common videos.
+        """
         if not len(self.common[0]):
             return {}
         samples = [
@@ -104,39 +108,41 @@ class Comparison:
         return dict(zip(pairs, found, strict=True))
 
     @cached_property
-    def groups(self) -> list[tuple[int, ...]]:
-        """The largest sets of models of which no two can be told apart, by their places in the ranking."""
+    def letter_sets(self) -> list[tuple[int, ...]]:
+        """Largest sets of models of which no two can be told apart, by their ranks; each has a letter."""
         if not self.verdicts:
             return []
-        return groups(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
+        return letter_sets(len(self.models), [pair for pair, verdict in self.verdicts.items() if verdict.apart])
 
-    def letters(self, place: int) -> str:
-        """Which of the groups a model is in: a, b, …; models that share a letter cannot be told apart. Where groups are many:
-        whether it can be told from the best."""
-        if not self.groups or len(self.groups) > MOST_LETTERS:
-            return "best" if place == 0 or not self.verdicts[0, place].apart else ""
-        return " ".join(self.letter(number) for number, group in enumerate(self.groups) if place in group)
+    def letters(self, rank: int) -> str:
+        """Letters of a model: a, b, …; models that share a letter cannot be told apart.
+
+        Where letters would be too many: "best" for models that cannot be told from the best.
+        """
+        if not self.letter_sets or len(self.letter_sets) > MOST_LETTERS:
+            return "best" if rank == 0 or not self.verdicts[0, rank].apart else ""
+        return " ".join(self.letter(number) for number, group in enumerate(self.letter_sets) if rank in group)
 
     @staticmethod
     def letter(number: int) -> str:
-        """a, b, …, z, aa, ab, …"""
+        """Letter of a set: a, b, …, z, aa, ab, … by number."""
         more, last = divmod(number, 26)
         return (Comparison.letter(more - 1) if more else "") + chr(97 + last)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows, as printed and as in the report."""
+        """Header and lines of the result table, as printed and as in the report."""
         header = ["model", "video top-1 [95 %]"]
         if self.verdicts:
-            header.append("group")
+            header.append("letter")
         header += ["clip top-1", "mean class"]
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
         header += ["parameters", "conv MACs", "train clips/s", "seeds"]
         rows = []
-        for place, model in enumerate(self.models):
+        for rank, model in enumerate(self.models):
             row = [model.name, str(model.accuracy)]
             if self.verdicts:
-                row.append(self.letters(place))
+                row.append(self.letters(rank))
             row += [f"{model.clip_accuracy:.3f}", f"{model.mean_class:.3f}"]
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
@@ -147,6 +153,7 @@ class Comparison:
         return header, rows
 
     def as_json(self) -> dict[str, Any]:
+        """Entry of this data set in report.json."""
         return {
             "data": self.data,
             "about": "models" if self.about_models else "runs",
@@ -160,8 +167,164 @@ class Comparison:
                 for (a, b), verdict in self.verdicts.items()
             ],
             "classes": list(self.classes),
-            "groups": [[self.models[place].name for place in group] for group in self.groups],
+            "groups": [[self.models[rank].name for rank in group] for group in self.letter_sets],
             "differences": self.differences,
             "varied": self.varied,
             "notes": list(self.notes),
         }  # fmt: skip
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
+    """Runs in folders of runs or studies; and the study's folder, if one alone is named.
+
+    Raises UserError.
+    """
+    paths = list(paths)
+    studies = [path for path in paths if (path / "study.json").exists()]
+    runs = []
+    for path in paths:
+        if path in studies:
+            record = StudyRecord.load(path)
+            runs += [record.run(name) for name in record.runs]
+        else:
+            runs.append(Run.open(path))
+    return runs, paths[0] if paths == studies and len(paths) == 1 else None
+
+
+def compared_study(record: StudyRecord) -> dict[str, Comparison]:
+    """Comparisons of a study's data sets that have a finished run, by the set's name.
+
+    Raises UserError if no run is finished.
+    """
+    begun = {
+        name: of_set for name, of_set in record.sets.items() if any(record.run(run).is_finished for run in of_set.runs)
+    }
+    found = [
+        compared([record.run(run) for run in of_set.runs], study=record, notes=of_set.notes)
+        for of_set in (begun or record.sets).values()
+    ]
+    return {name or comparison.data: comparison for name, comparison in zip(begun, found, strict=True)}
+
+
+def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
+    """Comparisons of runs from anywhere, by the name of the data set: runs of the same classes go together.
+
+    Raises UserError if no run is finished.
+    """
+    finished = [run for run in runs if run.is_finished]
+    by_classes: dict[tuple[str, ...], list[Run]] = {}
+    for run in finished or runs[:1]:
+        by_classes.setdefault(tuple(run.dataset()["classes"]), []).append(run)
+    unfinished = [run for run in runs if run not in finished]
+    found: dict[str, Comparison] = {}
+    for of_classes in by_classes.values():
+        comparison = compared([*of_classes, *(unfinished if not found else [])])
+        name, number = comparison.data, 1
+        while name in found:
+            number += 1
+            name = f"{comparison.data} ({number})"
+        found[name] = comparison
+    return found
+
+
+def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Sequence[str] = ()) -> Comparison:
+    """Compare runs on one data set.
+
+    `study`: record of the study that the runs are part of. Raises UserError if no run is finished with test scores, or if
+    runs were tested on different classes.
+    """
+    runs = list({run.path.resolve(): run for run in runs}.values())
+    finished = [run for run in runs if run.is_finished and run.has_test_scores]
+    said = list(notes)
+    for is_finished, why in ((False, "Not finished"), (True, "Without test scores")):
+        left_out = [run.name for run in runs if run not in finished and run.is_finished is is_finished]
+        if left_out:
+            said.append(f"{why}, and left out: {listed(left_out)}.")
+    if not finished:
+        each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
+        raise UserError(
+            f"None of these runs is finished with test scores: {', '.join(each)}. Continue an unfinished run with "
+            "`muybridge train --resume RUN`; one whose set has no test split has no test scores"
+        )
+    first = finished[0].dataset()
+    for run in finished:
+        if run.dataset()["classes"] != first["classes"]:
+            raise UserError(f"{run.path} and {finished[0].path} have different classes and cannot be compared")
+    varies = {} if study is None else study.varies
+    models, recipes, known = rows_of(finished, study=study, notes=said)
+    models.sort(key=lambda model: -model.accuracy.value)
+    without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
+    if without:
+        said.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
+    machines = {run: run.environment() for run in finished}
+    if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
+        said.append("The runs were not trained on the same machine: their clips/s do not compare.")
+    differences = _differences(list(recipes.values()))
+    axes_of_runs = [known[run].axes for run in finished]
+    on_purpose = {
+        name
+        for name in differences
+        if _follows([value_of(recipe, name) for recipe in recipes.values()], axes_of_runs, _axes_that_set(name, varies))
+    }
+    made = Comparison(
+        models=tuple(models),
+        classes=tuple(first["classes"]),
+        pairs=_tested_pairs(first["reversed_pairs"], models, said),
+        protocol=recipes[finished[0]],
+        differences={name: values for name, values in differences.items() if name not in on_purpose},
+        varied={name: values for name, values in differences.items() if name in on_purpose},
+        notes=(),
+    )
+    tested = {model.num_videos for model in models}
+    shared = len(made.common[0])
+    by_name = [set(model.answers[0].ids_N.tolist()) for model in models]
+    relabelled = len(by_name[0].intersection(*by_name[1:])) - shared
+    if relabelled:
+        said.append(
+            f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
+            "of the comparison of pairs."
+        )
+    if not made.common_groups[1]:
+        said.append(
+            "Not all runs know the same sources (groups) of the videos: pairs are compared by those of the run that has fewest."
+        )
+    if tested != {shared + relabelled}:
+        said.append(
+            f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
+            "Pairs are compared on these; all other numbers are of all that each was tested on."
+        )
+    return replace(made, notes=tuple(said))
+
+
+def _differences(recipes: list[Recipe]) -> dict[str, list[Any]]:
+    names = {name for recipe in recipes for name in diff(recipes[0], recipe)} - COMPARED
+    if all(recipe.data.sha256 == recipes[0].data.sha256 is not None for recipe in recipes):
+        names -= {"data.manifest"}  # the same content, wherever it lies
+    found: dict[str, list[Any]] = {name: [] for name in sorted(names)}
+    for name, values in found.items():
+        for recipe in recipes:
+            if (value := value_of(recipe, name)) not in values:
+                values.append(value)
+    return found
+
+
+def _axes_that_set(name: str, varies: Mapping[str, Sequence[str]]) -> list[str]:
+    return [axis for axis, fields in varies.items() if name in fields]
+
+
+def _follows(values: Sequence[Any], axes_of_runs: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> bool:
+    """Whether these axes determine a field: it has one value wherever they agree."""
+    by_axes: dict[Any, Any] = {}
+    for value, of_run in zip(values, axes_of_runs, strict=True):
+        if by_axes.setdefault(tuple(of_run.get(axis) for axis in axes), value) != value:
+            return False
+    return True
+
+
+def _tested_pairs(pairs: Sequence[Sequence[str]], models: Sequence[ModelResult], notes: list[str]) -> tuple[Pair, ...]:
+    seen = [{model.classes[label] for label in np.unique(model.labels_N)} for model in models]
+    tested = tuple((a, b) for a, b in pairs if all(a in classes and b in classes for classes in seen))
+    if len(tested) < len(pairs):
+        missing = [f"{a} / {b}" for a, b in pairs if (a, b) not in tested]
+        notes.append(f"Without test videos of both classes, and left out as time-reversed pairs: {listed(missing)}.")
+    return tested

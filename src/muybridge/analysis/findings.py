@@ -1,4 +1,4 @@
-"""What the figures of a comparison say, in sentences. Every word depends on the data."""
+"""Findings of a comparison in sentences. Every word depends on the data."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from muybridge.analysis.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, T
 from muybridge.text import listed, plural
 
 MOST_NAMED = 12
-"""Models whose groups are told by name."""
+"""Most models whose letters are listed by name."""
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Who won and how sure that is; what else may explain it; who tells time's direction."""
+    """Sentences on who won and how sure that is, what else may explain it, and who sees time's direction."""
     return [
         *_who_won(comparison), *_no_better_than_a_guess(comparison), *_how_fair(comparison), *_who_sees_time(comparison)
     ]  # fmt: skip
 
 
 def _no_better_than_a_guess(c: Comparison) -> list[str]:
-    """What answering one class always would give, where nobody gives more."""
+    """Sentence on always answering one class, if no model is better than that."""
     labels_N = c.models[0].labels_N
     counts_K = np.bincount(labels_N, minlength=len(c.classes))
     share = float(counts_K.max() / len(labels_N))
@@ -49,8 +49,11 @@ def _who_won(c: Comparison) -> list[str]:
 
 
 def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str], list[str]]:
-    """Who is worse than the best, who cannot be told from it, and who is better (on the videos that all were tested on,
-    where the best was tested on others, too); of those whose pair with it speaks of models, or of runs alone."""
+    """Names of models that are worse than the best, that cannot be told from it, and that are better.
+
+    Better is possible on the videos that all were tested on, if the best was tested on others, too. `over_seeds`: pairs
+    that hold for models, or those that hold for runs alone.
+    """
     found: tuple[list[str], list[str], list[str]] = ([], [], [])
     for (a, b), verdict in c.verdicts.items():
         if a == 0 and verdict.difference.over_seeds is over_seeds:
@@ -64,7 +67,7 @@ def _corrected(c: Comparison) -> str:
 
 
 def _about_models(c: Comparison) -> list[str]:
-    """Pairs of which both have seeds enough."""
+    """Sentences on the pairs of which both have enough seeds."""
     first = c.models[0].name
     apart, close, better = _beside_the_best(c, over_seeds=True)
     how = f"over seeds and videos{_corrected(c)}"
@@ -76,14 +79,14 @@ def _about_models(c: Comparison) -> list[str]:
     if better:
         verb = "is" if len(better) == 1 else "are"
         said.append(f"On the videos that all were tested on, {listed(better)} {verb} better than {first} ({how}).")
-    if c.about_models and 1 < len(c.groups) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
+    if c.about_models and 1 < len(c.letter_sets) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
         said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
     return said
 
 
 def _about_runs(c: Comparison) -> list[str]:
-    """Pairs of which either has not."""
+    """Sentences on the pairs of which either has too few seeds."""
     if c.about_models:
         return []
     first, corrected, many = c.models[0].name, _corrected(c), len(c.models) > 2
@@ -142,7 +145,7 @@ def _about_runs(c: Comparison) -> list[str]:
 
 
 def _what_it_takes(c: Comparison) -> list[str]:
-    """For the best and the first that is not told from it as models."""
+    """Sentence on telling the best from the first that is not told from it as models."""
     undecided = [b for (a, b), of in c.verdicts.items() if a == 0 and not (of.apart and of.difference.over_seeds)]
     if not undecided:
         return []
@@ -188,8 +191,8 @@ def _how_fair(c: Comparison) -> list[str]:
 
 
 def _named(c: Comparison) -> list[tuple[str, tuple[int, ...]]]:
-    """Each group with its letter."""
-    return [(c.letter(number), group) for number, group in enumerate(c.groups)]
+    """Sets of models with their letters."""
+    return [(c.letter(number), group) for number, group in enumerate(c.letter_sets)]
 
 
 def _who_sees_time(c: Comparison) -> list[str]:

@@ -1,6 +1,6 @@
-"""Results of the literature, as published, to lie behind one's own and never in one table with them.
+"""Published results, to be drawn behind measured ones and never put in one table with them.
 
-They are in `published.csv`: other people's, on their copies of the data, by their code. What a source does not tell is
+They are in `published.csv`: other people's, on their copies of the data, by their code. What a source does not state is
 empty there and None here. Parameters and multiply-adds are muybridge's own counts.
 """
 
@@ -22,7 +22,7 @@ DATA_SETS: Mapping[str, str] = {
     "hmdb51": "HMDB51, 51 classes",
     "ucf11": "UCF-11, 11 classes",
 }
-"""What results are known of, in words for people."""
+"""Data sets with published results, in words."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Published:
     """A key of `DATA_SETS`."""
     source: str
     label: str
-    """As the source names the network."""
+    """Name that the source gives the network."""
     method: str | None
     backbone: str | None
-    """Both as muybridge names them, where it has them."""
+    """Names of method and backbone in muybridge, if it has them."""
     temporal_pooling: bool | None
     num_frames: int | None
     sampling: str | None
@@ -44,31 +44,33 @@ class Published:
     views: str | None
     """Clips x crops."""
     split: str | None
-    """What it was measured on: test, val (where test labels are not public, as those of Kinetics), or train, which says
-    nothing of unseen videos."""
+    """Split that was scored: test, val (if test labels are not public, as those of Kinetics), or train.
+
+    Accuracy on train says nothing of unseen videos.
+    """
     top1: float
     top5: float | None
-    """Shares."""
+    """Accuracies, 0 to 1."""
     params: int | None
     conv_macs: int | None
-    """Of one clip."""
+    """Multiply-adds of one clip."""
     note: str | None
 
     @property
     def name(self) -> str:
-        """ "TAM-ResNet50, 8 frames, no temporal pooling" """
-        told = [self.label]
+        """Label with frames and pooling: "TAM-ResNet50, 8 frames, no temporal pooling"."""
+        parts = [self.label]
         if self.num_frames is not None:
-            told.append("1 frame" if self.num_frames == 1 else f"{self.num_frames} frames")
+            parts.append("1 frame" if self.num_frames == 1 else f"{self.num_frames} frames")
         if self.temporal_pooling is not None:
-            told.append("temporal pooling" if self.temporal_pooling else "no temporal pooling")
+            parts.append("temporal pooling" if self.temporal_pooling else "no temporal pooling")
         if self.split == "train":
-            told.append("accuracy on its training videos")
-        return ", ".join(told)
+            parts.append("accuracy on its training videos")
+        return ", ".join(parts)
 
 
 def published(data: str) -> tuple[Published, ...]:
-    """Of a data set, by its key. Raises UserError."""
+    """Published results of a data set, by its key. Raises UserError for an unknown key."""
     if data not in DATA_SETS:
         raise UserError(f"No published results of '{data}' are known. {nearest(data, DATA_SETS)}")
     return _all()[data]

@@ -19,34 +19,37 @@ import numpy as np
 from muybridge.analysis.statistics import (
     CONFIDENCE,
     Calibration,
-    Difference,
     Interval,
-    Verdict,
     accuracy_interval,
     calibration,
-    change,
-    judged,
 )
+from muybridge.analysis.temporal import FrameOrders, Pair
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.storage.run import Run
-from muybridge.storage.scores import Scores, concatenate, softmax
+from muybridge.storage.scores import (
+    Scores,
+    class_accuracies,
+    concatenate,
+    confusion_counts,
+    mean_class,
+    softmax,
+    within_pair,
+)
 from muybridge.storage.study import RunRecord, StudyRecord
 
 REPEATED = ("seed", "fold")
 """Axes over which a row is pooled."""
 
 SAME_ANSWERS = 0.98
-"""Of a diagnosis and of the test, if they are of the same clips: another device rounds otherwise."""
+"""Least share of equal answers in diagnosis and test, if they are of the same clips: devices round differently."""
 
 OTHER_RUN = "another run of the study"
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, repr=False)
 class Answers:
-    """What the runs of one seed said of the N test videos, sorted by id."""
+    """Answers of the runs of one seed to the N test videos, sorted by id."""
 
     ids_N: np.ndarray
     labels_N: np.ndarray
@@ -54,93 +57,35 @@ class Answers:
     predicted_N: np.ndarray
     """Class indices."""
     confidence_N: np.ndarray
-    """The probability that was given to it."""
+    """Probability of the predicted class."""
     truth_N: np.ndarray
-    """The probability that was given to the label."""
+    """Probability of the label."""
     within: Mapping[Pair, np.ndarray]
-    """Of pairs of classes: which of their videos are right when only the two may be answered."""
+    """Two-class answers: which videos of a pair are right if only its two classes may be answered."""
     clip_top1: float
-    """Of single views."""
+    """Clip accuracy: each view counted separately."""
     num_views: int
     by_clips: Mapping[int, float]
-    """Video accuracy with fewer clips, as far as these are among the clips that were scored; all crops."""
+    """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
 
     @property
     def correct_N(self) -> np.ndarray:
+        """(N,) bool."""
         return self.predicted_N == self.labels_N
 
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
-        order = np.argsort(scores.ids_N, kind="stable")
-        order = order[scores.labels_N[order] >= 0]  # of unknown truth there is nothing to say
-        if not len(order):
-            raise UserError("no video has a label")
-        scores_NK = scores.video_scores()[order]
+        """Answers to the videos with a known label. Raises UserError for scores without any."""
+        videos = scores.labelled()
+        scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
-        labels_N = scores.labels_N[order]
-        predicted_N, everything = scores_NK.argmax(1), np.arange(len(order))
-        within = {}
-        for a, b in pairs:
-            pair = np.array([scores.classes.index(a), scores.classes.index(b)])
-            chosen = np.isin(labels_N, pair)
-            within[a, b] = pair[scores_NK[chosen][:, pair].argmax(1)] == labels_N[chosen]
+        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
         return Answers(
-            scores.ids_N[order], labels_N, scores.groups_N[order], predicted_N,
-            probabilities_NK[everything, predicted_N], probabilities_NK[everything, labels_N], within,
-            scores.clip_accuracy(), scores.num_views, _by_clips(scores),
+            ids_N=scores.ids_N[videos], labels_N=labels_N, groups_N=scores.groups_N[videos], predicted_N=predicted_N,
+            confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
+            within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
+            clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
         )  # fmt: skip
-
-
-def _by_clips(scores: Scores) -> dict[int, float]:
-    if scores.grid is None:
-        return {}
-    order = np.argsort(scores.video_V, kind="stable")
-    views_VK = softmax(scores.logits_VK[order]) if scores.average == "probabilities" else scores.logits_VK[order]
-    clips_NMK = views_VK.reshape(len(scores.ids_N), scores.grid.num_clips, scores.grid.num_crops, -1).mean(2)
-    found = {}
-    known_N = scores.labels_N >= 0
-    for num_clips in scores.grid.nested()[0]:
-        answers_N = clips_NMK[:, scores.grid.clips(num_clips)].mean(1).argmax(1)
-        found[num_clips] = float((answers_N == scores.labels_N)[known_N].mean())
-    return found
-
-
-@dataclass(frozen=True, repr=False)
-class Diagnosed:
-    """What `muybridge diagnose` found for the runs of a row: S seeds, N test videos, sorted by id."""
-
-    correct: Mapping[str, np.ndarray]
-    """(S,N) by the order in which frames were shown."""
-    predicted_SN: np.ndarray
-    """What was answered when videos ran backwards."""
-    labels_N: np.ndarray
-    groups_N: np.ndarray
-    largest_change: Mapping[str, float]
-    """Of any score, against frames in their order."""
-    num_seeds_of_row: int
-    """How many seeds the row has; S of them were diagnosed."""
-
-    def accuracy(self, order: str) -> float:
-        return float(self.correct[order].mean())
-
-    def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {"seeds": len(self.predicted_SN), "accuracy": {}, "change": {}, "reversed_as": {}}
-        for order in self.correct:
-            found["accuracy"][order] = self.accuracy(order)
-            if order != "ordered":
-                verdict = self.change(order)
-                found["change"][order] = {"value": verdict.difference.value, "low": verdict.low, "high": verdict.high}
-        for k in np.unique(self.labels_N).tolist():
-            called_K = np.bincount(self.predicted_SN[:, self.labels_N == k].ravel(), minlength=len(classes))
-            found["reversed_as"][classes[k]] = {classes[j]: int(called_K[j]) for j in np.flatnonzero(called_K).tolist()}
-        return found
-
-    def change(self, order: str) -> Verdict:
-        """Accuracy with the frames in this order minus that in theirs."""
-        return judged([self.difference(order)])[0]
-
-    def difference(self, order: str) -> Difference:
-        return change(self.correct["ordered"], self.correct[order], self.groups_N)
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,13 +97,13 @@ class ModelResult:
     answers: tuple[Answers, ...]
     cost: dict[str, Any]
     speed: dict[str, Any] | None
-    """What `muybridge measure RUN` found on some machine; none: not measured."""
+    """Speed and memory by `muybridge measure RUN`; None: not measured."""
     recipe: Recipe
     """The first run's."""
     axes: Mapping[str, Any]
-    """What a study tells this row from others by; none where there is no study."""
+    """Axes by which a study tells this row from others; empty without a study."""
     classes: tuple[str, ...]
-    diagnosed: Diagnosed | None
+    diagnosed: FrameOrders | None
     """None where none of its seeds was diagnosed on all test videos."""
 
     @property
@@ -168,30 +113,37 @@ class ModelResult:
 
     @property
     def method(self) -> str:
+        """Name of the method, e.g. tsm."""
         return method_and_backbone(self.model)[0]
 
     @property
     def backbone(self) -> str:
+        """Name of the image network, e.g. resnet50; empty for a network of its own kind."""
         return method_and_backbone(self.model)[1]
 
     @property
     def num_seeds(self) -> int:
+        """Number of seeds."""
         return len(self.answers)
 
     @property
     def num_videos(self) -> int:
+        """Number of test videos."""
         return len(self.answers[0].ids_N)
 
     @property
     def labels_N(self) -> np.ndarray:
+        """(N,) class indices."""
         return self.answers[0].labels_N
 
     @property
     def groups_N(self) -> np.ndarray:
+        """(N,) groups; the empty string for a video without one."""
         return self.answers[0].groups_N
 
     @cached_property
     def correct_SN(self) -> np.ndarray:
+        """(S,N) bool."""
         return np.stack([answers.correct_N for answers in self.answers])
 
     @cached_property
@@ -201,10 +153,12 @@ class ModelResult:
 
     @cached_property
     def calibration(self) -> Calibration:
+        """Calibration over the answers of all seeds."""
         return calibration(np.stack([answers.confidence_N for answers in self.answers]), self.correct_SN)
 
     @property
     def clip_accuracy(self) -> float:
+        """Clip accuracy, mean over seeds."""
         return float(np.mean([answers.clip_top1 for answers in self.answers]))
 
     @cached_property
@@ -215,56 +169,55 @@ class ModelResult:
 
     @cached_property
     def class_accuracy_K(self) -> np.ndarray:
-        """Mean over seeds; not a number for a class without test videos."""
-        right_N = self.correct_SN.mean(0)
-        count = len(self.classes)
-        videos_K = np.bincount(self.labels_N, minlength=count)
-        with np.errstate(invalid="ignore"):
-            shares_K: np.ndarray = np.bincount(self.labels_N, weights=right_N, minlength=count) / videos_K
-        return shares_K
+        """Accuracy of each class, mean over seeds; NaN for a class without test videos."""
+        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes))
 
     @property
     def mean_class(self) -> float:
-        return float(np.nanmean(self.class_accuracy_K))
+        """Mean of the accuracies of the classes that have test videos."""
+        return mean_class(self.class_accuracy_K)
 
     @cached_property
     def confusion(self) -> np.ndarray:
         """(K,K) counts, summed over seeds: rows are true classes."""
-        count = len(self.classes)
-        counts_KK = np.zeros((count, count), dtype=np.int64)
-        for answers in self.answers:
-            np.add.at(counts_KK, (answers.labels_N, answers.predicted_N), 1)
+        counts_SKK = [
+            confusion_counts(answers.labels_N, answers.predicted_N, len(self.classes)) for answers in self.answers
+        ]
+        counts_KK: np.ndarray = np.sum(counts_SKK, axis=0)
         return counts_KK
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
-        """Updates of each run."""
+        """Optimizer steps of each run."""
         return tuple(run.result()["steps"] for run in self.runs)
 
     @property
     def epochs(self) -> tuple[float, ...]:
-        """Passes over the training videos of each run, by its own count of steps an epoch."""
+        """Passes over the training videos, by each run's own count of steps an epoch."""
         return tuple(steps / run.steps_per_epoch() for steps, run in zip(self.steps, self.runs, strict=True))
 
     @cached_property
     def train_hours(self) -> tuple[float, ...]:
-        """Of each run, validation not counted."""
+        """Hours of training of each run, validation not counted."""
         return tuple(sum(line["train_seconds"] for line in run.timing()) / 3600 for run in self.runs)
 
     @cached_property
     def train_clips_per_s(self) -> float | None:
-        """Median over epochs and runs, on the machine that trained; none where that was not measured."""
+        """Training speed: median over epochs and runs, on the machine that trained; None: not measured."""
         rates = [line["train_clips_per_s"] for run in self.runs for line in run.timing()]
         return float(median(rates)) if rates else None
 
     def within_pairs(self, pairs: Sequence[Pair], looks: int = 1) -> Interval:
-        """Two-class accuracy over the videos of all pairs; its interval is that of one of so many looks, 95 % for all."""
+        """Two-class accuracy over the videos of all pairs.
+
+        `looks`: number of such intervals that hold together with 95 %.
+        """
         correct_SN = np.stack([np.concatenate([answers.within[pair] for pair in pairs]) for answers in self.answers])
         chosen = [np.flatnonzero(self._of_classes(pair)) for pair in pairs]
         return accuracy_interval(correct_SN, self.groups_N[np.concatenate(chosen)], 1 - (1 - CONFIDENCE) / looks)
 
     def outside_pairs(self, pairs: Sequence[Pair]) -> Interval | None:
-        """Accuracy on the videos of the classes that are in no pair; none where there are none."""
+        """Accuracy on the videos of the classes that are in no pair; None without such videos."""
         rest_N = ~self._of_classes([name for pair in pairs for name in pair])
         if not rest_N.any():
             return None
@@ -276,6 +229,7 @@ class ModelResult:
         return found
 
     def as_json(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Entry of this row in report.json."""
         value: dict[str, Any] = {
             "model": self.name, "method": self.method, "backbone": self.backbone, "axes": dict(self.axes),
             "runs": [str(run.path) for run in self.runs], "seeds": self.num_seeds, "videos": self.num_videos,
@@ -296,7 +250,7 @@ class ModelResult:
             "confusion": [
                 [self.classes[i], self.classes[j], int(self.confusion[i, j])] for i, j in np.argwhere(self.confusion).tolist()
             ],
-            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(self.classes),
+            "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(),
             "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
         }  # fmt: skip
         if pairs:
@@ -309,64 +263,71 @@ class ModelResult:
 
 
 def method_and_backbone(model: str) -> tuple[str, str]:
-    """tam_resnet50: tam, resnet50; tsm@timm:densenet121: tsm, timm:densenet121; a network of its own has no backbone."""
+    """Names of method and backbone: tam, resnet50 of tam_resnet50; tsm, timm:densenet121 of tsm@timm:densenet121.
+
+    A user's network has no backbone.
+    """
     method, at, brought = model.partition("@")
     if at:
         return method, brought
-    found = re.fullmatch(r"(\w+?)_((?:resnet|inception|vgg)\w*)", model)
-    return (found[1], found[2]) if found else (model, "")
+    match = re.fullmatch(r"(\w+?)_((?:resnet|inception|vgg)\w*)", model)
+    return (match[1], match[2]) if match else (model, "")
 
 
 def rows_of(
     finished: Sequence[Run], *, study: StudyRecord | None, notes: list[str]
 ) -> tuple[list[ModelResult], dict[Run, Recipe], dict[Run, RunRecord]]:
-    """One row a setting, and each run's recipe and record. What is left out is added to `notes`. Raises UserError for runs
-    that cannot be pooled."""
+    """Rows of a comparison, one a setting, and each run's recipe and record.
+
+    What is left out is added to `notes`. Raises UserError for runs that cannot be pooled.
+    """
     varies = {} if study is None else study.varies
-    known = {run: _known(run, study) for run in finished}
-    recipes = {run: _own(run.recipe(), known[run]) for run in finished}
+    records = {run: _record(run, study) for run in finished}
+    recipes = {run: _with_one_start(run.recipe(), records[run]) for run in finished}
     settings: dict[Any, list[Run]] = {}
     for run in finished:
-        axes = tuple(sorted((axis, value) for axis, value in known[run].axes.items() if axis not in REPEATED))
+        axes = tuple(sorted((axis, value) for axis, value in records[run].axes.items() if axis not in REPEATED))
         settings.setdefault((axes, _apart_from_repeats(recipes[run], varies)), []).append(run)
     rows = list(settings.values())
-    axes_of_rows = [_row_axes(known[of_setting[0]]) for of_setting in rows]
+    axes_of_rows = [_row_axes(records[of_setting[0]]) for of_setting in rows]
     names = _row_names([recipes[of_setting[0]] for of_setting in rows], axes_of_rows)
     pairs = [(str(a), str(b)) for a, b in finished[0].dataset()["reversed_pairs"]]
     models = [
         _model(name, of_setting, axes, recipes, pairs, notes)
         for name, of_setting, axes in zip(names, rows, axes_of_rows, strict=True)
     ]
-    return models, recipes, known
+    return models, recipes, records
 
 
-def _known(run: Run, study: StudyRecord | None) -> RunRecord:
-    """What its study knows of a run."""
-    own = study is not None and run.path.resolve() == study.run(run.name).path.resolve()
-    return study.runs.get(run.name, RunRecord()) if study is not None and own else RunRecord()
+def _record(run: Run, study: StudyRecord | None) -> RunRecord:
+    """Record of a run in its study; an empty one for a run that is not the study's."""
+    is_of_study = study is not None and run.path.resolve() == study.run(run.name).path.resolve()
+    return study.runs.get(run.name, RunRecord()) if study is not None and is_of_study else RunRecord()
 
 
-def _own(recipe: Recipe, known: RunRecord) -> Recipe:
-    """A recipe in which the run of the same study that it starts from is one start, whichever seed's and fold's it is."""
-    if known.starts_from is None:
+def _with_one_start(recipe: Recipe, record: RunRecord) -> Recipe:
+    """Recipe whose start, a run of the same study, is one start for all seeds and folds."""
+    if record.starts_from is None:
         return recipe
     return replace(recipe, {"model.pretrained": OTHER_RUN, "model.pretrained_sha256": None})
 
 
 def _apart_from_repeats(recipe: Recipe, varies: Mapping[str, Sequence[str]]) -> str:
-    """What all seeds and folds of one setting share."""
+    """Fingerprint that all seeds and folds of one setting share."""
     repeated = {"seed", "data.fold"}.union(*(varies.get(axis, ()) for axis in REPEATED))
     fresh = Recipe()
     return fingerprint(replace(recipe, {name: value_of(fresh, name) for name in repeated}))
 
 
-def _row_axes(known: RunRecord) -> dict[str, Any]:
-    return {axis: value for axis, value in known.axes.items() if axis not in REPEATED}
+def _row_axes(record: RunRecord) -> dict[str, Any]:
+    return {axis: value for axis, value in record.axes.items() if axis not in REPEATED}
 
 
 def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
-    """The models' names; where settings share one, with the axes by which they differ; where these are the same, too, with
-    the fields."""
+    """Names of rows: the model's.
+
+    Where settings share one: with the axes by which they differ, or, if these are the same, too, with the fields.
+    """
     names = []
     for setting, axes in zip(settings, axes_of_rows, strict=True):
         rivals = [
@@ -374,10 +335,10 @@ def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> li
             for other, others in zip(settings, axes_of_rows, strict=True)
             if other.model.name == setting.model.name
         ]
-        told = {axis: axes.get(axis) for axis in axes if any(others.get(axis) != axes[axis] for _, others in rivals)}
+        varied = {axis: axes.get(axis) for axis in axes if any(others.get(axis) != axes[axis] for _, others in rivals)}
         named_by = {"seed", "data.fold"} | ({"data.manifest"} if setting.data.sha256 else set())
         fields = {name for other, others in rivals if others == axes for name in diff(setting, other)} - named_by
-        values = [f"{axis}={_short(value)}" for axis, value in told.items()]
+        values = [f"{axis}={_short(value)}" for axis, value in varied.items()]
         values += [f"{name.rsplit('.', 1)[-1]}={_short(value_of(setting, name))}" for name in sorted(fields)]
         names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
     return names
@@ -406,7 +367,7 @@ def _model(
         try:
             pooled[seed] = Answers.of(concatenate(parts), pairs)
         except UserError as error:
-            raise UserError(f"{of_seed[0].path / 'scores' / 'test.npz'}: {error}") from None
+            raise UserError(f"{of_seed[0].scores_file('test')}: {error}") from None
         except ValueError as error:
             paths = ", ".join(str(run.path) for run in of_seed)
             raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
@@ -428,12 +389,12 @@ def _model(
 
 
 def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[str]) -> dict[str, Any] | None:
-    """What a run need not have; where it is damaged, that is said, and the rest told."""
+    """Read a file that a run need not have; a damaged one is noted and left out."""
     try:
-        found = read()
-        if found is not None and not isinstance(found, dict):
+        content = read()
+        if content is not None and not isinstance(content, dict):
             raise UserError("holds no object")
-        return found
+        return content
     except UserError as error:
         notes.append(f"{run.name}: left out, as it cannot be read: {error}")
         return None
@@ -441,50 +402,48 @@ def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[s
 
 def _diagnosed(
     name: str, seeds: Mapping[int, Sequence[Run]], answers: Mapping[int, Answers], notes: list[str]
-) -> Diagnosed | None:
-    """Of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
-    by_seed: list[dict[str, Answers]] = []
-    changes: list[dict[str, float]] = []
-    other = 0
+) -> FrameOrders | None:
+    """Answers of the seeds whose runs were all diagnosed, on the clips of the test and by the checkpoint that was scored."""
+    by_seed: list[FrameOrders] = []
+    others = 0
     for seed, runs in seeds.items():
-        told = [_optional(run, run.diagnosis, notes) for run in runs]
-        if None in told:
+        diagnoses = [_optional(run, run.diagnosis, notes) for run in runs]
+        if None in diagnoses:
             continue
         try:
-            known = [dict(one["largest_change"]) for one in told if one is not None]
-            orders = ["ordered", *known[0]]
-            found = {
-                order: Answers.of(concatenate([run.diagnosed_scores(order) for run in runs]), ()) for order in orders
-            }
+            orders = ["ordered", *dict(diagnoses[0]["largest_change"])]  # type: ignore[index]
+            orders_of_seed = FrameOrders.of(
+                {order: concatenate([run.diagnosed_scores(order) for run in runs]) for order in orders}, ()
+            )
         except (UserError, ValueError, LookupError, TypeError) as error:
             notes.append(f"{name}, seed {seed}: its diagnosis is left out, as it is damaged: {error}")
             continue
-        ours, tested = found["ordered"], answers[seed]
-        same = np.array_equal(ours.ids_N, tested.ids_N) and np.array_equal(ours.labels_N, tested.labels_N)
-        same = same and ours.num_views == tested.num_views
-        same = same and float((ours.predicted_N == tested.predicted_N).mean()) >= SAME_ANSWERS
-        if not same or (by_seed and found.keys() != by_seed[0].keys()):
-            other += 1
+        if not _is_of_the_test(orders_of_seed, answers[seed]) or (
+            by_seed and orders_of_seed.predicted.keys() != by_seed[0].predicted.keys()
+        ):
+            others += 1
             continue
-        by_seed.append(found)
-        changes += known
-    if other:
+        by_seed.append(orders_of_seed)
+    if others:
         notes.append(
-            f"{name}: {other} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
+            f"{name}: {others} of {len(seeds)} seeds were diagnosed on other clips, videos, orders or checkpoints than the "
             "test's; that is left out (muybridge diagnose RUN, without options, is for this report)."
         )
-    if not by_seed:
-        return None
-    correct = {order: np.stack([found[order].correct_N for found in by_seed]) for order in by_seed[0]}
-    first = by_seed[0]["ordered"]
-    return Diagnosed(
-        correct, np.stack([found["reversed"].predicted_N for found in by_seed]), first.labels_N, first.groups_N,
-        {order: max(one[order] for one in changes) for order in correct if order != "ordered"}, len(seeds),
-    )  # fmt: skip
+    return FrameOrders.pooled(by_seed) if by_seed else None
+
+
+def _is_of_the_test(orders: FrameOrders, tested: Answers) -> bool:
+    """Whether ordered clips were answered as in the test."""
+    return (
+        np.array_equal(orders.ids_N, tested.ids_N)
+        and np.array_equal(orders.labels_N, tested.labels_N)
+        and orders.num_views == tested.num_views
+        and float((orders.predicted["ordered"][0] == tested.predicted_N).mean()) >= SAME_ANSWERS
+    )
 
 
 def value_of(recipe: Recipe, name: str) -> Any:
-    """A dotted field; none for an option of the model that this recipe does not give."""
+    """Value of a dotted field; None for a model option that this recipe does not give."""
     value: Any = recipe
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else getattr(value, part)

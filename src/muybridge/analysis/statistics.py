@@ -1,4 +1,4 @@
-"""How sure an accuracy is, and a difference of two; which of many can be told apart; whether confidence can be trusted.
+"""Intervals of accuracies, tests of differences, multiple comparisons, and calibration.
 
 **One accuracy.** One run on videos that share nothing: Wilson's interval. Otherwise an accuracy p varies more than that:
 over the groups of videos that share a source (G - 1 degrees of freedom) or over videos, and over seeds. Both variances
@@ -16,7 +16,7 @@ not estimated at all, and what is said holds for those runs only.
 **Many.** With m pairs, differences are called real by Holm's rule (1979): in 5 % of studies in which nothing differs is
 anything called so. The interval of a pair is the one by which the rule decided, so the two never disagree.
 
-`benchmarks/simulate.py` measures coverage, false alarms and power; tests/results/test_statistics.py holds them.
+`benchmarks/simulate.py` measures coverage, false alarms and power; tests/analysis/test_statistics.py holds them.
 """
 
 import math
@@ -29,18 +29,20 @@ from scipy.special import chdtri, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 SEEDS_OF_A_CLAIM = 3
-"""Below so many seeds of each, a comparison is one of runs, not of models."""
+"""Least seeds of each model for a claim about models; below, a comparison is one of runs."""
 USUAL_SEED_SD = 0.01
-"""What seeds of one model spread by where it was measured (0.6 to 1.1 points on 3,800 videos); used where nothing is
-known."""
+"""Standard deviation over seeds of one model where it was measured (0.6 to 1.1 points on 3,800 videos).
+
+Used where nothing is known.
+"""
 POWER = 0.8
 BINS = 15
-"""Of a reliability curve, as Guo et al. 2017 have them."""
+"""Bins of a reliability curve (Guo et al. 2017)."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and where its truth lies, 95 % of the time."""
+    """Estimate and 95 % confidence interval."""
 
     value: float
     low: float
@@ -53,12 +55,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class _Variance:
-    """Of a mean over seeds and units (videos, or groups), in the parts by which it is estimated."""
+    """Variance of a mean over seeds and units (videos, or groups), in the parts by which it is estimated."""
 
     units: float
     units_dof: float
     seeds: float = 0.0
-    """What seeds add to it."""
+    """Part that seeds add."""
     seeds_dof: float = 1.0
 
     @property
@@ -66,15 +68,14 @@ class _Variance:
         return self.units + self.seeds
 
     def squared_half(self, tail: float | np.ndarray) -> float | np.ndarray:
-        """q² V of the interval that leaves `tail` outside at each end."""
+        """Squared half width, q² V, of the interval that leaves `tail` outside at each end."""
         units = self.units * stdtrit(self.units_dof, 1 - tail) ** 2
         return units if not self.seeds else units + self.seeds * stdtrit(self.seeds_dof, 1 - tail) ** 2
 
 
 @dataclass(frozen=True, repr=False)
 class Sample:
-    """Right answers of S seeds on N videos, by what varies independently: G units (a group of videos that share their
-    source, or a video)."""
+    """Right answers of S seeds on N videos, by G independent units: groups that share a source, or videos."""
 
     means_SG: np.ndarray
     """Accuracy of each seed on each unit."""
@@ -85,7 +86,7 @@ class Sample:
 
     @staticmethod
     def of(correct_SN: np.ndarray, groups_N: np.ndarray) -> "Sample":
-        """`groups_N` holds the empty string for a video that shares its source with no other."""
+        """Sample of (S,N) answers. `groups_N` holds the empty string for a video that shares its source with no other."""
         num_videos = correct_SN.shape[1]
         if not (groups_N != "").any():
             return Sample(correct_SN.astype(np.float64), np.full(num_videos, 1 / num_videos), num_videos, False)
@@ -98,36 +99,44 @@ class Sample:
 
     @property
     def num_seeds(self) -> int:
+        """Number of seeds."""
         return len(self.means_SG)
 
     @property
     def num_units(self) -> int:
+        """Number of independent units."""
         return len(self.weights_G)
 
     @cached_property
     def dof(self) -> float:
-        """Degrees of freedom of what is estimated over the units: their number less one; fewer where some are much larger
-        than others (the effective number, Carter, Schnepel & Steigerwald 2017)."""
+        """Degrees of freedom of estimates over the units: their number less one.
+
+        Fewer if some are much larger than others (the effective number, Carter, Schnepel & Steigerwald 2017).
+        """
         return max(0.2, 1 / float((self.weights_G**2).sum()) - 1)
 
     @cached_property
     def units_variance(self) -> float:
-        """Of the mean, by how far units lie from it."""
+        """Variance of the mean, estimated from the units' distances to it."""
         return (self.dof + 1) / self.dof * float(((self.weights_G * (self.mean_G - self.value)) ** 2).sum())
 
     @cached_property
     def mean_G(self) -> np.ndarray:
+        """(G,) means over seeds."""
         means: np.ndarray = self.means_SG.mean(0)
         return means
 
     @cached_property
     def value(self) -> float:
+        """Mean over units and seeds."""
         return float(self.weights_G @ self.mean_G)
 
     @cached_property
     def residual(self) -> float:
-        """The part of the variance over units, and of that over seeds, that is neither's: what a seed does on a unit
-        beyond both means. 0 for a single seed, or unit."""
+        """Part of the variances over units and over seeds that is neither's: interaction of seed and unit.
+
+        0 for a single seed, or unit.
+        """
         if min(self.num_seeds, self.num_units) < 2:
             return 0.0
         seed_S1 = (self.means_SG @ self.weights_G)[:, None]
@@ -137,15 +146,17 @@ class Sample:
 
     @cached_property
     def seeds_variance(self) -> float:
-        """What seeds add to the variance of the mean over units. 0 for a single seed."""
+        """Variance that seeds add to the mean over units. 0 for a single seed."""
         if self.num_seeds < 2:
             return 0.0
         return max(0.0, float((self.means_SG @ self.weights_G).var(ddof=1)) / self.num_seeds - self.residual)
 
 
 def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Accuracy over S seeds and N videos, with an interval over both. `groups_N` holds the empty string for a video
-    that shares its source with no other."""
+    """Accuracy over S seeds and N videos, with an interval over both.
+
+    `groups_N` holds the empty string for a video that shares its source with no other.
+    """
     sample = Sample.of(correct_SN, groups_N)
     value, num_units, over = float(correct_SN.mean()), sample.num_units, "group" if sample.is_grouped else "video"
     z = float(ndtri(0.5 + confidence / 2))
@@ -183,18 +194,18 @@ class Difference:
     variance: _Variance
     num_units: int
     over_seeds: bool
-    """True: it holds for the models; false: for these runs, whose seeds are too few."""
+    """True: it holds for the models; False: for these runs, whose seeds are too few."""
     is_grouped: bool = False
-    """Are units groups of videos?"""
+    """Whether units are groups of videos."""
     fixed: float = 0.0
-    """The part of the variance over units that no number of seeds makes smaller."""
+    """Part of the variance over units that more seeds do not reduce."""
     residual: float = 0.0
-    """The part that one seed of each would have, and S of each a share 1 / S."""
+    """Part of the variance for one seed of each; S seeds of each have a share 1 / S."""
     a_seed: float = 0.0
-    """What one seed of each adds."""
+    """Variance that one seed of each adds."""
 
     def half_width(self, level: float) -> float:
-        """Of its interval at this level, e.g. 0.95."""
+        """Half width of the interval at this level, e.g. 0.95."""
         if self.num_units < 2:
             return 2.0  # all that a difference can be
         return float(self.variance.squared_half((1 - level) / 2) ** 0.5)
@@ -204,8 +215,10 @@ STABLE = 5.0
 
 
 def usual_spread(samples: Sequence[Sample]) -> tuple[float, float]:
-    """What one seed adds to the variance, mean over models, of which an unstable one counts for no more than STABLE times
-    what its median says; and the degrees of freedom. 0, 0 where none has enough seeds."""
+    """Variance that one seed adds, mean over models, and its degrees of freedom; 0, 0 if no model has enough seeds.
+
+    An unstable model counts for no more than STABLE times what the models' median says.
+    """
     enough = [sample for sample in samples if sample.num_seeds >= SEEDS_OF_A_CLAIM]
     if not enough:
         return 0.0, 0.0
@@ -217,11 +230,11 @@ def usual_spread(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0.0)) -> Difference:
-    """Of two models' right answers on the same videos; each has seeds of its own.
+    """Difference of two models on the same videos; each has its own seeds.
 
-    Among many models some have seeds that happen to agree, and would be told apart for that: where the seeds of two vary
-    less than those of the study's models do (`usual_spread`), these count. Half a video that one alone gets right is added
-    to either side (Agresti & Min 2005), so that a handful of videos on which the two differ does not pass for certainty.
+    Among many models some have seeds that happen to agree, and would be told apart for that: if the seeds of two vary less
+    than those of the study's models do (`usual_spread`), these count. Half a video that one alone gets right is added to
+    either side (Agresti & Min 2005), so that a handful of videos on which the two differ does not pass for certainty.
     """
     value, grouped = a.value - b.value, a.is_grouped
     over_seeds = min(a.num_seeds, b.num_seeds) >= SEEDS_OF_A_CLAIM
@@ -246,7 +259,7 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
 
 
 def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) -> Difference:
-    """Accuracy after something was done to the videos minus that before, of the same runs on the same videos."""
+    """Accuracy on changed videos minus that on the originals, of the same runs."""
     sample = Sample.of(after_SN.astype(np.float64) - before_SN, groups_N)
     over_seeds = sample.num_seeds >= SEEDS_OF_A_CLAIM
     if sample.num_units < 2:
@@ -260,11 +273,11 @@ def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) ->
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of one pair, beside all its others."""
+    """Verdict on one pair, corrected for all others of a study."""
 
     difference: Difference
     p: float
-    """Corrected for the number of pairs."""
+    """p-value, corrected for the number of pairs."""
     low: float
     high: float
     """The interval by which it was decided; it holds 0 where the two cannot be told apart."""
@@ -275,8 +288,11 @@ class Verdict:
 
 
 def judged(differences: Sequence[Difference]) -> list[Verdict]:
-    """By Holm's rule: the smallest of m p-values is held against 5 % / m, the next against 5 % / (m - 1), … until one
-    fails; the intervals of that one and of all behind it are those of its level."""
+    """Verdicts by Holm's rule (1979).
+
+    The smallest of m p-values is held against 5 % / m, the next against 5 % / (m - 1), … until one fails; the intervals of
+    that one and of all behind it are those of its level.
+    """
     p_M, count = p_values(differences), len(differences)
     verdicts: dict[int, Verdict] = {}
     alpha, largest, stopped = 1 - CONFIDENCE, 0.0, 0
@@ -293,7 +309,7 @@ def judged(differences: Sequence[Difference]) -> list[Verdict]:
 
 
 def p_values(differences: Sequence[Difference]) -> np.ndarray:
-    """(M,) of each alone: the level at which its interval just touches 0."""
+    """(M,) p-values, uncorrected: the level at which an interval just touches 0."""
     if not differences:
         return np.empty(0)
     parts = [difference.variance for difference in differences]
@@ -315,12 +331,14 @@ def p_values(differences: Sequence[Difference]) -> np.ndarray:
 
 
 MOST_GROUPS = 500
-"""Beyond that nobody reads them, and finding them may take for ever."""
+"""Most sets; beyond that nobody reads them, and finding them may not end."""
 
 
-def groups(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """The largest sets of things 0 … count - 1 of which no two are told apart; each pair that is not lies in one. A thing
-    may be in several (Piepho 2004: insert and absorb). Sorted; empty where they are too many to be found."""
+def letter_sets(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Largest sets of items 0 … count - 1 of which no two are in `apart`; each other pair lies in one.
+
+    An item may be in several (insert and absorb, Piepho 2004). Sorted; empty if they are too many to be found.
+    """
     sets = [(1 << count) - 1]
     for a, b in apart:
         if len(sets) > MOST_GROUPS:
@@ -339,14 +357,14 @@ def groups(count: int, apart: Iterable[tuple[int, int]]) -> list[tuple[int, ...]
 
 @dataclass(frozen=True)
 class Takes:
-    """What it would take to tell two apart that differ as these do."""
+    """Seeds and videos that would tell two models apart that differ as these do."""
 
     seeds: int
-    """Of each."""
+    """Seeds per model."""
     times_videos: float
-    """Times as many test videos as there are: 1, where these are enough."""
+    """Times as many test videos as there are: 1 if these are enough."""
     seed_sd: float
-    """What seeds were taken to spread by."""
+    """Standard deviation over seeds that was assumed or estimated."""
     is_assumed: bool
 
 
@@ -355,9 +373,10 @@ TIMES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 def takes(difference: Difference, *, pairs: int) -> Takes | None:
-    """For a difference as large as the one seen to be found in 80 % of such studies: of what is enough, the least seeds ×
-    videos. None where there is no difference to find, where nothing is known of how
-    videos vary, or where nothing within reach is enough."""
+    """Least seeds × videos that find a difference as large as the one seen in 80 % of such studies.
+
+    None for equal accuracies, if the variance over videos is unknown, or if nothing within reach is enough.
+    """
     d = difference
     if abs(d.value) < 1e-9 or d.num_units < 2:
         return None
@@ -382,7 +401,7 @@ def takes(difference: Difference, *, pairs: int) -> Takes | None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from accuracy."""
+    """Calibration: the distance of confidence from accuracy."""
 
     error: float
     """Expected calibration error: the mean over the videos of |accuracy - confidence| of their bin."""
@@ -397,7 +416,7 @@ class Calibration:
 
 
 def calibration(confidence: np.ndarray, correct: np.ndarray, *, num_bins: int = BINS) -> Calibration:
-    """Of answers by the probability that was given them, in bins of equal width (Guo et al. 2017, section 2)."""
+    """Calibration of answers by their probability, in bins of equal width (Guo et al. 2017, section 2)."""
     place = np.clip(np.ceil(confidence.reshape(-1) * num_bins).astype(int) - 1, 0, num_bins - 1)
     counts = np.bincount(place, minlength=num_bins)
     sure = np.bincount(place, weights=confidence.reshape(-1), minlength=num_bins)

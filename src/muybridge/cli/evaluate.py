@@ -44,7 +44,7 @@ def evaluate(
     with answering(as_json):
         from dataclasses import replace
 
-        from muybridge.storage.scores import Scores, figures
+        from muybridge.storage.scores import Scores, metrics
 
         if average not in (None, "logits", "probabilities"):
             raise UserError(f"--average: '{average}' is unknown. Choose logits or probabilities")
@@ -68,7 +68,7 @@ def evaluate(
                 run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
                 allow_code=allow_code, runtime=runtime,
             )  # fmt: skip
-        value: dict[str, Any] = {"run": str(run), scores.split or "scores": figures(scores), "average": scores.average}
+        value: dict[str, Any] = {"run": str(run), scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:
@@ -103,7 +103,7 @@ def diagnose(
     """
     with answering(as_json):
         import muybridge
-        from muybridge.analysis.compare import find_runs
+        from muybridge.analysis.comparison import find_runs
 
         changes, runtime = parsed_settings(settings)
         folders, _ = find_runs(runs)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Order = Literal["ordered", "shuffled", "reversed", "single_frame", "thinned"]
+Order = Literal["ordered", "shuffled", "reversed", "frozen_frame", "subsampled"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 """Arrangements of a clip's time steps; `rearranged` defines them."""
 
@@ -77,8 +77,8 @@ def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Genera
     """Frame indices of the same clip in another order, (T,L).
 
     ordered: as it is. shuffled: the time steps at random, never as they are where two differ; a snippet stays whole.
-    reversed: backwards, snippets too, as in a video that is played backwards. single_frame: the first frame of the middle
-    step, held. thinned: every second time step, held for two.
+    reversed: backwards, snippets too, as in a video that is played backwards. frozen_frame: the first frame of the middle
+    step, held. subsampled: every second time step, held for two.
     """
     num_steps = len(indices_TL)
     match order:
@@ -91,9 +91,9 @@ def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Genera
             return shuffled_TL
         case "reversed":
             return indices_TL[::-1, ::-1]
-        case "single_frame":
+        case "frozen_frame":
             return np.full_like(indices_TL, indices_TL[num_steps // 2, 0])
-        case "thinned":
+        case "subsampled":
             return indices_TL[np.arange(num_steps) // 2 * 2]
 
 

@@ -1,8 +1,7 @@
-"""One evaluation for every model: in training, alone, and in `predict`.
+"""Evaluation of a trained run on a split: everything checked and loaded, then scored (`score`).
 
-`score` computes per-view scores, once; clip and video accuracy, and every figure of the report, come from those. Each
-distinct frame of a video is decoded once, each distinct input goes through the network once: clips that show the same
-frames, or, where a network looks at single frames, those that clips share.
+It is the one evaluation for every model: in training, alone, and in `predict`. Clip and video accuracy, and every number
+of the report, come from per-view scores that are computed once.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ from muybridge import build
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
-from muybridge.evaluation.score import score_orders
+from muybridge.evaluation.score import score
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
@@ -74,11 +73,11 @@ class Task:
     recipe: Recipe
     checkpoint: str
     data: str
-    """The manifest, as it was named."""
+    """Path of the manifest, as it was given."""
     split: str
     manifest: Manifest
     dataset: dict[str, Any]
-    """What the run knows of its own."""
+    """Content of the run's dataset.json."""
     rows: np.ndarray
     labels_N: np.ndarray
     trained_on_N: np.ndarray
@@ -90,9 +89,9 @@ class Task:
     processes: Processes
 
     def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
-        """Of all videos that can be read, in each order of their frames."""
+        """Score all videos that can be read, in each order of their frames."""
         skips = self.recipe.data.on_error == "skip"
-        found = score_orders(
+        found = score(
             self.model,
             build.video_views(self.recipe, self.manifest, self.reader, orders=orders),
             self.rows,
@@ -129,7 +128,7 @@ def prepared(
     allow_code: Consent,
     runtime: Runtime | None,
 ) -> Iterator[Task]:
-    """What is done before a run is scored, as `evaluate` says. What ends the block is told to the other processes."""
+    """Load and check everything needed to score a run; errors in the block reach all processes."""
     trained = run.recipe()
     open_fields = ("evaluation.", "clip.", "data.on_error")
     wrong = [name for name in changes or {} if not name.startswith(open_fields)]
@@ -158,7 +157,7 @@ def prepared(
         if len(rows) == 0:
             there = [name for name in SPLITS if len(manifest.split(name, fold))]
             known = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
-            raise UserError(f"There is no video in split '{split}' of {data or recipe.data.manifest}. {known}")
+            raise UserError(f"No video in split '{split}' of {data or recipe.data.manifest}. {known}")
         trained_on_N = _trained_on(run, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
         which = checkpoint or trained.evaluation.checkpoint
@@ -188,7 +187,7 @@ def prepared(
 
 
 def check_scores_file(out: Path) -> None:
-    """Raises UserError, before anything is computed, for what scores cannot be written to."""
+    """Check, before anything is computed, that scores can be written to a file. Raises UserError."""
     if out.suffix != ".npz" or out.is_dir():
         raise UserError(
             f"--out is the file that scores are written to, a .npz; '{out}' is not. For example: {out.stem}.npz"
@@ -207,8 +206,10 @@ def check_scores_file(out: Path) -> None:
 
 
 def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> VideoModel:
-    """A run's model with the weights of a checkpoint, on the CPU. Raises UserError for a model of the user's own unless
-    its code is allowed."""
+    """Model of a run with the weights of a checkpoint, on the CPU.
+
+    Raises UserError for a user's model unless its code is allowed.
+    """
     recipe = folder.recipe()
     use_source(folder.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
     model = build.model(recipe, len(folder.dataset()["classes"]), pretrained=False)
@@ -217,7 +218,7 @@ def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> Video
 
 
 def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Labels of rows as indices into a run's classes. Raises UserError for a class that the run does not know."""
+    """Labels of rows as indices into a run's classes. Raises UserError for an unknown class."""
     index = {name: i for i, name in enumerate(classes)}
     labels = manifest.text("label", rows).tolist()
     unknown = sorted(set(labels) - index.keys())
@@ -227,8 +228,10 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
 
 
 def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> np.ndarray:
-    """(N,) bool: was the run, or one that it builds upon, trained on the video, by its content? Raises UserError where it
-    was on any, but for the split "train"; warns where only the name of a group is the same."""
+    """(N,) bool: whether the run, or one that it builds upon, was trained on the video, by its content.
+
+    Raises UserError if it was on any, but for the split "train"; warns if only the name of a group is the same.
+    """
     seen = folder.trained_on()
     known_N = np.isin(manifest.text("sha256", rows), folder.seen_sha256())
     if split == "train":

@@ -1,8 +1,8 @@
-"""Where and when a model looks: parts of a clip are hidden, and what that takes from its answer is measured.
+"""Saliency by occlusion: where and when a model looks.
 
 Occlusion (Zeiler and Fergus 2014, section 2.1), in space and time: a cell of a grid in one time step, a whole time step,
-or a cell in all of them becomes the model's mean colour (in differences of frames: standing still), and the log
-probability of the class that was predicted falls by so much. Clip in, logits out: it works for every model.
+or a cell in all of them becomes the model's mean colour (in differences of frames: standing still), and the drop of the
+log probability of the predicted class is measured. Clip in, logits out: it works for every model.
 """
 
 import io
@@ -26,15 +26,15 @@ from muybridge.zoo import VideoModel
 
 FORMAT_VERSION = 1
 STRIP_HEIGHT = 112
-"""Pixels of a frame in the picture for human eyes; small frames are made larger."""
+"""Pixels of a frame in the image for human eyes; small frames are enlarged."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The one clip of a video that is looked at: the middle one of an evaluation's, its centre crop."""
+    """Clip of a video that is looked at: the middle one of an evaluation's, its centre crop."""
 
     frames_THWC: np.ndarray
-    """uint8, as the network sees them; those of a snippet one after another."""
+    """(T·L,H,W,3) uint8, as the network sees them; those of a snippet one after another."""
     indices_TL: np.ndarray
     input: Input = RGB
 
@@ -42,9 +42,9 @@ class View:
 def centre_view(
     reader: Reader, row: Row, spec: ClipSpec, *, input: Input, num_clips: int, size: int, crop_fraction: float
 ) -> View:
-    """Raises DecodeError, and UserError for an input that is no picture."""
+    """View of a row's middle clip. Raises DecodeError, and UserError for an input that is not an image."""
     if not input.is_picture:
-        raise UserError(f"--video hides parts of pictures, and {input.name} has none")
+        raise UserError(f"--video hides parts of images, and {input.name} has none")
     indices_TL = test_indices(row.num_frames, row.fps, spec, num_clips=num_clips)[(num_clips - 1) // 2]
     frames = reader.read(row, indices_TL.reshape(-1))
     box = test_boxes(frames.shape[1], frames.shape[2], num_crops=1, crop_fraction=crop_fraction)[0]
@@ -53,22 +53,22 @@ def centre_view(
 
 @dataclass(frozen=True)
 class Saliency:
-    """How much the log probability of the predicted class falls; below zero: how much it rises."""
+    """Drops of the predicted class's log probability; below zero it rises."""
 
     view: View
     predicted: int
     """Class index."""
     probability: float
-    """Of the predicted class, for this one view."""
+    """Probability of the predicted class, for this one view."""
     drop_TGG: np.ndarray
-    """float32: a cell of one time step is hidden."""
+    """(T,G,G) float32: drop when one cell of one time step is hidden."""
     drop_T: np.ndarray
-    """A whole time step is."""
+    """(T,) float32: drop when a whole time step is hidden."""
     drop_GG: np.ndarray
-    """A cell is in all time steps."""
+    """(G,G) float32: drop when one cell is hidden in all time steps."""
 
     def npz(self, **known: object) -> bytes:
-        """A file of it all, and of what else is `known` of the video."""
+        """Bytes of a .npz file with everything; `known`: more arrays, of the video."""
         buffer = io.BytesIO()
         arrays = {name: np.asarray(value) for name, value in known.items()}
         np.savez(
@@ -78,22 +78,26 @@ class Saliency:
         )  # fmt: skip
         return buffer.getvalue()
 
-    def picture(self) -> np.ndarray:
-        """(H,W,3): the frames, and below them the same with the heat of their cells. Of a snippet the last frame."""
+    def image(self) -> np.ndarray:
+        """(H,W,3) frames, and below them the same with the heat of their cells. Of a snippet the last frame."""
         frames_THWC = self.view.input.shown(self.view.frames_THWC)
         height = max(STRIP_HEIGHT, frames_THWC.shape[1])
         above, below = (strip(f, height=height) for f in (frames_THWC, heated(frames_THWC, self.drop_TGG)))
         return np.concatenate([above, np.full_like(above[:2], PAPER), below])
 
     def jpg(self) -> bytes:
-        return jpeg_bytes(self.picture())
+        """Image as JPEG."""
+        return jpeg_bytes(self.image())
 
 
 def saliency(
     model: VideoModel, view: View, *, where: Placement, grid: int, batch_size: int, text: str = "hiding"
 ) -> Saliency:
-    """By `batch_size` clips at a time, in the precision of the weights: what one cell takes is often less than a step of
-    bf16. Raises UserError for a grid that is finer than the pixels. The model is left in the mode it came in."""
+    """Measure where and when a model looks, `batch_size` clips at a time.
+
+    Computed in the precision of the weights: the drop of one cell is often less than a step of bf16. The model is left in
+    the mode it came in. Raises UserError for a grid that is finer than the pixels.
+    """
     size = view.frames_THWC.shape[1]
     if not 1 <= grid <= size:
         raise UserError(f"--grid {grid}: the cells of a side, 1 to {size}, as frames are {size} pixels wide")
@@ -113,24 +117,24 @@ def saliency(
         for first in range(0, len(hidden), batch_size):
             parts = hidden[first : first + batch_size]
             x_BCTHW = x_1CTHW.expand(len(parts), -1, -1, -1, -1).clone(memory_format=torch.channels_last_3d)
-            for place, (steps, rows, columns) in enumerate(parts):
-                x_BCTHW[place, :, steps, rows, columns] = 0
+            for index, (steps, rows, columns) in enumerate(parts):
+                x_BCTHW[index, :, steps, rows, columns] = 0
             log_probabilities.append(forward(x_BCTHW)[:, predicted])
             bar.advance(len(parts))
     drops = (whole_K[predicted] - np.concatenate(log_probabilities)).astype(np.float32)
-    of_cells, of_steps, of_places = np.split(drops, [num_steps * grid**2, num_steps * grid**2 + num_steps])
+    of_cells, of_steps, of_positions = np.split(drops, [num_steps * grid**2, num_steps * grid**2 + num_steps])
     return Saliency(
         view=view,
         predicted=predicted,
         probability=float(np.exp(whole_K[predicted])),
         drop_TGG=of_cells.reshape(num_steps, grid, grid),
         drop_T=of_steps,
-        drop_GG=of_places.reshape(grid, grid),
+        drop_GG=of_positions.reshape(grid, grid),
     )
 
 
 def _hidden(num_steps: int, size: int, grid: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Time steps, rows and columns that are hidden together: each cell of each step, each step, each cell of all."""
+    """Parts that are hidden together: each cell of each time step, each step, each cell of all steps."""
     edges = [*np.searchsorted(cells(size, grid), np.arange(grid)).tolist(), size]
     sides = [slice(start, end) for start, end in pairwise(edges)]
     steps = [slice(step, step + 1) for step in range(num_steps)]

@@ -36,58 +36,37 @@ def score(
     loader: ViewLoader | None = None,
     skip: Callable[[Unreadable], None] | None = None,
     processes: Processes = ALONE,
-) -> Scores:
-    """Scores of every view of every row; each row exactly once, in order. See `score_orders`."""
-    return score_orders(
-        model, views, rows, where=where, labels_N=labels_N, classes=classes, average=average, batch_size=batch_size,
-        num_workers=num_workers, text=text, loader=loader, skip=skip, processes=processes,
-    )["ordered"]  # fmt: skip
-
-
-def score_orders(
-    model: VideoModel,
-    views: VideoViews,
-    rows: Sequence[int] | np.ndarray,
-    *,
-    where: Placement,
-    labels_N: np.ndarray,
-    classes: Sequence[str],
-    average: Average,
-    batch_size: int,
-    num_workers: int = 0,
-    text: str = "evaluating",
-    loader: ViewLoader | None = None,
-    skip: Callable[[Unreadable], None] | None = None,
-    processes: Processes = ALONE,
 ) -> dict[Order, Scores]:
-    """Scores of every view of every row, by the order of its frames; each row exactly once, in order. `labels_N` and `rows`
-    belong together. Several `processes` score a part each, and all get the whole.
+    """Score every view of every row in each of the orders of `views.orders`; each row exactly once, in order.
 
-    `loader`: one of these `views` whose worker processes are kept; none: they are started for this call. A video that
-    cannot be read raises its DecodeError; or, where `skip` is given, it is handed to it and left out of the scores, which
-    name it. Raises UserError where none is left. The model is left in the mode it came in.
+    `labels_N` are class indices of the `rows`. Several `processes` score a part each, and all get the whole. `loader` is
+    one of these `views` whose worker processes are kept; by default one is started for this call. `skip` is called with
+    each video that cannot be read, which is then left out of the scores, while they name it; by default its DecodeError
+    is raised. The model is left in the mode it came in.
+
+    Raises UserError if no video can be read, Diverged for logits that are not finite.
     """
     rows = np.array([int(row) for row in rows], dtype=np.int64)
     mirrored_K = _mirrored_classes(views.manifest.mirror, classes) if views.num_crops > MIRRORED_FROM else None
-    own_places = processes.shard(range(len(rows)))
-    places: list[int] = []
+    shard = processes.shard(range(len(rows)))
+    scored: list[int] = []
     left_out: dict[int, Unreadable] = {}
     logits: list[np.ndarray] = []
     clip_starts: list[np.ndarray] = []
     pinned = where.device.type == "cuda"
-    own = nullcontext(loader) if loader else ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
-    with own as source, progress(text, len(own_places)) as bar, testing(model), torch.inference_mode():
+    source_context = nullcontext(loader) if loader else ViewLoader(views, num_workers=num_workers, pin_memory=pinned)
+    with source_context as source, progress(text, len(shard)) as bar, testing(model), torch.inference_mode():
 
         def readable() -> Iterator[Views]:
-            for place, item in zip(own_places, source.batches(rows[own_places]), strict=True):
+            for index, item in zip(shard, source.batches(rows[shard]), strict=True):
                 if isinstance(item, Views):
-                    places.append(place)
+                    scored.append(index)
                     clip_starts.append(item.clip_start_V)
                     yield item
                     continue
                 if skip is None or not item.skippable:
                     raise item.error
-                left_out[place] = item
+                left_out[index] = item
                 bar.advance()
 
         items = ahead_on_device(readable(), where.device)
@@ -100,24 +79,26 @@ def score_orders(
             if not np.isfinite(logits_VK).all():
                 names = views.manifest.text("id", np.array([video.views.row for video in chunk]))
                 raise Diverged(
-                    f"The network's answer to {', '.join(names[:3])} is no finite number: its weights are damaged, or "
-                    "they need another precision (precision=fp32)"
+                    f"The network's answer to {', '.join(names[:3])} is not finite: its weights are damaged, or they need "
+                    "another precision (precision=fp32)"
                 )
             logits.append(logits_VK)
             bar.advance(len(chunk))
 
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by a row's place: its logits, and where its clips start
-    if places:
-        logits_NOVK = np.concatenate(logits).reshape(len(places), len(views.orders), views.num_views, len(classes))
-        found = dict(zip(places, zip(logits_NOVK, clip_starts, strict=True), strict=True))
-    for theirs, without in processes.gathered((found, left_out)):
-        found, left_out = found | theirs, left_out | without
+    by_index: dict[
+        int, tuple[np.ndarray, np.ndarray]
+    ] = {}  # logits (O,V,K) and starts of the clips, by index into rows
+    if scored:
+        logits_NOVK = np.concatenate(logits).reshape(len(scored), len(views.orders), views.num_views, len(classes))
+        by_index = dict(zip(scored, zip(logits_NOVK, clip_starts, strict=True), strict=True))
+    for others, left_out_there in processes.gathered((by_index, left_out)):
+        by_index, left_out = by_index | others, left_out | left_out_there
     if skip is not None:
-        for place in sorted(left_out):  # every process hears of all
-            skip(left_out[place])
-    if not found:
+        for index in sorted(left_out):  # every process hears of all
+            skip(left_out[index])
+    if not by_index:
         raise UserError(f"Not one of {len(rows)} videos could be read; the first is {left_out[0].error}")
-    kept, manifest = sorted(found), views.manifest
+    kept, manifest = sorted(by_index), views.manifest
     return {
         order: Scores(
             classes=tuple(classes),
@@ -125,9 +106,9 @@ def score_orders(
             labels_N=np.asarray(labels_N)[kept],
             groups_N=manifest.text("group", rows[kept]),
             video_V=np.repeat(np.arange(len(kept)), views.num_views),
-            clip_start_V=np.concatenate([found[place][1][: views.num_views] for place in kept]),
+            clip_start_V=np.concatenate([by_index[index][1][: views.num_views] for index in kept]),
             crop_V=np.tile(np.arange(views.num_crops), views.num_clips * len(kept)),
-            logits_VK=np.concatenate([found[place][0][number] for place in kept]),
+            logits_VK=np.concatenate([by_index[index][0][number] for index in kept]),
             average=average,
             skipped_ids=manifest.text("id", rows[sorted(left_out)]),
             grid=ViewGrid(views.spec.sampling, views.num_clips, views.num_crops),
@@ -138,8 +119,10 @@ def score_orders(
 
 @contextmanager
 def testing(model: VideoModel) -> Iterator[None]:
-    """All modules in evaluation mode; afterwards each in the mode it came in (frozen norms do not train with the rest).
-    Nothing is switched where all are in it already: other threads may be computing."""
+    """Switch all modules to evaluation mode for the block; each gets back its own mode.
+
+    Frozen norms do not train with the rest. Nothing is switched if all are in it already: other threads may be computing.
+    """
     in_training = [module for module in model.modules() if module.training]
     if in_training:
         model.eval()
@@ -151,7 +134,7 @@ def testing(model: VideoModel) -> Iterator[None]:
 
 
 def _mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:
-    """(K,) which class of a mirrored picture means each class."""
+    """(K,) index of the class that each class becomes in a mirrored image."""
     names = list(classes)
     return np.array([names.index((mirror or {}).get(name, name)) for name in names])
 
@@ -164,7 +147,7 @@ class _Video(NamedTuple):
     mirrored_U: np.ndarray
     input_VS: np.ndarray
     like_V: np.ndarray
-    """The view that has the same logits: itself, or an earlier one of the same time steps in another order."""
+    """(V,) index of a view with the same logits: itself, or an earlier one of the same time steps in another order."""
 
 
 def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Video:
@@ -183,8 +166,10 @@ def _distinct_inputs(item: Views, model: VideoModel, views: VideoViews) -> _Vide
 
 
 def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(U,) where each distinct row is first seen, the rows in sorted order, and (N,) which of them every row is. What
-    `numpy.unique` finds along an axis, but that it may answer Ctrl-C with a TypeError."""
+    """(U,) index of the first of each distinct row, in sorted order, and (N,) index of each row's distinct one.
+
+    The result of `numpy.unique` along an axis, which may answer Ctrl-C with a TypeError.
+    """
     order_N = np.lexsort(rows_NF.T[::-1])  # stable: of equal rows the first comes first
     new_N = np.ones(len(rows_NF), dtype=bool)
     new_N[1:] = (rows_NF[order_N[1:]] != rows_NF[order_N[:-1]]).any(axis=1)
@@ -194,7 +179,7 @@ def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:
-    """Videos until their distinct inputs are as many as so many clips have."""
+    """Lists of videos whose distinct inputs together are as many as those of `num_clips` clips."""
     chunk: list[_Video] = []
     for video in videos:
         chunk.append(video)
@@ -245,6 +230,6 @@ def answer(model: VideoModel, x_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def _joined(parts: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
-    """Indices into things of which a part has so many, as indices into all of them."""
+    """Indices into parts of the given lengths, as indices into all parts joined."""
     firsts = np.cumsum([0, *lengths[:-1]])
     return np.concatenate([part + first for part, first in zip(parts, firsts, strict=True)])

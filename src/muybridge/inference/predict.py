@@ -143,7 +143,7 @@ class Predictor:
             average=recipe.evaluation.average,
             batch_size=build.scoring_batch_size(recipe),
             text="predicting",
-        )
+        )["ordered"]
 
 
 def predict(

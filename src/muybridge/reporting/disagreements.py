@@ -1,4 +1,4 @@
-"""The videos on which two models part: found by their answers, shown as strips of frames."""
+"""Videos on which two models disagree, and their frames as strips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Changed:
     videos: np.ndarray
     """Indices among the sorted test videos of the one that is right."""
     of_wrong: np.ndarray
-    """Among those of the other."""
+    """Indices among the sorted test videos of the other."""
 
 
 def changed_sides(comparison: Comparison, a: int, b: int) -> tuple[Changed, Changed]:
-    """Those that A gets right and B wrong, and the other way round, by how much more probability the truth was given."""
+    """Videos that A gets right and B wrong, and the other way round; the largest gains of the truth's probability first."""
     first, second = comparison.models[a], comparison.models[b]
     videos_a, videos_b = comparison.common[a], comparison.common[b]
     share_a, share_b = first.correct_SN[:, videos_a].mean(0), second.correct_SN[:, videos_b].mean(0)
@@ -45,8 +45,8 @@ def changed_sides(comparison: Comparison, a: int, b: int) -> tuple[Changed, Chan
     )
 
 
-def said_of(model: ModelResult, video: int, *, right: bool) -> str:
-    """What most of a model's seeds that are right, or wrong, answer, and the mean confidence of those."""
+def answer_of(model: ModelResult, video: int, *, right: bool) -> str:
+    """Answer of most of a model's seeds that are right, or wrong, and their mean confidence."""
     label = model.labels_N[video]
     answers_S = np.array([answers.predicted_N[video] for answers in model.answers])
     chosen_S = answers_S[(answers_S == label) == right]
@@ -57,12 +57,12 @@ def said_of(model: ModelResult, video: int, *, right: bool) -> str:
 
 
 class Frames:
-    """Frames of test videos, as strips; the manifest is read once."""
+    """Frames of test videos, as strips; each manifest is read once."""
 
     def __init__(self, manifests: Sequence[str]) -> None:
         self._sources: list[tuple[Manifest, dict[str, int]]] = []
         self.problem = ""
-        """Why there is nothing to show; empty where there is."""
+        """Reason why frames are missing; empty if they are not."""
         for path in dict.fromkeys(manifests):
             try:
                 manifest = Manifest.load(path)
@@ -72,11 +72,11 @@ class Frames:
             self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
 
     def strip(self, video_id: str) -> bytes | None:
-        """A JPEG; none where it cannot be read: `problem` then says why."""
-        for manifest, places in self._sources:
-            if video_id not in places:
+        """JPEG of a video's frames; None if it cannot be read: `problem` then says why."""
+        for manifest, rows in self._sources:
+            if video_id not in rows:
                 continue
-            row = manifest.row(places[video_id])
+            row = manifest.row(rows[video_id])
             indices = np.round(np.linspace(0, row.num_frames - 1, min(FRAMES, row.num_frames))).astype(np.int64)
             try:
                 frames = FileReader(short_side=HEIGHT).read(row, indices)

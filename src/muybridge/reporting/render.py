@@ -1,6 +1,6 @@
-"""Drawings as files, SVG and PNG, without a browser.
+"""Charts as files, SVG and PNG, drawn without a browser.
 
-    python -m muybridge.reporting.render < DRAWINGS        a JSON list of [path, spec]
+    python -m muybridge.reporting.render < CHARTS        a JSON list of [path, spec]
 
 draws them in a process of its own: vl-convert keeps Python's lock while it draws, so that threads would not help.
 """
@@ -41,21 +41,21 @@ def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
     """When the block ends, all are drawn; many of them meanwhile. Raises UserError where a file cannot be written."""
     shared = len(drawings) > MANY and (os.cpu_count() or 1) > 1
     theirs = drawings[1::2] if shared else ()
-    with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as told:
-        json.dump([[str(path), spec] for path, spec in theirs], asked)
-        asked.seek(0)
+    with tempfile.TemporaryFile("w+") as charts, tempfile.TemporaryFile("w+") as errors:
+        json.dump([[str(path), spec] for path, spec in theirs], charts)
+        charts.seek(0)
         itself = module_process("muybridge.reporting.render")
-        process = subprocess.Popen(**itself, stdin=asked, stderr=told) if theirs else None
+        process = subprocess.Popen(**itself, stdin=charts, stderr=errors) if theirs else None
         try:
             yield
             for path, spec in drawings[::2] if shared else drawings:
                 draw(path, spec)
             if process and process.wait():
-                told.seek(0)
-                said = told.read().strip()
+                errors.seek(0)
+                message = errors.read().strip()
                 if process.returncode == 2:
-                    raise UserError(said)
-                raise RuntimeError(f"The process that draws ended with {process.returncode}: {said}")
+                    raise UserError(message)
+                raise RuntimeError(f"The process that draws ended with {process.returncode}: {message}")
         finally:
             if process:
                 process.kill()

@@ -1,9 +1,9 @@
-"""The report: one HTML file that opens from disk, offline, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+"""Report: one HTML file that opens from disk, offline, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
 
     report.html        the page
-    report.md          text and tables, with the figures of
-    report.files/      a CSV a table, an SVG and a PNG a figure, a JPEG a strip of frames
-    report.json        every figure
+    report.md          text and tables, with the charts of
+    report.files/      a CSV a table, an SVG and a PNG a chart, a JPEG a strip of frames
+    report.json        every number
 
 A report has a chapter a data set; a chapter is a list of sections (`sections/`). Needs no torch and no browser.
 """
@@ -41,20 +41,20 @@ from muybridge.text import markdown, printable, spreadsheet
 
 MARK = "<!-- Made by muybridge -->"
 ENDINGS = (".csv", ".svg", ".png", ".jpg")
-"""Of the files in report.files."""
+"""Endings of the files in report.files."""
 LONGEST_FILE_NAME = 100
-"""Bytes, without the ending."""
+"""Most bytes of a file name, without the ending."""
 WAIT_SECONDS = 900.0
-"""For another process that writes the same report."""
+"""Longest wait for another process that writes the same report."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be told, of every data set."""
+    """Content of a report, of every data set."""
 
     title: str
     comparisons: Mapping[str, Comparison]
-    """By the name of the data set."""
+    """Comparisons by the name of the data set."""
     chapters: Sequence["_Chapter"]
 
     @staticmethod
@@ -66,29 +66,34 @@ class Report:
         pair: Sequence[str] | None = None,
         with_frames: bool = True,
     ) -> "Report":
-        """`beside`: whose published results are shown, a key of `published.DATA_SETS`; of several data sets, by their names.
-        `pair`: the two rows that are held
-        against each other class by class and video by video; none: the two best. `with_frames`: show frames of videos.
-        Raises UserError."""
+        """Make a report of comparisons.
+
+        `beside`: data set whose published results are shown, a key of `published.DATA_SETS`; of several data sets, by their
+        names. `pair`: two rows that are compared class by class and video by video; None: the two best. `with_frames`: show
+        frames of videos. Raises UserError.
+        """
         several = len(comparisons) > 1
         besides = _besides(comparisons, beside)
         names = _FileNames()
         chapters = [_Chapter(names, "", None, [overview(comparisons)])] if several else []
         for name, comparison in comparisons.items():
             asked = Chapter(
-                comparison, beside=besides.get(name), pair=_places(comparisons, name, pair), with_frames=with_frames
+                comparison, beside=besides.get(name), pair=_ranks(comparisons, name, pair), with_frames=with_frames
             )
             with debug_mode(False):  # Altair would check every part of every chart as it is made
                 chapters.append(_Chapter(names, name if several else "", comparison, sections(asked)))
         return Report(title or default_title(comparisons), comparisons, chapters)
 
     def page(self, folder: str = "report.files") -> str:
-        """The HTML. `folder`: where it says that files lie."""
+        """Page as HTML. `folder`: name of the folder of its files."""
         return _page(self.chapters, self.title, folder)
 
     def write(self, out: str | Path) -> None:
-        """Write `out` (HTML) and what lies beside it; drawings and tables of an earlier report of that name go. Nothing that
-        is no report's is overwritten. Raises UserError."""
+        """Write `out` (HTML) and what lies beside it.
+
+        Charts and tables of an earlier report of that name are removed. Files that are not a report's are never overwritten.
+        Raises UserError.
+        """
         out = Path(out)
         if out.suffix != ".html" or out.is_dir():
             raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
@@ -105,35 +110,36 @@ class Report:
             with drawn([(within(folder, name), figure.spec) for name, figure in self._figures()]):
                 write_atomic(page, self.page(folder.name))
                 write_atomic(text, "".join(_markdown(self.chapters, self.title, folder, files)))
-            told = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
-            write_json(figures, told)
+            content = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
+            write_json(figures, content)
 
     def _figures(self) -> Iterator[tuple[str, Figure]]:
-        """With the names of their files."""
+        """Charts with the names of their files."""
         for chapter in self.chapters:
             yield from ((chapter.file(one.name), one) for section in chapter.sections for one in section.figures)
 
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    """All figures and what they say: those of the one data set, or a list of `sets`."""
+    """Content of report.json: of the one data set, or a list of `sets`."""
     values = [{**comparison.as_json(), "findings": findings(comparison)} for comparison in comparisons.values()]
     return values[0] if len(values) == 1 else {"sets": values}
 
 
 def default_title(comparisons: Mapping[str, Comparison]) -> str:
-    """What was compared on what."""
+    """Title: the number of settings and the data sets."""
     names = list(dict.fromkeys(model.name for comparison in comparisons.values() for model in comparison.models))
     sets = [comparison.data for comparison in comparisons.values()]
     return f"{names[0] if len(names) == 1 else f'{len(names)} settings'} on {', '.join(sets)}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Table in Markdown."""
     head, *lines = [[markdown(cell) for cell in line] for line in (header, *rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(header), *lines))
 
 
 class _FileNames:
-    """Names of a report's files: short enough for any system, no two alike."""
+    """File names of a report: short enough for any system, no two alike."""
 
     def __init__(self) -> None:
         self._by_text: dict[str, str] = {}
@@ -163,7 +169,7 @@ class _Chapter:
         return _slug(self.name)
 
     def file(self, name: str) -> str:
-        """Of a table or figure, without its ending."""
+        """File name of a table or chart, without its ending."""
         return self.file_names(f"{self.name}-{name}" if self.name else name)
 
 
@@ -179,23 +185,23 @@ def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, s
     for name, known in beside.items():
         published(known)
         if name not in comparisons:
-            raise UserError(f"--beside: there is no data set '{name}' here. {nearest(name, comparisons)}")
+            raise UserError(f"--beside: no data set '{name}' here. {nearest(name, comparisons)}")
     return dict(beside)
 
 
 def _check_free(out: Path) -> None:
-    """Raises UserError where a file that no report has written would be overwritten. (A study's folder is ours.)"""
+    """Refuse to overwrite a file that is not a report's. (A study's folder is ours.) Raises UserError."""
     if (out.parent / "study.json").exists():
         return
     figures = out.with_suffix(".json")
-    ours = figures.exists() and "muybridge" in _told(figures)
+    ours = figures.exists() and "muybridge" in _content(figures)
     for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (figures, None)):
         if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
-            raise UserError(f"{path} is there already, and is no report of muybridge's; choose another --out")
+            raise UserError(f"{path} is there already, and is not a report of muybridge's; choose another --out")
 
 
-def _told(report: Path) -> dict[str, Any]:
-    """What a report.json holds; nothing where it is none."""
+def _content(report: Path) -> dict[str, Any]:
+    """Content of a report.json; empty for another file."""
     try:
         values = json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -204,9 +210,9 @@ def _told(report: Path) -> dict[str, Any]:
 
 
 def _files_of(report: Path) -> list[str]:
-    """What an earlier report of that name has written beside it."""
-    told = _told(report)
-    named = told.get("files") if "muybridge" in told else None
+    """Files that an earlier report of that name has written beside it."""
+    content = _content(report)
+    named = content.get("files") if "muybridge" in content else None
     return [
         name
         for name in (named if isinstance(named, list) else ())
@@ -214,8 +220,8 @@ def _files_of(report: Path) -> list[str]:
     ]
 
 
-def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str] | None) -> tuple[int, int]:
-    """Of the two rows, in the ranking of a data set; where it has not both, and another set has: the two best."""
+def _ranks(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str] | None) -> tuple[int, int]:
+    """Ranks of the two rows in a data set; the two best if it lacks one, and another set has both."""
     if pair is None:
         return 0, 1
     if len(pair) != 2 or pair[0] == pair[1]:
@@ -226,7 +232,7 @@ def _places(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str
     if not any(set(pair) <= set(names) for names in by_set.values()):
         every = sorted({name for names in by_set.values() for name in names})
         missing = next((name for name in pair if name not in every), pair[0])
-        raise UserError(f"--pair: there is no row '{missing}' beside the other. {nearest(missing, every)}")
+        raise UserError(f"--pair: no row '{missing}' beside the other. {nearest(missing, every)}")
     return 0, 1
 
 
@@ -273,9 +279,11 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
 
 
 def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:
-    """The text of report.md; on the way, every table and picture that it names is written, and every file noted in
-    `files`."""
-    place = quote(os.fsencode(folder.name))
+    """Text of report.md, while every table and image that it names is written.
+
+    Names of all files are added to `files`.
+    """
+    address = quote(os.fsencode(folder.name))
     yield f"# {markdown(title)}\n"
     for chapter in chapters:
         if chapter.name:
@@ -294,23 +302,23 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
                     more = (
                         f"{len(shown)} of {len(table.rows)} rows; all are in" if shown else "Of all models and classes:"
                     )
-                    yield f"\n{more} [{name}]({place}/{name}).\n"
+                    yield f"\n{more} [{name}]({address}/{name}).\n"
             for figure in section.figures:
                 name = chapter.file(figure.name)
                 files += [f"{name}.svg", f"{name}.png"]
-                yield f"\n![{markdown(figure.description)}]({place}/{name}.svg)\n"
+                yield f"\n![{markdown(figure.description)}]({address}/{name}.svg)\n"
             for picture in section.pictures:
                 name = f"{chapter.file(picture.name)}.jpg"
                 write_atomic(within(folder, name), picture.jpeg)
                 files.append(name)
-                yield f"\n![{markdown(picture.caption)}]({place}/{name})\n\n{markdown(picture.caption)}\n"
+                yield f"\n![{markdown(picture.caption)}]({address}/{name})\n\n{markdown(picture.caption)}\n"
             if section.caption:
                 yield f"\n*{markdown(section.caption)}*\n"
     yield f"\n{MARK}\n"
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """An estimate with its interval becomes three columns."""
+    """Write a table; an estimate with its interval becomes three columns."""
     columns: list[list[str]] = []
     for column in zip(*rows, strict=True):
         found = [re.fullmatch(r"([+-]?[\d.]+) \[([+-]?[\d.]+), ([+-]?[\d.]+)\]", cell) for cell in column[1:]]
@@ -337,7 +345,7 @@ def _bundle() -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """Long names, and no others, may go on in the next line after a separator."""
+    """HTML in which long names, and no others, may break after a separator."""
     words = [
         re.sub(r"(?<=[_/:.])", "<wbr>", word) if len(word) > 28 else word
         for word in str(escape(printable(text))).split(" ")

@@ -23,7 +23,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -34,6 +34,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+from muybridge.data.sampling import Order
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, from_json
 from muybridge.recipe.schedule import num_epochs, steps_per_epoch
@@ -57,6 +58,11 @@ from muybridge.storage.scores import Scores, load_arrays
 FORMAT_VERSION = 1
 SPEED_VERSION = 2
 """Format version of speed.json."""
+DIAGNOSIS_VERSION = 2
+"""Version of diagnosis.json and the names of its scores."""
+DIAGNOSIS_FILE = "diagnosis/diagnosis.json"
+TODAYS_ORDERS = {"single_frame": "frozen_frame", "thinned": "subsampled"}
+"""Orders of frames by the names that a diagnosis of version 1 has for them."""
 
 State = Literal["finished", "training", "stopped", "begun", "damaged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -274,27 +280,76 @@ class Run:
         by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl", whole=self.is_finished)}
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
+    def scores_file(self, split: str) -> Path:
+        """Per-view scores of a split, written when the run finishes."""
+        return self.path / "scores" / f"{split}.npz"
+
+    @property
+    def has_test_scores(self) -> bool:
+        """Whether its test split was scored: not without a test split, nor by a recipe that leaves that out."""
+        return self.scores_file("test").exists()
+
     def scores(self, name: str = "test") -> Scores:
         """Per-view scores of a split."""
-        return Scores.load(self.path / "scores" / f"{name}.npz")
+        return Scores.load(self.scores_file(name))
 
     @property
     def diagnosis_folder(self) -> Path:
         """Folder of the results of `diagnose`."""
         return self.path / "diagnosis"
 
+    @property
+    def saliency_folder(self) -> Path:
+        return self.diagnosis_folder / "saliency"
+
     def diagnosis(self) -> dict[str, Any] | None:
-        """Result of `diagnose`; None where it has not run."""
-        file = self.diagnosis_folder / "diagnosis.json"
+        """Content of diagnosis.json in today's names of the orders; None for a run that was not diagnosed."""
+        diagnosis = self._stored_diagnosis()
+        if diagnosis is None or not _has_first_names(diagnosis):
+            return diagnosis
+        per_class = diagnosis.get("per_class")
+        shares = per_class.values() if isinstance(per_class, dict) else ()
+        for by_order in (diagnosis.get("accuracy"), diagnosis.get("largest_change"), *shares):
+            if isinstance(by_order, dict):
+                entries = [(TODAYS_ORDERS.get(name, name), value) for name, value in by_order.items()]
+                by_order.clear()
+                by_order.update(entries)
+        return diagnosis | {"format_version": DIAGNOSIS_VERSION}
+
+    def _stored_diagnosis(self) -> dict[str, Any] | None:
+        file = self.path / DIAGNOSIS_FILE
         if not file.exists():
             return None
-        diagnosis: dict[str, Any] = read_json(file)  # fields in the order in which they are printed
-        as_kind(_Diagnosis, diagnosis, str(file))
-        return diagnosis
+        stored: dict[str, Any] = read_json(file)  # its fields in the order in which they are printed
+        as_kind(_Diagnosis, stored, str(file))
+        return stored
 
     def diagnosed_scores(self, order: str) -> Scores:
-        """Per-view scores with frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
+        """Scores with the frames in one of the orders of `muybridge.data.sampling.ORDERS`."""
+        stored = self._stored_diagnosis()
+        if stored is not None and _has_first_names(stored):
+            order = {name: first for first, name in TODAYS_ORDERS.items()}.get(order, order)
         return Scores.load(self.diagnosis_folder / f"{order}.npz")
+
+    def save_diagnosed_scores(self, scores: Mapping[Order, Scores]) -> None:
+        """Replace an earlier diagnosis by scores in each order of the frames; `save_diagnosis` completes it."""
+        self.folder("diagnosis")
+        clear_partials(self.diagnosis_folder)
+        self.file(DIAGNOSIS_FILE).unlink(missing_ok=True)  # it says that all else is there
+        for first in TODAYS_ORDERS:
+            self.file(f"diagnosis/{first}.npz").unlink(missing_ok=True)
+        for order, of_order in scores.items():
+            of_order.save(self.file(f"diagnosis/{order}.npz"))
+
+    def save_diagnosis(self, diagnosis: dict[str, Any]) -> None:
+        """Write diagnosis.json, the last file of a diagnosis."""
+        write_json(self.file(DIAGNOSIS_FILE), diagnosis)
+
+    def save_saliency(self, name: str, *, npz: bytes, jpg: bytes) -> None:
+        """Write saliency/NAME.npz, and NAME.jpg for human eyes."""
+        self.folder("diagnosis/saliency")
+        write_atomic(self.file(f"diagnosis/saliency/{name}.jpg"), jpg)
+        write_atomic(self.file(f"diagnosis/saliency/{name}.npz"), npz)
 
     def trained_on(self) -> dict[str, np.ndarray]:
         """Arrays id, group and sha256 of the training videos, and base_sha256 of those of the runs it starts from, if any."""
@@ -485,6 +540,10 @@ def data_name(manifest: str | Path) -> str:
     """Name of a data set: its manifest's name, or that of the folder of a manifest.csv."""
     path = Path(manifest).absolute()
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
+
+
+def _has_first_names(diagnosis: dict[str, Any]) -> bool:
+    return diagnosis.get("format_version") == 1
 
 
 def pointed_by(pointer: Path) -> str:

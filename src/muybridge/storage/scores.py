@@ -1,7 +1,7 @@
-"""Per-view scores: the one thing an evaluation writes, and all that its figures are computed from.
+"""Per-view scores: all that an evaluation writes, and all that its metrics are computed from.
 
-A **view** is one clip and one crop of a video; a video's score is the mean over its views. Clip accuracy counts every
-view alone, video accuracy counts videos: two different figures, never mixed. Views of fewer clips and crops that lie
+A **view** is one clip and one crop of a video; a video's score is the mean over its views. Clip accuracy counts each
+view separately, video accuracy counts videos: two different metrics, never mixed. Views of fewer clips and crops that lie
 among those of more are picked from one file (`Scores.subset`, `views_curve`). NumPy only, so that reports need no torch.
 """
 
@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -28,14 +29,14 @@ CROPS = (1, 3, 5, 10)
 
 @dataclass(frozen=True)
 class ViewGrid:
-    """The views that every video of an evaluation has: clips × crops, clip by clip, the crops of one in their order."""
+    """Views of every video of an evaluation: clips × crops, clip by clip, the crops of one in their order."""
 
     sampling: Sampling
     num_clips: int
     num_crops: int
 
     def clips(self, fewer: int) -> np.ndarray | None:
-        """Which of the clips an evaluation of `fewer` would look at, or None where it would look at others.
+        """Indices of the clips that an evaluation of `fewer` clips looks at; None if it looks at others.
 
         Uniform clips are shifts by the integers -M/2 < s ≤ M/2: those of any smaller M are among them. Dense clips start
         at equal parts of the video: those of m are among those of M where m - 1 divides M - 1, and the first is always.
@@ -50,8 +51,11 @@ class ViewGrid:
         return None if rest else np.arange(fewer) * every
 
     def crops(self, fewer: int) -> np.ndarray | None:
-        """Likewise. The centre comes first, and the five of ten before their mirror images. The three along the longer
-        side are not among five or ten."""
+        """Indices of the crops that an evaluation of `fewer` crops looks at; None if it looks at others.
+
+        The centre comes first, and the five of ten before their mirror images. The three along the longer side are not among
+        five or ten.
+        """
         nests = fewer in (1, self.num_crops) or (fewer, self.num_crops) == (5, 10)
         return np.arange(fewer) if nests else None
 
@@ -79,23 +83,23 @@ class Scores:
     groups_N: np.ndarray
     """Group of each video; the empty string where it has none."""
     video_V: np.ndarray
-    """Which video (index into N) a view belongs to."""
+    """Index into N of each view's video."""
     clip_start_V: np.ndarray
     """First frame of the view's clip, counted from the start of the row."""
     crop_V: np.ndarray
-    """Which crop, in the order of `muybridge.data.transforms.test_boxes`: 0 is the centre."""
+    """Index of the crop, in the order of `muybridge.data.transforms.test_boxes`: 0 is the centre."""
     logits_VK: np.ndarray
     """float32."""
     average: Average = "logits"
-    """What a video's score is the mean of."""
+    """Quantity that is averaged to a video's score."""
     skipped_ids: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.str_))
-    """Videos that belong here, too, but could not be read."""
+    """Ids of the videos that belong here, too, but could not be read."""
     grid: ViewGrid | None = None
-    """Which views these are; none: not known (a file of an older muybridge)."""
+    """Grid of the views; None: unknown (a file of an older muybridge)."""
     split: str = ""
-    """Of the manifest; empty: not known."""
+    """Split of the manifest; empty: unknown."""
     num_trained_on: int = 0
-    """How many of the videos the model was trained on: above 0, figures are training accuracy."""
+    """Number of the videos that the model was trained on: above 0, metrics are training accuracy."""
 
     def __post_init__(self) -> None:
         num_videos, num_views = len(self.ids_N), len(self.video_V)
@@ -116,7 +120,7 @@ class Scores:
         if not num_videos or self.labels_N.min() < -1 or self.labels_N.max() >= len(self.classes):
             raise ValueError(f"labels of {num_videos} videos are not all among {len(self.classes)} classes")
         if not np.isfinite(self.logits_VK).all():
-            raise ValueError("logits that are no finite numbers")
+            raise ValueError("logits that are not finite")
         for what, names in (("class", list(self.classes)), ("video", self.ids_N.tolist())):
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
@@ -136,11 +140,11 @@ class Scores:
 
     @property
     def num_views(self) -> int:
-        """Views a video (all videos of one evaluation have the same number)."""
+        """Number of views of each video; all videos of one evaluation have as many."""
         return len(self.video_V) // max(1, len(self.ids_N))
 
     def known_grid(self) -> ViewGrid:
-        """Raises UserError where it is not known."""
+        """Grid of the views. Raises UserError if it is unknown."""
         if self.grid is None:
             raise UserError(
                 "Which views these scores are of is not known: an older muybridge wrote them. Evaluate again"
@@ -148,13 +152,19 @@ class Scores:
         return self.grid
 
     def video_scores(self) -> np.ndarray:
-        """(N,K): the mean of each video's views, logits or probabilities as `average` says."""
+        """(N,K) mean of each video's views, logits or probabilities as `average` says. Computed once; read-only."""
+        return self._video_scores
+
+    @cached_property
+    def _video_scores(self) -> np.ndarray:
         views_VK = softmax(self.logits_VK) if self.average == "probabilities" else self.logits_VK.astype(np.float64)
         counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
         if (np.diff(self.video_V) < 0).any():
             views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
         sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
-        return sums_NK / counts_N[:, None]
+        scores_NK = sums_NK / counts_N[:, None]
+        scores_NK.setflags(write=False)
+        return scores_NK
 
     def video_probabilities(self) -> np.ndarray:
         """(N,K), rows sum to one."""
@@ -162,20 +172,20 @@ class Scores:
         return scores_NK if self.average == "probabilities" else softmax(scores_NK)
 
     def correct(self) -> np.ndarray:
-        """(N,) bool: is a video's highest score its label's?"""
+        """(N,) bool: whether a video's highest score is its label's."""
         return self.video_scores().argmax(1) == self.labels_N
 
     def video_accuracy(self, k: int = 1) -> float:
+        """Top-k accuracy of the videos."""
         return topk_accuracy(self.video_scores(), self.labels_N, k)
 
     def clip_accuracy(self, k: int = 1) -> float:
-        """Each view counted alone."""
+        """Top-k accuracy with each view counted separately."""
         return topk_accuracy(self.logits_VK, self.labels_N[self.video_V], k)
 
     def mean_class_accuracy(self) -> float:
-        """Mean over the classes that occur of the share of their videos that are right."""
-        correct_N = self.correct()
-        return float(np.mean([correct_N[self.labels_N == k].mean() for k in np.unique(self.labels_N)]))
+        """Mean of the accuracies of the classes that have videos."""
+        return mean_class(class_accuracies(self.correct(), self.labels_N, len(self.classes)))
 
     def cross_entropy(self) -> float:
         """Mean over videos of the negative log probability of the label."""
@@ -184,22 +194,39 @@ class Scores:
 
     def confusion(self) -> np.ndarray:
         """(K,K) counts: rows are true classes, columns predicted ones. Videos of unknown truth are in no row."""
-        counts_KK = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        known_N = self.labels_N >= 0
-        np.add.at(counts_KK, (self.labels_N[known_N], self.video_scores().argmax(1)[known_N]), 1)
-        return counts_KK
+        return confusion_counts(self.labels_N, self.video_scores().argmax(1), len(self.classes))
+
+    def labelled(self) -> np.ndarray:
+        """Indices of the videos whose label is known, sorted by id. Raises UserError for scores without any."""
+        order_N = np.argsort(self.ids_N, kind="stable")
+        order_N = order_N[self.labels_N[order_N] >= 0]
+        if not len(order_N):
+            raise UserError("no video has a label")
+        return order_N
+
+    def pair(self, a: str, b: str) -> tuple[int, int]:
+        """Indices of two classes."""
+        return self.classes.index(a), self.classes.index(b)
 
     def within(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-        """Two-class view of the videos of classes `a` and `b`: their indices, and which are right when only these
-        two may be answered."""
-        pair = np.array([self.classes.index(a), self.classes.index(b)])
-        chosen = np.flatnonzero(np.isin(self.labels_N, pair))
-        answers = pair[self.video_scores()[chosen][:, pair].argmax(1)]
-        return chosen, answers == self.labels_N[chosen]
+        """Two-class accuracy of classes `a` and `b`: their videos' indices, and which are right (`within_pair`)."""
+        return within_pair(self.video_scores(), self.labels_N, self.pair(a, b))
+
+    def accuracy_by_clips(self) -> dict[int, float]:
+        """Video accuracy for every number of clips whose views are among these, with all crops.
+
+        Videos of unknown truth are left out. Empty for scores of an unknown grid.
+        """
+        if self.grid is None:
+            return {}
+        known_N = self.labels_N >= 0
+        return {m: float(self.subset(num_clips=m).correct()[known_N].mean()) for m in self.grid.nested()[0]}
 
     def subset(self, *, num_clips: int | None = None, num_crops: int | None = None) -> "Scores":
-        """The scores that an evaluation with fewer views would give. Raises UserError where its views are others, or not
-        known."""
+        """Scores that an evaluation with fewer views would give.
+
+        Raises UserError if its views are not among these, or if these are unknown.
+        """
         grid = self.known_grid()
         clips = grid.clips(grid.num_clips if num_clips is None else num_clips)
         crops = grid.crops(grid.num_crops if num_crops is None else num_crops)
@@ -210,6 +237,8 @@ class Scores:
                 f"The views of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × {grid.num_crops} "
                 f"crops); those of {of_clips} clips and of {of_crops} crops are"
             )
+        if (len(clips), len(crops)) == (grid.num_clips, grid.num_crops):
+            return self
         order = np.argsort(self.video_V, kind="stable").reshape(len(self.ids_N), grid.num_clips, -1)
         kept = order[:, clips][:, :, crops].reshape(-1)
         return replace(
@@ -218,6 +247,7 @@ class Scores:
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
+        """Write a .npz file."""
         buffer = io.BytesIO()
         grid = self.grid
         known: dict[str, Any] = {}
@@ -233,7 +263,7 @@ class Scores:
 
     @staticmethod
     def load(path: str | Path) -> "Scores":
-        """Raises UserError that names the file."""
+        """Load and check a file of scores. Raises UserError that names it."""
         arrays = load_arrays(path, "scores")
         try:
             version = int(arrays["format_version"])
@@ -255,7 +285,7 @@ class Scores:
 
 
 def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
-    """All arrays of a .npz, `what` it should hold. Raises UserError that names the file; no pickle is ever loaded."""
+    """All arrays of a .npz file. `what`: the expected content. Raises UserError; no pickle is ever loaded."""
     path = Path(path)
     check_regular(path)
     try:
@@ -270,14 +300,14 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path} is not there") from None
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
-        cause = error if zipfile.is_zipfile(path) else "it is no .npz file"  # NumPy would have one load it unsafely
+        cause = error if zipfile.is_zipfile(path) else "not a .npz file"  # NumPy would have one load it unsafely
         raise UserError(f"{path} holds no {what.removeprefix('the ')}: {cause}") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"{path} holds no {what.removeprefix('the ')}: {error}") from None
 
 
 def _check_size(path: Path) -> None:
-    """Raises ValueError for a small file that would fill the memory: figures do not pack to a hundredth."""
+    """Refuse a small file that would fill the memory: numbers do not pack to a hundredth. Raises ValueError."""
     with zipfile.ZipFile(path) as packed:
         unpacked_bytes = sum(member.file_size for member in packed.infolist())
     if unpacked_bytes > max(2**30, 100 * path.stat().st_size):
@@ -285,7 +315,7 @@ def _check_size(path: Path) -> None:
 
 
 def concatenate(parts: list[Scores]) -> Scores:
-    """The scores of disjoint sets of videos (the test folds of a cross-validation) as one."""
+    """Join scores of disjoint sets of videos (the test folds of a cross-validation). Raises ValueError."""
     first = parts[0]
     if any(part.classes != first.classes or part.average != first.average for part in parts):
         raise ValueError("scores of different classes or averages cannot be joined")
@@ -307,12 +337,12 @@ def concatenate(parts: list[Scores]) -> Scores:
     )  # fmt: skip
 
 
-def figures(scores: Scores) -> dict[str, float]:
-    """The figures of one evaluation; each says at which level it counts. Videos that were left out are counted, too, and
-    those that the model was trained on.
+def metrics(scores: Scores) -> dict[str, float]:
+    """Metrics of one evaluation; each name says at which level it counts.
 
-    `kinetics_error`, in percent: the mean of top-1 and top-5 error (Kinetics challenge 2017). Where there are no more than
-    k classes every answer is among the first k: then `video_top5` is 1, and figures of a larger k are left out.
+    Numbers of videos that were left out, or that the model was trained on, are among them. `kinetics_error`, in percent: the
+    mean of top-1 and top-5 error (Kinetics challenge 2017). Where there are no more than k classes every answer is among the
+    first k: then `video_top5` is 1, and metrics of a larger k are left out.
     """
     num_classes, skipped = len(scores.classes), len(scores.skipped_ids)
     top1, top5 = scores.video_accuracy(), scores.video_accuracy(5)
@@ -328,14 +358,47 @@ def figures(scores: Scores) -> dict[str, float]:
 
 
 def views_curve(scores: Scores) -> list[dict[str, float]]:
-    """The figures for every number of clips and crops whose views are among these. Raises UserError where it is not known
-    which views these are."""
+    """Metrics for every number of clips and crops whose views are among these.
+
+    Raises UserError if the grid is unknown.
+    """
     clips, crops = scores.known_grid().nested()
     return [
-        {"num_clips": m, "num_crops": c} | figures(scores.subset(num_clips=m, num_crops=c))
+        {"num_clips": m, "num_crops": c} | metrics(scores.subset(num_clips=m, num_crops=c))
         for c in crops
         for m in clips
     ]
+
+
+def within_pair(scores_NK: np.ndarray, labels_N: np.ndarray, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the videos of two classes, and which of them are right if only these two may be answered."""
+    pair_2 = np.array(pair)
+    chosen = np.flatnonzero(np.isin(labels_N, pair_2))
+    answers = pair_2[scores_NK[chosen][:, pair_2].argmax(1)]
+    return chosen, answers == labels_N[chosen]
+
+
+def confusion_counts(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,K) counts: rows are true classes, columns predicted ones. Labels below 0 are in no row."""
+    counts_KK = np.zeros((num_classes, num_classes), dtype=np.int64)
+    known_N = labels_N >= 0
+    np.add.at(counts_KK, (labels_N[known_N], predicted_N[known_N]), 1)
+    return counts_KK
+
+
+def class_accuracies(correct_N: np.ndarray, labels_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,) mean of `correct_N` (bool, or shares of seeds) over each class's videos; NaN for a class without any."""
+    known_N = labels_N >= 0
+    right_K = np.bincount(labels_N[known_N], weights=correct_N[known_N], minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        accuracy_K: np.ndarray = right_K / np.bincount(labels_N[known_N], minlength=num_classes)
+    return accuracy_K
+
+
+def mean_class(accuracy_K: np.ndarray) -> float:
+    """Mean over the classes that have videos; 0 without any."""
+    present_K = accuracy_K[np.isfinite(accuracy_K)]
+    return float(np.mean(present_K)) if len(present_K) else 0.0
 
 
 def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:
@@ -345,13 +408,13 @@ def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> fl
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Along the last axis, in float64."""
+    """Softmax along the last axis, in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
 def _grid(arrays: Any) -> ViewGrid | None:
-    """Raises ValueError for a sampling that this muybridge does not know."""
+    """Grid of the views; None if the file has none. Raises ValueError for an unknown sampling."""
     if "sampling" not in arrays:
         return None
     sampling = str(arrays["sampling"])

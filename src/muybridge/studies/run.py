@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from muybridge.analysis.compare import compared_study
-from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.comparison import Comparison, compared_study
 from muybridge.errors import UserError
 from muybridge.evaluation import diagnose as diagnosis
 from muybridge.recipe import Recipe, Runtime

@@ -25,7 +25,7 @@ from muybridge.runtime.trackers import Trackers
 from muybridge.storage import checkpoints
 from muybridge.storage.checkpoints import State
 from muybridge.storage.run import Run
-from muybridge.storage.scores import Scores, figures
+from muybridge.storage.scores import Scores, metrics
 from muybridge.training.job import Job
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
@@ -176,7 +176,7 @@ class Session:
             classes=self.manifest.classes, average=self.recipe.evaluation.average,
             batch_size=build.scoring_batch_size(self.recipe), text=f"{self.run.name}: {text}", loader=self.view_loader,
             skip=self.skip if self.recipe.data.on_error == "skip" else None, processes=self.processes,
-        )  # fmt: skip
+        )["ordered"]  # fmt: skip
 
     def validate(self, stop: Stop) -> None:
         """Measure on val, end training where a rule says so, and save again.
@@ -184,7 +184,7 @@ class Session:
         The training was saved before: an interruption loses nothing.
         """
         self.val_scores = self.score_unless_stopped(self.val_rows, "validating", stop)
-        val, state = figures(self.val_scores), self.state
+        val, state = metrics(self.val_scores), self.state
         epoch = -(-state.step // self.per_epoch)
         if not np.isfinite(val["loss"]):
             raise Diverged(
@@ -253,7 +253,7 @@ class Session:
                 scores = scores or self.score_unless_stopped(rows, f"scoring {split}", stop)
                 if self.processes.is_first:
                     self.run.save_scores(split, scores)
-                result[split] = figures(scores)
+                result[split] = metrics(scores)
         self._gather_skipped()
         if self.recipe.data.on_error == "skip":
             result["skipped"] = len(self.skipped)

@@ -1,4 +1,4 @@
-"""How good, and how sure: accuracies and differences with their intervals, reliability."""
+"""Charts of accuracies and differences with their intervals, and of reliability."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -109,7 +109,7 @@ def _rows_with_names(
     base: alt.Chart, comparison: Comparison, axis: alt.Axis, scale: alt.Scale, title: str, tooltip: list[Any], *,
     line: float | None, count: int,
 ) -> Chart:  # fmt: skip
-    """Names stand above their intervals, not beside them: on a telephone there is no room for both."""
+    """Names stand above their intervals, not beside them: on a telephone both have no room."""
     base = base.encode(
         y=alt.Y("name:N", sort=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)),
         color=color(comparison), opacity=emphasis(), tooltip=tooltip,

@@ -1,4 +1,4 @@
-"""Where: confusion matrices, and what one model gains over another class by class."""
+"""Charts by class: confusion matrices, and gains of one model over another."""
 
 import altair as alt
 import numpy as np
@@ -12,16 +12,19 @@ from muybridge.reporting.charts.style import COLORS, Chart, shortened, values
 MOST_GAINS = 8
 """Classes of each kind that are drawn."""
 SHADES = ("#d3e3f1", "#08306b")
-"""Of a cell, from next to none to all of a class."""
+"""Colours of a cell, from next to none to all of a class."""
 WHITE_FROM = 0.6
 """Shares from which counts are written in white: either way their contrast is 4.5 to 1."""
 FEW_CLASSES = 30
-"""So many have room for names and counts."""
+"""Most classes that have room for names and counts."""
 
 
 def order_of_classes(comparison: Comparison) -> list[int]:
-    """So that classes that are taken for each other lie together: the leaves of a tree over the share of videos that go
-    one way or the other, mean over the models (average linkage, best order of the leaves)."""
+    """Order of the classes in which those that are taken for each other lie together.
+
+    Leaves of a tree over the share of videos that go one way or the other, mean over the models (average linkage, best order
+    of the leaves).
+    """
     count = len(comparison.classes)
     if count < 3:
         return list(range(count))
@@ -39,7 +42,7 @@ def normalised(counts_KK: np.ndarray) -> np.ndarray:
 
 
 def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> Chart:
-    """Row-normalised; the counts are summed over seeds and folds."""
+    """Confusion matrix of a model, normalised by row; counts are summed over seeds and folds."""
     counts_KK, classes = model.confusion, [comparison.classes[k] for k in order]
     shares_KK = normalised(counts_KK)
     has_room = len(classes) <= FEW_CLASSES

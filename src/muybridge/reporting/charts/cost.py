@@ -1,6 +1,6 @@
-"""At what cost: accuracy against multiply-adds, clips a second or memory, with the Pareto front (the 2021 study's figure 2).
+"""Charts of accuracy against multiply-adds, speed or memory, with the Pareto front (the 2021 study's figure 2).
 
-Colour is the method, symbol the backbone, area the parameters; a hollow symbol has temporal pooling. Published results, where
+Colour is the method, symbol the backbone, area the parameters; a hollow symbol has temporal pooling. Published results, if
 they are asked for, are small grey crosses behind.
 """
 
@@ -35,7 +35,7 @@ class Cost:
 
     name: str
     title: str
-    """Of the axis, with its convention."""
+    """Title of the axis, with its convention."""
     of: Callable[[ModelResult], float | None]
     more_is_better: bool = False
 
@@ -45,7 +45,7 @@ def _speed(key: str) -> Callable[[ModelResult], float | None]:
 
 
 ALL_MACS = Cost("macs", "multiply-adds (MACs) of {clip}, all of them, log", lambda model: model.cost["macs"])
-"""In the place of convolutions alone where some model has many others (transformers)."""
+"""All multiply-adds, used if some model has many beside convolutions (transformers)."""
 
 COSTS = (
     Cost("macs", "convolution multiply-adds (MACs) of {clip}, log", lambda model: model.cost["conv_macs"]),
@@ -69,7 +69,7 @@ def costs_of(comparisons: Sequence[Comparison]) -> tuple[Cost, ...]:
 
 
 def known(comparison: Comparison, cost: Cost) -> list[ModelResult]:
-    """The models of which it is known."""
+    """Models whose cost is known."""
     return [model for model in comparison.models if cost.of(model)]
 
 
@@ -93,8 +93,11 @@ def accuracy_against(
     published: Sequence[Published] = (),
     title: str = "",
 ) -> Chart:
-    """`beside`: other data sets whose panels use the same colours and symbols. `published`: drawn behind, where it has
-    multiply-adds."""
+    """Chart of accuracy against one kind of cost.
+
+    `beside`: other data sets whose panels use the same colours and symbols. `published`: drawn behind, if multiply-adds are
+    known.
+    """
     models = known(comparison, cost)
     there = [
         one for one in published if cost is COSTS[0] and one.conv_macs and one.top1 is not None and one.split != "train"

@@ -11,11 +11,11 @@ from muybridge.analysis.rows import ModelResult
 from muybridge.reporting.charts.style import Chart, color, emphasis, isolating, values
 
 MOST_POINTS = 100
-"""Of a curve; a longer one is thinned evenly, its last epoch kept."""
+"""Most points of a curve; a longer one is subsampled evenly, its last epoch kept."""
 
 
 def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
-    """ "loss" or "accuracy" over the epochs, training (dashed) and validation (solid), mean over runs; of the best models."""
+    """Curves of "loss" or "accuracy" over the epochs, training dashed and validation solid; mean over a model's runs."""
     train_key, val_key, title = {
         "loss": ("loss", "loss", "cross-entropy (solid: val, dashed: train)"),
         "accuracy": ("clip_top1", "video_top1", "top-1 accuracy (solid: val videos, dashed: train clips)"),

@@ -50,8 +50,10 @@ def over_clips(comparison: Comparison, most: int) -> Chart | None:
 
 
 def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> Chart | None:
-    """Video accuracy over the frames of a clip, a line a method, backbone, pooling and sampling; none where all have as
-    many."""
+    """Video accuracy over the frames of a clip, a line a method, backbone, pooling and sampling.
+
+    None if all have as many frames.
+    """
     rows: list[dict[str, Any]] = [
         {"model": model.name, "line": _line_of(comparison, model),
          "method": model.method, "backbone": model.backbone or "its own", "frames": model.recipe.clip.num_frames,
@@ -111,8 +113,10 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
 
 
 def _line_of(comparison: Comparison, model: ModelResult) -> str:
-    """What a setting shares with those that differ from it in frames alone: its axes, or, where no study says any, what its
-    recipe has in the fields that differ."""
+    """Key of a line of settings that differ in frames alone: axes, or fields of the recipe if no study says any.
+
+    Methods, pooling and sampling are part of it.
+    """
     recipe = model.recipe
     if model.axes:
         others: dict[str, object] = {axis: value for axis, value in model.axes.items() if axis != "num_frames"}

@@ -1,7 +1,7 @@
-"""What charts share. A method has one colour on the whole page, its settings shades of it, a backbone one symbol.
+"""Style of all charts. A method has one colour on the whole page, its settings shades of it, a backbone one symbol.
 
 Every colour has a contrast of at least 3 to 1 with white paper and with the dark page (WCAG 2.2, 1.4.11). Text, axes and
-grid are coloured by the page's style sheet, so that one drawing serves light and dark.
+grid are coloured by the page's style sheet, so that one chart serves light and dark.
 """
 
 import colorsys
@@ -62,13 +62,13 @@ def colors(comparison: Comparison) -> dict[str, str]:
 
 
 def color(comparison: Comparison) -> alt.Color:
-    """By row. Without a legend: the page has a key, and files get one (`report.py`)."""
+    """Colour by row, without a legend: the page has a key, and files get one (`render.py`)."""
     palette = colors(comparison)
     return alt.Color("model:N", scale=alt.Scale(domain=list(palette), range=list(palette.values())), legend=None)
 
 
 def isolating() -> alt.Parameter:
-    """What the page sets to a model's name when it is clicked."""
+    """Parameter that the page sets to a model's name when it is clicked."""
     return alt.param(name="isolated", value="")
 
 
@@ -79,6 +79,7 @@ def emphasis(opacity: float = 1.0) -> Any:
 
 
 def row(model: ModelResult, interval: Interval, comparison: Comparison) -> dict[str, Any]:
+    """Row of a chart with a model's interval."""
     return {
         "model": model.name, "name": shown_name(model.name, comparison), "value": interval.value, "low": interval.low,
         "high": interval.high, "accuracy": str(interval), "interval": interval.method,
@@ -92,6 +93,7 @@ def shown_name(name: str, comparison: Comparison) -> str:
 
 
 def shortened(name: str) -> str:
+    """Name with its middle left out if it is long."""
     half = (LONGEST_NAME - 1) // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
@@ -120,10 +122,12 @@ class Rows(alt.Data):
         return self
 
     def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Rows as Vega-Lite data."""
         return {"values": self._kwds["values"]}
 
 
 def values(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+    """Rows as data of a chart."""
     with debug_mode(False):
         return Rows(values=list(rows))
 
@@ -177,6 +181,6 @@ def _luminance(rgb: tuple[float, float, float]) -> float:
 
 
 def contrast(a: str, b: str) -> float:
-    """Of two colours, 1 to 21 (WCAG 2.2)."""
+    """Contrast of two colours, 1 to 21 (WCAG 2.2)."""
     light = sorted(_luminance(tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5))) for c in (a, b))  # type: ignore[arg-type]
     return (light[1] + 0.05) / (light[0] + 0.05)

@@ -1,4 +1,4 @@
-"""On which classes and videos."""
+"""Sections by class and video: per-class gains, confusion matrices, disagreements."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
 from muybridge.reporting.charts import classes
-from muybridge.reporting.disagreements import Changed, Frames, changed_sides, said_of
+from muybridge.reporting.disagreements import Changed, Frames, answer_of, changed_sides
 from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table
 from muybridge.text import listed, plural
 
@@ -16,7 +16,8 @@ MOST_STRIPS = 6
 """Videos of each kind that are shown."""
 
 
-def by_class(chapter: Chapter) -> Section | None:
+def gains(chapter: Chapter) -> Section | None:
+    """Section with the accuracy of two models class by class."""
     c = chapter.comparison
     if len(c.models) < 2:
         return None
@@ -40,7 +41,7 @@ def by_class(chapter: Chapter) -> Section | None:
         [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in known
     ]
     return Section(
-        title="Where: class by class",
+        title="Per-class gains",
         text=(spoken,),
         tables=(
             Table(["class", "videos", first.name, second.name, "A minus B"], rows, name="gains", most=16),
@@ -59,6 +60,7 @@ def _share(value: float) -> str:
 
 
 def confusion(chapter: Chapter) -> Section:
+    """Section with the most confused classes and a matrix a model."""
     c = chapter.comparison
     order = classes.order_of_classes(c)
     drawn = c.models[:MOST_MATRICES]
@@ -70,7 +72,7 @@ def confusion(chapter: Chapter) -> Section:
     ]
     of_whom = f" Drawn for the {len(drawn)} best of {len(c.models)}." if len(drawn) < len(c.models) else ""
     return Section(
-        title="Where: what is taken for what",
+        title="Confusion matrix",
         text=("The pairs of classes that are most often confused, either way: how many answers of how many (videos × seeds).",),
         tables=(
             Table(["model", "class", "class", "confused", "as the second", "as the first"], rows or [["all", *"––0––"]],
@@ -109,8 +111,8 @@ def _errors(c: Comparison, model: ModelResult, most: int = 3) -> list[list[str]]
     return found
 
 
-def parted(chapter: Chapter) -> Section | None:
-    """The videos on which the two models part."""
+def disagreements(chapter: Chapter) -> Section | None:
+    """Section with the videos that one of two models gets right and the other wrong."""
     c = chapter.comparison
     a, b = chapter.pair
     if len(c.models) < 2 or not len(c.common[a]):
@@ -120,13 +122,13 @@ def parted(chapter: Chapter) -> Section | None:
     rows = []
     for side in sides:
         for video, of_wrong in zip(side.videos, side.of_wrong, strict=True):
-            said = {
-                side.right.name: said_of(side.right, video, right=True),
-                side.wrong.name: said_of(side.wrong, of_wrong, right=False),
+            answers = {
+                side.right.name: answer_of(side.right, video, right=True),
+                side.wrong.name: answer_of(side.wrong, of_wrong, right=False),
             }
             truth = c.classes[side.right.labels_N[video]]
             name = str(side.right.answers[0].ids_N[video])
-            rows.append([name, truth, said[first.name], said[second.name], "A" if side.right is first else "B"])
+            rows.append([name, truth, answers[first.name], answers[second.name], "A" if side.right is first else "B"])
     pictures, problem = _strips(chapter, sides) if chapter.with_frames else ([], "")
     text = [
         f"{first.name} (A) is right and {second.name} (B) wrong on {plural(len(sides[0].videos), 'video')}; the other way "
@@ -135,7 +137,7 @@ def parted(chapter: Chapter) -> Section | None:
     if problem:
         text.append(f"Not all frames can be shown: {problem}")
     return Section(
-        title="Where: the videos that changed sides",
+        title="Disagreements",
         text=tuple(text),
         tables=(Table(["video", "true class", f"A: {first.name}", f"B: {second.name}", "right"], rows, "words", "changed", 12),)
         if rows
@@ -160,8 +162,8 @@ def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], 
                 continue
             truth = c.classes[side.right.labels_N[video]]
             caption = (
-                f"{name} is {truth}. {side.right.name}: {said_of(side.right, video, right=True)}, right; {side.wrong.name}: "
-                f"{said_of(side.wrong, of_wrong, right=False)}, wrong."
+                f"{name} is {truth}. {side.right.name}: {answer_of(side.right, video, right=True)}, right; {side.wrong.name}: "
+                f"{answer_of(side.wrong, of_wrong, right=False)}, wrong."
             )
             pictures.append(Picture(f"changed-{len(pictures) + 1}", caption, jpeg))
     return pictures, frames.problem

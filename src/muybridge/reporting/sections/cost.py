@@ -1,4 +1,4 @@
-"""At what cost; what more views and frames bring; what others report."""
+"""Sections on cost, views and frames, published results, and the overview of several data sets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,8 @@ MACS_WORDS = {
 }
 
 
-def at_what_cost(chapter: Chapter) -> Section:
+def pareto(chapter: Chapter) -> Section:
+    """Section with accuracy against multiply-adds, speed and memory, and the Pareto fronts."""
     c = chapter.comparison
     figures, fronts = [], []
     for one in cost.costs_of([c]):
@@ -63,7 +64,7 @@ def at_what_cost(chapter: Chapter) -> Section:
     else:
         text.append("Clips a second of the forward pass and memory: muybridge measure STUDY, then the report again.")
     return Section(
-        title="At what cost",
+        title="Cost",
         text=tuple(text),
         tables=tables,
         figures=tuple(figures),
@@ -97,6 +98,7 @@ def _number(value: float | None, unit: float = 1.0) -> str:
 
 
 def views_and_frames(chapter: Chapter) -> Section | None:
+    """Section with accuracy over the number of clips, and of frames."""
     c = chapter.comparison
     figures = []
     clips = settings.over_clips(c, MOST_LINES)
@@ -138,6 +140,7 @@ def views_and_frames(chapter: Chapter) -> Section | None:
 
 
 def literature(chapter: Chapter) -> Section | None:
+    """Section with published results, if the report was asked for them."""
     if not chapter.beside:
         return None
     rows = [
@@ -159,7 +162,7 @@ def literature(chapter: Chapter) -> Section | None:
 
 
 def overview(comparisons: Mapping[str, Comparison]) -> Section:
-    """Of several data sets: a panel each, as the 2021 study's figure 2 has them, and their accuracies side by side."""
+    """Section on several data sets: a panel each, as in the 2021 study's figure 2, and accuracies side by side."""
     every = list(comparisons.values())
     names = list(dict.fromkeys(model.name for c in every for model in c.models))
     by_name = {data: {model.name: model for model in c.models} for data, c in comparisons.items()}

@@ -1,4 +1,4 @@
-"""What a section is made of, and what it is made from."""
+"""Parts of a section, and the chapter it is made from."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,33 +17,37 @@ MOST_LINES = 24
 
 @dataclass(frozen=True)
 class Table:
+    """Table of a section."""
+
     header: list[str]
     rows: list[list[str]]
     kind: Literal["numbers", "words"] = "numbers"
-    """numbers: all columns but the first stand to the right and do not wrap."""
+    """Kind of columns. numbers: all but the first are right-aligned and do not wrap."""
     name: str = ""
-    """Of its CSV file; empty: it gets none."""
+    """Name of its CSV file; empty: it gets none."""
     most: int | None = None
     """Rows on the page; files have all."""
 
 
 @dataclass(frozen=True)
 class Figure:
+    """Chart of a section."""
+
     name: str
-    """Of its files."""
+    """Name of its files."""
     description: str
-    """For those who cannot see it."""
+    """Description for those who cannot see it."""
     chart: Chart
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """As Vega-Lite."""
+        """Chart as Vega-Lite."""
         return themed(self.chart)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Frames of a video, and what is said of them."""
+    """Frames of a video, with a caption."""
 
     name: str
     caption: str
@@ -52,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, in this order: text, tables, key, figures, pictures, details, caption."""
+    """Section of the page, in this order: text, tables, key, charts, images, details, caption."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -70,26 +74,29 @@ class Section:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One data set of a report."""
+    """Chapter of a report: one data set and the report's options."""
 
     comparison: Comparison
     beside: str | None = None
-    """Whose published results are shown, a key of `published.DATA_SETS`."""
+    """Data set whose published results are shown, a key of `published.DATA_SETS`."""
     pair: tuple[int, int] = (0, 1)
-    """The two models that are held against each other class by class and video by video, by their places."""
+    """Ranks of the two models that are compared class by class and video by video."""
     with_frames: bool = True
     """Whether frames of videos are shown."""
 
     @property
     def published(self) -> tuple[Published, ...]:
+        """Published results that are shown."""
         return published(self.beside) if self.beside else ()
 
 
 def spoken(c: Comparison) -> str:
+    """Accuracies of all models in words."""
     return "; ".join(f"{model.name} {model.accuracy}" for model in c.models)
 
 
 def published_words(chapter: Chapter) -> str:
+    """Sentence of a caption on published results, if they are shown."""
     return (
         f" Grey crosses: published results on {DATA_SETS[chapter.beside]}, not measured here." if chapter.beside else ""
     )

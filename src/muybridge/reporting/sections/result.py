@@ -1,4 +1,4 @@
-"""Who is better, how sure that is, and whether it is fair."""
+"""Sections on accuracy: result, protocol differences, significance, settings, calibration."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ MOST_PAIRS = 66
 """Pairs in the table on the page (all of 12 models); files have all."""
 
 
-def verdict(chapter: Chapter) -> Section:
+def summary(chapter: Chapter) -> Section:
+    """Section with the findings and the table of all metrics."""
     c = chapter.comparison
-    header, rows = c.table()
+    header, lines = c.table()
     settings_differ = c.differences or c.varied
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
     shown = inputs.find(clip.modality).about
@@ -24,7 +25,7 @@ def verdict(chapter: Chapter) -> Section:
     return Section(
         title="Result",
         text=tuple(findings(c)) + c.notes,
-        tables=(Table(header, rows, name="result"),),
+        tables=(Table(header, lines, name="result"),),
         figures=(
             Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
@@ -35,30 +36,32 @@ def verdict(chapter: Chapter) -> Section:
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
             "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the "
             "multiply-adds of convolutions only, of one clip. Train clips/s is the median over epochs on the machine that "
-            f"trained. {'Those that share a letter (group) cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
+            f"trained. {'Those that share a letter cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
             f"{methods}."
         ),
     )  # fmt: skip
 
 
 def differences(chapter: Chapter) -> Section | None:
+    """Section that warns of recipe fields in which the runs differ beside model, seed and fold."""
     c = chapter.comparison
     if not c.differences:
         return None
-    rows = [[name, " · ".join(map(str, values))] for name, values in c.differences.items()]
+    lines = [[name, " · ".join(map(str, values))] for name, values in c.differences.items()]
     return Section(
-        title="What differs beside the model",
+        title="Protocol differences",
         text=("These runs did not follow one protocol. What they differ in, beside model, seed and fold:",),
-        tables=(Table(["field", "values"], rows, "words", "differences"),),
+        tables=(Table(["field", "values"], lines, "words", "differences"),),
         kind="warning",
     )
 
 
-def told_apart(chapter: Chapter) -> Section | None:
+def significance(chapter: Chapter) -> Section | None:
+    """Section with the verdict on each pair of models."""
     c = chapter.comparison
     if not c.verdicts:
         return None
-    rows = [
+    lines = [
         [c.models[a].name, c.models[b].name, str(verdict), _p(verdict.p), "yes" if verdict.apart else "no"]
         + ["models" if verdict.difference.over_seeds else "runs"] * c.is_mixed
         for (a, b), verdict in c.verdicts.items()
@@ -77,13 +80,13 @@ def told_apart(chapter: Chapter) -> Section | None:
         over = f"{over}; of a pair of runs (see the last column) {of_runs}" if c.is_mixed else f"O{of_runs[1:]}"
     header = ["A", "B", "A minus B [corrected]", "p", "told apart"]
     return Section(
-        title="Who can be told apart" if c.about_models or c.is_mixed else "Which of these runs can be told apart",
-        tables=(Table([*header, "of"] if c.is_mixed else header, rows, "words", "pairs", MOST_PAIRS),),
+        title="Significance",
+        tables=(Table([*header, "of"] if c.is_mixed else header, lines, "words", "pairs", MOST_PAIRS),),
         figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
         caption=(
             f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
-            "studies in which nothing differs, nothing is told apart. docs/statistics.md has the formulae and how well they keep "
-            "that."
+            "studies in which nothing differs, nothing is called different. docs/statistics.md has the formulae and "
+            "how well they keep that."
         ),
     )  # fmt: skip
 
@@ -93,7 +96,7 @@ def _p(value: float) -> str:
 
 
 def by_setting(chapter: Chapter) -> Section | None:
-    """Accuracy over two of a study's axes at once: where numbers of frames differ, those across; else the last axis."""
+    """Section with accuracy over two of a study's axes: numbers of frames across if they differ, else the last axis."""
     c = chapter.comparison
     by_axis = {
         axis: list(dict.fromkeys(model.axes.get(axis) for model in c.models))
@@ -110,20 +113,21 @@ def by_setting(chapter: Chapter) -> Section | None:
     for model in c.models:
         row = (model.model, *(f"{axis}={model.axes.get(axis)}" for axis in down))
         cells.setdefault(row, {}).setdefault(model.axes.get(across), []).append(str(model.accuracy))
-    rows = [
+    lines = [
         [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
         for row, of_row in sorted(cells.items())
     ]
     return Section(
         title=f"Video accuracy by {across}",
-        tables=(Table(["", *(f"{across}={value}" for value in columns)], rows, name="settings"),),
-        caption="The same figures as above, with their 95 % intervals, settings that differ in one thing side by side.",
+        tables=(Table(["", *(f"{across}={value}" for value in columns)], lines, name="settings"),),
+        caption="The same accuracies as above, with their 95 % intervals, settings that differ in one thing side by side.",
     )
 
 
-def confidence(chapter: Chapter) -> Section:
+def calibration(chapter: Chapter) -> Section:
+    """Section on how far confidence is from accuracy."""
     c = chapter.comparison
-    rows = [
+    lines = [
         [model.name, f"{model.calibration.error:.3f}", f"{model.calibration.overconfidence:+.3f}",
          f"{model.accuracy.value + model.calibration.overconfidence:.3f}", f"{model.accuracy.value:.3f}"]
         for model in c.models
@@ -136,8 +140,8 @@ def confidence(chapter: Chapter) -> Section:
     )
     header = ["model", "calibration error", "overconfidence", "mean confidence", "accuracy"]
     return Section(
-        title="Can its confidence be trusted?",
-        tables=(Table(header, rows, name="calibration"),),
+        title="Calibration",
+        tables=(Table(header, lines, name="calibration"),),
         figures=(Figure("calibration", spoken, accuracy.reliability(c, MOST_MATRICES)),),
         has_key=True,
         caption=(

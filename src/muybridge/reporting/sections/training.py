@@ -1,4 +1,4 @@
-"""How the runs came about."""
+"""Sections on training: durations, learning curves, protocol."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, S
 from muybridge.text import listed, plural
 
 
-def how_long(chapter: Chapter) -> Section | None:
-    """How long each model was trained, where time or a figure ended it, or where that differs."""
+def durations(chapter: Chapter) -> Section | None:
+    """Section on how long each model was trained, if time or a metric ended training, or if durations differ."""
     c = chapter.comparison
     stop = c.protocol.stop
     if (
@@ -33,13 +33,14 @@ def how_long(chapter: Chapter) -> Section | None:
             model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 3), "; ".join(ended)
         ])  # fmt: skip
     return Section(
-        title="How long each was trained",
-        tables=(Table(["model", "updates", "epochs", "hours", "ended by"], rows, "words", "training"),),
+        title="Training duration",
+        tables=(Table(["model", "steps", "epochs", "hours", "ended by"], rows, "words", "training"),),
         caption="Of every run of a model. Hours of training, validation not counted, on the machine that trained.",
     )
 
 
-def learning(chapter: Chapter) -> Section | None:
+def learning_curves(chapter: Chapter) -> Section | None:
+    """Section with loss and accuracy over the epochs."""
     c = chapter.comparison
     if not any(run.metrics(part) for model in c.models for run in model.runs for part in ("train", "val")):
         return None
@@ -53,7 +54,7 @@ def learning(chapter: Chapter) -> Section | None:
         return " over the epochs, training and validation" + (f"; at the end on val: {', '.join(ends)}" if ends else "")
 
     return Section(
-        title="Training and validation",
+        title="Learning curves",
         figures=(
             Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_MATRICES)),
             Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_MATRICES)),
@@ -67,7 +68,7 @@ def learning(chapter: Chapter) -> Section | None:
 
 
 def _starts(c: Comparison) -> str:
-    """What each model's weights were before training."""
+    """Sentence on the weights that training started from."""
     starts: dict[str, list[str]] = {}
     for model in c.models:
         m = model.recipe.model
@@ -85,6 +86,7 @@ def _starts(c: Comparison) -> str:
 
 
 def protocol(chapter: Chapter) -> Section:
+    """Section with every field of the recipe, the splits and the machines."""
     c = chapter.comparison
     values = c.protocol.model_dump()
     rows = []

@@ -1,10 +1,11 @@
-"""Does it use time: accuracy with the frames in other orders."""
+"""Chart of accuracy with the frames in other orders."""
 
 from typing import Any
 
 import altair as alt
 
 from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.temporal import LABELS
 from muybridge.reporting.charts.accuracy import STEP
 from muybridge.reporting.charts.style import (
     COLORS,
@@ -19,25 +20,19 @@ from muybridge.reporting.charts.style import (
     values,
 )
 
-ORDERS = {
-    "ordered": "as evaluated", "shuffled": "frames shuffled", "reversed": "played backwards",
-    "single_frame": "one frame, held", "thinned": "every second frame",
-}  # fmt: skip
-"""What each order of frames is called."""
-
 
 def orders(comparison: Comparison) -> Chart:
-    """A row a diagnosed model, a symbol an order of its frames."""
-    rows: list[dict[str, Any]] = [
-        {"model": model.name, "name": shown_name(model.name, comparison), "order": ORDERS.get(order, order),
+    """Accuracies of the diagnosed models: a row a model, a symbol an order of its frames."""
+    marks: list[dict[str, Any]] = [
+        {"model": model.name, "name": shown_name(model.name, comparison), "order": LABELS.get(order, order),
          "value": model.diagnosed.accuracy(order)}
         for model in comparison.models
         if model.diagnosed is not None
-        for order in model.diagnosed.correct
+        for order in model.diagnosed.predicted
     ]  # fmt: skip
-    names = list(dict.fromkeys(one["order"] for one in rows))
-    axis, scale = accuracy_axis([one["value"] for one in rows])
-    base = alt.Chart(values(rows)).encode(
+    names = list(dict.fromkeys(mark["order"] for mark in marks))
+    axis, scale = accuracy_axis([mark["value"] for mark in marks])
+    base = alt.Chart(values(marks)).encode(
         y=alt.Y("name:N", sort=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)), opacity=emphasis()
     )
     x = alt.X("value:Q", axis=axis, scale=scale, title="video top-1 accuracy on the test split")
@@ -56,5 +51,5 @@ def orders(comparison: Comparison) -> Chart:
         .mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600)
         .encode(text="name:N", x=alt.value(0), color=alt.value("#22262b")),
     ]
-    num_rows = len({one["model"] for one in rows})
+    num_rows = len({mark["model"] for mark in marks})
     return alt.layer(*layers).properties(width=WIDTH, height=STEP * num_rows).add_params(isolating())
