@@ -1,4 +1,4 @@
-"""What a clip is made of: the one table of inputs. No other module names one.
+"""The one table of inputs: all that a clip can be made of. No other module names one.
 
 An input says how frames are read and collated, what a mirror image does, and what the network gets. `register` adds one
 from outside. Shapes: T time steps of L frames each; pictures are (T·L,H,W,C) uint8 as they are read, vectors (T,D) floats.
@@ -28,9 +28,9 @@ class Input:
     formerly: str = ""
     """Its name in recipes of earlier versions."""
     about: str
-    """What a clip shows, for a sentence: "frames"."""
+    """The content of a clip, for a sentence: "frames"."""
     meaning: str
-    """For the help: what it is and where it is from."""
+    """The definition of the input, for the help."""
     step_frames: int = 1
     """Frames of the video that make one time step."""
     channels: int = 3
@@ -38,20 +38,20 @@ class Input:
     read_channels: int = 3
     """Values of a pixel (or of a vector) as it is read."""
     dtype: type[np.generic] = np.uint8
-    """Of the values as they are read."""
+    """Type of the values as they are read."""
     is_picture: bool = True
     """Pictures are cropped, scaled, mirrored, recoloured and rotated; vectors are taken as they are."""
     time_axis: int = 2
-    """Of what the network takes."""
+    """The axis of time in what the network takes."""
     shows_stills: bool = True
     """Does one frame, held, show what a frame shows?"""
 
     def look(self, path: Path, look: "Callable[[Path], VideoInfo]") -> "VideoInfo":
-        """Length, rate and size of what a path names. `look`: what tells it of a video. Raises DecodeError."""
+        """Length, rate and size of what a path names. `look`: the function that looks into a video. Raises DecodeError."""
         return look(path)
 
     def reader(self, pixels: "Reader") -> "Reader":
-        """What reads it. `pixels` reads the frames of videos as uint8 (T,H,W,3)."""
+        """The reader of this input. `pixels` reads the frames of videos as uint8 (T,H,W,3)."""
         return pixels
 
     def frame_bytes(self, width: float, height: float) -> float:
@@ -85,7 +85,7 @@ class Input:
         return x_BLTHWC.flatten(1, 2)
 
     def offset(self, mean: Sequence[float]) -> Sequence[float]:
-        """What is subtracted from values of 0 to 1, given the mean that the network's weights expect."""
+        """Values to subtract from those of 0 to 1, given the mean that the network's weights expect."""
         return mean
 
     def to_model(

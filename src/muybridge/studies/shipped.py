@@ -222,9 +222,7 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
     elif ".py:" in name:
         make = function_in_file(name, "study")
     else:
-        raise UserError(
-            f"There is no study '{name}'. {nearest(name, SHIPPED)} Or name one of your own: mine.py:function"
-        )
+        raise UserError(f"'{name}' is not a study. {nearest(name, SHIPPED)} Or name one of your own: mine.py:function")
     parameters = inspect.signature(make).parameters
     for argument in given:
         if argument not in parameters:
