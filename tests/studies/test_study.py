@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 
 import muybridge
+from muybridge.data import manifest
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace
@@ -14,12 +16,38 @@ from muybridge.recipe.shipped import demo as demo_recipe
 from muybridge.studies import demo
 from muybridge.studies.plan import of_models
 from muybridge.studies.run import compare
+from muybridge.zoo import registry
 
 
 @pytest.fixture(scope="module")
-def study(recipe, tmp_path_factory):
+def counts():
+    """Manifests that were read, and networks that were built, by name."""
+    return {"manifests": [], "networks": Counter()}
+
+
+@pytest.fixture(scope="module")
+def study(recipe, tmp_path_factory, counts):
     out = tmp_path_factory.mktemp("study")
-    return compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, seeds=(0, 1))
+    read, build = manifest._read_about, registry._builder
+
+    def counted_read(path):
+        counts["manifests"].append(path)
+        return read(path)
+
+    def counted_build(name):
+        counts["networks"][name] += 1
+        return build(name)
+
+    manifest._load.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "_read_about", counted_read)
+        patch.setattr(registry, "_builder", counted_build)
+        return compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, seeds=(0, 1))
+
+
+def test_a_manifest_is_read_once_and_a_network_built_once_more_than_it_is_trained(study, counts):
+    assert len(counts["manifests"]) == 1
+    assert counts["networks"] == {"tsn_resnet_tiny": 3, "tsm_resnet_tiny": 3}  # two seeds each, and an outline
 
 
 def test_runs_and_report(study):

@@ -12,7 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,39 +152,46 @@ class Manifest:
         path = Path(path)
         if (path / "manifest.csv").is_file():
             path = path / "manifest.csv"
-        about = _read_about(path)
-        check_regular(path)
-        table = _plain_table(path)
-        header, lines = (list(table), []) if table else _csv_lines(path)
-        missing = [name for name in COLUMNS if name not in header]
-        if missing or not any(map(_is_split, header)):
-            needed = ", ".join(missing or ["split"])
-            raise UserError(
-                f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md"
-            )
-        for number, line in enumerate(lines, start=2):
-            if len(line) != len(header):
-                raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
-        if not (table or lines):
-            raise UserError(f"{path} has no rows")
-        twice = [name for name, count in Counter(header).items() if count > 1]
-        if twice:
-            raise UserError(f"{path} has the column {twice[0]} more than once")
-        table = table or {name: [line[i] for line in lines] for i, name in enumerate(header)}
-        root = Path(about["root"])
-        manifest = from_columns(
-            {
-                name: _parse(path, name, table[name])
-                for name in header
-                if name in (*COLUMNS, *OPTIONAL) or _is_split(name)
-            },
-            classes=about["classes"],
-            root=root if root.is_absolute() else (path.resolve().parent if path.is_symlink() else path.parent) / root,
-            mirror=about["mirror"],
-            reversed_pairs=about["reversed_pairs"],
-            where=str(path),
-        )
-        return manifest
+        return _load(path, _stamps(path))
+
+
+def _stamps(path: Path) -> tuple[tuple[int, ...], ...]:
+    """Stamps of a manifest's two files, which change when a file does."""
+    files = [file for file in (path, path.with_suffix(".csv.json")) if file.exists()]
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in (file.stat() for file in files))
+
+
+@lru_cache(maxsize=4)  # one command reads a set once, however many runs and verbs ask for it
+def _load(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Manifest:
+    about = _read_about(path)
+    check_regular(path)
+    table = _plain_table(path)
+    header, lines = (list(table), []) if table else _csv_lines(path)
+    missing = [name for name in COLUMNS if name not in header]
+    if missing or not any(map(_is_split, header)):
+        needed = ", ".join(missing or ["split"])
+        raise UserError(f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md")
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
+    if not (table or lines):
+        raise UserError(f"{path} has no rows")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise UserError(f"{path} has the column {twice[0]} more than once")
+    table = table or {name: [line[i] for line in lines] for i, name in enumerate(header)}
+    root = Path(about["root"])
+    manifest = from_columns(
+        {name: _parse(path, name, table[name]) for name in header if name in (*COLUMNS, *OPTIONAL) or _is_split(name)},
+        classes=about["classes"],
+        root=root if root.is_absolute() else (path.resolve().parent if path.is_symlink() else path.parent) / root,
+        mirror=about["mirror"],
+        reversed_pairs=about["reversed_pairs"],
+        where=str(path),
+    )
+    for column in manifest.columns.values():
+        column.flags.writeable = False  # others have it, too
+    return manifest
 
 
 def from_columns(
