@@ -21,7 +21,7 @@ ALLOWED = {
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "runtime", "user_code"},
     "recipe": {"data", "errors", "runtime", "user_code"},
-    "storage": {"data", "errors", "recipe", "runtime", "zoo"},
+    "storage": {"errors", "recipe", "runtime", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},

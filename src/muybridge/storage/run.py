@@ -34,7 +34,6 @@ import numpy as np
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from muybridge.data.sampling import Order
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, from_json
 from muybridge.recipe.schedule import num_epochs, steps_per_epoch
@@ -331,7 +330,7 @@ class Run:
             order = {name: first for first, name in TODAYS_ORDERS.items()}.get(order, order)
         return Scores.load(self.diagnosis_folder / f"{order}.npz")
 
-    def save_diagnosed_scores(self, scores: Mapping[Order, Scores]) -> None:
+    def save_diagnosed_scores(self, scores: Mapping[Any, Scores]) -> None:
         """Replace an earlier diagnosis by scores in each order of the frames; `save_diagnosis` completes it."""
         self.folder("diagnosis")
         clear_partials(self.diagnosis_folder)
