@@ -98,7 +98,7 @@ WRONG = {
     "too few clips": (["prepare", "{few}", "--out", "{tmp}/a.csv"], "[Tt]oo few|few for"),
     "no --out": (["prepare", "{one}"], "--out MANIFEST"),
     "an unknown model": (["train", "--model", "tsm_resnt", "--data", "{manifest}", "--out", "{tmp}/r"], "Did you mean"),
-    "no manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{tmp}/none.csv", "--out", "{tmp}/r"], "no manifest"),
+    "no manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{tmp}/none.csv", "--out", "{tmp}/r"], "no such manifest"),
     "a folder as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{one}", "--out", "{tmp}/r"], "is a folder"),
     "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "not a manifest"),
     "a mistyped field": (
