@@ -126,7 +126,7 @@ WRONG = {
     "resume with more": (["train", "--resume", "{run}", "--model", "x"], "does not apply to --resume"),
     "no such run": (["evaluate", "{tmp}/none"], "No such run"),
     "a folder that is no run": (["evaluate", "{one}"], "No such run"),
-    "no such split": (["evaluate", "{run}", "--split", "tset"], "no video in split"),
+    "no such split": (["evaluate", "{run}", "--split", "tset"], "No video in split"),
     "no such checkpoint": (["evaluate", "{run}", "--checkpoint", "bset"], "no checkpoint 'bset'"),
     "a file that is no video": (["predict", "{run}", "{manifest}"], "manifest.csv: "),
     "no such video": (["predict", "{run}", "{tmp}/none.mp4"], "No such file"),
