@@ -23,7 +23,7 @@ _LINE_SECONDS = 15.0
 
 @cache
 def console() -> "Console":
-    """Standard error. (rich is imported by the first line that is shown.)"""
+    """Console on standard error; rich is imported by the first line that is shown."""
     from rich.console import Console
 
     return Console(
