@@ -299,6 +299,7 @@ class Run:
 
     @property
     def saliency_folder(self) -> Path:
+        """Folder of the saliency maps of `diagnose --video`."""
         return self.diagnosis_folder / "saliency"
 
     def diagnosis(self) -> dict[str, Any] | None:
