@@ -20,8 +20,10 @@ FRAMES, SIZE = 8, 80
 
 
 def _images(ours: str, network: str, size: int, *, transforms: bool = False, **options: Any) -> Case:
-    """The whole image network, its classifier too, on clips of one frame. `transforms`: the peer gets pictures in
-    ImageNet's preprocessing, and ours in its own."""
+    """The whole image network, its classifier too, on clips of one frame.
+
+    `transforms`: the peer gets images in ImageNet's preprocessing, and ours in its own.
+    """
 
     def answer(peer: nn.Module, clip_BCTHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = clip_BCTHW[:, :, 0]
@@ -40,7 +42,7 @@ def _images(ours: str, network: str, size: int, *, transforms: bool = False, **o
 
 
 def _pair(name: str, peer: nn.Module, temporal_pooling: bool, *, size: int = SIZE, folded: bool = False) -> Pair:
-    """`folded`: the peer takes (B,T·C,H,W)."""
+    """A video network against ours; `folded`: the peer takes (B,T·C,H,W)."""
     ours: VideoModel = create(name, num_classes=7, num_frames=FRAMES, temporal_pooling=temporal_pooling)
     clip_BCTHW = torch.randn(2, 3, FRAMES, size, size)
     if folded:
@@ -80,8 +82,10 @@ def _study_3d(name: str, depth: int | None, pooling: bool) -> Pair:
 
 
 def _padded(x_BCTHW: torch.Tensor, kernel_size: Any, stride: Any, padding: Any = 0) -> torch.Tensor:
-    """The last pool of the study's S3D on InceptionV1 is 2x2x2 without padding, which loses a frame; like the others it
-    should be 3x3x3, padded by 1."""
+    """Replace the last pool of the study's S3D on InceptionV1 by one of 3x3x3, padded by 1, like the others.
+
+    It is 2x2x2 without padding, which loses a frame.
+    """
     if kernel_size == 2:
         kernel_size, padding = 3, 1
     return F.max_pool3d(x_BCTHW, kernel_size, stride, padding)

@@ -1,6 +1,6 @@
 """torchvision's video ResNets; SlowFast, Slow, I3D and X3D of PyTorchVideo and of PySlowFast.
 
-PyTorchVideo's and PySlowFast's heads average windows of the size that pictures have in training; here, where pictures are
+PyTorchVideo's and PySlowFast's heads average windows of the size that images have in training; here, where images are
 smaller, windows are what is there.
 """
 
@@ -32,7 +32,7 @@ def _one_pathway(peer: nn.Module, clip_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def _leave_out(*modules: str) -> None:
-    """Let imports of them succeed where they would not."""
+    """Let imports of modules succeed that are not installed."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -93,7 +93,7 @@ _NOT_NEEDED = (
     "slowfast.models.ptv_model_builder", "detectron2", "detectron2.layers", "cv2", "scipy", "scipy.ndimage", "pandas",
     "av",
 )  # fmt: skip
-"""What PySlowFast's package imports and its convolutional networks do without."""
+"""Modules that PySlowFast's package imports and its convolutional networks do not need."""
 
 
 def _pyslowfast(name: str, config: str, frames: int) -> Pair:

@@ -1,7 +1,7 @@
-"""What was published beside what is here: `python parity/fidelity.py` writes docs/fidelity.md, and the table of all models
-that `muybridge models` tells (src/muybridge/zoo/table.json).
+"""Published numbers beside ours: `python parity/fidelity.py` writes docs/fidelity.md and the table of all models.
 
-`published.csv` holds every figure (tests/test_measure.py reads the same file), `results.json` what run.py found.
+`muybridge models` shows that table (src/muybridge/zoo/table.json). `published.csv` holds every figure (tests/zoo/test_count.py
+reads the same file), `results.json` the results of run.py.
 """
 
 import csv
@@ -47,11 +47,12 @@ class Figure:
     temporal_pooling: bool
     options: tuple[tuple[str, Any], ...]
     figure: str
-    """params, conv_macs or macs."""
+    """Field of a `Cost`: params, conv_macs or macs."""
     published: str
-    """A whole number, or as rounded in print: 65.71 G."""
+    """The figure as published: a whole number, or as rounded in print, 65.71 G."""
 
     def ours(self) -> int:
+        """Our number."""
         return getattr(_cost(self), self.figure)
 
     def ours_as_published(self) -> str:
@@ -63,6 +64,7 @@ class Figure:
 
 
 def figures() -> list[Figure]:
+    """Every line of published.csv."""
     with (HERE / "published.csv").open(newline="", encoding="utf-8") as file:
         return [
             Figure(
@@ -93,6 +95,7 @@ def _count(name: str, num_classes: int, num_frames: int, size: int, pooling: boo
 
 
 def page() -> str:
+    """The Markdown of docs/fidelity.md."""
     return "\n".join([HEAD, *_published(), NOTES, *_proofs()]) + "\n"
 
 
@@ -112,7 +115,7 @@ def _published() -> Iterator[str]:
 
 
 def _proofs() -> Iterator[str]:
-    """What parity/run.py wrote down."""
+    """Lines of the results of parity/run.py."""
     results = HERE / "results.json"
     if not results.exists():
         return
@@ -121,8 +124,8 @@ def _proofs() -> Iterator[str]:
     yield "(`python parity/run.py --json`; [how](../parity/README.md)). The difference is to the largest logit.\n"
     yield "| model | other network | clips (B,C,T,H,W) | tensors | largest difference |"
     yield "|---|---|---|---:|---:|"
-    found = json.loads(results.read_text(encoding="utf-8"))
-    for result in found["results"] if isinstance(found, dict) else found:
+    content = json.loads(results.read_text(encoding="utf-8"))
+    for result in content["results"] if isinstance(content, dict) else content:
         clip = "x".join(str(n) for n in result["clip"])
         yield (
             f"| {result['name']} | {result['origin']} | {clip} | {result['tensors']} | {result['relative_difference']:.0e} |"
@@ -130,7 +133,7 @@ def _proofs() -> Iterator[str]:
 
 
 def table() -> str:
-    """A line a model."""
+    """JSON of all models, a line each."""
     return "[\n" + ",\n".join(map(json.dumps, listing_by_class())) + "\n]\n"
 
 

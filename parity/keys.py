@@ -13,6 +13,7 @@ NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
 def main(name: str, origin: str, file: str) -> None:
+    """Write the file."""
     case = next(case for case in cases() if name in case.name and origin in case.origin)
     shapes = {key: list(tensor.shape) for key, tensor in case.make().peer.state_dict().items()}
     folded: dict[str, list[int] | int] = {}

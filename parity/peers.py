@@ -1,4 +1,4 @@
-"""The packages and repositories that parity is proved against, as `README.md` says how to get them."""
+"""The packages and repositories that parity is proved against; `README.md` says how to get them."""
 
 import importlib
 import os
@@ -12,8 +12,10 @@ _libraries: list[torch.library.Library] = []
 
 
 def torchvision() -> ModuleType:
-    """torchvision, also where its compiled part does not fit this PyTorch: its networks need none of its operators, which
-    only have to be declared for it to import."""
+    """Import torchvision, also where its compiled part does not fit this PyTorch.
+
+    Its networks need none of its operators, which only have to be declared for the import.
+    """
     try:
         return importlib.import_module("torchvision")
     except RuntimeError:
@@ -27,7 +29,7 @@ def torchvision() -> ModuleType:
 
 
 def path(repository: str) -> Path:
-    """The folder of a repository below `$PEERS`, from now on on Python's path. Raises ImportError where it is missing."""
+    """Put the folder of a repository below `$PEERS` on Python's path. Raises ImportError where it is missing."""
     folder = Path(os.environ.get("PEERS", "peers")) / repository
     if not folder.is_dir():
         raise ImportError(f"{folder} is missing (PEERS={os.environ.get('PEERS')})")

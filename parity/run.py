@@ -20,29 +20,32 @@ from muybridge.zoo import load_weights
 
 HERE = Path(__file__).parent
 BOUND = 1e-10
-"""Of the largest difference, as a part of the largest logit: float64 is exact to 1e-16, and errors add up."""
+"""Bound of the largest difference, as a part of the largest logit: float64 is exact to 1e-16, and errors add up."""
 
 
 @dataclass(frozen=True)
 class Result:
+    """Outcome of a proof."""
+
     name: str
     origin: str
     clip: tuple[int, ...]
-    """B, C, T, H, W."""
+    """Sides of the clips: B, C, T, H, W."""
     tensors: int
-    """Loaded from the peer: all of the model's."""
+    """Number of tensors loaded from the peer: all of the model's."""
     largest_difference: float
     relative_difference: float
-    """To the largest logit."""
+    """The largest difference as a part of the largest logit."""
     torch: str
 
     @property
     def holds(self) -> bool:
+        """Whether the difference is within BOUND."""
         return self.relative_difference < BOUND
 
 
 def prove(case: Case) -> Result:
-    """Raises AssertionError where the comparison would prove nothing."""
+    """Compare both networks of a case. Raises AssertionError where the comparison would prove nothing."""
     torch.manual_seed(0)
     pair = case.make()
     peer, ours, clip_BCTHW = pair.peer.double(), pair.ours.double(), pair.clip_BCTHW.double()
@@ -65,7 +68,7 @@ def prove(case: Case) -> Result:
 
 
 def draw(peer: nn.Module) -> None:
-    """Random weights that keep the size of activations, random norms, random running statistics."""
+    """Draw random weights that keep the size of activations, random norms, random running statistics."""
     with torch.no_grad():
         for name, parameter in peer.named_parameters():
             if parameter.dim() > 1:
@@ -82,22 +85,23 @@ def draw(peer: nn.Module) -> None:
 
 
 def cases() -> list[Case]:
-    """Of every `cases_*.py` whose peers are there."""
-    found: list[Case] = []
+    """The cases of every `cases_*.py`."""
+    all_cases: list[Case] = []
     for file in sorted(HERE.glob("cases_*.py")):
-        found += importlib.import_module(file.stem).CASES
-    return found
+        all_cases += importlib.import_module(file.stem).CASES
+    return all_cases
 
 
 def keep(results: list[Result]) -> None:
-    """Into results.json, beside those of other runs."""
+    """Write results into results.json, beside those of other runs."""
     file = HERE / "results.json"
-    known = json.loads(file.read_text()) if file.exists() else []
-    merged = {(entry["name"], entry["origin"]): entry for entry in [*known, *map(asdict, results)]}
+    before = json.loads(file.read_text()) if file.exists() else []
+    merged = {(entry["name"], entry["origin"]): entry for entry in [*before, *map(asdict, results)]}
     file.write_text(json.dumps([merged[key] for key in sorted(merged)], indent=1) + "\n")
 
 
 def main() -> int:
+    """Run the cases that are asked for; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="parts of the names or origins of cases (default: all)")
     parser.add_argument("--json", action="store_true", help="keep the figures in results.json")
