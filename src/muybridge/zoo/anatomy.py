@@ -282,8 +282,8 @@ def _chain(call: _Call, calls: list[_Call]) -> tuple[str, ...]:
     children = [c for c in inside if c.name.count(".") == call.name.count(".") + 1]
     passed_on = [call.x, *(c.out for c in children)]
     is_chain = all(c.x is x for c, x in zip(children, passed_on, strict=False)) and passed_on[-1] is call.out
-    own = tuple(f"{c.name}." for c in children)
-    is_all = all(f"{c.name}.".startswith(own) for c in inside)  # (a sum made in place looks like a chain)
+    prefixes = tuple(f"{c.name}." for c in children)
+    is_all = all(f"{c.name}.".startswith(prefixes) for c in inside)  # (a sum made in place looks like a chain)
     return tuple(c.name for c in children) if is_chain and is_all else ()
 
 

@@ -188,10 +188,10 @@ def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
     working = {module for module in table if not (any(module.children()) or isinstance(module, SILENT))}
     counted: set[nn.Parameter] = set()
     for module, name in names.items():  # also heads that only training has
-        own = [p for p in module.parameters(recurse=False) if p not in counted]
-        counted.update(own)
-        if own:
-            table.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in own)
+        parameters = [p for p in module.parameters(recurse=False) if p not in counted]
+        counted.update(parameters)
+        if parameters:
+            table.setdefault(module, Layer(name, type(module).__name__, ())).params = sum(p.numel() for p in parameters)
     return [layer for module, layer in table.items() if layer.params or layer.macs or module in working]
 
 

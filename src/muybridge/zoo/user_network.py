@@ -63,8 +63,8 @@ def _held(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, torch.Te
         return
     parts: Mapping[Any, Any] = {}
     if isinstance(value, nn.Module):
-        own = ("_parameters", "_buffers", "_modules")
-        others = {key: part for key, part in vars(value).items() if key not in own}
+        registered = ("_parameters", "_buffers", "_modules")
+        others = {key: part for key, part in vars(value).items() if key not in registered}
         parts = {**others, **value._parameters, **value._buffers, **value._modules}
     elif isinstance(value, Mapping):
         parts = value

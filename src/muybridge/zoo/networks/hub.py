@@ -184,17 +184,17 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, wh
     """
     transformers = _transformers(name)
     with _quiet(name):
-        loaded, found = transformers.AutoModelForVideoClassification.from_pretrained(
+        loaded, info = transformers.AutoModelForVideoClassification.from_pretrained(
             name, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
             trust_remote_code=False,
         )  # fmt: skip
     prefix = f"{loaded.base_model_prefix}."
-    own = loaded.state_dict()
-    encoder = {key for key in own if key.startswith(prefix)}
+    state = loaded.state_dict()
+    encoder = {key for key in state if key.startswith(prefix)}
     parts = {prefix.removesuffix("."), *dict(loaded.base_model.named_children())}  # an encoder's own file has no prefix
-    missing, homeless = set(found["missing_keys"]), set(found["unexpected_keys"])
-    left_out = (set(own) - encoder - missing) | {key for key in homeless if key.partition(".")[0] not in parts}
-    misfits = {key for key, *shapes in found["mismatched_keys"]}
+    missing, homeless = set(info["missing_keys"]), set(info["unexpected_keys"])
+    left_out = (set(state) - encoder - missing) | {key for key in homeless if key.partition(".")[0] not in parts}
+    misfits = {key for key, *shapes in info["mismatched_keys"]}
     if probe != "own":
         missing, misfits = missing & encoder, misfits & encoder
         homeless = {key for key in homeless if key.partition(".")[0] in parts}
@@ -215,10 +215,10 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, wh
     if probe != "own":
         if left_out:
             log(f"hf:{name}: left out for the probe: {_listed(left_out)}")
-        return {f"network.{key.removeprefix(prefix)}": own[key] for key in encoder - fresh}
+        return {f"network.{key.removeprefix(prefix)}": state[key] for key in encoder - fresh}
     return {
         key.replace("classifier.", "fc.", 1) if key.startswith("classifier.") else f"network.{key}": tensor
-        for key, tensor in own.items()
+        for key, tensor in state.items()
         if key not in fresh
     }
 

@@ -155,14 +155,14 @@ class FrameConvs(nn.Module):
         """Folded frames to folded frames, T to ⌈T/stride⌉."""
         (conv,), reach = self._conv, self.frames // 2
         conv.train(self.training)
-        own = [(name, self.get_parameter(name), old.dim() == 4) for name, old in conv.named_parameters()]
+        parameters = [(name, self.get_parameter(name), old.dim() == 4) for name, old in conv.named_parameters()]
         x_BTCHW = x_NCHW.unflatten(0, (self._axis.clips, -1))
         last = x_BTCHW.shape[1]
         padded = F.pad(x_BTCHW, (0, 0, 0, 0, 0, 0, reach, reach))
         parts = []
         with _ONE_AT_A_TIME:
             for i in range(self.frames):
-                weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in own}
+                weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in parameters}
                 images = padded[:, i : i + last : self.stride].flatten(0, 1)
                 parts.append(functional_call(conv, weights, (images,)))
         return torch.stack(parts).mean(0)

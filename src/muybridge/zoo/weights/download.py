@@ -75,8 +75,8 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
 
 def digest_in(url: str) -> str:
     """The first digits of the SHA-256 in a file's name; empty without any."""
-    found = _DIGEST_IN_NAME.search(urlsplit(url).path)
-    return found[1] if found and not found[1].isdigit() else ""  # (a date)
+    match = _DIGEST_IN_NAME.search(urlsplit(url).path)
+    return match[1] if match and not match[1].isdigit() else ""  # (a date)
 
 
 def _fetch(url: str, partial: Path) -> None:

@@ -268,15 +268,15 @@ def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other
         raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
 
 
-def _is_for_other_classes(classifier: tuple[str, ...], given: State, own: Mapping[str, torch.Tensor]) -> bool:
+def _is_for_other_classes(classifier: tuple[str, ...], given: State, ours: Mapping[str, torch.Tensor]) -> bool:
     """Is the classifier missing altogether, or whole and only for another number of classes?"""
     theirs = [given.get(name) for name in classifier]
     if all(tensor is None for tensor in theirs):
         return True
     sizes = {tensor.shape[0] for tensor in theirs if tensor is not None and tensor.dim()}
     return len(sizes) == 1 and all(
-        tensor is not None and tensor.dim() and tensor.shape[0] != own[name].shape[0]
-        and tensor.shape[1:] == own[name].shape[1:]
+        tensor is not None and tensor.dim() and tensor.shape[0] != ours[name].shape[0]
+        and tensor.shape[1:] == ours[name].shape[1:]
         for name, tensor in zip(classifier, theirs, strict=True)
     )  # fmt: skip
 

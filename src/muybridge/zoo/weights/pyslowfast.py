@@ -41,9 +41,9 @@ def _renamed(name: str, pathways: tuple[str, ...], stem: dict[str, str]) -> str:
     fusion = _FUSION.fullmatch(module)
     if fusion:
         return f"lateral.{int(fusion[1]) - 1}.{'bn' if fusion[2] == 'bn' else 'conv'}.{tensor}"
-    found = _MODULE.fullmatch(module)
-    if found:
-        stage, pathway, index, part = found.groups()
+    match = _MODULE.fullmatch(module)
+    if match:
+        stage, pathway, index, part = match.groups()
         if index is None and part in stem:
             return f"{pathways[int(pathway)]}.{stem[part]}.{tensor}"
         if index is not None and part in _IN_BLOCKS:

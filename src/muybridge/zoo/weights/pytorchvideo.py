@@ -35,7 +35,7 @@ def _recognises(state: State, model: VideoModel) -> bool:
 
 
 def _convert(state: State, model: VideoModel) -> State:
-    numbers = {found[1] for name in state if (found := _MODULE.match(name)) and found[3]}
+    numbers = {match[1] for name in state if (match := _MODULE.match(name)) and match[3]}
     stages = {block: stage for stage, block in enumerate(sorted(numbers, key=int), start=1)}  # a pool may lie between
     renamed = {_renamed(name, stages): tensor for name, tensor in state.items()}
     is_x3d = any(".se." in name for name in renamed)
@@ -49,10 +49,10 @@ def _convert(state: State, model: VideoModel) -> State:
 
 def _renamed(name: str, stages: dict[str, int]) -> str:
     module, _, tensor = name.rpartition(".")
-    found = _MODULE.fullmatch(module)
-    if not found:
+    match = _MODULE.fullmatch(module)
+    if not match:
         return name
-    block, pathway, index, part = found.groups()
+    block, pathway, index, part = match.groups()
     if part == "proj":
         return f"fc.{tensor}"
     if part in _FUSION:

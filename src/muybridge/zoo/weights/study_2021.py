@@ -26,9 +26,9 @@ def _convert(state: State, model: VideoModel) -> State:
     renamed: State = {}
     taps: dict[str, dict[int, torch.Tensor]] = {}
     for name, tensor in state.items():
-        found = _TAM.fullmatch(name)
-        if found:
-            block, site, tap, word = found.groups()
+        match = _TAM.fullmatch(name)
+        if match:
+            block, site, tap, word = match.groups()
             layer = _INCEPTION_SITES.get(site, f"inception{site}")
             where = f"{layer}.after" if site else f"{block}conv1.before"
             taps.setdefault(f"{where}.conv.weight", {})[int(tap) if tap else _THREE[word]] = tensor

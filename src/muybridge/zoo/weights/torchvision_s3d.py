@@ -27,10 +27,10 @@ def _convert(state: State, model: VideoModel) -> State:
 def _name(name: str) -> str:
     if name.startswith("classifier.1."):
         return f"fc.{name.removeprefix('classifier.1.')}"
-    found = re.fullmatch(r"features\.(\d+)(?:\.branch(0|[123]\.\d))?\.(\d(?:\.\d)?)\.(\w+)", name)
-    if not found or found[1] not in LAYERS or found[3] not in PARTS:
+    match = re.fullmatch(r"features\.(\d+)(?:\.branch(0|[123]\.\d))?\.(\d(?:\.\d)?)\.(\w+)", name)
+    if not match or match[1] not in LAYERS or match[3] not in PARTS:
         return name
-    layer, branch, part, tensor = found.groups()
+    layer, branch, part, tensor = match.groups()
     inside = f".branch{int(branch[0]) + 1}{branch[1:]}" if branch else ""  # branches begin with 0 there, with 1 here
     return f"backbone.{LAYERS[layer]}{inside}.{PARTS[part]}.{tensor}"
 
