@@ -82,10 +82,12 @@ def four(monkeypatch):
     """The name of an input of four channels, and one of vectors of twelve numbers."""
 
     class Four(inputs.Input):
-        name, channels, read_channels = "four", 4, 4
+        name, about, meaning = "four", "frames", "frames of four channels"
+        channels = read_channels = 4
 
     class Twelve(inputs.Vectors):
-        name, channels, read_channels = "twelve", 12, 12
+        name, about, meaning = "twelve", "vectors", "vectors of twelve numbers"
+        channels = read_channels = 12
 
     monkeypatch.setattr(inputs, "INPUTS", {**inputs.INPUTS, "four": Four(), "twelve": Twelve()})
 

@@ -266,7 +266,7 @@ def test_names_and_options_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=f"hf:{tmp_path}"):
         make(tmp_path)
     saved(tmp_path, "vivit")
-    with pytest.raises(UserError, match=r"no probe 'knn'\. Valid: own, linear, attentive"):
+    with pytest.raises(UserError, match=r"unknown probe 'knn'\. Valid: own, linear, attentive"):
         make(tmp_path, probe="knn")
     with pytest.raises(UserError, match="no option 'freeze'"):
         make(tmp_path, freeze=True)
