@@ -273,7 +273,7 @@ def without(state, name):
         ("i3d", lambda s: {**s, "conv1.weight": torch.ones(16, 3, 5, 5)}, r"\(16, 3, 5, 5\) for \(16, 3, 3, 7, 7\)"),
         ("tsn", lambda s: {**s, "conv1.weight": torch.ones(3, 16, 7, 7)}, r"conv1\.weight: \(3, 16, 7, 7\)"),
         ("tam", lambda s: {**s, "layer1.0.tam.prev_se.fc1.weight": torch.ones(16, 1, 1, 1)}, "3 of the model's without"),
-        ("tsn", lambda s: {f"net.{name}": tensor for name, tensor in s.items()}, "have such names: 122 .*net.conv1.weight"),
+        ("tsn", lambda s: {f"net.{name}": tensor for name, tensor in s.items()}, "has such names: 122 .*net.conv1.weight"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_and_changes_nothing(method, spoil, message):
