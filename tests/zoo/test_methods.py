@@ -260,7 +260,7 @@ def test_options_of_the_wrong_kind_or_size_are_refused(name, option, value):
 
 @pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_impossible_heads_are_refused(arguments):
-    with pytest.raises(UserError, match="num_classes is at least 1 and dropout"):
+    with pytest.raises(UserError, match="num_classes and in_channels are at least 1 and dropout"):
         create("tsm_resnet_tiny", **{"num_classes": 5, **arguments})
 
 

@@ -58,19 +58,19 @@ METHODS = {
 }
 
 
-def _resnet(kind: str, *, in_channels: int, is_3d: bool) -> nn.Module:
+def _resnet(kind: str, *, in_channels: int = 3, is_3d: bool) -> nn.Module:
     return resnet.resnet(kind, in_channels=in_channels)
 
 
-def _inception_v1(*, in_channels: int, is_3d: bool) -> nn.Module:
+def _inception_v1(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
     return inception_v1.InceptionV1(in_channels=in_channels, padded_pools=is_3d)
 
 
-def _inception_v3(*, in_channels: int, is_3d: bool) -> nn.Module:
+def _inception_v3(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
     return inception_v3.InceptionV3(in_channels=in_channels)
 
 
-def _vgg16(*, in_channels: int, is_3d: bool) -> nn.Module:
+def _vgg16(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
     return vgg16.VGG16(in_channels=in_channels)
 
 
