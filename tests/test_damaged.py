@@ -125,8 +125,8 @@ NOT_READ = """
 import sys
 from pathlib import Path
 from muybridge.errors import UserError
-from muybridge.predict import Predictor
-from muybridge.analysis.compare import compared
+from muybridge.inference.predict import Predictor
+from muybridge.analysis.comparison import compared
 from muybridge.storage.listing import standing
 from muybridge.storage.run import Run
 

@@ -24,6 +24,7 @@ from muybridge.storage import checkpoints as checkpoint
 from muybridge.storage.run import Run
 from muybridge.storage.scores import metrics
 from muybridge.training import loop as training
+from muybridge.training import session
 from muybridge.training.loop import resume, train
 from muybridge.training.step import training_step
 from muybridge.video import DecodeError
@@ -162,7 +163,7 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
         if moment == "training":
             before_step(patched, 12 if last else 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
             patched.setattr(
-                training, "metrics", lambda scores: pytest.fail("validated") if not last else metrics(scores)
+                session, "metrics", lambda scores: pytest.fail("validated") if not last else metrics(scores)
             )
         else:
             forward, calls = RGB.to_model, []
@@ -189,8 +190,8 @@ def test_a_signal_does_not_wait_for_validation(short, whole, tmp_path, monkeypat
 
 def scripted(monkeypatch, accuracies):
     """Validation accuracies by the epoch; the real ones are forgotten."""
-    real, values = training.metrics, iter(accuracies)
-    monkeypatch.setattr(training, "metrics", lambda scores: real(scores) | {"video_top1": next(values)})
+    real, values = session.metrics, iter(accuracies)
+    monkeypatch.setattr(session, "metrics", lambda scores: real(scores) | {"video_top1": next(values)})
 
 
 def test_a_run_goes_on_from_its_best_checkpoint(recipe, tmp_path, monkeypatch):
@@ -326,7 +327,7 @@ def test_a_signal_after_the_last_step_is_heard(short, whole, tmp_path, monkeypat
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "score", watched)
+        patched.setattr(session, "score", watched)
         patched.setattr(checkpoint, "save", saving)
         with pytest.raises(Interrupted, match=r"Stopped at step 12 of 12; saved. Continue"):
             train(short, out=tmp_path / "run")
@@ -351,7 +352,7 @@ def test_a_kill_in_validation_costs_no_training(short, whole, tmp_path, monkeypa
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "score", killed)
+        patched.setattr(session, "score", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(short, out=tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last").read_text() == "step-00000006"
@@ -379,7 +380,7 @@ def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeyp
 
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(short, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "metrics", lambda scores: metrics(scores) | {"loss": float("nan")})
+    monkeypatch.setattr(session, "metrics", lambda scores: metrics(scores) | {"loss": float("nan")})
     with pytest.raises(Diverged, match=r"validation loss became nan at step 6"):
         train(short, out=tmp_path / "run")
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -409,7 +410,7 @@ def test_a_video_that_vanished_before_a_run_goes_on_names_the_checkpoint(vanishi
     recipe, move = vanishing
     run = stopped_at(7, recipe, tmp_path / "run", monkeypatch, checkpoint_steps=2)
     move(["train"])
-    build._ram_cache.cache_clear()
+    build.clips._ram_cache.cache_clear()
     with pytest.raises(DecodeError, match=r"No such file.*last good checkpoint is .*step-00000006"):
         resume(run)
 

@@ -232,7 +232,7 @@ def report(
     from muybridge.reporting.report import Report
     from muybridge.storage.study import StudyRecord
 
-    found, folder = find_runs(_paths(runs))
+    found, folder = find_runs(Path(name) for name in _names(runs))
     if folder is None:
         comparisons, target = compared_runs(found), Path(out or "report.html")
     else:
@@ -269,8 +269,8 @@ def measure(
     from muybridge.zoo.count import count, natural_input
 
     known = {entry.name for entry in entries()}
-    asked = _paths(names)
-    folders = {name: _measured_runs(Path(name)) for name in asked if str(name) not in known and is_folder(str(name))}
+    asked = _names(names)
+    folders = {name: _measured_runs(Path(name)) for name in asked if name not in known and is_folder(name)}
     given = {
         "--num-classes": num_classes, "--num-frames": num_frames, "--size": size, "--batch-size": batch_size,
         "--temporal-pooling": temporal_pooling, "--precision": precision, "--set model.options": options,
@@ -289,7 +289,7 @@ def measure(
             rows.append(row)
         if name in folders:
             continue
-        model, more = str(name), dict(options or {})
+        model, more = name, dict(options or {})
         frames, side = natural_input(model, temporal_pooling=temporal_pooling, **more)
         clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
         row = count(model, **clip, temporal_pooling=temporal_pooling, **more).as_json()
@@ -372,9 +372,10 @@ def runs(
     return sorted((about for about in known if about.state in wanted), key=lambda about: Path(about.shown_path).parts)
 
 
-def _paths(names: str | Path | Run | Sequence[str | Path | Run]) -> list[Path]:
-    several = [names] if isinstance(names, str | Path | Run) else names
-    return [one.path if isinstance(one, Run) else Path(one) for one in several]
+def _names(given: str | Path | Run | Sequence[str | Path | Run]) -> list[str]:
+    """Names as they were given: ./x is a folder, x may be a model."""
+    several = [given] if isinstance(given, str | Path | Run) else given
+    return [str(one.path if isinstance(one, Run) else one) for one in several]
 
 
 def is_folder(name: str) -> bool:

@@ -295,7 +295,7 @@ def test_three_processes_count_every_video_once_and_all_get_the_whole(manifest, 
     seven.save(manifest.root / "seven.csv")
     lists = ([0, 1, 2, 4, 5, 6, 3], [2, 0], [4, 3])
     texts = [",".join(map(str, rows)) for rows in lists]
-    torchrun(3, Path(__file__).parent / "score_driver.py", manifest.root / "seven.csv", tmp_path, *texts)
+    torchrun(3, Path(__file__).parents[1] / "score_driver.py", manifest.root / "seven.csv", tmp_path, *texts)
     for number, rows in enumerate(lists):
         told = []
         alone = scored(

@@ -96,7 +96,7 @@ def test_testing_on_what_was_trained_on_is_refused(run, recipe, tmp_path):
 
 
 def test_a_split_that_is_not_there(run):
-    with pytest.raises(UserError, match="no video in split 'unused'"):
+    with pytest.raises(UserError, match="No video in split 'unused'"):
         muybridge.evaluate(run, split="unused")
     with pytest.raises(UserError, match="no fold 2"):
         muybridge.evaluate(run, fold=2)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from command import call, document
 
+import muybridge
 from muybridge import api
 from muybridge.errors import UserError
 from muybridge.evaluation.evaluate import load_model
@@ -446,7 +447,7 @@ def test_the_networks_of_a_protocol_take_its_clips(name, models):
 def test_the_full_protocol_can_be_tested_on_larger_pictures(made_set, tmp_path):
     assert replace(load("kinetics_full"), {"clip.size": 256}).augment.short_sides == (256, 320)
     run = api.train(toy("kinetics_full", made_set), out=tmp_path / "run")
-    scores = api.evaluate(run, changes={"clip.size": 37})
+    scores = muybridge.evaluate(run, changes={"clip.size": 37})
     assert scores.num_views == 30
     assert not np.allclose(scores.logits_VK, run.scores().logits_VK)
 

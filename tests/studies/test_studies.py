@@ -1,5 +1,6 @@
 """Plans, the shipped studies, and what runs them: what starts from what, what is searched on val, what goes on."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 import safetensors.torch
 from typer.testing import CliRunner
 
+import muybridge
 from muybridge import api
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
@@ -24,7 +26,9 @@ from muybridge.recipe.shipped import five_class, mini
 from muybridge.storage.run import Run
 from muybridge.storage.study import StudyRecord
 from muybridge.studies import run as study
-from muybridge.studies.plan import Plan, Planned, data_name, of_models, parse_only
+from muybridge.studies import search as searching
+from muybridge.studies import workplace
+from muybridge.studies.plan import Plan, Planned, data_name, of_models, parse_only, repeated
 from muybridge.studies.shipped import MODELS_2021, SHIPPED, of
 from muybridge.training import loop as training
 
@@ -358,13 +362,13 @@ def test_transfer_has_a_chapter_for_each_set(made_set, other_set, recipe, tmp_pa
 
 def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set, recipe, tmp_path, monkeypatch):
     recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 4})
-    trained, train = [], study.train
+    trained, finish = [], workplace.finish
 
-    def noted(recipe, *, out, runtime):
-        trained.append(out.name)
-        return train(recipe, out=out, runtime=runtime)
+    def noted(run, job, *, runtime):
+        trained.append(run.name)
+        return finish(run, job, runtime=runtime)
 
-    monkeypatch.setattr(study, "train", noted)
+    monkeypatch.setattr(workplace, "finish", noted)
 
     def compare(*data, **named):
         return api.compare(["tsm_resnet_tiny"], data=data, out=tmp_path / "study", recipe=recipe, **named)
@@ -398,9 +402,15 @@ def test_an_earlier_run_that_did_not_finish_is_left_out_of_a_call_without_it(rec
     assert [run.name for run in again.runs] == ["tsm_resnet_tiny-seed0"]
 
 
+def changeable(path):
+    """A manifest of its own: what `load` gives is shared, and cannot be written."""
+    manifest = Manifest.load(path)
+    return dataclasses.replace(manifest, columns={name: column.copy() for name, column in manifest.columns.items()})
+
+
 def turned_around(made_set, file):
     """A manifest of the same videos, whose training videos are the test videos, and the other way round."""
-    turned = Manifest.load(made_set)
+    turned = changeable(made_set)
     split = turned.columns["split"]
     was_test, was_train = split == b"test", split == b"train"
     split[was_test], split[was_train] = b"train", b"test"
@@ -444,9 +454,9 @@ def test_what_a_run_was_trained_on_carries_over_to_what_starts_from_it(made_set,
     turned = turned_around(made_set, tmp_path / "turned.csv")
     for later in (first, second):
         with pytest.raises(UserError, match="or a run that it builds upon, was trained on 40 of the 40 videos"):
-            api.evaluate(later, data=turned)
-        assert api.evaluate(later, data=made_set, split="train").num_trained_on == 40
-        assert api.evaluate(later, data=made_set).num_trained_on == 0
+            muybridge.evaluate(later, data=turned)
+        assert muybridge.evaluate(later, data=made_set, split="train").num_trained_on == 40
+        assert muybridge.evaluate(later, data=made_set).num_trained_on == 0
     with pytest.raises(UserError, match="was trained on 40 of the 40 test videos"):
         api.train(replace(short, {"data.manifest": str(turned)}), pretrained=second.path, out=tmp_path / "third")
 
@@ -456,7 +466,7 @@ def test_a_run_is_not_tested_on_what_it_was_trained_on_before(made_set, recipe, 
     turned = turned_around(made_set, tmp_path / "turned.csv")
     plan = of("transfer", data=[str(turned), str(made_set)], models=("tsm_resnet_tiny",), recipe=recipe)
     with pytest.raises(UserError, match="would be tested on 10 videos that it was trained on before"):
-        study.run(study.repeated(plan, seeds=(0,)), out=tmp_path / "study")
+        study.run(repeated(plan, seeds=(0,)), out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
@@ -535,7 +545,7 @@ def test_every_model_has_the_same_search_and_no_trial_sees_the_test_split(search
     for trial in trials:
         assert "test" not in trial.result()
         assert not (trial.path / "scores" / "test.npz").exists()
-        assert trial.recipe().seed == study.TUNING_SEED
+        assert trial.recipe().seed == searching.TUNING_SEED
     assert len({trial.path for trial in trials}) == 6
     for run in compared.runs:
         assert run.recipe().seed in (0, 1)
@@ -561,10 +571,10 @@ def test_the_best_on_val_is_trained_with_fresh_seeds(searched):
 
 def test_a_trial_multiplies_where_the_warm_up_starts_too(recipe):
     start = replace(recipe, {"optim.warmup_lr": 0.01})
-    made = study._times(start, 2.0, 3.0)
+    made = searching._times(start, 2.0, 3.0)
     assert set(diff(start, made)) == {"optim.lr", "optim.warmup_lr", "optim.weight_decay"}
     assert (made.optim.lr, made.optim.warmup_lr, made.optim.weight_decay) == pytest.approx((0.04, 0.02, 1.5e-3))
-    assert study._times(recipe, 2.0, 3.0).optim.warmup_lr is None
+    assert searching._times(recipe, 2.0, 3.0).optim.warmup_lr is None
 
 
 def search(data, *values, chosen=0):
@@ -577,7 +587,7 @@ def notes(searches, called="set", **rates):
     recipes = {
         f"{name}-seed0": replace(Recipe(), {"optim.lr": lr, "optim.weight_decay": 0}) for name, lr in rates.items()
     }
-    return study._notes(searches, called, recipes)
+    return searching.notes(searches, called, recipes)
 
 
 def test_a_report_tells_the_searches_that_its_runs_were_trained_by():
@@ -611,7 +621,7 @@ def test_a_search_that_would_not_be_used_is_refused_before_the_first_trial(searc
     recipe, compared = searched
     before = (compared.path / "tuning.json").read_text()
     began = []
-    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: began.append(out))
+    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
     with pytest.raises(
         UserError, match=r"was trained after a search of 3 trials .*5 trials now might choose otherwise"
     ):
@@ -630,7 +640,7 @@ def test_models_that_were_not_searched_are_told_and_not_searched_later(searched,
     assert "with the same 3 trials for each" in told
     assert "Trained without a search, by the recipe's values: tam_resnet_tiny-seed0." in told
     began = []
-    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: began.append(out))
+    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
     with pytest.raises(
         UserError, match="tam_resnet_tiny-seed0 was trained without a search; 3 trials now might choose"
     ):
@@ -642,26 +652,26 @@ def test_accuracy_on_val_comes_before_loss_and_loss_before_order():
     def trial(accuracy, loss):
         return {"val_video_top1": accuracy, "val_loss": loss}
 
-    assert study.best_trial([trial(0.5, 0.1), trial(0.7, 0.9), trial(0.6, 0.2)]) == 1
-    assert study.best_trial([trial(0.7, 0.9), trial(0.7, 0.3), trial(0.7, 0.3)]) == 1
-    assert study.best_trial([{"failed": "nan"}, trial(0.0, 9.0)]) == 1
-    assert study.best_trial([{"failed": "nan"}]) is None
+    assert searching.best_trial([trial(0.5, 0.1), trial(0.7, 0.9), trial(0.6, 0.2)]) == 1
+    assert searching.best_trial([trial(0.7, 0.9), trial(0.7, 0.3), trial(0.7, 0.3)]) == 1
+    assert searching.best_trial([{"failed": "nan"}, trial(0.0, 9.0)]) == 1
+    assert searching.best_trial([{"failed": "nan"}]) is None
 
 
 def test_a_search_is_gone_on_with(searched, monkeypatch):
     recipe, compared = searched
     begun = []
-    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: begun.append(out))
+    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: begun.append(run.path))
     again = tuned(recipe, compared.path, seeds=(0, 1), tune=3)
     assert begun == []
     assert [run.name for run in again.runs] == [run.name for run in compared.runs]
 
 
 def test_more_trials_begin_with_the_same_ones():
-    assert study.factors(1) == [(1.0, 1.0)]
-    assert study.factors(9)[:5] == study.factors(5)
-    assert len({lr for lr, _ in study.factors(30)}) == 30, "a weight decay of 0 stays 0, and no trial is made twice"
-    values = [value for pair in study.factors(40)[1:] for value in pair]
+    assert searching.factors(1) == [(1.0, 1.0)]
+    assert searching.factors(9)[:5] == searching.factors(5)
+    assert len({lr for lr, _ in searching.factors(30)}) == 30, "a weight decay of 0 stays 0, and no trial is made twice"
+    values = [value for pair in searching.factors(40)[1:] for value in pair]
     assert min(values) < 0.2
     assert max(values) > 5
     assert all(0.1 <= value <= 10 for value in values)
@@ -686,7 +696,7 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
     assert len(lost) < len(trials)
     assert compared.runs[0].recipe().optim.lr <= 0.02
     began = []
-    monkeypatch.setattr(study, "train", lambda recipe, *, out, runtime: began.append(out))
+    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
     study.compare(["tsn_resnet_tiny"], recipe=recipe, out=out, tune=4)
     assert began == [], "it would diverge again"
     monkeypatch.undo()
@@ -696,14 +706,14 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
 
 
 def test_without_validation_videos_there_is_no_search(made_set, recipe, tmp_path):
-    manifest = Manifest.load(made_set)
+    manifest = changeable(made_set)
     manifest.columns["split"][manifest.columns["split"] == b"val"] = b"train"
     manifest.save(tmp_path / "set.csv")
     with pytest.raises(UserError, match="no validation videos to tune on"):
         tuned(replace(recipe, {"data.manifest": str(tmp_path / "set.csv")}), tmp_path / "study", tune=2)
     assert not (tmp_path / "study").exists()
     with pytest.raises(UserError, match="is that of the trials"):
-        tuned(recipe, tmp_path / "study", tune=2, seeds=(study.TUNING_SEED,))
+        tuned(recipe, tmp_path / "study", tune=2, seeds=(searching.TUNING_SEED,))
 
 
 @pytest.mark.slow

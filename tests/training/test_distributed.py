@@ -30,7 +30,7 @@ from muybridge.storage.run import Run
 from muybridge.training.job import Jobs
 from muybridge.training.loop import resume
 
-DRIVER = Path(__file__).with_name("float64_driver.py")
+DRIVER = Path(__file__).parents[1] / "float64_driver.py"
 ALONE = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "RANK", "WORLD"))}
 ENVIRONMENT = ALONE | {"OMP_NUM_THREADS": "1"}
 

@@ -25,6 +25,7 @@ from muybridge.recipe import Recipe, Runtime, fields, parse_overrides, replace
 from muybridge.runtime.device import Placement
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.training import loop as training
+from muybridge.training import session
 from muybridge.training.loop import resume, train
 from muybridge.training.step import training_step
 
@@ -472,8 +473,8 @@ def test_a_target_of_training_is_looked_at_every_epoch_and_then_validated(train_
 
 def measured_as(monkeypatch, values):
     """Validation figures that follow a script."""
-    real, script = training.figures, iter(values)
-    monkeypatch.setattr(training, "figures", lambda scores: real(scores) | next(script))
+    real, script = session.metrics, iter(values)
+    monkeypatch.setattr(session, "metrics", lambda scores: real(scores) | next(script))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import Runtime, replace
 from muybridge.storage.scores import Scores
 from muybridge.training import loop as training
+from muybridge.training import session
 from muybridge.training.loop import resume, train
 from muybridge.video import DecodeError, FileReader, frames
 
@@ -197,14 +198,14 @@ def test_one_clip_alone_that_no_batch_norm_takes_is_said(recipe):
 
 
 def test_validation_keeps_its_processes_and_a_run_ends_all(recipe, tmp_path, monkeypatch):
-    score, seen = training.score, []
+    score, seen = session.score, []
 
     def watched(*arguments, **options):
         scores = score(*arguments, **options)
         seen.append({process.pid for process in worker_processes()})
         return scores
 
-    monkeypatch.setattr(training, "score", watched)
+    monkeypatch.setattr(session, "score", watched)
     train(recipe, out=tmp_path / "run", runtime=RUNTIMES["workers"])
     first, second, test = seen
     assert len(first) == 4, "two for training, two for validation"

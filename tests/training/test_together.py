@@ -153,7 +153,7 @@ def test_temporary_files_of_two_writers_have_names_of_their_own(tmp_path):
 
 def test_what_was_killed_while_it_wrote_leaves_nothing_that_counts(tmp_path):
     program = (
-        "from muybridge import files; from pathlib import Path; import os\n"
+        "from muybridge.runtime import files; from pathlib import Path; import os\n"
         f"files.os.replace = lambda *names: os._exit(9)\nfiles.write_atomic(Path({str(tmp_path / 'a.txt')!r}), 'x')"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9

@@ -362,7 +362,7 @@ def test_a_kill_at_a_file_operation_of_a_checkpoint_changes_no_bit(recipe, tmp_p
     """In a process of its own, which forks a child for every operation, kills it there, and resumes."""
     quick = replace(recipe, {"evaluation.num_clips": 1, "evaluation.num_crops": 1})
     (tmp_path / "recipe.json").write_text(to_json(quick))
-    driver = os.path.join(os.path.dirname(__file__), "kill_driver.py")
+    driver = str(Path(__file__).parents[1] / "kill_driver.py")
     command = [sys.executable, driver, str(tmp_path / "recipe.json"), str(tmp_path / "runs"), which]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
