@@ -375,7 +375,7 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
 
     compare(made_set)
     plan = api.plan(["tsm_resnet_tiny"], data=[other_set], recipe=recipe)
-    listed = api.dry_run(plan, out=tmp_path / "study").runs
+    listed = study.dry_run(plan, out=tmp_path / "study").runs
     assert list(listed) == ["other-tsm_resnet_tiny-seed0"]
     compare(other_set)
     lines = Run(f"{tmp_path}/study/runs/other-tsm_resnet_tiny-seed0").metrics("train")
