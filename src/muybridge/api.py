@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -380,7 +381,7 @@ def _names(given: str | Path | Run | Sequence[str | Path | Run]) -> list[str]:
 
 def is_folder(name: str) -> bool:
     """Is it a folder, or what could only be one, and no model's name?"""
-    return Path(name).is_dir() or ("/" in name and ":" not in name)
+    return Path(name).is_dir() or (os.sep in name and ":" not in name)
 
 
 def _measured_runs(path: Path) -> list[Run]:

@@ -8,8 +8,8 @@ import muybridge
 from muybridge.data import inputs
 from muybridge.errors import UserError
 from muybridge.recipe import Clip, Recipe, replace
-from muybridge.zoo import VideoModel
-from muybridge.zoo.registry import register
+from muybridge.training.job import Jobs
+from muybridge.zoo import VideoModel, registry
 
 D = 6
 
@@ -92,21 +92,18 @@ def memory(*, num_classes, num_frames, temporal_pooling, dropout, in_channels):
     return Memory(in_channels, num_classes, dropout)
 
 
-for known in (FourChannels(), ColourVectors()):  # at import: worker processes import this file, too
-    inputs.register(known)
-for name, build in (("test_probe", probe), ("test_memory", memory)):
-    register(name, family="test", paper="none", build=build)
-
-
 @pytest.fixture(autouse=True, scope="module")
-def _leave_the_table_as_it_was():
+def _registered():
+    """In the tables while these tests run: other tests count what is in them."""
+    for made in (FourChannels(), ColourVectors()):
+        inputs.register(made)
+    for name, build in (("test_probe", probe), ("test_memory", memory)):
+        registry.register(name, family="test", paper="none", build=build)
     yield
-    from muybridge.zoo import registry
-
-    for kept in ("four", "colours"):
-        inputs.INPUTS.pop(kept, None)
-    for kept in ("test_probe", "test_memory"):
-        registry._ENTRIES.pop(kept, None)
+    for name in ("four", "colours"):
+        inputs.INPUTS.pop(name)
+    for name in ("test_probe", "test_memory"):
+        registry._ENTRIES.pop(name)
 
 
 def recipe_of(made_set, model, modality):
@@ -166,6 +163,13 @@ def test_what_does_not_go_together_is_refused(made_set, tmp_path, model, modalit
     with pytest.raises(UserError, match=message):
         muybridge.train(recipe_of(made_set, model, modality), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_of_several_inputs_counts_each(made_set):
+    """One network over three and over four channels: its first convolution differs."""
+    jobs = Jobs(muybridge.recipe.Runtime())
+    three, four = (jobs.cost(recipe_of(made_set, "tsm_resnet_tiny", name))["params"] for name in ("rgb", "four"))
+    assert four - three == 16 * 7 * 7
 
 
 def test_vectors_have_no_crops(made_set, tmp_path):

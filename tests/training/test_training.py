@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from muybridge.recipe import Runtime, replace, to_json
 from muybridge.recipe.schedule import Schedule, num_epochs, peak_lr
 from muybridge.storage.run import Run
 from muybridge.training import loop as training
+from muybridge.training.job import Jobs
 from muybridge.training.loop import resume, train
 
 
@@ -74,6 +76,21 @@ def test_every_augmentation_reaches_the_model(run, recipe, tmp_path, changes):
     if changes.get("crop") == "random":
         scaled = train(replace(recipe, {**short, "augment.short_sides": [32, 40]}), out=tmp_path / "scaled")
         assert scaled.metrics("train")[0]["loss"] != other.metrics("train")[0]["loss"]
+
+
+def test_another_process_finishes_a_run_that_it_is_given(recipe, run, tmp_path):
+    """A job is a value: pickled here, trained there, to the same bits."""
+    (tmp_path / "job").write_bytes(pickle.dumps(Jobs(Runtime()).job(recipe)))
+    code = (
+        "import pickle, sys\nfrom pathlib import Path\nfrom muybridge.recipe import Runtime\n"
+        "from muybridge.storage.run import Run\nfrom muybridge.training.loop import finish\n"
+        "job = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "print(finish(finish(Run(Path(sys.argv[2])), job, runtime=Runtime()), job, runtime=Runtime()).is_finished)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "job"), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"], "and a second call leaves it as it is"
+    assert everything(Run(tmp_path / "run")) == everything(run)
 
 
 def test_with_everything_on_no_bit_depends_on_workers_or_on_a_stop(recipe, tmp_path, monkeypatch):

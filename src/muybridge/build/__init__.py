@@ -1,7 +1,6 @@
 """From a recipe to objects: the only room that does so; parts below it take plain keyword arguments."""
 
 from muybridge.build.clips import (
-    GIB,
     clip_spec,
     file_reader,
     reader_and_workers,
@@ -11,11 +10,9 @@ from muybridge.build.clips import (
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
 from muybridge.build.resolving import placement, resolve, user_network
-from muybridge.build.weights import PUBLIC, base_run, check_unseen, starts_from, weights_file
+from muybridge.build.weights import base_run, check_unseen, weights_file
 
 __all__ = [
-    "GIB",
-    "PUBLIC",
     "averaged",
     "base_run",
     "check_unseen",
@@ -31,7 +28,6 @@ __all__ = [
     "reader_and_workers",
     "resolve",
     "scoring_batch_size",
-    "starts_from",
     "train_clips",
     "user_network",
     "video_views",

@@ -134,7 +134,5 @@ def _decoded_bytes(manifest: Manifest, rows: np.ndarray, short_side: int | None,
     columns = {name: manifest.columns[name][rows].astype(np.float64) for name in ("num_frames", "width", "height")}
     short = np.minimum(columns["width"], columns["height"])
     scale = 1.0 if short_side is None else short_side / short
-    frame_bytes = [
-        input.frame_bytes(w, h) for w, h in zip(columns["width"] * scale, columns["height"] * scale, strict=True)
-    ]
-    return float((columns["num_frames"] * frame_bytes).sum())
+    frame_bytes_N = input.frame_bytes(columns["width"] * scale, columns["height"] * scale)
+    return float((columns["num_frames"] * frame_bytes_N).sum())

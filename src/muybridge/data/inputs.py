@@ -54,9 +54,9 @@ class Input:
         """The reader of this input. `pixels` reads the frames of videos as uint8 (T,H,W,3)."""
         return pixels
 
-    def frame_bytes(self, width: float, height: float) -> float:
-        """Memory that one frame takes, as it is read."""
-        return width * height * self.read_channels * np.dtype(self.dtype).itemsize
+    def frame_bytes(self, width_N: np.ndarray, height_N: np.ndarray) -> np.ndarray | int:
+        """Memory that one frame of each of N videos takes, as it is read."""
+        return width_N * height_N * self.read_channels * np.dtype(self.dtype).itemsize
 
     def fitted(self, frames_THWC: np.ndarray, box: "Box | None", size: int) -> np.ndarray:
         """The box of every frame at (size,size); vectors as they are."""
@@ -135,7 +135,7 @@ class Vectors(Input):
     is_picture = False
     time_axis = 1
 
-    def frame_bytes(self, width: float, height: float) -> float:
+    def frame_bytes(self, width_N: np.ndarray, height_N: np.ndarray) -> np.ndarray | int:
         """Memory that one vector takes."""
         return self.read_channels * np.dtype(self.dtype).itemsize
 

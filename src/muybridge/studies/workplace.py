@@ -1,13 +1,11 @@
 """The place where a plan is carried out: its folder, its jobs, and all checks before the first minute is spent."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from muybridge import build
-from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.recipe.schedule import num_epochs
@@ -30,16 +28,16 @@ class Workplace:
     runtime: Runtime
     processes: Processes
     jobs: Jobs
-    manifests: Mapping[str, Manifest]
 
     def with_epochs(self, recipe: Recipe) -> Recipe:
         """A recipe with as many epochs as its least number of steps takes on its set."""
-        rows = self.manifests[recipe.data.manifest].split("train", recipe.data.fold)
+        rows = self.jobs.manifest(recipe.data.manifest).split("train", recipe.data.fold)
         return replace(recipe, {"optim.epochs": num_epochs(recipe, len(rows))})
 
     def _check_folds(self, plan: Plan) -> None:
         """The folds of a set are pooled as one test: no video may be in two."""
-        for path, manifest in self.manifests.items():
+        for path in plan.manifests():
+            manifest = self.jobs.manifest(path)
             folds = {p.recipe.data.fold for p in plan.runs.values() if p.recipe.data.manifest == path}
             tested = np.concatenate([manifest.split("test", fold) for fold in folds])
             twice = len(tested) - len(np.unique(tested))
@@ -55,7 +53,9 @@ class Workplace:
         runtime = runtime or Runtime()
         processes = distributed.join(find_device(runtime.device))
         jobs = Jobs(runtime, processes=processes.count)
-        return Workplace(Path(out), runtime, processes, jobs, {path: jobs.manifest(path) for path in plan.manifests()})
+        for path in plan.manifests():
+            jobs.manifest(path)
+        return Workplace(Path(out), runtime, processes, jobs)
 
     def check(self, plan: Plan, *, tuned: bool) -> None:
         """Names, clip lengths and splits. Raises UserError."""
@@ -63,7 +63,7 @@ class Workplace:
         self._check_folds(plan)
         for name, planned in plan.runs.items():
             recipe = planned.recipe
-            manifest = self.manifests[recipe.data.manifest]
+            manifest = self.jobs.manifest(recipe.data.manifest)
             if not len(manifest.split("test", recipe.data.fold)):
                 raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
             if tuned and not len(manifest.split("val", recipe.data.fold)):
@@ -90,7 +90,7 @@ class Workplace:
     def _check_unseen(self, plan: Plan, name: str) -> None:
         """No run is tested on videos that a run was trained on which it builds upon."""
         *bases, own = (plan.runs[link].recipe.data for link in plan.chain(name))
-        tested = self.manifests[own.manifest]
+        tested = self.jobs.manifest(own.manifest)
         hashes = set(tested.text("sha256", tested.split("test", own.fold)).tolist())
         start = build.base_run(plan.runs[plan.chain(name)[0]].recipe)
         if start is not None:
@@ -104,7 +104,7 @@ class Workplace:
         for base in bases:
             if (base.manifest, base.fold) == (own.manifest, own.fold):
                 continue
-            seen = self.manifests[base.manifest]
+            seen = self.jobs.manifest(base.manifest)
             both = hashes & set(seen.text("sha256", seen.split("train", base.fold)).tolist())
             if both:
                 raise UserError(

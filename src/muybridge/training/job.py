@@ -67,7 +67,7 @@ class Jobs:
 
     def _network(self, recipe: Recipe) -> tuple[VideoModel, dict[str, Any]]:
         m, c, num_classes = recipe.model, recipe.clip, len(self.manifest(recipe.data.manifest).classes)
-        key = str((m.name, m.source_sha256, m.temporal_pooling, m.options, c.num_frames, c.size, num_classes))
+        key = str((m.name, m.temporal_pooling, m.options, c.modality, c.num_frames, c.size, num_classes))
         if key not in self._networks:
             net = build.outline(recipe, num_classes)
             self._networks[key] = net, build.cost(recipe, net, num_classes).as_json()

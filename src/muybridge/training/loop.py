@@ -61,11 +61,11 @@ def finish(run: Run, job: Job, *, runtime: Runtime) -> Run:
     lies on Python's path, and must be that of the job. Raises UserError where the folder holds a run of another recipe;
     and as `train` does.
     """
-    state = run.state_for(job.recipe)
+    processes = distributed.join(find_device(runtime.device))
+    state = processes.broadcast(run.state_for(job.recipe))
     if state == "finished":
         return run
     if state == "new":
-        processes = distributed.join(find_device(runtime.device))
         with processes.telling(), stoppable(run) as stop:
             return _begin(run, job, runtime, processes, stop)
     use_source(run.path, job.recipe.model.name, run.recipe().model.source_sha256, allow_code="mine")
