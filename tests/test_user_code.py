@@ -15,10 +15,11 @@ from muybridge import user_code
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
+from muybridge.former_names import FORMER_NAMES, former_names
 from muybridge.recipe import replace
 from muybridge.recipe.shipped import load, small
 from muybridge.training.loop import train
-from muybridge.user_code import FORMER_NAMES, former_names, function_in_file
+from muybridge.user_code import function_in_file
 from muybridge.zoo import create, user_network
 
 NETWORK = """

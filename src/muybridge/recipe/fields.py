@@ -127,6 +127,18 @@ def from_json(kind: type[S], path: Path) -> S:
     return validated(kind, values, where=str(path))
 
 
+def names(kind: type[Section]) -> list[str]:
+    """Every dotted field."""
+    dotted: list[str] = []
+    for name, info in kind.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            dotted += [f"{name}.{inner}" for inner in names(section)]
+        else:
+            dotted.append(name)
+    return dotted
+
+
 def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
     """Every dotted field with its documentation, as `muybridge recipes --fields` prints it."""
     meanings: dict[str, str] = {}
@@ -163,8 +175,7 @@ def _rename(values: dict[str, Any]) -> None:
         if isinstance(fields_of, dict) and name in fields_of:
             value = fields_of.pop(name)
             fields_of[new.partition(".")[2]] = meanings.get(value, value) if isinstance(value, str) else value
-            if new != old or value in meanings:
-                _note_renamed(old, new)
+            _note_renamed(old, new)
 
 
 @functools.cache
@@ -174,11 +185,10 @@ def _note_renamed(old: str, new: str) -> None:
 
 
 def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -> None:
-    valid = fields(kind)
+    valid = names(kind)
     if dotted in RENAMED and kind is Recipe:
         new, meanings = RENAMED[dotted]
-        if new != dotted or value in meanings:
-            _note_renamed(dotted, new)
+        _note_renamed(dotted, new)
         dotted, value = new, meanings.get(value, value) if isinstance(value, str) else value
     is_option = dotted.startswith("model.options.") and dotted.count(".") == 2 and not dotted.endswith(".")
     if dotted not in valid and not is_option:
@@ -204,7 +214,7 @@ def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         value = problem["input"]
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown field '{name}'. {nearest(name, fields(kind))}")
+            lines.append(f"unknown field '{name}'. {nearest(name, names(kind))}")
         elif problem["type"] == "literal_error":
             expected = problem.get("ctx", {}).get("expected", "")
             valid = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
