@@ -13,13 +13,13 @@ def draw(seed):
     return generator(seed, "test of sampling")
 
 
-def clips(n, num_clips=1, fps=25.0, **spec):
+def clips(n, num_clips=1, video_fps=25.0, **spec):
     """(M,T) of single frames."""
-    return test_indices(n, fps, ClipSpec(**spec), num_clips=num_clips)[:, :, 0].tolist()
+    return test_indices(n, video_fps, ClipSpec(**spec), num_clips=num_clips)[:, :, 0].tolist()
 
 
-def train(n, seed=0, fps=25.0, **spec):
-    return train_indices(n, fps, ClipSpec(**spec), draw(seed))[:, 0]
+def train(n, seed=0, video_fps=25.0, **spec):
+    return train_indices(n, video_fps, ClipSpec(**spec), draw(seed))[:, 0]
 
 
 MIDDLES = [6, 18, 31, 43, 56, 68, 81, 93]
@@ -121,7 +121,7 @@ def test_dense_kinetics_clips():
 def test_dense_at_a_frame_rate_is_exact():
     """Stride 2 at 15 frames a second is 4 frames of a video of 30."""
     spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "fps": 15.0}
-    assert clips(100, 3, fps=30.0, **spec) == [[start + 4 * i for i in range(8)] for start in (0, 34, 68)]
+    assert clips(100, 3, video_fps=30.0, **spec) == [[start + 4 * i for i in range(8)] for start in (0, 34, 68)]
 
 
 def test_dense_starts_are_spread_from_zero_to_the_last_that_fits():
@@ -154,23 +154,23 @@ def test_one_frame_is_enough(policy):
 def test_target_fps_spans_the_same_seconds_at_any_rate(fps):
     spec = {"num_frames": 8, "sampling": "dense", "stride_frames": 2, "fps": 10.0}
     seconds = [0.2 * i for i in range(8)]
-    [first, last] = clips(10 * fps, 2, fps=fps, **spec)
+    [first, last] = clips(10 * fps, 2, video_fps=fps, **spec)
     np.testing.assert_allclose(np.array(first) / fps, seconds)
     np.testing.assert_allclose(np.array(last) / fps, [10 - 1.6 + s for s in seconds])
-    trained = train(10 * fps, fps=fps, **spec) / fps
+    trained = train(10 * fps, video_fps=fps, **spec) / fps
     np.testing.assert_allclose(trained - trained[0], seconds)
 
 
 def test_target_fps_with_a_stride_between_frames_is_cut_down():
     spec = {"num_frames": 5, "sampling": "dense", "stride_frames": 2, "fps": 10.0}
-    assert clips(100, fps=24, **spec) == [[0, 4, 9, 14, 19]]  # 4.8 frames apart
-    assert clips(100, fps=5, **spec) == [[0, 1, 2, 3, 4]]
-    assert clips(100, fps=2.5, **spec) == [[0, 0, 1, 1, 2]], "a slow video repeats frames, in order"
+    assert clips(100, video_fps=24, **spec) == [[0, 4, 9, 14, 19]]  # 4.8 frames apart
+    assert clips(100, video_fps=5, **spec) == [[0, 1, 2, 3, 4]]
+    assert clips(100, video_fps=2.5, **spec) == [[0, 0, 1, 1, 2]], "a slow video repeats frames, in order"
 
 
 def test_without_target_fps_the_rate_does_not_matter():
     spec = {"num_frames": 4, "sampling": "dense", "stride_frames": 3}
-    assert clips(90, 3, fps=10, **spec) == clips(90, 3, fps=60, **spec)
+    assert clips(90, 3, video_fps=10, **spec) == clips(90, 3, video_fps=60, **spec)
 
 
 @pytest.mark.parametrize("jitter", ["segment", "shared"])
