@@ -11,11 +11,11 @@ import torch
 from typer.testing import CliRunner
 
 import muybridge
-from muybridge import user_code
+from muybridge import former_names, user_code
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
-from muybridge.former_names import FORMER_NAMES, former_names
+from muybridge.former_names import FORMER_NAMES, resolve_former_names
 from muybridge.recipe import replace
 from muybridge.recipe.shipped import load, small
 from muybridge.training.loop import train
@@ -49,7 +49,7 @@ PRESENT = (
 
 @pytest.fixture(autouse=True)
 def as_a_process_begins(monkeypatch):
-    monkeypatch.setattr(user_code, "_former_noted", set())
+    monkeypatch.setattr(former_names, "_former_noted", set())
     monkeypatch.setattr(user_code, "_allowed", set())
     path, finders, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
     yield
@@ -112,7 +112,7 @@ def test_files_with_former_names_work(tmp_path, capsys):
 
 
 def test_every_former_name_has_its_module():
-    with former_names():
+    with resolve_former_names():
         for former, present in FORMER_NAMES.items():
             module = importlib.import_module(present)
             names = [name for name in vars(module) if not name.startswith("_")]
@@ -120,7 +120,7 @@ def test_every_former_name_has_its_module():
         from muybridge.models.temporal import shift  # below one
 
         assert importlib.import_module("muybridge.zoo.temporal.shift").shift is shift.shift
-        with former_names(), pytest.raises(ModuleNotFoundError, match=r"muybridge\.models\.nothing"):
+        with resolve_former_names(), pytest.raises(ModuleNotFoundError, match=r"muybridge\.models\.nothing"):
             importlib.import_module("muybridge.models.nothing")
         assert "muybridge.models" in sys.modules, "one block in another ends nothing"
 
@@ -137,7 +137,7 @@ def test_a_stored_network_of_former_modules_is_restored(tmp_path, monkeypatch):
     net = create("tsm_resnet_tiny", num_classes=3, num_frames=8, temporal_pooling=False, dropout=0.0)
     kinds = {type(module) for module in net.modules() if type(module).__module__.startswith("muybridge.zoo")}
     assert kinds
-    with monkeypatch.context() as patched, former_names():
+    with monkeypatch.context() as patched, resolve_former_names():
         for kind in kinds:
             former = {present: name for name, present in FORMER_NAMES.items()}
             name = kind.__module__

@@ -32,7 +32,7 @@ _former_noted: set[str] = set()
 
 
 @contextmanager
-def former_names() -> Iterator[None]:
+def resolve_former_names() -> Iterator[None]:
     """Let modules of muybridge be imported by their former names in the block. For user code, also pickled.
 
     The package's attributes stay: `muybridge.models` and `muybridge.recipes` are functions now.

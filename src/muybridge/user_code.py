@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muybridge.errors import UserError, nearest
-from muybridge.former_names import former_names
+from muybridge.former_names import resolve_former_names
 from muybridge.runtime.files import sha256_file, within, write_atomic
 
 Consent = bool | Literal["mine"]
@@ -218,7 +218,7 @@ def explained(what: str, file: Path | None = None) -> Iterator[None]:
     The message names `what`, and the last line of user code in the traceback: in `file`, or outside of all libraries.
     """
     try:
-        with former_names():
+        with resolve_former_names():
             yield
     except UserError:
         raise

@@ -17,7 +17,7 @@ from torch import nn
 
 from muybridge import user_code
 from muybridge.errors import UserError
-from muybridge.former_names import former_names
+from muybridge.former_names import resolve_former_names
 
 
 def network(code: str, **arguments: Any) -> Any:
@@ -133,7 +133,7 @@ class _Unpickler(pickle.Unpickler):
 def _restored(file: Path) -> Any:
     """Only of a run whose code is allowed to run."""
     try:
-        with file.open("rb") as opened, former_names():
+        with file.open("rb") as opened, resolve_former_names():
             return _Unpickler(opened).load()
     except Exception as error:
         raise UserError(f"{file} is damaged: {type(error).__name__}: {error}") from error
