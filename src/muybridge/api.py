@@ -233,9 +233,9 @@ def report(
     from muybridge.reporting.report import Report
     from muybridge.storage.study import StudyRecord
 
-    found, folder = find_runs(Path(name) for name in _names(runs))
+    finished, folder = find_runs(Path(name) for name in _names(runs))
     if folder is None:
-        comparisons, target = compared_runs(found), Path(out or "report.html")
+        comparisons, target = compared_runs(finished), Path(out or "report.html")
     else:
         record = StudyRecord.load(folder)
         comparisons, target = compared_study(record), Path(out or folder / "report.html")
@@ -269,9 +269,9 @@ def measure(
     from muybridge.zoo import entries
     from muybridge.zoo.count import count, natural_input
 
-    known = {entry.name for entry in entries()}
+    entry_names = {entry.name for entry in entries()}
     asked = _names(names)
-    folders = {name: _measured_runs(Path(name)) for name in asked if name not in known and is_folder(name)}
+    folders = {name: _measured_runs(Path(name)) for name in asked if name not in entry_names and is_folder(name)}
     given = {
         "--num-classes": num_classes, "--num-frames": num_frames, "--size": size, "--batch-size": batch_size,
         "--temporal-pooling": temporal_pooling, "--precision": precision, "--set model.options": options,
@@ -331,12 +331,12 @@ def models(
     frames, side = natural_input(name, temporal_pooling=temporal_pooling, **more)
     frames, side = num_frames or frames, size or side
     model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
-    found = layers(model, num_frames=frames, size=side)
+    measured = layers(model, num_frames=frames, size=side)
     return {
         "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
         "temporal_pooling": temporal_pooling,
-        **{key: sum(getattr(layer, key) for layer in found) for key in ("params", "conv_macs", "macs")},
-        "layers": [layer.as_json() for layer in found],
+        **{key: sum(getattr(layer, key) for layer in measured) for key in ("params", "conv_macs", "macs")},
+        "layers": [layer.as_json() for layer in measured],
     }  # fmt: skip
 
 
@@ -368,9 +368,11 @@ def runs(
         if state not in STATES:
             raise UserError(f"--state takes states of runs, not '{state}'. {nearest(state, STATES)}")
     places = [folders] if isinstance(folders, str | Path) else folders
-    found = {run.path.resolve(): run for place in places for run in find(place, unreadable=unreadable)}
-    known = [standing(run) for run in found.values() if trials or not run.is_trial]
-    return sorted((about for about in known if about.state in wanted), key=lambda about: Path(about.shown_path).parts)
+    unique = {run.path.resolve(): run for place in places for run in find(place, unreadable=unreadable)}
+    standings = [standing(run) for run in unique.values() if trials or not run.is_trial]
+    return sorted(
+        (about for about in standings if about.state in wanted), key=lambda about: Path(about.shown_path).parts
+    )
 
 
 def _names(given: str | Path | Run | Sequence[str | Path | Run]) -> list[str]:

@@ -249,7 +249,7 @@ def test_more_processes_than_clips_are_refused(recipe):
 
 def test_a_fault_of_its_own_is_not_taken_for_a_lost_process():
     both = Processes(Launch(0, 2))
-    with pytest.raises(RuntimeError, match="out of memory"), both.talking():
+    with pytest.raises(RuntimeError, match="out of memory"), both.explain_lost_process():
         raise RuntimeError("CUDA out of memory")
 
 

@@ -71,11 +71,11 @@ class Comparison:
     @cached_property
     def common(self) -> tuple[np.ndarray, ...]:
         """Indices of the test videos that all models were tested on with the same label, by model, in one order."""
-        told = [
+        videos_of = [
             list(zip(model.answers[0].ids_N.tolist(), model.labels_N.tolist(), strict=True)) for model in self.models
         ]
-        shared = set(told[0]).intersection(*told[1:])
-        return tuple(np.flatnonzero([video in shared for video in of]) for of in told)
+        shared = set(videos_of[0]).intersection(*videos_of[1:])
+        return tuple(np.flatnonzero([video in shared for video in of]) for of in videos_of)
 
     @property
     def noun(self) -> str:
@@ -86,9 +86,9 @@ class Comparison:
     @cached_property
     def common_groups(self) -> tuple[np.ndarray, bool]:
         """(N,) sources of the common videos, and whether all models have these; else the one's whose sources are fewest."""
-        found = [model.groups_N[videos] for model, videos in zip(self.models, self.common, strict=True)]
-        fewest = min(found, key=lambda of: int((of == "").sum()) + len(set(of.tolist()) - {""}))
-        return fewest, all(np.array_equal(of, fewest) for of in found)
+        groupings = [model.groups_N[videos] for model, videos in zip(self.models, self.common, strict=True)]
+        fewest = min(groupings, key=lambda of: int((of == "").sum()) + len(set(of.tolist()) - {""}))
+        return fewest, all(np.array_equal(of, fewest) for of in groupings)
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
@@ -104,8 +104,8 @@ class Comparison:
         ]
         pairs = list(combinations(range(len(samples)), 2))
         usual = usual_spread(samples)
-        found = judged([paired_difference(samples[a], samples[b], usual) for a, b in pairs])
-        return dict(zip(pairs, found, strict=True))
+        verdicts = judged([paired_difference(samples[a], samples[b], usual) for a, b in pairs])
+        return dict(zip(pairs, verdicts, strict=True))
 
     @cached_property
     def letter_sets(self) -> list[tuple[int, ...]]:
@@ -199,11 +199,11 @@ def compared_study(record: StudyRecord) -> dict[str, Comparison]:
     begun = {
         name: of_set for name, of_set in record.sets.items() if any(record.run(run).is_finished for run in of_set.runs)
     }
-    found = [
+    comparisons = [
         compared([record.run(run) for run in of_set.runs], study=record, notes=of_set.notes)
         for of_set in (begun or record.sets).values()
     ]
-    return {name or comparison.data: comparison for name, comparison in zip(begun, found, strict=True)}
+    return {name or comparison.data: comparison for name, comparison in zip(begun, comparisons, strict=True)}
 
 
 def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
@@ -216,15 +216,15 @@ def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
     for run in finished or runs[:1]:
         by_classes.setdefault(tuple(run.dataset()["classes"]), []).append(run)
     unfinished = [run for run in runs if run not in finished]
-    found: dict[str, Comparison] = {}
+    comparisons: dict[str, Comparison] = {}
     for of_classes in by_classes.values():
-        comparison = compared([*of_classes, *(unfinished if not found else [])])
+        comparison = compared([*of_classes, *(unfinished if not comparisons else [])])
         name, number = comparison.data, 1
-        while name in found:
+        while name in comparisons:
             number += 1
             name = f"{comparison.data} ({number})"
-        found[name] = comparison
-    return found
+        comparisons[name] = comparison
+    return comparisons
 
 
 def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Sequence[str] = ()) -> Comparison:
@@ -235,11 +235,11 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     """
     runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and run.has_test_scores]
-    said = list(notes)
+    all_notes = list(notes)
     for is_finished, why in ((False, "Not finished"), (True, "Without test scores")):
         left_out = [run.name for run in runs if run not in finished and run.is_finished is is_finished]
         if left_out:
-            said.append(f"{why}, and left out: {listed(left_out)}.")
+            all_notes.append(f"{why}, and left out: {listed(left_out)}.")
     if not finished:
         each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
         raise UserError(
@@ -251,16 +251,16 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         if run.dataset()["classes"] != first["classes"]:
             raise UserError(f"{run.path} and {finished[0].path} have different classes and cannot be compared")
     varies = {} if study is None else study.varies
-    models, recipes, known = rows_of(finished, study=study, notes=said)
+    models, recipes, records = rows_of(finished, study=study, notes=all_notes)
     models.sort(key=lambda model: -model.accuracy.value)
     without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
     if without:
-        said.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
+        all_notes.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
     machines = {run: run.environment() for run in finished}
     if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
-        said.append("The runs were not trained on the same machine: their clips/s do not compare.")
+        all_notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
     differences = _differences(list(recipes.values()))
-    axes_of_runs = [known[run].axes for run in finished]
+    axes_of_runs = [records[run].axes for run in finished]
     on_purpose = {
         name
         for name in differences
@@ -269,7 +269,7 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     made = Comparison(
         models=tuple(models),
         classes=tuple(first["classes"]),
-        pairs=_tested_pairs(first["reversed_pairs"], models, said),
+        pairs=_tested_pairs(first["reversed_pairs"], models, all_notes),
         protocol=recipes[finished[0]],
         differences={name: values for name, values in differences.items() if name not in on_purpose},
         varied={name: values for name, values in differences.items() if name in on_purpose},
@@ -280,32 +280,32 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     by_name = [set(model.answers[0].ids_N.tolist()) for model in models]
     relabelled = len(by_name[0].intersection(*by_name[1:])) - shared
     if relabelled:
-        said.append(
+        all_notes.append(
             f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
             "of the comparison of pairs."
         )
     if not made.common_groups[1]:
-        said.append(
+        all_notes.append(
             "Not all runs know the same sources (groups) of the videos: pairs are compared by those of the run that has fewest."
         )
     if tested != {shared + relabelled}:
-        said.append(
+        all_notes.append(
             f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
             "Pairs are compared on these; all other numbers are of all that each was tested on."
         )
-    return replace(made, notes=tuple(said))
+    return replace(made, notes=tuple(all_notes))
 
 
 def _differences(recipes: list[Recipe]) -> dict[str, list[Any]]:
     names = {name for recipe in recipes for name in diff(recipes[0], recipe)} - COMPARED
     if all(recipe.data.sha256 == recipes[0].data.sha256 is not None for recipe in recipes):
         names -= {"data.manifest"}  # the same content, wherever it lies
-    found: dict[str, list[Any]] = {name: [] for name in sorted(names)}
-    for name, values in found.items():
+    varying: dict[str, list[Any]] = {name: [] for name in sorted(names)}
+    for name, values in varying.items():
         for recipe in recipes:
             if (value := value_of(recipe, name)) not in values:
                 values.append(value)
-    return found
+    return varying
 
 
 def _axes_that_set(name: str, varies: Mapping[str, Sequence[str]]) -> list[str]:

@@ -38,14 +38,14 @@ def _who_won(c: Comparison) -> list[str]:
     if len(c.models) == 1:
         return [f"{c.models[0].name} has video accuracy {best} {tested} ({best.method})."]
     if len(first) == 1:
-        said = [f"{first[0].name} has the highest video accuracy: {best} {tested} ({best.method})."]
+        sentences = [f"{first[0].name} has the highest video accuracy: {best} {tested} ({best.method})."]
     else:
-        said = [
+        sentences = [
             f"{listed([model.name for model in first])} share the highest video accuracy, {best.value:.3f} {tested}."
         ]
     if not c.verdicts:
-        return [*said, "Which is better cannot be said: no test video, with its label, is common to all."]
-    return [*said, *_about_models(c), *_about_runs(c), *_what_it_takes(c)]
+        return [*sentences, "Which is better cannot be said: no test video, with its label, is common to all."]
+    return [*sentences, *_about_models(c), *_about_runs(c), *_what_it_takes(c)]
 
 
 def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str], list[str]]:
@@ -54,12 +54,12 @@ def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], lis
     Better is possible on the videos that all were tested on, if the best was tested on others, too. `over_seeds`: pairs
     that hold for models, or those that hold for runs alone.
     """
-    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+    places: tuple[list[str], list[str], list[str]] = ([], [], [])
     for (a, b), verdict in c.verdicts.items():
         if a == 0 and verdict.difference.over_seeds is over_seeds:
             place = 1 if not verdict.apart else 0 if verdict.difference.value > 0 else 2
-            found[place].append(c.models[b].name)
-    return found
+            places[place].append(c.models[b].name)
+    return places
 
 
 def _corrected(c: Comparison) -> str:
@@ -71,18 +71,18 @@ def _about_models(c: Comparison) -> list[str]:
     first = c.models[0].name
     apart, close, better = _beside_the_best(c, over_seeds=True)
     how = f"over seeds and videos{_corrected(c)}"
-    said = []
+    sentences = []
     if apart:
-        said.append(f"{first} is better than {listed(apart)} ({how}).")
+        sentences.append(f"{first} is better than {listed(apart)} ({how}).")
     if close:
-        said.append(f"{first} cannot be told from {listed(close)} ({how}).")
+        sentences.append(f"{first} cannot be told from {listed(close)} ({how}).")
     if better:
         verb = "is" if len(better) == 1 else "are"
-        said.append(f"On the videos that all were tested on, {listed(better)} {verb} better than {first} ({how}).")
+        sentences.append(f"On the videos that all were tested on, {listed(better)} {verb} better than {first} ({how}).")
     if c.about_models and 1 < len(c.letter_sets) <= MOST_LETTERS and 2 < len(c.models) <= MOST_NAMED:
         named = [f"{letter}: {listed([c.models[place].name for place in group])}" for letter, group in _named(c)]
-        said.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
-    return said
+        sentences.append(f"Groups within which no two can be told apart: {'; '.join(named)}.")
+    return sentences
 
 
 def _about_runs(c: Comparison) -> list[str]:
@@ -99,18 +99,18 @@ def _about_runs(c: Comparison) -> list[str]:
     if c.is_mixed:
         few = [model.name for model in c.models if model.num_seeds < SEEDS_OF_A_CLAIM]
         have, of_it, its = ("has", "it", "its") if len(few) == 1 else ("have", "them", "their")
-        said = []
+        sentences = []
         if apart:
-            said.append(
+            sentences.append(
                 f"The runs of {first} are better than those of {listed(apart)} (on the same videos{corrected})."
             )
         if close:
-            said.append(
+            sentences.append(
                 f"The runs of {first} cannot be told from those of {listed(close)} (on the same videos{corrected})."
             )
-        said += ahead
+        sentences += ahead
         return [
-            *said,
+            *sentences,
             f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
             f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
         ]
@@ -119,26 +119,26 @@ def _about_runs(c: Comparison) -> list[str]:
     if any(model.num_seeds > 1 for model in c.models):
         these = f"the runs of these {len(c.models)} settings" if many else "the runs of these two settings"
         that, verb = "those", "are"
-    said = []
+    sentences = []
     if not many:
         verdict = c.verdicts[0, 1]
         words = "differ" if verdict.apart else "cannot be told apart"
-        said.append(f"On the same videos {these} {words}: {verdict}.")
+        sentences.append(f"On the same videos {these} {words}: {verdict}.")
     else:
         if apart:
-            said.append(
+            sentences.append(
                 f"Of {these}, {that} of {first} {verb} better than {listed(apart)} (on the same videos{corrected})."
             )
         if close:
-            said.append(
+            sentences.append(
                 f"{that.capitalize()} of {first} cannot be told from {listed(close)} (on the same videos{corrected})."
             )
-        said += ahead
+        sentences += ahead
     seeds = min(model.num_seeds for model in c.models)
     alike = all(model.num_seeds == seeds for model in c.models)
     with_seeds = f"With {plural(seeds, 'seed')} each" if alike else f"With no more than {plural(seeds, 'seed')} of some"
     return [
-        *said,
+        *sentences,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
         f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
     ]
@@ -156,38 +156,38 @@ def _what_it_takes(c: Comparison) -> list[str]:
     sources = "sources (groups)" if difference.is_grouped else "test videos"
     if difference.num_units < 2:
         return [f"To tell {names} apart takes other {sources}: of one nothing is known of how much they vary."]
-    found, points = takes(difference, pairs=len(c.verdicts)), 100 * abs(difference.value)
+    needed, points = takes(difference, pairs=len(c.verdicts)), 100 * abs(difference.value)
     needs = (
         f"more than {MOST_SEEDS} seeds each and {TIMES[-1]:g} times as many {sources}"
-        if found is None
-        else _needs(found, sources)
+        if needed is None
+        else _needs(needed, sources)
     )
     return [f"To tell {names} apart as models, if they differ as they do here (by {points:.1f} points), takes {needs}."]
 
 
-def _needs(found: Takes, sources: str) -> str:
-    where = "these videos" if found.times_videos == 1 else f"{found.times_videos:g} times as many {sources}"
-    if found.is_assumed:
-        known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, which is not known here"
-    elif found.seed_sd < 5e-4:
-        known = (
+def _needs(needed: Takes, sources: str) -> str:
+    where = "these videos" if needed.times_videos == 1 else f"{needed.times_videos:g} times as many {sources}"
+    if needed.is_assumed:
+        condition = f"if seeds of one model spread by {100 * needed.seed_sd:.1f} points, which is not known here"
+    elif needed.seed_sd < 5e-4:
+        condition = (
             "if seeds of one model are equally accurate, as they seem to be here, but each errs on videos of its own"
         )
     else:
-        known = f"if seeds of one model spread by {100 * found.seed_sd:.1f} points, as they seem to do here"
-    return f"roughly {found.seeds} seeds each on {where} ({known})"
+        condition = f"if seeds of one model spread by {100 * needed.seed_sd:.1f} points, as they seem to do here"
+    return f"roughly {needed.seeds} seeds each on {where} ({condition})"
 
 
 def _how_fair(c: Comparison) -> list[str]:
-    said = []
+    sentences = []
     seeds = {model.num_seeds for model in c.models}
     if len(seeds) > 1:
         counts = listed([f"{model.name} {model.num_seeds}" for model in c.models])
-        said.append(f"The numbers of seeds differ ({counts}): means over more seeds are surer.")
+        sentences.append(f"The numbers of seeds differ ({counts}): means over more seeds are surer.")
     if c.differences:
         fields = listed(list(c.differences))
-        said.append(f"The runs differ in more than the model ({fields}): what is seen here may come from that.")
-    return said
+        sentences.append(f"The runs differ in more than the model ({fields}): what is seen here may come from that.")
+    return sentences
 
 
 def _named(c: Comparison) -> list[tuple[str, tuple[int, ...]]]:
@@ -203,35 +203,43 @@ def _who_sees_time(c: Comparison) -> list[str]:
     worse: list[str] = []
     reversing: list[str] = []
     for model in c.models:
-        found = model.within_pairs(c.pairs, len(c.models))
-        where = seeing if found.low > 0.5 else reversing if found.high < 0.25 else worse if found.high < 0.5 else blind
-        where.append(f"{model.name} ({found.value:.2f})")
-    said = []
+        accuracy = model.within_pairs(c.pairs, len(c.models))
+        where = (
+            seeing
+            if accuracy.low > 0.5
+            else reversing
+            if accuracy.high < 0.25
+            else worse
+            if accuracy.high < 0.5
+            else blind
+        )
+        where.append(f"{model.name} ({accuracy.value:.2f})")
+    sentences = []
     these = "" if c.about_models else "In these runs, "
     if blind:
         intervals = "interval does" if len(blind) == 1 else "intervals do"
         asked = "In these runs, asked" if these else "Asked"
-        said.append(
+        sentences.append(
             f"{asked} only which of two time-reversed classes a video shows, {listed(blind)} cannot be told from a coin: "
             f"the {intervals} not lie above 0.50."
         )
     if worse:
         verb, intervals = ("is", "interval lies") if len(worse) == 1 else ("are", "intervals lie")
-        said.append(
+        sentences.append(
             f"{these}{listed(worse)} {verb} right less often than a coin about the direction of time: the {intervals} below 0.50."
         )
     if seeing:
         verb, intervals = ("tells", "interval lies") if len(seeing) == 1 else ("tell", "intervals lie")
-        said.append(f"{these}{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
+        sentences.append(f"{these}{listed(seeing)} {verb} the direction of time: the {intervals} above 0.50.")
     if reversing:
         verb, intervals = ("answers", "interval lies") if len(reversing) == 1 else ("answer", "intervals lie")
-        said.append(
+        sentences.append(
             f"{these}{listed(reversing)} {verb} with the opposite direction: the {intervals} below 0.25. Labels or clips are "
             "probably reversed between training and test."
         )
     outside = [model.outside_pairs(c.pairs) for model in c.models]
-    known = [f"{interval.value:.2f}" for interval in outside if interval is not None]
-    if known:
-        low, high = min(known), max(known)
-        said.append(f"Accuracy on the other classes: {low if low == high else f'{low} to {high}'}.")
-    return said
+    values = [f"{interval.value:.2f}" for interval in outside if interval is not None]
+    if values:
+        low, high = min(values), max(values)
+        sentences.append(f"Accuracy on the other classes: {low if low == high else f'{low} to {high}'}.")
+    return sentences

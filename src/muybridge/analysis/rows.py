@@ -225,8 +225,8 @@ class ModelResult:
 
     def _of_classes(self, names: Sequence[str]) -> np.ndarray:
         """(N,) bool."""
-        found: np.ndarray = np.isin(self.labels_N, [self.classes.index(name) for name in names])
-        return found
+        is_named_N: np.ndarray = np.isin(self.labels_N, [self.classes.index(name) for name in names])
+        return is_named_N
 
     def as_json(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Entry of this row in report.json."""
@@ -380,7 +380,7 @@ def _model(
             f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds or videos that others have, and are left out."
         )
     used = [run for seed in kept for run in by_seed[seed]]
-    speeds = [found for run in used if (found := _optional(run, run.speed, notes)) is not None]
+    speeds = [speed for run in used if (speed := _optional(run, run.speed, notes)) is not None]
     return ModelResult(
         name, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost(), speeds[0] if speeds else None,
         recipes[used[0]], axes,

@@ -296,10 +296,10 @@ def diagnosed(rows: Sequence[_Row]) -> list[tuple[_Row, FrameOrders]]:
 def sentences(rows: Sequence[Row], noun: str) -> list[str]:
     """Sentences about a comparison of which some rows were diagnosed. `noun`: the name of a row, e.g. "model"."""
     entries = diagnosed(rows)
-    said = [_dependence(entries, noun)]
+    sentences = [_dependence(entries, noun)]
     blind = [row.name for row, orders in entries if orders.ignores("shuffled")]
     if blind:
-        said.append(
+        sentences.append(
             f"{listed(blind)}: scores are equal to 1e-5 whether frames are shuffled or not. Such a model sees a set of frames "
             "and no order."
         )
@@ -307,18 +307,18 @@ def sentences(rows: Sequence[Row], noun: str) -> list[str]:
     users = [row.name for (row, _), verdict in zip(entries, verdicts, strict=True) if _falls(verdict)]
     if users:
         corrected = f" (corrected for {len(entries)} {noun}s)" if len(entries) > 1 else ""
-        said.append(f"Less accurate with shuffled frames, by more than chance{corrected}: {listed(users)}.")
+        sentences.append(f"Less accurate with shuffled frames, by more than chance{corrected}: {listed(users)}.")
     partial = [
         f"{row.name} {orders.num_seeds} of {row.num_seeds}"
         for row, orders in entries
         if orders.num_seeds < row.num_seeds
     ]
     if partial:
-        said.append(f"Not all seeds were diagnosed: {listed(partial)}.")
+        sentences.append(f"Not all seeds were diagnosed: {listed(partial)}.")
     missing = [row.name for row in rows if row.diagnosed is None]
     if missing:
-        said.append(f"Not diagnosed: {listed(missing)} (muybridge diagnose RUN).")
-    return said
+        sentences.append(f"Not diagnosed: {listed(missing)} (muybridge diagnose RUN).")
+    return sentences
 
 
 def _falls(verdict: Verdict) -> bool:

@@ -91,7 +91,7 @@ class Task:
     def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
         """Score all videos that can be read, in each order of their frames."""
         skips = self.recipe.data.on_error == "skip"
-        found = score(
+        scores_of = score(
             self.model,
             build.video_views(self.recipe, self.manifest, self.reader, orders=orders),
             self.rows,
@@ -105,14 +105,14 @@ class Task:
             skip=(lambda failure: log(f"skipped: {failure.error}")) if skips else None,
             processes=self.processes,
         )
-        skipped_ids = found[orders[0]].skipped_ids
+        skipped_ids = scores_of[orders[0]].skipped_ids
         if len(skipped_ids):
             log(f"scored without {len(skipped_ids)} of the {len(self.rows)} videos, which could not be read")
         scored_N = ~np.isin(self.manifest.text("id", self.rows), skipped_ids)
         num_trained_on = int((self.trained_on_N & scored_N).sum())
         return {
             order: dataclasses.replace(scores, split=self.split, num_trained_on=num_trained_on)
-            for order, scores in found.items()
+            for order, scores in scores_of.items()
         }
 
 
@@ -141,7 +141,7 @@ def prepared(
             f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
         )
     processes = distributed.join(find_device(runtime.device))
-    with processes.telling():
+    with processes.report_failure():
         manifest = Manifest.load(data or recipe.data.manifest)
         dataset = run.dataset()
         if data is None and manifest.sha256() != recipe.data.sha256:
@@ -156,8 +156,8 @@ def prepared(
         rows = manifest.split(split, fold)
         if len(rows) == 0:
             there = [name for name in SPLITS if len(manifest.split(name, fold))]
-            known = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
-            raise UserError(f"No video in split '{split}' of {data or recipe.data.manifest}. {known}")
+            advice = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
+            raise UserError(f"No video in split '{split}' of {data or recipe.data.manifest}. {advice}")
         trained_on_N = _trained_on(run, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
         which = checkpoint or trained.evaluation.checkpoint

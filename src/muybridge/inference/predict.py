@@ -160,15 +160,15 @@ def predict(
 
     Raises UserError for a run that is not there.
     """
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     failed: list[DecodeError] = []
     with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
         for _, answer in predictor.each(videos, top=top, window_seconds=window_seconds):
             if isinstance(answer, DecodeError):
                 failed.append(answer)
             else:
-                found += answer
-    return found, failed
+                predictions += answer
+    return predictions, failed
 
 
 def _windows(video: Path, info: VideoInfo, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:

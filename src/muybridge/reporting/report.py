@@ -99,19 +99,19 @@ class Report:
             raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
         _check_free(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        page, text, figures = (within(out.parent, out.with_suffix(ending).name) for ending in (".html", ".md", ".json"))
+        page, text, numbers = (within(out.parent, out.with_suffix(ending).name) for ending in (".html", ".md", ".json"))
         folder = within(out.parent, out.with_suffix(".files").name)
         folder.mkdir(exist_ok=True)
         with locked(folder, "writes this report", keep=False, wait_seconds=WAIT_SECONDS):
             clear_partials(folder)
-            for name in _files_of(figures):
+            for name in _files_of(numbers):
                 within(folder, name).unlink(missing_ok=True)
             files: list[str] = []
             with drawn([(within(folder, name), figure.spec) for name, figure in self._figures()]):
                 write_atomic(page, self.page(folder.name))
                 write_atomic(text, "".join(_markdown(self.chapters, self.title, folder, files)))
             content = {"title": self.title, "muybridge": __version__, **document(self.comparisons), "files": files}
-            write_json(figures, content)
+            write_json(numbers, content)
 
     def _figures(self) -> Iterator[tuple[str, Figure]]:
         """Charts with the names of their files."""
@@ -182,8 +182,8 @@ def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, s
             names = " ".join(f"--beside {name}=SET" for name in comparisons)
             raise UserError(f"This report has several data sets; say for which of them: {names}")
         beside = dict.fromkeys(comparisons, beside)
-    for name, known in beside.items():
-        published(known)
+    for name, values in beside.items():
+        published(values)
         if name not in comparisons:
             raise UserError(f"--beside: no data set '{name}' here. {nearest(name, comparisons)}")
     return dict(beside)
@@ -193,9 +193,9 @@ def _check_free(out: Path) -> None:
     """Refuse to overwrite a file that is not a report's. (A study's folder is ours.) Raises UserError."""
     if (out.parent / "study.json").exists():
         return
-    figures = out.with_suffix(".json")
-    ours = figures.exists() and "muybridge" in _content(figures)
-    for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (figures, None)):
+    numbers = out.with_suffix(".json")
+    ours = numbers.exists() and "muybridge" in _content(numbers)
+    for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (numbers, None)):
         if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
             raise UserError(f"{path} is there already, and is not a report of muybridge's; choose another --out")
 
@@ -321,12 +321,12 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write a table; an estimate with its interval becomes three columns."""
     columns: list[list[str]] = []
     for column in zip(*rows, strict=True):
-        found = [re.fullmatch(r"([+-]?[\d.]+) \[([+-]?[\d.]+), ([+-]?[\d.]+)\]", cell) for cell in column[1:]]
-        if not any(found):
+        matches = [re.fullmatch(r"([+-]?[\d.]+) \[([+-]?[\d.]+), ([+-]?[\d.]+)\]", cell) for cell in column[1:]]
+        if not any(matches):
             columns.append(list(column))
             continue
         name = re.sub(r" \[.*\]$", "", column[0])
-        parts = [match.groups() if match else (cell, "", "") for match, cell in zip(found, column[1:], strict=True)]
+        parts = [match.groups() if match else (cell, "", "") for match, cell in zip(matches, column[1:], strict=True)]
         ends = zip((name, f"{name} low", f"{name} high"), *parts, strict=True)
         columns += [list(one) for one in ends]
     cells = [[spreadsheet(cell) for cell in column] for column in columns]

@@ -64,7 +64,7 @@ class Processes:
         """Sum of each value over all processes."""
         if self.count == 1:
             return list(values)
-        with self.talking():
+        with self.explain_lost_process():
             sums = torch.tensor(values, dtype=torch.float64)
             dist.all_reduce(sums, group=self._gloo)
             return [float(value) for value in sums.tolist()]
@@ -73,7 +73,7 @@ class Processes:
         """Gather an object from every process, in order of rank, at every process."""
         if self.count == 1:
             return [part]
-        with self.talking():
+        with self.explain_lost_process():
             parts: list[Any] = [None] * self.count
             dist.all_gather_object(parts, part, group=self._gloo)
             return parts
@@ -95,7 +95,7 @@ class Processes:
             return
         buffers = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
         if buffers:
-            with self.talking():
+            with self.explain_lost_process():
                 flat = torch.cat([buffer.detach().double().flatten() for buffer in buffers])
                 dist.all_reduce(flat)  # on their device; on a GPU by nccl
             for buffer, mean in zip(
@@ -108,7 +108,7 @@ class Processes:
         return items[self.rank :: self.count]
 
     @contextmanager
-    def talking(self) -> Iterator[None]:
+    def explain_lost_process(self) -> Iterator[None]:
         """Raise ProcessLost, with the cause, where communication fails because another process ended."""
         try:
             yield
@@ -118,7 +118,7 @@ class Processes:
             raise ProcessLost(f"Another of the {self.count} processes ended. {self._failure()}".rstrip(".")) from None
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def report_failure(self) -> Iterator[None]:
         """Report an exception that leaves the block to the other processes."""
         try:
             yield

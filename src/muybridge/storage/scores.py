@@ -250,14 +250,14 @@ class Scores:
         """Write a .npz file."""
         buffer = io.BytesIO()
         grid = self.grid
-        known: dict[str, Any] = {}
+        grid_fields: dict[str, Any] = {}
         if grid is not None:
-            known = {"sampling": grid.sampling, "num_clips": grid.num_clips, "num_crops": grid.num_crops}
+            grid_fields = {"sampling": grid.sampling, "num_clips": grid.num_clips, "num_crops": grid.num_crops}
         np.savez(
             buffer, format_version=FORMAT_VERSION, classes=np.array(self.classes), ids=self.ids_N, labels=self.labels_N,
             groups=self.groups_N, video=self.video_V, clip_start=self.clip_start_V, crop=self.crop_V,
             logits=self.logits_VK, average=self.average, skipped=self.skipped_ids, split=self.split,
-            num_trained_on=self.num_trained_on, **known,
+            num_trained_on=self.num_trained_on, **grid_fields,
         )  # fmt: skip
         write_atomic(path, buffer.getvalue())
 

@@ -17,8 +17,8 @@ def named(plan: Plan, out: Path) -> Plan:
 
     A name that another setting has gets the data set's name in front, which a plan of one set leaves out.
     """
-    known = StudyRecord.load(out).runs if (out / "study.json").exists() else {}
-    axes_of = {name: known[name].axes for name in known if known[name].axes}
+    records = StudyRecord.load(out).runs if (out / "study.json").exists() else {}
+    axes_of = {name: records[name].axes for name in records if records[name].axes}
     for name, run in begun(out).items():
         axes_of.setdefault(name, _axes_of(run.recipe()))
     taken: dict[str, dict[str, Any]] = {}  # by the name without seed and fold
@@ -58,21 +58,21 @@ def study_record(plan: Plan, out: Path) -> StudyRecord:
     """The record of the plan's runs, and of the finished runs of earlier calls."""
     earlier = StudyRecord.load(out) if (out / "study.json").exists() else StudyRecord(out)
     kept = {
-        name: known if known.axes else RunRecord(_axes_of(earlier.run(name).recipe()))
-        for name, known in earlier.runs.items()
+        name: record if record.axes else RunRecord(_axes_of(earlier.run(name).recipe()))
+        for name, record in earlier.runs.items()
         if name not in plan.runs and earlier.run(name).is_finished
     }
     runs = kept | {name: RunRecord(dict(planned.axes), planned.starts_from) for name, planned in plan.runs.items()}
     varies = {
         axis: tuple(dict.fromkeys((*earlier.varies.get(axis, ()), *plan.varies.get(axis, ()))))
-        for axis in dict.fromkeys(axis for known in runs.values() for axis in known.axes)
+        for axis in dict.fromkeys(axis for record in runs.values() for axis in record.axes)
     }
     sets: dict[str, list[str]] = {}
     for name in runs:
         recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
         sets.setdefault(data_name(recipe.data.manifest), []).append(name)
-    found = {}
+    set_records = {}
     for called, names in sets.items():
         recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}
-        found[called] = SetRecord(tuple(names), tuple(notes(searches(out), called, recipes)))
-    return StudyRecord(out, plan.title, runs, varies, found)
+        set_records[called] = SetRecord(tuple(names), tuple(notes(searches(out), called, recipes)))
+    return StudyRecord(out, plan.title, runs, varies, set_records)

@@ -104,10 +104,10 @@ class Plan:
 
     def settings(self) -> dict[str, list[str]]:
         """Runs that differ in nothing but the seed, by their name without it."""
-        found: dict[str, list[str]] = {}
+        settings: dict[str, list[str]] = {}
         for name in self.order():
-            found.setdefault(setting_name(name, self.runs[name].axes.get("seed")), []).append(name)
-        return found
+            settings.setdefault(setting_name(name, self.runs[name].axes.get("seed")), []).append(name)
+        return settings
 
     def check_needs(self) -> None:
         """Raises UserError."""

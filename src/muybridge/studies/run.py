@@ -95,7 +95,7 @@ def run(
     processes = workplace.processes
     if measure and processes.count > 1:
         raise UserError("Speed is measured by one process, alone: muybridge measure STUDY, afterwards")
-    with processes.telling(), ExitStack() as held:
+    with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
             held.enter_context(_locked(workplace.out))
         plan = processes.broadcast(named(plan, workplace.out))
@@ -152,7 +152,7 @@ def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | No
     Every model's name, clip length, fold and split is checked, and nothing is written. Raises UserError.
     """
     workplace = Workplace.of(plan, out, runtime)
-    with workplace.processes.telling():
+    with workplace.processes.report_failure():
         plan = named(plan, workplace.out)
         workplace.check(plan, tuned=tune > 0)
         if tune:

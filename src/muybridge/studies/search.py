@@ -72,8 +72,8 @@ class _Tuning(TypedDict):
 def searches(out: Path) -> dict[str, Any]:
     """Trials and choice of each setting."""
     file = out / "tuning.json"
-    found: dict[str, Any] = read_as(_Tuning, file)["settings"] if file.exists() else {}
-    return found
+    settings: dict[str, Any] = read_as(_Tuning, file)["settings"] if file.exists() else {}
+    return settings
 
 
 def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
@@ -81,39 +81,43 @@ def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
 
     A setting's trials start from the best trial of the setting that it starts from.
     """
-    known = workplace.processes.broadcast(searches(workplace.out))
+    searched = workplace.processes.broadcast(searches(workplace.out))
     best: dict[str, Run] = {}
     recipes: dict[str, Recipe] = {}
     setting_of = {name: setting for setting, names in plan.settings().items() for name in names}
     for setting, names in plan.settings().items():
         planned = plan.runs[names[0]]
         base = None if planned.starts_from is None else best[setting_of[planned.starts_from]]
-        before = known.get(setting, {}).get("trials", [])
+        before = searched.get(setting, {}).get("trials", [])
         tried: list[dict[str, Any]] = []
         for number, trial in enumerate(_trials(planned.recipe, trials)):
-            said = f"{setting}: trial {number + 1} of {trials}"
+            label = f"{setting}: trial {number + 1} of {trials}"
             folder = _trial_run(workplace.out, setting, number)
-            tried.append(_outcome(folder, started(trial, base), said, before, workplace))
-            all_known = [*tried, *before[number + 1 : trials]]
-            known[setting] = {"axes": _apart_from_seed(planned), "trials": all_known, "chosen": best_trial(all_known)}
+            tried.append(_outcome(folder, started(trial, base), label, before, workplace))
+            all_trials = [*tried, *before[number + 1 : trials]]
+            searched[setting] = {
+                "axes": _apart_from_seed(planned),
+                "trials": all_trials,
+                "chosen": best_trial(all_trials),
+            }
             if workplace.processes.is_first:
-                told = {"format_version": 1, "seed": TUNING_SEED, "settings": known}
-                write_json(within(workplace.out, "tuning.json"), told)
+                record = {"format_version": 1, "seed": TUNING_SEED, "settings": searched}
+                write_json(within(workplace.out, "tuning.json"), record)
         chosen = best_trial(tried)
         if chosen is None:
             raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
         best[setting] = Run(workplace.out / tried[chosen]["run"])
         lr, decay = factors(trials)[chosen]
         recipes |= {name: _times(plan.runs[name].recipe, lr, decay) for name in names}
-        log(_note(setting, known[setting]))
+        log(_note(setting, searched[setting]))
     axes = {axis for planned in plan.runs.values() for axis in planned.axes} - {"seed"}
     varies = dict(plan.varies) | {axis: (*plan.varies.get(axis, ()), *TUNED) for axis in axes}
     return replace_fields(plan.with_recipes(recipes), varies=varies)
 
 
-def _note(setting: str, known: Mapping[str, Any]) -> str:
+def _note(setting: str, search: Mapping[str, Any]) -> str:
     """The result of a search, in a sentence."""
-    number, trials = known["chosen"], known["trials"]
+    number, trials = search["chosen"], search["trials"]
     best = trials[number]
     return (
         f"{setting}: lr {best['lr']:.3g}, weight decay {best['weight_decay']:.3g} (trial {number + 1} of {len(trials)}), "
@@ -123,10 +127,10 @@ def _note(setting: str, known: Mapping[str, Any]) -> str:
 
 def notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe]) -> list[str]:
     """Sentences of a data set's report about the searches that chose its recipes, and about runs without one."""
-    found = {
-        setting: known
-        for setting, known in searches.items()
-        if known["axes"].get("data") == called and known["chosen"] is not None
+    used_searches = {
+        setting: search
+        for setting, search in searches.items()
+        if search["axes"].get("data") == called and search["chosen"] is not None
     }
     used: dict[str, int] = {}
     without: list[str] = []
@@ -134,8 +138,8 @@ def notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe
     for name, recipe in recipes.items():
         setting = setting_name(name, recipe.seed)
         own = (recipe.optim.lr, recipe.optim.weight_decay)
-        trials = found.get(setting, {"trials": []})["trials"]
-        if trials and own == _values(trials[found[setting]["chosen"]]):
+        trials = used_searches.get(setting, {"trials": []})["trials"]
+        if trials and own == _values(trials[used_searches[setting]["chosen"]]):
             used[setting], own = len(trials), _values(trials[0])
         else:
             without.append(name)
@@ -148,19 +152,19 @@ def notes(searches: Mapping[str, Any], called: str, recipes: Mapping[str, Recipe
     else:
         by_number = [f"{n} for {listed([s for s in used if used[s] == n])}" for n in numbers]
         budget = f"with unequal numbers of trials ({'; '.join(by_number)}): more find better values"
-    said = [
+    sentences = [
         f"Learning rate and, where it is not 0, weight decay were chosen on val, {budget}: the recipe's values, and those times "
         f"the same factors between 0.1 and 10, with a seed of their own ({TUNING_SEED}). No trial saw the test split."
     ]
     if without:
-        said.append(
+        sentences.append(
             f"Trained without a search, by the recipe's values: {listed(without)}. The comparison favours the others."
         )
     if len(begins) > 1:
         values = [f"lr {lr:.3g} and weight decay {decay:.3g} for {listed(list(dict.fromkeys(names)))}"
                   for (lr, decay), names in begins.items()]  # fmt: skip
-        said.append(f"The recipes' values, with which the searches begin, differ: {'; '.join(values)}.")
-    return [*said, *(_note(setting, found[setting]) for setting in used)]
+        sentences.append(f"The recipes' values, with which the searches begin, differ: {'; '.join(values)}.")
+    return [*sentences, *(_note(setting, used_searches[setting]) for setting in used)]
 
 
 def _values(trial: Mapping[str, Any]) -> tuple[float, float]:
@@ -176,26 +180,26 @@ def _times(recipe: Recipe, lr: float, weight_decay: float) -> Recipe:
 
 
 def _outcome(
-    folder: Run, trial: Recipe, text: str, known: list[dict[str, Any]], workplace: Workplace
+    folder: Run, trial: Recipe, text: str, earlier_trials: list[dict[str, Any]], workplace: Workplace
 ) -> dict[str, Any]:
     """The validation result of one trial; a trial that diverged before is not repeated."""
-    told = {
+    outcome = {
         "run": str(folder.path.relative_to(workplace.out)),
         "lr": trial.optim.lr,
         "weight_decay": trial.optim.weight_decay,
     }
-    told["fingerprint"] = fingerprint(workplace.jobs.resolved(trial))
-    for earlier in known:
-        if earlier["fingerprint"] == told["fingerprint"] and "failed" in earlier:
+    outcome["fingerprint"] = fingerprint(workplace.jobs.resolved(trial))
+    for earlier in earlier_trials:
+        if earlier["fingerprint"] == outcome["fingerprint"] and "failed" in earlier:
             return earlier
     try:
         workplace.finish(folder, trial, text)
     except Diverged as error:
         log(f"    {error}")
         workplace.processes.clear_failure()
-        return {**told, "failed": str(error)}
+        return {**outcome, "failed": str(error)}
     val = folder.result()["val"]
-    return {**told, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}
+    return {**outcome, "val_video_top1": val["video_top1"], "val_loss": val["loss"]}
 
 
 def best_trial(tried: Sequence[Mapping[str, Any]]) -> int | None:
@@ -214,12 +218,12 @@ def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
     """Raise UserError where trained runs and the search would disagree, before a trial is spent."""
     if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
         raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
-    known = searches(workplace.out)
+    earlier = searches(workplace.out)
     trained: dict[str, list[str]] = {}
     for name, run in begun(workplace.out).items():
         trained.setdefault(setting_name(name, run.recipe().seed), []).append(name)
     for setting, names in plan.settings().items():
-        before = len(known.get(setting, {}).get("trials", []))
+        before = len(earlier.get(setting, {}).get("trials", []))
         if setting in trained and before != trials:
             how = f"after a search of {before} trials (--tune {before} continues it)" if before else "without a search"
             raise UserError(

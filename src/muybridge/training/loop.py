@@ -46,7 +46,7 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
     runtime = runtime or Runtime()
     run = Run(Path(out))
     processes = distributed.join(find_device(runtime.device))
-    with processes.telling(), stoppable(run) as stop:
+    with processes.report_failure(), stoppable(run) as stop:
         if processes.is_first:
             check_free(run)  # before anything is computed
         job = Jobs(runtime, processes=processes.count).job(recipe, check=processes.is_first)
@@ -66,7 +66,7 @@ def finish(run: Run, job: Job, *, runtime: Runtime) -> Run:
     if state == "finished":
         return run
     if state == "new":
-        with processes.telling(), stoppable(run) as stop:
+        with processes.report_failure(), stoppable(run) as stop:
             return _begin(run, job, runtime, processes, stop)
     use_source(run.path, job.recipe.model.name, run.recipe().model.source_sha256, allow_code="mine")
     return _continue(run, job, runtime)
@@ -77,7 +77,7 @@ def _begin(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
         if processes.is_first:
             check_free(run)  # another process may have been there meanwhile
             describe(run, job, runtime, processes.count)
-        with explaining(run), processes.telling():
+        with explaining(run), processes.report_failure():
             return _train(run, job, runtime, processes, stop)
 
 
@@ -120,7 +120,7 @@ def resume(
 
 def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str = "last") -> Run:
     processes = distributed.join(find_device(runtime.device))
-    with processes.telling(), stoppable(run) as stop:
+    with processes.report_failure(), stoppable(run) as stop:
         job = of if isinstance(of, Job) else Jobs(runtime).job(of, check=False)
         before = {"deterministic": True} | run.environment()  # runs of earlier versions had no choice
         now = environment(runtime, processes.count)
@@ -137,7 +137,7 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
                 if checkpoint != "last":
                     checkpoints.rewind(run.checkpoints, checkpoint)
                 write_atomic(run.file("recipe.json"), to_json(job.recipe))
-            with explaining(run), processes.telling():
+            with explaining(run), processes.report_failure():
                 return _train(run, job, runtime, processes, stop)
 
 

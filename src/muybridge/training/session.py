@@ -239,17 +239,18 @@ class Session:
 
     def finish(self, stop: Stop) -> None:
         """Score val and test, once, and write the result. Raises Interrupted."""
-        which, known = self.recipe.evaluation.checkpoint, self.val_scores  # the last validation, of these very weights
+        which = self.recipe.evaluation.checkpoint
+        val_scores = self.val_scores  # the last validation, of these very weights
         if which == "best":
             checkpoints.load_model(self.run.checkpoints, self.scored, "best")
-            known = None
+            val_scores = None
         result: dict[str, Any] = {
             "fingerprint": fingerprint(self.recipe), "steps": self.state.step, "ended": self.state.ended,
             "checkpoint": which,
         }  # fmt: skip
         for split, rows in (("val", self.val_rows), ("test", self.test_rows)):
             if len(rows):
-                scores = known if split == "val" else None
+                scores = val_scores if split == "val" else None
                 scores = scores or self.score_unless_stopped(rows, f"scoring {split}", stop)
                 if self.processes.is_first:
                     self.run.save_scores(split, scores)

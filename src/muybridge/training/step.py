@@ -54,7 +54,7 @@ def training_step(
             std=model.preprocessing.std,
             jitter=part.jitter,
         )
-        with processes.talking(), distributed.gradients_wait(net, number < len(parts)):
+        with processes.explain_lost_process(), distributed.gradients_wait(net, number < len(parts)):
             try:
                 with where.autocast():
                     out = net(x)
@@ -85,6 +85,6 @@ def training_step(
 
 def _take_part(net: nn.Module, x: torch.Tensor, where: Placement, processes: Processes) -> None:
     """One of several processes that has no clip of an update adds gradients of zero, and nothing to batch norms."""
-    with processes.talking(), norms_still(net), where.autocast():
+    with processes.explain_lost_process(), norms_still(net), where.autocast():
         out = net(x)
         (0 * (out.logits_NBK if isinstance(out, WeightedLogits) else out).sum()).backward()

@@ -26,15 +26,15 @@ STEP = 32
 
 def accuracies(comparison: Comparison) -> Chart:
     """A row a model: video accuracy and its interval."""
-    found = {model.name: model.accuracy for model in comparison.models}
-    return _intervals(comparison, found, "video top-1 accuracy, 95 % interval")
+    interval_of = {model.name: model.accuracy for model in comparison.models}
+    return _intervals(comparison, interval_of, "video top-1 accuracy, 95 % interval")
 
 
 def direction(comparison: Comparison) -> Chart:
     """A row a model: accuracy between time-reversed classes, and the line of chance."""
-    found = {model.name: model.within_pairs(comparison.pairs) for model in comparison.models}
+    interval_of = {model.name: model.within_pairs(comparison.pairs) for model in comparison.models}
     title = "accuracy between time-reversed classes (line: chance)"
-    return _intervals(comparison, found, title, line=0.5)
+    return _intervals(comparison, interval_of, title, line=0.5)
 
 
 def from_the_best(comparison: Comparison) -> Chart:
@@ -95,9 +95,11 @@ def reliability(comparison: Comparison, most: int) -> Chart:
     )
 
 
-def _intervals(comparison: Comparison, found: Mapping[str, Interval], title: str, line: float | None = None) -> Chart:
-    rows: list[dict[str, Any]] = [row(model, found[model.name], comparison) for model in comparison.models]
-    ends = [end for one in found.values() for end in (one.low, one.high)] + ([] if line is None else [line])
+def _intervals(
+    comparison: Comparison, interval_of: Mapping[str, Interval], title: str, line: float | None = None
+) -> Chart:
+    rows: list[dict[str, Any]] = [row(model, interval_of[model.name], comparison) for model in comparison.models]
+    ends = [end for one in interval_of.values() for end in (one.low, one.high)] + ([] if line is None else [line])
     axis, scale = accuracy_axis(ends)
     tooltip = ["model:N", "accuracy:N", "interval:N"]
     return _rows_with_names(

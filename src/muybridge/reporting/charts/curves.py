@@ -73,8 +73,8 @@ def _scale(rows: list[dict[str, Any]], quantity: str, *, spikes: bool) -> alt.Sc
     """Accuracy from 0 to 1; loss with or without the spikes that a few epochs may have."""
     if quantity == "accuracy":
         return alt.Scale(domain=[0, 1])
-    found = sorted(row["value"] for row in rows)
-    if not found:
+    values = sorted(row["value"] for row in rows)
+    if not values:
         return alt.Scale()
-    usual = 2 * found[int(0.9 * (len(found) - 1))]
-    return alt.Scale(domain=[0, (found[-1] if spikes else min(found[-1], usual)) * 1.05])
+    usual = 2 * values[int(0.9 * (len(values) - 1))]
+    return alt.Scale(domain=[0, (values[-1] if spikes else min(values[-1], usual)) * 1.05])

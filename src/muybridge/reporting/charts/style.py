@@ -50,15 +50,15 @@ def backbones(comparisons: Sequence[Comparison]) -> dict[str, str]:
 def colors(comparison: Comparison) -> dict[str, str]:
     """Each row's: its method's colour; shades of it where the method has several rows."""
     base = methods([comparison])
-    found: dict[str, str] = {}
+    color_of: dict[str, str] = {}
     for method, color in base.items():
         names = sorted(model.name for model in comparison.models if model.method == method)
         if len(names) == 1:
-            found[names[0]] = color
+            color_of[names[0]] = color
             continue
         for i, name in enumerate(names):
-            found[name] = _shade(color, DARKEST + (LIGHTEST - DARKEST) * i / (len(names) - 1))
-    return {name: found[name] for name in sorted(found)}
+            color_of[name] = _shade(color, DARKEST + (LIGHTEST - DARKEST) * i / (len(names) - 1))
+    return {name: color_of[name] for name in sorted(color_of)}
 
 
 def color(comparison: Comparison) -> alt.Color:

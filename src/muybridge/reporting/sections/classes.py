@@ -24,21 +24,21 @@ def gains(chapter: Chapter) -> Section | None:
     a, b = chapter.pair
     first, second = c.models[a], c.models[b]
     gain_K = first.class_accuracy_K - second.class_accuracy_K
-    known = [int(k) for k in np.argsort(-gain_K, kind="stable") if np.isfinite(gain_K[k])]
+    finite = [int(k) for k in np.argsort(-gain_K, kind="stable") if np.isfinite(gain_K[k])]
     videos_K = np.bincount(first.labels_N, minlength=len(c.classes))
     rows = [
         [c.classes[k], str(videos_K[k]), _share(first.class_accuracy_K[k]), _share(second.class_accuracy_K[k]),
          f"{gain_K[k]:+.3f}"]
-        for k in known
+        for k in finite
     ]  # fmt: skip
-    ups = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in known[:3] if gain_K[k] > 0]
-    downs = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in known[::-1][:3] if gain_K[k] < 0]
+    ups = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in finite[:3] if gain_K[k] > 0]
+    downs = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in finite[::-1][:3] if gain_K[k] < 0]
     spoken = (
         f"{first.name} (A) against {second.name} (B), class by class. Gains: {listed(ups) if ups else 'none'}; losses: "
         f"{listed(downs) if downs else 'none'}."
     )
     every = [
-        [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in known
+        [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in finite
     ]
     return Section(
         title="Per-class gains",
@@ -100,15 +100,15 @@ def _errors(c: Comparison, model: ModelResult, most: int = 3) -> list[list[str]]
     counts_KK = model.confusion
     both_KK = np.triu(counts_KK + counts_KK.T, 1)
     videos_K = counts_KK.sum(1)
-    found = []
+    rows = []
     for index in np.argsort(-both_KK, axis=None, kind="stable")[:most]:
         i, j = divmod(int(index), len(c.classes))
         if both_KK[i, j]:
-            found.append([
+            rows.append([
                 c.classes[i], c.classes[j], f"{both_KK[i, j]} of {videos_K[i] + videos_K[j]}", str(counts_KK[i, j]),
                 str(counts_KK[j, i]),
             ])  # fmt: skip
-    return found
+    return rows
 
 
 def disagreements(chapter: Chapter) -> Section | None:

@@ -48,9 +48,9 @@ def learning_curves(chapter: Chapter) -> Section | None:
     def spoken(key: str) -> str:
         ends = []
         for model in c.models[:MOST_MATRICES]:
-            found = [lines[-1][key] for run in model.runs if (lines := run.metrics("val")) and key in lines[-1]]
-            if found:
-                ends.append(f"{model.name} {sum(found) / len(found):.3f}")
+            last_values = [lines[-1][key] for run in model.runs if (lines := run.metrics("val")) and key in lines[-1]]
+            if last_values:
+                ends.append(f"{model.name} {sum(last_values) / len(last_values):.3f}")
         return " over the epochs, training and validation" + (f"; at the end on val: {', '.join(ends)}" if ends else "")
 
     return Section(
