@@ -1,5 +1,7 @@
 # Everything from a fresh machine: `make demo`, `make test`. Needs Python 3.11 or newer; the rest is set up here.
 PYTHON ?= python3
+# Bytecode is kept: a third of the tests' time would go into compiling torch again in every process.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

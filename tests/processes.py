@@ -4,5 +4,11 @@ import psutil
 
 
 def worker_processes():
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+    """On Linux they are forks of one server process, and have its command line; the server stays."""
+    servers = [child for child in psutil.Process().children() if _runs(child, "multiprocessing.forkserver")]
+    forks = [worker for server in servers for worker in server.children()]
+    return [*forks, *(child for child in psutil.Process().children() if _runs(child, "spawn_main"))]
+
+
+def _runs(process, name):
+    return any(name in word for word in process.cmdline())

@@ -42,7 +42,10 @@ def _mapped(path: str, mtime_ns: int) -> np.ndarray:
 def mapped(path: str | os.PathLike[str]) -> np.ndarray:
     """Map the array of a `.npy` file, without loading it. Raises DecodeError, also for Python objects (pickles)."""
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        try:
+            return np.lib.format.open_memmap(path, mode="r")
+        except SystemError:  # CPython 3.11 may miscount while another thread parses (gh-106905): no fault of the file
+            return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
     except MemoryError:
