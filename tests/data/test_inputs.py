@@ -178,6 +178,42 @@ def test_vectors_have_no_crops(made_set, tmp_path):
         muybridge.train(recipe, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+@pytest.mark.parametrize(("model", "modality"), [("tsm_resnet_tiny", "four"), ("test_probe", "colours")])
+def test_only_red_green_and_blue_change_their_colours(made_set, tmp_path, model, modality, name):
+    changed = replace(recipe_of(made_set, model, modality), {f"augment.{name}": 0.2})
+    with pytest.raises(UserError, match=rf"augment.{name} is 0.2, but {modality} has no .* Take augment.{name}=0"):
+        muybridge.train(changed, out=tmp_path / "run")
+
+
+def test_vectors_cannot_be_rotated(made_set, tmp_path):
+    turned = replace(recipe_of(made_set, "test_probe", "colours"), {"augment.rotation_degrees": 10.0})
+    with pytest.raises(UserError, match=r"augment.rotation_degrees is 10, but colours has no picture"):
+        muybridge.train(turned, out=tmp_path / "run")
+
+
+def test_an_input_may_say_how_its_colours_change():
+    class Recoloured(FourChannels):
+        def recoloured(self, x_BTHWC, jitter):
+            return x_BTHWC
+
+    assert Recoloured().has_colours
+    assert not FourChannels().has_colours
+    assert inputs.RGB.has_colours
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(1, [10, 10, 10]), (2, [15, 15, 15]), (3, [10, 20, 30]), (4, [10, 20, 30])]
+)
+def test_people_see_three_channels_of_any_number(channels, expected):
+    frames_THWC = np.broadcast_to(np.uint8([10, 20, 30, 40][:channels]), (4, 2, 2, channels))
+    for each, steps in ((inputs.RGB, 4), (inputs.RGB_DIFFERENCE, 2)):
+        shown_THW3 = each.shown(frames_THWC)
+        assert shown_THW3.shape == (steps, 2, 2, 3)
+        assert shown_THW3.dtype == np.uint8
+        assert (shown_THW3 == expected).all()
+
+
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="registered twice"):
         inputs.register(FourChannels())

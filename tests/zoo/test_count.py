@@ -38,13 +38,15 @@ def test_published():
 
 def test_the_table_that_is_shipped_is_what_is_counted():
     """`muybridge models` shows it without torch; `python parity/fidelity.py` writes it anew."""
-    assert models(num_classes=7)["models"] == json.loads(json.dumps(listing(num_classes=7)))
+    shipped, counted = models(num_classes=7)["models"], json.loads(json.dumps(listing(num_classes=7)))
+    assert shipped == counted, "zoo/table.json is out of date: python parity/fidelity.py"
 
 
 def test_the_page_tells_what_is_counted():
     page = (ROOT / "docs" / "fidelity.md").read_text()
     assert page.startswith(fidelity.page()[: len(fidelity.HEAD)])
-    assert [line for line in fidelity.page().splitlines() if line not in page] == []
+    missing = [line for line in fidelity.page().splitlines() if line not in page]
+    assert missing == [], "docs/fidelity.md is out of date: python parity/fidelity.py"
 
 
 def test_temporal_pooling_costs_no_parameters_and_the_classifier_is_counted_for_every_frame():

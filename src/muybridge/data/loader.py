@@ -229,7 +229,7 @@ def _loader(
 
 @functools.cache
 def _start_method() -> Literal["forkserver", "spawn"]:
-    """How workers start. On Linux a server process imports torch once, and every worker is a fork of it.
+    """Start method of workers: on Linux a server process imports torch once, and every worker is a fork of it.
 
     The server has no thread, no CUDA and none of this process's memory. Its workers start in milliseconds, where each
     spawned one takes seconds of a core for its imports.

@@ -36,6 +36,8 @@ class Method:
     is_3d: bool = False
     looks_along_time: bool = True
     """Whether it does so without temporal pooling, too."""
+    starts_as_identity: bool = False
+    """Whether a fresh network answers as the image network alone, by norms whose weights start at zero."""
     min_frames: int = MIN_FRAMES
     sites: str | None = None
     """The kind of an image network's `sites` that it needs at least one of."""
@@ -52,7 +54,7 @@ METHODS = {
     "tsm": Method("Lin et al. 2019, Temporal Shift Module", shift, sites="shift"),
     "tam": Method("Fan et al. 2019, Temporal Aggregation Module", aggregate, sites="aggregation"),
     "tconv": Method('Chen et al. 2021, "Conv."', partial(aggregate, dense=True), sites="aggregation"),
-    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local, sites="non_local"),
+    "nln": Method("Wang et al. 2018, Non-local Neural Networks", non_local, sites="non_local", starts_as_identity=True),
     "i3d": Method("Carreira and Zisserman 2017, inflated 3D", inflate, is_3d=True),
     "s3d": Method("Xie et al. 2018, separable 3D", factorise, is_3d=True),
 }

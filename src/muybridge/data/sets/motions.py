@@ -64,7 +64,7 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
     folder = Path(folder).resolve()
     if clips < 5 * len(CLASSES):
         raise UserError(
-            f"{clips} clips are too few for {len(CLASSES)} classes in three splits; at least {5 * len(CLASSES)}"
+            f"{clips} clips are too few for {len(CLASSES)} classes in three splits. Take at least {5 * len(CLASSES)} (--clips)"
         )
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; choose another folder")

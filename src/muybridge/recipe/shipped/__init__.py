@@ -69,6 +69,9 @@ def about(name: str) -> About:
     text = inspect.getdoc(make.func if isinstance(make, partial) else make) or ""
     summary, *others = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     entries = {key: value for key, colon, value in (paragraph.partition(": ") for paragraph in others) if colon}
+    for key in ("Source", "Published"):
+        if key not in entries:
+            raise UserError(f"{name}: the docstring of its function lacks a paragraph '{key}: …'. Write it")
     return About(name, summary, entries["Source"], entries["Published"])
 
 

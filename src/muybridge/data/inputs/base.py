@@ -1,18 +1,15 @@
-"""The one table of inputs: all that a clip can be made of. No other module names one.
+"""Input: what a clip is made of. It says how frames are read and collated, what a mirror image is, what the network gets.
 
-An input says how frames are read and collated, what a mirror image does, and what the network gets. `register` adds one
-from outside. Shapes: T time steps of L frames each; pictures are (T·L,H,W,C) uint8 as they are read, vectors (T,D) floats.
+Shapes: T time steps of L frames each; pictures are (T·L,H,W,C) uint8 as they are read, vectors (T,D) floats.
 
 torch is imported by the methods that compute, so that recipes and reports, which only read the table, need none.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from muybridge.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +43,11 @@ class Input:
     shows_stills: bool = True
     """Does one frame, held, show what a frame shows?"""
 
+    @property
+    def has_colours(self) -> bool:
+        """Whether brightness, contrast, saturation and hue can change: in red, green, blue, or by a `recoloured` of its own."""
+        return self.is_picture and (self.read_channels == 3 or type(self).recoloured is not Input.recoloured)
+
     def look(self, path: Path, look: "Callable[[Path], VideoInfo]") -> "VideoInfo":
         """Length, rate and size of what a path names. `look`: the function that looks into a video. Raises DecodeError."""
         return look(path)
@@ -75,7 +77,7 @@ class Input:
         return x_BTHWC.flip(3)
 
     def recoloured(self, x_BTHWC: "torch.Tensor", jitter: "Jitter") -> "torch.Tensor":
-        """Frames in other colours."""
+        """Frames of red, green and blue in other colours; an input of other channels writes its own."""
         from muybridge.data.transforms import recolored
 
         return recolored(x_BTHWC, jitter)
@@ -124,8 +126,14 @@ class Input:
         return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.dtype).name))
 
     def shown(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """A clip for human eyes: uint8 (T,H,W,3), of each time step the last frame."""
-        return frames_THWC[self.step_frames - 1 :: self.step_frames, ..., :3]
+        """A clip for human eyes: uint8 (T,H,W,3), of each time step the last frame.
+
+        Its first three channels are shown; of fewer than three their mean, as gray.
+        """
+        last_THWC = frames_THWC[self.step_frames - 1 :: self.step_frames]
+        if last_THWC.shape[-1] < 3:
+            last_THWC = last_THWC.mean(-1, keepdims=True).round().astype(np.uint8).repeat(3, axis=-1)
+        return last_THWC[..., :3]
 
 
 class Vectors(Input):
@@ -157,60 +165,3 @@ class Vectors(Input):
 
         shape = (batch_size, num_steps * self.step_frames, self.read_channels)
         return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.dtype).name))
-
-
-class _Frames(Input):
-    name = "rgb"
-    about = "frames"
-    meaning = "the frames of the video"
-
-
-class _Differences(Input):
-    """Wang et al. 2016 (TSN), section 3.2."""
-
-    name = "rgb_difference"
-    formerly = "difference"
-    about = "frame differences"
-    meaning = (
-        "each frame's successor minus the frame, so that what stands still is zero (TSN's RGB difference; for a camera that "
-        "does not move)"
-    )
-    step_frames = 2
-    shows_stills = False
-
-    def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
-        first, second = x_BLTHWC.float().unbind(2)
-        return second - first
-
-    def offset(self, mean: Sequence[float]) -> Sequence[float]:
-        return [0.0] * len(mean)
-
-
-INPUTS: dict[str, Input] = {}
-"""Every input, by name."""
-
-DEFAULT = _Frames.name
-
-
-def register(known: Input) -> Input:
-    """Add an input to the table. Raises ValueError for a name that is taken."""
-    if known.name in INPUTS:
-        raise ValueError(f"input '{known.name}' is registered twice")
-    INPUTS[known.name] = known
-    return known
-
-
-def find(name: str) -> Input:
-    """An input by its name, or by its former one. Raises UserError with the nearest names."""
-    name = next((each.name for each in INPUTS.values() if name and each.formerly == name), name)
-    if name not in INPUTS:
-        raise UserError(f"clip.modality is '{name}', but takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
-    return INPUTS[name]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " or ".join(f"'{name}'" for name in names)
-
-
-RGB = register(_Frames())
-RGB_DIFFERENCE = register(_Differences())

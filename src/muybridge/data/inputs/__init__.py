@@ -1,0 +1,40 @@
+"""The one table of inputs: all that a clip can be made of, a file each. No module outside this package names one.
+
+A file of this package defines one input as `INPUT`, and a line here registers it. `register` also adds one from outside.
+"""
+
+from collections.abc import Iterable
+
+from muybridge.data.inputs import rgb, rgb_difference
+from muybridge.data.inputs.base import Input as Input
+from muybridge.data.inputs.base import Vectors as Vectors
+from muybridge.errors import UserError, nearest
+
+INPUTS: dict[str, Input] = {}
+"""Every input, by name."""
+
+DEFAULT = rgb.INPUT.name
+
+
+def register(made: Input) -> Input:
+    """Add an input to the table. Raises ValueError for a name that is taken."""
+    if made.name in INPUTS:
+        raise ValueError(f"input '{made.name}' is registered twice")
+    INPUTS[made.name] = made
+    return made
+
+
+def find(name: str) -> Input:
+    """An input by its name, or by its former one. Raises UserError with the nearest names."""
+    name = next((each.name for each in INPUTS.values() if name and each.formerly == name), name)
+    if name not in INPUTS:
+        raise UserError(f"clip.modality is '{name}', but takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
+    return INPUTS[name]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(f"'{name}'" for name in names)
+
+
+RGB = register(rgb.INPUT)
+RGB_DIFFERENCE = register(rgb_difference.INPUT)
