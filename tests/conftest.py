@@ -1,6 +1,7 @@
 """What several tests share: a small made set, a recipe that trains on it in seconds, and one finished run."""
 
 import os
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["COLUMNS"] = "160"  # of a terminal, for tables
@@ -13,6 +14,21 @@ from muybridge.recipe import Augment, Clip, Evaluation, Model, Optim, Recipe, re
 from muybridge.training.loop import train
 
 torch.set_num_threads(1)
+
+
+@contextmanager
+def _empty(drawings):
+    yield
+    for path, _ in drawings:
+        for ending in (".svg", ".png"):
+            path.with_name(f"{path.name}{ending}").write_bytes(b"")
+
+
+@pytest.fixture(autouse=True)
+def _quick_drawings(request, monkeypatch):
+    """Empty drawings, but for tests marked `drawings` or `slow`: the renderer takes most of a report's time."""
+    if not any(request.node.get_closest_marker(name) for name in ("drawings", "slow")):
+        monkeypatch.setattr("muybridge.reporting.report.drawn", _empty)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from muybridge.recipe import Recipe, Runtime, from_json
 from muybridge.runtime.console import console
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.training import loop as training
+from muybridge.training.job import Jobs
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
 
@@ -86,6 +87,8 @@ def main() -> None:
     folder.mkdir(parents=True)
     manifest = Manifest.load(recipe.data.manifest)
     build.reader_and_workers(recipe, Runtime(), manifest, np.arange(len(manifest)))  # decoded once, for all children
+    job = Jobs(Runtime()).job(recipe)  # and what counting and optimizers import is imported once
+    build.optimizer(recipe, build.model(job.recipe, len(manifest.classes)))
     assert in_child(count) == 0
     expected = everything(training.Run(whole))
     kinds = json.loads((folder / "operations.json").read_text())

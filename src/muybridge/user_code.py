@@ -15,7 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -166,10 +166,18 @@ _imported: dict[str, dict[str, str]] = {}
 
 
 def _forget_changed(code: str, module: str) -> None:
-    """Forget a module whose files have changed, so that the code that runs is the code that is hashed."""
+    """Forget a module whose files have changed, so that the code that runs is the code that is hashed.
+
+    Its bytecode is deleted: Python takes it for that of any source of the same length and second.
+    """
     files = source_files(code)
     hashes = {name: sha256_file(path) for name, path in files.items()}
-    if _imported.get(module, hashes) != hashes:
+    if _imported.get(module) == hashes:
+        return
+    for path in files.values():
+        with suppress(OSError):  # there is none, or the folder is read-only
+            os.unlink(importlib.util.cache_from_source(str(path)))
+    if module in _imported:
         for name in _module_names(files):
             sys.modules.pop(name, None)
         importlib.invalidate_caches()

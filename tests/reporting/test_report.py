@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -54,22 +53,6 @@ def section_of(runs, title, **asked):
     """The section of that title; none behind it is made."""
     chapter = Chapter(compared(runs), **asked)
     return next(section for make in sections.SECTIONS if (section := make(chapter)) and section.title == title)
-
-
-@pytest.fixture(autouse=True)
-def _quick_drawings(request, monkeypatch):
-    """Empty drawings, but for tests marked `drawings`: the renderer takes most of a report's time."""
-    if request.node.get_closest_marker("drawings"):
-        return
-
-    @contextmanager
-    def empty(drawings):
-        yield
-        for path, _ in drawings:
-            for ending in (".svg", ".png"):
-                path.with_name(f"{path.name}{ending}").write_bytes(b"")
-
-    monkeypatch.setattr(report, "drawn", empty)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from muybridge.zoo.count import (
     natural_input,
     outline,
 )
+from muybridge.zoo.families import BACKBONES, METHODS
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "parity"))
@@ -27,6 +28,7 @@ import fidelity  # noqa: E402
 
 FIGURES = fidelity.figures()
 NAMES = [entry.name for entry in entries()]
+COMPOSED = {f"{method}_{backbone}" for method in METHODS for backbone in BACKBONES}
 TABLE_3 = sorted({f.model for f in FIGURES if f.source == "2021 study, table 3"})
 
 
@@ -49,8 +51,13 @@ def test_the_page_tells_what_is_counted():
     assert missing == [], "docs/fidelity.md is out of date: python parity/fidelity.py"
 
 
-def test_temporal_pooling_costs_no_parameters_and_the_classifier_is_counted_for_every_frame():
-    for name in TABLE_3:
+@pytest.mark.parametrize(
+    "names", [[name for name in TABLE_3 if name.endswith("inceptionv1")], pytest.param(TABLE_3, marks=pytest.mark.slow)],
+    ids=["one network", "all"],
+)  # fmt: skip
+def test_temporal_pooling_costs_no_parameters_and_the_classifier_is_counted_for_every_frame(names):
+    assert names
+    for name in names:
         arguments = {"num_classes": 87, "num_frames": 8, "size": 224}
         plain, pooled = count(name, **arguments), count(name, **arguments, temporal_pooling=True)
         assert pooled.params == plain.params, name
@@ -105,8 +112,12 @@ def test_recurrent_layers_count(device):
     assert (conv_macs, macs) == (0, 5 * (4 * 7 * (3 + 7) + 4 * 7 * (7 + 7) + 7 * 3))
 
 
-def test_every_model_takes_its_natural_input():
-    for name in NAMES:
+@pytest.mark.parametrize(
+    "names", [[name for name in NAMES if name.endswith("_tiny") or name not in COMPOSED],
+              pytest.param(NAMES, marks=pytest.mark.slow)], ids=["a composed one a method", "all"],
+)  # fmt: skip
+def test_every_model_takes_its_natural_input(names):
+    for name in names:
         num_frames, size = natural_input(name)
         model = outline(name, num_classes=10, num_frames=num_frames)
         assert num_frames >= model.min_frames, name
