@@ -126,9 +126,12 @@ def test_the_method_of_contributing_grows_a_network():
 
 @pytest.mark.usefixtures("tables")
 def test_the_network_and_the_input_of_contributing_train_together(made_set, tmp_path):
-    found = {}
+    from muybridge.data import inputs
+
+    found = {"__name__": __name__}
     for name in ("plain", "Gray"):
         exec(contributed()[name], found)
+    inputs.register(found["INPUT"])
     changes = {
         "clip.modality": "rgb_gray", "clip.num_frames": 4, "clip.size": 32,
         "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0,
