@@ -215,12 +215,19 @@ def test_a_run_goes_on_from_its_best_checkpoint(recipe, tmp_path, monkeypatch):
     assert kept(run) == kept(whole)
 
 
-@pytest.fixture
-def two_checkpoints(short, tmp_path, monkeypatch):
-    """A run that was stopped after step 11, whose best checkpoint is of step 6."""
-    run = stopped_at(11, short, tmp_path / "run", monkeypatch, checkpoint_steps=1)
+@pytest.fixture(scope="session")
+def stopped_after_11(short, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:
+        run = stopped_at(11, short, tmp_path_factory.mktemp("stopped") / "run", patched, checkpoint_steps=1)
     assert kept(run) == ["step-00000006", "step-00000011"]
     return run
+
+
+@pytest.fixture
+def two_checkpoints(stopped_after_11, tmp_path):
+    """A run that was stopped after step 11, whose best checkpoint is of step 6."""
+    shutil.copytree(stopped_after_11.path, tmp_path / "run")
+    return Run(tmp_path / "run")
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(two_checkpoints):
@@ -251,7 +258,9 @@ def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", pytest.param("optimizer.safetensors", marks=pytest.mark.slow), "state.json"]
+)
 @pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "lost"])
 def test_a_damaged_checkpoint_is_named_and_so_is_a_whole_one(two_checkpoints, whole, name, damage):
     damage(two_checkpoints.checkpoints / "step-00000011" / name)

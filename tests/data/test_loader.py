@@ -45,6 +45,14 @@ def manifest(made_set):
     return Manifest.load(made_set)
 
 
+@pytest.fixture(scope="module")
+def in_memory(made_set):
+    """A reader that has decoded the training videos once, for tests of what is drawn."""
+    manifest, reader = Manifest.load(made_set), RamCache(FileReader())
+    reader.fill([manifest.row(int(row)) for row in manifest.split("train")], threads=1)
+    return reader
+
+
 def clips_of(manifest, reader=None, **changes):
     options = {"size": 24, "crop": "multiscale", "flip_probability": 0.5, "crop_fraction": 1.0, "seed": 5} | changes
     return TrainClips(manifest, reader or FileReader(), SPEC, **options)
@@ -148,8 +156,10 @@ def test_switching_an_augmentation_shifts_no_other_draw(manifest):
         ("hue", 0.1, -0.1, 0.1), ("rotation_degrees", 15.0, -15.0, 15.0),
     ],
 )  # fmt: skip
-def test_jitter_is_drawn_evenly_from_its_range_by_the_video_and_the_epoch(manifest, field, value, low, high):
-    clips = clips_of(manifest, **{field: value})
+def test_jitter_is_drawn_evenly_from_its_range_by_the_video_and_the_epoch(
+    manifest, in_memory, field, value, low, high
+):  # fmt: skip
+    clips = clips_of(manifest, in_memory, **{field: value})
     name, rows = JITTER[field], [int(row) for row in manifest.split("train")]
     drawn = np.array([[item(clips, epoch, row).jitter[name] for row in rows] for epoch in range(8)])
     assert low <= drawn.min() < low + 0.05 * (high - low)
@@ -167,9 +177,9 @@ def test_nothing_is_drawn_that_is_off(manifest):
     assert batch.flip_B is None
 
 
-def test_mirroring_maps_labels_or_is_off(manifest):
+def test_mirroring_maps_labels_or_is_off(manifest, in_memory):
     keys = [(epoch, int(row)) for epoch in range(3) for row in manifest.split("train")]
-    clips, plain = clips_of(manifest), clips_of(manifest, flip_probability=0.0)
+    clips, plain = clips_of(manifest, in_memory), clips_of(manifest, in_memory, flip_probability=0.0)
     flipped = [key for key in keys if item(clips, *key).flip]
     assert 0.3 < len(flipped) / len(keys) < 0.7
     for key in flipped:

@@ -270,9 +270,12 @@ def test_the_mean_of_the_weights_is_kept_scored_and_used(plain, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "still", "moving"),
     [
-        ({"optim.batch_norm": "frozen"}, ("bn1", "layer4.0.bn2", "downsample.1"), ("conv1.weight", "fc.weight")),
+        pytest.param(
+            {"optim.batch_norm": "frozen"}, ("bn1", "layer4.0.bn2", "downsample.1"), ("conv1.weight", "fc.weight"),
+            marks=pytest.mark.slow,
+        ),
         ({"optim.batch_norm": "partial"}, ("layer1.0.bn1", "layer4.0.bn2"), ("backbone.bn1", "conv1.weight")),
-        ({"optim.train_from": "head"}, ("backbone",), ("fc.weight", "fc.bias")),
+        pytest.param({"optim.train_from": "head"}, ("backbone",), ("fc.weight", "fc.bias"), marks=pytest.mark.slow),
         ({"optim.train_from": "layer4"}, ("backbone.bn1", "layer1", "layer3"), ("layer4.0.bn1", "fc.weight")),
         ({"optim.train_from": "head", "optim.ema_decay": 0.5}, ("backbone",), ("fc.weight",)),
     ],
@@ -436,7 +439,7 @@ def batches_of(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("steps_per_epoch", [2, 7])
+@pytest.mark.parametrize("steps_per_epoch", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_an_epoch_of_so_many_steps(plain, train_of, monkeypatch, steps_per_epoch):
     """A pass has three. What is seen does not depend on where epochs end; only what is measured does."""
     with monkeypatch.context() as patched:
@@ -481,7 +484,7 @@ def measured_as(monkeypatch, values):
     ("quantity", "values", "every", "ends", "best"),
     [
         ("val.loss", [3, 2, 2.5, 2, 1.9, 1.9, 2, 2], 1, 8, 5),  # as good as the best is not better
-        ("val.video_top1", [0.1, 0.3, 0.2, 0.2, 0.3, 0.9], 1, 5, 2),
+        pytest.param("val.video_top1", [0.1, 0.3, 0.2, 0.2, 0.3, 0.9], 1, 5, 2, marks=pytest.mark.slow),
         ("val.loss", [3, 2, 2.5, 2.5], 2, 8, 4),  # epochs 2, 4, 6, 8
         ("val.mean_class", [0.5, 0.4], 3, 6, 3),  # patience counts epochs, not validations
     ],
@@ -562,7 +565,15 @@ LEVERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LEVERS)
+STOPPED_IN_CI = {
+    "adam, steps, smoothing, accumulation", "adamw, warm-up, clipping, dropout", "averaged, best", "partial norms, bf16",
+    "training's patience",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in STOPPED_IN_CI else pytest.mark.slow) for name in LEVERS]
+)
 def test_a_stopped_run_ends_with_the_same_bits(plain, tmp_path, monkeypatch, name):
     recipe = replace(plain, {"optim.epochs": 2, "evaluation.score_test": False} | LEVERS[name])
     whole = train(recipe, out=tmp_path / "whole")
