@@ -170,7 +170,7 @@ ODD = {
     "broken_units.mp4": Odd(broken_units, declared_frames=10, reason=INVALID),
     "chunk_out_of_range.mp4": Odd(chunk_out_of_range, reason=INVALID),
     "header_alone.mp4": Odd(without_frames, reason="not one frame"),
-    "hevc.mp4": Odd(video(1, codec="libx265", options={"x265-params": "log-level=none:pools=none:frame-threads=1"}), 1),
+    "hevc.mp4": Odd(video(1, codec="libx265", options={"x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}), 1),
     "jpeg_named_avi.avi": Odd(beginning_of_a_jpeg, reason=INVALID),
     "long.mkv": Odd(video(120, fps=30, options=B_FRAMES), 120, 0, fps=30),
     "mpeg4_one_frame.mp4": Odd(video(1, codec="mpeg4", fps=30), 1, fps=30),
