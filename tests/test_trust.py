@@ -29,7 +29,8 @@ from muybridge.runtime.files import sha256_file
 from muybridge.storage.run import Run
 from muybridge.storage.study import StudyRecord
 from muybridge.studies.run import compare
-from muybridge.training.loop import resume, train
+from muybridge.training.job import Jobs
+from muybridge.training.loop import finish, resume, train
 from muybridge.user_code import parsed
 from muybridge.zoo.user_network import brought_sha256
 
@@ -341,6 +342,21 @@ def test_a_module_that_was_changed_is_imported_anew(mine, recipe, tmp_path):
     assert six.cost()["params"] - four.cost()["params"] == 2 * 4 + 2 * 10
     assert muybridge.load(four, allow_code=True).model.fc.in_features == 4
     assert muybridge.load(six, allow_code=True).model.fc.in_features == 6
+
+
+def test_a_job_of_ones_own_code_needs_consent_and_the_same_code(mine, recipe, tmp_path):
+    """It may be finished elsewhere: by another process, later."""
+    user_code.allow("mine:net")
+    job = Jobs(Runtime()).job(replace(recipe, {"model.name": "mine:net"}))
+    user_code._allowed.clear()
+    with pytest.raises(UserError, match=r"The job names code.*allow_code=True"):
+        finish(Run(tmp_path / "run"), job, runtime=Runtime())
+    Path("helper.py").write_text("def width():\n    return 2 + 2\n")
+    with pytest.raises(UserError, match=r"mine:net: its files have changed since the job was made"):
+        finish(Run(tmp_path / "run"), job, runtime=Runtime(), allow_code=True)
+    assert not (tmp_path / "run").exists()
+    Path("helper.py").write_text("def width():\n    return 4\n")
+    assert finish(Run(tmp_path / "run"), job, runtime=Runtime(), allow_code=True).is_finished
 
 
 def test_bytecode_of_another_source_is_not_taken(mine, monkeypatch):

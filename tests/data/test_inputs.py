@@ -219,5 +219,17 @@ def test_a_name_is_taken_once():
         inputs.register(FourChannels())
 
 
+@pytest.mark.parametrize(("name", "formerly"), [("difference", ""), ("new", "rgb"), ("new", "difference"), ("", "new")])
+def test_no_former_name_is_taken_again(name, formerly):
+    class Clash(FourChannels):
+        pass
+
+    Clash.name, Clash.formerly = name, formerly
+    before = dict(inputs.INPUTS)
+    with pytest.raises(ValueError, match=r"registered twice|needs a name"):
+        inputs.register(Clash())
+    assert before == inputs.INPUTS
+
+
 def test_an_input_of_an_earlier_version_has_its_name_of_today():
     assert Clip(modality="difference").modality == "rgb_difference"

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -361,6 +362,36 @@ def test_a_worker_that_is_ended_is_told(manifest, number):
     with closing(stream), pytest.raises(WorkerLost, match=r"ended from outside .*num_workers=1"):
         read()
     assert worker_processes() == []
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, BrokenPipeError])
+def test_a_pipe_that_breaks_means_that_a_worker_was_ended(error):
+    """It may end while it sends, or while the server that starts it does."""
+    with pytest.raises(WorkerLost, match=rf"ended from outside \({error.__name__}.*num_workers=1"), loader._watched():
+        raise error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")
+def test_workers_import_what_this_process_does(tmp_path):
+    """Also where a script has changed the import path: a server of workers would take another copy."""
+    package = Path(loader.__file__).parents[2]
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys\nos.environ.pop('PYTHONPATH', None)\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        f"sys.path.insert(0, {str(package)!r})\n"
+        "import torch\nfrom muybridge.data import loader\n"
+        "class Where(torch.utils.data.Dataset):\n"
+        "    def __getitem__(self, key):\n        import beside, muybridge\n        return beside.__file__, muybridge.__file__\n"
+        "if __name__ == '__main__':\n"
+        "    made = loader._loader(Where(), [[0]], list, 1, False, prefetch=1)\n"
+        "    print(next(loader._started(made))[0], os.environ.get('PYTHONPATH'), os.environ.get('PYTHONSAFEPATH'))\n"
+    )
+    (tmp_path / "beside.py").write_text("")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.strip() == f"{(str(tmp_path / 'beside.py'), str(package / 'muybridge' / '__init__.py'))} None None"
+    )
 
 
 def test_workers_need_no_shared_memory(manifest, monkeypatch):

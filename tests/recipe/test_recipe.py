@@ -405,6 +405,15 @@ def test_equal_recipes_have_equal_fingerprints_however_a_value_was_written():
     )
 
 
+def test_a_field_under_both_names_is_refused(tmp_path):
+    """Which of the two is meant cannot be known."""
+    values = json.loads(to_json(Recipe()))
+    values |= {"format_version": 1, "clip": {**values["clip"], "fps": 5.0, "target_fps": 7.0}}
+    (tmp_path / "recipe.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"clip.target_fps: clip.fps is its present name, and is given, too"):
+        from_json(Recipe, tmp_path / "recipe.json")
+
+
 @pytest.mark.parametrize("version", [None, 0, 3, "1"])
 def test_an_unknown_format_version_is_refused(tmp_path, version):
     path = tmp_path / "recipe.json"

@@ -73,16 +73,21 @@ def fresh():
 
 def worker_of(safe, path=None, seconds=180.0):
     """Its process; once it has `path` open, if it is given."""
-    until = time.monotonic() + seconds
+    until, seen = time.monotonic() + seconds, []
     while time.monotonic() < until:
+        seen = []
         for one in safe._all:
             if one._process is not None and one._process.poll() is None:
-                with suppress(psutil.Error):  # it ends meanwhile
+                try:
                     process = psutil.Process(one._process.pid)
-                    if path is None or str(path) in [file.path for file in process.open_files()]:
+                    files = [file.path for file in process.open_files()]
+                    seen.append((process, process.cpu_times().user, files))
+                    if path is None or str(path) in files:
                         return process
+                except psutil.Error as error:  # it ends meanwhile
+                    seen.append((one._process.pid, error))
         time.sleep(0.01)
-    raise AssertionError("no process decodes")
+    raise AssertionError(f"no process decodes {path}: {seen}")
 
 
 def reason(call, *arguments, error=DecodeError, **named):

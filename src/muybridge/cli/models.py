@@ -158,6 +158,7 @@ def _fields(recipe: dict[str, Any] | None) -> dict[str, Any]:
     shown = Recipe() if recipe is None else validated(Recipe, recipe)
     values = {**flat(shown), **{f"runtime.{name}": value for name, value in flat(Runtime()).items()}}
     texts = {**fields(Recipe), **{f"runtime.{name}": text for name, text in fields(Runtime).items()}}
+    values["model.options"] = shown.model.options
     return {"fields": {name: {"value": values.get(name), "meaning": text} for name, text in texts.items()}}
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
+from multiprocessing import forkserver
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -39,17 +40,24 @@ class WorkerLost(UserError):
         """Recognise torch's error about a lost worker; None for any other error."""
         if "DataLoader worker (pid" not in str(error):
             return None
+        return WorkerLost.because(str(error).splitlines()[0].strip().rstrip("."))
+
+    @staticmethod
+    def because(what: str) -> "WorkerLost":
+        """The error, with what was seen of it."""
         return WorkerLost(
-            f"A process that reads videos was ended from outside ({str(error).splitlines()[0].strip().rstrip('.')}): memory may "
-            "have run out. Fewer of them take less: --set runtime.num_workers=1"
+            f"A process that reads videos was ended from outside ({what}): memory may have run out. Fewer of them take less: "
+            "--set runtime.num_workers=1"
         )
 
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Raise WorkerLost for a worker process that has ended."""
+    """Raise WorkerLost for a worker process that has ended, also while it sends or starts."""
     try:
         yield
+    except (EOFError, ConnectionError) as error:
+        raise WorkerLost.because(f"{type(error).__name__}: a pipe broke") from error
     except RuntimeError as error:
         lost = WorkerLost.of(error)
         if lost is None:
@@ -280,7 +288,14 @@ def _received(items: Iterator[Any], pin_memory: bool) -> Iterator[Any]:
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    with _ignored_by_children(signal.SIGINT), safe_children():
+    if not loader.num_workers:
+        return iter(loader)
+    with _watched():
+        if _start_method() == "spawn":
+            with _ignored_by_children(signal.SIGINT), safe_children():
+                return iter(loader)
+        with _ignored_by_children(signal.SIGINT), safe_children():
+            forkserver.ensure_running()  # it returns before the server has imported anything
         return iter(loader)
 
 

@@ -174,6 +174,8 @@ def _rename(values: dict[str, Any]) -> None:
         fields_of = values.get(section)
         if isinstance(fields_of, dict) and name in fields_of:
             value = fields_of.pop(name)
+            if new.partition(".")[2] in fields_of:
+                raise UserError(f"{old}: {new} is its present name, and is given, too. Give one of them")
             fields_of[new.partition(".")[2]] = meanings.get(value, value) if isinstance(value, str) else value
             _note_renamed(old, new)
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,23 +38,32 @@ def module_process(module: str) -> dict[str, Any]:
 
     It imports from the same path as this process, in the same order, and not from the current folder.
     """
-    path = os.pathsep.join(path for path in sys.path if path)
-    return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": path}}
+    return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": _import_path()}}
+
+
+def _import_path() -> str:
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+_environment = threading.RLock()
+"""Held while the environment is another one for children."""
 
 
 @contextmanager
 def safe_children() -> Iterator[None]:
-    """Keep Python processes that are started in the block from importing from the current folder."""
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    """Let Python processes that are started in the block import from this one's path, and not from the current folder."""
+    changes = {"PYTHONSAFEPATH": "1", "PYTHONPATH": _import_path()}
+    with _environment:
+        before = {name: os.environ.get(name) for name in changes}
+        os.environ.update(changes)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,5 +1,6 @@
 """A job is a value: what a run needs, made once, and consumed by whatever trains it, here or elsewhere."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ class Jobs:
     def manifest(self, path: str) -> Manifest:
         """Raises UserError for a manifest that is not there or damaged."""
         if path not in self._manifests:
-            self._manifests[path] = Manifest.load(path)
+            self._manifests[path] = Manifest.load(os.path.abspath(path))  # a job may be finished elsewhere
         return self._manifests[path]
 
     def resolved(self, recipe: Recipe) -> Recipe:

@@ -31,7 +31,7 @@ from muybridge.training.job import Job, Jobs
 from muybridge.training.provenance import describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
 from muybridge.training.step import training_step
-from muybridge.user_code import Consent, check_consent, use_source
+from muybridge.user_code import Consent, check_consent, source_sha256, use_source
 from muybridge.video import DecodeError
 
 
@@ -54,21 +54,29 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
         return _begin(run, job, runtime, processes, stop)
 
 
-def finish(run: Run, job: Job, *, runtime: Runtime) -> Run:
+def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False) -> Run:
     """Let a run folder be finished, whatever of the run is there: begun, continued, or left as it is.
 
     This is all that another process or machine needs to be given. The code of a model of the user's own is the one that
-    lies on Python's path, and must be that of the job. Raises UserError where the folder holds a run of another recipe;
-    and as `train` does.
+    lies on Python's path, and must be that of the job; it needs `allow_code`, unless the user has named it before. Raises
+    UserError where the folder holds a run of another recipe; and as `train` does.
     """
+    name = job.recipe.model.name
+    check_consent(name, where="The job", allow_code=allow_code)
     processes = distributed.join(find_device(runtime.device))
     state = processes.broadcast(run.state_for(job.recipe))
     if state == "finished":
         return run
     if state == "new":
+        if source_sha256(name) != job.recipe.model.source_sha256:
+            raise UserError(
+                f"{name}: its files have changed since the job was made. Make the job again, or undo the change"
+            )
+        if not job.cost:  # it was made without a check
+            job = Jobs(runtime, processes=processes.count).job(job.recipe, check=processes.is_first)
         with processes.report_failure(), stoppable(run) as stop:
             return _begin(run, job, runtime, processes, stop)
-    use_source(run.path, job.recipe.model.name, run.recipe().model.source_sha256, allow_code="mine")
+    use_source(run.path, name, run.recipe().model.source_sha256, allow_code="mine")
     return _continue(run, job, runtime)
 
 

@@ -17,9 +17,13 @@ DEFAULT = rgb.INPUT.name
 
 
 def register(made: Input) -> Input:
-    """Add an input to the table. Raises ValueError for a name that is taken."""
-    if made.name in INPUTS:
-        raise ValueError(f"input '{made.name}' is registered twice")
+    """Add an input to the table. Raises ValueError for a name that is taken, also as a former one."""
+    if not made.name:
+        raise ValueError("an input needs a name")
+    taken = {*INPUTS, *(each.formerly for each in INPUTS.values())}
+    for name in (made.name, made.formerly):
+        if name and name in taken:
+            raise ValueError(f"input '{name}' is registered twice")
     INPUTS[made.name] = made
     return made
 
