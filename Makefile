@@ -1,6 +1,6 @@
 # Everything from a fresh machine: `make demo`, `make test`. Needs Python 3.11 or newer; the rest is set up here.
 PYTHON ?= python3
-# Bytecode is kept: a third of the tests' time would go into compiling torch again in every process.
+# Bytecode is kept: without it every process compiles torch again, more than half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin

@@ -181,15 +181,18 @@ def test_vectors_have_no_crops(made_set, tmp_path):
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 @pytest.mark.parametrize(("model", "modality"), [("tsm_resnet_tiny", "four"), ("test_probe", "colours")])
 def test_only_red_green_and_blue_change_their_colours(made_set, tmp_path, model, modality, name):
-    changed = replace(recipe_of(made_set, model, modality), {f"augment.{name}": 0.2})
-    with pytest.raises(UserError, match=rf"augment.{name} is 0.2, but {modality} has no .* Take augment.{name}=0"):
-        muybridge.train(changed, out=tmp_path / "run")
+    recipe = recipe_of(made_set, model, modality)
+    with pytest.raises(UserError, match=rf"augment.{name}: input '{modality}' has no .* Set augment.{name}=0"):
+        replace(recipe, {f"augment.{name}": 0.2})
+    with pytest.raises(UserError, match=rf"augment.{name}: input '{modality}' has no "):
+        muybridge.train(recipe, out=tmp_path / "run", changes={f"augment.{name}": 0.2})
+    assert not (tmp_path / "run").exists()
 
 
-def test_vectors_cannot_be_rotated(made_set, tmp_path):
-    turned = replace(recipe_of(made_set, "test_probe", "colours"), {"augment.rotation_degrees": 10.0})
-    with pytest.raises(UserError, match=r"augment.rotation_degrees is 10, but colours has no picture"):
-        muybridge.train(turned, out=tmp_path / "run")
+def test_vectors_cannot_be_rotated(made_set):
+    with pytest.raises(UserError, match=r"augment.rotation_degrees: input 'colours' has no picture"):
+        replace(recipe_of(made_set, "test_probe", "colours"), {"augment.rotation_degrees": 10.0})
+    assert replace(recipe_of(made_set, "tsm_resnet_tiny", "four"), {"augment.rotation_degrees": 10.0})
 
 
 def test_an_input_may_say_how_its_colours_change():

@@ -371,6 +371,22 @@ def test_a_pipe_that_breaks_means_that_a_worker_was_ended(error):
         raise error
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_end_of_file_in_the_program_is_no_lost_worker(manifest, num_workers):
+    clips = clips_of(manifest)
+    clips.crop = UnknownCrop()
+    with pytest.raises(EOFError, match="of the program"):
+        batches_of(clips, manifest, num_workers=num_workers, num_steps=1)
+    assert worker_processes() == []
+
+
+class UnknownCrop:
+    def __eq__(self, other):
+        raise EOFError("of the program")
+
+    __hash__ = None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")
 def test_workers_import_what_this_process_does(tmp_path):
     """Also where a script has changed the import path: a server of workers would take another copy."""

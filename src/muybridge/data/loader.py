@@ -57,6 +57,8 @@ def _watched() -> Iterator[None]:
     try:
         yield
     except (EOFError, ConnectionError) as error:
+        if str(error).startswith("Caught ") or hasattr(error, "__notes__"):  # the program's own, with a video
+            raise
         raise WorkerLost.because(f"{type(error).__name__}: a pipe broke") from error
     except RuntimeError as error:
         lost = WorkerLost.of(error)
@@ -291,10 +293,9 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     if not loader.num_workers:
         return iter(loader)
     with _watched():
-        if _start_method() == "spawn":
-            with _ignored_by_children(signal.SIGINT), safe_children():
-                return iter(loader)
         with _ignored_by_children(signal.SIGINT), safe_children():
+            if _start_method() == "spawn":
+                return iter(loader)
             forkserver.ensure_running()  # it returns before the server has imported anything
         return iter(loader)
 

@@ -122,11 +122,6 @@ class TrainClips(Dataset[Any]):
         factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         ranges = {name: (max(0.0, 1 - x), 1 + x) for name, x in factors.items() if x}
         ranges |= {name: (-x, x) for name, x in (("hue_turns", hue), ("rotation_degrees", rotation_degrees)) if x}
-        changes = {name: x for name, x in {**factors, "hue": hue}.items() if x} if not input.has_colours else {}
-        changes |= {"rotation_degrees": rotation_degrees} if rotation_degrees and not input.is_picture else {}
-        for name, x in changes.items():
-            what = "colours to change" if input.is_picture else "picture to change"
-            raise UserError(f"augment.{name} is {x:g}, but {input.name} has no {what}. Take augment.{name}=0")
         self.jitter_ranges = ranges
 
     def __getstate__(self) -> dict[str, Any]:

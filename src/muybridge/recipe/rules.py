@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from muybridge.data import inputs
+
 if TYPE_CHECKING:
     from muybridge.recipe.sections import Recipe
 
@@ -10,6 +12,7 @@ def check(recipe: "Recipe") -> None:
     """Check that the fields of a recipe fit together. Raises ValueError that names the fields."""
     _check_schedule(recipe)
     _check_stop(recipe)
+    _check_augment(recipe)
     if recipe.optim.batch_norm == "synced" and recipe.optim.micro_batch_size == 1:
         raise ValueError(
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
@@ -33,6 +36,15 @@ def check(recipe: "Recipe") -> None:
             f"augment.crop: 'random' cannot crop {recipe.clip.size} pixels from a short side of {recipe.clip.short_side}. "
             "Raise clip.short_side or lower clip.size"
         )
+
+
+def _check_augment(recipe: "Recipe") -> None:
+    shown = inputs.find(recipe.clip.modality)
+    for name in ("brightness", "contrast", "saturation", "hue", "rotation_degrees"):
+        is_possible = shown.is_picture if name == "rotation_degrees" else shown.has_colours
+        if getattr(recipe.augment, name) and not is_possible:
+            what = "colours" if shown.is_picture else "picture"
+            raise ValueError(f"augment.{name}: input '{shown.name}' has no {what} to change. Set augment.{name}=0")
 
 
 def _check_schedule(recipe: "Recipe") -> None:

@@ -68,13 +68,14 @@ def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False) ->
     if state == "finished":
         return run
     if state == "new":
-        if source_sha256(name) != job.recipe.model.source_sha256:
-            raise UserError(
-                f"{name}: its files have changed since the job was made. Make the job again, or undo the change"
-            )
-        if not job.cost:  # it was made without a check
-            job = Jobs(runtime, processes=processes.count).job(job.recipe, check=processes.is_first)
         with processes.report_failure(), stoppable(run) as stop:
+            if source_sha256(name) != job.recipe.model.source_sha256:
+                raise UserError(
+                    f"{name}: its files have changed since the job was made. Make the job again, or undo the change"
+                )
+            if not job.cost:  # it was made without a check
+                job = Jobs(runtime, processes=processes.count).job(job.recipe, check=processes.is_first)
+            processes.broadcast(None)
             return _begin(run, job, runtime, processes, stop)
     use_source(run.path, name, run.recipe().model.source_sha256, allow_code="mine")
     return _continue(run, job, runtime)
