@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from same_bits import everything
 from torch.optim.swa_utils import AveragedModel
+from typer.testing import CliRunner
 
 from muybridge import build
+from muybridge.cli.app import app
 from muybridge.data.inputs import RGB
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Diverged, Interrupted, UserError
@@ -77,23 +79,41 @@ def kept(run):
 
 
 def resumed_with_little_room(run, file_bytes):
-    """`muybridge train --resume` in a process that can write no file of more than so many bytes."""
-    return subprocess.run(
+    """`muybridge train --resume` where no file can be longer than so many bytes: its exit code, and what it says."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+    try:
+        done = CliRunner().invoke(app, ["train", "--resume", str(run.path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return done.exit_code, " ".join(done.stderr.split())
+
+
+def resumed_as_a_process_with_little_room(run, file_bytes):
+    """The same as a whole process."""
+    done = subprocess.run(
         [sys.executable, "-m", "muybridge", "train", "--resume", str(run.path), "--set", "runtime.threads=1"],
         capture_output=True, text=True, timeout=120,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
     )  # fmt: skip
+    return done.returncode, " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
-    ("file_bytes", "file"), [(1_000_000, "model.safetensors"), pytest.param(500, "recipe.json", marks=pytest.mark.slow)]
+    ("resumed", "file_bytes", "file"),
+    [
+        (resumed_with_little_room, 1_000_000, "model.safetensors"),
+        pytest.param(resumed_as_a_process_with_little_room, 1_000_000, "model.safetensors", marks=pytest.mark.slow),
+        pytest.param(resumed_as_a_process_with_little_room, 500, "recipe.json", marks=pytest.mark.slow),
+    ],
 )
-def test_a_full_disk_stops_with_the_cause_and_nothing_is_lost(short, whole, tmp_path, monkeypatch, file_bytes, file):
+def test_a_full_disk_stops_with_the_cause_and_nothing_is_lost(
+    short, whole, tmp_path, monkeypatch, resumed, file_bytes, file
+):
     run = stopped_at(5, short, tmp_path / "run", monkeypatch, checkpoint_steps=4)
     assert kept(run) == ["step-00000004"]
-    done = resumed_with_little_room(run, file_bytes)
-    said = " ".join(done.stderr.split())
-    assert done.returncode == 2, said
+    code, said = resumed(run, file_bytes)
+    assert code == 2, said
     assert "Traceback" not in said
     assert file in said
     assert "File too large" in said
@@ -238,9 +258,6 @@ def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(two_check
 
 
 def test_the_command_goes_on_from_a_checkpoint_by_name(two_checkpoints, whole):
-    from typer.testing import CliRunner
-
-    from muybridge.cli.app import app
 
     words = ["train", "--resume", str(two_checkpoints.path), "--checkpoint"]
     wrong = CliRunner().invoke(app, [*words, "first"])

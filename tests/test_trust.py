@@ -53,7 +53,6 @@ NAMES_IN_CI = {
     "tsm@evil:network",
     "tsn@timm:network",
     "os:system",
-    "evil.sub:net",
     "./evil.py:net",
     "hf:./evil",
 }
@@ -521,6 +520,9 @@ def test_a_pointer_names_a_checkpoint_beside_it(run, tmp_path, pointer):
 
 def test_packs_and_folders_of_frames_are_written_through_no_link(made_set, tmp_path, home):
     folder, untouched = home
+    shutil.copytree(made_set.parent, tmp_path / "made")
+    made_set = tmp_path / "made" / made_set.name
+    made_set.write_text("".join(made_set.read_text().splitlines(keepends=True)[:9]))  # eight videos are enough
     source = Manifest.load(made_set)
     first = source.text("path")[0].split("/")[0]
     for write, name in ((pack, "pack"), (frames, "frames")):

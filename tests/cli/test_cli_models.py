@@ -99,6 +99,7 @@ def test_measure_times_and_finds_the_largest_batch(monkeypatch):
     assert "training" in result.stderr
 
 
+@pytest.mark.slow
 def test_memory_is_the_networks_not_its_parents():
     held = np.ones(2**30, np.uint8)  # pages of this process, touched
     result = call(

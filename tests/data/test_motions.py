@@ -131,7 +131,7 @@ def features(frames_THWC):
 
 @pytest.mark.parametrize(("forward", "backward"), PAIRS)
 def test_the_two_of_a_pair_have_the_same_single_frames(forward, backward):
-    count = 60
+    count = 24
     one, other = (
         np.array([features(render(label, seed=9, index=index)) for index in range(count)])
         for label in (forward, backward)

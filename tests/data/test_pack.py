@@ -374,7 +374,7 @@ def test_whole_files_are_kept_and_the_rest_is_done_again(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    manifest = many(tmp_path, count=60, num_frames=120)
+    manifest = many(tmp_path, count=24, num_frames=120)
     out = tmp_path / "p"
     process = subprocess.Popen(command(manifest, "--out", out, "--codec", "h264"), stderr=subprocess.PIPE, text=True)
     while not (out / "pack.json").exists() and process.poll() is None:

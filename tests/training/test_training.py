@@ -47,7 +47,7 @@ def test_nothing_measured_depends_on_time(run):
         assert not [key for key in line if "second" in key or "per_s" in key]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_the_same_recipe_gives_the_same_bits(recipe, tmp_path, precision):
     recipe = replace(recipe, {"precision": precision})
     first, second = train(recipe, out=tmp_path / "a"), train(recipe, out=tmp_path / "b")

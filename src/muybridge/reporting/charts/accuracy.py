@@ -17,6 +17,7 @@ from muybridge.reporting.charts.style import (
     isolating,
     row,
     shown_name,
+    tips,
     values,
 )
 
@@ -78,7 +79,9 @@ def reliability(comparison: Comparison, most: int) -> Chart:
             x=alt.X("confidence:Q", scale=unit, title="confidence: probability of the answer (mean of its bin)"),
             y=alt.Y("accuracy:Q", scale=unit, title="share of those answers that are right"),
             color=color(comparison), opacity=emphasis(),
-            tooltip=["model:N", alt.Tooltip("confidence:Q", format=".3f"), alt.Tooltip("accuracy:Q", format=".3f"), "answers:Q"],
+            tooltip=tips(
+                "model:N", alt.Tooltip("confidence:Q", format=".3f"), alt.Tooltip("accuracy:Q", format=".3f"), "answers:Q"
+            ),
         )
     )  # fmt: skip
     honest = alt.Chart(values([{"x": 0, "y": 0}, {"x": 1, "y": 1}])).mark_line(color=GRAY, strokeDash=[4, 3])
@@ -101,7 +104,7 @@ def _intervals(
     rows: list[dict[str, Any]] = [row(model, interval_of[model.name], comparison) for model in comparison.models]
     ends = [end for one in interval_of.values() for end in (one.low, one.high)] + ([] if line is None else [line])
     axis, scale = accuracy_axis(ends)
-    tooltip = ["model:N", "accuracy:N", "interval:N"]
+    tooltip = tips("model:N", "accuracy:N", "interval:N")
     return _rows_with_names(
         alt.Chart(values(rows)), comparison, axis, scale, title, tooltip, line=line, count=len(rows)
     )  # fmt: skip
@@ -119,10 +122,10 @@ def _rows_with_names(
     x = alt.X("low:Q", axis=axis, scale=scale, title=title)
     value = alt.X("value:Q", axis=axis, scale=scale)
     layers: list[alt.Chart] = [
-        base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2="high:Q"),
+        base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2=alt.X2("high:Q")),
         base.mark_circle(size=90, yOffset=7).encode(x=value),
         base.mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600).encode(
-            text="name:N", x=alt.value(0), color=alt.value("#22262b")
+            text=alt.Text("name:N"), x=alt.XValue(0), color=alt.ColorValue("#22262b")
         ),
     ]
     if line is not None:

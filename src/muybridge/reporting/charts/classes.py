@@ -7,7 +7,7 @@ from scipy.spatial.distance import squareform
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
-from muybridge.reporting.charts.style import COLORS, Chart, shortened, values
+from muybridge.reporting.charts.style import COLORS, Chart, shortened, tips, values
 
 MOST_GAINS = 8
 """Classes of each kind that are drawn."""
@@ -68,20 +68,29 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
         ),
     )
     cells = base.mark_rect(stroke="#eee" if has_room else None, strokeWidth=0.5).encode(
-        color=alt.condition(
-            "datum.count > 0",
-            alt.Color("share:Q", scale=alt.Scale(range=list(SHADES), domain=[0, 1]), legend=None),
-            alt.value("white"),
+        color=alt.ColorValue(
+            **alt.condition(
+                "datum.count > 0",
+                alt.Color("share:Q", scale=alt.Scale(range=list(SHADES), domain=[0, 1]), legend=None),
+                alt.value("white"),
+            )
         ),
-        tooltip=["true:N", "predicted:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
+        tooltip=tips(
+            "true:N",
+            "predicted:N",
+            "count:Q",
+            alt.Tooltip("share:Q", format=".1%"),
+        ),
     )
     layers = [cells]
     if has_room:
         layers.append(
             base.mark_text(fontSize=9)
             .encode(
-                text="count:Q",
-                color=alt.condition(f"datum.share > {WHITE_FROM}", alt.value("#ffffff"), alt.value("#000000")),
+                text=alt.Text("count:Q"),
+                color=alt.ColorValue(
+                    **alt.condition(f"datum.share > {WHITE_FROM}", alt.value("#ffffff"), alt.value("#000000"))
+                ),
             )
             .transform_filter("datum.count > 0")
         )
@@ -109,7 +118,7 @@ def gains(comparison: Comparison, a: int, b: int) -> Chart:
         alt.param(name=name, value=names[chosen], bind=alt.binding_select(options=names, name=f"{name} "))
         for name, chosen in (("A", a), ("B", b))
     ]
-    color = alt.condition("datum.gain >= 0", alt.value(COLORS[0]), alt.value(COLORS[1]))
+    color = alt.ColorValue(**alt.condition("datum.gain >= 0", alt.value(COLORS[0]), alt.value(COLORS[1])))
     base = (
         alt.Chart(values(rows))
         .transform_filter("datum.of === A || datum.of === B")
@@ -125,8 +134,8 @@ def gains(comparison: Comparison, a: int, b: int) -> Chart:
             y=alt.Y("class:N", sort=alt.EncodingSortField("gain", op="sum", order="descending"), title=None,
                     axis=alt.Axis(labelLimit=160, ticks=False, domain=False)),
             x=alt.X("gain:Q", title="accuracy of A minus accuracy of B", axis=alt.Axis(format="+.3~f", tickCount=6)),
-            tooltip=["class:N", alt.Tooltip("gain:Q", format="+.3f"), alt.Tooltip("of_a:Q", format=".3f", title="A"),
-                     alt.Tooltip("of_b:Q", format=".3f", title="B")],
+            tooltip=tips("class:N", alt.Tooltip("gain:Q", format="+.3f"), alt.Tooltip("of_a:Q", format=".3f", title="A"),
+                     alt.Tooltip("of_b:Q", format=".3f", title="B")),
         )
     )  # fmt: skip
     return (

@@ -25,6 +25,7 @@ from muybridge.reporting.charts.style import (
     log_ticks,
     methods,
     row,
+    tips,
     values,
 )
 
@@ -135,7 +136,7 @@ def accuracy_against(
         )
         layers.append(line.encode(x=x, y=y, order=alt.Order("cost:Q")))
     layers.append(
-        base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2="high:Q")
+        base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2=alt.Y2("high:Q"))
     )
     symbols = backbones([comparison, *beside])
     params = [model.cost["params"] for other in (comparison, *beside) for model in other.models]
@@ -155,10 +156,10 @@ def accuracy_against(
             scale=alt.Scale(domain=[name or "its own" for name in symbols], range=list(symbols.values())),
             legend=alt.Legend(title="backbone", symbolFillColor=GRAY, symbolStrokeColor=GRAY) if len(symbols) > 1 else None,
         ),
-        tooltip=[
+        tooltip=tips(
             "model:N", "accuracy:N", "interval:N", alt.Tooltip("cost:Q", format=".3s", title=cost.name),
             alt.Tooltip("parameters:Q", format=".3s"), "method:N", "backbone:N", "pooling:N", "frames:Q",
-        ],
+        ),
     )  # fmt: skip
     for pooling in sorted(poolings):
         filled = pooling == "no temporal pooling"
@@ -197,7 +198,11 @@ def _behind(there: Sequence[Published], y: alt.Y, x: alt.X) -> alt.Chart:
         {"model": f"published: {one.name}", "cost": one.conv_macs, "value": one.top1, "source": one.source}
         for one in there
     ]
-    tooltip = [alt.Tooltip("model:N", title="not measured here"), alt.Tooltip("value:Q", format=".3f"), "source:N"]
+    tooltip = tips(
+        alt.Tooltip("model:N", title="not measured here"),
+        alt.Tooltip("value:Q", format=".3f"),
+        "source:N",
+    )
     return alt.Chart(values(rows)).mark_point(shape="cross", size=28, color=GRAY, opacity=0.7).encode(
         x=x, y=y, tooltip=tooltip
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
-from muybridge.reporting.charts.style import Chart, color, emphasis, isolating, values
+from muybridge.reporting.charts.style import Chart, color, emphasis, isolating, tips, values
 
 MOST_POINTS = 100
 """Most points of a curve; a longer one is subsampled evenly, its last epoch kept."""
@@ -41,7 +41,12 @@ def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
             strokeDash=alt.StrokeDash(
                 "part:N", legend=None, scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
             ),
-            tooltip=["model:N", "part:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f")],
+            tooltip=tips(
+                "model:N",
+                "part:N",
+                "epoch:Q",
+                alt.Tooltip("value:Q", format=".3f"),
+            ),
         )
         .properties(width=440, height=260)
         .add_params(isolating())

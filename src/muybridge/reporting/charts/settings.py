@@ -16,6 +16,7 @@ from muybridge.reporting.charts.style import (
     emphasis,
     isolating,
     methods,
+    tips,
     values,
 )
 
@@ -42,7 +43,7 @@ def over_clips(comparison: Comparison, most: int) -> Chart | None:
             strokeDash=alt.StrokeDash(
                 "sampling:N", legend=None, scale=alt.Scale(domain=["uniform", "dense"], range=[[1, 0], [5, 3]])
             ),
-            tooltip=["model:N", "sampling:N", "clips:Q", alt.Tooltip("value:Q", format=".3f")],
+            tooltip=tips("model:N", "sampling:N", "clips:Q", alt.Tooltip("value:Q", format=".3f")),
         )
         .properties(width=440, height=280)
         .add_params(isolating())
@@ -78,7 +79,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
               scale=alt.Scale(type="log", base=2, domain=[numbers[0] / 1.1, numbers[-1] * 1.1], nice=False))  # fmt: skip
     y = alt.Y("value:Q", axis=axis, scale=scale, title="video top-1 accuracy, 95 % interval")
     base = alt.Chart(values(rows)).encode(
-        x=x, opacity=emphasis(), detail="line:N",
+        x=x, opacity=emphasis(), detail=alt.Detail("line:N"),
         color=alt.Color(
             "method:N", scale=alt.Scale(domain=list(palette), range=list(palette.values())),
             legend=alt.Legend(title="method") if len(palette) > 1 else None,
@@ -89,12 +90,20 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
         "pooling:N", scale=alt.Scale(domain=["no temporal pooling", "temporal pooling"], range=[[1, 0], [5, 3]]),
         legend=alt.Legend(title="temporal pooling") if "temporal pooling" in shared else None,
     )  # fmt: skip
-    tooltip = ["model:N", "accuracy:N", "frames:Q", "method:N", "backbone:N", "pooling:N", "sampling:N"]
+    tooltip = tips(
+        "model:N",
+        "accuracy:N",
+        "frames:Q",
+        "method:N",
+        "backbone:N",
+        "pooling:N",
+        "sampling:N",
+    )
     layers: list[alt.Chart] = []
     if there:
         behind = alt.Chart(values(there)).encode(
-            x=x, y=y, detail="line:N",
-            tooltip=[alt.Tooltip("name:N", title="not measured here"), alt.Tooltip("value:Q", format=".3f"), "source:N"],
+            x=x, y=y, detail=alt.Detail("line:N"),
+            tooltip=tips(alt.Tooltip("name:N", title="not measured here"), alt.Tooltip("value:Q", format=".3f"), "source:N"),
         )  # fmt: skip
         layers += [
             behind.mark_line(color=GRAY, strokeWidth=1, opacity=0.45),
@@ -102,7 +111,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
         ]
     layers += [
         base.mark_line(strokeWidth=1.8).encode(y=y, strokeDash=dash),
-        base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2="high:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2=alt.Y2("high:Q")),
         base.mark_point(filled=True, size=60, opacity=1).encode(
             y=y, tooltip=tooltip,
             shape=alt.Shape("sampling:N", scale=alt.Scale(domain=["uniform", "dense"], range=["circle", "square"]),
