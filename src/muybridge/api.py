@@ -186,16 +186,24 @@ def plan(
     shorten: float | None = None,
     title: str | None = None,
     allow_code: bool = False,
+    out: str | Path | None = None,
+    tune: int = 0,
+    runtime: Runtime | None = None,
 ) -> Plan:
     """Return the runs that `compare` would train.
 
     They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `only`
     picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
-    function needs `allow_code`. Raises UserError.
+    function needs `allow_code`.
+
+    With `out`, the folder of the study, the runs have the names and epochs that they will have there. Models, folds and
+    splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. Raises UserError.
     """
     from muybridge.studies import shipped as studies
     from muybridge.studies.plan import of_models, repeated
 
+    if out is None and (tune or runtime is not None):
+        raise UserError("tune, runtime: they are checked for a study's folder, and none is given. Give it: out=STUDY")
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
@@ -226,7 +234,14 @@ def plan(
         made, kept = made.only(only)
         if kept:
             log(f"kept, as others start from them: {', '.join(kept)}")
-    return made if title is None else dataclasses.replace(made, title=title)
+    if title is not None:
+        made = dataclasses.replace(made, title=title)
+    if out is None:
+        return made
+
+    from muybridge.studies.run import dry_run
+
+    return dry_run(made, out=out, tune=tune, runtime=runtime)
 
 
 def compare(
@@ -255,12 +270,13 @@ def compare(
     `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
     `diagnose`: also score every run with its frames in other orders. Raises UserError, Interrupted.
     """
-    from muybridge.studies.run import run
-
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
     )  # fmt: skip
+
+    from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
+
     return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
