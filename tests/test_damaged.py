@@ -10,17 +10,16 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import muybridge
 from muybridge import build
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation.diagnose import diagnose
-from muybridge.evaluation.evaluate import evaluate
 from muybridge.inference.predict import Predictor
 from muybridge.recipe import replace
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.storage.run import Run
-from muybridge.studies.run import compare
 
 DAMAGES = {
     "not UTF-8": lambda data: b"\xff" + data[1:],
@@ -53,7 +52,7 @@ def study(recipe, tmp_path_factory):
     small = replace(
         recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "evaluation.num_clips": 1, "evaluation.num_crops": 1}
     )
-    compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=small, out=folder)
+    muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data=small.data.manifest, recipe=small, out=folder)
     diagnose(folder / "runs" / RUN)
     return folder
 
@@ -176,7 +175,7 @@ def test_a_byte_of_the_weights_is_told(study, tmp_path):
     data[len(data) * 2 // 3] ^= 1
     path.write_bytes(data)
     for call in (
-        lambda: Predictor(tmp_path / RUN), lambda: evaluate(tmp_path / RUN),
+        lambda: Predictor(tmp_path / RUN), lambda: muybridge.evaluate(tmp_path / RUN),
         lambda: build.weights_file(str(tmp_path / RUN)),
     ):  # fmt: skip
         with pytest.raises(

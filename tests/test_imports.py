@@ -35,9 +35,12 @@ ALLOWED = {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",
         "training", "user_code",
     },
-    "api": {"analysis", "errors", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code", "zoo"},
+    "api": {
+        "analysis", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code",
+        "zoo",
+    },
     "cli": {
-        "__init__", "analysis", "api", "data", "errors", "inference", "recipe", "reporting", "runtime", "storage",
+        "__init__", "analysis", "api", "data", "errors", "recipe", "reporting", "runtime", "storage",
         "studies", "text", "user_code", "video",
     },
     "__init__": {"api", "data", "evaluation", "inference", "studies", "training"},

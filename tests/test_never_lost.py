@@ -15,6 +15,7 @@ from same_bits import everything
 from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
+import muybridge
 from muybridge import build
 from muybridge.cli.app import app
 from muybridge.data.inputs import RGB
@@ -447,7 +448,7 @@ def test_the_best_checkpoint_is_what_is_scored(recipe, tmp_path, monkeypatch):
         scripted(patched, [0.9, 0.1, 0.5, 0.5])
         run = train(replace(recipe, {"evaluation.checkpoint": "best"}), out=tmp_path / "run")
     assert (run.checkpoints / "best").read_text() == "step-00000003"
-    best, last = (evaluation.evaluate(run, split="val", checkpoint=which) for which in ("best", "last"))
+    best, last = (muybridge.evaluate(run, split="val", checkpoint=which) for which in ("best", "last"))
     assert not np.allclose(best.logits_VK, last.logits_VK)
     assert np.allclose(run.scores("val").logits_VK, best.logits_VK, atol=1e-5)
-    assert np.allclose(run.scores("test").logits_VK, evaluation.evaluate(run, checkpoint="best").logits_VK, atol=1e-5)
+    assert np.allclose(run.scores("test").logits_VK, muybridge.evaluate(run, checkpoint="best").logits_VK, atol=1e-5)

@@ -28,7 +28,6 @@ from muybridge.recipe import Runtime, replace, to_json
 from muybridge.runtime.files import sha256_file
 from muybridge.storage.run import Run
 from muybridge.storage.study import StudyRecord
-from muybridge.studies.run import compare
 from muybridge.training.job import Jobs
 from muybridge.training.loop import finish, resume, train
 from muybridge.user_code import parsed
@@ -251,14 +250,16 @@ def mine(tmp_path, monkeypatch):
 
 def test_weights_that_a_function_loads_are_part_of_the_run(mine, recipe, tmp_path):
     """Another file of weights is another network: what was finished with the old one is not taken for it."""
-    one = compare(["mine:net"], recipe=replace(recipe, {"optim.epochs": 2}), out=tmp_path / "study").runs[0]
+    one = muybridge.compare(
+        ["mine:net"], data=recipe.data.manifest, recipe=replace(recipe, {"optim.epochs": 2}), out=tmp_path / "study"
+    ).runs[0]
     first = one.recipe().model.weights_sha256
     assert first is not None
-    again = compare(["mine:net"], recipe=recipe, out=tmp_path / "study").runs[0]
+    again = muybridge.compare(["mine:net"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study").runs[0]
     assert again.recipe().model.weights_sha256 == first, "fresh weights are drawn, and do not count"
     mine(0.25)
     with pytest.raises(UserError, match=r"another recipe .*weights_sha256"):
-        compare(["mine:net"], recipe=recipe, out=tmp_path / "study")
+        muybridge.compare(["mine:net"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study")
     other = muybridge.train(recipe, model="mine:net", out=tmp_path / "other")
     assert other.recipe().model.weights_sha256 != first
     text = "\n".join(line for section in report_of(tmp_path, one, other) for line in section)
@@ -648,7 +649,7 @@ def test_naming_ones_own_code_runs_none_that_a_study_keeps(mine, recipe, tmp_pat
         "def image():\n    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())\n"
     )
     small = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
-    run = compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study").runs[0]
+    run = muybridge.compare(["tsn@mine:image"], data=small.data.manifest, recipe=small, out=tmp_path / "study").runs[0]
     source, mark = run.path / "source", tmp_path / "ran"
     if trap == "network.pickle":
         (source / "network.pickle").write_bytes(pickle.dumps(Touch(mark)))
@@ -660,9 +661,9 @@ def test_naming_ones_own_code_runs_none_that_a_study_keeps(mine, recipe, tmp_pat
         cached = Path(importlib.util.cache_from_source(str(source / "mine.py")))
         cached.parent.mkdir()
         cached.write_bytes(code)
-    compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study", diagnose=True)
+    muybridge.compare(["tsn@mine:image"], data=small.data.manifest, recipe=small, out=tmp_path / "study", diagnose=True)
     (run.path / "result.json").unlink()  # it goes on, and is finished again
-    compare(["tsn@mine:image"], recipe=small, out=tmp_path / "study")
+    muybridge.compare(["tsn@mine:image"], data=small.data.manifest, recipe=small, out=tmp_path / "study")
     assert not mark.exists()
     if trap == "bytecode":  # nor where the run's own code is allowed: what runs is what is hashed
         user_code._allowed.clear()

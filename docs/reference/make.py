@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from muybridge.recipe import Recipe, Runtime, fields, flat
+import muybridge
+from muybridge.recipe import Recipe, Runtime
 from muybridge.recipe.fields import RENAMED
 from muybridge.recipe.sections import Section
 
@@ -27,15 +28,14 @@ Values are JSON, and `none` means `null`."""
 
 def page() -> str:
     """The whole page."""
-    values = {**flat(Recipe()), **{f"runtime.{name}": value for name, value in flat(Runtime()).items()}}
-    texts = {**fields(Recipe), **{f"runtime.{name}": text for name, text in fields(Runtime).items()}}
+    fields = muybridge.recipes(fields=True)["fields"]
     sections = {"": "The recipe as a whole", **_sections(), "runtime": _title("runtime", Runtime)}
     parts = [OPENING]
     for section, title in sections.items():
-        names = [name for name in texts if name.rpartition(".")[0] == section]
         rows = [
-            f"| `{name}` | `{json.dumps(values.get(name, {}), ensure_ascii=False)}` | {_cell(texts[name])} |"
-            for name in names  # (`model.options` is empty, which has no field to be flattened to)
+            f"| `{name}` | `{json.dumps(field['value'], ensure_ascii=False)}` | {_cell(field['meaning'])} |"
+            for name, field in fields.items()
+            if name.rpartition(".")[0] == section
         ]
         parts.append("\n".join([f"## {title}", "", "| field | default | meaning |", "| --- | --- | --- |", *rows]))
     renamed = [f"| `{old}` | `{new}` |" for old, (new, _) in RENAMED.items() if new != old]

@@ -12,13 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.api import compare, measure, models, plan, recipe_of, recipes, report, runs, train
+    from muybridge.api import compare, evaluate, measure, models, plan, recipe_of, recipes, report, runs, train
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.evaluation.diagnose import diagnose
-    from muybridge.evaluation.evaluate import evaluate
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
     from muybridge.training.loop import resume
@@ -29,7 +28,7 @@ _MODULES = {
     "compare": "api",
     "demo": "studies.demo",
     "diagnose": "evaluation.diagnose",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "api",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
     "measure": "api",

@@ -1,4 +1,4 @@
-"""The verbs that put several parts together: recipes by their names, comparisons, reports, costs, listings.
+"""The verbs that put several parts together: recipes by their names, evaluations, comparisons, reports, costs, listings.
 
 A verb is a function of the package (`muybridge.train`); the command line parses its arguments and prints its answer.
 Bodies import what they need, so that training loads nothing that only a report needs.
@@ -11,11 +11,12 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, Runtime, replace, shipped
-from muybridge.recipe.fields import of_network
+from muybridge.recipe.fields import fields as meanings
+from muybridge.recipe.fields import flat, of_network
 from muybridge.recipe.schedule import shortened
 from muybridge.runtime.console import log
 from muybridge.storage.listing import Standing, find, standing
@@ -24,6 +25,7 @@ from muybridge.user_code import allow, check_consent
 
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
+    from muybridge.storage.scores import Scores
     from muybridge.studies.plan import Plan, Value
     from muybridge.studies.run import Study
 
@@ -112,6 +114,63 @@ def train(
     )
 
 
+def evaluate(
+    run: str | Path | Run,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    checkpoint: str | None = None,
+    average: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Scores:
+    """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
+
+    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
+    `average`: over a video's views, "logits" or "probabilities"; none: the recipe's.
+    `split`: "test", "val" or "train"; none: test, or val of a set without a test (which is said).
+    Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
+    error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
+    A run of a `module:function` model brings that file along; it is imported only with `allow_code`.
+
+    `run` may also be such a file of scores (.npz). It is read without the model, and nothing but `average` applies.
+    Raises UserError.
+    """
+    from muybridge.storage.scores import Average, Scores
+
+    if average not in (None, *get_args(Average)):
+        raise UserError(f"--average: '{average}' is unknown. Choose logits or probabilities")
+    if not isinstance(run, Run) and Path(run).suffix == ".npz":
+        options = {
+            "--data": data, "--split": split, "--fold": fold is not None, "--checkpoint": checkpoint, "--out": out,
+            "--set": changes or runtime not in (None, Runtime()), "--allow-code": allow_code,
+        }  # fmt: skip
+        extra = [name for name, value in options.items() if value]
+        if extra:
+            raise UserError(f"{extra[0]}: it does not apply to stored scores ({run}). Name a run folder")
+        scores = Scores.load(run)
+        return dataclasses.replace(scores, average=cast(Average, average or scores.average))
+
+    from muybridge.evaluation.evaluate import check_scores_file, prepared
+
+    folder = Run.open(run)
+    if out is not None:
+        check_scores_file(Path(out))
+    if average is not None:
+        changes = {**(changes or {}), "evaluation.average": average}
+    with prepared(
+        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
+        runtime=runtime,
+    ) as task:  # fmt: skip
+        scores = task.scores()["ordered"]
+        if out is not None and task.processes.is_first:
+            scores.save(Path(out))
+        return scores
+
+
 def plan(
     models: Sequence[str] | None = None,
     *,
@@ -127,16 +186,24 @@ def plan(
     shorten: float | None = None,
     title: str | None = None,
     allow_code: bool = False,
+    out: str | Path | None = None,
+    tune: int = 0,
+    runtime: Runtime | None = None,
 ) -> Plan:
     """Return the runs that `compare` would train.
 
     They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `only`
     picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
-    function needs `allow_code`. Raises UserError.
+    function needs `allow_code`.
+
+    With `out`, the folder of the study, the runs have the names and epochs that they will have there. Models, folds and
+    splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. Raises UserError.
     """
     from muybridge.studies import shipped as studies
     from muybridge.studies.plan import of_models, repeated
 
+    if out is None and (tune or runtime is not None):
+        raise UserError("tune, runtime: they are checked for a study's folder, and none is given. Give it: out=STUDY")
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
@@ -167,7 +234,14 @@ def plan(
         made, kept = made.only(only)
         if kept:
             log(f"kept, as others start from them: {', '.join(kept)}")
-    return made if title is None else dataclasses.replace(made, title=title)
+    if title is not None:
+        made = dataclasses.replace(made, title=title)
+    if out is None:
+        return made
+
+    from muybridge.studies.run import dry_run
+
+    return dry_run(made, out=out, tune=tune, runtime=runtime)
 
 
 def compare(
@@ -196,12 +270,13 @@ def compare(
     `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
     `diagnose`: also score every run with its frames in other orders. Raises UserError, Interrupted.
     """
-    from muybridge.studies.run import run
-
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
     )  # fmt: skip
+
+    from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
+
     return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
@@ -233,7 +308,7 @@ def report(
     from muybridge.reporting.report import Report
     from muybridge.storage.study import StudyRecord
 
-    finished, folder = find_runs(Path(name) for name in _names(runs))
+    finished, folder = find_runs(_names(runs))
     if folder is None:
         comparisons, target = compared_runs(finished), Path(out or "report.html")
     else:
@@ -340,11 +415,17 @@ def models(
     }  # fmt: skip
 
 
-def recipes(name: str | None = None) -> dict[str, Any]:
+def recipes(name: str | None = None, *, fields: bool = False) -> dict[str, Any]:
     """Every shipped recipe (`recipes`: name, summary, source, published result); or, by its name, one `recipe` in full.
 
-    `name`: a shipped recipe, `mine.py:function`, or a JSON file. Raises UserError.
+    `name`: a shipped recipe, `mine.py:function`, or a JSON file. `fields`: instead, all `fields` of a recipe and of the
+    runtime, each with its value in the recipe (without a name: the default) and its meaning. Raises UserError.
     """
+    if fields:
+        shown = Recipe() if name is None else shipped.load(name)
+        values = {**flat(shown), **flat(Runtime(), "runtime."), "model.options": shown.model.options}
+        texts = {**meanings(Recipe), **meanings(Runtime, "runtime.")}
+        return {"fields": {field: {"value": values.get(field), "meaning": text} for field, text in texts.items()}}
     if name is None:
         return {"recipes": [vars(shipped.about(each)) for each in shipped.SHIPPED]}
     recipe = shipped.load(name)

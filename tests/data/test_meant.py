@@ -11,7 +11,6 @@ from muybridge.data.prepare.folders import COLUMNS, class_folders, csv_list
 from muybridge.data.prepare.lists import listed_videos
 from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
-from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import replace
 from muybridge.training.loop import train
 
@@ -344,11 +343,11 @@ def test_a_run_is_evaluated_on_a_set_that_is_all_test(run, tmp_path, made_set):
         for copy in range(2):
             write_clip(tmp_path / "v" / label / f"{copy}.avi", 50 * number + 9 * copy, 12)
     made = prepare(tmp_path / "v", out=tmp_path / "new.csv", all_as="test")
-    scores = evaluate(run, data=made.manifest)
+    scores = muybridge.evaluate(run, data=made.manifest)
     assert len(scores.ids_N) == 6
     assert tuple(scores.classes) == tuple(source.classes)
-    assert message(evaluate, run, data=made.manifest, split="val")
-    said = message(evaluate, run, data=made.manifest, split="val")
+    assert message(muybridge.evaluate, run, data=made.manifest, split="val")
+    said = message(muybridge.evaluate, run, data=made.manifest, split="val")
     assert "val" in said
     assert "test" in said
 

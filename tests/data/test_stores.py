@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+import muybridge
 from muybridge import build
 from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.stores.jpegs import frames
 from muybridge.data.stores.pack import pack
 from muybridge.errors import UserError
-from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import Runtime, replace
 from muybridge.training.loop import train
 
@@ -66,11 +66,11 @@ def test_a_run_on_a_pack_is_a_run(recipe, made_set, stores, tmp_path):
     ]
     first, second = (run.scores("test").logits_VK for run in on_pack)
     assert np.array_equal(first, second)
-    again = evaluate(on_pack[0], data=made_set)
+    again = muybridge.evaluate(on_pack[0], data=made_set)
     assert again.ids_N.tolist() == on_pack[0].scores("test").ids_N.tolist()
     np.testing.assert_allclose(again.logits_VK, first, atol=0.5)
     with pytest.raises(UserError, match="was trained on"):
-        evaluate(on_pack[0], data=made_set_with_test_as_train(made_set, tmp_path))
+        muybridge.evaluate(on_pack[0], data=made_set_with_test_as_train(made_set, tmp_path))
 
 
 def made_set_with_test_as_train(made_set, folder):

@@ -302,6 +302,9 @@ def test_the_command_says_what_the_file_says(diagnosed, run, tmp_path):
     assert (first["run"], second["run"]) == (str(path), str(other.path))
     assert (first["split"], first["views"]) == ("val", 2)
     assert first == {**second, "run": str(path)}
+    assert [one.as_json() for one in muybridge.diagnose([path], split="val", changes={"evaluation.num_crops": 1})] == [
+        {name: value for name, value in first.items() if name != "run"}
+    ]
     shown = call("diagnose", other.path)
     for order, share in before["accuracy"].items():
         assert f"{order:<12}{share:>11.3f}".split() in [line.split()[:2] for line in shown.stdout.splitlines()]
@@ -330,6 +333,8 @@ def test_mistakes_are_told_before_anything_is_scored(run, recipe, manifest, tmp_
     answer = call("diagnose", run.path, copy.path)
     assert answer.exit_code == 2
     assert f"{copy.path} is not finished" in answer.stderr
+    with pytest.raises(UserError, match="is not finished"):
+        muybridge.diagnose([run, copy])
     assert run.diagnosis() is None, "the first was not begun"
     columns = manifest.plain_columns()
     columns["split"][columns["split"] == "train"] = "test"

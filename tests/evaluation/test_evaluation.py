@@ -25,9 +25,9 @@ from muybridge.errors import Diverged, UserError
 from muybridge.evaluation import evaluate as evaluation
 from muybridge.evaluation import score as scoring
 from muybridge.evaluation.score import score
-from muybridge.recipe import replace
+from muybridge.recipe import Runtime, replace
 from muybridge.runtime.device import Placement
-from muybridge.storage.scores import Scores, ViewGrid, metrics, views_curve
+from muybridge.storage.scores import Scores, ViewGrid, metrics
 from muybridge.training.loop import train
 from muybridge.video import FileReader
 from muybridge.zoo import VideoModel, create
@@ -337,7 +337,7 @@ def test_a_subset_is_an_evaluation_with_fewer_views(manifest, rule, num_clips, n
     whole = scores_of(manifest, model, num_clips=num_clips, num_crops=num_crops, sampling=rule, average="probabilities")
     assert whole.grid == ViewGrid(rule, num_clips, num_crops)
     assert whole.grid.nested() == nested
-    curve = {(row["num_clips"], row["num_crops"]): row for row in views_curve(whole)}
+    curve = {(row["num_clips"], row["num_crops"]): row for row in whole.views_curve()["rows"]}
     assert set(curve) == {(m, c) for m in nested[0] for c in nested[1]}
     for m, c in curve:
         fewer = scores_of(manifest, model, num_clips=m, num_crops=c, sampling=rule, average="probabilities")
@@ -415,6 +415,29 @@ def test_stored_scores_give_all_figures_again_without_a_model(stored):
     assert (scores.num_views, scores.split, scores.num_trained_on) == (70, "test", 0)
     assert answer["test"] == metrics(scores)
     assert "training_accuracy" not in answer
+
+
+def test_the_verb_reads_stored_scores_as_the_command_does(run, stored):
+    file, answer = stored
+    scores = muybridge.evaluate(file)
+    assert (metrics(scores), scores.average) == (answer["test"], "logits")
+    assert scores.views_curve() == answer["views_curve"]
+    for path in (file, str(file)):
+        assert muybridge.evaluate(path, average="probabilities").average == "probabilities"
+    for given, option in (
+        ({"fold": 0}, "--fold"), ({"split": "val"}, "--split"), ({"changes": {"clip.size": 8}}, "--set"),
+        ({"runtime": Runtime(threads=1)}, "--set"), ({"out": "a.npz"}, "--out"), ({"allow_code": True}, "--allow-code"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=rf"^{option}: it does not apply to stored scores .*Name a run folder"):
+            muybridge.evaluate(file, **given)
+    with pytest.raises(UserError, match=r"^--average: 'mean' is unknown"):
+        muybridge.evaluate(run, average="mean")
+
+
+def test_stored_scores_are_read_without_torch(stored):
+    code = f"import sys, muybridge; muybridge.evaluate({str(stored[0])!r}).views_curve(); print('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
 
 
 def test_the_average_may_be_chosen_afterwards(run, stored):

@@ -246,6 +246,12 @@ def test_what_cannot_be_read_is_told_and_the_next_is_answered_as_it_comes(run, t
     assert result.stdout.count(good) == 2
     for file in (*files[:2], *files[3:6]):
         assert str(file) in result.stderr
+    heard = []
+    predictions, failed = predict(run, files, ready=heard.append)
+    assert predictions == [one for answer in heard if isinstance(answer, list) for one in answer]
+    assert failed == [answer for answer in heard if not isinstance(answer, list)]
+    assert [type(answer).__name__ for answer in heard[:3]] == ["DecodeError", "DecodeError", "list"], "in order"
+    assert predict(run, good) == (predict(run, [good])[0], []), "one file may be given alone"
     assert "is empty (0 bytes)" in result.stderr
 
 

@@ -14,7 +14,6 @@ from muybridge.storage.scores import (
     metrics,
     softmax,
     topk_accuracy,
-    views_curve,
 )
 
 CLASSES = ("run", "walk", "jump")
@@ -141,7 +140,9 @@ def test_accuracy_by_clips_is_that_of_the_views_curve(average):
         clip_start_V=np.zeros(videos * views, dtype=int), crop_V=np.tile(np.arange(3), videos * 4),
         logits_VK=generator.normal(size=(videos * views, 7)).astype(np.float32), average=average, grid=grid,
     )  # fmt: skip
-    curve = {point["num_clips"]: point["video_top1"] for point in views_curve(scores) if point["num_crops"] == 3}
+    curve = {
+        point["num_clips"]: point["video_top1"] for point in scores.views_curve()["rows"] if point["num_crops"] == 3
+    }
     assert scores.accuracy_by_clips() == curve
     assert set(curve) == {1, 2, 3, 4}
     assert replace(scores, grid=None).accuracy_by_clips() == {}

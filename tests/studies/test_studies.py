@@ -195,6 +195,11 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     assert "tsm_resnet_tiny-32-seed0" in call(*words, "--dry-run").stdout
     listed = json.loads(call(*words, "--tune", 3, "--dry-run", "--json").stdout)
     assert listed["trials"] == {"tsm_resnet_tiny-32": 3, "tsm_resnet_tiny-64": 3}
+    asked = {"study": f"{tmp_path / 'mine.py'}:sizes", "data": made_set}
+    planned = muybridge.plan(**asked, out=tmp_path / "s", tune=3)
+    assert planned.as_json() == {name: value for name, value in listed.items() if name != "trials"}
+    with pytest.raises(UserError, match="tune, runtime: they are checked for a study's folder"):
+        muybridge.plan(**asked, tune=3)
     wrong = call(*words, "--models", "tsm_resnet_tny", "--dry-run")
     assert (wrong.exit_code, "tsm_resnet_tiny" in wrong.stderr) == (2, True)
     wrong = call(*words, "--folds", 3, "--dry-run", "--json")
@@ -314,7 +319,9 @@ def test_a_moved_study_goes_on(chain, made_set, tmp_path):
 
 
 def test_a_stopped_study_goes_on(recipe, tmp_path, monkeypatch):
-    whole = study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=tmp_path / "whole")
+    whole = api.compare(
+        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "whole"
+    )
     done, step = [], training.training_step
 
     def until(*arguments, **named):
@@ -326,13 +333,20 @@ def test_a_stopped_study_goes_on(recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(training, "training_step", until)
         with pytest.raises(KeyboardInterrupt):
-            study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=tmp_path / "stopped")
+            api.compare(
+                ["tsn_resnet_tiny", "tsm_resnet_tiny"],
+                data=recipe.data.manifest,
+                recipe=recipe,
+                out=tmp_path / "stopped",
+            )
     first, second = (Run(tmp_path / "stopped" / "runs" / run.name) for run in whole.runs)
     assert first.is_finished
     assert not second.is_finished
     told = json.loads(call("report", tmp_path / "stopped", "--json").stdout)
     assert told["notes"] == [f"Not finished, and left out: {second.name}."]
-    gone_on = study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=tmp_path / "stopped")
+    gone_on = api.compare(
+        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "stopped"
+    )
     for ours, theirs in zip(gone_on.runs, whole.runs, strict=True):
         assert ours.metrics_file.read_text() == theirs.metrics_file.read_text()
 
@@ -374,8 +388,7 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
         return api.compare(["tsm_resnet_tiny"], data=data, out=tmp_path / "study", recipe=recipe, **named)
 
     compare(made_set)
-    plan = api.plan(["tsm_resnet_tiny"], data=[other_set], recipe=recipe)
-    listed = study.dry_run(plan, out=tmp_path / "study").runs
+    listed = api.plan(["tsm_resnet_tiny"], data=[other_set], recipe=recipe, out=tmp_path / "study").runs
     assert list(listed) == ["other-tsm_resnet_tiny-seed0"]
     compare(other_set)
     lines = Run(f"{tmp_path}/study/runs/other-tsm_resnet_tiny-seed0").metrics("train")
@@ -396,9 +409,11 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
 
 def test_an_earlier_run_that_did_not_finish_is_left_out_of_a_call_without_it(recipe, tmp_path):
     short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0})
-    both = study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=short, out=tmp_path / "study")
+    both = api.compare(
+        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=short.data.manifest, recipe=short, out=tmp_path / "study"
+    )
     (both.runs[0].path / "result.json").unlink()
-    again = study.compare(["tsm_resnet_tiny"], recipe=short, out=tmp_path / "study")
+    again = api.compare(["tsm_resnet_tiny"], data=short.data.manifest, recipe=short, out=tmp_path / "study")
     assert [run.name for run in again.runs] == ["tsm_resnet_tiny-seed0"]
 
 
@@ -524,7 +539,9 @@ def test_a_slice_of_the_study_of_2021(made_set, other_set, tmp_path):
 
 
 def tuned(recipe, out, **named):
-    return study.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, **named)
+    return api.compare(
+        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, **named
+    )
 
 
 @pytest.fixture(scope="module")
@@ -635,7 +652,7 @@ def test_a_search_that_would_not_be_used_is_refused_before_the_first_trial(searc
 def test_models_that_were_not_searched_are_told_and_not_searched_later(searched, tmp_path, monkeypatch):
     recipe, compared = searched
     shutil.copytree(compared.path, tmp_path / "study")
-    grown = study.compare(["tam_resnet_tiny"], recipe=recipe, out=tmp_path / "study")
+    grown = api.compare(["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study")
     told = " ".join(grown.comparison.notes)
     assert "with the same 3 trials for each" in told
     assert "Trained without a search, by the recipe's values: tam_resnet_tiny-seed0." in told
@@ -644,7 +661,9 @@ def test_models_that_were_not_searched_are_told_and_not_searched_later(searched,
     with pytest.raises(
         UserError, match="tam_resnet_tiny-seed0 was trained without a search; 3 trials now might choose"
     ):
-        study.compare(["tam_resnet_tiny"], recipe=recipe, out=tmp_path / "study", seeds=(0, 1), tune=3)
+        api.compare(
+            ["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study", seeds=(0, 1), tune=3
+        )
     assert began == []
 
 
@@ -688,7 +707,7 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
 
     monkeypatch.setattr(training, "training_step", diverging)
     out = tmp_path / "study"
-    compared = study.compare(["tsn_resnet_tiny"], recipe=recipe, out=out, tune=4)
+    compared = api.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, tune=4)
     trials = json.loads((out / "tuning.json").read_text())["settings"]["tsn_resnet_tiny"]["trials"]
     lost = [trial for trial in trials if trial["lr"] > 0.02]
     assert lost
@@ -697,12 +716,12 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
     assert compared.runs[0].recipe().optim.lr <= 0.02
     began = []
     monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
-    study.compare(["tsn_resnet_tiny"], recipe=recipe, out=out, tune=4)
+    api.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, tune=4)
     assert began == [], "it would diverge again"
     monkeypatch.undo()
     monkeypatch.setattr(training, "training_step", lambda *a, **named: (float("nan"), 0))
     with pytest.raises(UserError, match="not one of 2 trials came to an end; the last: The loss became nan"):
-        study.compare(["tsm_resnet_tiny"], recipe=recipe, out=tmp_path / "none", tune=2)
+        api.compare(["tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "none", tune=2)
 
 
 def test_without_validation_videos_there_is_no_search(made_set, recipe, tmp_path):
@@ -738,7 +757,7 @@ def test_a_chain_is_searched_link_by_link(made_set, tmp_path):
 def test_each_fold_has_a_search_of_its_own_and_they_are_one_row(made_set, recipe, tmp_path):
     prepare(made_set.parent, out=tmp_path / "set.csv", folds=2, val=0.3)
     short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "data.manifest": str(tmp_path / "set.csv")})
-    compared = study.compare(["tsm_resnet_tiny"], recipe=short, out=tmp_path / "study", tune=4)
+    compared = api.compare(["tsm_resnet_tiny"], data=short.data.manifest, recipe=short, out=tmp_path / "study", tune=4)
     told = json.loads((compared.path / "tuning.json").read_text())["settings"]
     assert list(told) == ["tsm_resnet_tiny-fold1", "tsm_resnet_tiny-fold2"]
     assert {

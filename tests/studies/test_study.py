@@ -13,9 +13,9 @@ from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import diff, replace
 from muybridge.recipe.shipped import demo as demo_recipe
+from muybridge.storage.study import StudyRecord
 from muybridge.studies import demo
 from muybridge.studies.plan import of_models
-from muybridge.studies.run import compare
 from muybridge.zoo import registry
 
 
@@ -42,7 +42,9 @@ def study(recipe, tmp_path_factory, counts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest, "_read_about", counted_read)
         patch.setattr(registry, "_builder", counted_build)
-        return compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=out, seeds=(0, 1))
+        return muybridge.compare(
+            ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, seeds=(0, 1)
+        )
 
 
 def test_a_manifest_is_read_once_and_a_network_built_once_more_than_it_is_trained(study, counts):
@@ -63,18 +65,22 @@ def test_runs_and_report(study):
 def test_a_finished_run_is_not_run_again_and_a_lost_one_is(study, recipe):
     stamps = {run.name: (run.path / "result.json").stat().st_mtime_ns for run in study.runs}
     (study.runs[1].path / "result.json").unlink()  # as if it had been stopped before the end
-    again = compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], recipe=recipe, out=study.path, seeds=(0, 1))
+    again = muybridge.compare(
+        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=study.path, seeds=(0, 1)
+    )
     changed = [run.name for run in again.runs if (run.path / "result.json").stat().st_mtime_ns != stamps[run.name]]
     assert changed == ["tsn_resnet_tiny-seed1"]
 
 
 def test_another_recipe_in_the_same_folder_is_refused(study, recipe):
     with pytest.raises(UserError, match=r"optim\.lr was 0\.02, is 0\.03"):
-        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"optim.lr": 0.03}), out=study.path)
+        muybridge.compare(
+            ["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=replace(recipe, {"optim.lr": 0.03}), out=study.path
+        )
 
 
 def test_a_study_grows(study, recipe):
-    grown = compare(["tam_resnet_tiny"], recipe=recipe, out=study.path)
+    grown = muybridge.compare(["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=study.path)
     assert [run.name for run in grown.runs] == [*(run.name for run in study.runs), "tam_resnet_tiny-seed0"]
     assert {model.name for model in grown.comparison.models} == {
         "tsn_resnet_tiny",
@@ -88,7 +94,9 @@ def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
     shutil.copytree(study.path, tmp_path / "old")
     names = ["tsn_resnet_tiny-seed0", "tsm_resnet_tiny-seed0"]
     (tmp_path / "old" / "study.json").write_text(json.dumps({"format_version": 1, "title": "t", "runs": names}))
-    grown = compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "old", seeds=(1,))
+    grown = muybridge.compare(
+        ["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "old", seeds=(1,)
+    )
     assert {model.name: model.num_seeds for model in grown.comparison.models} == {
         "tsn_resnet_tiny": 2, "tsm_resnet_tiny": 1,
     }  # fmt: skip
@@ -98,8 +106,8 @@ def test_a_study_of_an_earlier_version_grows(study, recipe, tmp_path):
 def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeypatch):
     """Of each setting one run is measured, every run is diagnosed, and the report has it."""
     shutil.copytree(study.path, tmp_path / "s")
-    asked = {"recipe": recipe, "out": tmp_path / "s", "seeds": (0, 1)}
-    found = compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+    asked = {"data": recipe.data.manifest, "recipe": recipe, "out": tmp_path / "s", "seeds": (0, 1)}
+    found = muybridge.compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
     known = {run.name: (run.speed() is not None, run.diagnosis() is not None) for run in found.runs}
     assert known["tsn_resnet_tiny-seed0"] == known["tsn_resnet_tiny-seed1"] == (False, False), "not asked for"
     assert (known["tsm_resnet_tiny-seed0"], known["tsm_resnet_tiny-seed1"]) == ((True, True), (False, True))
@@ -112,7 +120,16 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
     assert "Not diagnosed: " in page
     monkeypatch.setattr("muybridge.studies.run.measure_run", lambda *_, **__: pytest.fail("measured twice"))
     monkeypatch.setattr("muybridge.studies.run.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
-    compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+    muybridge.compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+
+
+def test_the_runs_of_a_study_are_diagnosed_by_its_folder(study, tmp_path):
+    shutil.copytree(study.path, tmp_path / "s")
+    every = muybridge.diagnose([tmp_path / "s"], split="val")
+    assert [one.run.name for one in every] == list(StudyRecord.load(tmp_path / "s").runs)
+    assert all(one.run.diagnosis() == one.as_json() for one in every)
+    with pytest.raises(UserError, match="it is a study"):
+        muybridge.diagnose(tmp_path / "s")
 
 
 def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
@@ -144,12 +161,21 @@ def test_the_demo_compares_five_models_under_one_recipe():
 
 def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):
     with pytest.raises(UserError, match="tsm_resnet_tiny"):
-        compare(["tsn_resnet_tiny", "tsm_resnet_tny"], recipe=recipe, out=tmp_path / "study")
+        muybridge.compare(
+            ["tsn_resnet_tiny", "tsm_resnet_tny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study"
+        )
     assert not (tmp_path / "study").exists()
     with pytest.raises(UserError, match="at least 8 frames"):
-        compare(["tsn_resnet_tiny"], recipe=replace(recipe, {"model.temporal_pooling": True}), out=tmp_path / "study")
+        muybridge.compare(
+            ["tsn_resnet_tiny"],
+            data=recipe.data.manifest,
+            recipe=replace(recipe, {"model.temporal_pooling": True}),
+            out=tmp_path / "study",
+        )
     with pytest.raises(UserError, match="no fold 3"):
-        compare(["tsn_resnet_tiny"], recipe=recipe, out=tmp_path / "study", folds=(3,))
+        muybridge.compare(
+            ["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study", folds=(3,)
+        )
     with pytest.raises(UserError, match="at least one model"):
         muybridge.compare([], data=recipe.data.manifest, out=tmp_path / "study")
 
@@ -163,5 +189,5 @@ def test_folds_that_test_a_video_twice_are_refused_before_training(recipe, made_
     Manifest(columns, manifest.classes, manifest.root, manifest.mirror).save(tmp_path / "twice.csv")
     twice = replace(recipe, {"data.manifest": str(tmp_path / "twice.csv")})
     with pytest.raises(UserError, match=r"test \d+ videos more than once.*--folds 1"):
-        compare(["tsn_resnet_tiny"], recipe=twice, out=tmp_path / "study")
+        muybridge.compare(["tsn_resnet_tiny"], data=twice.data.manifest, recipe=twice, out=tmp_path / "study")
     assert not (tmp_path / "study").exists()

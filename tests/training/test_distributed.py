@@ -16,13 +16,13 @@ import safetensors.torch
 import torch
 from same_bits import everything
 
+import muybridge
 from muybridge.data.loader import micro_batches
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import pass_batches
 from muybridge.data.sets.motions import motions
 from muybridge.data.views import Batch
 from muybridge.errors import UserError
-from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import Runtime, replace
 from muybridge.runtime.distributed import Processes
 from muybridge.runtime.launch import Launch, launched
@@ -118,7 +118,7 @@ def test_local_batch_norms_do_differ_and_are_averaged_before_scoring(odd_set, tm
     _, alone_losses = trained(tmp_path / "one", odd_set, *short, "optim.batch_norm=local")
     two, losses = trained(tmp_path / "two", odd_set, *short, "optim.batch_norm=local", processes=2)
     assert np.abs(losses - alone_losses).max() > 1e-6
-    again = evaluate(two)
+    again = muybridge.evaluate(two)
     assert np.allclose(two.scores("test").logits_VK, again.logits_VK, atol=1e-4)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from same_bits import everything
 from torch import nn
 
+import muybridge
 from muybridge import build
 from muybridge.data.inputs import RGB
 from muybridge.data.loader import train_batches
@@ -255,7 +256,7 @@ def test_the_mean_of_the_weights_is_kept_scored_and_used(plain, tmp_path, monkey
     last = {name: p.detach() for name, p in evaluation.load_model(run, "last").named_parameters()}
     assert all(torch.equal(last[name], kept[name]) for name in last)
     assert all(torch.equal(p.detach(), kept[name]) for name, p in Predictor(run).model.named_parameters())
-    again = evaluation.evaluate(run, split="val")
+    again = muybridge.evaluate(run, split="val")
     assert np.array_equal(again.logits_VK, run.scores("val").logits_VK)
     assert run.metrics("val")[-1]["loss"] == pytest.approx(again.cross_entropy(), abs=1e-12)
     plainly = train(replace(recipe, {"optim.ema_decay": None}), out=tmp_path / "plain")

@@ -8,13 +8,13 @@ import safetensors.torch
 import torch
 from same_bits import everything
 
+import muybridge
 from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Interrupted, UserError
 from muybridge.evaluation.evaluate import load_model
 from muybridge.inference.predict import Predictor
 from muybridge.recipe import Runtime, fingerprint, replace
-from muybridge.studies.run import compare
 from muybridge.training.loop import resume, train
 from muybridge.zoo import Preprocessing, create
 
@@ -131,7 +131,13 @@ def test_weights_of_another_network_are_refused(recipe, run, tmp_path):
 def test_a_network_that_is_brought_is_trained_compared_loaded_and_used(recipe, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(textwrap.dedent(NETWORK))
     monkeypatch.syspath_prepend(str(tmp_path))
-    study = compare(["tsm@mine:pictures", "i3d@mine:pictures"], recipe=recipe, out=tmp_path / "study", seeds=[0])
+    study = muybridge.compare(
+        ["tsm@mine:pictures", "i3d@mine:pictures"],
+        data=recipe.data.manifest,
+        recipe=recipe,
+        out=tmp_path / "study",
+        seeds=[0],
+    )
     names = sorted(path.name for path in (tmp_path / "study" / "runs").iterdir())
     assert names == ["i3d.mine.pictures-seed0", "tsm.mine.pictures-seed0"]
     trained = study.runs[0]

@@ -13,12 +13,12 @@ from processes import worker_processes
 from same_bits import everything
 from typer.testing import CliRunner
 
+import muybridge
 from muybridge import build
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.data.views import Batch
 from muybridge.errors import Interrupted, UserError
-from muybridge.evaluation.evaluate import evaluate
 from muybridge.recipe import Runtime, replace
 from muybridge.storage.scores import Scores
 from muybridge.training import loop as training
@@ -157,7 +157,7 @@ def test_a_new_run_does_not_inherit_the_list_of_a_stopped_beginning(recipe, tmp_
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_leaves_them_out_and_counts_them(skipped_run, broken, tmp_path, capsys, num_workers):
     runtime = Runtime(num_workers=num_workers)
-    scores = evaluate(skipped_run, out=tmp_path / "test.npz", runtime=runtime)
+    scores = muybridge.evaluate(skipped_run, out=tmp_path / "test.npz", runtime=runtime)
     known = skipped_run.scores("test")
     assert scores.skipped_ids.tolist() == [broken["test"]] == Scores.load(tmp_path / "test.npz").skipped_ids.tolist()
     assert scores.ids_N.tolist() == known.ids_N.tolist()
@@ -167,7 +167,7 @@ def test_evaluation_leaves_them_out_and_counts_them(skipped_run, broken, tmp_pat
     assert f"scored without 1 of the {len(known.ids_N) + 1} videos" in told
     if num_workers == 0:
         with pytest.raises(DecodeError, match="No such file"):
-            evaluate(skipped_run, changes={"data.on_error": "stop"}, runtime=runtime)
+            muybridge.evaluate(skipped_run, changes={"data.on_error": "stop"}, runtime=runtime)
 
 
 def test_the_command_line_prints_how_many(skipped_run):
@@ -184,7 +184,7 @@ def test_scores_of_nothing_are_an_error(skipped_run, made_set, tmp_path):
     manifest = Manifest.load(made_set)
     Manifest(manifest.columns, manifest.classes, tmp_path / "elsewhere", manifest.mirror).save(tmp_path / "lost.csv")
     with pytest.raises(UserError, match=r"Not one of \d+ videos could be read; the first is .*elsewhere"):
-        evaluate(skipped_run, data=tmp_path / "lost.csv")
+        muybridge.evaluate(skipped_run, data=tmp_path / "lost.csv")
 
 
 def test_one_clip_alone_that_no_batch_norm_takes_is_said(recipe):

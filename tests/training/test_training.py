@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from same_bits import everything
 
+import muybridge
 from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
@@ -410,7 +411,7 @@ def test_a_moved_set_is_named_anew(recipe, tmp_path):
     with pytest.raises(UserError, match="not there any more; where is it"):
         resume(run)
     assert resume(run, data=tmp_path / "there" / "manifest.csv").is_finished
-    assert evaluation.evaluate(run).num_views == 6
+    assert muybridge.evaluate(run).num_views == 6
 
 
 def test_a_run_without_a_checkpoint_gives_way(recipe, tmp_path):

@@ -174,12 +174,12 @@ class Comparison:
         }  # fmt: skip
 
 
-def find_runs(paths: Iterable[Path]) -> tuple[list[Run], Path | None]:
+def find_runs(names: Iterable[str | Path | Run]) -> tuple[list[Run], Path | None]:
     """Runs in folders of runs or studies; and the study's folder, if one alone is named.
 
     Raises UserError.
     """
-    paths = list(paths)
+    paths = [name.path if isinstance(name, Run) else Path(name) for name in names]
     studies = [path for path in paths if (path / "study.json").exists()]
     runs = []
     for path in paths:

@@ -7,7 +7,6 @@ import typer
 
 from muybridge.cli.options import AllowCode, Data, Json, Settings, parsed_settings
 from muybridge.cli.output import METRICS, answer, answering, metric_cells, print_result, say, table
-from muybridge.errors import UserError
 
 
 def evaluate(
@@ -42,37 +41,19 @@ def evaluate(
     Given a score file, compute all metrics from it, without the model.
     """
     with answering(as_json):
-        from dataclasses import replace
+        import muybridge
+        from muybridge.storage.scores import metrics
 
-        from muybridge.storage.scores import Scores, metrics
-
-        if average not in (None, "logits", "probabilities"):
-            raise UserError(f"--average: '{average}' is unknown. Choose logits or probabilities")
-        if run.suffix == ".npz":
-            options = {
-                "--data": data, "--split": split, "--fold": fold, "--checkpoint": checkpoint, "--out": out,
-                "--set": settings, "--allow-code": allow_code,
-            }  # fmt: skip
-            extra = [name for name, value in options.items() if value]
-            if extra:
-                raise UserError(f"{extra[0]}: it does not apply to stored scores ({run}). Name a run folder")
-            scores = Scores.load(run)
-            scores = replace(scores, average=average or scores.average)  # type: ignore[arg-type]
-        else:
-            import muybridge
-
-            changes, runtime = parsed_settings(settings)
-            if average is not None:
-                changes["evaluation.average"] = average
-            scores = muybridge.evaluate(
-                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, out=out,
-                allow_code=allow_code, runtime=runtime,
-            )  # fmt: skip
+        changes, runtime = parsed_settings(settings)
+        scores = muybridge.evaluate(
+            run, data=data, split=split, fold=fold, checkpoint=checkpoint, average=average, changes=changes, out=out,
+            allow_code=allow_code, runtime=runtime,
+        )  # fmt: skip
         value: dict[str, Any] = {"run": str(run), scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:
-            value["views_curve"] = _views_curve(scores)
+            value["views_curve"] = scores.views_curve()
         answer(as_json, lambda: value, lambda: _print_evaluated(value, scores))
 
 
@@ -103,29 +84,14 @@ def diagnose(
     """
     with answering(as_json):
         import muybridge
-        from muybridge.analysis.comparison import find_runs
 
         changes, runtime = parsed_settings(settings)
-        folders, _ = find_runs(runs)
-        for run in folders:
-            run.check_finished()
-        diagnoses = [
-            muybridge.diagnose(
-                run, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, videos=video or (),
-                grid=grid, allow_code=allow_code, runtime=runtime,
-            )
-            for run in folders
-        ]  # fmt: skip
+        diagnoses = muybridge.diagnose(
+            runs, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, videos=video or (),
+            grid=grid, allow_code=allow_code, runtime=runtime,
+        )  # fmt: skip
         values = [{"run": str(diagnosis.run.path), **diagnosis.as_json()} for diagnosis in diagnoses]
         answer(as_json, lambda: values if len(values) > 1 else values[0], lambda: _print_diagnoses(values))
-
-
-def _views_curve(scores: Any) -> dict[str, Any]:
-    from muybridge.storage.scores import views_curve
-
-    rows = views_curve(scores)
-    num_clips, num_crops = scores.known_grid().left_out()
-    return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
 
 
 def _print_evaluated(value: dict[str, Any], scores: Any) -> None:

@@ -62,16 +62,17 @@ def recipes(
     with answering(as_json):
         import muybridge
 
-        value = muybridge.recipes(name)
-        if fields:
-            value = _fields(value.get("recipe"))
-            answer(as_json, lambda: value, lambda: _print_fields(value["fields"]))
-        else:
-            answer(
-                as_json,
-                lambda: value,
-                lambda: _print_recipes(value["recipes"]) if name is None else _print_recipe(value),
-            )
+        value = muybridge.recipes(name, fields=fields)
+
+        def show() -> None:
+            if fields:
+                _print_fields(value["fields"])
+            elif name is None:
+                _print_recipes(value["recipes"])
+            else:
+                _print_recipe(value)
+
+        answer(as_json, lambda: value, show)
 
 
 def measure(
@@ -149,17 +150,6 @@ def _print_recipe(value: dict[str, Any]) -> None:
     changed = diff(Recipe(), recipe)
     lines = [[name, json.dumps(value), "" if name in changed else "default"] for name, value in flat(recipe).items()]
     table(["field", "value", ""], lines)
-
-
-def _fields(recipe: dict[str, Any] | None) -> dict[str, Any]:
-    """Every field of a recipe and of the runtime: its value in `recipe` (None: the default) and its meaning."""
-    from muybridge.recipe import Recipe, Runtime, fields, flat, validated
-
-    shown = Recipe() if recipe is None else validated(Recipe, recipe)
-    values = {**flat(shown), **{f"runtime.{name}": value for name, value in flat(Runtime()).items()}}
-    texts = {**fields(Recipe), **{f"runtime.{name}": text for name, text in fields(Runtime).items()}}
-    values["model.options"] = shown.model.options
-    return {"fields": {name: {"value": values.get(name), "meaning": text} for name, text in texts.items()}}
 
 
 def _print_fields(fields: dict[str, dict[str, Any]]) -> None:

@@ -40,9 +40,7 @@ def demo(
         import muybridge
 
         changes, runtime = parsed_settings(settings)
-        study = muybridge.demo(
-            out or Path("demo-quick" if quick else "demo"), seed=seed, quick=quick, changes=changes, runtime=runtime
-        )
+        study = muybridge.demo(out, seed=seed, quick=quick, changes=changes, runtime=runtime)
         _answer_study(study, as_json)
 
 
@@ -95,27 +93,25 @@ def compare(
     All runs are scored alike. Repeat the command to resume: finished runs are kept, stopped ones continue.
     """
     with answering(as_json):
-        from muybridge import api
+        import muybridge
         from muybridge.studies.plan import parse_only
 
         changes, runtime = parsed_settings(settings)
         allow_named(*split_list(models or ""), recipe, study, allow_code=allow_code)
-        made = api.plan(
-            split_list(models) if models is not None else None,
-            data=[path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
-            study=study, recipe=recipe, seeds=seeds, only=parse_only(only or []),
-            folds=[parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
-            pretrained=pretrained, init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
-        )  # fmt: skip
-        from muybridge.studies import run as studies  # imports all that training needs
-
+        asked: dict[str, Any] = {
+            "models": split_list(models) if models is not None else None,
+            "data": [path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
+            "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
+            "out": out, "study": study, "recipe": recipe, "seeds": seeds, "only": parse_only(only or []), "tune": tune,
+            "pretrained": pretrained, "init": init, "changes": changes, "shorten": shorten, "title": title,
+            "allow_code": allow_code, "runtime": runtime,
+        }  # fmt: skip
         if dry_run:
-            made = studies.dry_run(made, out=out, tune=tune, runtime=runtime)
-            trials = {"trials": dict.fromkeys(made.settings(), tune)} if tune else {}
-            answer(as_json, lambda: made.as_json() | trials, lambda: _print_plan(made, tune))
+            plan = muybridge.plan(**asked)
+            trials = {"trials": dict.fromkeys(plan.settings(), tune)} if tune else {}
+            answer(as_json, lambda: plan.as_json() | trials, lambda: _print_plan(plan, tune))
         else:
-            done = studies.run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
-            _answer_study(done, as_json)
+            _answer_study(muybridge.compare(**asked, measure=measure, diagnose=diagnose), as_json)
 
 
 def report(

@@ -42,7 +42,7 @@ def predict(
     Each result is printed as soon as it is ready. Files that cannot be read are reported, and the others labelled.
     """
     with answering(as_json):
-        from muybridge.inference.predict import Predictor
+        import muybridge
         from muybridge.video import DecodeError
 
         changes, runtime = parsed_settings(settings)
@@ -50,19 +50,17 @@ def predict(
             raise UserError(
                 f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
             )
-        limits = decode_limits(max_pixels, max_frames, max_seconds, max_memory)
-        predictions: list[Any] = []
-        failed: list[DecodeError] = []
-        with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
-            for _, result in predictor.each(videos, top=top, window_seconds=window_seconds):
-                if isinstance(result, DecodeError):
-                    failed.append(result)
-                    if not as_json:
-                        say(f"error: {result}", err=True)
-                else:
-                    predictions += result
-                    if not as_json:
-                        _print_predictions(result)
+
+        def show(result: Any) -> None:
+            if isinstance(result, DecodeError):
+                say(f"error: {result}", err=True)
+            else:
+                _print_predictions(result)
+
+        predictions, failed = muybridge.predict(
+            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime,
+            limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory), ready=None if as_json else show,
+        )  # fmt: skip
         value = {
             "run": str(run),
             "predictions": [prediction.as_json() for prediction in predictions],

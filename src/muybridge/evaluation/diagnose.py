@@ -10,9 +10,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from muybridge import build
+from muybridge.analysis.comparison import find_runs
 from muybridge.analysis.temporal import FrameOrders
 from muybridge.data import inputs
 from muybridge.data.sampling import ORDERS, Order
@@ -98,8 +99,20 @@ class Diagnosis:
         }
 
 
+@overload
+def diagnose(  # type: ignore[overload-overlap]  # a text is a sequence, too: of texts
+    runs: str | Path | Run, *, data: str | Path | None = ..., split: str | None = ..., fold: int | None = ...,
+    checkpoint: str | None = ..., changes: Mapping[str, Any] | None = ..., videos: Sequence[str | Path] = ...,
+    grid: int = ..., allow_code: Consent = ..., runtime: Runtime | None = ...,
+) -> Diagnosis: ...  # fmt: skip
+@overload
 def diagnose(
-    run: str | Path | Run,
+    runs: Sequence[str | Path | Run], *, data: str | Path | None = ..., split: str | None = ..., fold: int | None = ...,
+    checkpoint: str | None = ..., changes: Mapping[str, Any] | None = ..., videos: Sequence[str | Path] = ...,
+    grid: int = ..., allow_code: Consent = ..., runtime: Runtime | None = ...,
+) -> list[Diagnosis]: ...  # fmt: skip
+def diagnose(
+    runs: str | Path | Run | Sequence[str | Path | Run],
     *,
     data: str | Path | None = None,
     split: str | None = None,
@@ -110,46 +123,59 @@ def diagnose(
     grid: int = GRID,
     allow_code: Consent = False,
     runtime: Runtime | None = None,
-) -> Diagnosis:
+) -> Diagnosis | list[Diagnosis]:
     """Score a finished run on a split in every order of frames, and write a diagnosis into its folder `diagnosis`.
 
+    `runs`: one run, which gives one diagnosis; or a list of runs and studies, which gives a list with one for each run.
     What is refused, and which `changes` are open, is as in `evaluate`. `videos`: ids of the manifest, or endings of ids or
     paths; where and when the model looks in these is measured by hiding cells of a `grid` × `grid`. Raises UserError.
     """
-    folder = Run.open(run)
-    folder.check_finished()
-    with prepared(
-        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
-        runtime=runtime,
-    ) as task:  # fmt: skip
-        if not 1 <= grid <= task.recipe.clip.size:
-            raise UserError(
-                f"--grid {grid}: cells of a side, 1 to {task.recipe.clip.size}, as frames are {task.recipe.clip.size} pixels wide"
-            )
-        chosen = list(dict.fromkeys(_index(str(video), task) for video in videos))
-        names = dict(zip(chosen, _file_names(task, chosen), strict=True))
-        views = {index: _view(task, index) for index in task.processes.shard(chosen)}
-        scores = task.scores(ORDERS, text="diagnosing")
-        diagnosis = Diagnosis(
-            run=folder,
-            scores=scores,
-            checkpoint=task.checkpoint,
-            data=task.data,
-            num_frames=task.recipe.clip.num_frames,
-            reversed_pairs=tuple((a, b) for a, b in task.dataset["reversed_pairs"]),
+    several = [runs] if isinstance(runs, str | Path | Run) else runs
+    folders, study = find_runs(several)
+    if study is not None and several is not runs:
+        raise UserError(f"{study}: it is a study, of any number of runs. Name it in a list: diagnose(['{study}'])")
+    for folder in folders:
+        folder.check_finished()
+    diagnoses = []
+    for folder in folders:
+        with prepared(
+            folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
+            runtime=runtime,
+        ) as task:  # fmt: skip
+            diagnoses.append(_diagnosis(task, videos=videos, grid=grid))
+    return diagnoses if several is runs else diagnoses[0]
+
+
+def _diagnosis(task: Task, *, videos: Sequence[str | Path], grid: int) -> Diagnosis:
+    """Diagnose the task's run, and write what is found into its folder."""
+    if not 1 <= grid <= task.recipe.clip.size:
+        raise UserError(
+            f"--grid {grid}: cells of a side, 1 to {task.recipe.clip.size}, as frames are {task.recipe.clip.size} pixels wide"
         )
-        first = task.processes.is_first
-        writing = locked(folder.folder("diagnosis"), "writes its diagnosis", wait_seconds=WAIT_SECONDS)
-        with writing if first else nullcontext():
-            if first:
-                folder.save_diagnosed_scores(scores)
-            task.processes.broadcast(None)
-            for index, view in views.items():
-                _look(task, index, view, grid=grid, name=names[index])
-            task.processes.gathered(None)
-            if first:
-                folder.save_diagnosis(diagnosis.as_json())
-        return diagnosis
+    chosen = list(dict.fromkeys(_index(str(video), task) for video in videos))
+    names = dict(zip(chosen, _file_names(task, chosen), strict=True))
+    views = {index: _view(task, index) for index in task.processes.shard(chosen)}
+    scores = task.scores(ORDERS, text="diagnosing")
+    diagnosis = Diagnosis(
+        run=task.run,
+        scores=scores,
+        checkpoint=task.checkpoint,
+        data=task.data,
+        num_frames=task.recipe.clip.num_frames,
+        reversed_pairs=tuple((a, b) for a, b in task.dataset["reversed_pairs"]),
+    )
+    first = task.processes.is_first
+    writing = locked(task.run.folder("diagnosis"), "writes its diagnosis", wait_seconds=WAIT_SECONDS)
+    with writing if first else nullcontext():
+        if first:
+            task.run.save_diagnosed_scores(scores)
+        task.processes.broadcast(None)
+        for index, view in views.items():
+            _look(task, index, view, grid=grid, name=names[index])
+        task.processes.gathered(None)
+        if first:
+            task.run.save_diagnosis(diagnosis.as_json())
+    return diagnosis
 
 
 def _view(task: Task, index: int) -> View:

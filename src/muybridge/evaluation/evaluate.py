@@ -32,39 +32,6 @@ from muybridge.video import Reader
 from muybridge.zoo import VideoModel
 
 
-def evaluate(
-    run: str | Path | Run,
-    *,
-    data: str | Path | None = None,
-    split: str | None = None,
-    fold: int | None = None,
-    checkpoint: str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
-    allow_code: bool = False,
-    runtime: Runtime | None = None,
-) -> Scores:
-    """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
-
-    `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
-    `split`: "test", "val" or "train"; none: test, or val of a set without a test (which is said).
-    Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
-    error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
-    A run of a `module:function` model brings that file along; it is imported only with `allow_code`. Raises UserError.
-    """
-    folder = Run.open(run)
-    if out is not None:
-        check_scores_file(Path(out))
-    with prepared(
-        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
-        runtime=runtime,
-    ) as task:  # fmt: skip
-        scores = task.scores()["ordered"]
-        if out is not None and task.processes.is_first:
-            scores.save(Path(out))
-        return scores
-
-
 @dataclass(frozen=True)
 class Task:
     """A run and the videos that it is to be scored on, everything checked and loaded."""

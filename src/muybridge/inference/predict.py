@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -147,23 +147,28 @@ class Predictor:
 
 
 def predict(
-    run: str | Path,
-    videos: Sequence[str | Path],
+    run: str | Path | Run,
+    videos: str | Path | Sequence[str | Path],
     *,
     top: int = 5,
     window_seconds: float | None = None,
     allow_code: bool = False,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
+    ready: Callable[[list[Prediction] | DecodeError], None] | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
     """Label files with a run. Returns predictions in order, and the errors of files that cannot be read.
 
-    Raises UserError for a run that is not there.
+    `ready` is called with the predictions of each file, or its error, as soon as they are there. `top`, `window_seconds`:
+    as in `Predictor`. Raises UserError for a run that is not there.
     """
+    files = [videos] if isinstance(videos, str | Path) else videos
     predictions: list[Prediction] = []
     failed: list[DecodeError] = []
     with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
-        for _, answer in predictor.each(videos, top=top, window_seconds=window_seconds):
+        for _, answer in predictor.each(files, top=top, window_seconds=window_seconds):
+            if ready is not None:
+                ready(answer)
             if isinstance(answer, DecodeError):
                 failed.append(answer)
             else:

@@ -89,9 +89,9 @@ def diff(a: Section, b: Section) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def flat(section: Section) -> dict[str, Any]:
+def flat(section: Section, prefix: str = "") -> dict[str, Any]:
     """Map of dotted fields to values; each model option is a field."""
-    return _flat(section.model_dump(), "")
+    return _flat(section.model_dump(), prefix)
 
 
 def fingerprint(recipe: Recipe) -> str:

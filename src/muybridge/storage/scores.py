@@ -2,7 +2,7 @@
 
 A **view** is one clip and one crop of a video; a video's score is the mean over its views. Clip accuracy counts each
 view separately, video accuracy counts videos: two different metrics, never mixed. Views of fewer clips and crops that lie
-among those of more are picked from one file (`Scores.subset`, `views_curve`). NumPy only, so that reports need no torch.
+among those of more are picked from one file (`Scores.subset`, `Scores.views_curve`). NumPy only, so that reports need no torch.
 """
 
 import io
@@ -246,6 +246,21 @@ class Scores:
             logits_VK=self.logits_VK[kept], grid=replace(grid, num_clips=len(clips), num_crops=len(crops)),
         )  # fmt: skip
 
+    def views_curve(self) -> dict[str, Any]:
+        """Metrics for every number of clips and crops whose views are among these (`rows`), and the others (`left_out`).
+
+        Raises UserError if the grid is unknown.
+        """
+        grid = self.known_grid()
+        clips, crops = grid.nested()
+        rows = [
+            {"num_clips": m, "num_crops": c} | metrics(self.subset(num_clips=m, num_crops=c))
+            for c in crops
+            for m in clips
+        ]
+        num_clips, num_crops = grid.left_out()
+        return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
+
     def save(self, path: Path) -> None:
         """Write a .npz file."""
         buffer = io.BytesIO()
@@ -355,19 +370,6 @@ def metrics(scores: Scores) -> dict[str, float]:
         | ({"skipped": skipped} if skipped else {})
         | ({"trained_on": scores.num_trained_on} if scores.num_trained_on else {})
     )
-
-
-def views_curve(scores: Scores) -> list[dict[str, float]]:
-    """Metrics for every number of clips and crops whose views are among these.
-
-    Raises UserError if the grid is unknown.
-    """
-    clips, crops = scores.known_grid().nested()
-    return [
-        {"num_clips": m, "num_crops": c} | metrics(scores.subset(num_clips=m, num_crops=c))
-        for c in crops
-        for m in clips
-    ]
 
 
 def within_pair(scores_NK: np.ndarray, labels_N: np.ndarray, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

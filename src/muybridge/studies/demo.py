@@ -10,7 +10,8 @@ from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace
 from muybridge.recipe.shipped import demo as demo_recipe
 from muybridge.runtime.console import log
-from muybridge.studies.run import Study, compare
+from muybridge.studies.plan import of_models, repeated
+from muybridge.studies.run import Study, run
 
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
 CLIPS = 2000
@@ -19,7 +20,7 @@ QUICK_CLIPS = 1200
 
 
 def demo(
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     seed: int = 0,
     quick: bool = False,
@@ -28,10 +29,10 @@ def demo(
 ) -> Study:
     """Make `motions` clips below `out`, train the demo's models under one recipe, and write the report.
 
-    Models are also measured and diagnosed, unless `quick`. Called again, it continues where it was stopped. Raises
-    UserError, Interrupted.
+    `out`: none is the folder demo, or demo-quick. Models are also measured and diagnosed, unless `quick`. Called again, it
+    continues where it was stopped. Raises UserError, Interrupted.
     """
-    out = Path(out)
+    out = Path(out or ("demo-quick" if quick else "demo"))
     clips = QUICK_CLIPS if quick else CLIPS
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
     if out.is_dir() and any(out.iterdir()) and not list(out.glob("videos-*")) and not list(out.glob(".videos-*")):
@@ -41,13 +42,8 @@ def demo(
     else:
         motions(manifest.parent, clips=clips, seed=seed)
     recipe = replace(demo_recipe(), {"data.manifest": str(manifest), **(changes or {})})
-    return compare(
-        QUICK_MODELS if quick else MODELS,
-        recipe=recipe,
-        out=out,
-        seeds=(seed,),
-        measure=not quick,
-        diagnose=not quick,
+    plan = of_models(
+        QUICK_MODELS if quick else MODELS, recipe=recipe, data=[recipe.data.manifest],
         title="muybridge demo: which architectures see the direction of time?",
-        runtime=runtime,
-    )
+    )  # fmt: skip
+    return run(repeated(plan, seeds=(seed,)), out=out, measure=not quick, diagnose=not quick, runtime=runtime)

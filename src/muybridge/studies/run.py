@@ -8,7 +8,7 @@ STUDY/
   report.html …    what it shows a person (`muybridge.reporting.report`)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,18 +16,17 @@ from pathlib import Path
 from muybridge.analysis.comparison import Comparison, compared_study
 from muybridge.errors import UserError
 from muybridge.evaluation import diagnose as diagnosis
-from muybridge.recipe import Recipe, Runtime
+from muybridge.recipe import Runtime
 from muybridge.reporting.report import Report
 from muybridge.runtime.console import log
 from muybridge.runtime.files import clear_partials, within
 from muybridge.runtime.locks import locked
 from muybridge.storage.run import Run
 from muybridge.studies.names import named, study_record
-from muybridge.studies.plan import Plan, of_models, repeated
+from muybridge.studies.plan import Plan
 from muybridge.studies.search import check_searches, tuned
 from muybridge.studies.workplace import Workplace, started
 from muybridge.training.speed import measure_run
-from muybridge.user_code import allow
 
 
 @dataclass(frozen=True)
@@ -48,31 +47,6 @@ class Study:
     def comparison(self) -> Comparison:
         """The comparison of the first data set."""
         return next(iter(self.comparisons.values()))
-
-
-def compare(
-    models: Sequence[str],
-    *,
-    recipe: Recipe,
-    out: str | Path,
-    seeds: Sequence[int] = (0,),
-    folds: Sequence[int] | None = None,
-    title: str | None = None,
-    tune: int = 0,
-    measure: bool = False,
-    diagnose: bool = False,
-    runtime: Runtime | None = None,
-) -> Study:
-    """Train every model with every seed on every fold by one recipe, score all alike, write the report.
-
-    `folds`: none takes every fold the manifest has. `tune`, `measure`, `diagnose`: as in `run`. Raises UserError,
-    Interrupted.
-    """
-    for model in models:
-        allow(model)
-    plan = of_models(models, recipe=recipe, data=[recipe.data.manifest], title=title)
-    plan = repeated(plan, seeds=seeds, folds=folds)
-    return run(plan, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
 
 
 def run(
