@@ -117,7 +117,7 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
 
 def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
     for name in ("seed", "data.fold", "model.name"):
-        with pytest.raises(UserError, match=f"{name} is what compare varies"):
+        with pytest.raises(UserError, match=f"{name}: compare varies"):
             muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, out=tmp_path / "s", changes={name: 1})
 
 
