@@ -179,7 +179,7 @@ def test_a_byte_of_the_weights_is_told(study, tmp_path):
         lambda: build.weights_file(str(tmp_path / RUN)),
     ):  # fmt: skip
         with pytest.raises(
-            UserError, match=r"model\.safetensors is damaged: its bytes are not those that were written"
+            UserError, match=r"model\.safetensors: it is damaged, as its bytes are not those that were written"
         ):
             call()
 
@@ -223,7 +223,7 @@ def test_what_a_run_knows_of_its_set_is_checked(study, tmp_path, field, value):
     shutil.copytree(study / "runs" / RUN, tmp_path / RUN)
     path = tmp_path / RUN / "dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
-    with pytest.raises(UserError, match=r"dataset\.json is damaged"):
+    with pytest.raises(UserError, match=r"dataset\.json: it is damaged"):
         Predictor(tmp_path / RUN)
 
 

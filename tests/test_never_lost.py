@@ -282,9 +282,9 @@ def cut(file):
 @pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "lost"])
 def test_a_damaged_checkpoint_is_named_and_so_is_a_whole_one(two_checkpoints, whole, name, damage):
     damage(two_checkpoints.checkpoints / "step-00000011" / name)
-    with pytest.raises(UserError, match=rf"step-00000011/{name} .*step-00000006.*--checkpoint step-00000006"):
+    with pytest.raises(UserError, match=rf"step-00000011/{name}: .*step-00000006.*--checkpoint step-00000006"):
         resume(two_checkpoints)
-    with pytest.raises(UserError, match=rf"step-00000011/{name} "):
+    with pytest.raises(UserError, match=rf"step-00000011/{name}: "):
         resume(two_checkpoints, checkpoint="step-00000011")
     if damage is cut:
         assert everything(resume(two_checkpoints, checkpoint="best")) == everything(whole)
@@ -301,7 +301,7 @@ def test_weights_that_training_goes_on_with_are_not_replaced_by_their_mean(short
     averaged = replace(short, {"optim.ema_decay": 0.9})
     run = stopped_at(8, averaged, tmp_path / "run", monkeypatch, checkpoint_steps=1)
     (checkpoint.directory(run.checkpoints) / "trained.safetensors").unlink()
-    with pytest.raises(UserError, match=r"trained\.safetensors cannot be read.*step-00000006"):
+    with pytest.raises(UserError, match=r"trained\.safetensors: it cannot be read.*step-00000006"):
         resume(run)
 
 
@@ -408,13 +408,13 @@ def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeyp
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(short, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "metrics", lambda scores: metrics(scores) | {"loss": float("nan")})
-    with pytest.raises(Diverged, match=r"validation loss became nan at step 6"):
+    with pytest.raises(Diverged, match=r"validation loss: it became nan at step 6"):
         train(short, out=tmp_path / "run")
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
 def test_a_finished_run_has_no_other_checkpoint_to_go_on_from(whole):
-    with pytest.raises(UserError, match=r"is finished: there is nothing to continue.*--init .*checkpoints/best"):
+    with pytest.raises(UserError, match=r"it is finished, and there is nothing to continue.*--init .*checkpoints/best"):
         resume(whole.path, checkpoint="best")
     with pytest.raises(UserError, match=r"holds no checkpoint 'foo'"):
         resume(whole.path, checkpoint="foo")

@@ -349,7 +349,7 @@ def test_a_job_of_ones_own_code_needs_consent_and_the_same_code(mine, recipe, tm
     user_code.allow("mine:net")
     job = Jobs(Runtime()).job(replace(recipe, {"model.name": "mine:net"}))
     user_code._allowed.clear()
-    with pytest.raises(UserError, match=r"The job names code.*allow_code=True"):
+    with pytest.raises(UserError, match=r"The job: it names code.*allow_code=True"):
         finish(Run(tmp_path / "run"), job, runtime=Runtime())
     Path("helper.py").write_text("def width():\n    return 2 + 2\n")
     with pytest.raises(UserError, match=r"mine:net: its files have changed since the job was made"):
@@ -451,7 +451,7 @@ def test_a_file_that_no_report_has_written_is_kept(tmp_path, name):
     (tmp_path / name).write_text("mine")
     result = call("report", run.path, "--out", tmp_path / "r.html")
     assert result.exit_code == 2
-    assert f"{name} is there already" in result.stderr
+    assert f"{name}: it is there already" in result.stderr
     assert (tmp_path / name).read_text() == "mine"
 
 
@@ -543,7 +543,7 @@ def test_packs_and_folders_of_frames_are_written_through_no_link(made_set, tmp_p
             if inside.endswith(".json") and name == "pack":  # a finished pack is read, and not written
                 write(made_set, out=out, short_side=16)
             else:
-                with pytest.raises(UserError, match=r"is a link|manifest\.csv lacks"):
+                with pytest.raises(UserError, match=r"is a link|manifest\.csv: it lacks"):
                     write(made_set, out=out, short_side=16)
             assert untouched(), (name, inside)
             if inside.endswith(".json"):

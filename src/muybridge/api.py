@@ -60,13 +60,16 @@ def recipe_of(
     if fold is not None:
         named["data.fold"] = fold
     if pretrained is not None and init is not None:
-        raise UserError("Weights are taken whole (--pretrained) or as far as they agree (--init): give one of the two")
+        raise UserError(
+            "--init: --pretrained is given, too. Give one of the two: --pretrained takes weights whole, --init as "
+            "far as they agree"
+        )
     weights = pretrained if init is None else init
     if weights is not None:
         if not str(weights).strip():
             raise UserError(
-                "--pretrained and --init name weights to start from: imagenet, a run folder, a file, … An empty name names no "
-                "weights; to start from scratch: --pretrained none"
+                "--pretrained or --init: the name is empty. Name weights (imagenet, a run folder, a file), or start "
+                "from scratch: --pretrained none"
             )
         named |= {
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
@@ -207,18 +210,18 @@ def plan(
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
-            raise UserError(f"{name} is what compare varies or takes by itself; say it with {taken[name]}")
+            raise UserError(f"{name}: compare varies or takes it by itself. Use {taken[name]}")
     for model in models or ():
         allow(model)
     manifests = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
     if study is None:
         if not models:
-            raise UserError("compare needs at least one model, or a study")
+            raise UserError("models: none are given. Name at least one model, or a study")
         base = recipe_of(recipe, model=models[0], pretrained=pretrained, init=init, changes=changes, shorten=shorten)
         made = of_models(list(models), recipe=base, data=manifests)
     else:
         if init is not None:
-            raise UserError("A study says itself what its runs start from; --init goes with models alone")
+            raise UserError("--init: a study says itself what its runs start from. Use --init with models alone")
         given = {
             "models": None if models is None else tuple(models),
             "pretrained": None if pretrained is None else str(pretrained),
@@ -353,7 +356,10 @@ def measure(
     }  # fmt: skip
     extra = [option for option, value in given.items() if value]
     if folders and extra:
-        raise UserError(f"{next(iter(folders))} is measured as it was trained; {extra[0]} goes with names of models")
+        raise UserError(
+            f"{extra[0]}: it does not apply to {next(iter(folders))}, which is measured as it was trained. Use it "
+            "with names of models"
+        )
     rows: list[dict[str, Any]] = []
     for name in asked:
         for run in folders.get(name, ()):
@@ -447,7 +453,7 @@ def runs(
     wanted = STATES if states is None else states
     for state in wanted:
         if state not in STATES:
-            raise UserError(f"--state takes states of runs, not '{state}'. {nearest(state, STATES)}")
+            raise UserError(f"--state: '{state}' is unknown. {nearest(state, STATES)}")
     places = [folders] if isinstance(folders, str | Path) else folders
     unique = {run.path.resolve(): run for place in places for run in find(place, unreadable=unreadable)}
     standings = [standing(run) for run in unique.values() if trials or not run.is_trial]
@@ -477,7 +483,9 @@ def _measured_runs(path: Path) -> list[Run]:
     record = StudyRecord.load(path)
     left_out = [name for name in record.runs if not record.run(name).is_finished]
     if len(left_out) == len(record.runs):
-        raise UserError(f"No run of the study {path} is finished; one run alone: {path / 'runs' / 'NAME'}")
+        raise UserError(
+            f"{path}: no run of this study is finished. Continue it, or name one run alone: {path / 'runs' / 'NAME'}"
+        )
     if left_out:
         log(f"{path}: left out, as not finished: {', '.join(left_out)}")
     settings: dict[str, Run] = {}

@@ -70,7 +70,7 @@ def parsed(name: str) -> ModelName:
         return ModelName(method, "", network)
     if library == "hf":
         raise UserError(
-            f"'{name}': hf: names a whole video classifier. METHOD@ takes an image network: METHOD@timm:NAME or "
+            f"'{name}': hf: names a whole video classifier. Give METHOD@ an image network: METHOD@timm:NAME or "
             "METHOD@module:function"
         )
     if not method:
@@ -123,8 +123,8 @@ def check_consent(name: str, *, where: str | Path, allow_code: bool) -> None:
         return
     if not allow_code:
         raise UserError(
-            f"{where} names code for its model ('{name}'), which can do anything. If you trust it: "
-            "--allow-code (in Python allow_code=True)"
+            f"{where}: it names code for its model ('{name}'), which can do anything. If you trust it: --allow-code "
+            "(in Python allow_code=True)"
         )
     allow(name)
 
@@ -154,10 +154,12 @@ def function(code: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             if module_name != error.name and not module_name.startswith(f"{error.name}."):
                 raise
-            raise UserError(f"Model '{code}': the module '{error.name}' is not found on Python's path") from error
+            raise UserError(
+                f"Model '{code}': the module '{error.name}' is not found on Python's path. Add its folder to PYTHONPATH"
+            ) from error
     target = getattr(module, name, None)
     if not callable(target):
-        raise UserError(f"Model '{code}': '{module_name}' has no function '{name}'")
+        raise UserError(f"Model '{code}': '{module_name}' has no function '{name}'. Name one that it has")
     return target
 
 
@@ -202,14 +204,14 @@ def function_in_file(name: str, what: str) -> Callable[..., Any]:
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"{path}: no such file. The {what} '{wanted}' is taken from it")
+        raise UserError(f"{path}: no such file to take the {what} '{wanted}' from. Check the path")
     module = importlib.util.module_from_spec(spec)
     with explained(str(path), path):
         spec.loader.exec_module(module)
     make = getattr(module, wanted, None)
     if not callable(make):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{path} has no function '{wanted}'. {nearest(wanted, functions)}")
+        raise UserError(f"{path}: it has no function '{wanted}'. {nearest(wanted, functions)}")
 
     @wraps(make)
     def explaining(*arguments: Any, **named: Any) -> Any:
@@ -235,7 +237,7 @@ def explained(what: str, file: Path | None = None) -> Iterator[None]:
         where = (
             f"{what}, line {line}" if file is not None and line else f"'{what}', {path}, line {line}" if line else what
         )
-        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{where}: {type(error).__name__}: {error}. Correct this code") from error
 
 
 def _line(error: Exception, file: Path | None) -> tuple[str, int | None]:
@@ -264,15 +266,22 @@ def _is_library(path: Path) -> bool:
 
 def _check_allowed(code: str) -> None:
     if code not in _allowed:
-        raise UserError(f"'{code}' is code, and nobody has allowed it to run (--allow-code; in Python allow_code=True)")
+        raise UserError(
+            f"'{code}': it is code, and nobody has allowed it to run. If you trust it: --allow-code (in Python "
+            "allow_code=True)"
+        )
 
 
 def _check_module(code: str, module: str) -> None:
     """Raise UserError for an invalid module name, such as a path."""
     if not all(part.isidentifier() for part in module.split(".")):
         stem = Path(module).stem
-        example = f". Write '{stem}' for {stem}.py in the current folder or on Python's path" if stem else ""
-        raise UserError(f"Model '{code}': '{module}' is not a valid module name{example}")
+        example = (
+            f"Write '{stem}' for {stem}.py in the current folder or on Python's path"
+            if stem
+            else "Write MODULE:FUNCTION"
+        )
+        raise UserError(f"Model '{code}': '{module}' is not a valid module name. {example}")
 
 
 # --- files
@@ -298,7 +307,9 @@ def source_files(name: str) -> dict[str, Path]:
             raise
         spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise UserError(f"Model '{name}': the module '{module}' is not found on Python's path")
+        raise UserError(
+            f"Model '{name}': the module '{module}' is not found on Python's path. Add its folder to PYTHONPATH"
+        )
     file = Path(spec.origin)
     depth = module.count(".") + (file.name == "__init__.py")
     root = file.absolute().parents[depth]
@@ -412,24 +423,31 @@ def use_source(run: Path, name: str, sha256: str | None, *, allow_code: Consent)
         _check_allowed(code)
         allow(name)
         if source_sha256(name) != sha256:
-            raise UserError(f"{run} was trained with another '{name}' than the one on Python's path")
+            raise UserError(
+                f"{run}: it was trained with another '{name}' than the one on Python's path. Restore that code"
+            )
         return False
     if not allow_code:
         raise UserError(
-            f"{run} holds the code of its model ('{name}'); loading it runs the code in {run / 'source'}. If you trust it: "
-            "--allow-code (in Python allow_code=True)"
+            f"{run}: it holds the code of its model ('{name}'), and loading it runs the code in {run / 'source'}. If "
+            "you trust it: --allow-code (in Python allow_code=True)"
         )
     module = code.partition(":")[0]
     _check_module(code, module)
     if module.partition(".")[0] in {*sys.stdlib_module_names, "muybridge", "torch", "numpy"}:
-        raise UserError(f"{run}: its model's name '{name}' must not take the place of the module '{module}'")
+        raise UserError(
+            f"{run}: its model's name '{name}' must not take the place of the module '{module}'. Rename the module, "
+            "and train again"
+        )
     folder = run / "source"
     old = folder / f"{module.rpartition('.')[2]}.py"  # runs of earlier versions kept one file
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.py")) if path.is_file()}
     if set(files) == {old.name}:
         files = {module.replace(".", "/") + ".py": old}
     if not files or _sha256(files) != sha256:
-        raise UserError(f"{folder} is missing, or holds other files than those that the run was trained with")
+        raise UserError(
+            f"{folder}: it is missing, or holds other files than those that the run was trained with. Restore it"
+        )
     _leave_run()
     source = _RunSource(folder, files)
     sys.meta_path.insert(0, source)

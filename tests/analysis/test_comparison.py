@@ -128,12 +128,12 @@ def test_the_best_comes_first_and_a_run_counts_once(tmp_path):
 
 def test_runs_that_cannot_be_compared(tmp_path):
     run, same = make_run(tmp_path / "a"), make_run(tmp_path / "b")
-    with pytest.raises(UserError, match=r"a and .*b are the same run twice: both are tsm_resnet_tiny of seed 0"):
+    with pytest.raises(UserError, match=r"a: it is the same run as .*b \(both are tsm_resnet_tiny of seed 0\)"):
         compared([run, same])
-    with pytest.raises(UserError, match="different classes"):
+    with pytest.raises(UserError, match="its classes are different"):
         compared([run, make_run(tmp_path / "c", model="m", classes=("x", "y"))])
     unfinished = make_run(tmp_path / "d", model="m", finished=False)
-    with pytest.raises(UserError, match="None of these runs is finished"):
+    with pytest.raises(UserError, match="none of these is finished"):
         compared([unfinished])
     assert compared([run, unfinished]).notes == ("Not finished, and left out: d.",)
 
@@ -322,7 +322,7 @@ def test_a_finished_run_without_scores_is_said_to_lack_them(tmp_path):
 def test_costs_that_are_not_there_are_named(tmp_path):
     run = make_run(tmp_path / "a")
     (run.path / "cost.json").write_text("{}")
-    with pytest.raises(UserError, match=r"cost\.json is damaged: params: field required"):
+    with pytest.raises(UserError, match=r"cost\.json: it is damaged: params: field required"):
         compared([run])
 
 
@@ -416,7 +416,7 @@ def test_runs_are_found_by_folder_and_by_study(tmp_path):
     assert len(found) == 4
     assert folder is None
     assert compared(found).models[0].num_seeds == len(made) + 1
-    with pytest.raises(UserError, match="No such run"):
+    with pytest.raises(UserError, match="no such run"):
         find_runs([tmp_path / "nowhere"])
 
 
@@ -435,7 +435,7 @@ def test_runs_of_other_classes_are_another_chapter(tmp_path):
         for i in range(3)
     ]
     assert list(compared_runs(spaced)) == ["my set", "my set (2)", "my set (3)"]
-    with pytest.raises(UserError, match="None of these runs is finished"):
+    with pytest.raises(UserError, match="none of these is finished"):
         compared_runs([begun])
 
 
@@ -493,7 +493,7 @@ def test_what_cannot_be_read_of_what_need_not_be_there_is_told_and_left_out(tmp_
     [model] = comparison.models
     assert (model.speed, model.diagnosed) == (None, None)
     assert any("speed.json" in note for note in comparison.notes)
-    assert any("diagnosis.json is damaged" in note for note in comparison.notes)
+    assert any("diagnosis.json: it is damaged" in note for note in comparison.notes)
 
 
 def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
@@ -504,9 +504,9 @@ def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
     [model] = compared([run]).models
     assert (model.num_videos, model.accuracy.value, model.confusion.sum()) == (50, 1.0, 50)
     run.save_scores("test", Scores(**{**scores.__dict__, "labels_N": np.full(60, -1)}))
-    with pytest.raises(UserError, match=r"test\.npz: no video has a label"):
+    with pytest.raises(UserError, match=r"test\.npz: scores: no video has a label"):
         compared([run])
     arrays = dict(np.load(run.path / "scores" / "test.npz"))
     np.savez(run.path / "scores" / "test.npz", **{**arrays, "logits": arrays["logits"] * np.float32(np.nan)})
-    with pytest.raises(UserError, match=r"test\.npz holds no scores: logits that are not finite"):
+    with pytest.raises(UserError, match=r"test\.npz: it holds no scores: logits that are not finite"):
         compared([run])

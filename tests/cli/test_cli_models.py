@@ -226,7 +226,7 @@ def test_what_goes_with_names_is_refused_for_runs(words, tmp_path, jobs):
     run = make_run(tmp_path / "run")
     result = call("measure", "tsm_resnet_tiny", run.path, *words, code=2)
     assert f"{words[0]}" in result.stderr
-    assert "goes with names of models" in " ".join(result.stderr.split())
+    assert "Use it with names of models" in " ".join(result.stderr.split())
     assert jobs == []
 
 
@@ -237,8 +237,8 @@ def test_names_and_folders_are_told_apart(tmp_path, jobs, monkeypatch):
     named, run = document(call("measure", "tsn_resnet_tiny", "./tsn_resnet_tiny", "--no-speed", "--json"))
     assert ("run" in named, named["model"]) == (False, "tsn_resnet_tiny")
     assert (run["run"], run["model"]) == ("tsn_resnet_tiny", "tsm_resnet_tiny")
-    assert "No such run: empty has no recipe.json" in call("measure", "empty", code=2).stderr
-    assert "No such run: runs/a does not exist" in call("measure", "runs/a", code=2).stderr
+    assert "empty: no such run, as it has no recipe.json" in call("measure", "empty", code=2).stderr
+    assert "runs/a: no such run, as it does not exist" in call("measure", "runs/a", code=2).stderr
 
 
 def test_of_a_study_one_finished_run_of_every_setting(tmp_path, jobs):
@@ -255,7 +255,7 @@ def test_of_a_study_one_finished_run_of_every_setting(tmp_path, jobs):
     assert "left out, as not finished: a-seed0, c-seed0" in " ".join(result.stderr.split())
     assert [name for name in names if record.run(name).speed()] == ["a-seed1", "b-seed0-fold1"]
     StudyRecord(tmp_path, "t", {"a-seed0": RunRecord()}).save()
-    assert "No run of the study" in call("measure", tmp_path, code=2).stderr
+    assert "no run of this study is finished" in call("measure", tmp_path, code=2).stderr
 
 
 def test_a_beginning_keeps_no_speed_and_can_be_begun_again(tmp_path, jobs):

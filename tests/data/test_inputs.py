@@ -157,7 +157,7 @@ def test_the_network_gets_all_that_the_input_has(made_set, tmp_path):
     ("model", "modality", "message"),
     [("tsm_resnet_tiny", "colours", "'colours' gives vectors, but tsm_resnet_tiny takes clips"),
      ("test_probe", "rgb", "'rgb' gives clips, but test_probe takes vectors"),
-     ("tsm_resnet_tiny", "rbg", "clip.modality is 'rbg', but takes 'rgb' or 'rgb_difference'.*Did you mean 'rgb'")],
+     ("tsm_resnet_tiny", "rbg", "clip.modality: 'rbg' is unknown; it takes 'rgb' or 'rgb_difference'.*Did you mean 'rgb'")],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(made_set, tmp_path, model, modality, message):
     with pytest.raises(UserError, match=message):
@@ -174,7 +174,7 @@ def test_a_plan_of_several_inputs_counts_each(made_set):
 
 def test_vectors_have_no_crops(made_set, tmp_path):
     recipe = replace(recipe_of(made_set, "test_probe", "colours"), {"evaluation.num_crops": 3})
-    with pytest.raises(UserError, match=r"num_crops is 3, but colours has no picture to crop\. Take .*=1"):
+    with pytest.raises(UserError, match=r"num_crops: 3 are asked for, but colours has no picture to crop\. Set .*=1"):
         muybridge.train(recipe, out=tmp_path / "run")
 
 

@@ -110,16 +110,16 @@ def test_absolute_paths_lie_inside_the_root(root, tmp_path, monkeypatch):
     ("line", "said"),
     [
         ("a 7 3 0", "start 7 comes after end 3"),
-        ("a 0 5 0", "images 0 to 5 are asked for; {root}/a has 10, 1 to 10"),
+        ("a 0 5 0", "images 0 to 5 are asked for, but {root}/a has 10, 1 to 10"),
         ("a 5 11 0", "images 5 to 11 are asked for"),
         ("a -3 5 0", "images -3 to 5 are asked for"),
         ("from 0 1 10 0", "has 10, 0 to 9"),
-        ("v.avi 0 5 0", "frames of a video file count from 1"),
+        ("v.avi 0 5 0", "Count frames of a video file from 1"),
         ("a 1 5 jump", "'a 1 5 jump' is not `path start end label`"),
         ("a 1 5 1.0", "is not `path start end label`"),
         ("a 1 5", "is not `path start end label`"),
         ("a 1 5 -1", "label -1 is out of range"),
-        ("a 1 5 2", "label 2 is out of range; labels count from 0: 0 to 1 for 2 classes"),
+        ("a 1 5 2", "label 2 is out of range. Count labels from 0: 0 to 1 for 2 classes"),
         ("a 2 3 1", "is in {list}, line 1 already"),
     ],
 )
@@ -135,13 +135,13 @@ def test_more_frames_than_there_are_is_told(root, tmp_path, count, said):
     assert "train.txt, line 2" in told
     assert said in told
     if count < 1:
-        assert "count from 1" in message(items, root, tmp_path, f"a 2 0\nv.avi {count} 0\n")
+        assert "video file from 1" in message(items, root, tmp_path, f"a 2 0\nv.avi {count} 0\n")
 
 
 def test_a_line_in_two_lists_is_told(root, tmp_path):
     lists = {split: write(tmp_path / f"{split}.txt", "a 2 3 0\n") for split in ("train", "test")}
     assert "test.txt, line 1: 'a 2 3 0' is in" in message(labelled_lists, root, lists, None)
-    assert "e is empty" in message(labelled_lists, root, {"train": write(tmp_path / "e", "\n")}, None)
+    assert "e: it is empty" in message(labelled_lists, root, {"train": write(tmp_path / "e", "\n")}, None)
 
 
 def test_lists_with_labels_are_known_by_their_numbers(tmp_path):
@@ -175,7 +175,7 @@ def test_class_i_is_line_i(tmp_path, kind):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("run\n\nwalk\n", "classes.txt, line 2 is empty"),
+        ("run\n\nwalk\n", "classes.txt, line 2: it is empty"),
         ("run\nwalk\nrun\n", "class 'run' more than once"),
         ("\n", "names no classes"),
         (b"l\xe4uft\n", "cannot be read"),

@@ -293,7 +293,9 @@ def test_a_video_that_cannot_be_read_is_left_out_of_its_batch_and_of_nothing_els
 
 def test_a_batch_of_which_nothing_can_be_read_is_an_error(manifest):
     broken = replace(manifest, root=manifest.root / "elsewhere")
-    with pytest.raises(UserError, match=r"Not one of the 14 videos of a step could be read; the first is .*elsewhere"):
+    with pytest.raises(
+        UserError, match=r"videos: none of the 14 of a step could be read\. Check the first: .*elsewhere"
+    ):
         batches_of(clips_of(broken), manifest, on_error="skip")
 
 

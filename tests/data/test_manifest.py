@@ -172,12 +172,12 @@ def test_a_spreadsheet_may_have_written_it(saved):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("train", "trian", ["line 2", "split is 'trian'", "train val test unused"]),
+        ("train", "trian", ["line 2", "split is 'trian'", "Choose from train, val, test, unused"]),
         (",run,g1", ",rnu,g1", ["line 2", "label 'rnu'", "Did you mean 'run'?"]),
         ("b.avi,b.avi,0,30", "b.avi,b.avi,0,many", ["line 4", "num_frames is 'many'"]),
         ("b.avi,b.avi,0,30", "b.avi,b.avi,0,3.5", ["line 4", "num_frames is '3.5'"]),
         ("b.avi,b.avi,0,30", "b.avi,b.avi,0,", ["line 4", "num_frames is ''"]),
-        ("b.avi,b.avi,0,30", "b.avi,b.avi,0,0", ["line 4", "num_frames must be ≥ 1"]),
+        ("b.avi,b.avi,0,30", "b.avi,b.avi,0,0", ["line 4", "Give num_frames ≥ 1"]),
         ("b.avi,b.avi,0,30", "b.avi,b.avi,-1,30", ["line 4", "start_frame ≥ 0"]),
         ("b.avi,b.avi,0,30", "b.avi,b.avi,0," + "9" * 30, ["line 4", "num_frames", "too large"]),
         ("29.97", "0", ["line 4", "fps > 0"]),
@@ -226,10 +226,10 @@ def test_a_group_is_checked_in_every_fold(tmp_path):
         ({"classes": ["run", "walk"]}, "'wälk, slow' is not among the classes"),
         ({"classes": ["run"]}, "at least two classes"),
         ({"classes": ["run", "walk", "wälk, slow", "run"]}, "named twice"),
-        ({"classes": [1, 2, 3]}, "text, in quotes"),
+        ({"classes": [1, 2, 3]}, "Put names in quotes"),
         ({"classes": "run"}, "'classes' is missing or of the wrong type"),
         ({"mirror": {"rnu": "walk"}}, "Did you mean 'run'"),
-        ({"mirror": {"run": 3}}, "text, in quotes"),
+        ({"mirror": {"run": 3}}, "Put names in quotes"),
         ({"mirror": []}, "'mirror' is missing or of the wrong type"),
         ({"reversed_pairs": [["run", "wlak"]]}, "Did you mean 'walk'"),
         ({"reversed_pairs": [["run"]]}, "reversed_pairs"),
@@ -262,7 +262,7 @@ def test_what_is_no_manifest_says_how_to_make_one(saved, tmp_path):
     (tmp_path / "list.csv").write_text("path,label\na.avi,run\n")
     with pytest.raises(UserError, match="prepare --csv"):
         Manifest.load(tmp_path / "list.csv")
-    with pytest.raises(UserError, match="is not a manifest"):
+    with pytest.raises(UserError, match="not a manifest"):
         Manifest.load(saved.with_suffix(".csv.json"))
     for content in (b"\xff\xfe\x00", b""):
         saved.write_bytes(content)
@@ -432,7 +432,7 @@ def test_a_csv_never_goes_with_the_json_of_another(tmp_path, monkeypatch, moment
     if moment == "writing the second":
         assert Manifest.load(tmp_path / "set.csv").root.resolve() == root
     else:
-        with pytest.raises(UserError, match=r"is not a manifest: that is NAME\.csv with NAME\.csv\.json beside it"):
+        with pytest.raises(UserError, match=r"not a manifest, which is NAME\.csv with NAME\.csv\.json beside it"):
             Manifest.load(tmp_path / "set.csv")
     monkeypatch.undo()
     new.save(tmp_path / "set.csv")

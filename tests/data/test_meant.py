@@ -104,7 +104,7 @@ def test_splits_of_people_of_classes(tmp_path):
     ("layout", "said"),
     [
         ("clas", "Did you mean 'class'"),
-        ("split/group", "one folder is the class"),
+        ("split/group", "Name one folder as the class"),
         ("class/class", "one folder"),
         ("", ""),
     ],
@@ -140,13 +140,15 @@ def test_columns_are_read_by_their_usual_names(tmp_path, role, name):
 @pytest.mark.parametrize("columns", ["start", "end", "start_time", "stop_frame", "start_frame", "start,stop_frame"])
 def test_half_a_pair_is_refused(tmp_path, columns):
     path = write(tmp_path / "a.csv", f"path,label,{columns}\na.avi,run,1,2\n"[: 100 if "," in columns else -3] + "\n")
-    assert "a part needs both, or neither" in message(csv_list, path)
+    assert "Give a part both, or neither" in message(csv_list, path)
 
 
 def test_two_columns_for_one_thing_are_a_question(tmp_path):
-    assert "which is the label" in message(csv_list, write(tmp_path / "a.csv", "path,class,action\na,b,c\n"))
+    assert "each of class and action may be the label" in message(
+        csv_list, write(tmp_path / "a.csv", "path,class,action\na,b,c\n")
+    )
     both = write(tmp_path / "b.csv", "path,label,start,end,start_frame,end_frame\na,b,1,2,25,50\n")
-    assert "leave one of the two out" in message(csv_list, both)
+    assert "Leave one of the two out" in message(csv_list, both)
 
 
 def test_every_column_that_is_not_read_is_named(tmp_path):
@@ -177,7 +179,7 @@ def test_frame_numbers_are_frames(tmp_path, first):
 def test_an_address_is_told(tmp_path, address):
     path = write(tmp_path / "a.csv", f"path,label\n{address},run\n")
     assert "is an address" in message(csv_list, path)
-    assert "download it" in message(csv_list, path)
+    assert "Download it" in message(csv_list, path)
 
 
 def test_a_label_with_a_bar_in_it_is_read_or_told(tmp_path):
@@ -243,10 +245,10 @@ def test_a_label_that_contradicts_its_folder_stops(tmp_path):
     root = touch(tmp_path / "v", *TREE)
     found = lists(tmp_path, "run/a.avi 0\nrun/b.avi 0\nrun/c.avi 1\nwalk/a.avi 1\nwalk/b.avi 1\n", "walk/c.avi 1\n")
     said = message(listed_videos, root, found, None)
-    assert "train.txt, line 3: 'run/c.avi' has the label 1" in said
-    assert "one of the two is wrong" in said
+    assert "train.txt, line 3: 'run/c.avi' lies in run, but has the label 1" in said
+    assert "Correct one of the two" in said
     swapped = lists(tmp_path, "run/a.avi 0\nrun/b.avi 0\nwalk/a.avi 1\nwalk/b.avi 0\n", "run/c.avi 0\nwalk/c.avi 1\n")
-    assert "one of the two is wrong" in message(listed_videos, root, swapped, {0: "run", 1: "walk"})
+    assert "Correct one of the two" in message(listed_videos, root, swapped, {0: "run", 1: "walk"})
 
 
 def test_labels_that_contradict_every_folder_stop_too(tmp_path):
@@ -256,11 +258,11 @@ def test_labels_that_contradict_every_folder_stop_too(tmp_path):
     names = lists(
         tmp_path, "".join(f"{c}/{n}.avi {other[c]}\n" for c in other for n in "ab"), "run/c.avi walk\nwalk/c.avi run\n"
     )
-    assert "'run/a.avi' has the label of walk, and lies in run: one of the two is wrong (5 more lines" in message(
+    assert "'run/a.avi' has the label of walk, but lies in run (5 more lines" in message(
         listed_videos, root, names, None
     )
     numbers = lists(tmp_path, "run/a.avi 0\nrun/b.avi 0\nwalk/a.avi 1\nwalk/b.avi 1\n", "run/c.avi 0\nwalk/c.avi 1\n")
-    assert "one of the two is wrong" in message(listed_videos, root, numbers, ["walk", "run"])
+    assert "Correct one of the two" in message(listed_videos, root, numbers, ["walk", "run"])
     items, _, _, _ = listed_videos(root, numbers, ["run", "walk"])
     assert labelled(items)["run/a.avi"] == ("run", "", "train")
 
@@ -280,12 +282,12 @@ def test_another_mark_before_the_label_is_told(tmp_path, mark):
     root = touch(tmp_path / "v", *TREE)
     said = message(listed_videos, root, lists(tmp_path, f"run/a.avi{mark}0\nwalk/a.avi{mark}1\n", "run/b.avi\n"), None)
     assert "train.txt, line 1" in said
-    assert "A line is `path` or `path label`" in said
+    assert "Write `path` or `path label`" in said
 
 
 def test_an_empty_list_is_told(tmp_path):
     root = touch(tmp_path / "v", *TREE)
-    assert "test.txt is empty" in message(listed_videos, root, lists(tmp_path, "run/a.avi\nwalk/a.avi\n", ""), None)
+    assert "test.txt: it is empty" in message(listed_videos, root, lists(tmp_path, "run/a.avi\nwalk/a.avi\n", ""), None)
 
 
 def test_a_label_that_no_class_has_is_told_with_its_line(tmp_path):
@@ -426,7 +428,7 @@ def test_splits_of_people_of_classes_are_a_question(tmp_path):
 
 def test_half_a_pair_in_a_row_of_frames_is_refused(tmp_path):
     (tmp_path / "list.csv").write_text("path,label,start_frame,end_frame\na.avi,x,1,2\nb.avi,y,1,\n")
-    assert "line 3: start_frame and end_frame: both are needed" in message(csv_list, tmp_path / "list.csv")
+    assert "line 3: only one of start_frame and end_frame is filled in" in message(csv_list, tmp_path / "list.csv")
 
 
 def test_what_was_rejected_is_told_with_what_fails_afterwards(tmp_path):

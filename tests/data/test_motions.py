@@ -169,7 +169,7 @@ def test_objects_are_seen_to_move_to_their_side(label, sign):
 
 
 def test_too_few_clips_and_a_folder_in_use_are_told(tmp_path):
-    with pytest.raises(UserError, match="49 clips are too few"):
+    with pytest.raises(UserError, match="--clips 49: too few"):
         motions(tmp_path / "set", clips=49)
     assert not (tmp_path / "set").exists()
     (tmp_path / "something").touch()

@@ -493,7 +493,7 @@ def test_the_estimate_is_near_and_writes_nothing(natural_set, tmp_path):
 
 def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"needed\. A smaller --short-side"):
+    with pytest.raises(UserError, match=r"needed\. Use a smaller --short-side"):
         pack(natural_set, out=tmp_path / "p")
 
 
@@ -501,13 +501,13 @@ def test_a_full_disk_is_told_before(natural_set, tmp_path, monkeypatch):
     ("options", "told"),
     [
         ({"codec": "jpg"}, "Did you mean 'jpeg'"),
-        ({"quality": 0}, "jpeg takes 1 to 100"),
-        ({"codec": "h264", "quality": 90}, "h264 takes 0 to 51"),
-        ({"short_side": 0}, "at least one pixel"),
+        ({"quality": 0}, "Give 1 to 100 for jpeg"),
+        ({"codec": "h264", "quality": 90}, "Give 0 to 51 for h264"),
+        ({"short_side": 0}, "Give 1 to 4096 pixels"),
         ({"fps": 0.0}, "above 0"),
         ({"fps": float("nan")}, "above 0"),
         ({"fps": float("inf")}, "above 0"),
-        ({"short_side": 100_000}, "at most 4096"),
+        ({"short_side": 100_000}, "Give 1 to 4096 pixels"),
     ],
 )
 def test_what_cannot_be_is_told(natural_set, tmp_path, options, told):

@@ -306,17 +306,17 @@ def test_mistakes_are_told_before_anything_is_decoded(videos, tmp_path, monkeypa
     twice = write_csv(tmp_path / "twice.csv", "path,label", a[:2], b[:2], a[:2])
     one = write_csv(tmp_path / "one.csv", "path,label", a[:2], ("b.avi", "x"))
     full = write_csv(tmp_path / "full.csv", header, a, ("b.avi", "y", "test"))
-    assert "split is filled in 1 of 2 rows" in message(csv=half, out=out)
-    assert "'a.avi' is listed more than once" in message(csv=twice, out=out)
-    assert "Only one class ('x')" in message(csv=one, out=out)
+    assert "split: the column is filled in 1 of 2 rows" in message(csv=half, out=out)
+    assert "'a.avi': it is listed more than once" in message(csv=twice, out=out)
+    assert "only one ('x')" in message(csv=one, out=out)
     assert "official split" in message(csv=full, out=out, folds=2)
-    assert "mirror is 'sme'" in message(videos, out=out, mirror="sme")
+    assert "--mirror: 'sme'" in message(videos, out=out, mirror="sme")
     assert "--min-frames 0" in message(videos, out=out, min_frames=0)
     assert "--folds 1" in message(videos, out=out, folds=1)
     assert "--out" in message(videos, out=tmp_path / "m.txt")
     assert "would overwrite" in message(csv=full, out=full)
-    assert "one of them" in message(videos, csv=full, out=out)
-    assert "one of them" in message(out=out)
+    assert "not exactly one is given" in message(videos, csv=full, out=out)
+    assert "not exactly one is given" in message(out=out)
     assert "finds nothing" in message(videos, out=out, group="g99")
     for val, test in ((0.5, 0.5), (-0.1, 0.2), (0.1, 0.0), (1.0, 0.2)):
         assert "shares of the whole" in message(videos, out=out, val=val, test=test)
@@ -328,9 +328,9 @@ def test_one_class_an_empty_folder_and_too_few_clips(videos, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no class folders" in message(tmp_path / "empty", out=out)
     shutil.copytree(videos / "run", tmp_path / "single" / "run")
-    assert "Only one class ('run')" in message(tmp_path / "single", out=out)
+    assert "only one ('run')" in message(tmp_path / "single", out=out)
     write_set(tmp_path / "few", groups=1, clips=1)
-    assert "Too few clips" in message(tmp_path / "few", out=out)
+    assert "too few clips" in message(tmp_path / "few", out=out)
     assert "2 groups are too few for 3 parts" in message(
         write_set(tmp_path / "two", groups=2), out=out, group=r"_(g\d+)_"
     )
@@ -359,7 +359,7 @@ def test_a_split_of_the_users_own_may_lack_test_or_train(videos, tmp_path, inspe
     rows = [(path, label, "test" if label == "run" else "train") for path, label, _ in paths]
     write_csv(tmp_path / "l.csv", "path,label,split", *rows)
     said = message(csv=tmp_path / "l.csv", out=tmp_path / "m.csv")
-    assert "The split that was given has no training video of run (test)" in said
+    assert "split: it has no training video of run (test)" in said
     everything = prepare(videos, out=tmp_path / "m.csv", all_as="test")
     assert everything.splits["split"] == {"test": 36}
     one_class = prepare(videos / "..", out=tmp_path / "one.csv", all_as="test", layout="-/class")
@@ -391,7 +391,7 @@ def test_nothing_usable_gives_the_reasons(tmp_path):
         (tmp_path / label).mkdir()
         (tmp_path / label / "x.mp4").write_text("text")
     said = message(tmp_path, out=tmp_path / "m.csv")
-    assert "Of 2 videos 0 could be used" in said
+    assert "videos: 0 of 2 could be used" in said
     assert "a/x.mp4: Invalid data" in said
 
 
@@ -721,10 +721,10 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     (tmp_path / "study.txt").write_text("a 1 5 0\n")
     (tmp_path / "classes.txt").write_text("a\nb\n")
     ucf = {"train_list": tmp_path / "ucf.txt", "test_list": tmp_path / "ucf.txt"}
-    assert "one of them" in message(videos, arrays=clips, labels=labels, out=out)
-    assert "one of them" in message(csv=tmp_path / "l.csv", arrays=clips, labels=labels, out=out)
-    assert "--labels belongs to --arrays" in message(videos, labels=labels, out=out)
-    assert "--groups belongs to --arrays" in message(videos, groups=labels, out=out)
+    assert "not exactly one is given" in message(videos, arrays=clips, labels=labels, out=out)
+    assert "not exactly one is given" in message(csv=tmp_path / "l.csv", arrays=clips, labels=labels, out=out)
+    assert "--labels: it belongs to --arrays" in message(videos, labels=labels, out=out)
+    assert "--groups: it belongs to --arrays" in message(videos, groups=labels, out=out)
     assert "--groups gives" in message(arrays=clips, labels=labels, group="g", out=out)
     assert "has no paths" in message(arrays=clips, labels=labels, out=out, **ucf)
     assert "--classes names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)

@@ -126,9 +126,9 @@ def test_a_column_near_one_that_is_there_is_the_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (",run", "path and label must not be empty"),
-        ("b.avi,", "path and label must not be empty"),
-        ("b.avi", "path and label must not be empty"),
+        (",run", "path or label is empty"),
+        ("b.avi,", "path or label is empty"),
+        ("b.avi", "path or label is empty"),
         ("b.avi,run,,,soon", "start is 'soon'"),
         ("b.avi,run,,,nan", "start is 'nan'"),
         ("b.avi,run,,,1,inf", "end is 'inf'"),
@@ -150,11 +150,11 @@ def test_a_wrong_row_is_told_with_its_line(tmp_path, row, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("name,label\na,b\n", "needs the columns path,label; it has name,label"),
+        ("name,label\na,b\n", "needs the columns path,label, and has name,label"),
         ("path,kind\na,b\n", "needs the columns path,label"),
-        ("", "it has none"),
+        ("", "and has none"),
         ("path,label\n", "has no rows"),
-        (b"path,label\nl\xe4uft.avi,run\n", "is not a CSV text file"),
+        (b"path,label\nl\xe4uft.avi,run\n", "not a CSV text file"),
         (None, "cannot be read"),
     ],
 )

@@ -320,8 +320,11 @@ def test_mistakes_are_told_before_anything_is_scored(run, recipe, manifest, tmp_
     wrong = {
         ("--video", f"{class_name}s/{file}"): f"no such video in split 'test' of {recipe.data.manifest}. Did you mean",
         ("--video", trained): "is not in split 'test'",
-        ("--grid", "33"): "--grid 33: cells of a side, 1 to 32",
-        ("--set", "optim.lr=1"): "changes evaluation.…, clip.… and data.on_error only, not 'optim.lr'",
+        ("--grid", "33"): "--grid 33: out of range. Give 1 to 32 cells a side",
+        (
+            "--set",
+            "optim.lr=1",
+        ): "optim.lr: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error",
         ("--split", "tests"): "Did you mean 'test'?",
     }
     for words, message in wrong.items():
@@ -332,7 +335,7 @@ def test_mistakes_are_told_before_anything_is_scored(run, recipe, manifest, tmp_
     (copy.path / "result.json").unlink()
     answer = call("diagnose", run.path, copy.path)
     assert answer.exit_code == 2
-    assert f"{copy.path} is not finished" in answer.stderr
+    assert f"{copy.path}: it is not finished" in answer.stderr
     with pytest.raises(UserError, match="is not finished"):
         muybridge.diagnose([run, copy])
     assert run.diagnosis() is None, "the first was not begun"

@@ -218,10 +218,10 @@ def test_batches_are_filled_with_several_videos(manifest):
 def test_a_clip_that_does_not_fit_is_told_for_frames_too(manifest):
     model = create("tsn_resnet_tiny", num_classes=3, num_frames=4)
     model.fixed_frames = 7
-    with pytest.raises(UserError, match="takes clips of 7 frames; got 4"):
+    with pytest.raises(UserError, match="takes clips of 7 frames, but got 4"):
         scores_of(manifest, model)
     model = create("tsn_resnet_tiny", num_classes=3, num_frames=4)
-    with pytest.raises(UserError, match="needs at least 32x32 pixels; got 16x16"):
+    with pytest.raises(UserError, match="needs at least 32x32 pixels, but got 16x16"):
         scores_of(manifest, model, size=16)
 
 
@@ -251,7 +251,7 @@ def test_what_a_mirror_image_is_called_is_put_back(manifest, looks_at):
 
 def test_ten_crops_need_leave_to_mirror(manifest):
     never = Manifest(manifest.columns, manifest.classes, manifest.root, None)
-    with pytest.raises(UserError, match=r"mirroring is off for this manifest.* Take evaluation\.num_crops=5"):
+    with pytest.raises(UserError, match=r"mirroring is off for this manifest.* Set evaluation\.num_crops=5"):
         scores_of(never, network("tsn_resnet_tiny"), num_crops=10)
     assert scores_of(never, network("tsn_resnet_tiny"), [0], num_crops=5).num_views == 15
 
@@ -380,10 +380,10 @@ def test_which_numbers_of_clips_nest():
 def test_what_does_not_nest_is_refused_and_named(manifest):
     dense = scores_of(manifest, network("tsn_resnet_tiny"), [0, 1], num_clips=4, num_crops=10, sampling="dense")
     with pytest.raises(
-        UserError, match=r"views of 3 clips are not among these \(4 dense clips × 10 crops\); those of 1, 2, 4"
+        UserError, match=r"views: those of 3 clips are not among these \(4 dense clips × 10 crops\)\. Choose 1, 2, 4"
     ):
         dense.subset(num_clips=3)
-    with pytest.raises(UserError, match=r"views of 3 crops are not .*1, 5, 10 crops are"):
+    with pytest.raises(UserError, match=r"views: those of 3 crops are not .*1, 5, 10 crops"):
         dense.subset(num_crops=3)
     assert dense.grid.left_out() == ([3], [3])
 
@@ -560,7 +560,7 @@ def test_answers_that_are_no_numbers_are_no_scores(manifest):
     model = network("tsn_resnet_tiny")
     with torch.no_grad():
         model.fc.bias[0] = float("nan")
-    with pytest.raises(Diverged, match=r"answer to 0.* is not finite"):
+    with pytest.raises(Diverged, match=r"^0.*: the network\'s answer is not finite"):
         scores_of(manifest, model)
 
 
@@ -568,7 +568,7 @@ def test_answers_that_are_no_numbers_are_no_scores(manifest):
     ("out", "message"),
     [
         ("folder.npz", "is not"),
-        ("scores.dat", r"For example: scores\.npz"),
+        ("scores.dat", r"for example scores\.npz"),
         ("mine.npz", "is there and holds no scores"),
     ],
 )

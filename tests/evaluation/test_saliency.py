@@ -88,7 +88,7 @@ def test_it_is_the_same_again_and_by_any_batch_size():
 
 @pytest.mark.parametrize("grid", [0, SIZE + 1])
 def test_a_grid_finer_than_pixels_is_refused(grid):
-    with pytest.raises(UserError, match=f"--grid {grid}: the cells of a side, 1 to {SIZE}"):
+    with pytest.raises(UserError, match=f"--grid {grid}: out of range. Give 1 to {SIZE} cells a side"):
         saliency(Peephole(0, slice(0, 9), slice(0, 9)), view_of(), where=ON_CPU, grid=grid, batch_size=8)
 
 

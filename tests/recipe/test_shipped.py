@@ -455,7 +455,7 @@ def test_the_full_protocol_can_be_tested_on_larger_pictures(made_set, tmp_path):
 @pytest.mark.parametrize("name", ["mini_16", "transfer"])
 def test_what_starts_from_another_run_asks_for_it(name, made_set, tmp_path):
     recipe = replace(toy(name, made_set), {"model.pretrained": load(name).model.pretrained})
-    with pytest.raises(UserError, match=r"starts from the run o[fn] .*; name it: --pretrained RUN"):
+    with pytest.raises(UserError, match=r"starts from the run o[fn] .*\. Name it: --pretrained RUN"):
         api.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -88,8 +88,8 @@ def test_every_state(here, held):
     ]  # fmt: skip
     assert all(set(row) == FIELDS for row in rows)
     assert (rows[3]["name"], rows[3]["seed"], rows[3]["epochs"], rows[3]["train_seconds"]) == ("c", 3, 30, 4.0)
-    assert "e/recipe.json is not JSON" in rows[4]["reason"]
-    assert "e/recipe.json is not JSON" in result.stderr
+    assert "e/recipe.json: not valid JSON" in rows[4]["reason"]
+    assert "e/recipe.json: not valid JSON" in result.stderr
     assert rows[0]["reason"] is None
 
 
@@ -137,15 +137,15 @@ def spoil(name, text):
 
 DAMAGES = {
     "a recipe of no fields": (spoil("recipe.json", '{"format_version": 1, "optm": {}}'), "Did you mean"),
-    "a result that is cut off": (spoil("result.json", '{"test": {'), "result.json is not JSON"),
-    "a result that is none": (spoil("result.json", "[]"), "result.json is damaged: input should be a valid dictionary"),
-    "a result without its figure": (spoil("result.json", '{"test": {}}'), "result.json is damaged: steps: field required"),
-    "measurements in pieces": (spoil("metrics.jsonl", '{"kind"\n{"kind": "val"}\n'), "metrics.jsonl, line 1, is not"),
-    "measurements without a kind": (spoil("metrics.jsonl", "{}\n"), "metrics.jsonl, line 1, is damaged: kind: field required"),
+    "a result that is cut off": (spoil("result.json", '{"test": {'), "result.json: not valid JSON"),
+    "a result that is none": (spoil("result.json", "[]"), "result.json: it is damaged: input should be a valid dictionary"),
+    "a result without its figure": (spoil("result.json", '{"test": {}}'), "result.json: it is damaged: steps: field required"),
+    "measurements in pieces": (spoil("metrics.jsonl", '{"kind"\n{"kind": "val"}\n'), "metrics.jsonl, line 1: not valid JSON"),
+    "measurements without a kind": (spoil("metrics.jsonl", "{}\n"), "metrics.jsonl, line 1: it is damaged: kind: field required"),
     "measurements that are no file": (
-        lambda run: (run.metrics_file.unlink(), run.metrics_file.mkdir()), "metrics.jsonl cannot be read",
+        lambda run: (run.metrics_file.unlink(), run.metrics_file.mkdir()), "metrics.jsonl: it cannot be read",
     ),
-    "timing that is none": (spoil("timing.jsonl", "3\n"), "timing.jsonl, line 1, is damaged"),
+    "timing that is none": (spoil("timing.jsonl", "3\n"), "timing.jsonl, line 1: it is damaged"),
 }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_is_gone_is_damage(here):
     save(run, 20)
     shutil.rmtree(run.checkpoints / "step-00000020")
     assert standing(run).state == "damaged"
-    assert "last names 'step-00000020'" in standing(run).reason
+    assert "last: it names 'step-00000020'" in standing(run).reason
 
 
 def test_a_lock_that_may_not_be_tried_is_told(here):
@@ -224,7 +224,7 @@ def test_filter_by_state(here):
     assert listed("--state", "training")["runs"] == []
     assert "No training runs below ." in call("--state", "training").stderr
     wrong = call("--state", "stoped", code=2)
-    assert "not 'stoped'. Did you mean 'stopped'?" in wrong.stderr
+    assert "--state: 'stoped' is unknown. Did you mean 'stopped'?" in wrong.stderr
 
 
 def test_no_run_is_an_answer_and_no_folder_a_mistake(here):
@@ -344,5 +344,5 @@ def test_speed_is_kept_whole(here):
     (run.path / "speed.json").write_text('{"format_version": 1, "device": "cuda", "peak_memory_bytes": 9e9}')
     assert run.speed()["peak_memory_bytes"] == 9e9
     (run.path / "speed.json").write_text("{")
-    with pytest.raises(UserError, match=r"speed\.json is not JSON"):
+    with pytest.raises(UserError, match=r"speed\.json: not valid JSON"):
         run.speed()

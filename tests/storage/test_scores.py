@@ -350,7 +350,7 @@ def test_arrays_that_do_not_belong_together_are_an_error_that_names_the_file(tmp
     made().save(tmp_path / "whole.npz")
     with np.load(tmp_path / "whole.npz") as arrays:
         np.savez(tmp_path / "changed.npz", **dict(arrays) | change)
-    with pytest.raises(UserError, match=r"changed\.npz holds no scores"):
+    with pytest.raises(UserError, match=r"changed\.npz: it holds no scores"):
         Scores.load(tmp_path / "changed.npz")
 
 
@@ -372,5 +372,5 @@ def test_scores_that_no_evaluation_gives_are_no_metrics(tmp_path):
         ("num_trained_on", np.array(-5)), ("num_trained_on", np.array(10**18)),
     ):  # fmt: skip
         np.savez(tmp_path / "wrong.npz", **{**arrays, name: value})
-        with pytest.raises(UserError, match=r"wrong\.npz holds no scores"):
+        with pytest.raises(UserError, match=r"wrong\.npz: it holds no scores"):
             Scores.load(tmp_path / "wrong.npz")

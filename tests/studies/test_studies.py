@@ -102,7 +102,7 @@ def test_a_filter_takes_a_slice_and_what_it_starts_from():
 def test_a_filter_names_what_no_run_has(chosen, message):
     with pytest.raises(UserError, match=message):
         of("study_2021", data=["ssv2.csv"]).only(chosen)
-    with pytest.raises(UserError, match="--only takes AXIS=VALUE"):
+    with pytest.raises(UserError, match="is not AXIS=VALUE"):
         parse_only(["num_frames"])
 
 
@@ -112,9 +112,9 @@ def test_shorten_and_set_reach_every_run_but_not_what_the_study_varies():
     assert [planned.recipe.optim.epochs for planned in short.runs.values()] == [15, 7, 7, 7]
     assert short.runs["tam_resnet50-64f"].recipe.optim.milestones == (2.0, 4.0, 6.0)
     assert {planned.recipe.optim.lr for planned in short.runs.values()} == {0.5}
-    with pytest.raises(UserError, match=r"clip\.num_frames is what this study varies.*--only num_frames="):
+    with pytest.raises(UserError, match=r"clip\.num_frames: this study varies it.*--only num_frames="):
         plan.changed({"clip.num_frames": 4})
-    with pytest.raises(UserError, match=r"model\.pretrained is what this study varies"):
+    with pytest.raises(UserError, match=r"model\.pretrained: this study varies it"):
         of("pretraining", data=["ssv2.csv"]).changed({"model.pretrained": None})
 
 
@@ -137,7 +137,7 @@ def test_plans_are_checked_when_they_are_made(recipe):
         return Plan("a plan", {name: Planned(recipe, {}, start) for name, start in starts.items()})
 
     assert plan(c="b", a=None, b="a").order() == ["a", "b", "c"]
-    with pytest.raises(UserError, match=r"c starts from 'bb', which the plan does not have\. Did you mean 'b'"):
+    with pytest.raises(UserError, match=r"run c: it starts from 'bb', which the plan does not have\. Did you mean 'b'"):
         plan(c="bb", b=None)
     with pytest.raises(UserError, match="starts from itself"):
         plan(a="c", b="a", c="b")
@@ -170,7 +170,7 @@ def test_pretraining_and_equal_time_differ_in_one_thing(made_set):
     assert [planned.recipe.model.name for planned in plan.runs.values()] == ["i3d", "s3d", "s3dv3", "s3dv3_topheavy"]
     for planned in plan.runs.values():
         assert set(diff(five_class(), planned.recipe)) == {"data.manifest", "model.name"}
-    with pytest.raises(UserError, match=r"leaves stop\.max_hours open; --set stop\.max_hours="):
+    with pytest.raises(UserError, match=r"leaves stop\.max_hours open\. Give it: --set stop\.max_hours="):
         api.plan(data=made_set, study="equal_time", recipe="small")
     changes = {"stop.max_hours": 0.5, "optim.epochs": 4}
     given = api.plan(data=made_set, study="equal_time", recipe="small", changes=changes)
@@ -435,7 +435,7 @@ def turned_around(made_set, file):
 
 def test_nothing_starts_from_a_run_that_was_trained_on_its_test_videos(made_set, recipe, run, tmp_path):
     turned = replace(recipe, {"data.manifest": str(turned_around(made_set, tmp_path / "turned.csv"))})
-    message = f"{run.path}, whose weights this run would start from, was trained on 40 of the 40 test videos"
+    message = f"{run.path}: this run would start from its weights, but it was trained on 40 of the 40 test videos"
     for start in ({"init": run.path}, {"pretrained": run.path / "checkpoints" / "last"}):
         with pytest.raises(UserError, match=message):
             api.train(turned, **start, out=tmp_path / "run")
@@ -643,7 +643,7 @@ def test_a_search_that_would_not_be_used_is_refused_before_the_first_trial(searc
         UserError, match=r"was trained after a search of 3 trials .*5 trials now might choose otherwise"
     ):
         tuned(recipe, compared.path, tune=5)
-    with pytest.raises(UserError, match=r"trial-0 holds a run of another recipe \(optim\.lr was 0\.02, is 0\.5"):
+    with pytest.raises(UserError, match=r"trial-0: it holds a run of another recipe \(optim\.lr was 0\.02, is 0\.5"):
         tuned(replace(recipe, {"optim.lr": 0.5}), compared.path, seeds=(2,), tune=3)
     assert began == []
     assert (compared.path / "tuning.json").read_text() == before
@@ -659,7 +659,7 @@ def test_models_that_were_not_searched_are_told_and_not_searched_later(searched,
     began = []
     monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
     with pytest.raises(
-        UserError, match="tam_resnet_tiny-seed0 was trained without a search; 3 trials now might choose"
+        UserError, match="tam_resnet_tiny-seed0: it was trained without a search, and 3 trials now might choose"
     ):
         api.compare(
             ["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study", seeds=(0, 1), tune=3
@@ -711,7 +711,7 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
     trials = json.loads((out / "tuning.json").read_text())["settings"]["tsn_resnet_tiny"]["trials"]
     lost = [trial for trial in trials if trial["lr"] > 0.02]
     assert lost
-    assert all("The loss became nan" in trial["failed"] for trial in lost)
+    assert all("loss: it became nan" in trial["failed"] for trial in lost)
     assert len(lost) < len(trials)
     assert compared.runs[0].recipe().optim.lr <= 0.02
     began = []
@@ -720,7 +720,9 @@ def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypat
     assert began == [], "it would diverge again"
     monkeypatch.undo()
     monkeypatch.setattr(training, "training_step", lambda *a, **named: (float("nan"), 0))
-    with pytest.raises(UserError, match="not one of 2 trials came to an end; the last: The loss became nan"):
+    with pytest.raises(
+        UserError, match=r"not one of 2 trials came to an end\. Mend the cause of the last: loss: it became nan"
+    ):
         api.compare(["tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "none", tune=2)
 
 

@@ -134,7 +134,7 @@ def test_the_runs_of_a_study_are_diagnosed_by_its_folder(study, tmp_path):
 
 def test_what_compare_varies_cannot_be_set(recipe, tmp_path):
     for name in ("seed", "data.fold", "model.name"):
-        with pytest.raises(UserError, match=f"{name} is what compare varies"):
+        with pytest.raises(UserError, match=f"{name}: compare varies"):
             muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, out=tmp_path / "s", changes={name: 1})
 
 

@@ -248,7 +248,7 @@ def test_who_it_is_is_read_from_the_environment(monkeypatch):
 
 
 def test_more_processes_than_clips_are_refused(recipe):
-    with pytest.raises(UserError, match=r"8 processes need batches of at least 8 clips; with optim.batch_size 4"):
+    with pytest.raises(UserError, match=r"optim\.batch_size: 4 cuts .* too few for 8 processes"):
         Jobs(Runtime(), processes=8).job(replace(recipe, {"optim.batch_size": 4}))
 
 

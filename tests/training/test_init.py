@@ -186,9 +186,7 @@ def test_a_begun_run_is_resumed_when_the_weights_it_started_from_are_gone(recipe
     again = resume(tmp_path / "run")
     assert again.is_finished
     assert again.recipe().model.pretrained_sha256 is not None
-    with pytest.raises(
-        UserError, match=r"There are no weights '.*source\.safetensors'.* named with --pretrained or --init"
-    ):
+    with pytest.raises(UserError, match=r"weights '.*source\.safetensors': .* by --pretrained or --init"):
         train(again.recipe(), out=tmp_path / "anew")
 
 
@@ -213,10 +211,11 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
     refused([*train, "--init", beginning], "it has no checkpoint yet")
     refused([*train, "--init", tmp_path / "nothing"], "not a file, not a URL, and not among those published")
     refused(
-        [*train, "--init", vgg], "Nothing of these weights (tensors under their own names) agrees with tsm_resnet_tiny"
+        [*train, "--init", vgg], "weights (tensors under their own names): nothing of them agrees with tsm_resnet_tiny"
     )
     refused(
-        [*train, "--init", run.path, "--pretrained", run.path], "whole (--pretrained) or as far as they agree (--init)"
+        [*train, "--init", run.path, "--pretrained", run.path],
+        "--pretrained takes weights whole, --init as far as they agree",
     )
     refused([*train, "--init", ""], "An empty name names no weights")
     refused(["train", "--resume", run.path, "--init", run.path], "--init: it does not apply to --resume")

@@ -183,7 +183,7 @@ def test_the_command_line_prints_how_many(skipped_run):
 def test_scores_of_nothing_are_an_error(skipped_run, made_set, tmp_path):
     manifest = Manifest.load(made_set)
     Manifest(manifest.columns, manifest.classes, tmp_path / "elsewhere", manifest.mirror).save(tmp_path / "lost.csv")
-    with pytest.raises(UserError, match=r"Not one of \d+ videos could be read; the first is .*elsewhere"):
+    with pytest.raises(UserError, match=r"videos: none of \d+ could be read\. Check the first: .*elsewhere"):
         muybridge.evaluate(skipped_run, data=tmp_path / "lost.csv")
 
 
@@ -193,7 +193,7 @@ def test_one_clip_alone_that_no_batch_norm_takes_is_said(recipe):
     where = build.placement(small, Runtime())
     clips = torch.zeros(1, 8, 32, 32, 3, dtype=torch.uint8)
     batch = Batch(clips, torch.tensor([0]), None, None, (0,))
-    with pytest.raises(UserError, match="One clip alone in a batch is too few for this model's batch norm"):
+    with pytest.raises(UserError, match="one clip alone in a batch is too few for this model's batch norm"):
         training.training_step(model, build.optimizer(small, model), batch, where, small)
 
 

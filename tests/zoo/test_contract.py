@@ -111,17 +111,17 @@ def refuses_what_does_not_fit(model, good_BCTHW):
             model(torch.empty(shape, device="meta"))
 
     other = 3 if channels != 3 else 5
-    refused((1, other, frames, size, size), f"takes {channels} channels; got {other}")
+    refused((1, other, frames, size, size), f"takes {channels} channels, but got {other}")
     refused((3, 64, 64), "clips")
     if model.fixed_frames is not None:
-        refused((1, channels, frames + 1, size, size), f"clips of {frames} frames; got {frames + 1}")
+        refused((1, channels, frames + 1, size, size), f"clips of {frames} frames, but got {frames + 1}")
     elif model.min_frames > 1:
         short = model.min_frames - 1
-        refused((1, channels, short, size, size), f"at least {model.min_frames} frames; got {short}")
+        refused((1, channels, short, size, size), f"at least {model.min_frames} frames, but got {short}")
         with pytest.raises(UserError, match=f"at least {model.min_frames} frames"):
             model.check_frames(short)
     if model.fixed_size is not None:
-        refused((1, channels, frames, size + 1, size), f"takes {size}x{size} pixels; got {size + 1}x{size}")
+        refused((1, channels, frames, size + 1, size), f"takes {size}x{size} pixels, but got {size + 1}x{size}")
     else:
         refused((1, channels, frames, model.min_size - 1, 64), f"at least {model.min_size}x{model.min_size}")
 

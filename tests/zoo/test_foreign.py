@@ -29,10 +29,10 @@ NETWORKS = (
 )  # fmt: skip
 """Where all methods have places."""
 NO_POOLING = {
-    "Functional": "no module that halves it for the 3. time|do 0 of them",  # functional pools are no modules
-    "OnePool": "no module that halves it for the 2. time|do 0 of them",  # it is met at the first halving
+    "Functional": "no module of this image network does halving 3|do 0 of them",  # functional pools are no modules
+    "OnePool": "no module of this image network does halving 2|do 0 of them",  # it is met at the first halving
     "TwoBranches": "branches run side by side",
-    "Tokens": "no module that halves it for the 2. time|do 0 of them",
+    "Tokens": "no module of this image network does halving 2|do 0 of them",
 }
 
 
@@ -194,7 +194,7 @@ def test_a_spectral_norm_is_left_alone_or_refused_by_name(network):
         assert not any(value.is_meta for module in model.modules() for value in vars(module).values()
                        if isinstance(value, torch.Tensor))  # fmt: skip
         model.to(torch.float64).train()(torch.rand(1, 3, 8, 32, 32, dtype=torch.float64)).sum().backward()
-    with pytest.raises(UserError, match=r"The convolution '1' of Sequential cannot be made 3D: .*_u'"):
+    with pytest.raises(UserError, match=r"Sequential: its convolution '1' cannot be made 3D: .*_u'"):
         make("i3d", network)
 
 
@@ -284,13 +284,13 @@ def test_a_network_may_say_where_modules_sit():
         assert sum(isinstance(m, kind) for m in make(method, "with_sites").modules()) == 1
     with pytest.raises(UserError, match="no module 'layer9'"):
         make("tsm", "with_a_wrong_site")
-    with pytest.raises(UserError, match=r"Vectors has no place .* Temporal Aggregation Module: .*`sites`"):
+    with pytest.raises(UserError, match=r"Vectors: it has no place .* Temporal Aggregation Module\. .*`sites`"):
         make("tam", "with_a_wrong_site")
 
 
 @pytest.mark.parametrize("method", ["tsm", "tam", "tconv", "nln"])
 def test_a_method_without_a_place_is_no_tsn_in_silence(method):
-    with pytest.raises(UserError, match="Tokens has no place"):
+    with pytest.raises(UserError, match="Tokens: it has no place"):
         make(method, "Tokens")
 
 
@@ -301,14 +301,14 @@ def test_modes_and_sizes_are_the_networks():
     assert all(module.training for module in model.modules())
     assert make("tsm", "Vectors").backbone.training
     assert make("tsn", "Fixed").fixed_size == 64
-    with pytest.raises(UserError, match="takes 64x64 pixels; got 96x96"):
+    with pytest.raises(UserError, match="takes 64x64 pixels, but got 96x96"):
         make("tsn", "Fixed")(torch.zeros(1, 3, 8, 96, 96))
 
 
 def test_a_network_for_one_size_is_known_by_trying():
     model = make("tsm", "OneSize")
     assert model.fixed_size == 224
-    with pytest.raises(UserError, match=r"takes 224x224 pixels; got 112x112 \(clip.size\)"):
+    with pytest.raises(UserError, match=r"takes 224x224 pixels, but got 112x112\. Set clip\.size=224"):
         model(torch.zeros(1, 3, 8, 112, 112))
     assert model.to("meta")(torch.empty(1, 3, 8, 224, 224, device="meta")).shape == (1, 5)
 
@@ -324,19 +324,22 @@ def test_trials_leave_no_trace():
     [
         ("foreign_networks:no_such", "'foreign_networks' has no function 'no_such'"),
         ("no_such_module:net", "the module 'no_such_module' is not found on Python's path"),
-        ("foreign_networks:needs", "must be callable without arguments"),
-        ("foreign_networks:gives_no_module", r"is a dict; the function must return a torch\.nn\.Module"),
+        ("foreign_networks:needs", "Make it callable without arguments"),
+        ("foreign_networks:gives_no_module", r"returned a dict\. Return a torch\.nn\.Module"),
         ("foreign_networks:raises", r"foreign_networks\.py, line \d+: ZeroDivisionError: in the user's file"),
-        ("foreign_networks:Fails", r"Fails does not take images of \(3,224,224\): LookupError: no weights here"),
-        ("foreign_networks:Lists", r"Lists gives a list; an image network gives a feature map \(N,D,h,w\)"),
+        ("foreign_networks:Fails", r"Fails: it does not take images of \(3,224,224\): LookupError: no weights here"),
+        ("foreign_networks:Lists", r"Lists: it gives a list\. Give a feature map \(N,D,h,w\)"),
         (
             "foreign_networks:ChannelsLast",
-            r"ChannelsLast gives shape \(1, 7, 7, 16\); an image network gives a feature",
+            r"ChannelsLast: it gives shape \(1, 7, 7, 16\)\. Give a feature",
         ),
-        ("foreign_networks:linear_only", "Sequential has no 2D convolution"),
-        ("foreign_networks:OneSmallSize", r"does not take images of \(3,224,224\): .*`fixed_size` must say so"),
-        ("resnet18", "METHOD@module:function or METHOD@timm:NAME is needed; tsn_resnet18 may be meant"),
-        ("mynets", "METHOD@module:function or METHOD@timm:NAME is needed$"),
+        ("foreign_networks:linear_only", "Sequential: it has no 2D convolution"),
+        (
+            "foreign_networks:OneSmallSize",
+            r"does not take images of \(3,224,224\): .*say so by its attribute `fixed_size`",
+        ),
+        ("resnet18", "METHOD@module:function or METHOD@timm:NAME, or tsn_resnet18"),
+        ("mynets", "METHOD@module:function or METHOD@timm:NAME$"),
         ("./mynets.py:small", r"'\./mynets\.py' is not a valid module name\. Write 'mynets' for mynets\.py in"),
     ],
 )
@@ -418,7 +421,7 @@ def test_what_timm_complains_of_and_its_absence(monkeypatch):
     with pytest.raises(UserError, match="Invalid pretrained tag"):
         create("tsn@timm:net", num_classes=5)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"needs timm \(pip install 'muybridge\[timm\]'\)"):
+    with pytest.raises(UserError, match=r"timm does not import here: .*pip install 'muybridge\[timm\]'"):
         create("tsn@timm:net", num_classes=5)
     with pytest.raises(UserError, match="for example tsm@timm:net"):
         create("timm:net", num_classes=5)
@@ -445,12 +448,12 @@ def test_tied_biases_stay_tied_and_what_cannot_be_tied_is_told():
     assert model.backbone[1].bias is model.backbone[2].bias
     long = net(5)
     long[1].weight = long[0].weight
-    with pytest.raises(UserError, match="'0' and '1' of Sequential share their weight, but would look at different"):
+    with pytest.raises(UserError, match="Sequential: its '0' and '1' share their weight, but would look at different"):
         grow(METHOD["i3d"], long, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=False)
 
 
 def test_a_network_of_another_type_is_told(tmp_path, monkeypatch):
     (tmp_path / "doubles.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(3, 8, 3).double()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match=r"has weights of torch\.float64; models here are of"):
+    with pytest.raises(UserError, match=r"has weights of torch\.float64, but models here are of"):
         create("tsn@doubles:net", num_classes=2)

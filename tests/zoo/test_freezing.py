@@ -140,7 +140,7 @@ def test_parameters_that_modules_hold_themselves_are_frozen_with_what_follows_th
 def test_names_that_are_not_there_or_not_alone():
     with pytest.raises(UserError, match=r"has no module 'layer5'\. Did you mean .*layer"):
         freeze("tsn_resnet18", "layer5")
-    with pytest.raises(UserError, match=r"'layer4' may be slow\.layer4 or fast\.layer4: give the whole name"):
+    with pytest.raises(UserError, match=r"'layer4' may be slow\.layer4 or fast\.layer4\. Give the whole name"):
         freeze("slowfast_resnet50", "layer4")
     with pytest.raises(UserError, match=r"'conv1' may be backbone\.conv1 or "):
         freeze("tsn_resnet18", "conv1")

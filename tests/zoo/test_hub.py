@@ -251,12 +251,12 @@ def test_a_probe_leaves_out_what_is_no_encoder_and_says_so(tmp_path, capfd):
 
 def test_clips_that_do_not_fit_name_what_would(kind, tmp_path):
     saved(tmp_path, kind)
-    with pytest.raises(UserError, match="takes clips of 4 frames; got 8"):
+    with pytest.raises(UserError, match="takes clips of 4 frames, but got 8"):
         make(tmp_path, num_frames=8)
     model = make(tmp_path)
-    with pytest.raises(UserError, match="takes clips of 4 frames; got 3"):
+    with pytest.raises(UserError, match="takes clips of 4 frames, but got 3"):
         model(torch.zeros(1, 3, 3, 16, 16))
-    with pytest.raises(UserError, match="takes 16x16 pixels; got 16x24"):
+    with pytest.raises(UserError, match="takes 16x16 pixels, but got 16x24"):
         model(torch.zeros(1, 3, 4, 16, 24))
     with pytest.raises(UserError, match="no temporal pooling"):
         make(tmp_path, temporal_pooling=True)
@@ -266,13 +266,13 @@ def test_names_and_options_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=f"hf:{tmp_path}"):
         make(tmp_path)
     saved(tmp_path, "vivit")
-    with pytest.raises(UserError, match=r"unknown probe 'knn'\. Valid: own, linear, attentive"):
+    with pytest.raises(UserError, match=r"probe 'knn' is unknown\. Choose own, linear or attentive"):
         make(tmp_path, probe="knn")
     with pytest.raises(UserError, match="no option 'freeze'"):
         make(tmp_path, freeze=True)
     with pytest.raises(UserError, match="frozen is 'yes'"):
         make(tmp_path, frozen="yes")
-    with pytest.raises(UserError, match="probe_blocks is a number of blocks, 0 or more, not -1"):
+    with pytest.raises(UserError, match=r"probe_blocks is -1, not a number of blocks\. Give 0 or more"):
         make(tmp_path, probe="attentive", probe_blocks=-1)
     transformers.BertConfig().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"'bert', which classifies no videos \(.*videomae"):

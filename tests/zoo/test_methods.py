@@ -260,7 +260,7 @@ def test_options_of_the_wrong_kind_or_size_are_refused(name, option, value):
 
 @pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_impossible_heads_are_refused(arguments):
-    with pytest.raises(UserError, match="num_classes and in_channels are at least 1 and dropout"):
+    with pytest.raises(UserError, match="num_classes, in_channels or dropout is out of range"):
         create("tsm_resnet_tiny", **{"num_classes": 5, **arguments})
 
 
@@ -293,13 +293,13 @@ def test_a_convolution_that_is_not_met_is_told(method):
         def forward(self, x):
             return self.b(input=self.a(x))
 
-    with pytest.raises(UserError, match="convolution 'b' of Net is not met"):
+    with pytest.raises(UserError, match="Net: its convolution 'b' is not met"):
         grow(METHODS[method], Net(), num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
 
 
 def test_temporal_pooling_needs_three_halvings():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
-    with pytest.raises(UserError, match="needs three halvings of the image; this image network has 2"):
+    with pytest.raises(UserError, match="needs three halvings of the image, and this image network has 2"):
         grow(METHODS["tsm"], net, num_classes=5, temporal_pooling=True, dropout=0.0, fresh=False)
 
 

@@ -156,7 +156,7 @@ def test_the_loss_weighs_the_auxiliary_head_and_the_answer_is_the_first():
 def test_c3d_takes_16_frames_of_112_and_leaves_8192_features():
     model = on_meta("c3d", num_frames=16)
     assert model.hidden[0].in_features == 8192
-    with pytest.raises(UserError, match="clips of 16 frames; got 8"):
+    with pytest.raises(UserError, match="clips of 16 frames, but got 8"):
         on_meta("c3d", num_frames=8)
 
 
@@ -200,16 +200,16 @@ def test_small_clips_of_other_lengths_and_sizes(name, options):
     if options.get("fusion") == "mean":
         assert model(torch.randn(1, 3, 4, 32, 32)).shape == (1, 5)
     else:
-        with pytest.raises(UserError, match="clips of 9 frames; got 10"):
+        with pytest.raises(UserError, match="clips of 9 frames, but got 10"):
             model(torch.empty(2, 3, 10, 32, 32))
 
 
 def test_small_clips_that_leave_nothing():
-    with pytest.raises(UserError, match="at least 8 frames of 16x16 pixels; got 7 frames"):
+    with pytest.raises(UserError, match="at least 8 frames of 16x16 pixels, but got 7 frames"):
         on_meta("c3d_small", num_frames=7)
     with pytest.raises(UserError, match="leave nothing of 15x15 pixels"):
         on_meta("vgg9", num_frames=7, size=15)
-    with pytest.raises(UserError, match="fusion is 'linear' or 'mean'; got 'max'"):
+    with pytest.raises(UserError, match=r"fusion 'max' is unknown\. Choose linear or mean"):
         on_meta("vgg9", fusion="max")
 
 

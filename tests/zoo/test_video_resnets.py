@@ -112,13 +112,13 @@ def test_the_fast_pathway_joins_the_slow_one_before_each_stage(name, frames, tap
 
 
 def test_clips_that_slowfast_cannot_divide_are_told_what_would_do():
-    with pytest.raises(UserError, match="at least 4 frames; got 3"):
+    with pytest.raises(UserError, match="at least 4 frames, but got 3"):
         make("slowfast_resnet50", num_frames=3)
     with pytest.raises(UserError, match=r"multiple of 4 frames.*got 10"):
         make("slowfast_resnet50", num_frames=10)
-    with pytest.raises(UserError, match="at least 8 frames; got 4"):
+    with pytest.raises(UserError, match="at least 8 frames, but got 4"):
         make("slowfast_resnet50_4x16", num_frames=4)
-    with pytest.raises(UserError, match="at least 2 frames; got 1"):
+    with pytest.raises(UserError, match="at least 2 frames, but got 1"):
         make("i3d_resnet50_kinetics", num_frames=1)
 
 

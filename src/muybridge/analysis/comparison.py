@@ -243,13 +243,16 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
     if not finished:
         each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
         raise UserError(
-            f"None of these runs is finished with test scores: {', '.join(each)}. Continue an unfinished run with "
-            "`muybridge train --resume RUN`; one whose set has no test split has no test scores"
+            f"runs: none of these is finished with test scores ({', '.join(each)}). Continue an unfinished one: "
+            "muybridge train --resume RUN. For scores, train on a set with a test split"
         )
     first = finished[0].dataset()
     for run in finished:
         if run.dataset()["classes"] != first["classes"]:
-            raise UserError(f"{run.path} and {finished[0].path} have different classes and cannot be compared")
+            raise UserError(
+                f"{run.path}: its classes are different from those of {finished[0].path}. Compare runs of the same "
+                "classes"
+            )
     varies = {} if study is None else study.varies
     models, recipes, records = rows_of(finished, study=study, notes=all_notes)
     models.sort(key=lambda model: -model.accuracy.value)

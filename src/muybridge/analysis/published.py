@@ -72,7 +72,7 @@ class Published:
 def published(data: str) -> tuple[Published, ...]:
     """Published results of a data set, by its key. Raises UserError for an unknown key."""
     if data not in DATA_SETS:
-        raise UserError(f"No published results of '{data}' are known. {nearest(data, DATA_SETS)}")
+        raise UserError(f"'{data}': no published results of this data set are known. {nearest(data, DATA_SETS)}")
     return _all()[data]
 
 

@@ -361,7 +361,8 @@ def _model(
         twice = [run for run in of_seed if folds[recipes[run].data.fold] > 1]
         if twice:
             raise UserError(
-                f"{twice[0].path} and {twice[1].path} are the same run twice: both are {name} of seed {seed}. Leave one out"
+                f"{twice[0].path}: it is the same run as {twice[1].path} (both are {name} of seed {seed}). Leave one "
+                "out"
             )
         parts = [run.scores("test") for run in of_seed]
         try:
@@ -370,7 +371,9 @@ def _model(
             raise UserError(f"{of_seed[0].scores_file('test')}: {error}") from None
         except ValueError as error:
             paths = ", ".join(str(run.path) for run in of_seed)
-            raise UserError(f"{paths} cannot be pooled as folds of {name}, seed {seed}: {error}") from None
+            raise UserError(
+                f"{paths}: they cannot be pooled as folds of {name}, seed {seed}: {error}. Leave the wrong one out"
+            ) from None
     tested = {seed: tuple(answers.ids_N.tolist()) for seed, answers in pooled.items()}
     seeds_of = Counter(tested.values())
     whole = max(seeds_of, key=lambda ids: (len(ids), seeds_of[ids]))
@@ -393,7 +396,7 @@ def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[s
     try:
         content = read()
         if content is not None and not isinstance(content, dict):
-            raise UserError("holds no object")
+            raise UserError("content: not a JSON object. Restore the file")
         return content
     except UserError as error:
         notes.append(f"{run.name}: left out, as it cannot be read: {error}")

@@ -55,8 +55,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     for name, (value, what) in stored.items():
         if value is not None and value != present[name]:
             raise UserError(
-                f"The {what} is not the one this recipe was resolved with ({name} differs): it was changed since. "
-                "Restore it, or start a new run"
+                f"{name}: the {what} was changed since this recipe was resolved. Restore it, or start a new run"
             )
     return replace(recipe, {
         "precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()),

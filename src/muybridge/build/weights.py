@@ -28,7 +28,7 @@ def weights_file(pretrained: str | None) -> Path | None:
     for a folder without weights, and where a recipe leaves the run open ("the run of 8 frames").
     """
     if (pretrained or "").startswith("the run "):
-        raise UserError(f"This recipe starts from {pretrained}; name it: --pretrained RUN")
+        raise UserError(f"model.pretrained: this recipe starts from {pretrained}. Name it: --pretrained RUN")
     if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
         return None
     path = Path(pretrained).expanduser().resolve()
@@ -75,6 +75,7 @@ def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
     seen_N = np.isin(tested, np.setdiff1d(base.seen_sha256(), trained))
     if seen_N.any():
         raise UserError(
-            f"{base.path}, whose weights this run would start from, was trained on {seen_N.sum()} of the {len(tested)} test "
-            "videos: test accuracy would be too high. Use another split, or weights of another run"
+            f"{base.path}: this run would start from its weights, but it was trained on {seen_N.sum()} of the "
+            f"{len(tested)} test videos, so test accuracy would be too high. Use another split, or weights of another "
+            "run"
         )

@@ -19,7 +19,7 @@ def _check_current_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        raise UserError("the current folder is gone (deleted or renamed). Change to another one") from None
+        raise UserError("current folder: it is gone (deleted or renamed). Change to another one") from None
 
 
 @contextmanager

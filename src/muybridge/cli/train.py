@@ -67,7 +67,7 @@ def train(
             )  # fmt: skip
         else:
             if checkpoint != "last":
-                raise UserError("--checkpoint: it needs --resume RUN")
+                raise UserError("--checkpoint: it applies only to a continued run. Add --resume RUN")
             if out is None:
                 raise UserError(
                     "--out: it is missing. Name the run folder to write: --out RUN (or continue one: --resume RUN)"

@@ -46,8 +46,8 @@ class WorkerLost(UserError):
     def because(what: str) -> "WorkerLost":
         """The error, with what was seen of it."""
         return WorkerLost(
-            f"A process that reads videos was ended from outside ({what}): memory may have run out. Fewer of them take less: "
-            "--set runtime.num_workers=1"
+            f"runtime.num_workers: a process that reads videos was ended from outside ({what}), perhaps for lack of "
+            "memory. Use fewer: --set runtime.num_workers=1"
         )
 
 
@@ -115,7 +115,7 @@ def train_batches(
                     raise failure.error
             if not batch.rows_B and ranks == 1:
                 number, first = len(batch.unreadable), batch.unreadable[0].error
-                raise UserError(f"Not one of the {number} videos of a step could be read; the first is {first}")
+                raise UserError(f"videos: none of the {number} of a step could be read. Check the first: {first}")
             yield batch
     finally:
         _end_workers(items)

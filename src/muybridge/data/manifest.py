@@ -104,10 +104,10 @@ class Manifest:
         if column not in self.columns:
             if fold is None:
                 raise UserError(
-                    f"This manifest has {len(self.folds)} folds. Choose one (--fold; in a recipe data.fold)"
+                    f"--fold: this manifest has {len(self.folds)} folds. Choose one (in a recipe: data.fold)"
                 )
             have = f"folds {', '.join(map(str, self.folds))}" if self.folds else "one split and no folds"
-            raise UserError(f"This manifest has no fold {fold}, but {have}")
+            raise UserError(f"--fold: this manifest has no fold {fold}, but {have}. Choose what it has")
         return np.flatnonzero(self.columns[column] == name.encode())
 
     def sha256(self) -> str:
@@ -170,15 +170,20 @@ def _load(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Manifest:
     missing = [name for name in COLUMNS if name not in header]
     if missing or not any(map(_is_split, header)):
         needed = ", ".join(missing or ["split"])
-        raise UserError(f"{path} lacks the column {needed}. `muybridge prepare` writes manifests; see docs/formats.md")
+        raise UserError(
+            f"{path}: it lacks the column {needed}. Make it with `muybridge prepare`, or add the column "
+            "(docs/formats.md)"
+        )
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
-            raise UserError(f"{path}, line {number}: {len(line)} fields where the header has {len(header)}")
+            raise UserError(
+                f"{path}, line {number}: {len(line)} fields where the header has {len(header)}. Correct the line"
+            )
     if not (table or lines):
-        raise UserError(f"{path} has no rows")
+        raise UserError(f"{path}: it has no rows. Make it again: muybridge prepare")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise UserError(f"{path} has the column {twice[0]} more than once")
+        raise UserError(f"{path}: it has the column {twice[0]} more than once. Rename or remove one")
     table = table or {name: [line[i] for line in lines] for i, name in enumerate(header)}
     root = Path(about["root"])
     manifest = from_columns(
@@ -231,25 +236,30 @@ def _read_about(path: Path) -> dict[str, Any]:
         if (path / f"{noun}.json").exists():
             raise UserError(f"{path}: `muybridge {noun}` has not finished it. Rerun the same command to resume")
     if path.is_dir():
-        raise UserError(f"{path} is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv")
+        raise UserError(
+            f"{path}: it is a folder. Make a manifest of it: muybridge prepare {path} --out {path.name}.csv"
+        )
     beside = path.with_suffix(".csv.json")
     if path.suffix != ".csv" or not beside.exists():
         raise UserError(
-            f"{path} is not a manifest: that is NAME.csv with NAME.csv.json beside it, as `muybridge prepare` writes it. "
-            "Make one of a plain list of path,label: muybridge prepare --csv"
+            f"{path}: not a manifest, which is NAME.csv with NAME.csv.json beside it. Make one of a plain list of "
+            "path,label: muybridge prepare --csv"
         )
     about = read_json(beside)
     if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{beside} is not the JSON of a manifest of format_version {FORMAT_VERSION}")
+        raise UserError(
+            f"{beside}: not the JSON of a manifest of format_version {FORMAT_VERSION}. Make the manifest again: "
+            "muybridge prepare"
+        )
     expected: dict[str, Any] = {"root": str, "classes": list, "mirror": (dict, type(None)), "reversed_pairs": list}
     for name, kind in expected.items():
         if name not in about or not isinstance(about[name], kind):
-            raise UserError(f"{beside}: '{name}' is missing or of the wrong type; see docs/formats.md")
+            raise UserError(f"{beside}: '{name}' is missing or of the wrong type. Correct it (docs/formats.md)")
     pairs = [*about["reversed_pairs"], *map(list, (about["mirror"] or {}).items())]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise UserError(f"{beside}: 'reversed_pairs' is a list of pairs of classes; see docs/formats.md")
+        raise UserError(f"{beside}: 'reversed_pairs' is not a list of pairs of classes. Correct it (docs/formats.md)")
     if not all(isinstance(name, str) for name in [*about["classes"], *(name for pair in pairs for name in pair)]):
-        raise UserError(f"{beside}: names of classes are text, in quotes; see docs/formats.md")
+        raise UserError(f"{beside}: a name of a class is not text. Put names in quotes (docs/formats.md)")
     return about
 
 
@@ -290,7 +300,7 @@ def _csv_lines(path: Path) -> tuple[list[str], list[list[str]]]:
             reader = csv.reader(file)
             return next(reader, []), [line for line in reader if line]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV text file: {error}") from None
+        raise UserError(f"{path}: not a CSV text file: {error}. Save it as CSV in UTF-8") from None
 
 
 def _parse(path: Path, name: str, values: Sequence[str]) -> np.ndarray:
@@ -318,9 +328,9 @@ def _check_numbers(path: Path, name: str, values: Sequence[str]) -> None:
         try:
             is_too_large = abs(kind(value)) > LARGEST
         except ValueError:
-            raise UserError(f"{path}, line {number}: {name} is '{value}', a number is needed") from None
+            raise UserError(f"{path}, line {number}: {name} is '{value}', not a number. Give a number") from None
         if is_too_large:
-            raise UserError(f"{path}, line {number}: {name} is '{value}', too large")
+            raise UserError(f"{path}, line {number}: {name} is '{value}', too large. Give at most {LARGEST}")
 
 
 def _hashed(column: np.ndarray) -> bytes:
@@ -341,10 +351,12 @@ def _check(manifest: Manifest, where: str) -> None:
     columns = manifest.columns
     classes = set(manifest.classes)
     if len(classes) < len(manifest.classes):
-        raise UserError(f"{where}: a class is named twice; classes are {', '.join(manifest.classes)}")
+        raise UserError(f"{where}: a class is named twice ({', '.join(manifest.classes)}). Name each class once")
     is_trained_on = any((columns[name] == b"train").any() for name in manifest.split_columns)
     if len(classes) < (2 if is_trained_on else 1):
-        raise UserError(f"{where}: a classifier needs at least two classes, here is {len(classes)}")
+        raise UserError(
+            f"{where}: a classifier needs at least two classes, here is {len(classes)}. Add videos of another class"
+        )
     labels = columns["label"].tolist()
     unknown_labels = {label for label in set(labels) if label.decode() not in classes}
     if unknown_labels:
@@ -355,11 +367,16 @@ def _check(manifest: Manifest, where: str) -> None:
         )
     if len(set(columns["id"].tolist())) < len(manifest):
         ids, counts = np.unique(columns["id"], return_counts=True)
-        raise UserError(f"{where}: the id '{ids[counts > 1][0].decode()}' occurs more than once; ids must be unique")
+        raise UserError(
+            f"{where}: the id '{ids[counts > 1][0].decode()}' occurs more than once. Give each row an id of its own"
+        )
     if (columns["num_frames"] < 1).any() or (columns["start_frame"] < 0).any() or not (columns["fps"] > 0).all():
         bad = (columns["num_frames"] < 1) | (columns["start_frame"] < 0) | ~(columns["fps"] > 0)
         line = int(np.flatnonzero(bad)[0]) + 2
-        raise UserError(f"{where}, line {line}: num_frames must be ≥ 1, start_frame ≥ 0 and fps > 0")
+        raise UserError(
+            f"{where}, line {line}: num_frames, start_frame or fps is out of range. Give num_frames ≥ 1, start_frame "
+            "≥ 0 and fps > 0"
+        )
     for a, b in [*manifest.reversed_pairs, *(manifest.mirror or {}).items()]:
         for name in (a, b):
             if name not in classes:
@@ -372,7 +389,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if unknown_splits:
             index = next(i for i, split in enumerate(splits) if split in unknown_splits)
             raise UserError(
-                f"{where}, line {index + 2}: {column} is '{splits[index].decode()}'; {' '.join(SPLITS)} are valid"
+                f"{where}, line {index + 2}: {column} is '{splits[index].decode()}'. Choose from {', '.join(SPLITS)}"
             )
         _check_groups(manifest, column, where)
 
@@ -390,6 +407,6 @@ def _check_groups(manifest: Manifest, column: str, where: str) -> None:
             if split != first_split:
                 raise UserError(
                     f"{where}: group '{group.decode()}' is in {first_split.decode()} (line {first_line}) and in "
-                    f"{split.decode()} (line {line}) of {column}. A group must lie on one side, or the test would show "
-                    "what training saw"
+                    f"{split.decode()} (line {line}) of {column}, so the test would show what training saw. Put each "
+                    "group into one split"
                 )

@@ -197,12 +197,13 @@ class VideoViews(Dataset[Any]):
         self.orders, self.seed = tuple(orders), seed
         if num_crops > 1 and not input.is_picture:
             raise UserError(
-                f"evaluation.num_crops is {num_crops}, but {input.name} has no picture to crop. Take evaluation.num_crops=1"
+                f"evaluation.num_crops: {num_crops} are asked for, but {input.name} has no picture to crop. Set "
+                "evaluation.num_crops=1"
             )
         if num_crops > MIRRORED_FROM and manifest.mirror is None:
             raise UserError(
-                f"evaluation.num_crops is {num_crops}: half of them are mirror images, but mirroring is off for this manifest, "
-                f"as it changes what a video shows. Take evaluation.num_crops={MIRRORED_FROM}"
+                f"evaluation.num_crops: half of {num_crops} are mirror images, but mirroring is off for this "
+                f"manifest, as it changes what a video shows. Set evaluation.num_crops={MIRRORED_FROM}"
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -150,7 +150,8 @@ def _diagnosis(task: Task, *, videos: Sequence[str | Path], grid: int) -> Diagno
     """Diagnose the task's run, and write what is found into its folder."""
     if not 1 <= grid <= task.recipe.clip.size:
         raise UserError(
-            f"--grid {grid}: cells of a side, 1 to {task.recipe.clip.size}, as frames are {task.recipe.clip.size} pixels wide"
+            f"--grid {grid}: out of range. Give 1 to {task.recipe.clip.size} cells a side, as frames are "
+            f"{task.recipe.clip.size} pixels wide"
         )
     chosen = list(dict.fromkeys(_index(str(video), task) for video in videos))
     names = dict(zip(chosen, _file_names(task, chosen), strict=True))
@@ -212,11 +213,11 @@ def _index(video: str, task: Task) -> int:
     ] or [index for index, path in enumerate(paths) if Path(path).resolve() == Path(video).resolve()]
     if len(matches) > 1:
         several = ", ".join(ids[index] for index in matches[:5]) + (", …" if len(matches) > 5 else "")
-        raise UserError(f"--video {video} is the end of {len(matches)} videos: {several}. Name one by its id")
+        raise UserError(f"--video {video}: it is the end of {len(matches)} videos: {several}. Name one by its id")
     if matches:
         return matches[0]
     if video in task.manifest.text("id").tolist():
-        raise UserError(f"--video {video} is not in split '{task.split}' of {task.data}; see --split")
+        raise UserError(f"--video {video}: it is not in split '{task.split}' of {task.data}. Choose its split: --split")
     raise UserError(f"--video {video}: no such video in split '{task.split}' of {task.data}. {nearest(video, ids)}")
 
 

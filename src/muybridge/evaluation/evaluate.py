@@ -100,12 +100,13 @@ def prepared(
     open_fields = ("evaluation.", "clip.", "data.on_error")
     wrong = [name for name in changes or {} if not name.startswith(open_fields)]
     if wrong:
-        raise UserError(f"An evaluation changes evaluation.…, clip.… and data.on_error only, not '{wrong[0]}'")
+        raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
     if data is None and not Path(recipe.data.manifest).exists():
         raise UserError(
-            f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+            f"{recipe.data.manifest}: the manifest of {run.path} is not there any more. Say where it is: --data "
+            "MANIFEST"
         )
     processes = distributed.join(find_device(runtime.device))
     with processes.report_failure():
@@ -113,7 +114,8 @@ def prepared(
         dataset = run.dataset()
         if data is None and manifest.sha256() != recipe.data.sha256:
             raise UserError(
-                f"{recipe.data.manifest} has changed since {run.path} was trained; name it with --data to use it"
+                f"{recipe.data.manifest}: it has changed since {run.path} was trained. To use it all the same, name "
+                "it: --data MANIFEST"
             )
         fold = recipe.data.fold if fold is None and data is None else fold
         if split is None:
@@ -123,8 +125,8 @@ def prepared(
         rows = manifest.split(split, fold)
         if len(rows) == 0:
             there = [name for name in SPLITS if len(manifest.split(name, fold))]
-            advice = f"Its videos are in {', '.join(there)} (--split)" if split in SPLITS else nearest(split, SPLITS)
-            raise UserError(f"No video in split '{split}' of {data or recipe.data.manifest}. {advice}")
+            advice = f"Choose {' or '.join(there)}" if split in SPLITS else nearest(split, SPLITS)
+            raise UserError(f"--split: no video is in '{split}' of {data or recipe.data.manifest}. {advice}")
         trained_on_N = _trained_on(run, manifest, rows, split)
         labels_N = class_indices(manifest, rows, dataset["classes"])
         which = checkpoint or trained.evaluation.checkpoint
@@ -157,19 +159,19 @@ def check_scores_file(out: Path) -> None:
     """Check, before anything is computed, that scores can be written to a file. Raises UserError."""
     if out.suffix != ".npz" or out.is_dir():
         raise UserError(
-            f"--out is the file that scores are written to, a .npz; '{out}' is not. For example: {out.stem}.npz"
+            f"--out: '{out}' is not a .npz file, to which scores are written. Name one, for example {out.stem}.npz"
         )
     if out.exists():
         try:
             Scores.load(out)
         except UserError as error:
-            raise UserError(f"--out {out} is there and holds no scores; choose another name ({error})") from None
+            raise UserError(f"--out {out}: it is there and holds no scores ({error}). Choose another name") from None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {out}: {out.parent} cannot be made: {error.strerror}") from None
+        raise UserError(f"--out {out}: {out.parent} cannot be made ({error.strerror}). Choose another folder") from None
     if not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out {out}: {out.parent} may not be written to")
+        raise UserError(f"--out {out}: {out.parent} may not be written to. Choose another folder")
 
 
 def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> VideoModel:
@@ -190,7 +192,7 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
     labels = manifest.text("label", rows).tolist()
     unknown = sorted(set(labels) - index.keys())
     if unknown:
-        raise UserError(f"The run knows no class '{unknown[0]}'. {nearest(unknown[0], classes)}")
+        raise UserError(f"class '{unknown[0]}': the run does not know it. {nearest(unknown[0], classes)}")
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
@@ -205,8 +207,8 @@ def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -
         return known_N
     if known_N.any():
         raise UserError(
-            f"{folder.path}, or a run that it builds upon, was trained on {known_N.sum()} of the {len(rows)} videos of split "
-            f"'{split}'; such a figure would flatter the model. Training accuracy is asked for with --split train"
+            f"{folder.path}: it, or a run that it builds upon, was trained on {known_N.sum()} of the {len(rows)} "
+            f"videos of split '{split}'. Such a figure would flatter the model. For training accuracy: --split train"
         )
     groups = sorted((set(seen["group"].tolist()) - {""}) & set(manifest.text("group", rows).tolist()))
     if groups:

@@ -44,7 +44,7 @@ def centre_view(
 ) -> View:
     """View of a row's middle clip. Raises DecodeError, and UserError for an input that is not an image."""
     if not input.is_picture:
-        raise UserError(f"--video hides parts of images, and {input.name} has none")
+        raise UserError(f"--video: it hides parts of images, and {input.name} has none. Leave it out")
     indices_TL = test_indices(row.num_frames, row.fps, spec, num_clips=num_clips)[(num_clips - 1) // 2]
     frames = reader.read(row, indices_TL.reshape(-1))
     box = test_boxes(frames.shape[1], frames.shape[2], num_crops=1, crop_fraction=crop_fraction)[0]
@@ -100,7 +100,7 @@ def saliency(
     """
     size = view.frames_THWC.shape[1]
     if not 1 <= grid <= size:
-        raise UserError(f"--grid {grid}: the cells of a side, 1 to {size}, as frames are {size} pixels wide")
+        raise UserError(f"--grid {grid}: out of range. Give 1 to {size} cells a side, as frames are {size} pixels wide")
     num_steps = len(view.indices_TL)
     clip_BTHWC = torch.from_numpy(view.frames_THWC)[None].to(where.device)
     mean, std = model.preprocessing.mean, model.preprocessing.std

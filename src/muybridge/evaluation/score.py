@@ -79,8 +79,8 @@ def score(
             if not np.isfinite(logits_VK).all():
                 names = views.manifest.text("id", np.array([video.views.row for video in chunk]))
                 raise Diverged(
-                    f"The network's answer to {', '.join(names[:3])} is not finite: its weights are damaged, or they need "
-                    "another precision (precision=fp32)"
+                    f"{', '.join(names[:3])}: the network's answer is not finite, as its weights are damaged or need "
+                    "another precision. Use another checkpoint, or runtime.precision=fp32"
                 )
             logits.append(logits_VK)
             bar.advance(len(chunk))
@@ -97,7 +97,7 @@ def score(
         for index in sorted(left_out):  # every process hears of all
             skip(left_out[index])
     if not by_index:
-        raise UserError(f"Not one of {len(rows)} videos could be read; the first is {left_out[0].error}")
+        raise UserError(f"videos: none of {len(rows)} could be read. Check the first: {left_out[0].error}")
     kept, manifest = sorted(by_index), views.manifest
     return {
         order: Scores(

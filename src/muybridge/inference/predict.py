@@ -92,9 +92,11 @@ class Predictor:
         Raises DecodeError (a UserError) for a file that cannot be read as a video.
         """
         if window_seconds is not None and not 0 <= window_seconds < math.inf:
-            raise UserError(f"--window-seconds {window_seconds}: a length in seconds, or 0 for none")
+            raise UserError(
+                f"--window-seconds {window_seconds}: not a length. Give seconds above 0, or 0 for no windows"
+            )
         if top < 1:
-            raise UserError(f"top is {top}: at least one label is asked for")
+            raise UserError(f"--top {top}: too few labels. Give at least 1")
         try:
             os.fspath(video).encode()
         except UnicodeEncodeError:

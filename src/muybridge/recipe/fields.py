@@ -118,10 +118,13 @@ def from_json(kind: type[S], path: Path) -> S:
     """Read a recipe or runtime file. Raises UserError that names the file and the fault."""
     values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: not a recipe. A JSON object with sections is expected")
+        raise UserError(f"{path}: not a recipe. Give a JSON object with sections")
     version = values.pop("format_version", None)
     if version not in (1, FORMAT_VERSION):
-        raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+        raise UserError(
+            f"{path}: it has format_version {version}, but this muybridge reads {FORMAT_VERSION}. Use the muybridge "
+            "that wrote it"
+        )
     if version == 1:
         _rename(values)
     return validated(kind, values, where=str(path))
@@ -196,7 +199,7 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
     if dotted not in valid and not is_option:
         endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
         hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
-        raise UserError(f"A {kind.__name__.lower()} has no field '{dotted}'. {hint}")
+        raise UserError(f"{dotted}: a {kind.__name__.lower()} has no such field. {hint}")
     *sections, name = dotted.split(".")
     for section in sections:
         values = values[section]
@@ -220,10 +223,10 @@ def _explain(error: ValidationError, kind: type[Section], where: str) -> str:
         elif problem["type"] == "literal_error":
             expected = problem.get("ctx", {}).get("expected", "")
             valid = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
-            close = nearest(value, valid) if isinstance(value, str) else ""
-            lines.append(f"{name} is {value!r}, but takes {expected}. {close}".rstrip())
+            close = nearest(value, valid) if isinstance(value, str) else "Choose one of them"
+            lines.append(f"{name} is {value!r}, but takes {expected}. {close}")
         elif problem["type"] == "value_error":
             lines.append(problem["msg"].removeprefix("Value error, "))
         else:
-            lines.append(f"{name} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            lines.append(f"{name} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}. Give another value")
     return f"{where}: " + "; ".join(lines)

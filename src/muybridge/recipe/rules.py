@@ -21,11 +21,14 @@ def check(recipe: "Recipe") -> None:
     short_sides = recipe.augment.short_sides
     if short_sides is not None:
         if recipe.augment.crop != "random":
-            raise ValueError(f"augment.short_sides: it applies to augment.crop 'random', not '{recipe.augment.crop}'")
+            raise ValueError(
+                f"augment.short_sides: it applies to augment.crop 'random', not '{recipe.augment.crop}'. Set "
+                "augment.crop=random, or leave it out"
+            )
         if not recipe.clip.size <= short_sides[0] <= short_sides[1]:
             raise ValueError(
-                f"augment.short_sides: {list(short_sides)} must rise and start at clip.size ({recipe.clip.size}) or above, "
-                f"for example [{recipe.clip.size * 8 // 7}, {recipe.clip.size * 10 // 7}]"
+                f"augment.short_sides: {list(short_sides)} must rise and start at clip.size ({recipe.clip.size}) or above. "
+                f"For example: [{recipe.clip.size * 8 // 7}, {recipe.clip.size * 10 // 7}]"
             )
     elif (
         recipe.clip.short_side is not None

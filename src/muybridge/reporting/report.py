@@ -96,7 +96,9 @@ class Report:
         """
         out = Path(out)
         if out.suffix != ".html" or out.is_dir():
-            raise UserError(f"A report is one .html file; '{out}' is not. For example: {out.stem or 'report'}-1.html")
+            raise UserError(
+                f"--out: '{out}' is not one .html file. Name one, for example {out.stem or 'report'}-1.html"
+            )
         _check_free(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         page, text, numbers = (within(out.parent, out.with_suffix(ending).name) for ending in (".html", ".md", ".json"))
@@ -180,12 +182,12 @@ def _besides(comparisons: Mapping[str, Comparison], beside: str | Mapping[str, s
     if isinstance(beside, str):
         if len(comparisons) > 1:
             names = " ".join(f"--beside {name}=SET" for name in comparisons)
-            raise UserError(f"This report has several data sets; say for which of them: {names}")
+            raise UserError(f"--beside: this report has several data sets. Say for which of them: {names}")
         beside = dict.fromkeys(comparisons, beside)
     for name, values in beside.items():
         published(values)
         if name not in comparisons:
-            raise UserError(f"--beside: no data set '{name}' here. {nearest(name, comparisons)}")
+            raise UserError(f"--beside: no data set '{name}' is here. {nearest(name, comparisons)}")
     return dict(beside)
 
 
@@ -197,7 +199,7 @@ def _check_free(out: Path) -> None:
     ours = numbers.exists() and "muybridge" in _content(numbers)
     for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (numbers, None)):
         if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
-            raise UserError(f"{path} is there already, and is not a report of muybridge's; choose another --out")
+            raise UserError(f"{path}: it is there already, and is not a report of muybridge's. Choose another --out")
 
 
 def _content(report: Path) -> dict[str, Any]:
@@ -225,14 +227,14 @@ def _ranks(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str]
     if pair is None:
         return 0, 1
     if len(pair) != 2 or pair[0] == pair[1]:
-        raise UserError(f"--pair names two different rows, A,B; not {', '.join(pair)}")
+        raise UserError(f"--pair: {', '.join(pair)} are not two different rows. Name two: --pair A,B")
     by_set = {name: [model.name for model in comparison.models] for name, comparison in comparisons.items()}
     if set(pair) <= set(by_set[data]):
         return by_set[data].index(pair[0]), by_set[data].index(pair[1])
     if not any(set(pair) <= set(names) for names in by_set.values()):
         every = sorted({name for names in by_set.values() for name in names})
         missing = next((name for name in pair if name not in every), pair[0])
-        raise UserError(f"--pair: no row '{missing}' beside the other. {nearest(missing, every)}")
+        raise UserError(f"--pair: no row '{missing}' is beside the other. {nearest(missing, every)}")
     return 0, 1
 
 

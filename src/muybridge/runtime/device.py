@@ -48,9 +48,11 @@ def find_device(name: str) -> torch.device:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"runtime.device '{name}': cannot be used: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"runtime.device: '{name}' cannot be used: {str(error).splitlines()[0]}. Choose another, such as cpu"
+        ) from None
     if chosen.type == "meta":
-        raise UserError("runtime.device 'meta': it has shapes and no values. Choose cpu or cuda")
+        raise UserError("runtime.device: 'meta' has shapes and no values. Choose cpu or cuda")
     return chosen
 
 

@@ -115,7 +115,12 @@ class Processes:
         except RuntimeError as error:
             if self.count == 1 or not _PEER_IS_GONE.search(f"{type(error).__name__} {error}"):
                 raise
-            raise ProcessLost(f"Another of the {self.count} processes ended. {self._failure()}".rstrip(".")) from None
+            raise ProcessLost(
+                (
+                    f"processes: another of the {self.count} ended. Mend the cause and repeat the command: "
+                    f"{self._failure()}"
+                ).rstrip(".")
+            ) from None
 
     @contextmanager
     def report_failure(self) -> Iterator[None]:
@@ -141,7 +146,7 @@ class Processes:
             self._store.wait([_FAILURE], datetime.timedelta(seconds=3))
             return str(self._store.get(_FAILURE).decode())
         except RuntimeError:  # it was killed, or the machine with the store is gone
-            return "It reported no cause: it was killed, ran out of memory, or its machine failed"
+            return "it reported no cause; it was killed, ran out of memory, or its machine failed"
 
 
 ALONE = Processes()

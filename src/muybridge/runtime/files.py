@@ -32,14 +32,16 @@ def within(folder: Path, name: str | Path) -> Path:
     """
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:
-        raise UserError(f"'{name}': leads out of {folder}. Nothing is written or deleted outside of it")
+        raise UserError(
+            f"'{name}': it leads out of {folder}, where nothing is written or deleted. Use a name inside of it"
+        )
     path = folder
     for part in parts:
         path = path / part
         if path.is_symlink():
             raise UserError(
-                f"{path} is a link. Nothing inside {folder} is written, truncated or deleted through a link, as it may lead "
-                "to other files of yours. Replace the link by what it names, or remove it"
+                f"{path}: it is a link. Nothing inside {folder} is written, truncated or deleted through a link, as "
+                "it may lead to other files of yours. Replace the link by what it names, or remove it"
             )
     return path
 
@@ -144,7 +146,7 @@ def check_regular(path: Path) -> None:
     with suppress(OSError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise UserError(f"{path}: not a regular file (a pipe, a device?). It is not read")
+            raise UserError(f"{path}: not a regular file (a pipe or a device). Give a regular file")
 
 
 def sha256_file(path: Path) -> str:
@@ -165,9 +167,11 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(
+            f"{path}: it cannot be read ({error.strerror}). Check that it is there and may be read"
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+        raise UserError(f"{path}: not UTF-8 text: {error}. Restore it, or save it as UTF-8") from None
 
 
 def read_json(path: Path) -> Any:
@@ -183,7 +187,7 @@ def parsed_json(text: str, where: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {error}") from None
+        raise UserError(f"{where}: not valid JSON: {error}. Restore it, or correct it") from None
 
 
 def read_as(kind: Any, path: Path) -> Any:
@@ -200,7 +204,9 @@ def as_kind(kind: Any, value: Any, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where} is damaged: {f'{field}: ' if field else ''}{first['msg'].lower()}") from None
+        raise UserError(
+            f"{where}: it is damaged: {f'{field}: ' if field else ''}{first['msg'].lower()}. Restore it, or correct it"
+        ) from None
 
 
 @functools.cache

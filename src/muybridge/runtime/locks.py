@@ -32,12 +32,16 @@ def locked(
         lock.acquire(timeout=min(0.5, wait_seconds))  # `is_locked` holds it for a moment
     except Timeout:
         if wait_seconds <= 0.5:
-            raise UserError(f"{folder} is in use: {_holder(file)} {what}") from None
+            raise UserError(
+                f"{folder}: it is in use: {_holder(file)} {what}. Wait until that ends, or choose another folder"
+            ) from None
         log(f"waiting: {_holder(file)} {what} ({folder})")
         try:
             lock.acquire(timeout=wait_seconds)
         except Timeout:
-            raise UserError(f"{folder} is in use: {_holder(file)} {what}") from None
+            raise UserError(
+                f"{folder}: it is in use: {_holder(file)} {what}. Wait until that ends, or choose another folder"
+            ) from None
     try:
         _note(file, f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(map(str, sys.argv))[:500]})")
         yield
@@ -68,7 +72,8 @@ def is_locked(folder: Path, name: str = NAME) -> bool:
         return True
     except OSError as error:
         raise UserError(
-            f"{file}: cannot be opened for writing, so nobody can tell whether a process is at work there: {error.strerror}"
+            f"{file}: it cannot be opened for writing ({error.strerror}), so nobody can tell whether a process is at "
+            "work there. Allow writing to it"
         ) from None
 
 

@@ -159,7 +159,7 @@ def load_state(folder: Path, which: str = "last") -> State:
     )
     if min(counts) < 0 or (file.parent.name.startswith("step-") and f"step-{state.step:08d}" != file.parent.name):
         raise UserError(
-            f"{file} is damaged: step {state.step}, smallest count {min(counts)}. Resume from another checkpoint"
+            f"{file}: it is damaged: step {state.step}, smallest count {min(counts)}. Resume from another checkpoint"
         )
     return state
 
@@ -193,9 +193,9 @@ def offering_others(folder: Path, which: str = "last") -> Iterator[None]:
             if path.name != faulty and _is_complete(path)
         ]
         rest = (
-            f"Complete: {', '.join(others)} (--resume RUN --checkpoint {others[0]})"
+            f"Use a complete one ({', '.join(others)}): --resume RUN --checkpoint {others[0]}"
             if others
-            else "No complete checkpoint is left"
+            else "No complete checkpoint is left. Train again into another folder"
         )
         raise UserError(f"{str(error).rstrip('.')}. {rest}") from None
 
@@ -211,7 +211,7 @@ def _is_complete(path: Path) -> bool:
 def _check_complete(path: Path) -> None:
     """Check that a checkpoint has all its files, each whole. Raises UserError."""
     if not path.is_dir():
-        raise UserError(f"{path.parent} holds no checkpoint '{path.name}'")
+        raise UserError(f"{path.parent}: it holds no checkpoint '{path.name}'. Name another")
     read_json(path / "state.json")
     for name in {"model.safetensors", "optimizer.safetensors"} | {file.name for file in path.glob("*.safetensors")}:
         check_regular(path / name)
@@ -219,7 +219,9 @@ def _check_complete(path: Path) -> None:
             with safetensors.safe_open(path / name, framework="pt"):  # compares the file's length with its header
                 pass
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path / name} cannot be read: {error}") from None
+            raise UserError(
+                f"{path / name}: it cannot be read: {error}. Restore it, or use another checkpoint"
+            ) from None
         check_hash(path / name)
 
 
@@ -227,7 +229,10 @@ def check_hash(file: Path) -> None:
     """Check a file of a checkpoint against its stored hash, if there is one. Raises UserError."""
     hashes = read_as(dict[str, str], file.parent / HASHES) if (file.parent / HASHES).exists() else {}
     if file.name in hashes and sha256_file(file) != hashes[file.name]:
-        raise UserError(f"{file} is damaged: its bytes are not those that were written")
+        raise UserError(
+            f"{file}: it is damaged, as its bytes are not those that were written. Restore it, or use another "
+            "checkpoint"
+        )
 
 
 def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained: bool = False) -> None:
@@ -245,7 +250,8 @@ def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained:
     differing += [key for key in tensors if key not in expected]
     if differing:
         raise UserError(
-            f"{file} does not fit the model: {len(differing)} tensors differ, the first is '{differing[0]}'"
+            f"{file}: it does not fit the model: {len(differing)} tensors differ, the first is '{differing[0]}'. Use "
+            "a checkpoint of this model"
         )
     model.load_state_dict(tensors)
     with safetensors.safe_open(file, framework="pt") as opened:
@@ -262,7 +268,8 @@ def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimi
         name, _, slot = key.rpartition("/")
         if name not in parameters:
             raise UserError(
-                f"{directory(folder, which) / 'optimizer.safetensors'} does not fit the model: it has '{name}'"
+                f"{directory(folder, which) / 'optimizer.safetensors'}: it does not fit the model: it has '{name}'. "
+                "Use a checkpoint of this model"
             )
         parameter = parameters[name]
         if tensor.shape == parameter.shape:  # like the parameter, in its memory layout and on its device
@@ -288,7 +295,7 @@ def directory(folder: Path, which: str = "last") -> Path:
     if STEP.fullmatch(which):
         return folder / which
     if which not in ("last", "best") or not (folder / which).is_file():
-        raise UserError(f"{folder} holds no checkpoint '{which}'")
+        raise UserError(f"{folder}: it holds no checkpoint '{which}'. Name another")
     return folder / pointed_by(folder / which)
 
 
@@ -301,6 +308,6 @@ def _tensors(file: Path) -> dict[str, Any]:
     try:
         tensors: dict[str, Any] = safetensors.torch.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise UserError(f"{file}: it cannot be read: {error}. Restore it, or use another checkpoint") from None
     check_hash(file)
     return tensors

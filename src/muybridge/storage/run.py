@@ -193,7 +193,7 @@ class Run:
         path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
             fault = "has no recipe.json" if path.is_dir() else "does not exist"
-            raise UserError(f"No such run: {path} {fault}. A run is a folder that `muybridge train --out` made")
+            raise UserError(f"{path}: no such run, as it {fault}. Name a folder that `muybridge train --out` made")
         return Run(path)
 
     @property
@@ -228,7 +228,9 @@ class Run:
         recipe = from_json(Recipe, path)
         for field, value in (("model.name", recipe.model.name), ("data.manifest", recipe.data.manifest)):
             if not value:  # a recipe may leave it open, a run's may not
-                raise UserError(f"{path} is damaged: {field}: field required")
+                raise UserError(
+                    f"{path}: it is damaged: {field}: field required. Restore it, or train into another folder"
+                )
         return recipe
 
     def runtime(self) -> Runtime:
@@ -249,7 +251,7 @@ class Run:
             else ""
         )  # fmt: skip
         if fault:
-            raise UserError(f"{file} is damaged: {fault}")
+            raise UserError(f"{file}: it is damaged: {fault}. Restore it, or train into another folder")
         return dataset
 
     def cost(self) -> dict[str, Any]:
@@ -271,7 +273,9 @@ class Run:
         """Lines of one kind ("train", "val") in metrics.jsonl."""
         lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
         if not lines and self.is_finished and self.result()["steps"]:
-            raise UserError(f"{self.metrics_file} is damaged or gone: the run is finished, but it has no lines")
+            raise UserError(
+                f"{self.metrics_file}: it is damaged or gone, as the run is finished, but it has no lines. Restore it"
+            )
         return [line for line in lines if line["kind"] == kind]
 
     def timing(self) -> list[dict[str, Any]]:
@@ -357,7 +361,10 @@ class Run:
         arrays = load_arrays(file, "the training videos of a run")
         missing = {"id", "group", "sha256"} - arrays.keys()
         if missing:
-            raise UserError(f"{file} is damaged: it lacks {', '.join(sorted(missing))}")
+            raise UserError(
+                f"{file}: it is damaged: it lacks {', '.join(sorted(missing))}. Restore it, or train into another "
+                "folder"
+            )
         return arrays
 
     def seen_sha256(self) -> np.ndarray:
@@ -430,7 +437,7 @@ class Run:
     def check_finished(self) -> None:
         """Check that the run is finished. Raises UserError."""
         if not self.is_finished:
-            raise UserError(f"{self.path} is not finished. Continue it: muybridge train --resume {self.path}")
+            raise UserError(f"{self.path}: it is not finished. Continue it: muybridge train --resume {self.path}")
 
     def state_for(self, resolved: Recipe) -> Literal["new", "begun", "finished"]:
         """Progress of the run of this recipe in the folder: "new" before its first checkpoint.
@@ -443,7 +450,8 @@ class Run:
         if fingerprint(recipe) != fingerprint(resolved):
             changes = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in list(diff(recipe, resolved).items())[:4])
             raise UserError(
-                f"{self.path} holds a run of another recipe ({changes}). Choose another --out, or delete that folder"
+                f"{self.path}: it holds a run of another recipe ({changes}). Choose another --out, or delete that "
+                "folder"
             )
         return "finished" if self.is_finished else "begun"
 
@@ -454,7 +462,7 @@ class Run:
             return None
         name = pointed_by(pointer)
         if not (self.checkpoints / name / "state.json").is_file():
-            raise UserError(f"{pointer} names '{name}', but that checkpoint is missing")
+            raise UserError(f"{pointer}: it names '{name}', but that checkpoint is missing. Restore it")
         return int(name.removeprefix("step-"))
 
     def planned_epochs(self) -> int | None:
@@ -550,7 +558,7 @@ def pointed_by(pointer: Path) -> str:
     """Name of the checkpoint in a file `last` or `best`. Raises UserError for any other content."""
     name = read_text(pointer).strip()
     if not re.fullmatch(r"step-[0-9]{8,}", name):
-        raise UserError(f"{pointer} is damaged: '{name[:80]}' is not the name of a checkpoint")
+        raise UserError(f"{pointer}: it is damaged: '{name[:80]}' is not the name of a checkpoint. Restore it")
     return name
 
 
@@ -563,12 +571,12 @@ def _lines(kind: Any, path: Path, *, whole: bool = False) -> list[dict[str, Any]
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
         try:
-            value = parsed_json(text, f"{path}, line {number},")
+            value = parsed_json(text, f"{path}, line {number}")
         except UserError:
             if number == len(texts) and not whole:  # a killed process may leave it incomplete
                 break
             raise
-        lines.append(as_kind(kind, value, f"{path}, line {number},"))
+        lines.append(as_kind(kind, value, f"{path}, line {number}"))
     return lines
 
 

@@ -147,7 +147,7 @@ class Scores:
         """Grid of the views. Raises UserError if it is unknown."""
         if self.grid is None:
             raise UserError(
-                "Which views these scores are of is not known: an older muybridge wrote them. Evaluate again"
+                "scores: an older muybridge wrote them, and which views they are of is not known. Evaluate again"
             )
         return self.grid
 
@@ -201,7 +201,7 @@ class Scores:
         order_N = np.argsort(self.ids_N, kind="stable")
         order_N = order_N[self.labels_N[order_N] >= 0]
         if not len(order_N):
-            raise UserError("no video has a label")
+            raise UserError("scores: no video has a label. Evaluate on a manifest with labels")
         return order_N
 
     def pair(self, a: str, b: str) -> tuple[int, int]:
@@ -234,8 +234,8 @@ class Scores:
             of_clips, of_crops = (", ".join(map(str, numbers)) for numbers in grid.nested())
             asked = f"{num_clips} clips" if clips is None else f"{num_crops} crops"
             raise UserError(
-                f"The views of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × {grid.num_crops} "
-                f"crops); those of {of_clips} clips and of {of_crops} crops are"
+                f"views: those of {asked} are not among these ({grid.num_clips} {grid.sampling} clips × "
+                f"{grid.num_crops} crops). Choose {of_clips} clips, and {of_crops} crops"
             )
         if (len(clips), len(crops)) == (grid.num_clips, grid.num_crops):
             return self
@@ -283,7 +283,10 @@ class Scores:
         try:
             version = int(arrays["format_version"])
             if version != FORMAT_VERSION:
-                raise UserError(f"{path} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+                raise UserError(
+                    f"{path}: it has format_version {version}, but this muybridge reads {FORMAT_VERSION}. Evaluate "
+                    "again"
+                )
             return Scores(
                 classes=tuple(str(name) for name in arrays["classes"]), ids_N=arrays["ids"],
                 labels_N=arrays["labels"], groups_N=arrays["groups"], video_V=arrays["video"],
@@ -296,7 +299,7 @@ class Scores:
         except UserError:
             raise
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise UserError(f"{path} holds no scores: {error}") from None
+            raise UserError(f"{path}: it holds no scores: {error}. Evaluate again") from None
 
 
 def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
@@ -313,12 +316,16 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
                 "".join(array.ravel().tolist()).encode()  # text that could not be written again is none
         return arrays
     except FileNotFoundError:
-        raise UserError(f"{path} is not there") from None
+        raise UserError(f"{path}: it is not there. Restore it, or name another file") from None
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
         cause = error if zipfile.is_zipfile(path) else "not a .npz file"  # NumPy would have one load it unsafely
-        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {cause}") from None
+        raise UserError(
+            f"{path}: it holds no {what.removeprefix('the ')}: {cause}. Restore it, or name another file"
+        ) from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"{path} holds no {what.removeprefix('the ')}: {error}") from None
+        raise UserError(
+            f"{path}: it holds no {what.removeprefix('the ')}: {error}. Restore it, or name another file"
+        ) from None
 
 
 def _check_size(path: Path) -> None:

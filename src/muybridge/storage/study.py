@@ -84,20 +84,26 @@ class StudyRecord:
         values: dict[str, Any] = read_as(dict[str, Any], file)
         version = values.get("format_version", 1)
         if version not in (1, 2, FORMAT_VERSION):
-            raise UserError(f"{file} has format_version {version}; this muybridge reads {FORMAT_VERSION}")
+            raise UserError(
+                f"{file}: it has format_version {version}, but this muybridge reads {FORMAT_VERSION}. Use the "
+                "muybridge that wrote it"
+            )
         if version == 1:
-            names = list(as_kind(list[str] | dict[str, Any], values.get("runs"), f"{file}, runs,"))
+            names = list(as_kind(list[str] | dict[str, Any], values.get("runs"), f"{file}, runs"))
             values |= {"varies": {}, "runs": {name: {} for name in names}, "sets": {"": {"runs": names}}}
         if version == 2:
             values["sets"] = values.get("reports")
         record = as_kind(_Study, values, str(file))
         for name in record["runs"]:
             if Path(name).name != name or name in (".", ".."):
-                raise UserError(f"{file} is damaged: '{name}' is not the name of a run's folder")
+                raise UserError(f"{file}: it is damaged: '{name}' is not the name of a run's folder. Restore it")
         named = {name for of_set in record["sets"].values() for name in of_set["runs"]}
         named |= {run["starts_from"] for run in record["runs"].values() if run.get("starts_from") is not None}
         if not named <= record["runs"].keys():
-            raise UserError(f"{file} is damaged: '{sorted(named - record['runs'].keys())[0]}' is not one of its runs")
+            raise UserError(
+                f"{file}: it is damaged: '{sorted(named - record['runs'].keys())[0]}' is not one of its runs. Restore "
+                "it"
+            )
         return StudyRecord(
             path,
             record.get("title"),

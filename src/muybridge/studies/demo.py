@@ -36,7 +36,7 @@ def demo(
     clips = QUICK_CLIPS if quick else CLIPS
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
     if out.is_dir() and any(out.iterdir()) and not list(out.glob("videos-*")) and not list(out.glob(".videos-*")):
-        raise UserError(f"{out} is not empty and holds no demo; choose another --out")
+        raise UserError(f"{out}: it is not empty and holds no demo. Choose another --out")
     if manifest.exists():
         log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
     else:

@@ -62,11 +62,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise UserError(f"{self.title}: a study needs at least one run")
+            raise UserError(f"{self.title}: no run is planned. Give at least one run")
         for name, planned in self.runs.items():
             if planned.starts_from is not None and planned.starts_from not in self.runs:
                 raise UserError(
-                    f"Run {name} starts from '{planned.starts_from}', which the plan does not have. "
+                    f"run {name}: it starts from '{planned.starts_from}', which the plan does not have. "
                     f"{nearest(planned.starts_from, self.runs)}"
                 )
         for name in self.runs:
@@ -77,7 +77,9 @@ class Plan:
         names = [name]
         while (base := self.runs[names[0]].starts_from) is not None:
             if base in names:
-                raise UserError(f"Run {base} of the plan starts from itself, by way of {', '.join(names)}")
+                raise UserError(
+                    f"run {base}: it starts from itself, by way of {', '.join(names)}. Change what it starts from"
+                )
             names.insert(0, base)
         return names
 
@@ -114,7 +116,9 @@ class Plan:
         for name, planned in self.runs.items():
             for needed in self.needs:
                 if flat(planned.recipe).get(needed) is None:
-                    raise UserError(f"{self.title}: the recipe of {name} leaves {needed} open; --set {needed}=…")
+                    raise UserError(
+                        f"{self.title}: the recipe of {name} leaves {needed} open. Give it: --set {needed}=…"
+                    )
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """The same runs, under other names where one is given."""
@@ -140,7 +144,7 @@ class Plan:
         for name in changes:
             axis = name.rpartition(".")[2]
             if name in self.varies.get(axis, ()) and any(axis in planned.axes for planned in self.runs.values()):
-                raise UserError(f"{name} is what this study varies; choose among its runs with --only {axis}=…")
+                raise UserError(f"{name}: this study varies it. Choose among its runs: --only {axis}=…")
         return self.with_recipes({
             name: replace(planned.recipe if shorten is None else shortened(planned.recipe, shorten), changes)
             for name, planned in self.runs.items()
@@ -152,7 +156,7 @@ class Plan:
         A run starts from the one of the same seed and fold; where that has another manifest, from its first fold.
         """
         if len(set(seeds)) != len(seeds):
-            raise UserError("The seeds of a comparison must differ from each other")
+            raise UserError("--seeds: a seed is given twice. Give different seeds")
         runs = {}
         for name, planned in self.runs.items():
             manifest = planned.recipe.data.manifest
@@ -179,10 +183,10 @@ class Plan:
         wanted_by_axis = {axis: [shown(value) for value in wanted] for axis, wanted in chosen.items()}
         for axis, wanted in wanted_by_axis.items():
             if axis not in values:
-                raise UserError(f"This study has no axis '{axis}'. {nearest(axis, values)}")
+                raise UserError(f"--only: this study has no axis '{axis}'. {nearest(axis, values)}")
             for value in wanted:
                 if value not in values[axis]:
-                    raise UserError(f"No run of this study has {axis}={value}. {nearest(value, values[axis])}")
+                    raise UserError(f"--only: no run of this study has {axis}={value}. {nearest(value, values[axis])}")
         names = [
             name
             for name, planned in self.runs.items()
@@ -192,7 +196,7 @@ class Plan:
         ]
         if not names:
             asked = " and ".join(f"{axis}={','.join(wanted)}" for axis, wanted in wanted_by_axis.items())
-            raise UserError(f"No run of this study has {asked} at once")
+            raise UserError(f"--only: no run of this study has {asked} at once. Choose fewer of them")
         with_bases = {link for name in names for link in self.chain(name)}
         runs = {name: planned for name, planned in self.runs.items() if name in with_bases}
         return dataclasses.replace(self, runs=runs), [name for name in runs if name not in names]
@@ -210,7 +214,7 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
         axis, equals, values = text.partition("=")
         wanted = [value.strip() for value in values.split(",") if value.strip()]
         if not equals or not wanted:
-            raise UserError(f"--only takes AXIS=VALUE,…, not '{text}'. For example: --only num_frames=8,16")
+            raise UserError(f"--only: '{text}' is not AXIS=VALUE,…. For example: --only num_frames=8,16")
         chosen.setdefault(axis.strip(), []).extend(
             value.lower() if value.lower() in ("true", "false") else value for value in wanted
         )
@@ -220,12 +224,14 @@ def parse_only(filters: Sequence[str]) -> dict[str, list[str]]:
 def data_names(manifests: Sequence[str]) -> dict[str, str]:
     """Names by manifest. Raises UserError where two share a name, or where no manifest is given."""
     if not manifests:
-        raise UserError("A study needs a data set: --data MANIFEST")
+        raise UserError("--data: a study needs a data set. Name one: --data MANIFEST")
     names = {manifest: data_name(manifest) for manifest in manifests}
     for manifest in manifests:
         twins = [other for other in manifests if names[other] == names[manifest]]
         if len(twins) > 1:
-            raise UserError(f"{' and '.join(twins)} are both called '{names[manifest]}'; give each a name of its own")
+            raise UserError(
+                f"--data: {' and '.join(twins)} are both called '{names[manifest]}'. Give each a name of its own"
+            )
     return names
 
 
@@ -247,9 +253,9 @@ def setting_name(name: str, seed: Value | None) -> str:
 def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], title: str | None = None) -> Plan:
     """Every model on every set by one recipe."""
     if not models:
-        raise UserError("compare needs at least one model")
+        raise UserError("models: compare has none. Name at least one model")
     if len(set(models)) != len(models):
-        raise UserError("The models of a comparison must differ from each other")
+        raise UserError("models: one is given twice. Give different models")
     names = data_names(data)
     return Plan(title or f"Models on {', '.join(names.values())}", {
         run_name(name if len(data) > 1 else "", model): Planned(

@@ -68,7 +68,9 @@ def run(
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
     if measure and processes.count > 1:
-        raise UserError("Speed is measured by one process, alone: muybridge measure STUDY, afterwards")
+        raise UserError(
+            "--measure: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
+        )
     with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
             held.enter_context(_locked(workplace.out))
@@ -81,7 +83,7 @@ def run(
             workplace.out.mkdir(parents=True, exist_ok=True)
             held.enter_context(_locked(workplace.out))
             if (workplace.out / "runs").exists() or (workplace.out / "study.json").exists():
-                raise UserError(f"{workplace.out}: another process began a study there meanwhile; repeat the command")
+                raise UserError(f"{workplace.out}: another process began a study there meanwhile. Repeat the command")
         if tune:
             plan = tuned(plan, tune, workplace)
         record = processes.broadcast(study_record(plan, workplace.out))

@@ -105,7 +105,10 @@ def tuned(plan: Plan, trials: int, workplace: Workplace) -> Plan:
                 write_json(within(workplace.out, "tuning.json"), record)
         chosen = best_trial(tried)
         if chosen is None:
-            raise UserError(f"{setting}: not one of {trials} trials came to an end; the last: {tried[-1]['failed']}")
+            raise UserError(
+                f"{setting}: not one of {trials} trials came to an end. Mend the cause of the last: "
+                f"{tried[-1]['failed']}"
+            )
         best[setting] = Run(workplace.out / tried[chosen]["run"])
         lr, decay = factors(trials)[chosen]
         recipes |= {name: _times(plan.runs[name].recipe, lr, decay) for name in names}
@@ -217,7 +220,7 @@ def _apart_from_seed(planned: Planned) -> dict[str, Any]:
 def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
     """Raise UserError where trained runs and the search would disagree, before a trial is spent."""
     if any(planned.recipe.seed == TUNING_SEED for planned in plan.runs.values()):
-        raise UserError(f"Seed {TUNING_SEED} is that of the trials; compare with others")
+        raise UserError(f"--seeds: {TUNING_SEED} is that of the trials. Compare with others")
     earlier = searches(workplace.out)
     trained: dict[str, list[str]] = {}
     for name, run in begun(workplace.out).items():
@@ -227,8 +230,8 @@ def check_searches(plan: Plan, trials: int, workplace: Workplace) -> None:
         if setting in trained and before != trials:
             how = f"after a search of {before} trials (--tune {before} continues it)" if before else "without a search"
             raise UserError(
-                f"{workplace.out / 'runs' / trained[setting][0]} was trained {how}; {trials} trials now might choose otherwise. "
-                "Choose another --out, or remove the runs of this setting"
+                f"{workplace.out / 'runs' / trained[setting][0]}: it was trained {how}, and {trials} trials now might "
+                "choose otherwise. Choose another --out, or remove the runs of this setting"
             )
         planned = plan.runs[names[0]]
         if planned.starts_from is None:

@@ -130,7 +130,7 @@ def pretraining(
     """
     if starting_from(pretrained)["model.pretrained"] is None:
         raise UserError(
-            "The study 'pretraining' holds weights against none; --pretrained says which, for example imagenet"
+            "--pretrained: the study 'pretraining' compares weights with none. Name the weights, for example imagenet"
         )
     recipe = recipe or kinetics_full()
     names = data_names(data)
@@ -163,7 +163,8 @@ def transfer(
     """
     if len(data) < 2:
         raise UserError(
-            "The study 'transfer' takes the set to come from and one or more to go to: --data A.csv --data B.csv"
+            "--data: the study 'transfer' takes the set to come from and one or more to go to. Give --data A.csv "
+            "--data B.csv"
         )
     (first, source), *others = data_names(data).items()
     before = replace(recipe or kinetics_full(), {"data.manifest": first})
@@ -222,14 +223,16 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
     elif ".py:" in name:
         make = function_in_file(name, "study")
     else:
-        raise UserError(f"'{name}' is not a study. {nearest(name, SHIPPED)} Or name one of your own: mine.py:function")
+        raise UserError(
+            f"study '{name}': no such study. {nearest(name, SHIPPED)} Or name one of your own: mine.py:function"
+        )
     parameters = inspect.signature(make).parameters
     for argument in given:
         if argument not in parameters:
-            raise UserError(f"The study '{name}' takes no --{argument}; it takes {', '.join(parameters)}")
+            raise UserError(f"--{argument}: the study '{name}' does not take it. Use only {', '.join(parameters)}")
     plan = make(data, **given)
     if not isinstance(plan, Plan):
-        raise UserError(f"{name} returned a {type(plan).__name__}; a muybridge.studies.plan.Plan is needed")
+        raise UserError(f"{name}: it returned a {type(plan).__name__}. Return a muybridge.studies.plan.Plan")
     if name not in SHIPPED:
         for planned in plan.runs.values():
             allow(planned.recipe.model.name)  # the user's own file names it

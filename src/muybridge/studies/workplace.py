@@ -65,11 +65,14 @@ class Workplace:
             recipe = planned.recipe
             manifest = self.jobs.manifest(recipe.data.manifest)
             if not len(manifest.split("test", recipe.data.fold)):
-                raise UserError(f"{recipe.data.manifest} has no test videos to compare models on")
+                raise UserError(
+                    f"{recipe.data.manifest}: it has no test videos to compare models on. Prepare a set with a test "
+                    "split"
+                )
             if tuned and not len(manifest.split("val", recipe.data.fold)):
                 raise UserError(
-                    f"{recipe.data.manifest} has no validation videos to tune on, and the test split is never tuned on; "
-                    "`muybridge prepare --val 0.15` cuts some from train"
+                    f"{recipe.data.manifest}: it has no validation videos to tune on, and the test split is never "
+                    "tuned on. Cut some from train: muybridge prepare --val 0.15"
                 )
             if planned.starts_from is not None:
                 self._check_unseen(plan, name)
@@ -98,8 +101,8 @@ class Workplace:
             both = hashes & set(start.seen_sha256().tolist()) - trained
             if both:
                 raise UserError(
-                    f"{name} would be tested on {len(both)} videos that {start.path} was trained on, with whose weights its "
-                    "chain of runs starts"
+                    f"{name}: it would be tested on {len(both)} videos that {start.path} was trained on, with whose "
+                    "weights its chain of runs starts. Start from other weights"
                 )
         for base in bases:
             if (base.manifest, base.fold) == (own.manifest, own.fold):
@@ -108,7 +111,8 @@ class Workplace:
             both = hashes & set(seen.text("sha256", seen.split("train", base.fold)).tolist())
             if both:
                 raise UserError(
-                    f"{name} would be tested on {len(both)} videos that it was trained on before, as part of {base.manifest}"
+                    f"{name}: it would be tested on {len(both)} videos that it was trained on before, as part of "
+                    f"{base.manifest}. Use sets without common videos"
                 )
 
     def finish(self, folder: Run, recipe: Recipe, text: str) -> None:

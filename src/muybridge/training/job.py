@@ -47,7 +47,7 @@ class Jobs:
         if key not in self._resolved:
             if not recipe.data.manifest or not recipe.model.name:
                 missing = "model.name" if recipe.data.manifest else "data.manifest"
-                raise UserError(f"The recipe leaves {missing} open; give --model NAME and --data MANIFEST")
+                raise UserError(f"{missing}: the recipe leaves it open. Give --model NAME and --data MANIFEST")
             self._resolved[key] = build.resolve(recipe, self.runtime, self.manifest(recipe.data.manifest))
         return self._resolved[key]
 
@@ -91,23 +91,30 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
     """
     sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
     if sizes["train"] < 2:
-        raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few")
+        raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few. Give at least two")
     smallest = sizes["train"] // num_batches(sizes["train"], recipe.optim.batch_size)
     if smallest < processes:
         raise UserError(
-            f"{processes} processes need batches of at least {processes} clips; with optim.batch_size "
-            f"{recipe.optim.batch_size}, {sizes['train']} videos are cut into batches of {smallest}"
+            f"optim.batch_size: {recipe.optim.batch_size} cuts {sizes['train']} videos into batches of {smallest}, "
+            f"too few for {processes} processes. Give batches of at least {processes} clips"
         )
     if processes > 1 and recipe.data.on_error == "skip" and recipe.optim.batch_norm == "synced":
         raise UserError(
-            "data.on_error 'skip' does not go with optim.batch_norm 'synced' on several processes, which must go through the "
-            "network equally often: prepare the set again without the broken videos, or take other batch norms"
+            "data.on_error: 'skip' does not go with optim.batch_norm 'synced' on several processes, which must go "
+            "through the network equally often. Prepare the set again without the broken videos, or choose other "
+            "batch norms"
         )
     if not sizes["val"]:
         if recipe.evaluation.checkpoint == "best":
-            raise UserError("evaluation.checkpoint is best, but the set has no validation split")
+            raise UserError(
+                "evaluation.checkpoint: 'best' needs a validation split, and the set has none. Set "
+                "evaluation.checkpoint=last"
+            )
         if (recipe.stop.metric or "").startswith("val."):
-            raise UserError(f"stop.metric is {recipe.stop.metric}, but the set has no validation split")
+            raise UserError(
+                f"stop.metric: {recipe.stop.metric} needs a validation split, and the set has none. Choose one of "
+                "training, or prepare the set with --val"
+            )
     base = build.base_run(recipe)
     if base is not None and not base.is_finished:
         log(f"warning: {base.path}, whose weights this run starts from, is not finished")

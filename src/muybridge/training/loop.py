@@ -110,7 +110,7 @@ def resume(
             with checkpoints.offering_others(run.checkpoints, checkpoint):
                 checkpoints.model_file(run.checkpoints, checkpoint)
             raise UserError(
-                f"{run.path} is finished: there is nothing to continue. A new run can start from it: --init "
+                f"{run.path}: it is finished, and there is nothing to continue. Start a new run from it: --init "
                 f"{run.checkpoints / checkpoint}"
             )
         log(f"{run.path} is finished already")
@@ -121,7 +121,8 @@ def resume(
         recipe = replace(recipe, {"data.manifest": str(data)})
     elif not Path(recipe.data.manifest).exists():
         raise UserError(
-            f"The manifest of {run.path}, {recipe.data.manifest}, is not there any more; where is it? --data MANIFEST"
+            f"{recipe.data.manifest}: the manifest of {run.path} is not there any more. Say where it is: --data "
+            "MANIFEST"
         )
     runtime = runtime or run.runtime()
     return _continue(run, recipe, runtime, checkpoint=checkpoint)
@@ -201,8 +202,8 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 )
                 if not np.isfinite(loss_sum):
                     raise Diverged(
-                        f"The loss became {loss_sum} at step {state.step} (learning rate {lr:.3g}). A lower optim.lr, a "
-                        f"longer warm-up or optim.clip_grad_norm may help. {last_good(run)}"
+                        f"loss: it became {loss_sum} at step {state.step} (learning rate {lr:.3g}). Lower optim.lr, "
+                        f"lengthen the warm-up, or set optim.clip_grad_norm. {last_good(run)}"
                     )
                 state.step += 1
                 state.loss_sum += loss_sum

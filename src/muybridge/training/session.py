@@ -55,13 +55,14 @@ def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, fl
 def check_free(run: Run) -> None:
     """Raises UserError where the folder holds anything but the beginning of a run."""
     if run.path.exists() and not run.path.is_dir():
-        raise UserError(f"{run.path} is a file; --out names the run folder to make")
+        raise UserError(f"{run.path}: it is a file. Name the run folder to make by --out")
     if (run.path / "checkpoints" / "last").exists() or run.is_finished:
         raise UserError(
-            f"{run.path} holds a run already. Continue it with `muybridge train --resume {run.path}`, or choose another --out"
+            f"{run.path}: it holds a run already. Continue it with `muybridge train --resume {run.path}`, or choose "
+            "another --out"
         )
     if run.path.is_dir() and not run.holds_only_beginnings():
-        raise UserError(f"{run.path} is not empty and holds no run; choose another --out")
+        raise UserError(f"{run.path}: it is not empty and holds no run. Choose another --out")
 
 
 class Session:
@@ -188,8 +189,8 @@ class Session:
         epoch = -(-state.step // self.per_epoch)
         if not np.isfinite(val["loss"]):
             raise Diverged(
-                f"The validation loss became {val['loss']} at step {state.step}. A lower optim.lr, a longer warm-up or "
-                f"another precision may help. {last_good(self.run)}"
+                f"validation loss: it became {val['loss']} at step {state.step}. Lower optim.lr, lengthen the "
+                f"warm-up, or use another precision. {last_good(self.run)}"
             )
         self.measured({"kind": "val", "epoch": epoch, "step": state.step, **val})
         self.shown_val = f"  val {val['video_top1']:.3f}"
@@ -223,8 +224,8 @@ class Session:
         values += [] if self.average is None else self.scored.state_dict().values()
         if not all(bool(value.isfinite().all()) for value in values):
             raise Diverged(
-                f"A weight is not finite any more at step {self.state.step}. A lower optim.lr, a longer warm-up or "
-                f"optim.clip_grad_norm may help. {last_good(self.run)}"
+                f"weights: one is not finite any more at step {self.state.step}. Lower optim.lr, lengthen the "
+                f"warm-up, or set optim.clip_grad_norm. {last_good(self.run)}"
             )
         if not self.processes.is_first:
             return
@@ -284,7 +285,7 @@ def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: i
 def last_good(run: Run) -> str:
     """A sentence that names the last good checkpoint."""
     if not checkpoints.exists(run.checkpoints):
-        return "No checkpoint was saved before."
+        return "No checkpoint was saved before. Train again"
     return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
 
 
@@ -312,8 +313,7 @@ def explaining(run: Run) -> Iterator[None]:
     except (ProcessLost, WorkerLost) as error:
         raise UserError(f"{error}. {last_good(run)}") from None
     except OSError as error:  # a full disk, a share that went away
-        where = f"{error.filename}: " if error.filename else ""
-        raise UserError(f"{where}{error.strerror or error}. {last_good(run)}") from error
+        raise UserError(f"{error.filename or run.path}: {error.strerror or error}. {last_good(run)}") from error
     except RuntimeError as error:
         lost = WorkerLost.of(error)
         if lost is not None:

@@ -259,7 +259,10 @@ class _Worker:
         )
         about = self._exchange({**self._job, "budget_bytes": self._budget})
         if about is None:
-            raise UserError(f"The process that measures '{self._job['recipe']['model']['name']}' ended before it began")
+            raise UserError(
+                f"{self._job['recipe']['model']['name']}: the process that measures it ended before it began. Free "
+                "some memory, and repeat the command"
+            )
         return about
 
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any] | None:
@@ -437,7 +440,7 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
         sys.exit(1)
     except Exception as error:
         traceback.print_exc()
-        say({"error": f"The model cannot be measured: {type(error).__name__}: {str(error).strip()}"})
+        say({"error": f"model: it cannot be measured: {type(error).__name__}: {str(error).strip()}. Mend its code"})
 
 
 if __name__ == "__main__":

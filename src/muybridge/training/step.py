@@ -38,7 +38,9 @@ def training_step(
     shares = processes.all_gather(len(batch.rows_B))
     total = sum(shares)
     if not total:
-        raise UserError("Not one of the videos of an update could be read, by any process")
+        raise UserError(
+            "videos: none of an update could be read, by any process. Check the files, or prepare the set again"
+        )
     optimizer.zero_grad(set_to_none=True)
     if not batch.rows_B:
         _take_part(net, model.zeros(recipe.clip.num_frames, recipe.clip.size, device=where.device), where, processes)
@@ -61,7 +63,10 @@ def training_step(
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
-                raise UserError(f"One clip alone in a batch is too few for this model's batch norm: {error}") from error
+                raise UserError(
+                    f"optim.batch_size: one clip alone in a batch is too few for this model's batch norm ({error}). "
+                    "Give larger batches"
+                ) from error
             weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
             losses_N = torch.stack([
                 F.cross_entropy(

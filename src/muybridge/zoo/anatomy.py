@@ -97,14 +97,17 @@ class Anatomy:
         for name, module in net.named_modules():
             if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module not in called:
                 raise UserError(
-                    f"The convolution '{name}' of {type(net).__name__} is not met when an image goes through: it is not "
-                    "called, or not with the feature map as its first positional argument. It cannot be made 3D"
+                    f"{type(net).__name__}: its convolution '{name}' is not met when an image goes through, and "
+                    "cannot be made 3D. Call it, with the feature map as its first positional argument"
                 )
 
     def channels(self, site: Site) -> int:
         """Channels of the tensor at a site. Raises UserError for a module that is not there or was not called."""
         if site.name not in self.seen:
-            raise UserError(f"The image network has no module '{site.name}' that takes and gives one feature map")
+            raise UserError(
+                f"sites: the image network has no module '{site.name}' that takes and gives one feature map. Name "
+                "another module"
+            )
         seen = self.seen[site.name]
         return seen.channels_out if site.after else seen.channels_in
 
@@ -121,15 +124,16 @@ class Anatomy:
         """
         if self.deepest < 3:
             raise UserError(
-                f"Temporal pooling needs three halvings of the image; this image network has {self.deepest}"
+                "model.temporal_pooling: it needs three halvings of the image, and this image network has "
+                f"{self.deepest}. Set model.temporal_pooling=false"
             )
         sites = []
         for level in range(self.deepest - 3, self.deepest):
             halving = [s for s in self.seen.values() if s.halves and (s.level_in, s.level_out) == (level, level + 1)]
             if not halving:
                 raise UserError(
-                    "Temporal pooling halves time where the image is halved for the last three times; this image "
-                    f"network has no module that halves it for the {level + 1}. time"
+                    "model.temporal_pooling: it halves time where the image is halved for the last three times, and "
+                    f"no module of this image network does halving {level + 1}. Set model.temporal_pooling=false"
                 )
             seen = min(halving, key=lambda s: s.name.count("."))
             while seen.chain and seen.chain[0] in self.seen:  # it may run all its children, also one that is put there
@@ -162,25 +166,26 @@ def survey(net: nn.Module, *, in_channels: int = 3, size: int = TRIAL_SIZE) -> A
         other = _other_channels(net, in_channels, size)
         if other is not None:
             raise UserError(
-                f"{type(net).__name__} takes images of {other} channels; a clip has {in_channels} here (clip.modality)"
+                f"{type(net).__name__}: it takes images of {other} channels, but a clip has {in_channels} here. "
+                "Choose another clip.modality or model"
             ) from error
         raise UserError(
-            f"{type(net).__name__} does not take images of ({in_channels},{size},{size}): "
-            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]} (if another size is the only one it takes, "
-            "its attribute `fixed_size` must say so)"
+            f"{type(net).__name__}: it does not take images of ({in_channels},{size},{size}): {type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0]}. If another size is the only one it takes: say so by its "
+            "attribute `fixed_size`"
         ) from error
     finally:
         for hook in hooks:
             hook.remove()
     if not isinstance(out, torch.Tensor) or out.dim() not in (2, 3, 4) or (out.dim() == 4 and not _is_map(out)):
         raise UserError(
-            f"{type(net).__name__} gives {_described(out)}; an image network gives a feature map (N,D,h,w), vectors (N,D) "
-            "or tokens (N,L,D), without a classifier"
+            f"{type(net).__name__}: it gives {_described(out)}. Give a feature map (N,D,h,w), vectors (N,D) or tokens "
+            "(N,L,D), without a classifier"
         )
     seen = _seen(calls, size)
     convs = [s for s in seen.values() if isinstance(s.module, nn.Conv2d)]
     if not convs:
-        raise UserError(f"{type(net).__name__} has no 2D convolution")
+        raise UserError(f"{type(net).__name__}: it has no 2D convolution. Choose another image network")
     stem = convs[0].name
     if out.dim() == 4 and out.shape[-1] > 1:
         deepest = _level(size, out.shape[-1])

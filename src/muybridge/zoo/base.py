@@ -158,29 +158,40 @@ class VideoModel(nn.Module):
         if self.input_kind == "features":
             if x_BCTHW.dim() != 3 or not len(x_BCTHW) or x_BCTHW.shape[2] != self.in_channels:
                 raise UserError(
-                    f"{name} takes vectors (B,T,{self.in_channels}), at least one; got shape {tuple(x_BCTHW.shape)}"
+                    f"{name}: the input has shape {tuple(x_BCTHW.shape)}. Give vectors (B,T,{self.in_channels}), at "
+                    "least one"
                 )
             self.check_frames(x_BCTHW.shape[1])
             return
         if x_BCTHW.dim() != 5 or not len(x_BCTHW):
-            raise UserError(f"{name} takes clips (B,C,T,H,W), at least one; got shape {tuple(x_BCTHW.shape)}")
+            raise UserError(f"{name}: the input has shape {tuple(x_BCTHW.shape)}. Give clips (B,C,T,H,W), at least one")
         channels, frames, height, width = x_BCTHW.shape[1:]
         if channels != self.in_channels:
-            raise UserError(f"{name} takes {self.in_channels} channels; got {channels}")
+            raise UserError(
+                f"{name}: it takes {self.in_channels} channels, but got {channels}. Choose another clip.modality or "
+                "model"
+            )
         self.check_frames(frames)
         if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
             raise UserError(
-                f"{name} takes {self.fixed_size}x{self.fixed_size} pixels; got {height}x{width} (clip.size)"
+                f"{name}: it takes {self.fixed_size}x{self.fixed_size} pixels, but got {height}x{width}. Set "
+                f"clip.size={self.fixed_size}"
             )
         if min(height, width) < self.min_size:
             raise UserError(
-                f"{name} needs at least {self.min_size}x{self.min_size} pixels; got {height}x{width} (clip.size)"
+                f"{name}: it needs at least {self.min_size}x{self.min_size} pixels, but got {height}x{width}. Raise "
+                "clip.size"
             )
 
     def check_frames(self, frames: int) -> None:
         """Raise UserError for a clip length that the network does not take."""
         name = self.name or type(self).__name__
         if self.fixed_frames is not None and frames != self.fixed_frames:
-            raise UserError(f"{name} takes clips of {self.fixed_frames} frames; got {frames} (clip.num_frames)")
+            raise UserError(
+                f"{name}: it takes clips of {self.fixed_frames} frames, but got {frames}. Set "
+                f"clip.num_frames={self.fixed_frames}"
+            )
         if frames < self.min_frames:
-            raise UserError(f"{name} needs clips of at least {self.min_frames} frames; got {frames} (clip.num_frames)")
+            raise UserError(
+                f"{name}: it needs clips of at least {self.min_frames} frames, but got {frames}. Raise clip.num_frames"
+            )

@@ -103,7 +103,7 @@ def grow(
     """
     anatomy, axis = survey(net, in_channels=in_channels), FrameAxis()
     if method.sites and not getattr(anatomy.sites, method.sites):
-        raise UserError(f"{type(net).__name__} has no place for {method.paper}: say where in its `sites`")
+        raise UserError(f"{type(net).__name__}: it has no place for {method.paper}. Name one in its `sites`")
     method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
     if fresh:
         draw_weights(net)

@@ -127,9 +127,9 @@ def _full_name(model: VideoModel, name: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError(f"optim.train_from '{name}' may be {' or '.join(matches[:4])}: give the whole name")
+        raise UserError(f"optim.train_from: '{name}' may be {' or '.join(matches[:4])}. Give the whole name")
     stages = [full.rpartition(".")[2] for full in names if full.count(".") <= 1]
     raise UserError(
         f"optim.train_from: {model.name or 'the network'} has no module '{name}'. {nearest(name, {HEAD, *stages})} "
-        "(muybridge models NAME lists them in order)"
+        "List them in order: muybridge models NAME"
     )

@@ -72,7 +72,7 @@ def entries() -> list[Entry]:
 def entry(name: str) -> Entry:
     """A registered model. Raises UserError with the nearest names."""
     if name not in _ENTRIES:
-        raise UserError(f"Unknown model '{name}'. {nearest(name, _ENTRIES)} `muybridge models` lists all")
+        raise UserError(f"model '{name}': no such model. {nearest(name, _ENTRIES)} List all: muybridge models")
     return _ENTRIES[name]
 
 
@@ -134,25 +134,28 @@ def assemble(
     unknown = [option for option in options if option not in valid]
     if unknown:
         raise UserError(
-            f"Model '{name}' has no option '{unknown[0]}'. {nearest(unknown[0], valid) if valid else 'It has none.'}"
+            f"Model '{name}': it has no option '{unknown[0]}'. "
+            f"{nearest(unknown[0], valid) if valid else 'Leave it out'}"
         )
     for option, value in options.items():
         _check_option(name, option, value, valid[option])
     if num_classes < 1 or not 0 <= dropout < 1 or in_channels < 1:
         raise UserError(
-            f"Model '{name}': num_classes and in_channels are at least 1 and dropout from 0 to below 1; got {num_classes}, "
-            f"{in_channels}, {dropout}"
+            f"Model '{name}': num_classes, in_channels or dropout is out of range ({num_classes}, {in_channels}, "
+            f"{dropout}). Give at least 1 for the first two, and a dropout from 0 to below 1"
         )
     model = build(
         num_classes=num_classes, num_frames=num_frames, temporal_pooling=temporal_pooling, dropout=dropout,
         in_channels=in_channels, **options,
     )  # fmt: skip
     if not isinstance(model, VideoModel):
-        raise UserError(f"'{name}' returned a {type(model).__name__}; a subclass of muybridge.zoo.VideoModel is needed")
+        raise UserError(
+            f"'{name}': it returned a {type(model).__name__}. Return a subclass of muybridge.zoo.VideoModel"
+        )
     model.name = name
     if model.in_channels != in_channels:
         raise UserError(
-            f"Model '{name}' takes {model.in_channels} channels; a clip has {in_channels} here (clip.modality)"
+            f"Model '{name}': it takes {model.in_channels} channels, but a clip has {in_channels} here. "
             f"{_channels_advice(name)}"
         )
     if model.input_kind == "clip" and len(model.preprocessing.mean) != in_channels:
@@ -187,10 +190,10 @@ def _channels_advice(name: str) -> str:
     """A sentence on how the user's function makes a model for clips of other channels."""
     parts = parsed(name)
     if parts.code is None or parts.method:
-        return ""
+        return "Choose another clip.modality or model"
     if not _takes(function(parts.code), "in_channels"):
-        return ". The function takes no in_channels: add that argument"
-    return ". The function takes in_channels: hand it on to VideoModel.__init__, or set the model's"
+        return "The function takes no in_channels. Add that argument"
+    return "The function takes in_channels. Hand it on to VideoModel.__init__, or set the model's"
 
 
 def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
@@ -198,11 +201,14 @@ def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
     parts = parsed(name)
     if parts.method:
         if parts.method not in _METHODS:
-            raise UserError(f"Unknown method '{parts.method}' in '{name}'. {nearest(parts.method, _METHODS)}")
+            raise UserError(f"'{name}': the method '{parts.method}' is unknown. {nearest(parts.method, _METHODS)}")
         if not parts.library and parts.code is None:
             whole = f"{parts.method}_{parts.network}"
-            ours = f"; {whole} may be meant" if whole in _ENTRIES else ""
-            raise UserError(f"'{name}': METHOD@module:function or METHOD@timm:NAME is needed{ours}")
+            ours = f", or {whole}" if whole in _ENTRIES else ""
+            raise UserError(
+                f"'{name}': no image network stands behind the @. Write METHOD@module:function or "
+                f"METHOD@timm:NAME{ours}"
+            )
         build, takes = _METHODS[parts.method]
         return partial(build, backbone=name.partition("@")[2]), takes
     if parts.library == "hf":
@@ -212,7 +218,10 @@ def _builder(name: str) -> tuple[Builder, Callable[..., Any]]:
     if parts.code is not None:
         user_function = function(parts.code)
         if not all(_takes(user_function, argument) for argument in _REQUIRED):
-            raise UserError(f"Model '{name}': the function must take the keyword arguments {', '.join(_REQUIRED)}")
+            raise UserError(
+                f"Model '{name}': the function lacks arguments. Make it take the keyword arguments "
+                f"{', '.join(_REQUIRED)}"
+            )
         return partial(_user_model, parts.code), user_function
     registered = entry(name)
     return registered.build, registered.takes
@@ -224,7 +233,7 @@ def _check_option(name: str, option: str, value: Any, default: Any) -> None:
     fits = kinds.get(type(default), (object,))
     if not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits and object not in fits):
         raise UserError(
-            f"Model '{name}': option {option} is {value!r}, but takes a {type(default).__name__}, like {default!r}"
+            f"Model '{name}': option {option} is {value!r}, not a {type(default).__name__}. Give one like {default!r}"
         )
 
 

@@ -98,7 +98,10 @@ def keep(net: nn.Module) -> bytes:
     try:
         _Pickler(buffer, net).dump(net)
     except Exception as error:  # whatever a stranger's class does when it is asked for its parts
-        raise UserError(f"{type(net).__name__} cannot be kept: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{type(net).__name__}: it cannot be kept: {type(error).__name__}: {error}. Remove from it what Python "
+            "cannot pickle"
+        ) from error
     return buffer.getvalue()
 
 
@@ -136,4 +139,6 @@ def _restored(file: Path) -> Any:
         with file.open("rb") as opened, resolve_former_names():
             return _Unpickler(opened).load()
     except Exception as error:
-        raise UserError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{file}: it is damaged: {type(error).__name__}: {error}. Restore it, or train into another folder"
+        ) from error

@@ -128,4 +128,7 @@ class Pool(nn.Module):
 def refuse_temporal_pooling(name: str, temporal_pooling: bool) -> None:
     """Raise UserError if temporal pooling is asked of a network that halves time where its paper says."""
     if temporal_pooling:
-        raise UserError(f"{name} has no temporal pooling: where it halves time is part of it")
+        raise UserError(
+            f"{name}: it has no temporal pooling, as where it halves time is part of it. Set "
+            "model.temporal_pooling=false"
+        )

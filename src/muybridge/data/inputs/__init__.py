@@ -32,7 +32,7 @@ def find(name: str) -> Input:
     """An input by its name, or by its former one. Raises UserError with the nearest names."""
     name = next((each.name for each in INPUTS.values() if name and each.formerly == name), name)
     if name not in INPUTS:
-        raise UserError(f"clip.modality is '{name}', but takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
+        raise UserError(f"clip.modality: '{name}' is unknown; it takes {_listed(INPUTS)}. {nearest(name, INPUTS)}")
     return INPUTS[name]
 
 

@@ -59,11 +59,13 @@ def labelled_clips(
         _check_layout(clips, where)
         if clips.shape[1] < min_frames:
             raise UserError(
-                f"{where} has clips of {clips.shape[1]} frames, at least {min_frames} are needed (--min-frames)"
+                f"{where}: its clips have {clips.shape[1]} frames, and at least {min_frames} are needed. Lower "
+                "--min-frames, or give longer clips"
             )
         if labels is None and labels_inside is None:
             raise UserError(
-                "--arrays needs the labels of its clips: --labels FILE.npy (or an array `labels` in the .npz)"
+                "--arrays: the labels of its clips are missing. Give --labels FILE.npy, or an array `labels` in the "
+                ".npz"
             )
         values = labels_inside if labels is None else _values(labels, "labels")
         assert values is not None
@@ -76,7 +78,7 @@ def labelled_clips(
             path = file
         else:
             if file is not None and path.resolve() == file.resolve():
-                raise UserError(f"{path} would be converted onto itself; choose another --out")
+                raise UserError(f"{path}: it would be converted onto itself. Choose another --out")
             _convert(clips, path, where)
             log(f"{where} was written to {path} as uint8 {(*clips.shape[:4], 3)}")
     clips_NTHW3 = mapped(path)
@@ -105,7 +107,7 @@ def _opened(
         return
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file. Name a .npy or .npz file")
     if not zipfile.is_zipfile(path):
         yield mapped(path), str(path), path if path.suffix == SUFFIX else None, None
         return
@@ -128,8 +130,9 @@ def _chosen(names: list[str], path: Path) -> tuple[str, str | None]:
     clips = [name for name in others if name.lower() in _CLIPS] or others
     if len(clips) != 1 or len(labels) > 1:
         raise UserError(
-            f"{path} holds the arrays {', '.join(names) or '(none)'}: one of clips ({', '.join(_CLIPS)}) and one of labels "
-            f"({', '.join(_LABELS)}) are read. For other names save the array alone: np.save('clips.npy', …)"
+            f"{path}: it holds the arrays {', '.join(names) or '(none)'}; one of clips ({', '.join(_CLIPS)}) and one "
+            f"of labels ({', '.join(_LABELS)}) are read. For other names, save the array alone: np.save('clips.npy', "
+            "…)"
         )
     return clips[0], labels[0] if labels else None
 
@@ -139,7 +142,10 @@ def _unpacked(archive: zipfile.ZipFile, name: str, target: Path, path: Path) -> 
     try:
         needed, free = archive.getinfo(f"{name}.npy").file_size, shutil.disk_usage(target.parent).free
         if needed > free:
-            raise UserError(f"{path}: unpacked, {name} takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free")
+            raise UserError(
+                f"{path}: unpacked, {name} takes {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free. Free "
+                "some space, or choose an --out on another disk"
+            )
         with archive.open(f"{name}.npy") as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file)
         return mapped(target)
@@ -155,15 +161,15 @@ def _check_layout(clips: np.ndarray, where: str) -> None:
     is_gray = len(shape) == 4 and shape[-1] != 3
     if is_gray or (len(shape) == 5 and shape[-1] in (1, 3)):
         if 0 in shape:
-            raise UserError(f"{where} is empty: its shape is {shape}")
+            raise UserError(f"{where}: it is empty (its shape is {shape}). Give at least one clip")
         return
-    message = f"{where} has the shape {shape}; (N,T,H,W,3) is needed: clips, frames, rows, columns, red green blue"
+    fault = f"it has the shape {shape}, not (N,T,H,W,3): clips, frames, rows, columns, red green blue"
     if len(shape) == 5 and (shape[1] in (1, 3) or shape[2] in (1, 3)):
         axes = (0, 2, 3, 4, 1) if shape[1] in (1, 3) else (0, 1, 3, 4, 2)
-        raise UserError(f"{message}. Its channels come first: clips.transpose{axes} puts them last")
+        raise UserError(f"{where}: {fault}. Put its channels last: clips.transpose{axes}")
     if len(shape) == 4:
-        raise UserError(f"{message}. For one clip: clips[None]; images are not clips")
-    raise UserError(message)
+        raise UserError(f"{where}: {fault}. For one clip: clips[None] (images are not clips)")
+    raise UserError(f"{where}: {fault}. Give it these axes")
 
 
 def _chunks(clips: np.ndarray) -> Iterator[np.ndarray]:
@@ -180,7 +186,10 @@ def _brightness(clips: np.ndarray, where: str) -> float:
     if clips.dtype == np.bool_:
         return 255.0
     if clips.dtype.kind not in "iuf":
-        raise UserError(f"{where} is of type {clips.dtype}; pixels are uint8, or numbers from 0 to 1 or from 0 to 255")
+        raise UserError(
+            f"{where}: it is of type {clips.dtype}, which no pixels have. Save pixels as uint8, or as numbers from 0 "
+            "to 1 or from 0 to 255"
+        )
     extremes = np.array([(chunk.min(), chunk.max()) for chunk in _chunks(clips)], dtype=np.float64)
     least, most = float(extremes[:, 0].min()), float(extremes[:, 1].max())
     if clips.dtype.kind == "f" and least >= 0 and most <= 1:
@@ -188,8 +197,8 @@ def _brightness(clips: np.ndarray, where: str) -> float:
     if least >= 0 and (2 <= most <= 255 or (most <= 255 and clips.dtype.kind != "f")):
         return 1.0
     raise UserError(
-        f"{where} has values from {least:g} to {most:g}; pixels from 0 to 1 or from 0 to 255 are needed (before any "
-        "normalisation: training does that itself)"
+        f"{where}: it has values from {least:g} to {most:g}. Give pixels from 0 to 1 or from 0 to 255, before any "
+        "normalisation (training does that itself)"
     )
 
 
@@ -223,7 +232,7 @@ def _values(given: Values, what: str) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError as error:
-        raise UserError(f"{what}: a value a clip is needed: {error}") from None
+        raise UserError(f"{what}: not one value for each clip: {error}. Give one value a clip") from None
 
 
 def _texts(values: np.ndarray, what: str, num_clips: int) -> list[str]:
@@ -231,13 +240,15 @@ def _texts(values: np.ndarray, what: str, num_clips: int) -> list[str]:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or len(values) != num_clips:
-        raise UserError(f"{what} have the shape {values.shape}; there are {num_clips} clips, and each needs one")
+        raise UserError(
+            f"{what}: their shape is {values.shape}, and there are {num_clips} clips. Give one value for each clip"
+        )
     if values.dtype.kind == "S":
         return [value.decode("utf-8") for value in values.tolist()]
     if values.dtype.kind == "f" and (values == np.round(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind not in "Uiub":
-        raise UserError(f"{what} are of type {values.dtype}; names or whole numbers are needed")
+        raise UserError(f"{what}: they are of type {values.dtype}. Give names or whole numbers")
     return [str(value) for value in (values.astype(np.int64) if values.dtype.kind == "b" else values).tolist()]
 
 
@@ -250,7 +261,9 @@ def _names(
     if values.ndim == 2 and values.shape[1] > 1:
         wrong = np.flatnonzero(((values != 0).sum(1) != 1) | (values.max(1) != 1))
         if len(wrong):
-            raise UserError(f"labels of shape {values.shape} are one-hot rows, one 1 among 0; row {wrong[0]} is not")
+            raise UserError(
+                f"labels: row {wrong[0]} of shape {values.shape} is not one-hot. Give rows with one 1 among 0"
+            )
         values = values.argmax(1)
     texts = _texts(values, "labels", num_clips)
     if values.dtype.kind in "US":
@@ -266,5 +279,5 @@ def _names(
     for n, number in enumerate(numbers):
         if number < 0 or number not in by_number:
             valid = f" to {len(valid_names) - 1} for {len(valid_names)} classes" if valid_names is not None else ""
-            raise UserError(f"labels: the label of clip {n} is {number}; labels count from 0{valid}")
+            raise UserError(f"labels: the label of clip {n} is {number}. Count labels from 0{valid}")
     return [by_number[number] for number in numbers], list(by_number.values())

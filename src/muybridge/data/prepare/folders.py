@@ -82,13 +82,13 @@ def class_folders(root: Path, layout: str = AUTO) -> tuple[list[Item], list[tupl
         group = "/".join(part for role, part in parts if role == "group")
         split = next((part for role, part in parts if role == "split"), "")
         if split and split.lower() not in SPLIT_NAMES:
-            raise UserError(f"{root / split} is not a split. {nearest(split.lower(), SPLIT_NAMES)}")
+            raise UserError(f"{root / split}: not a split. {nearest(split.lower(), SPLIT_NAMES)}")
         items.append(Item(path.as_posix(), label, group, SPLIT_NAMES[split.lower()] if split else ""))
     if not items:
         first = f" ({strays[0][0]}: {strays[0][1]})" if strays else ""
         raise UserError(
-            f"{root} holds no class folders with videos{first}: FOLDER/CLASS/video or FOLDER/CLASS/VIDEO/00001.jpg is "
-            "expected, or --csv FILE, or lists with labels (--train-list, --test-list)"
+            f"{root}: it holds no class folders with videos{first}. Give FOLDER/CLASS/video or "
+            "FOLDER/CLASS/VIDEO/00001.jpg, or --csv FILE, or lists with labels (--train-list, --test-list)"
         )
     items.sort(key=lambda item: (item.label, item.path))
     return items, strays
@@ -101,9 +101,9 @@ def walk(root: Path, *, least_depth: int = 1) -> tuple[list[Path], list[tuple[st
     UserError where `root` is not a folder.
     """
     if not root.exists():
-        raise UserError(f"{root}: no such folder")
+        raise UserError(f"{root}: no such folder. Name a folder of videos")
     if not root.is_dir():
-        raise UserError(f"{root} is a file. `prepare` takes a folder with one subfolder a class, or --csv FILE")
+        raise UserError(f"{root}: it is a file. Give a folder with one subfolder a class, or --csv FILE")
     paths: list[Path] = []
     strays: list[tuple[str, str]] = []
     entered = {os.path.realpath(root)}
@@ -189,7 +189,10 @@ def _roles(layout: str) -> list[str]:
         if role not in ROLES:
             raise UserError(f"--layout {layout}: '{role}' is unknown. {nearest(role, ROLES)}")
     if roles.count("class") != 1 or roles.count("split") > 1:
-        raise UserError(f"--layout {layout}: one folder is the class, and one at the most the split")
+        raise UserError(
+            f"--layout {layout}: it has not exactly one class, or more than one split. Name one folder as the class, "
+            "and one at the most as the split"
+        )
     return roles
 
 
@@ -203,8 +206,9 @@ def _auto_layout(root: Path, paths: Sequence[Path]) -> list[str]:
             _check_one_level(root, [parts[1:] for parts in above], "split/")
             return ["split", "class"]
         raise UserError(
-            f"{root} holds {_shown(tops)}, and videos right inside of them, without class folders. If these are the splits, "
-            "say the labels with a list: --csv FILE (path,label,split). If they are the classes: --layout class"
+            f"{root}: it holds {_shown(tops)}, with videos right inside of them, without class folders. If these are "
+            "the splits, say the labels with a list: --csv FILE (path,label,split). If they are the classes: "
+            "--layout class"
         )
     _check_one_level(root, above, "")
     return ["class"]
@@ -218,8 +222,8 @@ def _check_one_level(root: Path, above: Sequence[tuple[str, ...]], before: str) 
     tops = sorted({parts[0] for parts in above})
     if len(tops) == 1 and not before and all(len(parts) > 1 for parts in above):
         raise UserError(
-            f"{root} holds one folder, {tops[0]}, and that holds folders. If these are the classes: prepare {root / tops[0]}. If "
-            f"{tops[0]} is the only class: --layout class"
+            f"{root}: it holds one folder, {tops[0]}, and that holds folders. If these are the classes: prepare "
+            f"{root / tops[0]}. If {tops[0]} is the only class: --layout class"
         )
     for depth in range(1, max(map(len, above), default=0)):
         below: dict[str, set[str]] = {}
@@ -231,11 +235,11 @@ def _check_one_level(root: Path, above: Sequence[tuple[str, ...]], before: str) 
         if 2 * in_repeated > len(above):
             between = "-/" * (depth - 1)
             raise UserError(
-                f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are the "
-                "classes? The lower ones, if the upper are people or recordings: "
-                f"--layout {before}group/{between}class. The upper ones, if the lower are: "
-                f"--layout {before}class/{between}group. (--layout {before}-/{between}class and {before}class are "
-                f"possible, too{'' if before else f'; and split/{between}class, if the upper are splits'})"
+                f"{root}: folders of the same names ({_shown(repeated)}) lie under most of {_shown(tops)}. Which are "
+                "the classes? If the lower ones, and the upper are people or recordings: --layout "
+                f"{before}group/{between}class. If the upper ones, and the lower are: --layout "
+                f"{before}class/{between}group. If there are no groups: --layout {before}-/{between}class or "
+                f"{before}class{'' if before else f' (or split/{between}class, if the upper are splits)'}"
             )
 
 
@@ -282,12 +286,12 @@ def csv_list(path: Path) -> tuple[list[Item], list[str]]:
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: it cannot be read ({error.strerror}). Check its path and permissions") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV text file: {error}") from None
+        raise UserError(f"{path}: not a CSV text file: {error}. Save it as CSV in UTF-8") from None
     columns = _columns(path, header, rows)
     if not rows:
-        raise UserError(f"{path} has no rows")
+        raise UserError(f"{path}: it has no rows. Add a line for each video")
     read = {role: name for role, name in columns.items() if name is not None}
     items = [_item(path, number, row, read) for number, row in rows]
     notes = [f"{path}: column {name} is read as {role}" for role, name in read.items() if name.lower() != role]
@@ -317,7 +321,7 @@ def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str |
     """Header's name for each of `COLUMNS`, or None. Raises UserError where that is ambiguous."""
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
-        raise UserError(f"{path} has the column {twice[0]} more than once")
+        raise UserError(f"{path}: it has the column {twice[0]} more than once. Rename or remove one")
     by_name = {name.lower(): name for name in header}
     columns: dict[str, str | None] = {}
     for role, names in COLUMNS.items():
@@ -327,13 +331,13 @@ def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str |
         if role == "group" and candidates and candidates[0].lower() != "group":  # one value for all separates nothing
             candidates = [name for name in candidates if len({row.get(name) for _, row in rows}) > 1]
         if len(candidates) > 1 and candidates[0].lower() != role:
-            raise UserError(f"{path} has {' and '.join(candidates)}: which is the {role}? Call that column {role}")
+            raise UserError(f"{path}: each of {' and '.join(candidates)} may be the {role}. Call that column {role}")
         columns[role] = candidates[0] if candidates else None
     for needed in ("path", "label"):
         if columns[needed] is None:
             raise UserError(
-                f"{path} needs the columns path,label; it has {','.join(header) or 'none'} (also read: "
-                f"{', '.join(COLUMNS[needed][1:4])}, …)"
+                f"{path}: it needs the columns path,label, and has {','.join(header) or 'none'}. Name them so, or "
+                f"{', '.join(COLUMNS[needed][1:4])}, …"
             )
     absent = [role for role, name in columns.items() if name is None]
     for name in header:
@@ -344,11 +348,13 @@ def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str |
     for start, end in PAIRS:
         if (columns[start] is None) != (columns[end] is None):
             present, missing = (columns[start], end) if columns[end] is None else (columns[end], start)
-            raise UserError(f"{path} has the column {present}, and no {missing} with it: a part needs both, or neither")
+            raise UserError(
+                f"{path}: it has the column {present}, and no {missing} with it. Give a part both, or neither"
+            )
     if columns["start"] is not None and columns["start_frame"] is not None:
         raise UserError(
-            f"{path} gives parts by seconds ({columns['start']}) and by frames ({columns['start_frame']}): leave one of the "
-            "two out"
+            f"{path}: it gives parts by seconds ({columns['start']}) and by frames ({columns['start_frame']}). Leave "
+            "one of the two out"
         )
     return columns
 
@@ -379,7 +385,7 @@ def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--group '{pattern}' is not a regular expression: {error}") from None
+        raise UserError(f"--group '{pattern}': not a regular expression: {error}. Correct it") from None
     matched: list[Item] = []
     unmatched: list[tuple[str, str]] = []
     for item in items:
@@ -391,7 +397,8 @@ def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str
             unmatched.append((item.path, f"--group '{pattern}' finds nothing in its path"))
     if not matched:
         raise UserError(
-            f"--group '{pattern}' finds nothing in any of {len(items)} paths; the first is '{items[0].path}'"
+            f"--group '{pattern}': it finds nothing in any of {len(items)} paths. Correct it to fit them; the first "
+            f"is '{items[0].path}'"
         )
     return matched, unmatched
 
@@ -403,25 +410,36 @@ def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dic
         return (row.get(columns[role]) or "").strip() if role in columns else ""
 
     if None in row:
-        raise UserError(f'{where}: more fields than the header has; a comma in a name needs "quotes"')
+        raise UserError(f'{where}: more fields than the header has. Put a name with a comma in "quotes"')
     if not text("path") or not text("label"):
-        raise UserError(f"{where}: path and label must not be empty")
+        raise UserError(f"{where}: path or label is empty. Fill both")
     for role, column in columns.items():
         if len(text(role)) > MOST_CHARACTERS:
-            raise UserError(f"{where}: {column} has {len(text(role))} characters; at most {MOST_CHARACTERS} are read")
+            raise UserError(
+                f"{where}: {column} has {len(text(role))} characters, and at most {MOST_CHARACTERS} are read. Shorten "
+                "it"
+            )
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text("path")):
         raise UserError(
-            f"{where}: '{text('path')}' is an address, and only files of this machine are read: download it, and give the "
-            "file's path"
+            f"{where}: '{text('path')}' is an address, and only files of this machine are read. Download it, and give "
+            "the file's path"
         )
     start, end = (_seconds(text(role), columns.get(role, role), where) for role in ("start", "end"))
     if (end is not None and end <= (start or 0.0)) or (start is not None and start < 0):
-        raise UserError(f"{where}: start {start} and end {end} enclose no part of a video")
+        raise UserError(
+            f"{where}: start {start} and end {end} enclose no part of a video. Give a start from 0, and an end after it"
+        )
     first, last = (_frame(text(role), columns.get(role, role), where) for role in ("start_frame", "end_frame"))
     if (first is None) != (last is None):
-        raise UserError(f"{where}: {columns['start_frame']} and {columns['end_frame']}: both are needed, or neither")
+        raise UserError(
+            f"{where}: only one of {columns['start_frame']} and {columns['end_frame']} is filled in. Give both, or "
+            "neither"
+        )
     if first is not None and last is not None and not 0 <= first <= last:
-        raise UserError(f"{where}: frames {first} to {last} are no part of a video")
+        raise UserError(
+            f"{where}: frames {first} to {last} are no part of a video. Give a first frame from 0, and a last one not "
+            "before it"
+        )
     split = _split_of(text("split"))
     if split is None:
         raise UserError(f"{where}: split is '{text('split')}'. {nearest(text('split'), SPLITS)}")
@@ -437,7 +455,7 @@ def _seconds(text: str, column: str, where: str) -> float | None:
     except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where}: {column} is '{text}', seconds are needed")
+        raise UserError(f"{where}: {column} is '{text}', not a number of seconds. Give seconds")
     return value
 
 
@@ -449,5 +467,5 @@ def _frame(text: str, column: str, where: str) -> int | None:
     except ValueError:
         value = math.nan
     if not value.is_integer() or abs(value) >= 2**53:
-        raise UserError(f"{where}: {column} is '{text}', the number of a frame is needed")
+        raise UserError(f"{where}: {column} is '{text}', not the number of a frame. Give a whole number")
     return int(value)

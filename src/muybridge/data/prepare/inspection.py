@@ -78,7 +78,7 @@ def inspect(
         except Missing as error:
             if path in existing:
                 raise UserError(
-                    f"{path} was there and has gone away (a share, a disk?). Nothing was written. Repeat the command when "
+                    f"{path}: it was there and has gone away (a share, a disk?). Nothing was written. Repeat the command when "
                     f"{root} can be read again"
                 ) from None
             return [error.reason for _ in part], []

@@ -77,7 +77,10 @@ def listed_videos(
     lines = _matched(candidates, lists)
     if len({line.label for line in lines} - {""}) < 2:  # (a 1 behind every path is no label)
         if classes is not None:
-            raise UserError(f"--classes names labels, and {', '.join(map(str, lists.values()))} have none")
+            raise UserError(
+                f"--classes: {', '.join(map(str, lists.values()))} have no labels that it could name. Leave --classes "
+                "out, or add labels to the lists"
+            )
         labelled, strays = class_folders(root, layout)
         return split_lists(labelled, lists), sorted({item.label for item in labelled}), strays, []
     if all(re.fullmatch(r"-?[0-9]+(\.0+)?", line.label) for line in lines if line.label):  # 3.0, as tables write 3
@@ -92,7 +95,8 @@ def listed_videos(
             label = folders[line.item.path]
         if not label:
             raise UserError(
-                f"{line.where}: '{line.item.path}' has no label, and its folder is not among the classes of other lines"
+                f"{line.where}: '{line.item.path}' has no label, and its folder is not among the classes of other "
+                "lines. Add its label"
             )
         items.append(replace(line.item, label=label))
     _check_named_folders(lines, items, folders)
@@ -124,7 +128,7 @@ def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None)
         match = form.fullmatch(line)
         if match is None:
             expected = "path start end label" if form is _PART else "path num_frames label"
-            raise UserError(f"{where}: '{line}' is not `{expected}` (whole numbers; labels count from 0)")
+            raise UserError(f"{where}: '{line}' is not `{expected}`. Give whole numbers, and count labels from 0")
         *numbers, label = (int(number) for number in match.groups()[1:])
         parsed.append((split, where, match[1], numbers, label))
     by_number = None if classes is None else names_by_number(classes, {label for *_, label in parsed})
@@ -133,12 +137,12 @@ def labelled_lists(root: Path, lists: Mapping[str, Path], classes: Names | None)
     for (split, where, name, numbers, label), (_, _, line) in zip(parsed, read, strict=True):
         if label < 0 or (by_number is not None and label not in by_number):
             valid = "0 or more" if by_number is None else f"0 to {len(by_number) - 1} for {len(by_number)} classes"
-            raise UserError(f"{where}: label {label} is out of range; labels count from 0: {valid}")
+            raise UserError(f"{where}: label {label} is out of range. Count labels from 0: {valid}")
         path = _relative(root, name, where)
         first, last = _numbers(root / path, numbers, where)
         other = seen.setdefault((path, first, last), where)
         if other != where:
-            raise UserError(f"{where}: '{line}' is in {other} already")
+            raise UserError(f"{where}: '{line}' is in {other} already. Remove one of the two")
         lines.append(Line(Item(path, "", split=split, first_number=first, last_number=last), str(label), where))
     folders = {line.item.path: line.item.path.partition("/")[0] for line in lines if "/" in line.item.path}
     _check_labels(lines, folders)
@@ -155,10 +159,13 @@ def class_names(file: Path) -> Names:
     """
     lines = _lines(file)
     if not lines:
-        raise UserError(f"{file} names no classes: a line for each is expected")
+        raise UserError(f"{file}: it names no classes. Write a line for each")
     for expected, (number, _) in enumerate(lines, start=1):
         if number != expected:
-            raise UserError(f"{file}, line {expected} is empty, and would move the classes below it by one")
+            raise UserError(
+                f"{file}, line {expected}: it is empty, and would move the classes below it by one. Fill it, or "
+                "remove it"
+            )
     names: Names = [name for _, name in lines]
     for form in (r"(?P<index>[0-9]{1,15})[\s,;]+(?P<name>.+)", r"(?P<name>.+?)[\s,;]+(?P<index>[0-9]{1,15})"):
         matches = [match for _, name in lines if (match := re.fullmatch(form, name))]
@@ -169,7 +176,7 @@ def class_names(file: Path) -> Names:
     values = list(names.values() if isinstance(names, Mapping) else names)
     twice = [name for name, count in Counter(values).items() if count > 1]
     if twice:
-        raise UserError(f"{file} names the class '{twice[0]}' more than once")
+        raise UserError(f"{file}: it names the class '{twice[0]}' more than once. Name each class once")
     return names if isinstance(names, Mapping) and 0 not in names else values
 
 
@@ -198,8 +205,8 @@ def names_by_number(names: Names, numbers: set[int]) -> dict[int, str]:
         return from_one
     if max(numbers) < len(ordered) and min(numbers) >= 1:
         raise UserError(
-            f"The file of classes numbers them from 1, and labels run from {min(numbers)} to {max(numbers)}: do they count from "
-            "0 or from 1? Leave the numbers out of the file where labels count from 0; where they count from 1, name only the "
+            f"--classes: the file numbers classes from 1, but labels run from {min(numbers)} to {max(numbers)} and "
+            "may count from 0 or from 1. If from 0: leave the numbers out of the file. If from 1: name only the "
             "classes that occur, or take lists in which the last one occurs"
         )
     return from_zero
@@ -215,7 +222,9 @@ def _names(
         order = in_order(classes) if classes is not None else sorted(labels)
         for label, where in labels.items():
             if label not in order:
-                raise UserError(f"{where}: label '{label}' is not among the classes")
+                raise UserError(
+                    f"{where}: label '{label}' is not among the classes. Correct it, or add it to the classes"
+                )
         return {label: label for label in labels}, order
     numbers = {int(label) for label in labels}
     if classes is not None:
@@ -223,8 +232,8 @@ def _names(
         for label, where in labels.items():
             if int(label) not in by_number:
                 raise UserError(
-                    f"{where}: label {label} is out of range; labels count from 0 to {len(by_number) - 1}, or from 1 where the "
-                    "file of classes numbers them so (1 name)"
+                    f"{where}: label {label} is out of range. Count labels from 0 to {len(by_number) - 1}, or from 1 "
+                    "where the file of classes numbers them so (1 name)"
                 )
         return {label: by_number[int(label)] for label in labels}, list(by_number.values())
     if folders:
@@ -257,8 +266,8 @@ def _check_labels(lines: Sequence[Line], folders: Mapping[str, str]) -> bool:
     if len(pairs) - len(others) >= MOSTLY * len(pairs):
         line, folder = others[0]
         raise UserError(
-            f"{line.where}: '{line.item.path}' has the label {line.label}, which is that of {usual[line.label]} in "
-            f"{of_label[line.label][usual[line.label]]} other lines, and lies in {folder}: one of the two is wrong"
+            f"{line.where}: '{line.item.path}' lies in {folder}, but has the label {line.label}, which is that of "
+            f"{usual[line.label]} in {of_label[line.label][usual[line.label]]} other lines. Correct one of the two"
         )
     return False
 
@@ -282,7 +291,8 @@ def _check_named_folders(lines: Sequence[Line], items: Sequence[Item], folders: 
         line, item, folder = wrong[0]
         more = f" ({plural(len(wrong) - 1, 'more line')} like it)" if len(wrong) > 1 else ""
         raise UserError(
-            f"{line.where}: '{item.path}' has the label of {item.label}, and lies in {folder}: one of the two is wrong{more}"
+            f"{line.where}: '{item.path}' has the label of {item.label}, but lies in {folder}{more}. Correct one of "
+            "the two"
         )
 
 
@@ -318,16 +328,19 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
                 matches = matches_of(name)
             if len(matches) != 1:
                 raise UserError(
-                    f"{where}: '{name}' matches {len(matches) or 'no'} videos; one is needed. A line is `path` or `path label`, "
-                    "with a blank, a tab, a comma or a semicolon between them"
+                    f"{where}: '{name}' matches {len(matches) or 'no'} videos; one is needed. Write `path` or `path "
+                    "label`, with a blank, a tab, a comma or a semicolon between them"
                 )
             item = items[matches[0]]
             before = matched.get(matches[0])
             if before is not None and before.item.split != split:
-                raise UserError(f"{where}: '{name}' is in the list of {before.item.split} too")
+                raise UserError(
+                    f"{where}: '{name}' is in the list of {before.item.split} too. Remove it from one of them"
+                )
             if before is not None and before.label != label:
                 raise UserError(
-                    f"{where}: '{name}' has the label {label or '(none)'}, and {before.label} in {before.where}"
+                    f"{where}: '{name}' has the label {label or '(none)'}, and {before.label} in {before.where}. "
+                    "Correct one of the two"
                 )
             matched[matches[0]] = Line(replace(item, split=split), label, where)
     return list(matched.values())
@@ -337,7 +350,7 @@ def _list_lines(file: Path) -> list[tuple[int, str]]:
     """Numbered lines of a list of videos. Raises UserError for an empty one."""
     lines = _lines(file)
     if not lines:
-        raise UserError(f"{file} is empty: a line for each video is expected. Leave an empty list out")
+        raise UserError(f"{file}: it is empty. Write a line for each video, or leave the list out")
     return lines
 
 
@@ -346,7 +359,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        raise UserError(f"{file}: it cannot be read: {error}. Check its path, and save it as UTF-8") from None
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
@@ -366,18 +379,18 @@ def _relative(root: Path, path: str, where: str) -> str:
     for base in (root.absolute(), root.resolve()):
         if Path(path).is_relative_to(base):
             return Path(path).relative_to(base).as_posix()
-    raise UserError(f"{where}: '{path}' does not lie in {root}; paths are relative to it, or absolute and inside")
+    raise UserError(f"{where}: '{path}' does not lie in {root}. Give paths relative to it, or absolute ones inside")
 
 
 def _numbers(path: Path, numbers: Sequence[int], where: str) -> tuple[int | None, int | None]:
     """Numbers of the first and last frame of a part, None for a whole folder. Raises UserError for missing frames."""
     asked = f"images {numbers[0]} to {numbers[1]}" if len(numbers) == 2 else f"{numbers[0]} frames"
     if len(numbers) == 2 and numbers[0] > numbers[1]:
-        raise UserError(f"{where}: start {numbers[0]} comes after end {numbers[1]}")
+        raise UserError(f"{where}: start {numbers[0]} comes after end {numbers[1]}. Correct the numbers")
     if not path.is_dir():
         first, last = numbers if len(numbers) == 2 else (1, numbers[0])
         if path.is_file() and not 1 <= first <= last:
-            raise UserError(f"{where}: {asked} are asked for; frames of a video file count from 1")
+            raise UserError(f"{where}: {asked} are asked for. Count frames of a video file from 1")
         return first, last
     try:
         have = series(path).numbers()
@@ -388,5 +401,7 @@ def _numbers(path: Path, numbers: Sequence[int], where: str) -> tuple[int | None
     else:
         first, last = have[0], have[numbers[0] - 1] if 1 <= numbers[0] <= len(have) else -1
     if not have[0] <= first <= last <= have[-1]:
-        raise UserError(f"{where}: {asked} are asked for; {path} has {len(have)}, {have[0]} to {have[-1]}")
+        raise UserError(
+            f"{where}: {asked} are asked for, but {path} has {len(have)}, {have[0]} to {have[-1]}. Correct the numbers"
+        )
     return (None, None) if (first, last) == (have[0], have[-1]) else (first, last)

@@ -104,9 +104,14 @@ def prepare(
     """
     out = Path(out)
     if out.suffix != ".csv":
-        raise UserError(f"--out names the manifest, a .csv file; '{out}' is not one. For example: --out {out.name}.csv")
+        raise UserError(
+            f"--out: '{out}' is not a .csv file, which a manifest is. Name one, for example --out {out.name}.csv"
+        )
     if [folder is None, csv is None, arrays is None].count(False) != 1:
-        raise UserError("prepare takes a folder of class folders, or --csv FILE, or --arrays FILE: one of them")
+        raise UserError(
+            "FOLDER, --csv or --arrays: not exactly one is given. Give a folder of class folders, or --csv FILE, or "
+            "--arrays FILE"
+        )
     lists = {
         split: Path(path)
         for split, path in (("train", train_list), ("val", val_list), ("test", test_list))
@@ -114,26 +119,31 @@ def prepare(
     }
     if arrays is not None and (lists or group is not None):
         raise UserError(
-            "--arrays has no paths in which a list or --group could find its clips; --groups gives their groups"
+            "--arrays: it has no paths in which a list or --group could find its clips. Give their groups by --groups"
         )
     if arrays is None and (labels is not None or groups is not None):
-        raise UserError(f"{'--labels' if labels is not None else '--groups'} belongs to --arrays")
+        raise UserError(
+            f"{'--labels' if labels is not None else '--groups'}: it belongs to --arrays. Leave it out, or give "
+            "--arrays"
+        )
     if not 0 <= val < 1 or not 0 < test < 1 or val + test >= 1:
-        raise UserError(f"val ({val}) and test ({test}) are shares of the whole: 0 ≤ val, 0 < test, together below 1")
+        raise UserError(
+            f"--val {val}, --test {test}: not shares of the whole. Give 0 ≤ val, 0 < test, together below 1"
+        )
     if all_as is not None and all_as not in SPLITS:
-        raise UserError(f"--all {all_as}: {nearest(all_as, SPLITS)}")
+        raise UserError(f"--all: '{all_as}' is unknown. {nearest(all_as, SPLITS)}")
     if all_as is not None and (lists or folds is not None):
-        raise UserError("--all puts every video into one split; it goes with no list and no --folds")
+        raise UserError("--all: it puts every video into one split. Leave out lists and --folds")
     if layout != AUTO and folder is None:
-        raise UserError(f"--layout {layout} gives the meaning of the folders in FOLDER. Name a FOLDER")
+        raise UserError(f"--layout {layout}: it gives the meaning of the folders in FOLDER. Name a FOLDER")
     if folds is not None and folds < 2:
-        raise UserError(f"--folds {folds}: at least two folds are needed")
+        raise UserError(f"--folds {folds}: too few. Give at least two")
     if min_frames < 1:
-        raise UserError(f"--min-frames {min_frames}: at least one frame is needed")
+        raise UserError(f"--min-frames {min_frames}: too few. Give at least one")
     if not (image_fps > 0 and math.isfinite(image_fps)):
-        raise UserError(f"--image-fps {image_fps}: frames a second are needed, a number above 0")
+        raise UserError(f"--image-fps {image_fps}: not a frame rate. Give frames a second, a number above 0")
     if mirror not in ("auto", "same", "off"):
-        raise UserError(f"--mirror is '{mirror}'; auto, same and off are valid")
+        raise UserError(f"--mirror: '{mirror}' is unknown. Choose auto, same or off")
     inputs = [path for path in (csv, arrays, labels, groups, classes, *lists.values()) if isinstance(path, str | Path)]
     _check_out(out, [Path(path) for path in inputs])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -183,8 +193,8 @@ def _naming_rejected(rejected: Sequence[dict[str, str]], out: Path) -> Iterator[
         _save_rejected(out, rejected)
         first = rejected[0]
         raise UserError(
-            f"{str(error).rstrip('.')}. Before that {plural(len(rejected), 'file')} of the set could not be used (the first: "
-            f"{first['path']}: {first['reason']}); {rejected_file(out)} lists all"
+            f"{str(error).rstrip('.')}. Before that {plural(len(rejected), 'file')} of the set could not be used (the "
+            f"first: {first['path']}: {first['reason']}). See {rejected_file(out)}, which lists all"
         ) from None
 
 
@@ -212,8 +222,8 @@ def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tup
     is_trained_on = all_as in (None, "train") and {row.split for row in rows} & {"", "train"}
     if len(usable) < (2 if is_trained_on else 1):
         raise UserError(
-            f"Of {len(rows) + len(rejected)} videos {len(rows)} could be used, of {len(usable)} class(es); two classes "
-            "are needed"
+            f"videos: {len(rows)} of {len(rows) + len(rejected)} could be used, of {len(usable)} class(es). Add "
+            "videos until two classes are left"
         )
     _warn_two_labels(rows, inspected.warnings)
     lost = [name for name in order if name not in usable]
@@ -260,15 +270,15 @@ def _listed(
 ) -> _Listed:
     if folder is not None and lists:
         if not Path(folder).is_dir():
-            raise UserError(f"{folder}: no such folder")
+            raise UserError(f"{folder}: no such folder. Name the folder of the videos")
         names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
         if have_labels(lists):
             return _Listed(Path(folder), *labelled_lists(Path(folder), lists, names))
         return _Listed(Path(folder), *listed_videos(Path(folder), lists, names, layout=layout))
     if classes is not None:
         raise UserError(
-            "--classes names labels that are numbers: those of --labels, or of lists with `path label` or `path start end "
-            "label` in a line"
+            "--classes: it names labels that are numbers, and here are only names. Give numbers by --labels, or by "
+            "lists with `path label` or `path start end label` in a line"
         )
     strays: list[tuple[str, str]] = []
     warnings: list[str] = []
@@ -288,9 +298,9 @@ def _listed(
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
     if out.exists() and out.resolve() in {path.resolve() for path in inputs}:
-        raise UserError(f"--out {out} would overwrite one of the files to prepare")
+        raise UserError(f"--out {out}: it would overwrite one of the files to prepare. Choose another name")
     if out.exists() and not out.with_suffix(".csv.json").exists():
-        raise UserError(f"--out {out} exists and is not a manifest. Choose another name, or remove it")
+        raise UserError(f"--out {out}: it exists and is not a manifest. Choose another name, or remove it")
 
 
 def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -> None:
@@ -299,26 +309,29 @@ def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -
     is_trained_on = all_as in (None, "train") and any(item.split in ("", "train") for item in items)
     if len(labels) < 2 and is_trained_on:
         raise UserError(
-            f"Only one class ('{items[0].label}') was found; a classifier needs at least two. (A set to evaluate on may have "
-            "one: --all test)"
+            f"classes: only one ('{items[0].label}') was found, and a classifier needs at least two. Add another, or "
+            "prepare a set to evaluate on: --all test"
         )
     for label in labels:
         parts = {part.strip() for part in re.split(r"[|;]", label)}
         if len(parts) > 1 and parts & labels:
             raise UserError(
-                f"'{label}' is several labels in one ({', '.join(sorted(parts & labels))} is a class by itself): a video has one "
-                "label here. Choose one, or list the video's parts with one label each (start,end)"
+                f"label '{label}': it is several in one ({', '.join(sorted(parts & labels))} is a class by itself), "
+                "and a video has one label here. Choose one, or list the video's parts with one label each "
+                "(start,end)"
             )
     twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
-        raise UserError(f"'{twice[0]}' is listed more than once; a part needs its own start or end")
+        raise UserError(f"'{twice[0]}': it is listed more than once. Give each part a start or end of its own")
     num_split = sum(item.split != "" for item in items)
     if num_split and all_as is not None:
-        raise UserError("--all puts every video into one split; it does not go with an official split")
+        raise UserError(
+            "--all: it puts every video into one split, and does not go with an official split. Leave --all out"
+        )
     if num_split and folds is not None:
-        raise UserError("--folds cuts folds by itself; it does not go with an official split")
+        raise UserError("--folds: it cuts folds by itself, and does not go with an official split. Leave --folds out")
     if 0 < num_split < len(items):
-        raise UserError(f"Column split is filled in {num_split} of {len(items)} rows: fill all or none")
+        raise UserError(f"split: the column is filled in {num_split} of {len(items)} rows. Fill all or none")
 
 
 def _splits(
@@ -347,7 +360,7 @@ def _splits(
     num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
     if num_units < num_parts:
         what = plural(num_units, "group" if has_groups else "different video")
-        raise UserError(f"{what} are too few for {num_parts} parts. Each part needs at least one")
+        raise UserError(f"videos: {what} are too few for {num_parts} parts. Give each part at least one")
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
@@ -416,16 +429,16 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
         if missing and is_given:
             where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
             raise UserError(
-                f"The split that was given has no training video of {', '.join(where)}, which no model can learn then. Change "
-                "the split, or leave these classes out"
+                f"split: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
+                "split, or leave these classes out"
             )
         if missing:
             raise UserError(
-                f"Too few clips: {', '.join(missing[:5])} would have none in train ({column}). More clips or groups of "
-                "these classes are needed, or a smaller --val or --test"
+                f"{column}: too few clips, as {', '.join(missing[:5])} would have none in train. Add clips or groups "
+                "of these classes, or give a smaller --val or --test"
             )
         if not (split == "test").any() and not is_given:
-            raise UserError(f"Too few clips: no test video is left in {column}")
+            raise UserError(f"{column}: too few clips, as no test video is left. Add clips, or give a larger --test")
         if not (split == "test").any():
             rest = (
                 "accuracy will be that of val, on which settings are chosen"

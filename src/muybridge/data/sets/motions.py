@@ -64,10 +64,10 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
     folder = Path(folder).resolve()
     if clips < 5 * len(CLASSES):
         raise UserError(
-            f"{clips} clips are too few for {len(CLASSES)} classes in three splits. Take at least {5 * len(CLASSES)} (--clips)"
+            f"--clips {clips}: too few for {len(CLASSES)} classes in three splits. Give at least {5 * len(CLASSES)}"
         )
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; choose another folder")
+        raise UserError(f"{folder}: it is not empty. Choose another folder")
     unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent, f"makes {folder.name} there", name=f".{folder.name}.lock", keep=False):
@@ -76,7 +76,7 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
 
 def _made(folder: Path, unfinished: Path, *, clips: int, seed: int, jobs: int | None) -> Prepared:
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; choose another folder")
+        raise UserError(f"{folder}: it is not empty. Choose another folder")
     if within(folder.parent, unfinished.name).exists():
         shutil.rmtree(unfinished)
     labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])

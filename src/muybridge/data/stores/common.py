@@ -51,14 +51,16 @@ class Form:
 def check_form(short_side: int | None, fps: float | None, codec: str, quality: int | None) -> Form:
     """Check the options of a stored form and fill in the quality. Raises UserError."""
     if codec not in QUALITIES:
-        raise UserError(f"--codec is '{codec}'. {nearest(codec, QUALITIES)}")
+        raise UserError(f"--codec: '{codec}' is unknown. {nearest(codec, QUALITIES)}")
     least, default, greatest = QUALITIES[codec]
     if quality is not None and not least <= quality <= greatest:
-        raise UserError(f"--quality {quality}: {codec} takes {least} to {greatest}; the default is {default}")
+        raise UserError(
+            f"--quality {quality}: out of range. Give {least} to {greatest} for {codec} (default {default})"
+        )
     if short_side is not None and not 1 <= short_side <= MAX_SHORT_SIDE:
-        raise UserError(f"--short-side {short_side}: at least one pixel is needed, and at most {MAX_SHORT_SIDE}")
+        raise UserError(f"--short-side {short_side}: out of range. Give 1 to {MAX_SHORT_SIDE} pixels")
     if fps is not None and not 0 < fps < math.inf:
-        raise UserError(f"--fps {fps}: a frame rate above 0 is needed")
+        raise UserError(f"--fps {fps}: not a frame rate. Give a number above 0")
     return Form(short_side, fps, cast(Codec, codec), default if quality is None else quality)
 
 
@@ -143,8 +145,8 @@ def resume_hint(out: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"{out}: {error.strerror}. Finished files stay there. Free some space and rerun the same command to resume; a "
-            "smaller --short-side, or --fps, needs less"
+            f"{out}: {error.strerror}. Finished files stay there. Free some space and repeat the command to resume, "
+            "or use a smaller --short-side or --fps"
         ) from None
 
 
@@ -175,10 +177,10 @@ def read_record(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] |
     Raises UserError where the record differs from `about`, and for a folder with other content.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file. --out names the folder to make")
+        raise UserError(f"{out}: it is a file. Name the folder to make by --out")
     if not (out / f"{noun}.json").exists():
         if out.exists() and any(not (path.name == ".lock" or is_partial(path.name)) for path in out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no {noun}. Choose another --out")
+            raise UserError(f"{out}: it is not empty and holds no {noun}. Choose another --out")
         return None
     record: dict[str, Any] = read_as(dict[str, Any], out / f"{noun}.json")
     if record.get("finished"):
@@ -186,7 +188,7 @@ def read_record(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] |
     for name, value in about.items():
         if record.get(name) != value:
             what = "another manifest" if name == "source_sha256" else f"{name} {record.get(name)}, not {value}"
-            raise UserError(f"{out} was begun with {what}. Choose another --out, or delete it")
+            raise UserError(f"{out}: it was begun with {what}. Choose another --out, or delete it")
     return record
 
 
@@ -231,8 +233,8 @@ def announce(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, 
     )
     if expected.bytes > free_bytes:
         raise UserError(
-            f"{out} has {gib(free_bytes)} free, about {gib(expected.bytes)} are needed. A smaller --short-side, --fps, or "
-            "a pack with --codec h264 needs less"
+            f"{out}: {gib(free_bytes)} are free there, and about {gib(expected.bytes)} are needed. Use a smaller "
+            "--short-side or --fps, or a pack with --codec h264"
         )
 
 

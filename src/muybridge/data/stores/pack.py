@@ -129,7 +129,7 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
     files = sorted(out.glob(f"frames-*{packs.SUFFIX}"))
     done = [video["name"] for path in files for video in packs.about(path)["videos"]]
     if done != [video_name(source, indices) for indices in videos[: len(done)]]:
-        raise UserError(f"{out} holds files of another pack. Delete it, or choose another --out")
+        raise UserError(f"{out}: it holds files of another pack. Delete it, or choose another --out")
     if done:
         log(f"{len(done)} of {len(videos)} videos are packed already")
     left = videos[len(done) :]
@@ -256,7 +256,7 @@ def _check_finished(out: Path, source: Manifest, about: dict[str, Any], record: 
             bar.advance()
     manifest, expected = _stored(out, source, about)
     if expected != record:
-        raise UserError(f"{out / 'pack.json'} does not belong to these files. Delete {out} and pack again")
+        raise UserError(f"{out / 'pack.json'}: it does not belong to these files. Delete {out} and pack again")
     if not (out / "manifest.csv").exists() or not (out / "manifest.csv.json").exists():
         log(f"{out / 'manifest.csv'} was missing and is written again")
         manifest.save(within(out, "manifest.csv"))

@@ -64,7 +64,7 @@ class About:
 def about(name: str) -> About:
     """Documentation of a shipped recipe. Raises UserError with the nearest name."""
     if name not in SHIPPED:
-        raise UserError(f"No shipped recipe is called '{name}'. {nearest(name, SHIPPED)}")
+        raise UserError(f"recipe '{name}': no shipped recipe has this name. {nearest(name, SHIPPED)}")
     make = SHIPPED[name]
     text = inspect.getdoc(make.func if isinstance(make, partial) else make) or ""
     summary, *others = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
@@ -86,8 +86,8 @@ def load(name: str) -> Recipe:
     file, colon, _ = name.rpartition(":")
     if not colon or not file.endswith(".py"):
         raise UserError(
-            f"No recipe is called '{name}'. {nearest(name, SHIPPED)} Or name your own (mine.py:function) or a run's "
-            "(RUN/recipe.json)"
+            f"recipe '{name}': no such recipe. {nearest(name, SHIPPED)} Or name your own (mine.py:function) or a "
+            "run's (RUN/recipe.json)"
         )
     recipe = function_in_file(name, "recipe")()
     if not isinstance(recipe, Recipe):

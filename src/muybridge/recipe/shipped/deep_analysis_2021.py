@@ -31,8 +31,8 @@ def mini(num_frames: int = 8, *, kinetics: bool = False) -> Recipe:
     """
     if num_frames not in MINI_BATCH_SIZES:
         raise UserError(
-            f"The mini protocol has clips of 8, 16, 32 or 64 frames, not {num_frames}. For another number, take one of those "
-            f"and add --set clip.num_frames={num_frames}"
+            f"clip.num_frames: the mini protocol has clips of 8, 16, 32 or 64 frames, not {num_frames}. For another "
+            f"number, take one of those and add --set clip.num_frames={num_frames}"
         )
     first = Recipe(
         clip=Clip(num_frames=8, sampling="uniform", jitter="shared", size=224, short_side=256),

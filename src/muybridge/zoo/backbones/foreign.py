@@ -40,33 +40,36 @@ def _users(name: str) -> nn.Module:
         p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         for p in inspect.signature(function(name)).parameters.values()
     ):
-        raise UserError(f"The image network '{name}': the function must be callable without arguments")
+        raise UserError(f"image network '{name}': the function needs arguments. Make it callable without arguments")
     net = network(name)
     if not isinstance(net, nn.Module):
         raise UserError(
-            f"The image network '{name}' is a {type(net).__name__}; the function must return a torch.nn.Module"
+            f"image network '{name}': the function returned a {type(net).__name__}. Return a torch.nn.Module"
         )
     usual = torch.get_default_dtype()
     other = next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype != usual), None)
     if other is not None:
-        raise UserError(f"The image network '{name}' has weights of {other}; models here are of {usual}: convert them")
+        raise UserError(
+            f"image network '{name}': it has weights of {other}, but models here are of {usual}. Convert them"
+        )
     return net
 
 
 def check_eighth(net: nn.Module, *, in_channels: int = 3) -> None:
     """Raise UserError for a network with temporal pooling that does not leave an eighth of the frames."""
     size = getattr(net, "fixed_size", None) or TRIAL_SIZE
-    advice = "train it without (model.temporal_pooling=False)"
+    advice = "Set model.temporal_pooling=false"
     try:
         frames = trial(net, (16, in_channels, size, size)).shape[0]
     except Exception as error:
         raise UserError(
-            f"{type(net).__name__} cannot take temporal pooling: where its image is halved, branches run side by side, "
-            f"and not all of them would halve time ({(str(error).splitlines() or [''])[0]}); {advice}"
+            f"{type(net).__name__}: it cannot take temporal pooling: where its image is halved, branches run side by "
+            f"side, and not all of them would halve time ({(str(error).splitlines() or [''])[0]}). {advice}"
         ) from error
     if frames != 2:
         raise UserError(
-            f"{type(net).__name__} cannot take temporal pooling: of 16 frames {frames} would be left, not 2; {advice}"
+            f"{type(net).__name__}: it cannot take temporal pooling: of 16 frames {frames} would be left, not 2. "
+            f"{advice}"
         )
 
 
@@ -75,10 +78,10 @@ def _timm(name: str) -> nn.Module:
         import timm
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"timm:{name} needs timm (pip install 'muybridge[timm]'), which does not import here: {error}"
+            f"timm:{name}: timm does not import here: {error}. Install it: pip install 'muybridge[timm]'"
         ) from None
     if not timm.is_model(name):
-        raise UserError(f"timm has no network '{name}'. {nearest(name, timm.list_models())}")
+        raise UserError(f"timm:{name}: timm has no network '{name}'. {nearest(name, timm.list_models())}")
     build = partial(timm.create_model, name, num_classes=0)  # vectors, as its own classifier would be given them
     with explained(f"timm:{name}"):
         net = build()

@@ -61,7 +61,8 @@ class C3D(VideoModel):
         if min(frames, side) < 1:
             least = f"{2 ** (len(stages) - 1)} frames of {2 ** len(stages)}x{2 ** len(stages)} pixels"
             raise UserError(
-                f"C3D with {len(stages)} pools needs clips of at least {least}; got {num_frames} frames of {size}x{size}"
+                f"C3D: with {len(stages)} pools it needs clips of at least {least}, but got {num_frames} frames of "
+                f"{size}x{size}. Raise clip.num_frames or clip.size"
             )
         self.convs = nn.Sequential(*layers)
         self.hidden = nn.Sequential(

@@ -130,29 +130,35 @@ def build(
     repository. Raises UserError.
     """
     if temporal_pooling:
-        raise UserError(f"hf:{name} has no temporal pooling")
+        raise UserError(f"hf:{name}: it has no temporal pooling. Set model.temporal_pooling=false")
     if probe not in ("own", "linear", "attentive"):
-        raise UserError(f"hf:{name}: unknown probe '{probe}'. Valid: own, linear, attentive.")
+        raise UserError(f"hf:{name}: probe '{probe}' is unknown. Choose own, linear or attentive")
     if probe_blocks < 0:
-        raise UserError(f"hf:{name}: probe_blocks is a number of blocks, 0 or more, not {probe_blocks}")
+        raise UserError(f"hf:{name}: probe_blocks is {probe_blocks}, not a number of blocks. Give 0 or more")
     if probe_blocks and probe != "attentive":
-        raise UserError(f"hf:{name}: probe_blocks are the attentive probe's; here probe is '{probe}'")
+        raise UserError(
+            f"hf:{name}: probe_blocks are the attentive probe's, but here probe is '{probe}'. Set probe=attentive, or "
+            "leave probe_blocks out"
+        )
     transformers = _transformers(name)
     with _quiet(name):
         config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
         if "/" in str(getattr(config, "_attn_implementation", "")):  # code of the hub's, for attention
             raise UserError(
-                f"hf:{name}: its configuration asks for code from {config._attn_implementation}, which is not run"
+                f"hf:{name}: its configuration asks for code from {config._attn_implementation}, which is not run. "
+                "Choose another model"
             )
         kinds = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
         if type(config) not in kinds:
             types = ", ".join(sorted(kind.model_type for kind in kinds))
             raise UserError(
-                f"hf:{name} is a network of type '{config.model_type}', which classifies no videos ({types} do)"
+                f"hf:{name}: it is a network of type '{config.model_type}', which classifies no videos ({types} do). "
+                "Choose another model"
             )
         if _channels(config) != in_channels:
             raise UserError(
-                f"hf:{name} takes clips of {_channels(config)} channels; a clip has {in_channels} here (clip.modality)"
+                f"hf:{name}: it takes clips of {_channels(config)} channels, but a clip has {in_channels} here. "
+                "Choose another clip.modality or model"
             )
         classifier = transformers.AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
         preprocessing = _preprocessing(transformers, name, revision)
@@ -207,11 +213,12 @@ def _weights(name: str, revision: str | None, probe: Probe, num_classes: int, wh
     faults = [f"{what}: {_listed(keys)}" for what, keys in kinds.items() if keys]
     if faults:
         is_head = not (missing | misfits) & encoder and probe == "own"
-        advice = "If they are an encoder's, without this head: probe='linear' or 'attentive'"
-        raise UserError(
-            f"The weights of hf:{name} do not fit its {type(loaded).__name__}; {'; '.join(faults)}"
-            + (f". {advice}" if is_head else "")
+        advice = (
+            "If they are an encoder's, without this head: probe='linear' or 'attentive'"
+            if is_head
+            else "Choose another model"
         )
+        raise UserError(f"hf:{name}: its weights do not fit its {type(loaded).__name__}: {'; '.join(faults)}. {advice}")
     if probe != "own":
         if left_out:
             log(f"hf:{name}: left out for the probe: {_listed(left_out)}")
@@ -253,7 +260,10 @@ def _channels(config: Any) -> int:
 def _side(size: int | list[int] | tuple[int, int]) -> int:
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
-        raise UserError(f"A network for images of {size} pixels; only squares can be fed here")
+        raise UserError(
+            f"image size: the network is for images of {size} pixels, and only squares can be fed here. Choose "
+            "another model"
+        )
     return sides.pop()
 
 
@@ -262,12 +272,12 @@ def _transformers(name: str) -> Any:
         import transformers
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"hf:{name} needs transformers (pip install 'muybridge[hub]'), which does not import here: {error}"
+            f"hf:{name}: transformers does not import here: {error}. Install it: pip install 'muybridge[hub]'"
         ) from None
     if tuple(transformers.__version__.split(".")[:2]) in WRONG:
         raise UserError(
-            f"hf:{name}: transformers {transformers.__version__} loads some weights as zeros without saying so; install another "
-            "version (pip install 'muybridge[hub]')"
+            f"hf:{name}: transformers {transformers.__version__} loads some weights as zeros without saying so. "
+            "Install another version: pip install 'muybridge[hub]'"
         )
     return transformers
 
@@ -290,7 +300,9 @@ def _quiet(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         message = " ".join(str(error).split())
-        raise UserError(f"hf:{name}: {message}") from error
+        raise UserError(
+            f"hf:{name}: {message.rstrip('.')}. Check the name, and whether its files can be reached"
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
         if had_bar:

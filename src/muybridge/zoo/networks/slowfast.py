@@ -69,8 +69,8 @@ class SlowFast(VideoModel):
         super().check_frames(frames)
         if frames % self.alpha:
             raise UserError(
-                f"SlowFast takes clips of a multiple of {self.alpha} frames, one of which the slow pathway sees; "
-                f"got {frames} (clip.num_frames)"
+                f"SlowFast: it takes clips of a multiple of {self.alpha} frames, one of which the slow pathway sees, "
+                f"but got {frames}. Change clip.num_frames"
             )
 
     def slow_frames(self, frames: int) -> list[int]:

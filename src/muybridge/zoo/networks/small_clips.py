@@ -76,7 +76,9 @@ def conv_layers(
         layers.append(nn.MaxPool2d(2))
         side //= 2
     if side < 1:
-        raise UserError(f"{name}: {len(stages)} pools leave nothing of {size}x{size} pixels (model option size)")
+        raise UserError(
+            f"{name}: {len(stages)} pools leave nothing of {size}x{size} pixels. Raise the model option size"
+        )
     return nn.Sequential(*layers), channels * side**2
 
 
@@ -100,7 +102,7 @@ def vgg9(
     """
     refuse_temporal_pooling("vgg9", temporal_pooling)
     if fusion not in ("linear", "mean"):
-        raise UserError(f"vgg9: fusion is 'linear' or 'mean'; got '{fusion}'")
+        raise UserError(f"vgg9: fusion '{fusion}' is unknown. Choose linear or mean")
     stages = (((3, 64),), ((3, 128),), ((3, 256), (3, 256)), ((3, 512), (3, 512)))
     convs, left = conv_layers(stages, size, "vgg9", in_channels=in_channels)
     rest = nn.Sequential(

@@ -18,7 +18,7 @@ class TemporalAggregation(nn.Module):
     def __init__(self, axis: FrameAxis, channels: int, *, taps: int = 3, dense: bool = False) -> None:
         super().__init__()
         if taps < 1 or taps % 2 == 0:
-            raise UserError(f"TAM blends an odd number of frames; got taps {taps}")
+            raise UserError(f"TAM: it blends an odd number of frames, but got taps {taps}. Give an odd number")
         self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels, relu=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

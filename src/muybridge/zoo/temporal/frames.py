@@ -180,7 +180,7 @@ def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> Non
         target = target[-1] if site.after else target[0]
     slot = ("after" if site.after else "before") if not kind else f"{kind}_{'after' if site.after else 'before'}"
     if hasattr(target, slot):
-        raise UserError(f"There is a module {slot} '{site.name}' already")
+        raise UserError(f"'{site.name}': it has a module {slot} already. Name another site")
     weight = next(net.parameters(), None)
     setattr(target, slot, module if weight is None else module.to(weight.device, weight.dtype))
     if site.after:

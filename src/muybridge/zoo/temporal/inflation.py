@@ -58,8 +58,9 @@ def _tie(net: nn.Module, one: str, another: str, which: str) -> None:
     a, b = (net.get_submodule(name).get_parameter(which) for name in (one, another))
     if a.shape != b.shape:
         raise UserError(
-            f"'{one}' and '{another}' of {type(net).__name__} share their {which}, but would look at different numbers of "
-            f"frames (the first convolution at no more than three): {tuple(a.shape)} and {tuple(b.shape)}"
+            f"{type(net).__name__}: its '{one}' and '{another}' share their {which}, but would look at different "
+            f"numbers of frames (the first convolution at no more than three): {tuple(a.shape)} and {tuple(b.shape)}. "
+            "Choose another image network"
         )
     net.get_submodule(another).register_parameter(which, a)
 
@@ -83,8 +84,9 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
         kept = [buffer for buffer, _ in conv.named_buffers()]
         if kept:
             raise UserError(
-                f"The convolution '{name}' of {type(net).__name__} cannot be made 3D: beside its weights it keeps "
-                f"'{kept[0]}' (as spectral norms do), which is of one image's weight and fits none of a clip's"
+                f"{type(net).__name__}: its convolution '{name}' cannot be made 3D: beside its weights it keeps "
+                f"'{kept[0]}' (as spectral norms do), which is of one image's weight and fits none of a clip's. "
+                "Remove that from the network"
             )
         swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames))
         return
@@ -187,6 +189,6 @@ def check_halvings(anatomy: Anatomy, halving: set[str], temporal_pooling: bool) 
     levels = {anatomy.seen[name].level_in for name in halving}
     if temporal_pooling and len(levels) < 3:
         raise UserError(
-            f"Temporal pooling halves time with the last three halvings of the image; convolutions and pools of this "
-            f"image network do {len(levels)} of them"
+            "model.temporal_pooling: it halves time with the last three halvings of the image, and convolutions and "
+            f"pools of this image network do {len(levels)} of them. Set model.temporal_pooling=false"
         )

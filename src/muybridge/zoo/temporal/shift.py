@@ -23,7 +23,8 @@ class TemporalShift(nn.Module):
         self.fold = channels // share if share > 0 else 0
         if not 0 < 2 * self.fold <= channels:
             raise UserError(
-                f"TSM: one channel in {share} of {channels} moves each way, which is {self.fold}; share is 2 to {channels}"
+                f"TSM: one channel in {share} of {channels} moves each way, which is {self.fold}. Give a share from 2 "
+                f"to {channels}"
             )
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

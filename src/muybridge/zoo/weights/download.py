@@ -32,11 +32,11 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
     except ValueError:
         is_web = False
     if not is_web:
-        raise UserError(f"{url} is not an address of weights; it must begin with http:// or https://, in ASCII")
+        raise UserError(f"{url}: not an address of weights. Begin it with http:// or https://, in ASCII")
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
     name = Path(unquote(urlsplit(url).path)).name
     if name in ("", ".", "..") or len(name) > 200:
-        raise UserError(f"{url} names no file")
+        raise UserError(f"{url}: it names no file. Give the address of a file")
     sha256 = sha256 or digest_in(url)
     if not sha256:  # files of other addresses may have this name, and no digest tells them apart
         name = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}"
@@ -48,8 +48,8 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
         if file.is_file():
             if not sha256_file(file).startswith(sha256):
                 raise UserError(
-                    f"{file} is not the file published at {url}: its SHA-256 does not begin with {sha256}. Remove it, "
-                    "and it is downloaded again"
+                    f"{file}: it is not the file published at {url}, as its SHA-256 does not begin with {sha256}. "
+                    "Remove it, and it is downloaded again"
                 )
             return file
         partial = folder / f"{name}.partial"
@@ -59,14 +59,19 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
         try:
             _fetch(url, partial)
         except urllib.error.HTTPError as error:
-            raise UserError(f"{url} cannot be downloaded: the server answers {error.code} {error.reason}") from None
+            raise UserError(
+                f"{url}: it cannot be downloaded: the server answers {error.code} {error.reason}. Check the address, "
+                "or give a file's path"
+            ) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise UserError(f"{url} cannot be downloaded: {reason}. {by_hand}") from None
+            raise UserError(f"{url}: it cannot be downloaded: {reason}. {by_hand}") from None
         digest = sha256_file(partial)
         if not digest.startswith(sha256):
             partial.unlink()
-            raise UserError(f"{url} gave a wrong file: its SHA-256 is {digest}, and should begin with {sha256}")
+            raise UserError(
+                f"{url}: it gave a wrong file: its SHA-256 is {digest}, and should begin with {sha256}. {by_hand}"
+            )
         partial.replace(file)
     if not sha256:
         log(f"{file.name}: no checksum is published, so it was not checked (its SHA-256 is {digest})")

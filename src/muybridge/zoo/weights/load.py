@@ -100,19 +100,22 @@ def load_weights(
     weights, unless it is for another number of channels. Raises UserError, and changes nothing then.
     """
     if inflation not in ("divide", "repeat"):
-        raise UserError(f"Unknown inflation '{inflation}'. Valid: divide, repeat.")
+        raise UserError(f"inflation: '{inflation}' is unknown. Choose divide or repeat")
     if part not in ("whole", "agreeing"):
-        raise UserError(f"Unknown part '{part}' of weights. Valid: whole, agreeing.")
+        raise UserError(f"part: '{part}' of weights is unknown. Choose whole or agreeing")
     if not isinstance(source, str | Path | Mapping):
-        raise UserError(f"Weights come from a name, a path, a URL or a state dict, not from a {type(source).__name__}")
+        raise UserError(
+            f"weights: they cannot come from a {type(source).__name__}. Give a name, a path, a URL or a state dict"
+        )
     state, preprocessing, writer = _find(model, source, whole=part == "whole")
     strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
     sparse = [name for name, tensor in state.items() if tensor.layout != torch.strided]
     if sparse:
-        raise UserError(f"'{sparse[0]}' is a sparse tensor; weights are dense")
+        raise UserError(f"'{sparse[0]}': it is a sparse tensor. Make all weights dense")
     if strange:
         raise UserError(
-            f"'{strange[0]}' is of type {str(state[strange[0]].dtype).removeprefix('torch.')}, which no weight has"
+            f"'{strange[0]}': it is of type {str(state[strange[0]].dtype).removeprefix('torch.')}, which no weight "
+            "has. Remove it, or convert it"
         )
     kind = _recognise(state, model, writer, part)
     if part == "whole":
@@ -133,12 +136,16 @@ def load_weights(
     if not any(not _is_counter(name) for name in fitted):
         shapes = [f"{name}: {shapes}" for name, shapes in fit.other_shapes.items()]
         raise UserError(
-            f"Nothing of these weights ({kind.name}) agrees with {model.name or type(model).__name__} in name and shape. "
-            f"Theirs: {_listed(list(given))}" + (f". Of other shapes: {_listed(shapes)}" if shapes else "")
+            f"weights ({kind.name}): nothing of them agrees with {model.name or type(model).__name__} in name and shape "
+            f"(theirs: {_listed(list(given))}"
+            + (f"; of other shapes: {_listed(shapes)}" if shapes else "")
+            + "). Choose others"
         )
     empty = [name for name, tensor in fitted.items() if tensor.is_meta and not ours[name].is_meta]
     if empty:
-        raise UserError(f"'{empty[0]}' has a shape, but no values (it is on the meta device)")
+        raise UserError(
+            f"'{empty[0]}': it has a shape, but no values (it is on the meta device). Load its values first"
+        )
     with torch.no_grad():
         for name, tensor in fitted.items():
             ours[name].copy_(tensor)
@@ -172,9 +179,9 @@ def _find(model: VideoModel, source: str | Path | Mapping[str, Any], *, whole: b
         if not source or not Path(source).expanduser().exists():
             names = ", ".join(sorted(model.published)) or "none"
             raise UserError(
-                f"There are no weights '{source}': not a file, not a URL, and not among those published for this model "
-                f"({names}). Weights that lie elsewhere now, or others, are named with --pretrained or --init (in a recipe: "
-                "model.pretrained); to start from scratch: --pretrained none"
+                f"weights '{source}': not a file, not a URL, and not among those published for this model ({names}). "
+                "Name others, or where they lie now, by --pretrained or --init (in a recipe: model.pretrained). To "
+                "start from scratch: --pretrained none"
             )
     return read(Path(source).expanduser())
 
@@ -187,7 +194,7 @@ def _downloaded(url: str, sha256: str = "") -> Read:
         if sha256 or digest_in(url):
             raise
         file.unlink(missing_ok=True)  # without a digest it may be cut: the next call fetches it again
-        raise UserError(f"{url} gave no weights ({error}). The file was removed") from None
+        raise UserError(f"{url}: it gave no weights ({error}), and the file was removed. Check the address") from None
 
 
 def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Source:
@@ -200,13 +207,13 @@ def _recognise(state: State, model: VideoModel, writer: str, part: Part) -> Sour
         return muybridge.AS_THEY_ARE
     if writer:
         raise UserError(
-            f"These weights were written by muybridge's {writer}, perhaps with other options; their names are others than "
-            f"those of {model.name or type(model).__name__}: {_listed(list(state))}. What agrees can be taken all the same: "
-            "--init (model.strict=false)"
+            f"weights: muybridge's {writer} wrote them, perhaps with other options, and their names are others than "
+            f"those of {model.name or type(model).__name__}: {_listed(list(state))}. Take what agrees: --init "
+            "(model.strict=false)"
         )
     raise UserError(
-        f"Unrecognised weights: no supported code base has such names: {_listed(list(state))}. Supported: "
-        + "; ".join(kind.name for kind in SOURCES)
+        f"weights: no supported code base has such names: {_listed(list(state))}. Choose weights of a supported one: "
+        f"{'; '.join(kind.name for kind in SOURCES)}"
     )
 
 
@@ -265,7 +272,10 @@ def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other
         if names
     ]  # fmt: skip
     if faults:
-        raise UserError(f"These weights ({kind.name}) do not fit the model. " + ". ".join(faults))
+        raise UserError(
+            f"weights ({kind.name}): they do not fit the model: {'; '.join(faults)}. Choose others, or take what "
+            "agrees: --init"
+        )
 
 
 def _is_for_other_classes(classifier: tuple[str, ...], given: State, ours: Mapping[str, torch.Tensor]) -> bool:

@@ -33,9 +33,9 @@ class Read(NamedTuple):
 def read(path: Path) -> Read:
     """Read a file of weights. Raises UserError."""
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give the file of weights in it")
+        raise UserError(f"{path}: it is a folder. Give the file of weights in it")
     if not path.is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path}: it does not exist. Check the path")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return Read(state_of(_read_torch(path), str(path)))
@@ -49,12 +49,12 @@ def state_of(checkpoint: Any, where: str) -> State:
             break
         checkpoint = inner[0]
     if not isinstance(checkpoint, Mapping) or not checkpoint:
-        raise UserError(f"{where} holds a {type(checkpoint).__name__}; a dictionary of tensors by name is needed")
+        raise UserError(f"{where}: it holds a {type(checkpoint).__name__}. Give a dictionary of tensors by name")
     for name, value in checkpoint.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise UserError(
-                f"{where} is not a dictionary of tensors by name: '{name}' is a {type(value).__name__}. The weights may be "
-                f"deeper in it (looked for: {', '.join(WRAPPERS)})"
+                f"{where}: not a dictionary of tensors by name, as '{name}' is a {type(value).__name__}. Save the "
+                f"weights alone, if they are deeper in it (looked for: {', '.join(WRAPPERS)})"
             )
     state = {name: tensor.detach() for name, tensor in checkpoint.items()}
     for prefix in _PREFIXES * 2:  # one in the other, or twice
@@ -70,7 +70,7 @@ def _read_safetensors(path: Path) -> Read:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path}: it cannot be read: {error}. Restore it, or give another file") from None
     tag = read_tag(metadata, str(path))
     return Read(state_of(tensors, str(path)), tag.preprocessing, tag.model)
 
@@ -81,7 +81,7 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
-        raise UserError(f"{path} cannot be read: permission denied") from None
+        raise UserError(f"{path}: it cannot be read: permission denied. Allow reading it") from None
     except Exception as error:  # whatever a broken or hostile file provokes
         message = str(error)
         names = sorted(set(re.findall(r"GLOBAL ([\w.]+\w)", message)))
@@ -96,12 +96,13 @@ def _read_torch(path: Path) -> Any:
                 message.splitlines()[-1 if "WeightsUnpickler" in message.splitlines()[-1] else 0] if message else ""
             ).partition(" Re-running")[0]  # torch's advice to read it all the same
             raise UserError(
-                f"{path} is not a file of weights that PyTorch can read: {reason or type(error).__name__}"
+                f"{path}: not a file of weights that PyTorch can read: {reason or type(error).__name__}. Give another "
+                "file"
             ) from None
     raise UserError(
-        f"{path} {what}; reading that could run any code, so it is not done. Where you trust its maker, convert it once: "
-        f"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
-        f"torch.save(c.state_dict() if hasattr(c, 'state_dict') else c.get('state_dict', c), 'weights.pt')"
+        f"{path}: it {what}, and reading that could run any code. If you trust its maker, convert it once: import "
+        f"torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); torch.save(c.state_dict() if "
+        "hasattr(c, 'state_dict') else c.get('state_dict', c), 'weights.pt')"
     )
 
 

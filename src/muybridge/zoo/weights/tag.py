@@ -42,4 +42,6 @@ def read_tag(metadata: Mapping[str, str] | None, where: str) -> Tag:
         mean, std = (tuple(map(float, about["preprocessing"][key])) for key in ("mean", "std"))
         return Tag(str(about["model"]), Preprocessing(mean, std))
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise UserError(f"{where}: what it says of itself cannot be understood: {text}") from None
+        raise UserError(
+            f"{where}: what it says of itself cannot be understood: {text}. Remove its metadata, or save it again"
+        ) from None

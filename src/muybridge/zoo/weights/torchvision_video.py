@@ -24,8 +24,8 @@ def _recognises(state: State, model: VideoModel) -> bool:
 def _check_stem(state: State, model: VideoModel) -> None:
     if isinstance(getattr(getattr(model, "backbone", None), "maxpool", None), nn.MaxPool2d):
         raise UserError(
-            f"These weights ({SOURCE.name}) are of a network without a pool behind its stem: r3d_resnet18, mc3_resnet18 or "
-            "r2plus1d_resnet18; this one has that pool"
+            f"weights ({SOURCE.name}): they are of a network without a pool behind its stem, and this one has that "
+            "pool. Use r3d_resnet18, mc3_resnet18 or r2plus1d_resnet18"
         )
 
 

@@ -47,8 +47,12 @@ def _check_shifts(state: State, model: VideoModel) -> None:
     }
     if theirs and theirs != ours:
         raise UserError(
-            f"These weights are of a TSM that shifts in {len(theirs)} blocks, the model shifts in {len(ours)}. "
-            + ("They are for tsm_resnet…" if not ours else "TSM's authors shift in every second block of a ResNet101")
+            f"weights: they are of a TSM that shifts in {len(theirs)} blocks, and the model shifts in {len(ours)}. "
+            + (
+                "Use tsm_resnet…"
+                if not ours
+                else "Use weights of this model (TSM's authors shift in every second block of a ResNet101)"
+            )
         )
 
 
