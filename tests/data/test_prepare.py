@@ -725,9 +725,9 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     assert "not exactly one is given" in message(csv=tmp_path / "l.csv", arrays=clips, labels=labels, out=out)
     assert "--labels: it belongs to --arrays" in message(videos, labels=labels, out=out)
     assert "--groups: it belongs to --arrays" in message(videos, groups=labels, out=out)
-    assert "--groups gives" in message(arrays=clips, labels=labels, group="g", out=out)
+    assert "Give their groups by --groups" in message(arrays=clips, labels=labels, group="g", out=out)
     assert "has no paths" in message(arrays=clips, labels=labels, out=out, **ucf)
-    assert "--classes names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)
+    assert "--classes: it names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)
     assert "matches 3 videos" in message(videos, classes=tmp_path / "classes.txt", out=out, **ucf)
     assert "--folds" in message(
         videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")

@@ -207,9 +207,9 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     assert not (tmp_path / "s").exists()
     wrong = call(*words, "--pretrained", "imagenet")
     assert wrong.exit_code == 2
-    assert "takes no --pretrained; it takes data, models" in wrong.stderr
+    assert "does not take it. Use only data, models" in wrong.stderr
     assert "Did you mean 'mini'" in call(*words[:2], "min", *words[3:]).stderr
-    assert "clip.size is what this study varies" in " ".join(call(*words, "--set", "clip.size=48").stderr.split())
+    assert "clip.size: this study varies it" in " ".join(call(*words, "--set", "clip.size=48").stderr.split())
 
 
 def test_the_documents_example_is_a_study(tmp_path, made_set):

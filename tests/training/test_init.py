@@ -217,7 +217,7 @@ def test_what_cannot_start_a_run_is_told_before_anything_is_written(recipe, run,
         [*train, "--init", run.path, "--pretrained", run.path],
         "--pretrained takes weights whole, --init as far as they agree",
     )
-    refused([*train, "--init", ""], "An empty name names no weights")
+    refused([*train, "--init", ""], "the name is empty")
     refused(["train", "--resume", run.path, "--init", run.path], "--init: it does not apply to --resume")
     assert not (tmp_path / "run").exists()
 

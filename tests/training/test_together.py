@@ -47,8 +47,8 @@ def test_whoever_finds_a_lock_held_is_told_by_whom(tmp_path):
     with holder(tmp_path) as process:
         assert is_locked(tmp_path)
         said = message(locked(tmp_path, "reads it").__enter__)
-        assert said.startswith(f"{tmp_path} is in use: process {process.pid} on ")
-        assert said.endswith("(-c 'an argument') reads it")
+        assert said.startswith(f"{tmp_path}: it is in use: process {process.pid} on ")
+        assert "(-c 'an argument') reads it. Wait" in said
     assert not is_locked(tmp_path)
     with locked(tmp_path, "reads it"):
         pass

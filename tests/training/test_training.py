@@ -202,7 +202,7 @@ def test_best_without_validation_is_refused_before_training(recipe, tmp_path):
     rows[rows == b"val"] = b"train"
     Manifest({**manifest.columns, "split": rows}, manifest.classes, manifest.root, {}).save(tmp_path / "no-val.csv")
     changes = {"data.manifest": str(tmp_path / "no-val.csv"), "evaluation.checkpoint": "best"}
-    with pytest.raises(UserError, match="no validation split"):
+    with pytest.raises(UserError, match="'best' needs a validation split"):
         train(replace(recipe, changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
