@@ -51,7 +51,6 @@ NAMES_IN_CI = {
     "evil:net",
     "tsm@evil:network",
     "tsn@timm:network",
-    "os:system",
     "./evil.py:net",
     "hf:./evil",
 }

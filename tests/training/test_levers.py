@@ -567,7 +567,7 @@ LEVERS = {
 
 
 STOPPED_IN_CI = {
-    "adam, steps, smoothing, accumulation", "adamw, warm-up, clipping, dropout", "averaged, best", "partial norms, bf16",
+    "adam, steps, smoothing, accumulation", "adamw, warm-up, clipping, dropout", "averaged, best",
     "training's patience",
 }  # fmt: skip
 

@@ -111,7 +111,7 @@ def test_what_stands_for_the_7_long_convolutions(name, kernels):
     assert all(found.count(kernel) == 4 * 3 + 1 for kernel in kernels)
 
 
-@pytest.mark.parametrize("name", ["s3dv3", "s3dv3_topheavy"])
+@pytest.mark.parametrize("name", ["s3dv3", pytest.param("s3dv3_topheavy", marks=pytest.mark.slow)])
 def test_the_auxiliary_head_works_in_training_only(name):
     plain, model = on_meta(name, aux=False), on_meta(name)
     x_BCTHW = torch.empty(2, 3, 64, 224, 224, device="meta")
