@@ -415,7 +415,10 @@ def call(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("name", ["report.files", "report.json", "report.md", "report.html"])
+@pytest.mark.parametrize(
+    "name",
+    ["report.files", "report.json", *(pytest.param(f"report.{end}", marks=pytest.mark.slow) for end in ("md", "html"))],
+)
 def test_a_report_is_written_through_no_link(tmp_path, home, name):
     folder, untouched = home
     make_run(tmp_path / "study" / "runs" / "a")

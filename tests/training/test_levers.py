@@ -486,7 +486,7 @@ def measured_as(monkeypatch, values):
     [
         ("val.loss", [3, 2, 2.5, 2, 1.9, 1.9, 2, 2], 1, 8, 5),  # as good as the best is not better
         pytest.param("val.video_top1", [0.1, 0.3, 0.2, 0.2, 0.3, 0.9], 1, 5, 2, marks=pytest.mark.slow),
-        ("val.loss", [3, 2, 2.5, 2.5], 2, 8, 4),  # epochs 2, 4, 6, 8
+        pytest.param("val.loss", [3, 2, 2.5, 2.5], 2, 8, 4, marks=pytest.mark.slow),  # epochs 2, 4, 6, 8
         ("val.mean_class", [0.5, 0.4], 3, 6, 3),  # patience counts epochs, not validations
     ],
 )  # fmt: skip

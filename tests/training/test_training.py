@@ -322,7 +322,7 @@ def start(recipe_file, out):
 
 @pytest.fixture
 def long_recipe(recipe, tmp_path):
-    long = replace(recipe, {"optim.epochs": 12})
+    long = replace(recipe, {"optim.epochs": 8})
     (tmp_path / "long.json").write_text(to_json(long))
     return long, tmp_path / "long.json"
 

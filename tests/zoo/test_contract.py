@@ -29,8 +29,7 @@ ROUNDS = [
 PAIRS = ROUNDS[0] | ROUNDS[1]
 IN_CI = {*PAIRS, *(name for name in NAMES if name not in COMPOSED)}
 COMPUTED_IN_CI = {
-    *(f"{method}_resnet_tiny" for method in METHODS), "s3d_inceptionv1", "slowfast_resnet50", "r2plus1d_resnet18",
-    "x3d_s", "cnn_lstm",
+    *(f"{method}_resnet_tiny" for method in METHODS), "slowfast_resnet50", "cnn_lstm",
 }  # fmt: skip
 CHANNELS = 4
 CLASSES, OTHER_CLASSES = 53, 59

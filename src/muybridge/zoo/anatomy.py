@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from muybridge.errors import UserError
+from muybridge.zoo.shapes import Shapes
 
 TRIAL_SIZE = 224
 """Pixels of the trial image's sides."""
@@ -202,7 +203,7 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
     try:
         before()
         meta = {name: tensor.to("meta") for name, tensor in state.items()}
-        with torch.no_grad(), _left_as_it_was(net):
+        with torch.no_grad(), _left_as_it_was(net), Shapes():
             # untied: with ties, a module of two names would be left without its weights
             return torch.func.functional_call(
                 net, meta, (torch.zeros(shape, dtype=dtype, device="meta"),), tie_weights=False
