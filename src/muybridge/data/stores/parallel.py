@@ -30,9 +30,9 @@ def in_order(
             for item in items:
                 ahead.append(pool.submit(job, item, stop.is_set))
                 if len(ahead) == 2 * jobs:
-                    yield ahead.popleft().result()
+                    yield _first(ahead)
             while ahead:
-                yield ahead.popleft().result()
+                yield _first(ahead)
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -42,3 +42,10 @@ def in_order(
             for future in ahead:
                 if not future.cancelled() and future.exception() is None:
                     drop(future.result())
+
+
+def _first(ahead: deque[Future[Result]]) -> Result:
+    """Wait for the first result, and take it; while it is waited for, it is still ahead."""
+    result = ahead[0].result()
+    ahead.popleft()
+    return result
