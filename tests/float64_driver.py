@@ -23,26 +23,23 @@ from muybridge.recipe import (
 from muybridge.runtime.launch import launched
 from muybridge.training import loop as training
 
-torch.set_default_dtype(torch.float64)
-losses = []
-step = training.training_step
 
-
-def watched(*arguments, processes, **named):
-    loss_sum, correct = step(*arguments, processes=processes, **named)
-    total, clips = processes.all_reduce([loss_sum, len(arguments[2].rows_B)])
-    losses.append(total / clips)
-    if len(losses) == stop_after:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return loss_sum, correct
-
-
-if __name__ == "__main__":
-    out, manifest, *settings = sys.argv[1:]
+def main(words):
+    """Train as the words say. This process is left as it was, but for its random numbers."""
+    out, manifest, *settings = words
     changes = parse_overrides(settings)
     stop_after = changes.pop("stop_after", 0)
     runtime = Runtime(checkpoint_steps=changes.pop("checkpoint_steps", None))
-    training.training_step = watched
+    losses, step = [], training.training_step
+
+    def watched(*arguments, processes, **named):
+        loss_sum, correct = step(*arguments, processes=processes, **named)
+        total, clips = processes.all_reduce([loss_sum, len(arguments[2].rows_B)])
+        losses.append(total / clips)
+        if len(losses) == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss_sum, correct
+
     recipe = Recipe(
         clip=Clip(num_frames=4, size=32),
         augment=Augment(crop="multiscale"),
@@ -51,9 +48,19 @@ if __name__ == "__main__":
         evaluation=Evaluation(num_clips=2, num_crops=3, every_epochs=8),
         precision="fp32",
     )
-    if (Path(out) / "recipe.json").exists():
-        training.resume(out, runtime=runtime)
-    else:
-        training.train(replace(recipe, {"data.manifest": manifest, **changes}), out=out, runtime=runtime)
+    torch.set_default_dtype(torch.float64)
+    training.training_step = watched
+    try:
+        if (Path(out) / "recipe.json").exists():
+            training.resume(out, runtime=runtime)
+        else:
+            training.train(replace(recipe, {"data.manifest": manifest, **changes}), out=out, runtime=runtime)
+    finally:
+        training.training_step = step
+        torch.set_default_dtype(torch.float32)
     if launched().rank == 0:
         (Path(out) / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

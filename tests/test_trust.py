@@ -50,7 +50,6 @@ NAMES = (
 NAMES_IN_CI = {
     "evil:net",
     "tsm@evil:network",
-    "tsn@timm:network",
     "./evil.py:net",
     "hf:./evil",
 }
@@ -625,6 +624,7 @@ def test_a_strangers_runtime_imports_nothing_from_here(run, tmp_path, monkeypatc
     assert not (tmp_path / "SPRUNG").exists()
 
 
+@pytest.mark.slow
 def test_the_guide_for_a_network_of_ones_own_works_from_the_command_line(made_set, tmp_path):
     """What the user types is looked for where they stand."""
     (tmp_path / "mynets.py").write_text(

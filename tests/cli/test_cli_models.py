@@ -86,6 +86,7 @@ def test_measure_counts_with_the_models_own_input():
     assert two[0]["macs"] == two[1]["macs"]
 
 
+@pytest.mark.slow
 def test_measure_times_and_finds_the_largest_batch(monkeypatch):
     monkeypatch.setattr(speed, "LARGEST", 16)
     result = call(

@@ -315,6 +315,7 @@ def test_the_title_says_what_was_compared(tmp_path):
     assert report.default_title(compared_runs([b, other])) == "2 settings on set, two"
 
 
+@pytest.mark.slow
 def test_reports_need_no_torch(tmp_path):
     make_run(tmp_path / "a", pairs=PAIRS)
     code = (

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import float64_driver
 import numpy as np
 import psutil
 import pytest
@@ -30,7 +31,6 @@ from muybridge.storage.run import Run
 from muybridge.training.job import Jobs
 from muybridge.training.loop import resume
 
-DRIVER = Path(__file__).parents[1] / "float64_driver.py"
 ALONE = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "RANK", "WORLD"))}
 ENVIRONMENT = ALONE | {"OMP_NUM_THREADS": "1"}
 
@@ -52,10 +52,14 @@ def torchrun(count, *words):
 
 
 def trained(out, manifest, *settings, processes=1):
-    words = [str(DRIVER), str(out), str(manifest), *settings]
-    command = [sys.executable, *words] if processes == 1 else torchrun(processes, *words)
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    """Train, alone in this process, or in several of their own; the run, and the loss of each update."""
+    words = [str(out), str(manifest), *settings]
+    if processes == 1:
+        float64_driver.main(words)
+    else:
+        command = torchrun(processes, float64_driver.__file__, *words)
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
     return Run(out), np.array(json.loads((out / "losses.json").read_text()))
 
 
@@ -336,7 +340,7 @@ def test_when_processes_save_changes_no_bit_and_nor_does_a_stop(odd_set, tmp_pat
     whole, _ = trained(tmp_path / "whole", odd_set, *settings, processes=2)
     often, _ = trained(tmp_path / "often", odd_set, *settings, "checkpoint_steps=3", processes=2)
     assert everything(often) == everything(whole)
-    words = [str(DRIVER), str(tmp_path / "stopped"), str(odd_set), *settings, "stop_after=10"]
+    words = [float64_driver.__file__, str(tmp_path / "stopped"), str(odd_set), *settings, "stop_after=10"]
     subprocess.run(torchrun(2, *words), env=ENVIRONMENT, capture_output=True, timeout=240)
     assert (tmp_path / "stopped" / "checkpoints" / "last").read_text() == "step-00000010"
     subprocess.run(torchrun(2, *words[:-1]), env=ENVIRONMENT, capture_output=True, timeout=240, check=True)

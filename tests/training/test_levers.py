@@ -356,6 +356,7 @@ def test_fp16_learns_as_fp32_does(train_of):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_overflows_skips_the_update_and_halves_the_scale(plain, batch):
     recipe = replace(plain, {"precision": "fp16", "optim.clip_grad_norm": 1.0})
     model, optimizer, _ = network(recipe)

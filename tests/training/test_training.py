@@ -334,7 +334,8 @@ def wait_for(path, process):
     assert path.exists(), process.communicate()[1]
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_saves_and_resume_ends_alike(long_recipe, tmp_path, number):
     long, file = long_recipe
     whole = train(long, out=tmp_path / "whole")

@@ -42,7 +42,9 @@ def _no_bars():
     logging.disable_progress_bar()
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(
+    params=[pytest.param(kind, marks=() if kind in ("videomae", "vjepa2") else pytest.mark.slow) for kind in CONFIGS]
+)
 def kind(request):
     return request.param
 
@@ -73,6 +75,7 @@ def rewrite(folder, change):
     safetensors.torch.save_file(state, file, metadata={"format": "pt"})
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_logits_are_those_of_transformers(kind, tmp_path):
     net = saved(tmp_path, kind)
     model = make(tmp_path).eval()
