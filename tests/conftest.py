@@ -20,11 +20,6 @@ os.fsync = lambda descriptor: None
 """No test pulls the plug: flushing took a third of every small run. Processes that tests start flush as ever."""
 
 
-if hasattr(os, "sched_setscheduler"):
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    """At a real-time priority, which some machines start everything with, a busy process never lets go of its core."""
-
-
 def pytest_collection_finish():
     """Collect garbage rarely: going through all that was imported took a seventh of the time."""
     gc.collect()
