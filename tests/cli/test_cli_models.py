@@ -114,11 +114,15 @@ def test_memory_is_the_networks_not_its_parents():
 
 @pytest.mark.slow
 def test_too_little_memory_is_no_crash(monkeypatch):
-    monkeypatch.setattr(speed.build, "free_bytes", lambda: 400 * 2**20)
-    found = speed.measure("tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=4, precision="fp32")
+    monkeypatch.setattr(speed, "free_bytes", lambda: 400 * 2**20)
+    found = speed.measure_model(
+        "tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=4, precision="fp32"
+    )
     assert 4 <= found.max_batch_size < 64
     assert min(found.max_batch_train_clips_per_s, found.max_batch_forward_clips_per_s) > 0
-    none = speed.measure("tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=900, precision="fp32")
+    none = speed.measure_model(
+        "tsm_resnet_tiny", num_classes=5, num_frames=8, size=112, batch_size=900, precision="fp32"
+    )
     assert none.train_clips_per_s is None
     assert none.peak_memory_bytes is None
     assert 1 <= none.max_batch_size < 64
