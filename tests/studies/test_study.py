@@ -191,3 +191,10 @@ def test_folds_that_test_a_video_twice_are_refused_before_training(recipe, made_
     with pytest.raises(UserError, match=r"test \d+ videos more than once.*--folds 1"):
         muybridge.compare(["tsn_resnet_tiny"], data=twice.data.manifest, recipe=twice, out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_the_folder_of_a_run_becomes_no_study(run, recipe):
+    before = sorted(path.name for path in run.path.iterdir())
+    with pytest.raises(UserError, match="it is the folder of a run"):
+        muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=run.path)
+    assert sorted(path.name for path in run.path.iterdir()) == before

@@ -49,7 +49,9 @@ class Workplace:
 
     @staticmethod
     def of(plan: Plan, out: str | Path, runtime: Runtime | None) -> "Workplace":
-        """Raises UserError for a device or a manifest that is not there."""
+        """Raises UserError for a device or a manifest that is not there, and for the folder of a run."""
+        if (Path(out) / "recipe.json").exists():
+            raise UserError(f"{out}: it is the folder of a run. Choose another folder for the study (--out)")
         runtime = runtime or Runtime()
         processes = distributed.join(find_device(runtime.device))
         jobs = Jobs(runtime, processes=processes.count)

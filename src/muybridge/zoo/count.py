@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from muybridge.errors import UserError
 from muybridge.zoo import VideoModel, entries
 from muybridge.zoo.registry import assemble, builds_on_meta
 from muybridge.zoo.shapes import Shapes
@@ -205,8 +206,15 @@ class _Call:
 
 def _pass(model: VideoModel, num_frames: int, size: int) -> None:
     device = next(model.parameters()).device
-    with torch.no_grad(), Shapes() if device.type == "meta" else nullcontext():
-        model.eval()(model.zeros(num_frames, size, device=device))
+    try:
+        with torch.no_grad(), Shapes() if device.type == "meta" else nullcontext():
+            model.eval()(model.zeros(num_frames, size, device=device))
+    except RuntimeError as error:
+        if "overflow" in str(error):
+            raise UserError(
+                f"clip: {num_frames} frames of {size}x{size} pixels are more than a tensor holds. Choose a smaller clip"
+            ) from None
+        raise
 
 
 @contextmanager
