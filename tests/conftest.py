@@ -68,3 +68,9 @@ def recipe(made_set):
 def run(recipe, tmp_path_factory):
     """A finished run."""
     return train(recipe, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def one_job(monkeypatch):
+    """`prepare` looks at files in one process, where it is asked for no other number: each starts in half a second."""
+    monkeypatch.setattr("muybridge.data.prepare.inspection.os.cpu_count", lambda: 1)

@@ -14,11 +14,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import replace
 from muybridge.training.loop import train
 
-
-@pytest.fixture(autouse=True)
-def _one_job(monkeypatch):
-    """Look at files in one process at a time, where a test asks for no other number: each starts in half a second."""
-    monkeypatch.setattr("muybridge.data.prepare.inspection.os.cpu_count", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_job")
 
 
 def touch(root, *names):

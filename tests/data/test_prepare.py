@@ -24,11 +24,7 @@ from muybridge.video.safe import Looked, SafeReader
 
 PARTS = ("train", "val", "test")
 
-
-@pytest.fixture(autouse=True)
-def _one_job(monkeypatch):
-    """Look at files in one process at a time, where a test asks for no other number: each starts in half a second."""
-    monkeypatch.setattr("muybridge.data.prepare.inspection.os.cpu_count", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_job")
 
 
 def write_set(root, classes=("jump", "run", "walk"), groups=6, clips=2, first=0):

@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from muybridge.zoo.shapes import Shapes
 
@@ -46,3 +48,49 @@ def test_a_skipped_operation_gives_torchs_shape_and_dtype(name):
     expected = outcome(CASES[name])
     with Shapes():
         assert outcome(CASES[name]) == expected
+
+
+VALUES = {
+    "zeros": lambda x: torch.zeros(1000),
+    "ones": lambda x: torch.ones(1000, dtype=torch.int64),
+    "drawn": lambda x: torch.nn.init.constant_(x, 3.0),
+    "filled": lambda x: x.fill_(2.0),
+    "copied": lambda x: x.copy_(torch.full_like(x, 5.0)),
+    "added": lambda x: x.add_(1.0),
+    "a sum": lambda x: x + x,
+    "relu": lambda x: F.relu(-x, inplace=True),
+    "a norm": lambda x: F.batch_norm(x, torch.full((3,), 0.5), torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_tensors_with_values_keep_them(name):
+    """A network's table of positions, say, which it makes in its first pass and keeps."""
+    expected = VALUES[name](torch.full((2, 3), 7.0))
+    with Shapes():
+        assert torch.equal(VALUES[name](torch.full((2, 3), 7.0)), expected)
+
+
+class Dispatched(TorchDispatchMode):
+    """Names of the operations that reach torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_layers_without_multiply_adds_do_not_reach_torch():
+    """Decomposing them in Python would take most of the time."""
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.BatchNorm2d(4), nn.SiLU())
+    with Dispatched() as plain, torch.no_grad():
+        net.eval()(torch.empty(1, 3, 8, 8, device="meta"))
+    assert any("norm" in name for name in plain.names)
+    with Dispatched() as skipped, torch.no_grad(), Shapes():
+        net(torch.empty(1, 3, 8, 8, device="meta"))
+    assert any("convolution" in name for name in skipped.names)
+    assert not [name for name in skipped.names if "norm" in name or "relu" in name or "silu" in name]

@@ -11,7 +11,7 @@ from typing import Any
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
-from muybridge.storage.run import BESIDE_RECIPE, RUN_FOLDERS, Run, State, data_name
+from muybridge.storage.run import RUN_FOLDERS, Run, State, data_name, is_run_of
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def find(folder: str | Path, *, unreadable: Callable[[OSError], None] | None = N
                 raise
             unreadable(error)
             continue
-        is_run = "recipe.json" in inside and any(name in inside for name in BESIDE_RECIPE)
+        is_run = is_run_of(inside)
         if is_run:
             runs.append(Run(path))
         for entry in sorted(folders, key=lambda entry: entry.name):

@@ -23,7 +23,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -68,11 +68,16 @@ STATES: tuple[State, ...] = get_args(State)
 """States of a run. finished: it has a result; training: a process trains it; stopped: `train --resume` continues it; begun:
 it has no checkpoint yet; damaged: a file of it cannot be read."""
 
-BESIDE_RECIPE = ("dataset.json", "environment.json", "runtime.json", "checkpoints")
+_BESIDE_RECIPE = ("dataset.json", "environment.json", "runtime.json", "checkpoints")
 """Names of which any, beside a recipe.json, marks a folder as a run."""
 
 RUN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
 """Folders inside a run, which are not searched for runs."""
+
+
+def is_run_of(names: Container[str]) -> bool:
+    """Whether a folder that holds files and folders of these names is a run."""
+    return "recipe.json" in names and any(name in names for name in _BESIDE_RECIPE)
 
 
 _more = with_config(ConfigDict(extra="allow"))

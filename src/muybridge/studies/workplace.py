@@ -1,5 +1,6 @@
 """The place where a plan is carried out: its folder, its jobs, and all checks before the first minute is spent."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from muybridge.runtime.console import log
 from muybridge.runtime.device import find_device
 from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import within
-from muybridge.storage.run import Run
+from muybridge.storage.run import Run, is_run_of
 from muybridge.studies.plan import START, Plan
 from muybridge.training.job import Jobs
 from muybridge.training.loop import finish
@@ -50,7 +51,7 @@ class Workplace:
     @staticmethod
     def of(plan: Plan, out: str | Path, runtime: Runtime | None) -> "Workplace":
         """Raises UserError for a device or a manifest that is not there, and for the folder of a run."""
-        if (Path(out) / "recipe.json").exists():
+        if Path(out).is_dir() and is_run_of(os.listdir(out)):
             raise UserError(f"{out}: it is the folder of a run. Choose another folder for the study (--out)")
         runtime = runtime or Runtime()
         processes = distributed.join(find_device(runtime.device))
