@@ -5,7 +5,8 @@ section 3, as in torchvision: no pool behind the stem, clips of 16 frames of 112
 
 `slow_resnet50`: the slow pathway alone (Feichtenhofer et al. 2019, SlowFast, table 1). `i3d_resnet50_kinetics`: I3D with
 temporal kernels on the first convolutions of blocks (Wang et al. 2018, Non-local Neural Networks, section 4.1), as in
-PyTorchVideo and GluonCV. Both take clips of 8 frames, every eighth of the video.
+PyTorchVideo. Both take clips of 8 frames, every eighth of the video. `i3d_resnet50_gluoncv`: the same parameters, for clips
+of 32 frames, every second; its stem and its first pool halve time, too (GluonCV's I3D-ResNet50 v1).
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch import nn
 
 from muybridge.zoo.anatomy import Site, survey
 from muybridge.zoo.backbones.resnet import BasicBlock, ResNet, resnet
-from muybridge.zoo.base import KINETICS, Preprocessing, Published, VideoModel
+from muybridge.zoo.base import IMAGENET, KINETICS, Preprocessing, Published, VideoModel
 from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import (
     EverySecondFrame,
@@ -53,10 +54,17 @@ def pytorchvideo_kinetics(file: str, clip: str) -> dict[str, Published]:
     return {"kinetics400": Published(url, "", GREY, about)}
 
 
-def lengthen(net: ResNet, axis: FrameAxis, *, stem_frames: int, cycles: Cycles) -> None:
+def gluoncv_kinetics(file: str) -> dict[str, Published]:
+    """GluonCV's weights for PyTorch; `file` as GluonCV names it. It publishes SHA-1 sums, no SHA-256."""
+    url = f"https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/torch/models/{file}"
+    about = f"GluonCV's {file.rpartition('-')[0]}, Kinetics-400, 32 frames, every second"
+    return {"kinetics400": Published(url, "", IMAGENET, about)}
+
+
+def lengthen(net: ResNet, axis: FrameAxis, *, stem_frames: int, cycles: Cycles, stem_stride_frames: int = 1) -> None:
     """Make the stem and the first convolutions of bottlenecks look along time."""
     if stem_frames > 1:
-        replace_conv(net, "conv1", axis, frames=stem_frames)
+        replace_conv(net, "conv1", axis, frames=stem_frames, stride_frames=stem_stride_frames)
     stages = zip((net.layer1, net.layer2, net.layer3, net.layer4), cycles, strict=True)
     for stage, (blocks, cycle) in enumerate(stages, start=1):
         for index in range(len(blocks)):
@@ -82,9 +90,15 @@ def _slow(net: ResNet, axis: FrameAxis) -> None:
     lengthen(net, axis, stem_frames=1, cycles=SLOW)
 
 
-def _i3d_kinetics(net: ResNet, axis: FrameAxis) -> None:
-    lengthen(net, axis, stem_frames=5, cycles=I3D)
+def _i3d_kinetics(net: ResNet, axis: FrameAxis, *, stem_stride_frames: int = 1) -> None:
+    lengthen(net, axis, stem_frames=5, cycles=I3D, stem_stride_frames=stem_stride_frames)
     put(net, Site("layer1", after=True), MaxOfPairs(axis))
+
+
+def _i3d_gluoncv(net: ResNet, axis: FrameAxis) -> None:
+    """Time is halved by the stem, by the pool behind it, and after the first stage: 32 frames end as 4."""
+    _i3d_kinetics(net, axis, stem_stride_frames=2)
+    put(net, Site("maxpool"), EverySecondFrame(axis))  # a max-pool of 1 x 3 x 3 with strides of 2 x 2 x 2
 
 
 def _r3d(net: ResNet, axis: FrameAxis) -> None:
@@ -151,6 +165,10 @@ VIDEO_RESNETS = {
     "i3d_resnet50_kinetics": VideoResNet(
         "Wang et al. 2018, Non-local Neural Networks", _resnet50, _i3d_kinetics,
         pytorchvideo_kinetics("I3D_8x8_R50.pyth", "8 frames, every eighth"), min_frames=2,
+    ),
+    "i3d_resnet50_gluoncv": VideoResNet(
+        "Carreira and Zisserman 2017, Quo Vadis, Action Recognition?", _resnet50, _i3d_gluoncv,
+        gluoncv_kinetics("i3d_resnet50_v1_kinetics400-18545497.pth"), min_frames=5,
     ),
 }  # fmt: skip
 

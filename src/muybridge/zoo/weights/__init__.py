@@ -4,6 +4,7 @@
 """
 
 from muybridge.zoo.weights import (
+    gluoncv,
     hugging_face,
     image_networks,
     muybridge,
@@ -28,5 +29,6 @@ SOURCES: tuple[Source, ...] = (
     torchvision_video.SOURCE,
     pytorchvideo.SOURCE,
     pyslowfast.SOURCE,
+    gluoncv.SOURCE,
     muybridge.IMAGE_NETWORK,
 )
