@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, Runtime, replace, shipped
 from muybridge.recipe.fields import fields as meanings
-from muybridge.recipe.fields import flat, of_network
+from muybridge.recipe.fields import flat, with_network
 from muybridge.recipe.schedule import shortened
 from muybridge.runtime.console import log
 from muybridge.storage.listing import Standing, find, standing
@@ -54,7 +54,7 @@ def recipe_of(
     named: dict[str, Any] = {}
     if model is not None:
         allow(model)
-        named |= of_network(model)
+        base = with_network(base, model)
     if data is not None:
         named |= {"data.manifest": str(data), "data.sha256": None}
     if fold is not None:

@@ -179,7 +179,18 @@ def test_vgg9_has_nine_layers_and_500_outputs_a_frame():
 def test_cnn_lstm_has_convolutions_of_2_3_and_5_and_all_outputs_of_its_lstm():
     model = on_meta("cnn_lstm", num_frames=30)
     assert [m.kernel_size for m in model.convs if isinstance(m, nn.Conv2d)] == [(2, 2), (3, 3), (5, 5)]
-    assert model.fc.in_features == 30 * model.rest.hidden_size
+    per_frame, lstm = model.rest
+    assert (per_frame.in_features, per_frame.out_features) == (8 * 8 * 128, 500)
+    assert lstm.input_size == 500
+    assert model.fc.in_features == 30 * lstm.hidden_size
+
+
+def test_cnn_lstms_biases_begin_as_zero():
+    model = create("cnn_lstm", num_classes=5)
+    per_frame, lstm = model.rest
+    biases = [p for name, p in lstm.named_parameters() if "bias" in name] + [per_frame.bias, model.fc.bias]
+    assert len(biases) == 4
+    assert all((bias == 0).all() for bias in biases)
 
 
 SMALL = [("c3d_small", {}), ("vgg9", {}), ("vgg9", {"fusion": "mean"}), ("cnn_lstm", {})]

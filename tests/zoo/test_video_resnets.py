@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peer_keys import peer_state
+from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.zoo import create, load_weights
+from muybridge.zoo.base import IMAGENET
 from muybridge.zoo.count import count
 from muybridge.zoo.networks.video_resnets import MaxOfPairs
 from muybridge.zoo.networks.x3d import SqueezeExcitation
@@ -46,7 +48,8 @@ def test_published_parameters_alone():
     ("name", "frames_in", "frames_out"),
     [
         ("r3d_resnet18", 16, 2), ("r2plus1d_resnet18", 16, 2), ("r3d_resnet18", 10, 2), ("mc3_resnet18", 16, 16),
-        ("slow_resnet50", 8, 8), ("i3d_resnet50_kinetics", 8, 4), ("slowfast_resnet50", 32, 1), ("x3d_s", 13, 1),
+        ("slow_resnet50", 8, 8), ("i3d_resnet50_kinetics", 8, 4), ("i3d_resnet50_gluoncv", 32, 4),
+        ("i3d_resnet50_gluoncv", 5, 1), ("slowfast_resnet50", 32, 1), ("x3d_s", 13, 1),
     ],
 )  # fmt: skip
 def test_frames_that_are_left(name, frames_in, frames_out):
@@ -165,6 +168,70 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(file):
     assert model.preprocessing == model.published["kinetics400"].preprocessing
 
 
+class GluonCVBlock(nn.Module):
+    def __init__(self, c_in, width, *, frames, stride, shortcut):
+        super().__init__()
+        self.conv1 = nn.Conv3d(c_in, width, (frames, 1, 1), padding=(frames // 2, 0, 0), bias=False)
+        self.conv2 = nn.Conv3d(width, width, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
+        self.conv3 = nn.Conv3d(width, 4 * width, 1, bias=False)
+        self.bn1, self.bn2, self.bn3 = nn.BatchNorm3d(width), nn.BatchNorm3d(width), nn.BatchNorm3d(4 * width)
+        self.downsample = None
+        if shortcut:
+            conv = nn.Conv3d(c_in, 4 * width, 1, (1, stride, stride), bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm3d(4 * width))
+
+    def forward(self, x_BCTHW):
+        y = self.bn1(self.conv1(x_BCTHW)).relu()
+        y = self.bn3(self.conv3(self.bn2(self.conv2(y)).relu()))
+        return (y + (x_BCTHW if self.downsample is None else self.downsample(x_BCTHW))).relu()
+
+
+class GluonCVI3D(nn.Module):
+    """GluonCV's I3D-ResNet50 v1 with plain 3D layers, under the names of its weights for PyTorch."""
+
+    INFLATED = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
+
+    def __init__(self):
+        super().__init__()
+        self.first_stage = nn.Sequential(
+            nn.Conv3d(3, 64, (5, 7, 7), (2, 2, 2), (2, 3, 3), bias=False), nn.BatchNorm3d(64), nn.ReLU(),
+            nn.MaxPool3d((1, 3, 3), (2, 2, 2), (0, 1, 1)),
+        )  # fmt: skip
+        self.pool2, c_in, stages = nn.MaxPool3d((2, 1, 1), (2, 1, 1)), 64, []
+        for stage, inflated in enumerate(self.INFLATED):
+            blocks, width = [], 64 * 2**stage
+            for index, is_inflated in enumerate(inflated):
+                stride, first = (2 if stage and not index else 1), not index
+                blocks.append(GluonCVBlock(c_in, width, frames=3 if is_inflated else 1, stride=stride, shortcut=first))
+                c_in = 4 * width
+            stages.append(nn.Sequential(*blocks))
+        self.res_layers = nn.Sequential(*stages)
+        self.fc = nn.Linear(2048, 400)
+        self.head = nn.Sequential(nn.Dropout(0.5), self.fc)
+
+    def forward(self, x_BCTHW):
+        x = self.pool2(self.res_layers[0](self.first_stage(x_BCTHW)))
+        assert x.shape[2] == 4
+        return self.head(self.res_layers[1:](x).mean((2, 3, 4)))
+
+
+def test_gluoncvs_network_is_the_one_of_plain_layers_with_its_weights():
+    torch.manual_seed(0)
+    theirs = GluonCVI3D().eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    model = create("i3d_resnet50_gluoncv", num_classes=400, num_frames=32, dropout=0.0).eval()
+    loaded = load_weights(model, theirs.state_dict())
+    assert (loaded.source, loaded.fresh, loaded.inflated) == ("GluonCV", (), 0)
+    assert loaded.left_out == ("head.1.weight", "head.1.bias"), "the classifier under its second name"
+    assert model.preprocessing == IMAGENET
+    x_BCTHW = torch.randn(2, 3, 32, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model(x_BCTHW), theirs(x_BCTHW), rtol=1e-4, atol=1e-5)
+
+
 SAME = {
     "slowfast_resnet50": [
         ("blocks.0.multipathway_blocks.1.conv.weight", "s1.pathway1_stem.conv.weight", "fast.conv1.weight"),
@@ -216,7 +283,12 @@ def test_the_norm_that_x3ds_first_shortcut_lacks_in_pytorchvideo_changes_nothing
 
 
 def test_image_weights_are_where_3d_networks_start():
-    for name, inflated in (("slow_resnet50", 9), ("i3d_resnet50_kinetics", 10), ("r3d_resnet18", 17)):
+    for name, inflated in (
+        ("slow_resnet50", 9),
+        ("i3d_resnet50_kinetics", 10),
+        ("i3d_resnet50_gluoncv", 10),
+        ("r3d_resnet18", 17),
+    ):
         model = make(name)
         loaded = load_weights(model, peer_state("torchvision_resnet18") if "18" in name else _resnet50())
         assert loaded.inflated == inflated

@@ -51,9 +51,12 @@ def replace(recipe: S, changes: Mapping[str, Any]) -> S:
     return validated(type(recipe), values)
 
 
-def of_network(model: str) -> dict[str, Any]:
-    """Changes that give a recipe another network."""
-    return dict.fromkeys(MODEL) | {"model.name": model}
+def with_network(recipe: Recipe, model: str) -> Recipe:
+    """The recipe with another network. How it draws the weights of the one it names is not for others."""
+    changes: dict[str, Any] = dict.fromkeys(MODEL) | {"model.name": model}
+    if recipe.model.name not in ("", model):
+        changes["model.init_std"] = None
+    return replace(recipe, changes)
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:

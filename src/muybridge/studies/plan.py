@@ -14,7 +14,7 @@ from typing import Any, Self
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, flat, replace
-from muybridge.recipe.fields import MODEL, of_network
+from muybridge.recipe.fields import MODEL, with_network
 from muybridge.recipe.schedule import shortened
 from muybridge.storage.run import data_name
 
@@ -259,7 +259,7 @@ def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], tit
     names = data_names(data)
     return Plan(title or f"Models on {', '.join(names.values())}", {
         run_name(name if len(data) > 1 else "", model): Planned(
-            replace(recipe, {"data.manifest": manifest, **of_network(model)}), {"data": name, "model": model}
+            replace(with_network(recipe, model), {"data.manifest": manifest}), {"data": name, "model": model}
         )
         for manifest, name in names.items() for model in models
     })  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, diff, replace
-from muybridge.recipe.fields import of_network
+from muybridge.recipe.fields import with_network
 from muybridge.recipe.shipped import five_class, kinetics_full
 from muybridge.recipe.shipped import mini as mini_recipe
 from muybridge.recipe.shipped import transfer as transfer_recipe
@@ -73,8 +73,8 @@ def study_2021(
                 called if len(names) > 1 else "", model, f"{frames}f", "tp" if pooling else "",
                 "" if how == "uniform" else how,
             )  # fmt: skip
-            recipe = replace(mini_recipe(frames, kinetics="kinetics" in called.lower()), {
-                "data.manifest": manifest, **of_network(model), "model.temporal_pooling": pooling, "clip.sampling": how,
+            recipe = replace(with_network(mini_recipe(frames, kinetics="kinetics" in called.lower()), model), {
+                "data.manifest": manifest, "model.temporal_pooling": pooling, "clip.sampling": how,
                 **({"model.pretrained": mini_recipe().model.pretrained} if base is None else {}),
                 **({} if pretrained is None or base else starting_from(pretrained)),
             })  # fmt: skip
@@ -137,7 +137,7 @@ def pretraining(
     weights = {pretrained: Path(pretrained).name, "none": "none"}
     return Plan(f"{weights[pretrained]} or no weights, on {', '.join(names.values())}", {
         run_name(called if len(names) > 1 else "", model, start_name): Planned(
-            replace(recipe, {"data.manifest": manifest, **of_network(model), **starting_from(start)}),
+            replace(with_network(recipe, model), {"data.manifest": manifest, **starting_from(start)}),
             {"data": called, "model": model, **model_axes(model), "pretrained": start_name},
         )
         for (manifest, called), model, (start, start_name) in product(names.items(), models, weights.items())
@@ -175,11 +175,11 @@ def transfer(
         base = run_name(source, model)
         axes: dict[str, Value] = {"model": model, **model_axes(model)}
         start = data_name(before.model.pretrained or "none")
-        runs[base] = Planned(replace(before, of_network(model)), {"data": source, **axes, "start": start})
+        runs[base] = Planned(with_network(before, model), {"data": source, **axes, "start": start})
         for manifest, called in others:
-            after = replace(recipe or transfer_recipe(), {
-                "data.manifest": manifest, **of_network(model), **starting_from("none"),
-            })  # fmt: skip
+            after = replace(
+                with_network(recipe or transfer_recipe(), model), {"data.manifest": manifest, **starting_from("none")}
+            )
             there = {"data": called, **axes}
             runs[run_name(called, model, "from", source)] = Planned(after, {**there, "start": source}, base)
             runs[run_name(called, model, "scratch")] = Planned(after, {**there, "start": "scratch"})

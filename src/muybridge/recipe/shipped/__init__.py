@@ -18,11 +18,8 @@ from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, tra
 from muybridge.recipe.shipped.demo import demo
 from muybridge.recipe.shipped.learning_report_2020 import (
     i3d_resnet50_hmdb51,
-    i3d_resnet50_hmdb51_second,
     i3d_resnet50_ucf101,
-    i3d_resnet50_ucf101_second,
     tsn_resnet50_hmdb51,
-    tsn_resnet50_hmdb51_second,
     tsn_vgg16_ucf101,
     tsn_vgg16_ucf101_second,
 )
@@ -31,8 +28,7 @@ from muybridge.recipe.shipped.small import small
 from muybridge.user_code import allow, function_in_file
 
 LEARNING_REPORT = (
-    tsn_vgg16_ucf101, i3d_resnet50_ucf101, tsn_resnet50_hmdb51, i3d_resnet50_hmdb51,
-    tsn_vgg16_ucf101_second, i3d_resnet50_ucf101_second, tsn_resnet50_hmdb51_second, i3d_resnet50_hmdb51_second,
+    tsn_vgg16_ucf101, tsn_vgg16_ucf101_second, tsn_resnet50_hmdb51, i3d_resnet50_ucf101, i3d_resnet50_hmdb51,
 )  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Recipe]] = {

@@ -16,6 +16,9 @@ from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import draw_weights
 from muybridge.zoo.volumes import refuse_temporal_pooling
 
+LABELS = 500
+"""Outputs of the fully connected layer on each frame."""
+
 
 class SmallClips(VideoModel):
     """A network on each frame: `convs` gives feature maps, `rest` makes f_BTD of the flattened maps, D = `num_outputs`.
@@ -44,6 +47,9 @@ class SmallClips(VideoModel):
         self._flatten = flatten
         draw_weights(convs)
         draw_layers(rest.modules())
+        for name, parameter in rest.named_parameters():
+            if ".bias_" in name:  # of an LSTM
+                nn.init.zeros_(parameter)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         """Clips x_BCTHW to f_BTD; T = 1 if flattened."""
@@ -108,10 +114,10 @@ def vgg9(
     rest = nn.Sequential(
         nn.Linear(left, 2048), nn.ReLU(inplace=True), nn.Dropout(dropout),
         nn.Linear(2048, 2048), nn.ReLU(inplace=True), nn.Dropout(dropout),
-        nn.Linear(2048, 500), nn.ReLU(inplace=True),
+        nn.Linear(2048, LABELS), nn.ReLU(inplace=True),
     )  # fmt: skip
     model = SmallClips(
-        convs, rest, 500, num_classes=num_classes, num_frames=num_frames, size=size, dropout=dropout,
+        convs, rest, LABELS, num_classes=num_classes, num_frames=num_frames, size=size, dropout=dropout,
         in_channels=in_channels, flatten=fusion == "linear",
     )  # fmt: skip
     model.looks_at = "clip" if fusion == "linear" else "frame"
@@ -129,13 +135,15 @@ def cnn_lstm(
 ) -> VideoModel:
     """CNN-LSTM, for clips of `num_frames` x `size` x `size`.
 
-    Convolutions of 2 x 2, 3 x 3 and 5 x 5, each with ReLU and pool; an LSTM over the frames; one layer over its outputs at
-    all of them. Ours: widths 32, 64, 128, one LSTM layer of 256 units.
+    Convolutions of 2 x 2, 3 x 3 and 5 x 5, each with ReLU and pool, end in a fully connected layer on each frame, of 500
+    "preliminary labels"; an LSTM over the frames; one layer over its outputs at all of them. Biases begin as zero.
+    Ours: widths 32, 64, 128, as many labels as VGG9 has, one LSTM layer of 256 units.
     """
     refuse_temporal_pooling("cnn_lstm", temporal_pooling)
     convs, left = conv_layers((((2, 32),), ((3, 64),), ((5, 128),)), size, "cnn_lstm", in_channels=in_channels)
+    rest = nn.Sequential(nn.Linear(left, LABELS), AllOutputs(LABELS, 256, batch_first=True))
     return SmallClips(
-        convs, AllOutputs(left, 256, batch_first=True), 256, num_classes=num_classes, num_frames=num_frames, size=size,
+        convs, rest, 256, num_classes=num_classes, num_frames=num_frames, size=size,
         dropout=dropout, in_channels=in_channels,
     )  # fmt: skip
 
