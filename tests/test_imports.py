@@ -21,7 +21,7 @@ ALLOWED = {
     "video": {"errors", "runtime"},
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "former_names", "runtime", "user_code"},
-    "recipe": {"data", "errors", "runtime", "user_code"},
+    "recipe": {"data", "errors", "runtime", "text", "user_code"},
     "storage": {"errors", "recipe", "runtime", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},
@@ -29,7 +29,8 @@ ALLOWED = {
     "reporting": {"__init__", "analysis", "data", "errors", "recipe", "runtime", "storage", "text", "video"},
     "inference": {"build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "video"},
     "training": {
-        "__init__", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "user_code", "video", "zoo",
+        "__init__", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text", "user_code", "video",
+        "zoo",
     },
     "studies": {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",

@@ -12,7 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.api import compare, evaluate, measure, models, plan, recipe_of, recipes, report, runs, train
+    from muybridge.api import (
+        compare,
+        estimate,
+        evaluate,
+        measure,
+        models,
+        plan,
+        recipe_of,
+        recipes,
+        report,
+        runs,
+        train,
+    )
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
@@ -28,6 +40,7 @@ _MODULES = {
     "compare": "api",
     "demo": "studies.demo",
     "diagnose": "evaluation.diagnose",
+    "estimate": "api",
     "evaluate": "api",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
@@ -51,6 +64,7 @@ __all__ = [
     "compare",
     "demo",
     "diagnose",
+    "estimate",
     "evaluate",
     "frames",
     "load",

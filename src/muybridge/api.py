@@ -17,7 +17,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, Runtime, replace, shipped
 from muybridge.recipe.fields import fields as meanings
 from muybridge.recipe.fields import flat, with_network
-from muybridge.recipe.schedule import shortened
+from muybridge.recipe.schedule import resized
 from muybridge.runtime.console import log
 from muybridge.storage.listing import Standing, find, standing
 from muybridge.storage.run import STATES, Run
@@ -26,7 +26,7 @@ from muybridge.user_code import allow, check_consent
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
     from muybridge.storage.scores import Scores
-    from muybridge.studies.plan import Plan, Value
+    from muybridge.studies.plan import Plan, Planned, Value
     from muybridge.studies.run import Study
 
 
@@ -40,17 +40,20 @@ def recipe_of(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
     allow_code: bool = False,
 ) -> Recipe:
     """Return a recipe by name, with a model, a manifest, weights and dotted changes put in.
 
-    `recipe`: see `muybridge.recipe.shipped.load`. `shorten`: the share that is kept of its schedule. `pretrained`: weights
-    to start from, whole; `init`: matching tensors only. A model in the user's own code that a file names needs
+    `recipe`: see `muybridge.recipe.shipped.load`. `shorten`: the share that is kept of its schedule; `epochs` or
+    `steps`: exactly that number, with warm-up and milestones at their share. `pretrained`: weights to start from, whole;
+    `init`: matching tensors only. A model in the user's own code that a file names needs
     `allow_code`. Raises UserError.
     """
     base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
-    if shorten is not None:
-        base = shortened(base, shorten)
+    base = resized(base, shorten=shorten, epochs=epochs, steps=steps)
+    _check_one_length(changes, epochs=epochs, steps=steps)
     named: dict[str, Any] = {}
     if model is not None:
         allow(model)
@@ -83,6 +86,14 @@ def recipe_of(
     return made
 
 
+def _check_one_length(changes: Mapping[str, Any] | None, *, epochs: int | None, steps: int | None) -> None:
+    """Refuse a length of the training that is given twice. Raises UserError."""
+    given = "--epochs" if epochs is not None else "--steps" if steps is not None else None
+    for name in ("optim.epochs", "optim.steps", "optim.min_steps") if given else ():
+        if name in (changes or {}):
+            raise UserError(f"{given}: {name} is given, too. Give one of them")
+
+
 def train(
     recipe: str | Recipe | None = None,
     *,
@@ -94,6 +105,8 @@ def train(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Run:
@@ -110,11 +123,49 @@ def train(
             init=init,
             changes=changes,
             shorten=shorten,
+            epochs=epochs,
+            steps=steps,
             allow_code=allow_code,
         ),
         out=out,
         runtime=runtime,
     )
+
+
+def estimate(
+    recipe: str | Recipe | None = None,
+    *,
+    model: str | None = None,
+    data: str | Path | None = None,
+    fold: int | None = None,
+    pretrained: str | Path | None = None,
+    init: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Planned:
+    """Return what `train` would do: its recipe, the length of the training, and its computing time by a measured step.
+
+    Everything that `train` checks before its first step is checked, and nothing is written. The time counts training,
+    validation and test, not the decoding of videos. See `muybridge train --dry-run`. Raises UserError.
+    """
+    from muybridge.recipe.schedule import budget
+    from muybridge.studies.plan import Planned
+    from muybridge.training.estimate import Estimates
+    from muybridge.training.job import Jobs
+
+    made = recipe_of(
+        recipe, model=model, data=data, fold=fold, pretrained=pretrained, init=init, changes=changes, shorten=shorten,
+        epochs=epochs, steps=steps, allow_code=allow_code,
+    )  # fmt: skip
+    runtime = runtime or Runtime()
+    job = Jobs(runtime).job(made)
+    rows = job.manifest.split("train", job.recipe.data.fold)
+    seconds = Estimates(runtime).seconds(job.recipe, job.manifest)
+    return Planned(job.recipe, {}, budget=budget(job.recipe, len(rows)), seconds=seconds)
 
 
 def evaluate(
@@ -187,10 +238,13 @@ def plan(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
     title: str | None = None,
     allow_code: bool = False,
     out: str | Path | None = None,
     tune: int = 0,
+    estimate: bool = False,
     runtime: Runtime | None = None,
 ) -> Plan:
     """Return the runs that `compare` would train.
@@ -199,14 +253,16 @@ def plan(
     picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
     function needs `allow_code`.
 
-    With `out`, the folder of the study, the runs have the names and epochs that they will have there. Models, folds and
-    splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. Raises UserError.
+    With `out`, the folder of the study, the runs have the names and lengths that they will have there. Models, folds and
+    splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. `estimate`: measure a
+    step of each setting, and estimate computing times. Raises UserError.
     """
     from muybridge.studies import shipped as studies
     from muybridge.studies.plan import of_models, repeated
 
-    if out is None and (tune or runtime is not None):
-        raise UserError("tune, runtime: they are checked for a study's folder, and none is given. Give it: out=STUDY")
+    if out is None and (tune or estimate or runtime is not None):
+        raise UserError("tune, estimate, runtime: they are for a study's folder, and none is given. Give it: out=STUDY")
+    _check_one_length(changes, epochs=epochs, steps=steps)
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     for name in changes or {}:
         if name in taken:
@@ -217,7 +273,10 @@ def plan(
     if study is None:
         if not models:
             raise UserError("models: none are given. Name at least one model, or a study")
-        base = recipe_of(recipe, model=models[0], pretrained=pretrained, init=init, changes=changes, shorten=shorten)
+        base = recipe_of(
+            recipe, model=models[0], pretrained=pretrained, init=init, changes=changes, shorten=shorten,
+            epochs=epochs, steps=steps,
+        )  # fmt: skip
         made = of_models(list(models), recipe=base, data=manifests)
     else:
         if init is not None:
@@ -228,7 +287,9 @@ def plan(
             "recipe": shipped.load(recipe) if isinstance(recipe, str) else recipe,
         }
         given = {name: value for name, value in given.items() if value is not None}
-        made = studies.of(study, data=manifests, **given).changed(changes or {}, shorten=shorten)
+        made = studies.of(study, data=manifests, **given).changed(
+            changes or {}, shorten=shorten, epochs=epochs, steps=steps
+        )
     for planned in made.runs.values():
         check_consent(planned.recipe.model.name, where=made.title, allow_code=allow_code)
     made.check_needs()
@@ -244,7 +305,7 @@ def plan(
 
     from muybridge.studies.run import dry_run
 
-    return dry_run(made, out=out, tune=tune, runtime=runtime)
+    return dry_run(made, out=out, tune=tune, estimate=estimate, runtime=runtime)
 
 
 def compare(
@@ -262,6 +323,8 @@ def compare(
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
     measure: bool = False,
     diagnose: bool = False,
     title: str | None = None,
@@ -275,7 +338,7 @@ def compare(
     """
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
-        init=init, changes=changes, shorten=shorten, title=title, allow_code=allow_code,
+        init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title, allow_code=allow_code,
     )  # fmt: skip
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before

@@ -46,6 +46,15 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
+def duration(seconds: float) -> str:
+    """Format a time, roughly: "45 s", "12 min", "3.5 h", "4.2 days"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
 def millions(count: float) -> str:
     """Format a number in millions: "1.50 M"."""
     return f"{count / 1e6:.2f} M"

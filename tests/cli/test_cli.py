@@ -8,6 +8,8 @@ import pytest
 from command import call, document
 
 from muybridge.cli.app import app
+from muybridge.cli.output import print_epochs
+from muybridge.text import duration
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +194,69 @@ def test_a_real_process_prints_json_alone_and_no_traceback(made_set, tmp_path):
     assert usage.returncode == 2
     assert "Traceback" not in usage.stderr
     assert muybridge("--version").stdout.startswith("muybridge 0.")
+
+
+def test_a_dry_run_of_a_training_tells_its_length_and_writes_nothing(made_set, tmp_path):
+    words = ["train", "small", "--model", "tsm_resnet_tiny", "--data", made_set, "--set", "clip.size=32"]
+    shown = call(*words, "--dry-run").stdout.splitlines()
+    assert shown[0] == (
+        "training on 40 videos, 3 steps an epoch; 1002 steps in 334 epochs, by optim.min_steps (the recipe's epochs would be "
+        "90 steps)"
+    )
+    assert shown[1].startswith("about ")
+    assert shown[1].endswith("of computing on this machine, the decoding of videos not counted")
+    told = document(call(*words, "--steps", 7, "--dry-run", "--json"))
+    assert (told["steps"], told["epochs"], told["max_hours"]) == (7, 3, None)
+    assert 0 < told["estimated_seconds"] < 600
+    wrong = call(*words, "--steps", 7, "--set", "optim.epochs=3", "--dry-run")
+    assert (wrong.exit_code, "--steps: optim.epochs is given, too" in wrong.stderr) == (2, True)
+    wrong = call("train", "--resume", tmp_path, "--dry-run")
+    assert (wrong.exit_code, "--dry-run: it does not apply to --resume" in wrong.stderr) == (2, True)
+
+
+def test_a_table_of_epochs_stays_on_the_screen(made_set, tmp_path):
+    settings = [
+        "clip.size=32",
+        "clip.num_frames=4",
+        "evaluation.num_clips=1",
+        "evaluation.every_epochs=2",
+        "precision=fp32",
+    ]
+    options = [part for setting in settings for part in ("--set", setting)]
+    words = [
+        "train",
+        "--model",
+        "tsm_resnet_tiny",
+        "--data",
+        made_set,
+        "--epochs",
+        5,
+        *options,
+        "--out",
+        tmp_path / "run",
+    ]
+    lines = call(*words).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["epoch", "step"])
+    table = [line.split() for line in lines[start + 1 :]]
+    rows = [row for row in table if row and row[0].isdigit() and row[1].isdigit()]
+    assert [row[:2] for row in rows] == [["2", "6"], ["4", "12"], ["5", "15"]]
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    val = {str(line["epoch"]): line for line in metrics if line["kind"] == "val"}
+    assert [row[6] for row in rows] == [f"{val[row[0]]['video_top1']:.3f}" for row in rows]
+    assert sum("best" in row for row in rows) == 1
+    assert any("3 of 5 epochs" in line for line in lines)
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(0, 0), (20, 20), (21, 11), (400, 20)])
+def test_a_long_table_of_epochs_is_thinned_out(capsys, epochs, rows):
+    numbers = range(1, epochs + 1)
+    train = [{"epoch": n, "step": n, "lr": 0.1, "loss": 1.0, "clip_top1": 0.5} for n in numbers]
+    val = [{"epoch": n, "loss": 1.0, "video_top1": 0.9 if n == 7 else 0.5} for n in numbers]
+    print_epochs(train, val, [{"epoch": n, "train_seconds": 60.0} for n in numbers])
+    shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
+    shown = [row for row in shown if row[1].isdigit()]
+    assert len(shown) in (rows, rows + 1)
+    if epochs:
+        assert "7" in [row[0] for row in shown], "the best is there"
+        assert shown[-1][0] == str(epochs)
+        assert f"{duration(60.0 * epochs)}" in " ".join(shown[-1])

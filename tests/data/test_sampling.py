@@ -344,3 +344,16 @@ def test_a_shuffle_is_its_generators():
     clip = clip_of(8, 2)
     assert rearranged(clip, "shuffled", draw(3)).tolist() == rearranged(clip, "shuffled", draw(3)).tolist()
     assert rearranged(clip, "shuffled", draw(3)).tolist() != rearranged(clip, "shuffled", draw(4)).tolist()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "dense"])
+def test_shuffled_training_clips_show_the_same_frames_in_another_order(sampling):
+    specs = [ClipSpec(num_frames=8, sampling=sampling, order=order) for order in ("ordered", "shuffled")]
+    orders = set()
+    for seed in range(30):
+        ordered, shuffled = (train_indices(100, 25, spec, draw(seed))[:, 0].tolist() for spec in specs)
+        assert ordered == sorted(shuffled) != shuffled
+        orders.add(tuple(np.argsort(shuffled).tolist()))
+    assert len(orders) > 25
+    tested = [test_indices(100, 25, spec, num_clips=3) for spec in specs]
+    assert np.array_equal(*tested), "tests keep the order"

@@ -1,6 +1,7 @@
 """Recipe: a wrong field, value or file is an error that helps; what changes a result changes the fingerprint."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -22,7 +23,8 @@ from muybridge.recipe import (
     replace,
     to_json,
 )
-from muybridge.recipe.schedule import shortened
+from muybridge.recipe.schedule import budget, resized
+from muybridge.recipe.shipped import load
 
 OTHER_VALUES = {
     "data.manifest": "other.csv",
@@ -35,6 +37,7 @@ OTHER_VALUES = {
     "clip.stride_frames": 3,
     "clip.fps": 12.5,
     "clip.past_end": "mirror",
+    "clip.order": "shuffled",
     "clip.modality": "rgb_difference",
     "clip.size": 96,
     "clip.short_side": 128,
@@ -69,6 +72,7 @@ OTHER_VALUES = {
     "optim.train_from": "head",
     "optim.ema_decay": 0.999,
     "optim.epochs": 31,
+    "optim.steps": 77,
     "optim.steps_per_epoch": 100,
     "optim.min_steps": 100,
     "optim.warmup_epochs": 2.5,
@@ -85,6 +89,7 @@ OTHER_VALUES = {
     "stop.patience_epochs": 5,
     "evaluation.num_clips": 10,
     "evaluation.num_crops": 3,
+    "evaluation.size": 96,
     "evaluation.crop_fraction": 0.875,
     "evaluation.average": "probabilities",
     "evaluation.every_epochs": 2,
@@ -275,37 +280,88 @@ def test_schedules_and_ends_that_do_not_fit(settings, said):
 
 def test_a_shortened_schedule_keeps_its_shape():
     recipe = replace(Recipe(), {**BY_STEPS, "optim.warmup_epochs": 7, "optim.min_steps": 100, "stop.max_hours": 10})
-    assert diff(recipe, shortened(recipe, 0.2)) == {
+    assert diff(recipe, resized(recipe, shorten=0.2)) == {
         "optim.epochs": (35, 7),
         "optim.warmup_epochs": (7.0, pytest.approx(1.4)),
         "optim.milestones": ((10.0, 20.0, 30.0), pytest.approx((2.0, 4.0, 6.0))),
         "optim.min_steps": (100, 20),
         "stop.max_hours": (10.0, 2.0),
     }
-    assert shortened(recipe, 1) == recipe
+    assert resized(recipe, shorten=1) == recipe
 
 
 def test_a_schedule_is_shortened_to_whole_epochs_one_at_the_least():
     recipe = replace(Recipe(), {**BY_STEPS, "optim.warmup_epochs": 7})
     for factor, epochs in ((0.09, 3), (0.05, 2), (0.001, 1)):
-        short = shortened(recipe, factor).optim
+        short = resized(recipe, shorten=factor).optim
         assert short.epochs == epochs
         assert [m / epochs for m in short.milestones] == pytest.approx([10 / 35, 20 / 35, 30 / 35])
         assert short.warmup_epochs / epochs == pytest.approx(7 / 35)
 
 
 def test_hours_are_shortened_with_what_goes_by_them():
-    short = shortened(replace(Recipe(), STEPS_BY_HOURS), 0.01)
+    short = resized(replace(Recipe(), STEPS_BY_HOURS), shorten=0.01)
     assert (short.optim.epochs, short.optim.milestones, short.stop.max_hours) == (None, (0.12,), 0.24)
     open_end = replace(Recipe(), {**BY_STEPS, "optim.epochs": None, "stop.max_hours": 2, "optim.warmup_epochs": 5})
-    short = shortened(open_end, 0.1)
+    short = resized(open_end, shorten=0.1)
     assert short.optim.milestones == pytest.approx((1.0, 2.0, 3.0))
     assert (short.optim.warmup_epochs, short.stop.max_hours) == pytest.approx((0.5, 0.2))
 
 
 @pytest.mark.parametrize("factor", [0, -0.1, 1.5, float("nan")])
 def test_a_schedule_is_shortened_to_a_share_of_it(factor):
-    assert "above 0 and at most 1" in message(shortened, Recipe(), factor)
+    assert "above 0 and at most 1" in message(partial(resized, shorten=factor), Recipe())
+
+
+def test_epochs_and_steps_are_exactly_those_that_are_asked_for():
+    recipe = replace(Recipe(), {**BY_STEPS, "optim.warmup_epochs": 7, "optim.min_steps": 1000})
+    ten = resized(recipe, epochs=10)
+    assert diff(recipe, ten) == {
+        "optim.epochs": (35, 10), "optim.min_steps": (1000, 0), "optim.warmup_epochs": (7.0, pytest.approx(2.0)),
+        "optim.milestones": ((10.0, 20.0, 30.0), pytest.approx((100 / 35, 200 / 35, 300 / 35))),
+    }  # fmt: skip
+    assert (budget(ten, 42).steps, budget(ten, 42).epochs) == (30, 10)
+    assert resized(recipe, epochs=70).optim.epochs == 70
+    assert diff(recipe, resized(recipe, steps=25)) == {"optim.steps": (None, 25)}
+    told = budget(resized(recipe, steps=25), 42)
+    assert (told.steps, told.epochs, told.ended) == (25, 9, "all 25 steps")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lengths", "said"),
+    [
+        ({}, {"epochs": 3, "steps": 5}, "--epochs and --steps: they are given together"),
+        ({}, {"shorten": 0.5, "steps": 5}, "--shorten and --steps: they are given together"),
+        ({}, {"epochs": 0}, "--epochs: 0 is not a number of them"),
+        ({}, {"steps": -1}, "--steps: -1 is not a number of them"),
+        ("hours", {"epochs": 3}, "--epochs: this recipe goes by hours (24)"),
+        ("hours", {"steps": 3}, "--steps: this recipe goes by hours (24)"),
+    ],
+)
+def test_lengths_that_cannot_be(changes, lengths, said):
+    recipe = replace(Recipe(), STEPS_BY_HOURS if changes == "hours" else changes)
+    assert said in message(partial(resized, **lengths), recipe)
+
+
+def test_the_budget_says_what_decides():
+    small = replace(Recipe(), {"optim.epochs": 30, "optim.min_steps": 1000})
+    assert str(budget(small, 42)) == (
+        "42 videos, 3 steps an epoch; 1002 steps in 334 epochs, by optim.min_steps (the recipe's epochs would be 90 steps)"
+    )
+    assert str(budget(small, 42_000)) == "42000 videos, 2625 steps an epoch; 78750 steps in 30 epochs"
+    assert str(budget(resized(small, steps=1), 2)) == (
+        "2 videos, 1 step an epoch; 1 step in 1 epoch, by optim.steps (the recipe's epochs would be 30 steps)"
+    )
+    hours = budget(replace(Recipe(), STEPS_BY_HOURS), 42)
+    assert (hours.steps, hours.epochs) == (None, None)
+    assert str(hours) == "42 videos, 3 steps an epoch; 24 hours of training (stop.max_hours)"
+    both = budget(replace(small, {"stop.max_hours": 2}), 42)
+    assert str(both).endswith("90 steps), at most 2 hours of training (stop.max_hours)")
+
+
+def test_a_recipe_of_before_a_field_was_added_has_the_fingerprint_that_it_had():
+    assert fingerprint(Recipe()) == "f984967bd58a6e9e"
+    assert fingerprint(load("small")) == "b952532f66aaaa93"
 
 
 def test_random_short_sides_fit_the_crop():

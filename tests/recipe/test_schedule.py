@@ -32,6 +32,19 @@ def test_steps_fall_at_their_epochs():
     assert rates(schedule, 18) == pytest.approx([0.2] * 6 + [0.1] * 9 + [0.05] * 3)
 
 
+@pytest.mark.parametrize("steps", [3, 10, 18, 60])
+def test_a_number_of_steps_keeps_the_shape_of_the_schedule(steps):
+    share = {"optim__epochs": 6, "optim__lr": 0.2}
+    for kind in ({}, {"optim__warmup_epochs": 2}, {"optim__schedule": "steps", "optim__milestones": [2, 5]}):
+        whole, other = built(**share, **kind), built(**share, **kind, optim__steps=steps)
+        assert other.end == steps
+        if steps == 18:
+            assert other == whole
+        assert other.warmup == pytest.approx(whole.warmup * steps / 18, abs=0.5)
+        assert other.milestones == pytest.approx([at * steps / 18 for at in whole.milestones])
+    assert built(**share, optim__min_steps=90, optim__warmup_epochs=2, optim__steps=9).warmup == round(6 * 9 / 90)
+
+
 def test_constant_stays():
     assert rates(built(optim__epochs=6, optim__lr=0.2, optim__schedule="constant"), 18) == [0.2] * 18
 

@@ -17,7 +17,7 @@ from muybridge import api
 from muybridge.errors import UserError
 from muybridge.evaluation.evaluate import load_model
 from muybridge.recipe import fields, flat, parse_overrides, replace
-from muybridge.recipe.schedule import lr_schedule, num_epochs, peak_lr, shortened, steps_per_epoch
+from muybridge.recipe.schedule import budget, lr_schedule, peak_lr, resized, steps_per_epoch
 from muybridge.recipe.shipped import SHIPPED, about, load, mini
 from muybridge.zoo.count import count
 
@@ -32,6 +32,7 @@ DEFAULTS = {
     "clip.stride_frames": 2,
     "clip.fps": None,
     "clip.past_end": "wrap",
+    "clip.order": "ordered",
     "clip.modality": "rgb",
     "clip.size": 112,
     "clip.short_side": None,
@@ -66,6 +67,7 @@ DEFAULTS = {
     "optim.train_from": None,
     "optim.ema_decay": None,
     "optim.epochs": 30,
+    "optim.steps": None,
     "optim.steps_per_epoch": None,
     "optim.min_steps": 0,
     "optim.warmup_epochs": 0.0,
@@ -82,6 +84,7 @@ DEFAULTS = {
     "stop.patience_epochs": None,
     "evaluation.num_clips": 1,
     "evaluation.num_crops": 1,
+    "evaluation.size": None,
     "evaluation.crop_fraction": 1.0,
     "evaluation.average": "logits",
     "evaluation.every_epochs": 1,
@@ -94,6 +97,7 @@ DEFAULTS = {
 
 MINI = {
     "clip.jitter": "shared",
+    "clip.stride_frames": 1,
     "clip.size": 224,
     "clip.short_side": 256,
     "model.pretrained": "imagenet",
@@ -102,7 +106,6 @@ MINI = {
     "optim.weight_decay_exempt": "nothing",
     "optim.batch_size": 72,
     "optim.epochs": 75,
-    "evaluation.crop_fraction": 0.875,
 }
 MINI_LONGER = MINI | {"optim.schedule": "steps", "optim.milestones": (10.0, 20.0, 30.0), "optim.epochs": 35}
 LONGER_KINETICS = {"optim.milestones": (15.0, 30.0, 40.0), "optim.epochs": 45}
@@ -113,6 +116,23 @@ MINI_32 = MINI_LONGER | {
 MINI_64 = MINI_LONGER | {
     "clip.num_frames": 64, "model.pretrained": "the run of 32 frames", "optim.batch_size": 36, "optim.lr_batch_size": 36,
     "optim.batch_norm": "synced",
+}  # fmt: skip
+LARGE = {"optim.batch_size": 36, "optim.lr_batch_size": 36, "optim.batch_norm": "synced"}
+AS_CODED = {"evaluation.crop_fraction": 0.875}
+KINETICS_FULL = {
+    "clip.num_frames": 32, "clip.sampling": "dense", "clip.size": 224, "clip.short_side": 256,
+    "augment.crop": "random", "augment.short_sides": (256, 320), "model.pretrained": "imagenet",
+    "model.inflation": "repeat", "optim.lr": 1.6, "optim.lr_batch_size": 1024, "optim.weight_decay": 1e-4,
+    "optim.weight_decay_exempt": "nothing", "optim.batch_size": 1024, "optim.micro_batch_size": 8,
+    "optim.epochs": 196, "optim.warmup_epochs": 34.0, "optim.warmup_lr": 0.01, "evaluation.num_clips": 10,
+    "evaluation.num_crops": 3, "evaluation.size": 256, "evaluation.every_epochs": 28,
+}  # fmt: skip
+FIVE_CLASS = {
+    "clip.num_frames": 64, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.size": 224,
+    "clip.short_side": 256, "augment.crop": "random", "augment.flip_probability": 0.0, "model.pretrained": None,
+    "optim.lr_batch_size": 5, "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.batch_size": 5,
+    "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": (12.0,), "optim.schedule_unit": "hours",
+    "stop.max_hours": 24.0, "evaluation.crop_fraction": 0.875,
 }  # fmt: skip
 REPORT = {
     "clip.size": 224,
@@ -157,13 +177,19 @@ WRITTEN = {
     "mini_kinetics_16": MINI_16 | LONGER_KINETICS,
     "mini_kinetics_32": MINI_32 | LONGER_KINETICS,
     "mini_kinetics_64": MINI_64 | LONGER_KINETICS,
-    "kinetics_full": {
-        "clip.num_frames": 32, "clip.sampling": "dense", "clip.size": 224, "clip.short_side": 256,
-        "augment.crop": "random", "augment.short_sides": (256, 320), "model.pretrained": "imagenet",
-        "model.inflation": "repeat", "optim.lr": 1.6, "optim.lr_batch_size": 1024, "optim.weight_decay": 1e-4,
-        "optim.weight_decay_exempt": "nothing", "optim.batch_size": 1024, "optim.micro_batch_size": 8,
-        "optim.epochs": 196, "optim.warmup_epochs": 34.0, "optim.warmup_lr": 0.01, "evaluation.num_clips": 10,
-        "evaluation.num_crops": 3, "evaluation.every_epochs": 28,
+    "mini_32_large": MINI_32 | LARGE,
+    "mini_kinetics_32_large": MINI_32 | LONGER_KINETICS | LARGE,
+    "mini_8_as_coded": MINI | AS_CODED,
+    "mini_16_as_coded": MINI_16 | AS_CODED,
+    "mini_32_as_coded": MINI_32 | AS_CODED,
+    "mini_64_as_coded": MINI_64 | AS_CODED,
+    "mini_kinetics_8_as_coded": MINI | {"optim.epochs": 100} | AS_CODED,
+    "mini_kinetics_16_as_coded": MINI_16 | LONGER_KINETICS | AS_CODED,
+    "mini_kinetics_32_as_coded": MINI_32 | LONGER_KINETICS | AS_CODED,
+    "mini_kinetics_64_as_coded": MINI_64 | LONGER_KINETICS | AS_CODED,
+    "kinetics_full": KINETICS_FULL,
+    "ssv2_full": KINETICS_FULL | {
+        "clip.sampling": "uniform", "clip.jitter": "shared", "clip.stride_frames": 1, "evaluation.num_clips": 2,
     },
     "transfer": MINI | {
         "clip.num_frames": 32, "model.pretrained": "the run on Kinetics", "optim.batch_size": 48,
@@ -174,13 +200,8 @@ WRITTEN = {
     "tsn_resnet50_hmdb51": TSN_RESNET50_HMDB51,
     "i3d_resnet50_ucf101": I3D_RESNET50,
     "i3d_resnet50_hmdb51": I3D_RESNET50,
-    "five_class": {
-        "clip.num_frames": 64, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.size": 224,
-        "clip.short_side": 256, "augment.crop": "random", "augment.flip_probability": 0.0, "model.pretrained": None,
-        "optim.lr_batch_size": 5, "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.batch_size": 5,
-        "optim.epochs": None, "optim.schedule": "steps", "optim.milestones": (12.0,), "optim.schedule_unit": "hours",
-        "stop.max_hours": 24.0, "evaluation.crop_fraction": 0.875,
-    },
+    "five_class": FIVE_CLASS,
+    "five_class_shuffled": FIVE_CLASS | {"clip.order": "shuffled"},
     "ucf11": {
         "clip.num_frames": 30, "clip.size": 64, "clip.short_side": 64, "augment.crop": "center",
         "augment.flip_probability": 0.0, "model.name": "cnn_lstm", "model.init_std": 0.1, "model.pretrained": None,
@@ -264,8 +285,28 @@ REPORT_TOLD = SGD | {"optim.weight_decay": 1e-4, "optim.schedule": "steps", "opt
                 "augment.flip_probability": 0.5, "optim.micro_batch_size": 8, "optim.weight_decay": 1e-4, "optim.lr": 1.6,
                 "optim.batch_size": 1024, "optim.lr_batch_size": 1024, "optim.warmup_epochs": 34, "optim.warmup_lr": 0.01,
                 "optim.schedule": "cosine", "optim.epochs": 196, "evaluation.num_clips": 10, "evaluation.num_crops": 3,
-                "evaluation.crop_fraction": 1.0, "evaluation.average": "logits",
+                "evaluation.crop_fraction": 1.0, "evaluation.size": 256, "evaluation.average": "logits",
             },
+        ),
+        (
+            "full Something-Something: 2 x 3 views of 256",
+            ["ssv2_full"],
+            {"evaluation.num_clips": 2, "evaluation.num_crops": 3, "evaluation.size": 256, "clip.sampling": "uniform"},
+        ),
+        (
+            "mini, 32 frames, large networks: batch 36, synced norms",
+            ["mini_32_large", "mini_kinetics_32_large"],
+            {"clip.num_frames": 32, "optim.batch_size": 36, "optim.batch_norm": "synced"},
+        ),
+        (
+            "clip level: 224 of a short side of 224 (dense: consecutive frames)",
+            [name for name in SHIPPED if name.startswith("mini") and not name.endswith("as_coded")],
+            {"clip.size": 224, "evaluation.crop_fraction": 1.0, "evaluation.size": None, "clip.stride_frames": 1},
+        ),
+        (
+            "the code's clip level: 224 of a short side of 256",
+            [name for name in SHIPPED if name.endswith("as_coded")],
+            {"clip.size": 224, "evaluation.crop_fraction": 224 / 256, "evaluation.size": None},
         ),
         (
             "transfer | SGD .9 | .01 | 48, SyncBN | cosine, 45 epochs | Kinetics, 32 frames",
@@ -356,7 +397,7 @@ def test_the_five_classes_go_by_the_clock():
     hour = 3600
     assert [schedule.lr(hours * hour) for hours in (0, 11.9, 12, 23.9)] == pytest.approx([0.01, 0.01, 1e-3, 1e-3])
     assert schedule.end == 24 * hour
-    assert num_epochs(recipe, 2000) is None
+    assert budget(recipe, 2000).epochs is None
 
 
 def test_the_mini_protocol_has_four_lengths():
@@ -364,9 +405,13 @@ def test_the_mini_protocol_has_four_lengths():
         mini(24)
 
 
+VARIANTS = ("_large", "_as_coded", "_second")
+"""Endings of recipes that differ from another in numbers alone."""
+
+
 def toy(name, made_set, *settings):
     """The recipe with a tiny network and small pictures, two updates long."""
-    recipe = shortened(load(name), 1e-6)
+    recipe = resized(load(name), shorten=1e-6)
     small = {
         "data.manifest": str(made_set), "model.pretrained": None, "precision": "fp32", "optim.batch_size": 4,
         "optim.min_steps": 0,
@@ -382,13 +427,19 @@ def toy(name, made_set, *settings):
         }  # fmt: skip
     if recipe.augment.short_sides is not None:
         small["augment.short_sides"] = (37, 46)
+    if recipe.evaluation.size is not None:
+        small["evaluation.size"] = 37
     if recipe.optim.micro_batch_size is not None:
         small["optim.micro_batch_size"] = 2
     return replace(recipe, small | parse_overrides(list(settings)))
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "ucf11" else []) for name in SHIPPED]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "ucf11" or name.endswith(VARIANTS) else [])
+        for name in SHIPPED
+    ],
 )
 def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
     recipe = toy(name, made_set)
@@ -431,12 +482,27 @@ def test_the_networks_of_a_protocol_take_its_clips(name, models):
             assert cost.macs > 0
 
 
-def test_the_full_protocol_can_be_tested_on_larger_pictures(made_set, tmp_path):
-    assert replace(load("kinetics_full"), {"clip.size": 256}).augment.short_sides == (256, 320)
+def test_the_full_protocol_is_tested_on_larger_pictures(made_set, tmp_path):
     run = api.train(toy("kinetics_full", made_set), out=tmp_path / "run")
-    scores = muybridge.evaluate(run, changes={"clip.size": 37})
-    assert scores.num_views == 30
-    assert not np.allclose(scores.logits_VK, run.scores().logits_VK)
+    assert run.recipe().clip.size == 32
+    assert run.cost()["test"]["size"] == 37
+    assert run.cost()["test"]["macs"] > run.cost()["macs"]
+    own = run.scores().logits_VK
+    assert np.array_equal(muybridge.evaluate(run).logits_VK, own)
+    smaller = muybridge.evaluate(run, changes={"evaluation.size": None})
+    assert (smaller.num_views, smaller.logits_VK.shape) == (30, own.shape)
+    assert not np.allclose(smaller.logits_VK, own)
+    with pytest.raises(
+        UserError, match=r"clip.size: the recipe of .* tests at evaluation.size 37. Set evaluation.size=48"
+    ):
+        muybridge.evaluate(run, changes={"clip.size": 48})
+
+
+def test_a_test_size_that_the_network_does_not_take_is_refused_before_training(made_set, tmp_path):
+    recipe = toy("mini_8", made_set, "model.name=c3d_small", "clip.num_frames=16", "evaluation.size=48", "clip.size=64")
+    with pytest.raises(UserError, match=r"evaluation.size: c3d_small: it takes 64x64 pixels, but got 48x48"):
+        api.train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["mini_16", "transfer"])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from muybridge.cli.app import app
 from muybridge.errors import UserError
 from muybridge.recipe import to_json
-from muybridge.recipe.schedule import num_epochs
+from muybridge.recipe.schedule import budget
 from muybridge.storage import run as runs
 from muybridge.storage.listing import find, standing
 from muybridge.storage.run import Run
@@ -190,11 +190,11 @@ def test_a_torn_last_line_is_no_damage(here):
 
 @pytest.mark.parametrize("changes", [
     {}, {"optim.min_steps": 500}, {"optim.min_steps": 5}, {"optim.steps_per_epoch": 7, "optim.min_steps": 300},
-    {"optim.batch_size": 50, "optim.min_steps": 61}, HOURS,
+    {"optim.batch_size": 50, "optim.min_steps": 61}, {"optim.steps": 10}, HOURS,
 ])  # fmt: skip
 def test_epochs_are_planned_as_in_training(changes, here):
     run = make_run(here / "a", videos=51, changes=changes)
-    assert run.planned_epochs() == num_epochs(run.recipe(), run.dataset()["split_sizes"]["train"])
+    assert run.planned_epochs() == budget(run.recipe(), run.dataset()["split_sizes"]["train"]).epochs
 
 
 def test_hours_where_they_end_it(here):

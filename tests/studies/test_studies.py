@@ -197,8 +197,13 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
     assert listed["trials"] == {"tsm_resnet_tiny-32": 3, "tsm_resnet_tiny-64": 3}
     asked = {"study": f"{tmp_path / 'mine.py'}:sizes", "data": made_set}
     planned = muybridge.plan(**asked, out=tmp_path / "s", tune=3)
-    assert planned.as_json() == {name: value for name, value in listed.items() if name != "trials"}
-    with pytest.raises(UserError, match="tune, runtime: they are checked for a study's folder"):
+    measured = [run.pop("estimated_seconds") for run in listed["runs"]]
+    assert all(seconds > 0 for seconds in measured)
+    counted = planned.as_json()
+    assert [run.pop("estimated_seconds") for run in counted["runs"]] == [None] * len(measured)
+    assert counted == {name: value for name, value in listed.items() if name != "trials"}
+    assert (counted["runs"][0]["steps"], counted["runs"][0]["epochs"]) == (1002, 334)
+    with pytest.raises(UserError, match="tune, estimate, runtime: they are for a study's folder"):
         muybridge.plan(**asked, tune=3)
     wrong = call(*words, "--models", "tsm_resnet_tny", "--dry-run")
     assert (wrong.exit_code, "tsm_resnet_tiny" in wrong.stderr) == (2, True)
@@ -393,7 +398,7 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
     compare(other_set)
     lines = Run(f"{tmp_path}/study/runs/other-tsm_resnet_tiny-seed0").metrics("train")
     epochs = [line["epoch"] for line in lines]
-    assert (epochs[-1], listed["other-tsm_resnet_tiny-seed0"].recipe.optim.epochs) == (2, 2)
+    assert (epochs[-1], listed["other-tsm_resnet_tiny-seed0"].budget.epochs) == (2, 2)
     assert trained == ["tsm_resnet_tiny-seed0", "other-tsm_resnet_tiny-seed0"]
     both = compare(made_set, other_set)
     assert len(trained) == 2, "called with both sets, it has the same runs"

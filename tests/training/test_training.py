@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation import evaluate as evaluation
 from muybridge.recipe import Runtime, replace, to_json
-from muybridge.recipe.schedule import Schedule, num_epochs, peak_lr
+from muybridge.recipe.schedule import Schedule, budget, peak_lr, resized
 from muybridge.storage.run import Run
 from muybridge.training import loop as training
+from muybridge.training import session
 from muybridge.training.job import Jobs
 from muybridge.training.loop import resume, train
 
@@ -130,8 +132,26 @@ def test_it_learns(recipe, tmp_path):
 
 def test_min_steps_lengthens_a_small_set(recipe):
     longer = replace(recipe, {"optim.min_steps": 100})
-    assert num_epochs(longer, 42) == 34  # 3 steps an epoch
-    assert num_epochs(longer, 42_000) == 2
+    assert budget(longer, 42).epochs == 34  # 3 steps an epoch
+    assert budget(longer, 42_000).epochs == 2
+
+
+def test_a_run_of_a_number_of_steps_ends_there_and_says_so_first(recipe, tmp_path, capsys):
+    run = train(resized(recipe, steps=5), out=tmp_path / "run")
+    assert (run.result()["steps"], run.result()["ended"]) == (5, "all 5 steps")
+    assert [(line["epoch"], line["step"]) for line in run.metrics("val")] == [(1, 3), (2, 5)]
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("training on 40 videos, 3 steps an epoch; 5 steps in 2 epochs, by optim.steps")
+
+
+def test_the_time_to_go_is_told_once_and_where_it_is_long(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(session, "PACE_STEPS", 2)
+    train(replace(recipe, {"stop.max_hours": 1}), out=tmp_path / "short")
+    assert "to go" not in capsys.readouterr().err
+    monkeypatch.setattr(session, "WORTH_TELLING_SECONDS", 0)
+    train(recipe, out=tmp_path / "long")
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "to go" in line]
+    assert re.fullmatch(r"about \d+ s to go: 3 steps of [\d.e-]+ s each, validation not counted", told)
 
 
 def test_the_learning_rate_scales_with_the_batch_and_says_so(recipe, tmp_path, capsys):

@@ -37,6 +37,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
         fps=c.fps,
         past_end=c.past_end,
         snippet_frames=inputs.find(c.modality).step_frames,
+        order=c.order,
     )
 
 
@@ -72,7 +73,7 @@ def video_views(
         reader,
         clip_spec(recipe),
         input=inputs.find(recipe.clip.modality),
-        size=recipe.clip.size,
+        size=recipe.test_size,
         num_clips=e.num_clips,
         num_crops=e.num_crops,
         crop_fraction=e.crop_fraction,

@@ -75,11 +75,22 @@ def outline(recipe: Recipe, num_classes: int) -> VideoModel:
     return net
 
 
-def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> Cost:
-    """Parameters and multiply-adds of one clip, given the network's `outline`."""
+def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> dict[str, Any]:
+    """Content of cost.json: parameters and multiply-adds of a clip, given the network's `outline`.
+
+    Where tests are of another size than training, those of a test clip are in `test`. Raises UserError for a size that the
+    network does not take.
+    """
     m, c = recipe.model, recipe.clip
     params, conv_macs, macs = count.count_module(net, num_frames=c.num_frames, size=c.size)
-    return Cost(m.name, num_classes, c.num_frames, c.size, m.temporal_pooling, params, conv_macs, macs)
+    of_clip = Cost(m.name, num_classes, c.num_frames, c.size, m.temporal_pooling, params, conv_macs, macs).as_json()
+    if recipe.test_size == c.size:
+        return of_clip
+    try:
+        _, conv_macs, macs = count.count_module(net, num_frames=c.num_frames, size=recipe.test_size)
+    except UserError as error:
+        raise UserError(f"evaluation.size: {error}") from None
+    return of_clip | {"test": {"size": recipe.test_size, "conv_macs": conv_macs, "macs": macs}}
 
 
 def _check_input(recipe: Recipe, net: VideoModel) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from muybridge.errors import Interrupted, UserError
 from muybridge.runtime.launch import launched
-from muybridge.text import printable
+from muybridge.text import duration, printable
 
 
 def _check_current_folder() -> None:
@@ -74,6 +74,8 @@ def answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) ->
         show()
 
 
+EPOCH_LINES = 20
+"""Most lines of the table of epochs."""
 SCREEN_LINES = 6
 """Most lines of each kind that `prepare` prints."""
 
@@ -101,6 +103,39 @@ def print_result(run: str, result: dict[str, Any]) -> None:
     if skipped:
         say(f"{skipped} video(s) could not be read and were left out")
     say(run)
+
+
+def print_epochs(train: list[dict[str, Any]], val: list[dict[str, Any]], timing: list[dict[str, Any]]) -> None:
+    """Print a table of epochs: those that were validated, evenly thinned out to a screen, with the best and the last."""
+    validated, seconds = (
+        {line["epoch"]: line for line in val},
+        {line["epoch"]: line["train_seconds"] for line in timing},
+    )
+    chosen = [line for line in train if line["epoch"] in validated] or train
+    best = max(validated, key=lambda epoch: validated[epoch]["video_top1"], default=None)
+    if len(chosen) > EPOCH_LINES:
+        every = -(-len(chosen) // (EPOCH_LINES - 1))
+        chosen = [
+            line for number, line in enumerate(chosen, start=1)
+            if number % every == 0 or line["epoch"] == best or number == len(chosen)
+        ]  # fmt: skip
+    lines, done, at = [], 0.0, 0
+    by_epoch = sorted(seconds)
+    for line in chosen:
+        while at < len(by_epoch) and by_epoch[at] <= line["epoch"]:
+            done += seconds[by_epoch[at]]
+            at += 1
+        of_val = validated.get(line["epoch"])
+        lines.append([
+            str(line["epoch"]), str(line["step"]), f"{line['lr']:.2g}", f"{line['loss']:.3f}", f"{line['clip_top1']:.3f}",
+            *(["–", "–"] if of_val is None else [f"{of_val['loss']:.3f}", f"{of_val['video_top1']:.3f}"]),
+            duration(done), "best" if line["epoch"] == best else "",
+        ])  # fmt: skip
+    header = ["epoch", "step", "lr", "train loss", "clip top-1", "val loss", "val top-1", "trained for", ""]
+    if lines:
+        table(header, lines, numeric=tuple(range(len(header) - 1)))
+        if len(lines) < len(train):
+            say(f"{len(lines)} of {len(train)} epochs; all are in metrics.jsonl")
 
 
 def metric_cells(metrics: dict[str, float], names: list[str]) -> list[str]:

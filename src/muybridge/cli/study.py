@@ -9,18 +9,20 @@ import typer
 
 from muybridge.cli.options import (
     AllowCode,
+    Epochs,
     Init,
     Json,
     Pretrained,
     Settings,
     Shorten,
+    Steps,
     allow_named,
     parse_number,
     parsed_settings,
     split_list,
 )
 from muybridge.cli.output import answer, answering, say, table
-from muybridge.text import plural
+from muybridge.text import duration, plural
 
 
 def demo(
@@ -76,6 +78,8 @@ def compare(
     pretrained: Pretrained = None,
     init: Init = None,
     shorten: Shorten = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Also measure speed and memory of every setting for the report.")
     ] = False,
@@ -83,7 +87,9 @@ def compare(
         bool, typer.Option("--diagnose", help="Also score every run on reordered frames for the report.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, their steps and estimated times; train nothing.")
+    ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -103,11 +109,12 @@ def compare(
             "data": [path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
             "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
             "out": out, "study": study, "recipe": recipe, "seeds": seeds, "only": parse_only(only or []), "tune": tune,
-            "pretrained": pretrained, "init": init, "changes": changes, "shorten": shorten, "title": title,
+            "pretrained": pretrained, "init": init, "changes": changes, "shorten": shorten, "epochs": epochs,
+            "steps": steps, "title": title,
             "allow_code": allow_code, "runtime": runtime,
         }  # fmt: skip
         if dry_run:
-            plan = muybridge.plan(**asked)
+            plan = muybridge.plan(**asked, estimate=True)
             trials = {"trials": dict.fromkeys(plan.settings(), tune)} if tune else {}
             answer(as_json, lambda: plan.as_json() | trials, lambda: _print_plan(plan, tune))
         else:
@@ -190,12 +197,21 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
 
 def _print_plan(plan: Any, trials: int) -> None:
     planned = plan.as_json()
+    formats = {"steps": ",", "epochs": ",", "max_hours": "g"}
+    known = [run["estimated_seconds"] for run in planned["runs"]]
     lines = [
-        [run["name"], run["starts_from"] or "–", "–" if run["epochs"] is None else str(run["epochs"]),
-         "–" if run["max_hours"] is None else f"{run['max_hours']:g}"]
-        for run in planned["runs"]
+        [run["name"], run["starts_from"] or "–",
+         *("–" if run[name] is None else format(run[name], how) for name, how in formats.items()),
+         "–" if seconds is None else duration(seconds)]
+        for run, seconds in zip(planned["runs"], known, strict=True)
     ]  # fmt: skip
-    table(["run", "starts from", "epochs", "hours at most"], lines, numeric=(2, 3))
+    table(["run", "starts from", "steps", "epochs", "hours at most", "computes for about"], lines, numeric=(2, 3, 4, 5))
     count, settings = len(lines), len(plan.settings())
     tuning = f"; first, {trials} trials for each of {settings} settings" if trials else ""
-    say(f"{planned['title']}: {plural(count, 'run')}{tuning}")
+    takes = [seconds for seconds in known if seconds is not None]
+    about = (
+        f", about {duration(sum(takes))} of computing on this machine, the decoding of videos not counted"
+        if takes
+        else ""
+    )
+    say(f"{planned['title']}: {plural(count, 'run')}{about}{tuning}")

@@ -8,18 +8,21 @@ import typer
 from muybridge.cli.options import (
     AllowCode,
     Data,
+    Epochs,
     Init,
     Json,
     Pretrained,
     Settings,
     Shorten,
+    Steps,
     allow_named,
     parsed_settings,
     runtime_with,
     split_list,
 )
-from muybridge.cli.output import answer, answering, print_result, say, table
+from muybridge.cli.output import answer, answering, print_epochs, print_result, say, table
 from muybridge.errors import UserError
+from muybridge.text import duration
 
 
 def train(
@@ -33,6 +36,11 @@ def train(
     pretrained: Pretrained = None,
     init: Init = None,
     shorten: Shorten = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell the steps, epochs and estimated time; train nothing.")
+    ] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a stopped run.")] = None,
     checkpoint: Annotated[
         str, typer.Option(help="With --resume: last, best, or step-NUMBER; later progress is discarded.")
@@ -54,7 +62,8 @@ def train(
         if resume is not None:
             options = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
-                "--init": init, "--set": changes, "--shorten": shorten,
+                "--init": init, "--set": changes, "--shorten": shorten, "--epochs": epochs, "--steps": steps,
+                "--dry-run": dry_run,
             }  # fmt: skip
             extra = [name for name, value in options.items() if value]
             if extra:
@@ -66,19 +75,22 @@ def train(
                 runtime=runtime_with(settings, Run.open(resume).runtime()),
             )  # fmt: skip
         else:
+            asked: dict[str, Any] = {
+                "model": model, "data": data, "fold": fold, "pretrained": pretrained, "init": init, "changes": changes,
+                "shorten": shorten, "epochs": epochs, "steps": steps, "allow_code": allow_code, "runtime": runtime,
+            }  # fmt: skip
             if checkpoint != "last":
                 raise UserError("--checkpoint: it applies only to a continued run. Add --resume RUN")
+            if dry_run:
+                planned = muybridge.estimate(recipe, **asked)
+                answer(as_json, planned.length, lambda: _print_length(planned))
+                return
             if out is None:
                 raise UserError(
                     "--out: it is missing. Name the run folder to write: --out RUN (or continue one: --resume RUN)"
                 )
-            run = muybridge.train(
-                recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, init=init,
-                changes=changes, shorten=shorten, allow_code=allow_code, runtime=runtime,
-            )  # fmt: skip
-        answer(
-            as_json, lambda: {"run": str(run.path), **run.result()}, lambda: print_result(str(run.path), run.result())
-        )
+            run = muybridge.train(recipe, out=out, **asked)
+        answer(as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_run(run))
 
 
 def runs(
@@ -119,6 +131,20 @@ def runs(
             kind = "" if states is None else f" {' or '.join(states)}"
             say(f"No{kind} runs below {', '.join(map(str, searched))}", err=True)
         answer(as_json, lambda: {"runs": listed, "left_out": left_out}, lambda: _print_runs(listed, left_out))
+
+
+def _print_length(planned: Any) -> None:
+    say(f"training on {planned.budget}")
+    if planned.seconds is None:
+        say("a step does not fit into memory; no time can be told")
+    else:
+        say(f"about {duration(planned.seconds)} of computing on this machine, the decoding of videos not counted")
+    say("nothing was written")
+
+
+def _print_run(run: Any) -> None:
+    print_epochs(run.metrics("train"), run.metrics("val"), run.timing())
+    print_result(str(run.path), run.result())
 
 
 def _print_runs(rows: list[dict[str, Any]], left_out: int) -> None:

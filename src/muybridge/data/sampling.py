@@ -30,10 +30,17 @@ class ClipSpec:
     fps: float | None = None
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
     snippet_frames: int = 1
+    order: Literal["ordered", "shuffled"] = "ordered"
+    """Order of the time steps of a training clip."""
 
 
 def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generator: np.random.Generator) -> np.ndarray:
-    """Draw the frame indices of one random clip, (T,L)."""
+    """Draw the frame indices of one random clip, (T,L). The frames are the same ones in any `order`."""
+    indices_TL = _in_order(num_frames_in_video, fps, spec, generator)
+    return rearranged(indices_TL, spec.order, generator)
+
+
+def _in_order(num_frames_in_video: int, fps: float, spec: ClipSpec, generator: np.random.Generator) -> np.ndarray:
     n, T = num_frames_in_video, spec.num_frames
     if spec.sampling == "uniform":
         num_starts = _num_starts(n, spec)

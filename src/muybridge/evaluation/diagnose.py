@@ -148,10 +148,10 @@ def diagnose(
 
 def _diagnosis(task: Task, *, videos: Sequence[str | Path], grid: int) -> Diagnosis:
     """Diagnose the task's run, and write what is found into its folder."""
-    if not 1 <= grid <= task.recipe.clip.size:
+    if not 1 <= grid <= task.recipe.test_size:
         raise UserError(
-            f"--grid {grid}: out of range. Give 1 to {task.recipe.clip.size} cells a side, as frames are "
-            f"{task.recipe.clip.size} pixels wide"
+            f"--grid {grid}: out of range. Give 1 to {task.recipe.test_size} cells a side, as frames are "
+            f"{task.recipe.test_size} pixels wide"
         )
     chosen = list(dict.fromkeys(_index(str(video), task) for video in videos))
     names = dict(zip(chosen, _file_names(task, chosen), strict=True))
@@ -184,7 +184,7 @@ def _view(task: Task, index: int) -> View:
     recipe = task.recipe
     return centre_view(
         task.reader, task.manifest.row(int(task.rows[index])), build.clip_spec(recipe), input=inputs.find(recipe.clip.modality),
-        num_clips=recipe.evaluation.num_clips, size=recipe.clip.size, crop_fraction=recipe.evaluation.crop_fraction,
+        num_clips=recipe.evaluation.num_clips, size=recipe.test_size, crop_fraction=recipe.evaluation.crop_fraction,
     )  # fmt: skip
 
 

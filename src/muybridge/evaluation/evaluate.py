@@ -101,6 +101,11 @@ def prepared(
     wrong = [name for name in changes or {} if not name.startswith(open_fields)]
     if wrong:
         raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
+    if trained.evaluation.size and "clip.size" in (changes or {}) and "evaluation.size" not in (changes or {}):
+        raise UserError(
+            f"clip.size: the recipe of {run.path} tests at evaluation.size {trained.evaluation.size}. Set "
+            f"evaluation.size={(changes or {})['clip.size']}"
+        )
     recipe = replace(trained, changes or {})
     runtime = runtime or Runtime()
     if data is None and not Path(recipe.data.manifest).exists():

@@ -29,6 +29,11 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 """Fields of format version 1: their present names, and the present names of their values."""
 
 
+LATER: Mapping[str, Any] = {
+    "clip.order": "ordered", "evaluation.size": None, "model.weights_sha256": None, "optim.steps": None,
+}  # fmt: skip
+"""Fields that recipes of earlier versions lack, and the values that mean what was done then."""
+
 MODEL = ("model.name", "model.source_sha256", "model.weights_sha256")
 """Fields that identify the network of a run."""
 
@@ -107,8 +112,10 @@ def fingerprint(recipe: Recipe) -> str:
         values["data"].pop("manifest")
     if values["model"]["pretrained_sha256"] is not None:
         values["model"].pop("pretrained")
-    if values["model"]["weights_sha256"] is None:  # as in recipes of earlier versions
-        values["model"].pop("weights_sha256")
+    for dotted, default in LATER.items():
+        section, _, name = dotted.partition(".")
+        if values[section][name] == default:
+            values[section].pop(name)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

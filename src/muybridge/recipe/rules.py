@@ -54,6 +54,10 @@ def _check_schedule(recipe: "Recipe") -> None:
     o = recipe.optim
     if o.epochs is None and recipe.stop.max_hours is None:
         raise ValueError("optim.epochs: none needs an end. Set stop.max_hours")
+    if o.steps is not None and (o.epochs is None or o.schedule_unit == "hours"):
+        raise ValueError(
+            "optim.steps: it needs optim.epochs, whose schedule it stretches, and no hours. Set optim.epochs, or leave it out"
+        )
     if o.schedule_unit == "hours":
         if recipe.stop.max_hours is None:
             raise ValueError("optim.schedule_unit: 'hours' needs stop.max_hours. Set it")

@@ -58,6 +58,9 @@ class Clip(Section):
     past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
     """Dense sampling past the end of a short video. repeat: hold the last frame; mirror: run back and forth; wrap: start
     over."""
+    order: Literal["ordered", "shuffled"] = "ordered"
+    """Order of the time steps of a training clip. ordered: as they are in the video; shuffled: at random, anew for every
+    clip. Tests keep the order of the video (`muybridge diagnose` tests other orders)."""
     modality: Annotated[str, AfterValidator(_known_input)] = inputs.DEFAULT
     """Input of the network, by its name in the table of inputs (`muybridge.data.inputs`)."""
     size: int = Field(default=112, ge=1)
@@ -167,6 +170,9 @@ class Optim(Section):
     weights. none: the weights themselves are scored."""
     epochs: int | None = Field(default=30, ge=1)
     """Number of epochs (passes over the training videos). none: until stop.max_hours."""
+    steps: int | None = Field(default=None, ge=1)
+    """Number of steps in all, whatever `epochs` and `min_steps` say: warm-up and milestones keep their share of the
+    training. none: as many as the epochs have."""
     steps_per_epoch: int | None = Field(default=None, ge=1)
     """Steps per epoch, fewer or more than a pass (the iteration cap of some papers); passes follow each other across
     epochs. none: an epoch is one pass."""
@@ -217,6 +223,8 @@ class Evaluation(Section):
     num_crops: Literal[1, 3, 5, 10] = 1
     """Number of crops per clip. 1: centre; 3: start, centre and end of the longer side; 5: centre and corners; 10: those
     five and their mirror images."""
+    size: int | None = Field(default=None, ge=1)
+    """Height and width of the network's input in tests, in pixels. none: `clip.size`, as in training."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Side of a test crop as a fraction of the short side (224/256 in the papers that resize to 256)."""
     average: Literal["logits", "probabilities"] = "logits"
@@ -244,6 +252,11 @@ class Recipe(Section):
     it, else fp32; the run's recipe records which."""
     seed: int = Field(default=0, ge=0)
     """Seed that every random draw is keyed by."""
+
+    @property
+    def test_size(self) -> int:
+        """Height and width of the network's input in tests, in pixels."""
+        return self.evaluation.size or self.clip.size
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

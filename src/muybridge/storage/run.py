@@ -36,7 +36,7 @@ from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, from_json
-from muybridge.recipe.schedule import num_epochs, steps_per_epoch
+from muybridge.recipe.schedule import budget, steps_per_epoch
 from muybridge.runtime.files import (
     as_kind,
     clear_partials,
@@ -471,11 +471,11 @@ class Run:
         return int(name.removeprefix("step-"))
 
     def planned_epochs(self) -> int | None:
-        """Number of epochs, at least those that `min_steps` take; None where hours end training."""
+        """Number of epochs, as `optim.steps` or `min_steps` have them; None where hours end training."""
         recipe = self.recipe()
-        if recipe.optim.epochs is None or not recipe.optim.min_steps:
+        if recipe.optim.steps is None and (recipe.optim.epochs is None or not recipe.optim.min_steps):
             return recipe.optim.epochs  # damage to dataset.json does not hide it
-        return num_epochs(recipe, self._num_trained())
+        return budget(recipe, self._num_trained()).epochs
 
     def steps_per_epoch(self) -> int:
         """Number of steps in an epoch."""

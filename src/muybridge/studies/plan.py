@@ -15,7 +15,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, flat, replace
 from muybridge.recipe.fields import MODEL, with_network
-from muybridge.recipe.schedule import shortened
+from muybridge.recipe.schedule import Budget, resized
 from muybridge.storage.run import data_name
 
 Value = str | int | float | bool
@@ -47,6 +47,19 @@ class Planned:
     axes: Mapping[str, Value]
     starts_from: str | None = None
     """Name of the run of the same plan whose last weights, whole, this one begins with."""
+    budget: Budget | None = None
+    """Length of its training; None before the plan has met its data."""
+    seconds: float | None = None
+    """Estimate of its computing time, by a measured step; None: not estimated."""
+
+    def length(self) -> dict[str, int | float | None]:
+        """Length of its training: steps, epochs, hours at most, and the estimate in seconds, as far as they are known."""
+        known = self.budget
+        return {
+            "steps": None if known is None else known.steps,
+            "epochs": self.recipe.optim.epochs if known is None else known.epochs,
+            "max_hours": self.recipe.stop.max_hours, "estimated_seconds": self.seconds,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class Plan:
             "runs": [
                 {
                     "name": name, "axes": dict(self.runs[name].axes), "starts_from": self.runs[name].starts_from,
-                    "epochs": self.runs[name].recipe.optim.epochs, "max_hours": self.runs[name].recipe.stop.max_hours,
+                    **self.runs[name].length(),
                 }
                 for name in self.order()
             ],
@@ -129,6 +142,13 @@ class Plan:
             for name, planned in self.runs.items()
         })  # fmt: skip
 
+    def with_lengths(self, lengths: Mapping[str, tuple[Budget, float | None]]) -> Self:
+        """The same runs with the lengths of their trainings, and estimates of their computing times in seconds."""
+        return dataclasses.replace(self, runs={
+            name: dataclasses.replace(planned, budget=lengths[name][0], seconds=lengths[name][1])
+            for name, planned in self.runs.items()
+        })  # fmt: skip
+
     def with_recipes(self, recipes: Mapping[str, Recipe]) -> Self:
         """The same runs, some by other recipes."""
         return dataclasses.replace(self, runs={
@@ -136,8 +156,15 @@ class Plan:
             for name, planned in self.runs.items()
         })  # fmt: skip
 
-    def changed(self, changes: Mapping[str, Any], *, shorten: float | None = None) -> Self:
-        """Every run with its schedule shortened to a share of it, and then dotted fields changed.
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        *,
+        shorten: float | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+    ) -> Self:
+        """Every run with its schedule of another length (see `resized`), and then dotted fields changed.
 
         Raises UserError for a field that an axis sets.
         """
@@ -146,7 +173,7 @@ class Plan:
             if name in self.varies.get(axis, ()) and any(axis in planned.axes for planned in self.runs.values()):
                 raise UserError(f"{name}: this study varies it. Choose among its runs: --only {axis}=…")
         return self.with_recipes({
-            name: replace(planned.recipe if shorten is None else shortened(planned.recipe, shorten), changes)
+            name: replace(resized(planned.recipe, shorten=shorten, epochs=epochs, steps=steps), changes)
             for name, planned in self.runs.items()
         })  # fmt: skip
 

@@ -26,6 +26,7 @@ from muybridge.studies.names import named, study_record
 from muybridge.studies.plan import Plan
 from muybridge.studies.search import check_searches, tuned
 from muybridge.studies.workplace import Workplace, started
+from muybridge.training.estimate import Estimates
 from muybridge.training.speed import measure_run
 
 
@@ -122,10 +123,13 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | None = None) -> Plan:
-    """The plan as `run` would carry it out, with the names and epochs that its runs will have in the folder `out`.
+def dry_run(
+    plan: Plan, *, out: str | Path, tune: int = 0, estimate: bool = False, runtime: Runtime | None = None
+) -> Plan:
+    """The plan as `run` would carry it out, with the names and lengths that its runs will have in the folder `out`.
 
-    Every model's name, clip length, fold and split is checked, and nothing is written. Raises UserError.
+    Every model's name, clip length, fold and split is checked, and nothing is written. `estimate`: measure a step of each
+    setting, and estimate computing times by it. Raises UserError.
     """
     workplace = Workplace.of(plan, out, runtime)
     with workplace.processes.report_failure():
@@ -133,4 +137,10 @@ def dry_run(plan: Plan, *, out: str | Path, tune: int = 0, runtime: Runtime | No
         workplace.check(plan, tuned=tune > 0)
         if tune:
             check_searches(plan, tune, workplace)
-    return plan.with_recipes({name: workplace.with_epochs(planned.recipe) for name, planned in plan.runs.items()})
+        estimates = Estimates(workplace.runtime) if estimate else None
+        lengths = {}
+        for name, planned in plan.runs.items():
+            manifest = workplace.jobs.manifest(planned.recipe.data.manifest)
+            seconds = None if estimates is None else estimates.seconds(planned.recipe, manifest)
+            lengths[name] = workplace.budget(planned.recipe), seconds
+    return plan.with_lengths(lengths)

@@ -9,7 +9,7 @@ import numpy as np
 from muybridge import build
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
-from muybridge.recipe.schedule import num_epochs
+from muybridge.recipe.schedule import Budget, budget
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import find_device
@@ -30,10 +30,9 @@ class Workplace:
     processes: Processes
     jobs: Jobs
 
-    def with_epochs(self, recipe: Recipe) -> Recipe:
-        """A recipe with as many epochs as its least number of steps takes on its set."""
-        rows = self.jobs.manifest(recipe.data.manifest).split("train", recipe.data.fold)
-        return replace(recipe, {"optim.epochs": num_epochs(recipe, len(rows))})
+    def budget(self, recipe: Recipe) -> Budget:
+        """Length of a recipe's training on its set."""
+        return budget(recipe, len(self.jobs.manifest(recipe.data.manifest).split("train", recipe.data.fold)))
 
     def _check_folds(self, plan: Plan) -> None:
         """The folds of a set are pooled as one test: no video may be in two."""

@@ -68,10 +68,12 @@ class Jobs:
 
     def _network(self, recipe: Recipe) -> tuple[VideoModel, dict[str, Any]]:
         m, c, num_classes = recipe.model, recipe.clip, len(self.manifest(recipe.data.manifest).classes)
-        key = str((m.name, m.temporal_pooling, m.options, c.modality, c.num_frames, c.size, num_classes))
+        key = str(
+            (m.name, m.temporal_pooling, m.options, c.modality, c.num_frames, c.size, recipe.test_size, num_classes)
+        )
         if key not in self._networks:
             net = build.outline(recipe, num_classes)
-            self._networks[key] = net, build.cost(recipe, net, num_classes).as_json()
+            self._networks[key] = net, build.cost(recipe, net, num_classes)
         return self._networks[key]
 
     def _check(self, recipe: Recipe, manifest: Manifest) -> Mapping[str, Any]:

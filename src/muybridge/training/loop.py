@@ -212,9 +212,10 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 state.train_seconds += seconds
                 bar.advance()
                 bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}{session.shown_val}")
+                session.tell_time()
 
                 if num_steps is not None and state.step >= num_steps:
-                    state.ended = f"all {num_steps // per_epoch} epochs"
+                    state.ended = session.budget.ended
                 elif max_hours is not None and state.train_seconds >= max_hours * 3600:
                     state.ended = f"stop.max_hours: {max_hours:g} hours of training"
                 is_epoch, due = state.step % per_epoch == 0 or bool(state.ended), False

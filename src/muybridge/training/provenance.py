@@ -12,7 +12,7 @@ import muybridge
 from muybridge import build
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, to_json
-from muybridge.recipe.schedule import num_epochs, peak_lr
+from muybridge.recipe.schedule import budget, peak_lr
 from muybridge.runtime.console import log
 from muybridge.runtime.device import find_device
 from muybridge.runtime.files import write_atomic, write_json
@@ -40,12 +40,8 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
     _keep_code(run, recipe, len(manifest.classes))
     write_atomic(run.file("runtime.json"), to_json(runtime))
     write_atomic(run.file("recipe.json"), to_json(recipe))  # last: from here on the folder is a run
-    epochs, peak = num_epochs(recipe, len(rows)), peak_lr(recipe)
-    if epochs != recipe.optim.epochs:
-        log(
-            f"{epochs} epochs: {recipe.optim.epochs} of {len(rows)} videos would be fewer than "
-            f"{recipe.optim.min_steps} steps (optim.min_steps)"
-        )
+    log(f"training on {budget(recipe, len(rows))}")
+    peak = peak_lr(recipe)
     if peak != recipe.optim.lr:
         log(
             f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "

@@ -15,7 +15,7 @@ from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation.score import score
 from muybridge.recipe import Recipe, Runtime, fingerprint
 from muybridge.recipe import Stop as StopRule
-from muybridge.recipe.schedule import num_epochs, steps_per_epoch
+from muybridge.recipe.schedule import budget
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import to_device
@@ -26,9 +26,14 @@ from muybridge.storage import checkpoints
 from muybridge.storage.checkpoints import State
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, metrics
+from muybridge.text import duration, plural
 from muybridge.training.job import Job
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
+
+PACE_STEPS, PACE_SECONDS = 20, 30.0
+"""Steps, or seconds, after which the pace of a training is known."""
+WORTH_TELLING_SECONDS = 60.0
 
 
 def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, float], epoch: int) -> str:
@@ -86,9 +91,8 @@ class Session:
         self.views = build.video_views(recipe, manifest, reader)
         self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
         self.labels_N = manifest.labels()
-        self.per_epoch = steps_per_epoch(recipe, len(self.rows))
-        epochs = num_epochs(recipe, len(self.rows))
-        self.num_steps = None if epochs is None else self.per_epoch * epochs
+        self.budget = budget(recipe, len(self.rows))
+        self.per_epoch, self.num_steps = self.budget.steps_per_epoch, self.budget.steps
 
         begun = processes.broadcast(checkpoints.exists(run.checkpoints))
         self.model = build.model(
@@ -112,6 +116,8 @@ class Session:
         self.skipped = run.skipped()
         self.val_scores: Scores | None = None
         self.shown_val = ""
+        self._paced_from: tuple[int, float] | None = None
+        self._is_time_told = False
         self.frozen.train()
 
     def __enter__(self) -> Self:
@@ -141,7 +147,7 @@ class Session:
                 checkpoints.load_model(folder, self.scored)
                 self.average.n_averaged.fill_(self.state.step)
         if not self.state.ended and self.num_steps is not None and self.state.step >= self.num_steps:
-            self.state.ended = f"all {self.num_steps // self.per_epoch} epochs"
+            self.state.ended = self.budget.ended
         if self.scaler.is_enabled():
             kept = {"scale": self.state.loss_scale, "_growth_tracker": self.state.loss_scale_steps}
             self.scaler.load_state_dict(self.scaler.state_dict() | kept)
@@ -154,6 +160,24 @@ class Session:
         is_ours = ":" not in self.recipe.model.name  # every parameter of which is used: a test holds it
         net = distributed.parallel(net, self.processes, self.where.device, uses_all=is_ours)
         return cast(nn.Module, torch.compile(net)) if self.runtime.compile else net
+
+    def tell_time(self) -> None:
+        """Log, once, how long the rest of the training takes at the pace of its first steps, if it takes long."""
+        if self._is_time_told or self.num_steps is None:
+            return
+        if self._paced_from is None:  # the very first step takes longer than others
+            self._paced_from = (self.state.step, self.state.train_seconds)
+            return
+        steps, seconds = self.state.step - self._paced_from[0], self.state.train_seconds - self._paced_from[1]
+        if steps < PACE_STEPS and seconds < PACE_SECONDS:
+            return
+        self._is_time_told = True
+        left = self.num_steps - self.state.step
+        if left * seconds / steps >= WORTH_TELLING_SECONDS:
+            log(
+                f"about {duration(left * seconds / steps)} to go: {plural(left, 'step')} of {seconds / steps:.2g} s each, "
+                "validation not counted"
+            )
 
     def measured(self, line: dict[str, Any]) -> None:
         """Write a line of metrics.jsonl, and send it to the trackers."""

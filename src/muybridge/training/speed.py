@@ -101,6 +101,15 @@ def measure_model(
     return _measured(job, batch_size, repetitions, search=largest)
 
 
+def measure_recipe(
+    recipe: Recipe, *, num_classes: int, batch_size: int, runtime: Runtime | None = None, repetitions: int = REPETITIONS
+) -> Speed:
+    """Measure a network as a recipe trains it, with batches of `batch_size` clips. Raises UserError."""
+    at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
+    job = {"recipe": at_once.model_dump(), "runtime": (runtime or Runtime()).model_dump(), "num_classes": num_classes}
+    return _measured(job, batch_size, repetitions, search=False)
+
+
 def measure_run(
     run: str | Path | Run,
     *,

@@ -25,6 +25,7 @@ from muybridge.errors import Interrupted, UserError, nearest
 from muybridge.runtime.console import log
 from muybridge.runtime.files import as_kind, clear_partials, is_partial, read_as, sha256_file
 from muybridge.runtime.locks import locked
+from muybridge.text import duration
 from muybridge.video import DecodeError, Row, arrays, images, packs
 from muybridge.video.decode import times_seconds
 from muybridge.video.packs import Codec
@@ -229,7 +230,7 @@ def announce(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, 
     free_bytes = disk_usage(out).free
     log(
         f"{len(videos)} videos, {expected.frames} frames: about {gib(expected.bytes)} and "
-        f"{_duration(expected.seconds)} with {jobs} thread(s); {gib(free_bytes)} are free"
+        f"{duration(expected.seconds)} with {jobs} thread(s); {gib(free_bytes)} are free"
     )
     if expected.bytes > free_bytes:
         raise UserError(
@@ -266,9 +267,3 @@ def check_unchanged(row: Row, sha256: str) -> None:
 def gib(num_bytes: float) -> str:
     """Format bytes: "1.50 GiB", "20.0 MiB"."""
     return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.recipe.fields import from_json
 from muybridge.recipe.sections import Recipe
 from muybridge.recipe.shipped.course_project_2019 import ucf11
-from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, transfer
+from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, ssv2_full, transfer
 from muybridge.recipe.shipped.demo import demo
 from muybridge.recipe.shipped.learning_report_2020 import (
     i3d_resnet50_hmdb51,
@@ -23,7 +23,7 @@ from muybridge.recipe.shipped.learning_report_2020 import (
     tsn_vgg16_ucf101,
     tsn_vgg16_ucf101_second,
 )
-from muybridge.recipe.shipped.reproduction_2018 import five_class
+from muybridge.recipe.shipped.reproduction_2018 import five_class, five_class_shuffled
 from muybridge.recipe.shipped.small import small
 from muybridge.user_code import allow, function_in_file
 
@@ -36,10 +36,19 @@ SHIPPED: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
     **{f"mini_{frames}": partial(mini, frames) for frames in (8, 16, 32, 64)},
     **{f"mini_kinetics_{frames}": partial(mini, frames, kinetics=True) for frames in (8, 16, 32, 64)},
+    "mini_32_large": partial(mini, 32, large=True),
+    "mini_kinetics_32_large": partial(mini, 32, kinetics=True, large=True),
+    **{f"mini_{frames}_as_coded": partial(mini, frames, as_coded=True) for frames in (8, 16, 32, 64)},
+    **{
+        f"mini_kinetics_{frames}_as_coded": partial(mini, frames, kinetics=True, as_coded=True)
+        for frames in (8, 16, 32, 64)
+    },
     "kinetics_full": kinetics_full,
+    "ssv2_full": ssv2_full,
     "transfer": transfer,
     **{make.__name__: make for make in LEARNING_REPORT},
     "five_class": five_class,
+    "five_class_shuffled": five_class_shuffled,
     "ucf11": ucf11,
 }
 DEFAULT = "small"
