@@ -164,7 +164,7 @@ def estimate(
     runtime = runtime or Runtime()
     job = Jobs(runtime).job(made)
     rows = job.manifest.split("train", job.recipe.data.fold)
-    seconds = Estimates(runtime).seconds(job.recipe, job.manifest)
+    seconds = Estimates(runtime).seconds(job.recipe, job.manifest, macs=job.cost["macs"])
     return Planned(job.recipe, {}, budget=budget(job.recipe, len(rows)), seconds=seconds)
 
 

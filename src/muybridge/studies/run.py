@@ -18,7 +18,7 @@ from muybridge.errors import UserError
 from muybridge.evaluation import diagnose as diagnosis
 from muybridge.recipe import Runtime
 from muybridge.reporting.report import Report
-from muybridge.runtime.console import log
+from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
 from muybridge.runtime.locks import locked
 from muybridge.storage.run import Run
@@ -137,10 +137,20 @@ def dry_run(
         workplace.check(plan, tuned=tune > 0)
         if tune:
             check_searches(plan, tune, workplace)
-        estimates = Estimates(workplace.runtime) if estimate else None
-        lengths = {}
-        for name, planned in plan.runs.items():
-            manifest = workplace.jobs.manifest(planned.recipe.data.manifest)
-            seconds = None if estimates is None else estimates.seconds(planned.recipe, manifest)
-            lengths[name] = workplace.budget(planned.recipe), seconds
+        seconds = _estimated(plan, workplace) if estimate else {}
+        lengths = {name: (workplace.budget(planned.recipe), seconds.get(name)) for name, planned in plan.runs.items()}
     return plan.with_lengths(lengths)
+
+
+def _estimated(plan: Plan, workplace: Workplace) -> dict[str, float | None]:
+    """Computing time of each run in seconds, by a step that is measured."""
+    estimates, jobs = Estimates(workplace.runtime), workplace.jobs
+    seconds: dict[str, float | None] = {}
+    with progress("measuring steps", len(plan.runs)) as bar:
+        for name, planned in plan.runs.items():
+            recipe = planned.recipe
+            seconds[name] = estimates.seconds(
+                recipe, jobs.manifest(recipe.data.manifest), macs=jobs.cost(recipe)["macs"]
+            )
+            bar.advance()
+    return seconds

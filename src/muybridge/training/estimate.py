@@ -1,32 +1,40 @@
 """Estimates of the computing time of trainings, by a step that is measured on this machine."""
 
 import math
+import statistics
+import time
 
 from muybridge.data.manifest import Manifest
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace
 from muybridge.recipe.schedule import Budget, budget
-from muybridge.training.speed import Speed, measure_recipe
+from muybridge.training.speed import measure_recipe
 
 MOST_CLIPS = 8
 """Clips of the largest batch that is measured. A clip of a larger batch takes about as long."""
 REPETITIONS = 3
+PATIENCE_SECONDS = 60.0
+"""Time spent on measuring. Settings that come later are estimated by their multiply-adds."""
 
 
 class Estimates:
-    """Estimates of trainings. A step of each network and clip is measured once."""
+    """Estimates of trainings. A step of each setting is measured once, as far as patience lasts."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._measured: dict[str, Speed] = {}
+        self._rates: dict[str, tuple[float, float] | None] = {}
+        self._macs_per_s: list[tuple[float, float]] = []
+        self._spent_seconds = 0.0
 
-    def seconds(self, recipe: Recipe, manifest: Manifest) -> float | None:
+    def seconds(self, recipe: Recipe, manifest: Manifest, *, macs: int) -> float | None:
         """Computing time of all steps, validations and the test in seconds, without the decoding of videos.
 
-        None where a step does not fit into memory. Raises UserError for a network that cannot be measured.
+        `macs`: multiply-adds of a clip. None where a step does not fit into memory. Raises UserError for a network that
+        cannot be measured.
         """
-        speed = self._speed(recipe, len(manifest.classes))
-        if speed.train_clips_per_s is None or speed.forward_clips_per_s is None:
+        rates = self._clips_per_s(recipe, len(manifest.classes), macs)
+        if rates is None:
             return None
+        train_clips_per_s, forward_clips_per_s = rates
         splits = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
         length = budget(recipe, splits["train"])
         if length.steps is None:
@@ -36,22 +44,36 @@ class Estimates:
             clips = splits["train"] * length.steps / length.steps_per_epoch
             if recipe.optim.steps_per_epoch is not None:
                 clips = recipe.optim.batch_size * length.steps
-            training = clips / speed.train_clips_per_s
+            training = clips / train_clips_per_s
             if length.max_hours is not None:
                 training = min(training, length.max_hours * 3600)
         e = recipe.evaluation
         scored = splits["test"] * e.score_test + splits["val"] * _validations(length, e.every_epochs)
         views = scored * e.num_clips * e.num_crops * (recipe.test_size / recipe.clip.size) ** 2
-        return training + views / speed.forward_clips_per_s
+        return training + views / forward_clips_per_s
 
-    def _speed(self, recipe: Recipe, num_classes: int) -> Speed:
+    def _clips_per_s(self, recipe: Recipe, num_classes: int, macs: int) -> tuple[float, float] | None:
+        """Clips a second in training and in scoring; None where they are not known."""
         key = f"{num_classes} {fingerprint(replace(recipe, {'seed': 0, 'data.fold': None}))}"
-        if key not in self._measured:
-            batch_size = min(MOST_CLIPS, recipe.optim.micro_batch_size or recipe.optim.batch_size)
-            self._measured[key] = measure_recipe(
-                recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS
-            )
-        return self._measured[key]
+        if key not in self._rates:
+            if self._spent_seconds > PATIENCE_SECONDS and self._macs_per_s:
+                train, forward = (statistics.median(rates) for rates in zip(*self._macs_per_s, strict=True))
+                return train / macs, forward / macs
+            self._rates[key] = self._measured(recipe, num_classes, macs)
+        return self._rates[key]
+
+    def _measured(self, recipe: Recipe, num_classes: int, macs: int) -> tuple[float, float] | None:
+        started = time.monotonic()
+        batch_size = min(MOST_CLIPS, recipe.optim.micro_batch_size or recipe.optim.batch_size)
+        speed = measure_recipe(
+            recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS
+        )
+        self._spent_seconds += time.monotonic() - started
+        train, forward = speed.train_clips_per_s, speed.forward_clips_per_s
+        if train is None or forward is None:
+            return None
+        self._macs_per_s.append((train * macs, forward * macs))
+        return train, forward
 
 
 def _validations(length: Budget, every_epochs: int) -> int:
