@@ -55,9 +55,11 @@ def recipe_of(
     base = resized(base, shorten=shorten, epochs=epochs, steps=steps)
     _check_one_length(changes, epochs=epochs, steps=steps)
     named: dict[str, Any] = {}
+    given = dict(changes or {})
+    model = given.pop("model.name", model)
     if model is not None:
-        allow(model)
         base = with_network(base, model)
+        allow(base.model.name)
     if data is not None:
         named |= {"data.manifest": str(data), "data.sha256": None}
     if fold is not None:
@@ -78,9 +80,7 @@ def recipe_of(
             "model.pretrained": None if weights == "none" else str(weights), "model.pretrained_sha256": None,
             "model.strict": init is None,
         }  # fmt: skip
-    made = replace(base, named | dict(changes or {}))
-    if "model.name" in (changes or {}):
-        allow(made.model.name)
+    made = replace(base, named | given)
     where = "The recipe" if recipe is None or isinstance(recipe, Recipe) else recipe
     check_consent(made.model.name, where=where, allow_code=allow_code)
     return made
@@ -273,11 +273,21 @@ def plan(
     if study is None:
         if not models:
             raise UserError("models: none are given. Name at least one model, or a study")
-        base = recipe_of(
-            recipe, model=models[0], pretrained=pretrained, init=init, changes=changes, shorten=shorten,
-            epochs=epochs, steps=steps,
-        )  # fmt: skip
-        made = of_models(list(models), recipe=base, data=manifests)
+        base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
+        recipes = [
+            recipe_of(
+                base,
+                model=model,
+                pretrained=pretrained,
+                init=init,
+                changes=changes,
+                shorten=shorten,
+                epochs=epochs,
+                steps=steps,
+            )
+            for model in models
+        ]
+        made = of_models(list(models), recipe=recipes, data=manifests)
     else:
         if init is not None:
             raise UserError("--init: a study says itself what its runs start from. Use --init with models alone")

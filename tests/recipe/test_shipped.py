@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from command import call, document
 
 import muybridge
-from muybridge import api
+from muybridge import api, build
 from muybridge.errors import UserError
 from muybridge.evaluation.evaluate import load_model
 from muybridge.recipe import fields, flat, parse_overrides, replace
@@ -211,6 +212,11 @@ WRITTEN = {
     },
 }  # fmt: skip
 """What each recipe says otherwise."""
+
+
+def plan_recipes(models, *, manifest, **arguments):
+    """The recipes of a plan."""
+    return [planned.recipe for planned in api.plan(models, data=manifest, folds=[1], **arguments).runs.values()]
 
 
 def flat_with_options(recipe):
@@ -480,6 +486,31 @@ def test_the_networks_of_a_protocol_take_its_clips(name, models):
                 temporal_pooling=temporal_pooling,
             )  # fmt: skip
             assert cost.macs > 0
+
+
+def test_the_draw_of_ucf11_is_that_of_its_own_network_however_another_is_named(tmp_path):
+    stds = {"cnn_lstm": 0.1, "c3d_small": None, "vgg9": None}
+    for model, std in stds.items():
+        assert api.recipe_of("ucf11", model=model).model.init_std == std
+        assert api.recipe_of("ucf11", changes={"model.name": model}).model.init_std == std
+        assert api.recipe_of("ucf11", model=model, changes={"model.init_std": 0.2}).model.init_std == 0.2
+    (tmp_path / "set.csv").write_text("")
+    for models in (list(stds), list(stds)[::-1]):
+        recipes = plan_recipes(models, recipe="ucf11", manifest=tmp_path / "set.csv")
+        assert {recipe.model.name: recipe.model.init_std for recipe in recipes} == stds
+        recipes = plan_recipes(models, recipe="ucf11", manifest=tmp_path / "set.csv", changes={"model.init_std": 0.2})
+        assert {recipe.model.init_std for recipe in recipes} == {0.2}
+
+
+@pytest.mark.parametrize("model", ["c3d_small", "vgg9"])
+def test_small_networks_begin_near_a_guess_by_the_recipe_of_ucf11(model):
+    """Drawn as `cnn_lstm` is, they began with a loss of 1e5."""
+    recipe = api.recipe_of("ucf11", model=model)
+    net = build.model(recipe, 11).train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits_BK = net(torch.randn(2, 3, recipe.clip.num_frames, recipe.clip.size, recipe.clip.size))
+    assert F.cross_entropy(logits_BK, torch.tensor([0, 7])).item() == pytest.approx(np.log(11), abs=0.3)
 
 
 def test_the_full_protocol_is_tested_on_larger_pictures(made_set, tmp_path):

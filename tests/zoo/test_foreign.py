@@ -255,16 +255,17 @@ def test_a_convolution_of_two_names_stays_one():
     assert net.again is net.conv
 
 
-def test_frame_by_frame_a_plain_convolution_is_the_3d_one():
-    """Borders of the clip and gradients included; stride, too."""
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_frame_by_frame_a_plain_convolution_is_the_3d_one(dilation):
+    """Borders of the clip and gradients included; stride and dilation along time, too."""
     torch.manual_seed(0)
     axis, conv = FrameAxis(), nn.Conv2d(4, 6, 3, 2, 1)
     axis.clips = 2
-    grown = FrameConvs(axis, conv, 3, stride=2)
+    grown = FrameConvs(axis, conv, 3, stride=2, dilation=dilation)
     assert {name: tuple(p.shape) for name, p in grown.named_parameters()} == {"weight": (6, 4, 3, 3, 3), "bias": (6,)}
     nn.init.normal_(grown.weight)
     x_BCTHW = torch.randn(2, 4, 7, 9, 9)
-    expected_BCTHW = F.conv3d(x_BCTHW, grown.weight, grown.bias, (2, 2, 2), (1, 1, 1))
+    expected_BCTHW = F.conv3d(x_BCTHW, grown.weight, grown.bias, (2, 2, 2), (dilation, 1, 1), (dilation, 1, 1))
     y_BCTHW = axis.unfold(grown(axis.fold(x_BCTHW)))
     assert torch.allclose(y_BCTHW, expected_BCTHW, atol=1e-4)
     gradient = torch.randn_like(y_BCTHW)

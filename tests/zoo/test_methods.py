@@ -11,6 +11,7 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.zoo import create
 from muybridge.zoo.backbones import inception_v1
+from muybridge.zoo.count import count_module, outline
 from muybridge.zoo.families import BACKBONES, METHODS, grow
 from muybridge.zoo.temporal.aggregation import TemporalAggregation
 from muybridge.zoo.temporal.frames import EverySecondFrame, FrameAxis, TemporalPool, VolumeConv
@@ -249,6 +250,11 @@ def test_a_non_local_block_leaves_out_an_odd_last_row_but_never_all(size):
         ("tam_resnet_tiny", "taps", 2),
         ("tam_resnet_tiny", "taps", 0),
         ("tam_resnet_tiny", "taps", 3.0),
+        ("tam_resnet_tiny", "dilation", 0),
+        ("tconv_resnet_tiny", "dilation", -1),
+        ("i3d_resnet_tiny", "dilation", 0),
+        ("s3d_resnet_tiny", "dilation", 0),
+        ("s3d_resnet_tiny", "dilation", 2.0),
         ("nln_resnet_tiny", "subsample", "no"),
         ("s3dv3", "aux", 0),
     ],
@@ -295,6 +301,63 @@ def test_a_convolution_that_is_not_met_is_told(method):
 
     with pytest.raises(UserError, match="Net: its convolution 'b' is not met"):
         grow(METHODS[method], Net(), num_classes=5, temporal_pooling=False, dropout=0.0, fresh=False)
+
+
+DILATED = ["tam", "tconv", "i3d", "s3d"]
+"""Methods with the option `dilation`."""
+
+
+def frames_seen(model, frame, num_frames=12):
+    """The frames of a clip that the features at one of them depend on."""
+    x_BCTHW = torch.rand(2, 3, num_frames, 32, 32, requires_grad=True)
+    features_BTD = model.eval().features(x_BCTHW)
+    assert features_BTD.shape[1] == num_frames
+    [gradient] = torch.autograd.grad(features_BTD[:, frame].sum(), x_BCTHW)
+    return set(gradient.abs().sum((0, 1, 3, 4)).nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize("method", DILATED)
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_dilation_spreads_the_taps_along_time(method, dilation):
+    """One temporal convolution: its three taps, fewer at the ends of the clip. A stem of one pixel is none."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
+    model = grow(
+        METHODS[method], net, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=True, dilation=dilation
+    )
+    assert frames_seen(model, 5) == {5 - dilation, 5, 5 + dilation}
+    assert frames_seen(model, 0) == {0, dilation}
+    assert frames_seen(model, 11) == {11 - dilation, 11}
+
+
+@pytest.mark.parametrize("method", ["i3d", "s3d"])
+def test_dilation_spreads_the_stem_and_leaves_the_picture_alone(method):
+    net = nn.Sequential(nn.Conv2d(3, 8, 7, 4, 3), nn.ReLU(), nn.Conv2d(8, 8, 1))
+    model = grow(METHODS[method], net, num_classes=2, temporal_pooling=False, dropout=0.0, fresh=True, dilation=4)
+    assert frames_seen(model, 5) == {1, 5, 9}
+    stem = model.backbone[0]
+    assert (stem.dilation, stem.padding, stem.stride) == ((4, 1, 1), (4, 3, 3), (1, 4, 4))
+
+
+@pytest.mark.parametrize("method", DILATED)
+@pytest.mark.parametrize("temporal_pooling", [False, True])
+def test_dilation_changes_no_parameter_no_count_and_no_length(method, temporal_pooling):
+    plain, dilated = (
+        outline(f"{method}_resnet18", num_classes=5, num_frames=9, temporal_pooling=temporal_pooling, **options)
+        for options in ({}, {"dilation": 3})
+    )
+    assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in dilated.state_dict().items()}
+    assert count_module(plain, num_frames=9, size=64) == count_module(dilated, num_frames=9, size=64)
+    lengths = {model.features(torch.empty(1, 3, 9, 64, 64, device="meta")).shape[1] for model in (plain, dilated)}
+    assert lengths == {2 if temporal_pooling else 9}
+
+
+def test_a_dilation_of_one_is_none_to_the_bit():
+    x_BCTHW = torch.randn(1, 3, 8, 32, 32)
+    for method in DILATED:
+        torch.manual_seed(0)
+        model = create(f"{method}_resnet_tiny", num_classes=5, dilation=1).eval()
+        assert torch.equal(model(x_BCTHW), logits(f"{method}_resnet_tiny", x_BCTHW))
 
 
 def test_temporal_pooling_needs_three_halvings():

@@ -141,9 +141,15 @@ def test_weights_of_a_tsm_that_shifts_in_other_blocks():
 # What may stay fresh
 
 
-@pytest.mark.parametrize("method", ["tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d"])
-def test_image_weights_fill_every_method(method):
-    ours, state = tiny(method), picture_state()
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *((method, {}) for method in ("tsn", "tsm", "tam", "tconv", "nln", "i3d", "s3d")),
+        *((method, {"dilation": 2}) for method in ("tam", "tconv", "i3d", "s3d")),
+    ],
+)
+def test_image_weights_fill_every_method(method, options):
+    ours, state = tiny(method, **options), picture_state()
     before = copy_of(ours)
     loaded = load_weights(ours, state)
     after = ours.state_dict()

@@ -277,18 +277,21 @@ def setting_name(name: str, seed: Value | None) -> str:
     return name.replace(f"-seed{seed}", "")
 
 
-def of_models(models: Sequence[str], *, recipe: Recipe, data: Sequence[str], title: str | None = None) -> Plan:
-    """Every model on every set by one recipe."""
+def of_models(
+    models: Sequence[str], *, recipe: Recipe | Sequence[Recipe], data: Sequence[str], title: str | None = None
+) -> Plan:
+    """Every model on every set by one recipe, or by its own (one recipe for each model)."""
     if not models:
         raise UserError("models: compare has none. Name at least one model")
     if len(set(models)) != len(models):
         raise UserError("models: one is given twice. Give different models")
     names = data_names(data)
+    recipes = [recipe] * len(models) if isinstance(recipe, Recipe) else recipe
     return Plan(title or f"Models on {', '.join(names.values())}", {
         run_name(name if len(data) > 1 else "", model): Planned(
-            replace(with_network(recipe, model), {"data.manifest": manifest}), {"data": name, "model": model}
+            replace(with_network(own, model), {"data.manifest": manifest}), {"data": name, "model": model}
         )
-        for manifest, name in names.items() for model in models
+        for manifest, name in names.items() for model, own in zip(models, recipes, strict=True)
     })  # fmt: skip
 
 

@@ -9,17 +9,21 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.zoo.anatomy import Anatomy
-from muybridge.zoo.temporal.frames import FrameAxis, TimeConv, halve_time, put
+from muybridge.zoo.temporal.frames import FrameAxis, TimeConv, check_dilation, halve_time, put
 
 
 class TemporalAggregation(nn.Module):
     """A depthwise (or dense) convolution along time, then ReLU."""
 
-    def __init__(self, axis: FrameAxis, channels: int, *, taps: int = 3, dense: bool = False) -> None:
+    def __init__(
+        self, axis: FrameAxis, channels: int, *, taps: int = 3, dilation: int = 1, dense: bool = False
+    ) -> None:
         super().__init__()
         if taps < 1 or taps % 2 == 0:
             raise UserError(f"TAM: it blends an odd number of frames, but got taps {taps}. Give an odd number")
-        self.conv = TimeConv(axis, channels, channels, taps, groups=1 if dense else channels, relu=True)
+        check_dilation(dilation)
+        groups = 1 if dense else channels
+        self.conv = TimeConv(axis, channels, channels, taps, dilation=dilation, groups=groups, relu=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Folded frames to folded frames."""
@@ -27,10 +31,21 @@ class TemporalAggregation(nn.Module):
 
 
 def aggregate(
-    net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, taps: int = 3, dense: bool = False
+    net: nn.Module,
+    anatomy: Anatomy,
+    axis: FrameAxis,
+    *,
+    temporal_pooling: bool,
+    taps: int = 3,
+    dilation: int = 1,
+    dense: bool = False,
 ) -> None:
-    """Put TAM into an image network. `taps`: frames that are blended (an odd number); `dense`: across channels, too."""
+    """Put TAM into an image network.
+
+    `taps`: frames that are blended (an odd number), `dilation` frames apart; `dense`: across channels, too. Raises
+    UserError for numbers that are out of range.
+    """
     for site in anatomy.sites.aggregation:
-        put(net, site, TemporalAggregation(axis, anatomy.channels(site), taps=taps, dense=dense))
+        put(net, site, TemporalAggregation(axis, anatomy.channels(site), taps=taps, dilation=dilation, dense=dense))
     if temporal_pooling:
         halve_time(net, anatomy, axis)

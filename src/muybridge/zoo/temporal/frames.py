@@ -98,12 +98,14 @@ class TimeConv(nn.Conv2d):
         taps: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
         relu: bool = False,
     ) -> None:
-        """`relu`: rectify the output in place (which costs a copy once it is a view)."""
-        super().__init__(c_in, c_out, (taps, 1), (stride, 1), (taps // 2, 0), groups=groups, bias=bias)
+        """`dilation`: frames from tap to tap; `relu`: rectify the output in place (a copy, once it is a view)."""
+        padding = dilation * (taps // 2)
+        super().__init__(c_in, c_out, (taps, 1), (stride, 1), (padding, 0), (dilation, 1), groups=groups, bias=bias)
         self._axis, self.relu = axis, relu
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -167,6 +169,12 @@ class EverySecondFrame(nn.Module):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Folded frames, T to ⌈T/2⌉."""
         return x_NCHW.unflatten(0, (self._axis.clips, -1))[:, ::2].flatten(0, 1)
+
+
+def check_dilation(dilation: int) -> None:
+    """Raises UserError for a dilation below 1 frame."""
+    if dilation < 1:
+        raise UserError(f"model.options.dilation: it is {dilation}, but counts frames from tap to tap. Give 1 or more")
 
 
 def put(net: nn.Module, site: Site, module: nn.Module, *, kind: str = "") -> None:

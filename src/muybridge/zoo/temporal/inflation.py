@@ -15,15 +15,17 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from muybridge.errors import UserError
 from muybridge.zoo.anatomy import Anatomy, Site
-from muybridge.zoo.temporal.frames import EverySecondFrame, FrameAxis, TemporalPool, VolumeConv, put
+from muybridge.zoo.temporal.frames import EverySecondFrame, FrameAxis, TemporalPool, VolumeConv, check_dilation, put
 
 
-def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
+def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, dilation: int = 1) -> None:
     """Make an image network 3D.
 
     The 2D weights are repeated along time and divided by its length, so that a clip of one still image gives the response
-    to that image. Raises UserError for a convolution that cannot be made 3D.
+    to that image. `dilation`: frames between the taps of every inflated kernel. Raises UserError for one below 1, and for
+    a convolution that cannot be made 3D.
     """
+    check_dilation(dilation)
     anatomy.check_all_called(net)
     tied = _tied(anatomy)
     halving = {seen.name for seen in anatomy.halving_layers()} if temporal_pooling else set()
@@ -33,7 +35,7 @@ def inflate(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooli
         if seen.name == anatomy.stem:
             frames = getattr(net, "inflated_stem_frames", min(frames, 3))
         if frames > 1:
-            replace_conv(net, seen.name, axis, frames=frames, stride_frames=stride)
+            replace_conv(net, seen.name, axis, frames=frames, stride_frames=stride, dilation_frames=dilation)
         elif stride > 1:
             put(net, Site(seen.name), EverySecondFrame(axis))
     for one, another, which in tied:  # (a convolution that is used twice is one module still)
@@ -72,11 +74,14 @@ def kernel_frames(conv: nn.Module) -> int:
     return longest if longest % 2 else longest - 1
 
 
-def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, stride_frames: int = 1) -> None:
-    """Put a 3D convolution of `frames` (odd) in the place of a 2D one.
+def replace_conv(
+    net: nn.Module, name: str, axis: FrameAxis, *, frames: int, stride_frames: int = 1, dilation_frames: int = 1
+) -> None:
+    """Put a 3D convolution of `frames` (odd) in the place of a 2D one; its taps lie `dilation_frames` apart.
 
-    Stride, padding, dilation and groups are kept, weights repeated and divided. One that does more than convolve with zero
-    padding still does it, frame by frame. Raises UserError for one that keeps more than weights.
+    The image's stride, padding and dilation are kept, and the groups; weights are repeated and divided. One that does
+    more than convolve with zero padding still does it, frame by frame. Raises UserError for one that keeps more than
+    weights.
     """
     conv = net.get_submodule(name)
     assert isinstance(conv, nn.Conv2d)
@@ -88,7 +93,7 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
                 f"'{kept[0]}' (as spectral norms do), which is of one image's weight and fits none of a clip's. "
                 "Remove that from the network"
             )
-        swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames))
+        swap(net, conv, FrameConvs(axis, conv, frames, stride=stride_frames, dilation=dilation_frames))
         return
     (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
     if conv.padding == "same":
@@ -97,8 +102,8 @@ def replace_conv(net: nn.Module, name: str, axis: FrameAxis, *, frames: int, str
         padding_h, padding_w = (0, 0) if isinstance(conv.padding, str) else conv.padding
     new = VolumeConv(
         axis, conv.in_channels, conv.out_channels, (frames, kernel_h, kernel_w),
-        stride=(stride_frames, stride_h, stride_w), padding=(frames // 2, padding_h, padding_w),
-        dilation=(1, dilation_h, dilation_w), groups=conv.groups, bias=conv.bias is not None,
+        stride=(stride_frames, stride_h, stride_w), padding=(dilation_frames * (frames // 2), padding_h, padding_w),
+        dilation=(dilation_frames, dilation_h, dilation_w), groups=conv.groups, bias=conv.bias is not None,
     )  # fmt: skip
     new.to(conv.weight.device, conv.weight.dtype)
     with torch.no_grad():
@@ -137,9 +142,9 @@ class FrameConvs(nn.Module):
     What lies outside the clip is zero.
     """
 
-    def __init__(self, axis: FrameAxis, conv: nn.Conv2d, frames: int, *, stride: int = 1) -> None:
+    def __init__(self, axis: FrameAxis, conv: nn.Conv2d, frames: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self._axis, self.frames, self.stride = axis, frames, stride
+        self._axis, self.frames, self.stride, self.dilation = axis, frames, stride, dilation
         for name, parameter in conv.named_parameters():
             tensor = parameter.detach()
             if tensor.dim() == 4:
@@ -155,7 +160,7 @@ class FrameConvs(nn.Module):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Folded frames to folded frames, T to ⌈T/stride⌉."""
-        (conv,), reach = self._conv, self.frames // 2
+        (conv,), reach = self._conv, self.dilation * (self.frames // 2)
         conv.train(self.training)
         parameters = [(name, self.get_parameter(name), old.dim() == 4) for name, old in conv.named_parameters()]
         x_BTCHW = x_NCHW.unflatten(0, (self._axis.clips, -1))
@@ -165,7 +170,7 @@ class FrameConvs(nn.Module):
         with _ONE_AT_A_TIME:
             for i in range(self.frames):
                 weights = {name: p[:, :, i] * self.frames if is_inflated else p for name, p, is_inflated in parameters}
-                images = padded[:, i : i + last : self.stride].flatten(0, 1)
+                images = padded[:, i * self.dilation : i * self.dilation + last : self.stride].flatten(0, 1)
                 parts.append(functional_call(conv, weights, (images,)))
         return torch.stack(parts).mean(0)
 
