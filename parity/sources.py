@@ -36,11 +36,17 @@ HEAD = """# Sources
 
 Written by `python parity/sources.py`; a test holds every line of it.
 
-muybridge comes from five documents: a learning report of 2020 (TSN and I3D on UCF101 and HMDB51, after GluonCV's notebooks), a
-reproduction study of 2018 (I3D, S3D, S3D on Inception-v3), a course assignment of 2016 (frames, stored vectors, LSTM), a course
-project of 2019 (UCF-11), and the study of 2021 (Chen et al., "Deep Analysis of CNN-based Spatio-temporal Representations for
-Action Recognition"). This page has every value of their protocols beside the shipped recipe's, and then what contradicts itself.
-Parameters and multiply-adds are in [fidelity.md](fidelity.md).
+muybridge comes from five documents:
+
+- a learning report of 2020: TSN and I3D on UCF101 and HMDB51, after GluonCV's notebooks,
+- a reproduction study of 2018: I3D, S3D, and S3D on Inception-v3,
+- a course assignment of 2016: frames, stored vectors, LSTM,
+- a course project of 2019: UCF-11,
+- the study of 2021: Chen et al., "Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition".
+
+This page has every value of their protocols beside the shipped recipe's, and then what contradicts itself. Parameters and
+multiply-adds are in [fidelity.md](fidelity.md).
+
 """
 
 
@@ -60,10 +66,7 @@ class Value:
 
     def ours(self) -> Any:
         """Our value."""
-        kind, _, name = self.where.partition(" ")
-        if kind == "none":
-            return None
-        return CHECKS[name]() if kind == "check" else _plain(_fields(kind)[name])
+        return _ours(self.where)
 
     def is_same(self) -> bool:
         """Whether ours is the printed one."""
@@ -79,6 +82,14 @@ def values() -> list[Value]:
 def unexplained() -> list[Value]:
     """Lines of which ours is another without a reason, or the same with one."""
     return [value for value in values() if value.is_same() == bool(value.reason)]
+
+
+@cache
+def _ours(where: str) -> Any:
+    kind, _, name = where.partition(" ")
+    if kind == "none":
+        return None
+    return CHECKS[name]() if kind == "check" else _plain(_fields(kind)[name])
 
 
 @cache
