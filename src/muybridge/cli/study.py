@@ -79,6 +79,10 @@ def compare(
     measure: Annotated[
         bool, typer.Option("--measure", help="Also measure speed and memory of every setting for the report.")
     ] = False,
+    largest: Annotated[
+        bool,
+        typer.Option("--largest", help="Measure, and search for the largest batch and the speed at it, too; slow."),
+    ] = False,
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Also score every run on reordered frames for the report.")
     ] = False,
@@ -111,7 +115,7 @@ def compare(
             trials = {"trials": dict.fromkeys(plan.settings(), tune)} if tune else {}
             answer(as_json, lambda: plan.as_json() | trials, lambda: _print_plan(plan, tune))
         else:
-            _answer_study(muybridge.compare(**asked, measure=measure, diagnose=diagnose), as_json)
+            _answer_study(muybridge.compare(**asked, measure=measure, largest=largest, diagnose=diagnose), as_json)
 
 
 def report(
