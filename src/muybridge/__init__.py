@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muybridge.api import compare, evaluate, measure, models, plan, recipe_of, recipes, report, runs, train
+    from muybridge.data.overview import describe
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "compare": "api",
     "demo": "studies.demo",
+    "describe": "data.overview",
     "diagnose": "evaluation.diagnose",
     "evaluate": "api",
     "frames": "data.stores.jpegs",
@@ -50,6 +52,7 @@ _MODULES = {
 __all__ = [
     "compare",
     "demo",
+    "describe",
     "diagnose",
     "evaluate",
     "frames",

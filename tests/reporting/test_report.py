@@ -90,7 +90,7 @@ def test_everything_lies_beside_the_page(tmp_path, report_of_two):
     assert head[:4] == ["model", "video top-1", "video top-1 low", "video top-1 high"]
     best = comparison.models[0].accuracy
     assert [float(cell) for cell in lines[0][1:4]] == pytest.approx([best.value, best.low, best.high], abs=5e-4)
-    assert len(lines) == len(rows)
+    assert [line[0] for line in lines] == [*(row[0] for row in rows), "chance", "majority class"]
     confused = list(csv.reader((folder / "confusion.csv").read_text().splitlines()))[1:]
     assert sum(int(line[3]) for line in confused) == sum(model.num_videos for model in comparison.models)
     told = json.loads(out.with_suffix(".json").read_text())
@@ -151,8 +151,10 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     assert plain == [
         "Result",
         "Cost",
+        "Classes",
         "Confusion matrix",
         "Calibration",
+        "Data",
         "Protocol",
     ]
     runs = [
@@ -161,8 +163,8 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     ]
     assert Page(page_of(runs)).headings == [
         "Result", "Protocol differences", "Significance", "Cost",
-        "Time-reversed classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Learning curves", "Protocol",
+        "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Data", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -343,7 +345,7 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     section = section_of(runs, "Cost")
     assert "multiply-adds: a and c." in section.text[0]
     assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
-    assert section.tables[0].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
+    assert section.tables[1].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
     assert [figure.name for figure in section.figures] == [
         "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
     ]  # fmt: skip

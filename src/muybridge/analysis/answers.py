@@ -79,6 +79,8 @@ class Evaluated:
     cost: Mapping[str, Any]
     """Parameters, and multiply-adds of one view."""
     classes: tuple[str, ...]
+    split: str
+    """Split of the videos; of a row "test"."""
 
     @property
     def num_seeds(self) -> int:
@@ -135,6 +137,14 @@ class Evaluated:
         """Video accuracy with fewer clips, mean over seeds."""
         common = set.intersection(*(set(answers.by_clips) for answers in self.answers))
         return {m: float(np.mean([answers.by_clips[m] for answers in self.answers])) for m in sorted(common)}
+
+    @property
+    def by_views(self) -> list[tuple[int, int, float]]:
+        """Clips, views (clips times crops) and video accuracy, the fewest first; where the views are not known, all alone."""
+        if not self.by_clips:
+            return [(self.recipe.evaluation.num_clips, self.num_views, self.accuracy.value)]
+        crops = self.num_views // max(self.by_clips)
+        return [(clips, clips * crops, value) for clips, value in self.by_clips.items()]
 
     @cached_property
     def confusions_SKK(self) -> np.ndarray:

@@ -24,7 +24,6 @@ IN_THE_VIEWS = ("evaluation.num_clips", "evaluation.num_crops", "clip.size", "cl
 class Further(Evaluated):
     """A further evaluation of a row. It is in no ranking, letters or verdicts on pairs."""
 
-    split: str
     own: Evaluated = field(repr=False)
     """The row's evaluation of its own."""
     changes: Mapping[str, Any]

@@ -291,7 +291,8 @@ def _model(
     speeds = [speed for run in used if (speed := _optional(run, run.speed, notes)) is not None]
     model = ModelResult(
         name=name, answers=tuple(pooled[seed] for seed in kept), recipe=recipes[used[0]], cost=used[0].cost(),
-        classes=tuple(used[0].dataset()["classes"]), runs=tuple(used), speed=speeds[0] if speeds else None, axes=axes,
+        classes=tuple(used[0].dataset()["classes"]), split="test", runs=tuple(used),
+        speed=speeds[0] if speeds else None, axes=axes,
         tested=tuple((run, counts_of[run]) for run in by_seed[kept[0]]),
         diagnosed=_diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
     )  # fmt: skip

@@ -186,7 +186,7 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
         if len(comparisons) > 1:
             say(f"\n{name}")
         header, lines = comparison.table()
-        table(header, lines, numeric=tuple(range(1, len(header))))
+        table(header, lines + comparison.baseline_rows(header), numeric=tuple(range(1, len(header))))
         for line in (*findings(comparison), *comparison.notes):
             say(line)
     say(f"report: {path}")
