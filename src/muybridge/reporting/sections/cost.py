@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from muybridge.analysis.answers import Evaluated
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.further import Further, views_words
 from muybridge.analysis.published import DATA_SETS
@@ -142,9 +143,10 @@ def views_and_frames(chapter: Chapter) -> Section | None:
         figures.append(
             Figure("views", "Video accuracy against multiply-adds times views: " + _views_spoken(c), by_macs)
         )
+    if any(len(one.by_clips) > 1 for one in _tested(c)):
+        tables.append(_by_clips(c))
     clips = settings.over_clips(c, MOST_LINES)
     if clips is not None:
-        tables.append(_by_clips(c))
         gain = max(
             (max(m.by_clips.values()) - m.by_clips[min(m.by_clips)] for m in c.models if m.by_clips), default=0.0
         )
@@ -179,6 +181,11 @@ def views_and_frames(chapter: Chapter) -> Section | None:
     )  # fmt: skip
 
 
+def _tested(c: Comparison) -> list[Evaluated]:
+    """Every model's own evaluation, and its further ones of the test split."""
+    return [one for model in c.models for one in (model, *model.further) if one.split == "test"]
+
+
 def _views_spoken(c: Comparison) -> str:
     """The cheapest and the dearest evaluation of each model in words."""
     words = []
@@ -190,7 +197,7 @@ def _views_spoken(c: Comparison) -> str:
 
 
 def _by_clips(c: Comparison) -> Table:
-    every = [one for model in c.models for one in (model, *model.further) if one.split == "test"]
+    every = _tested(c)
     numbers = sorted({number for one in every for number in one.by_clips})
     rows = [[one.name, *(f"{one.by_clips[n]:.3f}" if n in one.by_clips else "–" for n in numbers)] for one in every]
     foot = [[one.name, *[f"{one.top1:.3f}"] * len(numbers)] for one in c.baselines.both]
