@@ -310,7 +310,7 @@ def report(
     pair: Sequence[str] | None = None,
     with_frames: bool = True,
 ) -> WrittenReport:
-    """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+    """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, LaTeX, SVG and PNG.
 
     `runs`: run folders, or a study's folder. `out`: the HTML file; none: `report.html` in the study's folder, or here.
     `beside`: published results to show, a set's name (`ucf101`), or one for each data set. `pair`: two rows to hold

@@ -142,7 +142,7 @@ def report(
 ) -> None:
     """Write a report of finished runs: one HTML file that works offline.
 
-    The same content is written beside it as Markdown, JSON, CSV, SVG and PNG.
+    The same content is written beside it as Markdown, JSON, CSV, LaTeX, SVG and PNG.
     """
     with answering(as_json):
         import muybridge
