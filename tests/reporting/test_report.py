@@ -334,6 +334,49 @@ def test_reports_need_no_torch(tmp_path):
 # --- what sections say
 
 
+def test_hours_come_first_where_they_end_training(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", changes={"stop.max_hours": 1.0})]
+    by_epochs, by_hours = (section_of([run], "Learning curves") for run in runs)
+    assert [figure.name for figure in by_epochs.figures] == ["loss", "training", "loss-hours", "training-hours"]
+    assert [figure.name for figure in by_hours.figures] == ["loss-hours", "training-hours", "loss", "training"]
+
+
+def test_figures_of_every_class_are_in_one_table(two, tmp_path):
+    section = section_of(two, "Classes")
+    assert section.text == ()
+    assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
+    assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
+    few = make_run(tmp_path / "few", videos=21)
+    alone = section_of([few], "Classes")
+    assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
+    assert "left (4)" in alone.text[0]
+    assert "sit (3)" in alone.text[0]
+    stored = few.dataset() | {
+        "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
+    }
+    (few.path / "dataset.json").write_text(json.dumps(stored))
+    told = section_of([few], "Classes").text
+    assert "3 classes of 6 have fewer than 5 val videos" in told[1]
+    assert told[1].endswith(": wave (0), sit (2) and left (4).")
+
+
+def test_data_is_that_of_the_manifest_or_of_the_runs(filmed, tmp_path):
+    runs, _, manifest = filmed
+    section = section_of(runs, "Data")
+    assert "cannot be used" in section.text[0], "a made run knows another hash"
+    assert [row[0] for row in section.tables[0].rows] == ["train", "val", "test"]
+    recipe = runs[0].path / "recipe.json"
+    values = json.loads(recipe.read_text())
+    values["data"]["sha256"] = manifest.sha256()
+    known = make_run(tmp_path / "known", model="k", classes=manifest.classes)
+    (known.path / "recipe.json").write_text(json.dumps(values))
+    known.save_scores("test", runs[0].scores())
+    section = section_of([known], "Data")
+    assert section.text == ()
+    assert [row[0] for row in section.tables[0].rows] == ["train", "val", "test", "all"]
+    assert section.tables[0].rows[-1][1] == str(len(manifest))
+
+
 def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     runs = [
         make_run(

@@ -248,6 +248,13 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
     names = list(dict.fromkeys(model.name for c in every for model in c.models))
     by_name = {data: {model.name: model for model in c.models} for data, c in comparisons.items()}
     rows = [[name, *(str(of[name].accuracy) if name in of else "–" for of in by_name.values())] for name in names]
+    baselines = [c.baselines for c in every]
+    foot = [
+        [name, *(f"{one.top1:.3f}" for one in of_sets)]
+        for name, of_sets in (
+            ("chance", [one.chance for one in baselines]), ("majority class", [one.majority for one in baselines])
+        )
+    ]  # fmt: skip
     macs = cost.costs_of(every)[0]
     figures = tuple(
         Figure(f"macs-{data}", f"{data}: " + spoken(c), cost.accuracy_against(c, macs, beside=every, title=data))
@@ -255,7 +262,7 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
     )
     return Section(
         title="All data sets",
-        tables=(Table(["video top-1 [95 %]", *comparisons], rows, name="all"),),
+        tables=(Table(["video top-1 [95 %]", *comparisons], rows + foot, name="all", foot=len(foot)),),
         figures=figures,
         caption=(
             "A panel a data set: accuracy against the multiply-adds of one clip. Colour: method; symbol: "

@@ -146,9 +146,11 @@ def by_setting(chapter: Chapter) -> Section | None:
         [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
         for row, of_row in sorted(cells.items())
     ]
+    foot = [[one.name, *[f"{one.top1:.3f}"] * len(columns)] for one in c.baselines.both]
+    header = ["", *(f"{across}={value}" for value in columns)]
     return Section(
         title=f"Video accuracy by {across}",
-        tables=(Table(["", *(f"{across}={value}" for value in columns)], lines, name="settings"),),
+        tables=(Table(header, lines + foot, name="settings", foot=len(foot)),),
         caption="The same accuracies as above, with their 95 % intervals, settings that differ in one thing side by side.",
     )
 
