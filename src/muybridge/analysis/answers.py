@@ -146,9 +146,9 @@ class Evaluated:
         crops = self.num_views // max(self.by_clips)
         return [(clips, clips * crops, value) for clips, value in self.by_clips.items()]
 
-    @cached_property
+    @property
     def confusions_SKK(self) -> np.ndarray:
-        """(S,K,K) counts of each seed: rows are true classes."""
+        """(S,K,K) counts of each seed: rows are true classes. Not kept, as many models of many classes would fill memory."""
         count = len(self.classes)
         return np.stack([confusion_counts(of.labels_N, of.predicted_N, count) for of in self.answers])
 
@@ -176,7 +176,8 @@ class Evaluated:
     @cached_property
     def precision_K(self) -> np.ndarray:
         """Share of the answers of a class that are right, mean over the seeds that gave it; NaN where none did."""
-        right_SK, answered_SK = np.einsum("skk->sk", self.confusions_SKK), self.confusions_SKK.sum(1)
+        counts_SKK = self.confusions_SKK
+        right_SK, answered_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1)
         shares_SK = np.divide(right_SK, answered_SK, out=np.zeros(right_SK.shape), where=answered_SK > 0)
         given_K = (answered_SK > 0).sum(0)
         return np.divide(shares_SK.sum(0), given_K, out=np.full(len(given_K), np.nan), where=given_K > 0)
@@ -184,8 +185,8 @@ class Evaluated:
     @cached_property
     def f1_K(self) -> np.ndarray:
         """F1 of each class, the harmonic mean of precision and recall, mean over seeds; NaN for a class without videos."""
-        right_SK = np.einsum("skk->sk", self.confusions_SKK)
-        both_SK = self.confusions_SKK.sum(1) + self.confusions_SKK.sum(2)
+        counts_SKK = self.confusions_SKK
+        right_SK, both_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1) + counts_SKK.sum(2)
         f1_SK = np.divide(2 * right_SK, both_SK, out=np.zeros(right_SK.shape), where=both_SK > 0)
         return np.where(self.videos_K > 0, f1_SK.mean(0), np.nan)
 
