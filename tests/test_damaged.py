@@ -47,13 +47,14 @@ def odd(data):
 
 @pytest.fixture(scope="module")
 def study(recipe, tmp_path_factory):
-    """Two runs, one of them diagnosed, and the report of both."""
+    """Two runs, one of them diagnosed and with a kept evaluation, and the report of both."""
     folder = tmp_path_factory.mktemp("damaged") / "study"
     small = replace(
         recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "evaluation.num_clips": 1, "evaluation.num_crops": 1}
     )
     muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data=small.data.manifest, recipe=small, out=folder)
     diagnose(folder / "runs" / RUN)
+    muybridge.evaluate(folder / "runs" / RUN, changes={"evaluation.num_crops": 3}, keep=True)
     return folder
 
 
@@ -63,7 +64,7 @@ NAMES = [
         "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "metrics.jsonl",
         "timing.jsonl", "checkpoints/last", "checkpoints/best", "checkpoints/*/model.safetensors", "checkpoints/*/state.json",
         "checkpoints/*/optimizer.safetensors", "scores/test.npz", "scores/val.npz", "diagnosis/diagnosis.json",
-        "diagnosis/shuffled.npz", "result.json",
+        "diagnosis/shuffled.npz", "evaluations/*/evaluation.json", "evaluations/*/scores.npz", "result.json",
     )),
     "study.json", "report.files/*", "report.json",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from muybridge.cli.app import app
 from muybridge.cli.table import render as table_text
+from muybridge.data.manifest import from_columns
 from muybridge.reporting.report import markdown_table
 from muybridge.runtime.console import log
 from muybridge.text import markdown, plural, printable, spreadsheet
@@ -139,11 +140,23 @@ def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns)
         ["runs", str(tmp_path)],
         ["models"],
         ["report", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
+        ["describe", str(odd_manifest(tmp_path / "set.csv"))],
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         tables = [line for line in result.stdout.splitlines() if "  " in line.strip()]
         assert all(cell_len(line) <= int(columns) for line in tables), arguments
+
+
+def odd_manifest(path):
+    """A manifest of two videos, whose classes are markup."""
+    columns = {
+        "id": ["1", "2"], "path": ["1.mp4", "2.mp4"], "start_frame": [0, 0], "num_frames": [9, 9], "label": ["[/b]", "\x1b[31mA"],
+        "group": ["", ""], "fps": [25.0, 25.0], "width": [64, 64], "height": [64, 64], "sha256": ["1", "2"],
+        "split": ["train", "test"],
+    }  # fmt: skip
+    from_columns(columns, classes=("[/b]", "\x1b[31mA"), root=path.parent, mirror={}, where=str(path)).save(path)
+    return path
 
 
 def test_names_in_the_tables_of_commands_are_no_markup(tmp_path):
@@ -153,6 +166,10 @@ def test_names_in_the_tables_of_commands_are_no_markup(tmp_path):
     assert result.exit_code == 0
     assert "run[/b]" in result.stdout
     assert "[bold]m:f[/bold]" in result.stdout
+    (odd / "[b]").mkdir()
+    described = CliRunner().invoke(app, ["describe", str(odd_manifest(odd / "[b]" / "set.csv"))])
+    assert described.exit_code == 0, described.output
+    assert "[b]/set.csv" in described.stdout
     made = CliRunner().invoke(app, ["report", str(odd / "run[/b]"), "--out", str(tmp_path / "[red]r.html")])
     assert made.exit_code == 0
     assert "[red]r.html" in made.output

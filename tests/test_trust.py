@@ -119,6 +119,7 @@ def commands(manifest):
                           "--set", "optim.epochs=1", "--set", "optim.min_steps=0", "--set", "optim.warmup_epochs=0"],
         "compare by its recipe": ["compare", "--recipe", "recipe.json", "--models", "tsn_resnet_tiny", "--data", manifest,
                                   "--out", "../study", "--dry-run"],
+        "evaluate to keep": ["evaluate", ".", "--split", "train", "--keep"], "describe": ["describe", manifest],
         "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 
@@ -133,7 +134,15 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert not mark.exists(), f"{what}: code of the stranger ran"
         assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit), what
-        if what in ("predict", "evaluate", "measure", "resume", "train by its recipe", "train by its folder"):
+        if what in (
+            "predict",
+            "evaluate",
+            "evaluate to keep",
+            "measure",
+            "resume",
+            "train by its recipe",
+            "train by its folder",
+        ):
             assert result.exit_code == 2, (what, result.output)
         shutil.rmtree("../new", ignore_errors=True)
 
@@ -456,7 +465,9 @@ def test_a_file_that_no_report_has_written_is_kept(tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "scores", "source", "diagnosis", "trackers", "metrics.jsonl", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "scores", "source", "diagnosis", "evaluations", "trackers", "metrics.jsonl", ".lock"]
+)
 def test_a_run_that_goes_on_writes_through_no_link(run, tmp_path, home, name):
     folder, untouched = home
     shutil.copytree(run.path, tmp_path / "run")
@@ -488,6 +499,23 @@ def test_a_file_with_another_name_is_not_changed_under_it(run, tmp_path):
     assert (tmp_path / "backup.jsonl").read_bytes() == before
     assert (tmp_path / "lock").read_text() == "mine"
     assert Run(tmp_path / "run").metrics("train") == run.metrics("train")
+
+
+def test_names_in_a_kept_evaluation_lead_nowhere(run, tmp_path, home):
+    """A stranger's evaluation changes no other field, and its folder may be a link without anything written through it."""
+    folder, untouched = home
+    shutil.copytree(run.path, tmp_path / "run")
+    muybridge.evaluate(tmp_path / "run", changes={"evaluation.num_crops": 1}, keep=True)
+    (file,) = (tmp_path / "run").glob("evaluations/*/evaluation.json")
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps(told | {"changes": {"model.name": "evil:net", "data.manifest": "/etc/passwd"}}))
+    assert call("report", tmp_path / "run", "--out", tmp_path / "r.html").exit_code == 0
+    assert "an evaluation cannot change model.name" in (tmp_path / "r.md").read_text().replace("\\", "")
+    shutil.rmtree(file.parent)
+    linked(file.parent, folder)
+    with pytest.raises(UserError, match="is a link"):
+        muybridge.evaluate(tmp_path / "run", changes={"evaluation.num_crops": 1}, keep=True)
+    assert untouched()
 
 
 def test_a_diagnosis_is_written_through_no_link(run, tmp_path, home):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         runs,
         train,
     )
+    from muybridge.data.overview import describe
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "compare": "api",
     "demo": "studies.demo",
+    "describe": "data.overview",
     "diagnose": "evaluation.diagnose",
     "estimate": "api",
     "evaluate": "api",
@@ -63,6 +65,7 @@ _MODULES = {
 __all__ = [
     "compare",
     "demo",
+    "describe",
     "diagnose",
     "estimate",
     "evaluate",

@@ -178,6 +178,7 @@ def evaluate(
     average: str | None = None,
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    keep: bool = False,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Scores:
@@ -188,6 +189,8 @@ def evaluate(
     `split`: "test", "val" or "train"; none: test, or val of a set without a test (which is said).
     Testing on videos that the run was trained on is refused, unless `split` is "train". Videos that cannot be read are an
     error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
+    `keep`: store them in the run (`evaluations/NAME/`), whose reports then show this evaluation as a row of its own; of the
+    run's own data set and fold only, and never over another.
     A run of a `module:function` model brings that file along; it is imported only with `allow_code`.
 
     `run` may also be such a file of scores (.npz). It is read without the model, and nothing but `average` applies.
@@ -200,6 +203,7 @@ def evaluate(
     if not isinstance(run, Run) and Path(run).suffix == ".npz":
         options = {
             "--data": data, "--split": split, "--fold": fold is not None, "--checkpoint": checkpoint, "--out": out,
+            "--keep": keep,
             "--set": changes or runtime not in (None, Runtime()), "--allow-code": allow_code,
         }  # fmt: skip
         extra = [name for name, value in options.items() if value]
@@ -219,9 +223,12 @@ def evaluate(
         folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
         runtime=runtime,
     ) as task:  # fmt: skip
+        name = task.name_to_keep() if keep else ""
         scores = task.scores()["ordered"]
         if out is not None and task.processes.is_first:
             scores.save(Path(out))
+        if keep and task.processes.is_first:
+            task.keep(name, scores)
         return scores
 
 
@@ -336,6 +343,7 @@ def compare(
     epochs: int | None = None,
     steps: int | None = None,
     measure: bool = False,
+    largest: bool = False,
     diagnose: bool = False,
     title: str | None = None,
     allow_code: bool = False,
@@ -344,7 +352,8 @@ def compare(
     """Train and score the runs of a `plan` into the folder `out`, and write the report.
 
     `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
-    `diagnose`: also score every run with its frames in other orders. Raises UserError, Interrupted.
+    `largest`: measure, and search for the largest batch, too. `diagnose`: also score every run with its frames in other
+    orders. Raises UserError, Interrupted.
     """
     made = plan(
         models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
@@ -353,7 +362,7 @@ def compare(
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
-    return run(made, out=out, tune=tune, measure=measure, diagnose=diagnose, runtime=runtime)
+    return run(made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose, runtime=runtime)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,7 +383,7 @@ def report(
     pair: Sequence[str] | None = None,
     with_frames: bool = True,
 ) -> WrittenReport:
-    """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+    """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, LaTeX, SVG and PNG.
 
     `runs`: run folders, or a study's folder. `out`: the HTML file; none: `report.html` in the study's folder, or here.
     `beside`: published results to show, a set's name (`ucf101`), or one for each data set. `pair`: two rows to hold

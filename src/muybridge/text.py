@@ -63,3 +63,8 @@ def millions(count: float) -> str:
 def giga(count: float) -> str:
     """Format a number in billions, or in millions below that: "1.50 G", "20.0 M"."""
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def thousands(count: int) -> str:
+    """Format a whole number with commas: "12,345"."""
+    return f"{count:,}"

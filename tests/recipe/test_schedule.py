@@ -103,6 +103,8 @@ def test_the_loop_goes_by_the_clock(recipe, tmp_path, monkeypatch):
     assert [line["step"] for line in run.metrics("train")] == [3, 6, 9, 10]
     assert [line["lr"] for line in run.metrics("train")] == pytest.approx([0.01, 0.001, 0.0001, 0.0001])
     assert [line["train_seconds"] for line in run.timing()] == [2700, 2700, 2700, 900]
+    assert [line["seconds"] for line in run.timing()] == [2700, 5400, 8100, 9000]
+    assert [line["seconds"] for line in run.metrics("val", timed=True)] == [2700, 5400, 8100, 9000]
     assert run.result()["ended"] == "stop.max_hours: 2.5 hours of training"
     assert run.metrics("val")[-1]["step"] == run.result()["steps"] == 10
 

@@ -342,6 +342,30 @@ def test_long_curves_are_thinned_and_end_where_they_end(tmp_path):
     assert (epochs[0], epochs[-1]) == (1, 250)
 
 
+@pytest.mark.parametrize(("epoch_seconds", "unit", "last"), [(60.0, "minutes", 4), (3600.0, "hours", 4)])
+def test_curves_over_time_are_in_minutes_where_training_was_short(tmp_path, epoch_seconds, unit, last):
+    run = make_run(tmp_path / "a")
+    lines = [
+        json.loads(line) | {"train_seconds": epoch_seconds}
+        for line in (run.path / "timing.jsonl").read_text().splitlines()
+    ]
+    (run.path / "timing.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    chart = curves.curves(compared([run]), "accuracy", 24, over="hours")
+    assert [row[unit] for row in rows_of(chart, "epoch") if row["part"] == "val"] == pytest.approx([1, 2, 3, last])
+    texts = drawn_texts(chart)
+    assert any(text.startswith(f"{unit} of training") for text in texts)
+    assert {0.0, float(last)} <= set(numbers(texts))
+
+
+def test_baselines_are_drawn_where_they_are_near(tmp_path):
+    near, far = compared([make_run(tmp_path / "a", accuracy=0.3)]), compared([make_run(tmp_path / "b", accuracy=0.95)])
+    for chart in (accuracy.accuracies(near), cost.accuracy_against(near, MACS), curves.curves(near, "accuracy", 24)):
+        assert [row["at"] for row in rows_of(chart, "at")] == pytest.approx([1 / 6, 1 / 6])
+    for chart in (accuracy.accuracies(far), cost.accuracy_against(far, MACS)):
+        assert '"at"' not in json.dumps(style.themed(chart))
+        assert min(numbers(drawn_texts(chart))) > 0.5
+
+
 def test_a_loss_that_was_not_a_number_is_not_drawn(tmp_path):
     run = make_run(tmp_path / "a")
     run.write_metrics({"kind": "train", "epoch": 5, "step": 50, "loss": float("nan"), "clip_top1": 0.5, "lr": 0.1})

@@ -9,12 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_runs import PAIRS, make_run
+from made_runs import PAIRS, made_scores, make_run
 
 from muybridge.analysis.comparison import compared
 from muybridge.data.sampling import ORDERS
+from muybridge.recipe import replace as recipe_with
 from muybridge.reporting.charts.style import FADED, contrast
 from muybridge.reporting.report import Report
+from muybridge.storage import evaluations
+from muybridge.storage.scores import ViewGrid
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -74,7 +77,10 @@ def page(tmp_path_factory):
             folder / f"{model}-{frames}-{seed}", model=model, seed=seed, videos=240, views=1, pairs=PAIRS, epochs=12,
             accuracy=accuracy + frames / 200 + seed / 100, macs=macs * frames, params=params,
             changes={"clip.num_frames": frames, "model.temporal_pooling": model == "s3d_resnet50"},
-            speed={"forward_clips_per_s": 4e9 / macs / frames, "peak_memory_bytes": params * 20},
+            speed={
+                "forward_clips_per_s": 4e9 / macs / frames, "peak_memory_bytes": params * 20, "max_batch_size": 512,
+                "max_batch_train_clips_per_s": 12.5, "max_batch_forward_clips_per_s": 4e9 / macs / frames,
+            },
         )
         for model, accuracy, macs, params in [
             ("tam_resnet18", 0.6, 2e9, 11.2e6), ("tam_resnet50", 0.7, 4e9, 23.7e6), ("s3d_resnet50", 0.75, 5e9, 27.5e6),
@@ -90,6 +96,12 @@ def page(tmp_path_factory):
             "split": "test", "num_frames": 8, "accuracy": dict.fromkeys(ORDERS, 0.5),
             "largest_change": dict.fromkeys(ORDERS[1:], 0.0),
         }))  # fmt: skip
+    for run in runs[:6]:
+        for sampling in ("uniform", "dense"):
+            kept = replace(made_scores(run.scores().correct(), views=10), grid=ViewGrid(sampling, 10, 1))
+            changed = recipe_with(run.recipe(), {"evaluation.num_clips": 10, "clip.sampling": sampling})
+            name = evaluations.name_of(run, changed, split="test", checkpoint="last")
+            evaluations.keep(run, name, kept, changed, split="test", checkpoint="last", cost=run.cost())
     made = Report.of({"set": compared(runs)}, beside="mini_ssv2")
     made.write(folder / "report.html")
     return made, folder / "report.html"

@@ -90,7 +90,7 @@ def test_everything_lies_beside_the_page(tmp_path, report_of_two):
     assert head[:4] == ["model", "video top-1", "video top-1 low", "video top-1 high"]
     best = comparison.models[0].accuracy
     assert [float(cell) for cell in lines[0][1:4]] == pytest.approx([best.value, best.low, best.high], abs=5e-4)
-    assert len(lines) == len(rows)
+    assert [line[0] for line in lines] == [*(row[0] for row in rows), "chance", "majority class"]
     confused = list(csv.reader((folder / "confusion.csv").read_text().splitlines()))[1:]
     assert sum(int(line[3]) for line in confused) == sum(model.num_videos for model in comparison.models)
     told = json.loads(out.with_suffix(".json").read_text())
@@ -151,8 +151,10 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     assert plain == [
         "Result",
         "Cost",
+        "Classes",
         "Confusion matrix",
         "Calibration",
+        "Data",
         "Protocol",
     ]
     runs = [
@@ -161,8 +163,8 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     ]
     assert Page(page_of(runs)).headings == [
         "Result", "Protocol differences", "Significance", "Cost",
-        "Time-reversed classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Learning curves", "Protocol",
+        "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Data", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -332,6 +334,49 @@ def test_reports_need_no_torch(tmp_path):
 # --- what sections say
 
 
+def test_hours_come_first_where_they_end_training(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", changes={"stop.max_hours": 1.0})]
+    by_epochs, by_hours = (section_of([run], "Learning curves") for run in runs)
+    assert [figure.name for figure in by_epochs.figures] == ["loss", "training", "loss-hours", "training-hours"]
+    assert [figure.name for figure in by_hours.figures] == ["loss-hours", "training-hours", "loss", "training"]
+
+
+def test_figures_of_every_class_are_in_one_table(two, tmp_path):
+    section = section_of(two, "Classes")
+    assert section.text == ()
+    assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
+    assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
+    few = make_run(tmp_path / "few", videos=21)
+    alone = section_of([few], "Classes")
+    assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
+    assert "left (4)" in alone.text[0]
+    assert "sit (3)" in alone.text[0]
+    stored = few.dataset() | {
+        "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
+    }
+    (few.path / "dataset.json").write_text(json.dumps(stored))
+    told = section_of([few], "Classes").text
+    assert "3 classes of 6 have fewer than 5 val videos" in told[1]
+    assert told[1].endswith(": wave (0), sit (2) and left (4).")
+
+
+def test_data_is_that_of_the_manifest_or_of_the_runs(filmed, tmp_path):
+    runs, _, manifest = filmed
+    section = section_of(runs, "Data")
+    assert "cannot be used" in section.text[0], "a made run knows another hash"
+    assert [row[0] for row in section.tables[0].rows] == ["train", "val", "test"]
+    recipe = runs[0].path / "recipe.json"
+    values = json.loads(recipe.read_text())
+    values["data"]["sha256"] = manifest.sha256()
+    known = make_run(tmp_path / "known", model="k", classes=manifest.classes)
+    (known.path / "recipe.json").write_text(json.dumps(values))
+    known.save_scores("test", runs[0].scores())
+    section = section_of([known], "Data")
+    assert section.text == ()
+    assert [row[0] for row in section.tables[0].rows] == ["train", "val", "test", "all"]
+    assert section.tables[0].rows[-1][1] == str(len(manifest))
+
+
 def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     runs = [
         make_run(
@@ -343,7 +388,7 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     section = section_of(runs, "Cost")
     assert "multiply-adds: a and c." in section.text[0]
     assert any("peak memory of training: a (2 of 3 are not measured)." in line for line in section.text)
-    assert section.tables[0].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
+    assert section.tables[1].rows == [["a", "8", "90", "10", "1074 MB", "made, fp32, 2 threads"]]
     assert [figure.name for figure in section.figures] == [
         "cost-macs", "cost-train_speed", "cost-forward_speed", "cost-memory",
     ]  # fmt: skip

@@ -121,6 +121,18 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
     monkeypatch.setattr("muybridge.studies.run.measure_run", lambda *_, **__: pytest.fail("measured twice"))
     monkeypatch.setattr("muybridge.studies.run.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
     muybridge.compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
+    measured = []
+
+    def measure_run(run, *, largest, **_):
+        measured.append((run.name, largest))
+        run.save_speed(run.speed() | {"max_batch_size": 77})
+
+    monkeypatch.setattr("muybridge.studies.run.measure_run", measure_run)
+    for _ in range(2):
+        found = muybridge.compare(["tsm_resnet_tiny"], **asked, largest=True)
+    assert measured == [("tsm_resnet_tiny-seed0", True)], "anew, as the largest batch was not known, and once"
+    costs = (found.path / "report.files" / "costs.csv").read_text().splitlines()
+    assert next(line for line in costs if line.startswith("tsm_resnet_tiny")).split(",")[5] == "77"
 
 
 def test_the_runs_of_a_study_are_diagnosed_by_its_folder(study, tmp_path):

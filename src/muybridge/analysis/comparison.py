@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.analysis.answers import Evaluated
+from muybridge.analysis.baselines import Baselines
+from muybridge.analysis.datasets import Dataset
 from muybridge.analysis.rows import ModelResult, Pair, rows_of, value_of
 from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
@@ -57,6 +60,11 @@ class Comparison:
     def data(self) -> str:
         """The data set's name: the manifest's, or its folder's where it is called manifest.csv."""
         return data_name(self.protocol.data.manifest)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Data set of the first run of the best model, of its fold."""
+        return Dataset.of(self.models[0].runs[0])
 
     @cached_property
     def about_models(self) -> bool:
@@ -129,11 +137,37 @@ class Comparison:
         more, last = divmod(number, 26)
         return (Comparison.letter(more - 1) if more else "") + chr(97 + last)
 
+    @cached_property
+    def baselines(self) -> Baselines:
+        """Accuracy of guessing, on the test videos of the best model."""
+        return Baselines.of(self.models[0].tested, self.classes)
+
+    def beats_a_guess(self, evaluated: Evaluated) -> bool:
+        """Whether its interval lies above both baselines."""
+        return evaluated.accuracy.low > self.baselines.guess
+
+    def baseline_rows(self, header: Sequence[str]) -> list[list[str]]:
+        """Lines of the baselines, under the header of a table whose first column names models."""
+        rows = []
+        for one in self.baselines.both:
+            error, f1 = one.kinetics_error, one.macro_f1
+            known = {
+                "video top-1 [95 %]": f"{one.top1:.3f}", "mean class": f"{one.mean_class:.3f}",
+                **{f"top-{k}": f"{value:.3f}" for k, value in {1: one.top1, **one.top}.items()},
+                "top-1, top-5 error": "–" if error is None else f"{error:.1f} %",
+                "macro F1": "–" if f1 is None else f"{f1:.3f}",
+            }  # fmt: skip
+            rows.append([one.name, *(known.get(name, "–") for name in header[1:])])
+        return rows
+
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and lines of the result table, as printed and as in the report."""
+        """Header and lines of the result table, as printed and as in the report, without the baselines."""
         header = ["model", "video top-1 [95 %]"]
         if self.verdicts:
             header.append("letter")
+        guesses = not all(map(self.beats_a_guess, self.models))
+        if guesses:
+            header.append("better than a guess")
         header += ["clip top-1", "mean class"]
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
@@ -143,6 +177,8 @@ class Comparison:
             row = [model.name, str(model.accuracy)]
             if self.verdicts:
                 row.append(self.letters(rank))
+            if guesses:
+                row.append("yes" if self.beats_a_guess(model) else "no")
             row += [f"{model.clip_accuracy:.3f}", f"{model.mean_class:.3f}"]
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
@@ -157,7 +193,11 @@ class Comparison:
         return {
             "data": self.data,
             "about": "models" if self.about_models else "runs",
-            "models": [model.as_json(self.pairs) for model in self.models],
+            "models": [
+                model.as_json(self.pairs) | {"beats_a_guess": self.beats_a_guess(model)} for model in self.models
+            ],
+            "baselines": self.baselines.as_json(),
+            "dataset": self.dataset.as_json(),
             "verdicts": [
                 {
                     "a": self.models[a].name, "b": self.models[b].name, "difference": verdict.difference.value,

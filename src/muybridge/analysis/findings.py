@@ -1,7 +1,5 @@
 """Findings of a comparison in sentences. Every word depends on the data."""
 
-import numpy as np
-
 from muybridge.analysis.comparison import MOST_LETTERS, Comparison
 from muybridge.analysis.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, Takes, takes
 from muybridge.text import listed, plural
@@ -18,15 +16,23 @@ def findings(comparison: Comparison) -> list[str]:
 
 
 def _no_better_than_a_guess(c: Comparison) -> list[str]:
-    """Sentence on always answering one class, if no model is better than that."""
-    labels_N = c.models[0].labels_N
-    counts_K = np.bincount(labels_N, minlength=len(c.classes))
-    share = float(counts_K.max() / len(labels_N))
-    if c.models[0].accuracy.value > share:
+    """Sentences on models that are no better than a guess: none is, or by their intervals some are not."""
+    baselines = c.baselines
+    best = c.models[0].accuracy.value
+    if best <= baselines.guess:
+        source = "" if baselines.from_training else " (the most common class of the test)"
+        guess = f"Always answering {baselines.answer}{source} would be right on {baselines.majority.top1:.3f}"
+        if baselines.chance.top1 > baselines.majority.top1:
+            guess = f"Guessing would be right on {baselines.chance.top1:.3f}"
+        one = len(c.models) == 1
+        return [
+            f"{guess}: {c.models[0].name} does no better." if one else f"{guess}: none of these {c.noun}s does better."
+        ]
+    close = [model.name for model in c.models if not c.beats_a_guess(model)]
+    if not close:
         return []
-    guess = f"Always answering {c.classes[int(counts_K.argmax())]} would be right on {share:.3f}"
-    one = len(c.models) == 1
-    return [f"{guess}: {c.models[0].name} does no better." if one else f"{guess}: none of these {c.noun}s does better."]
+    intervals = "interval does" if len(close) == 1 else "intervals do"
+    return [f"No better than a guess ({baselines}): {listed(close)}, whose {intervals} not lie above."]
 
 
 def _who_won(c: Comparison) -> list[str]:

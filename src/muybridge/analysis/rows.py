@@ -6,6 +6,7 @@ are named by these. Of the scores of a run a row keeps what its videos were answ
 runs fit in memory.
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,26 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.statistics import (
-    CONFIDENCE,
-    Calibration,
-    Interval,
-    accuracy_interval,
-    calibration,
-)
+from muybridge.analysis.answers import Answers, Evaluated
+from muybridge.analysis.curves import ACCURACY, Part, Point, curve
+from muybridge.analysis.further import Further, further_of
+from muybridge.analysis.statistics import CONFIDENCE, Calibration, Interval, accuracy_interval, calibration
 from muybridge.analysis.temporal import FrameOrders, Pair
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.storage.run import Run
-from muybridge.storage.scores import (
-    Scores,
-    class_accuracies,
-    concatenate,
-    confusion_counts,
-    mean_class,
-    softmax,
-    within_pair,
-)
+from muybridge.storage.scores import concatenate
 from muybridge.storage.study import RunRecord, StudyRecord
 
 REPEATED = ("seed", "fold")
@@ -48,63 +38,20 @@ OTHER_RUN = "another run of the study"
 
 
 @dataclass(frozen=True, repr=False)
-class Answers:
-    """Answers of the runs of one seed to the N test videos, sorted by id."""
-
-    ids_N: np.ndarray
-    labels_N: np.ndarray
-    groups_N: np.ndarray
-    predicted_N: np.ndarray
-    """Class indices."""
-    confidence_N: np.ndarray
-    """Probability of the predicted class."""
-    truth_N: np.ndarray
-    """Probability of the label."""
-    within: Mapping[Pair, np.ndarray]
-    """Two-class answers: which videos of a pair are right if only its two classes may be answered."""
-    clip_top1: float
-    """Clip accuracy: each view counted separately."""
-    num_views: int
-    by_clips: Mapping[int, float]
-    """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
-
-    @property
-    def correct_N(self) -> np.ndarray:
-        """(N,) bool."""
-        return self.predicted_N == self.labels_N
-
-    @staticmethod
-    def of(scores: Scores, pairs: Sequence[Pair]) -> "Answers":
-        """Answers to the videos with a known label. Raises UserError for scores without any."""
-        videos = scores.labelled()
-        scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
-        probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
-        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
-        return Answers(
-            ids_N=scores.ids_N[videos], labels_N=labels_N, groups_N=scores.groups_N[videos], predicted_N=predicted_N,
-            confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
-            within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
-            clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, repr=False)
-class ModelResult:
+class ModelResult(Evaluated):
     """A model's runs, pooled over folds, one `Answers` a seed; all seeds scored the same videos."""
 
-    name: str
     runs: tuple[Run, ...]
-    answers: tuple[Answers, ...]
-    cost: dict[str, Any]
     speed: dict[str, Any] | None
     """Speed and memory by `muybridge measure RUN`; None: not measured."""
-    recipe: Recipe
-    """The first run's."""
     axes: Mapping[str, Any]
     """Axes by which a study tells this row from others; empty without a study."""
-    classes: tuple[str, ...]
+    tested: tuple[tuple[Run, np.ndarray], ...]
+    """Each fold's run of the first seed, and (K,) its test videos of each class."""
     diagnosed: FrameOrders | None
     """None where none of its seeds was diagnosed on all test videos."""
+    further: tuple[Further, ...] = ()
+    """Further evaluations that all its runs keep."""
 
     @property
     def model(self) -> str:
@@ -121,70 +68,10 @@ class ModelResult:
         """Name of the image network, e.g. resnet50; empty for a network of its own kind."""
         return method_and_backbone(self.model)[1]
 
-    @property
-    def num_seeds(self) -> int:
-        """Number of seeds."""
-        return len(self.answers)
-
-    @property
-    def num_videos(self) -> int:
-        """Number of test videos."""
-        return len(self.answers[0].ids_N)
-
-    @property
-    def labels_N(self) -> np.ndarray:
-        """(N,) class indices."""
-        return self.answers[0].labels_N
-
-    @property
-    def groups_N(self) -> np.ndarray:
-        """(N,) groups; the empty string for a video without one."""
-        return self.answers[0].groups_N
-
-    @cached_property
-    def correct_SN(self) -> np.ndarray:
-        """(S,N) bool."""
-        return np.stack([answers.correct_N for answers in self.answers])
-
-    @cached_property
-    def accuracy(self) -> Interval:
-        """Video accuracy."""
-        return accuracy_interval(self.correct_SN, self.groups_N)
-
     @cached_property
     def calibration(self) -> Calibration:
         """Calibration over the answers of all seeds."""
         return calibration(np.stack([answers.confidence_N for answers in self.answers]), self.correct_SN)
-
-    @property
-    def clip_accuracy(self) -> float:
-        """Clip accuracy, mean over seeds."""
-        return float(np.mean([answers.clip_top1 for answers in self.answers]))
-
-    @cached_property
-    def by_clips(self) -> dict[int, float]:
-        """Video accuracy with fewer clips, mean over seeds."""
-        common = set.intersection(*(set(answers.by_clips) for answers in self.answers))
-        return {m: float(np.mean([answers.by_clips[m] for answers in self.answers])) for m in sorted(common)}
-
-    @cached_property
-    def class_accuracy_K(self) -> np.ndarray:
-        """Accuracy of each class, mean over seeds; NaN for a class without test videos."""
-        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes))
-
-    @property
-    def mean_class(self) -> float:
-        """Mean of the accuracies of the classes that have test videos."""
-        return mean_class(self.class_accuracy_K)
-
-    @cached_property
-    def confusion(self) -> np.ndarray:
-        """(K,K) counts, summed over seeds: rows are true classes."""
-        counts_SKK = [
-            confusion_counts(answers.labels_N, answers.predicted_N, len(self.classes)) for answers in self.answers
-        ]
-        counts_KK: np.ndarray = np.sum(counts_SKK, axis=0)
-        return counts_KK
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -199,13 +86,30 @@ class ModelResult:
     @cached_property
     def train_hours(self) -> tuple[float, ...]:
         """Hours of training of each run, validation not counted."""
-        return tuple(sum(line["train_seconds"] for line in run.timing()) / 3600 for run in self.runs)
+        return tuple(lines[-1]["seconds"] / 3600 if (lines := run.timing()) else 0.0 for run in self.runs)
 
     @cached_property
     def train_clips_per_s(self) -> float | None:
         """Training speed: median over epochs and runs, on the machine that trained; None: not measured."""
         rates = [line["train_clips_per_s"] for run in self.runs for line in run.timing()]
         return float(median(rates)) if rates else None
+
+    @cached_property
+    def curves(self) -> dict[Part, list[Point]]:
+        """Learning curves, mean over runs, by part."""
+        return {part: curve(self.runs, part) for part in ACCURACY}
+
+    @property
+    def training_clip_accuracy(self) -> float | None:
+        """Accuracy on augmented training clips in the last epoch, while the weights move; None: not measured."""
+        train = self.curves["train"]
+        return train[-1].accuracy if train else None
+
+    @property
+    def training_accuracy(self) -> float | None:
+        """Video accuracy on the training split by a kept evaluation of the row's own views; None: not kept."""
+        plain = [one.accuracy.value for one in self.further if one.split == "train" and not one.changes]
+        return plain[0] if plain else None
 
     def within_pairs(self, pairs: Sequence[Pair], looks: int = 1) -> Interval:
         """Two-class accuracy over the videos of all pairs.
@@ -232,26 +136,20 @@ class ModelResult:
         """Entry of this row in report.json."""
         value: dict[str, Any] = {
             "model": self.name, "method": self.method, "backbone": self.backbone, "axes": dict(self.axes),
-            "runs": [str(run.path) for run in self.runs], "seeds": self.num_seeds, "videos": self.num_videos,
-            "views": self.answers[0].num_views,
-            "video_top1": self.accuracy.value, "low": self.accuracy.low, "high": self.accuracy.high,
-            "interval": self.accuracy.method, "of_seeds": self.correct_SN.mean(1).tolist(),
-            "clip_top1": self.clip_accuracy, "mean_class": self.mean_class,
+            "runs": [str(run.path) for run in self.runs], "seeds": self.num_seeds, **self.metrics_as_json(),
+            "training_clip_top1": self.training_clip_accuracy, "training_video_top1": self.training_accuracy,
             "calibration_error": self.calibration.error, "overconfidence": self.calibration.overconfidence,
-            "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
             "train_clips_per_s": self.train_clips_per_s, "speed": self.speed, "steps": list(self.steps),
             "epochs": list(self.epochs), "train_hours": list(self.train_hours),
+            "curves": [point.as_json() for points in self.curves.values() for point in points],
             "calibration_bins": [list(one) for one in self.calibration.bins],
-            "class_accuracy": {
-                name: float(value)
-                for name, value in zip(self.classes, self.class_accuracy_K, strict=True)
-                if np.isfinite(value)
-            },
+            "class_accuracy": self._by_class(self.class_accuracy_K), "class_f1": self._by_class(self.f1_K),
+            "class_precision": self._by_class(self.precision_K), "class_videos": self._by_class(self.videos_K),
             "confusion": [
                 [self.classes[i], self.classes[j], int(self.confusion[i, j])] for i, j in np.argwhere(self.confusion).tolist()
             ],
             "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(),
-            "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
+            "further": [one.as_json() for one in self.further],
         }  # fmt: skip
         if pairs:
             value["pairs"] = {f"{a}/{b}": self.within_pairs([(a, b)]).value for a, b in pairs}
@@ -260,6 +158,11 @@ class ModelResult:
             outside = self.outside_pairs(pairs)
             value["outside_pairs"] = None if outside is None else outside.value
         return value
+
+    def _by_class(self, values_K: np.ndarray) -> dict[str, float]:
+        """Finite values by the class's name."""
+        pairs = zip(self.classes, values_K.tolist(), strict=True)
+        return {name: value for name, value in pairs if np.isfinite(value)}
 
 
 def method_and_backbone(model: str) -> tuple[str, str]:
@@ -356,6 +259,7 @@ def _model(
     for run in runs:
         by_seed.setdefault(recipes[run].seed, []).append(run)
     pooled: dict[int, Answers] = {}
+    counts_of: dict[Run, np.ndarray] = {}
     for seed, of_seed in sorted(by_seed.items()):
         folds = Counter(recipes[run].data.fold for run in of_seed)
         twice = [run for run in of_seed if folds[recipes[run].data.fold] > 1]
@@ -365,6 +269,7 @@ def _model(
                 "out"
             )
         parts = [run.scores("test") for run in of_seed]
+        counts_of |= {run: part.videos_of_classes() for run, part in zip(of_seed, parts, strict=True)}
         try:
             pooled[seed] = Answers.of(concatenate(parts), pairs)
         except UserError as error:
@@ -384,11 +289,14 @@ def _model(
         )
     used = [run for seed in kept for run in by_seed[seed]]
     speeds = [speed for run in used if (speed := _optional(run, run.speed, notes)) is not None]
-    return ModelResult(
-        name, tuple(used), tuple(pooled[seed] for seed in kept), used[0].cost(), speeds[0] if speeds else None,
-        recipes[used[0]], axes,
-        tuple(used[0].dataset()["classes"]), _diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
+    model = ModelResult(
+        name=name, answers=tuple(pooled[seed] for seed in kept), recipe=recipes[used[0]], cost=used[0].view_cost(),
+        classes=tuple(used[0].dataset()["classes"]), split="test", runs=tuple(used),
+        speed=speeds[0] if speeds else None, axes=axes,
+        tested=tuple((run, counts_of[run]) for run in by_seed[kept[0]]),
+        diagnosed=_diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
     )  # fmt: skip
+    return dataclasses.replace(model, further=further_of(model, [by_seed[seed] for seed in kept], notes))
 
 
 def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[str]) -> dict[str, Any] | None:

@@ -44,8 +44,8 @@ def _main(
 
 
 for _command in (
-    study.demo, data.motions, data.prepare, data.pack, data.frames, train.train, evaluate.evaluate, evaluate.diagnose,
-    study.compare, study.report, use.predict, models.models, models.recipes, models.measure, train.runs,
+    study.demo, data.motions, data.prepare, data.describe, data.pack, data.frames, train.train, evaluate.evaluate,
+    evaluate.diagnose, study.compare, study.report, use.predict, models.models, models.recipes, models.measure, train.runs,
 ):  # fmt: skip
     app.command()(_command)
 

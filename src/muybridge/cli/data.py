@@ -1,4 +1,4 @@
-"""Commands that create and rewrite data sets: `motions`, `prepare`, `pack`, `frames`."""
+"""Commands that create and rewrite data sets: `motions`, `prepare`, `describe`, `pack`, `frames`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,6 +127,30 @@ def prepare(
             limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
+
+
+def describe(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, or a pack.")],
+    fold: Annotated[int | None, typer.Option(help="Fold of a manifest with folds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a data set: videos, classes, lengths, frame rates and sizes of each split.
+
+    Only the manifest is read. --json also prints the number of videos of each class.
+    """
+    with answering(as_json):
+        import muybridge
+
+        described = muybridge.describe(manifest, fold=fold)
+
+        def show() -> None:
+            from muybridge.data.overview import HEADER
+
+            lines = [split.cells() for split in described.splits]
+            table(HEADER, lines, numeric=tuple(range(1, len(HEADER))))
+            say(str(described))
+
+        answer(as_json, described.as_json, show)
 
 
 def pack(

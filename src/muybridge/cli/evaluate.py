@@ -25,6 +25,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write the per-view scores to (.npz).")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Store the evaluation in the run, for its reports: a row of its own.")
+    ] = False,
     average: Annotated[
         str | None, typer.Option(help="Average over a video's views: logits or probabilities; none: the recipe's.")
     ] = None,
@@ -47,7 +50,7 @@ def evaluate(
         changes, runtime = parsed_settings(settings)
         scores = muybridge.evaluate(
             run, data=data, split=split, fold=fold, checkpoint=checkpoint, average=average, changes=changes, out=out,
-            allow_code=allow_code, runtime=runtime,
+            keep=keep, allow_code=allow_code, runtime=runtime,
         )  # fmt: skip
         value: dict[str, Any] = {"run": str(run), scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:

@@ -83,6 +83,10 @@ def compare(
     measure: Annotated[
         bool, typer.Option("--measure", help="Also measure speed and memory of every setting for the report.")
     ] = False,
+    largest: Annotated[
+        bool,
+        typer.Option("--largest", help="Measure, and search for the largest batch and the speed at it, too; slow."),
+    ] = False,
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Also score every run on reordered frames for the report.")
     ] = False,
@@ -118,7 +122,7 @@ def compare(
             trials = {"trials": dict.fromkeys(plan.settings(), tune)} if tune else {}
             answer(as_json, lambda: plan.as_json() | trials, lambda: _print_plan(plan, tune))
         else:
-            _answer_study(muybridge.compare(**asked, measure=measure, diagnose=diagnose), as_json)
+            _answer_study(muybridge.compare(**asked, measure=measure, largest=largest, diagnose=diagnose), as_json)
 
 
 def report(
@@ -145,7 +149,7 @@ def report(
 ) -> None:
     """Write a report of finished runs: one HTML file that works offline.
 
-    The same content is written beside it as Markdown, JSON, CSV, SVG and PNG.
+    The same content is written beside it as Markdown, JSON, CSV, LaTeX, SVG and PNG.
     """
     with answering(as_json):
         import muybridge
@@ -189,7 +193,7 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
         if len(comparisons) > 1:
             say(f"\n{name}")
         header, lines = comparison.table()
-        table(header, lines, numeric=tuple(range(1, len(header))))
+        table(header, lines + comparison.baseline_rows(header), numeric=tuple(range(1, len(header))))
         for line in (*findings(comparison), *comparison.notes):
             say(line)
     say(f"report: {path}")

@@ -24,8 +24,8 @@ from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, find_device, to_device
 from muybridge.runtime.distributed import Processes
-from muybridge.storage import checkpoints
-from muybridge.storage.run import Run
+from muybridge.storage import checkpoints, evaluations
+from muybridge.storage.run import Run, view_cost
 from muybridge.storage.scores import Scores
 from muybridge.user_code import Consent, use_source
 from muybridge.video import Reader
@@ -42,6 +42,7 @@ class Task:
     data: str
     """Path of the manifest, as it was given."""
     split: str
+    fold: int | None
     manifest: Manifest
     dataset: dict[str, Any]
     """Content of the run's dataset.json."""
@@ -82,6 +83,30 @@ class Task:
             for order, scores in scores_of.items()
         }
 
+    def name_to_keep(self) -> str:
+        """Name under which the run keeps this evaluation of its own data set. Raises UserError where it cannot."""
+        trained = self.run.recipe()
+        if self.manifest.sha256() != trained.data.sha256 or self.fold != trained.data.fold:
+            raise UserError(
+                f"--keep: {self.data} is not the data set, or not the fold, of {self.run.path}. Use --out FILE.npz instead"
+            )
+        if self.recipe.evaluation.checkpoint != trained.evaluation.checkpoint:
+            raise UserError(
+                "evaluation.checkpoint: it says what a run scores at its end. Choose with --checkpoint instead"
+            )
+        name = evaluations.name_of(self.run, self.recipe, split=self.split, checkpoint=self.checkpoint)
+        evaluations.check_new(self.run, name)
+        return name
+
+    def keep(self, name: str, scores: Scores) -> None:
+        """Store scores in the run, with the cost of a view."""
+        num_classes = len(self.dataset["classes"])
+        cost = view_cost(build.cost(self.recipe, build.outline(self.recipe, num_classes), num_classes))
+        stored = evaluations.keep(
+            self.run, name, scores, self.recipe, split=self.split, checkpoint=self.checkpoint, cost=cost
+        )
+        log(f"kept in {self.run.path / stored.scores_file}, for the report")
+
 
 @contextmanager
 def prepared(
@@ -97,8 +122,7 @@ def prepared(
 ) -> Iterator[Task]:
     """Load and check everything needed to score a run; errors in the block reach all processes."""
     trained = run.recipe()
-    open_fields = ("evaluation.", "clip.", "data.on_error")
-    wrong = [name for name in changes or {} if not name.startswith(open_fields)]
+    wrong = [name for name in changes or {} if not name.startswith(evaluations.OPEN_FIELDS)]
     if wrong:
         raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
     if trained.evaluation.size and "clip.size" in (changes or {}) and "evaluation.size" not in (changes or {}):
@@ -147,6 +171,7 @@ def prepared(
             checkpoint=which,
             data=str(data or recipe.data.manifest),
             split=split,
+            fold=fold,
             manifest=manifest,
             dataset=dataset,
             rows=rows,

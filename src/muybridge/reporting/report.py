@@ -1,8 +1,8 @@
-"""Report: one HTML file that opens from disk, offline, and beside it the same as Markdown, JSON, CSV, SVG and PNG.
+"""Report: one HTML file that opens from disk, offline, and beside it the same as Markdown, JSON, CSV, LaTeX, SVG and PNG.
 
     report.html        the page
     report.md          text and tables, with the charts of
-    report.files/      a CSV a table, an SVG and a PNG a chart, a JPEG a strip of frames
+    report.files/      a CSV and a LaTeX `tabular` a table, an SVG and a PNG a chart, a JPEG a strip of frames
     report.json        every number
 
 A report has a chapter a data set; a chapter is a list of sections (`sections/`). Needs no torch and no browser.
@@ -33,6 +33,7 @@ from muybridge.analysis.findings import findings
 from muybridge.analysis.published import published
 from muybridge.errors import UserError, nearest
 from muybridge.reporting.charts.style import colors
+from muybridge.reporting.latex import tabular
 from muybridge.reporting.render import drawn
 from muybridge.reporting.sections import Chapter, Figure, Section, overview, sections
 from muybridge.runtime.files import clear_partials, csv_text, within, write_atomic, write_json
@@ -40,7 +41,7 @@ from muybridge.runtime.locks import locked
 from muybridge.text import markdown, printable, spreadsheet
 
 MARK = "<!-- Made by muybridge -->"
-ENDINGS = (".csv", ".svg", ".png", ".jpg")
+ENDINGS = (".csv", ".tex", ".svg", ".png", ".jpg")
 """Endings of the files in report.files."""
 LONGEST_FILE_NAME = 100
 """Most bytes of a file name, without the ending."""
@@ -294,9 +295,11 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
             yield f"\n## {section.title}\n"
             yield from (f"\n{markdown(line)}\n" for line in section.text)
             for table in section.tables:
-                name = f"{chapter.file(table.name)}.csv"
+                stem = chapter.file(table.name)
+                name = f"{stem}.csv"
                 _write_csv(within(folder, name), [table.header, *table.rows])
-                files.append(name)
+                write_atomic(within(folder, f"{stem}.tex"), tabular(table.header, table.rows, foot=table.foot))
+                files += [name, f"{stem}.tex"]
                 shown = table.rows if table.most is None else table.rows[: table.most]
                 if shown:
                     yield "\n" + markdown_table(table.header, shown)

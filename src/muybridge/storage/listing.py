@@ -79,7 +79,7 @@ def standing(run: Run) -> Standing:
         return replace(
             result, state=state, epoch=train[-1]["epoch"] if train else 0, epochs=epochs, split=split,
             video_top1=metrics[split]["video_top1"] if split else None,
-            train_seconds=sum(line["train_seconds"] for line in run.timing()),
+            train_seconds=timing[-1]["seconds"] if (timing := run.timing()) else 0.0,
         )  # fmt: skip
     except UserError as error:
         reason = str(error)

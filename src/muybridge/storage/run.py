@@ -4,7 +4,7 @@ RUN/
   recipe.json        everything that changes the result, resolved (precision, hashes)
   runtime.json       device, workers, …
   environment.json   versions, machine, threads
-  dataset.json       classes, mirroring, reversed pairs, sizes of the splits
+  dataset.json       classes, mirroring, reversed pairs, sizes of the splits and of the classes in them
   trained_on.npz     ids, groups and content hashes of the training videos, and hashes of those of the runs it builds upon
   cost.json          parameters, multiply-adds
   init.json          pretrained weights: what was loaded and what was not
@@ -12,6 +12,7 @@ RUN/
   timing.jsonl       training time per epoch
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
   scores/            test.npz, val.npz: per-view scores
+  evaluations/       NAME/: further evaluations that `evaluate --keep` stored (`muybridge.storage.evaluations`)
   diagnosis/         results of `diagnose`: diagnosis.json, per-view scores of each order of frames, saliency/
   skipped.json       videos that could not be read and were left out (data.on_error=skip)
   source/            source files of the user's model
@@ -71,7 +72,7 @@ it has no checkpoint yet; damaged: a file of it cannot be read."""
 _BESIDE_RECIPE = ("dataset.json", "environment.json", "runtime.json", "checkpoints")
 """Names of which any, beside a recipe.json, marks a folder as a run."""
 
-RUN_FOLDERS = ("checkpoints", "diagnosis", "scores", "source", "trackers")
+RUN_FOLDERS = ("checkpoints", "diagnosis", "evaluations", "scores", "source", "trackers")
 """Folders inside a run, which are not searched for runs."""
 
 
@@ -95,7 +96,14 @@ class _Dataset(TypedDict):
     mirror: dict[str, str] | None
     reversed_pairs: list[tuple[str, str]]
     split_sizes: dict[str, _Count]
+    class_sizes: NotRequired[dict[str, list[_Count]]]
     longest_trained_seconds: float
+
+
+@_more
+class _ViewCost(TypedDict):
+    conv_macs: _Count
+    macs: _Count
 
 
 @_more
@@ -103,6 +111,7 @@ class _Cost(TypedDict):
     params: _Count
     conv_macs: _Count
     macs: _Count
+    test: NotRequired[_ViewCost]
 
 
 @_more
@@ -148,6 +157,7 @@ class _Timing(TypedDict):
     epoch: _Count
     train_seconds: _Amount
     train_clips_per_s: _Rate
+    seconds: NotRequired[_Amount]
 
 
 @_more
@@ -178,6 +188,12 @@ class _Skipped(TypedDict):
 @_more
 class _AllSkipped(TypedDict):
     videos: dict[str, _Skipped]
+
+
+def view_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters, and multiply-adds of a view of a test, of what cost.json holds."""
+    of_view = cost.get("test", cost)
+    return {"params": cost["params"], "conv_macs": of_view["conv_macs"], "macs": of_view["macs"]}
 
 
 @dataclass(frozen=True)
@@ -252,6 +268,7 @@ class Run:
             else "a class is named twice" if len(set(classes)) < len(classes)
             else f"mirror names '{min(unknown)}', which is not a class" if (unknown := named - set(classes))
             else "split_sizes has no training video" if not dataset["split_sizes"].get("train")
+            else "class_sizes is not of these splits and classes" if not _sizes_fit(dataset)
             else "longest_trained_seconds is not a length" if not 0 < dataset["longest_trained_seconds"] < inf
             else ""
         )  # fmt: skip
@@ -260,9 +277,13 @@ class Run:
         return dataset
 
     def cost(self) -> dict[str, Any]:
-        """Read cost.json: parameters and multiply-adds."""
+        """Read cost.json: parameters, multiply-adds of a training clip, and of a view where it has another size."""
         cost: dict[str, Any] = read_as(_Cost, self.path / "cost.json")
         return cost
+
+    def view_cost(self) -> dict[str, Any]:
+        """Parameters, and multiply-adds of a view of a test."""
+        return view_cost(self.cost())
 
     def environment(self) -> dict[str, Any]:
         """Read environment.json: versions, machine, threads."""
@@ -274,19 +295,33 @@ class Run:
         result: dict[str, Any] = read_as(_Result, self.path / "result.json")
         return result
 
-    def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Lines of one kind ("train", "val") in metrics.jsonl."""
+    def metrics(self, kind: str, *, timed: bool = False) -> list[dict[str, Any]]:
+        """Lines of one kind ("train", "val") in metrics.jsonl.
+
+        `timed`: with the `seconds` of training until then, of timing.jsonl; an epoch without a line there has none.
+        """
         lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
         if not lines and self.is_finished and self.result()["steps"]:
             raise UserError(
                 f"{self.metrics_file}: it is damaged or gone, as the run is finished, but it has no lines. Restore it"
             )
-        return [line for line in lines if line["kind"] == kind]
+        of_kind = [line for line in lines if line["kind"] == kind]
+        if not timed:
+            return of_kind
+        seconds = {line["epoch"]: line["seconds"] for line in self.timing()}
+        return [line | ({"seconds": seconds[epoch]} if (epoch := line["epoch"]) in seconds else {}) for line in of_kind]
 
     def timing(self) -> list[dict[str, Any]]:
-        """Lines of timing.jsonl, one per epoch: the last one where a resumed run repeated an epoch."""
+        """Lines of timing.jsonl, one per epoch: the last one where a resumed run repeated an epoch.
+
+        `seconds` of training until then are summed up where an earlier version did not write them.
+        """
         by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl", whole=self.is_finished)}
-        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+        lines: list[dict[str, Any]] = []
+        for epoch in sorted(by_epoch):
+            before = lines[-1]["seconds"] if lines else 0.0
+            lines.append({"seconds": before + by_epoch[epoch]["train_seconds"]} | by_epoch[epoch])
+        return lines
 
     def scores_file(self, split: str) -> Path:
         """Per-view scores of a split, written when the run finishes."""
@@ -547,6 +582,15 @@ class Run:
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json, which finishes the run."""
         write_json(self.file("result.json"), {"format_version": FORMAT_VERSION, **result})
+
+
+def _sizes_fit(dataset: dict[str, Any]) -> bool:
+    """Whether `class_sizes`, which earlier versions did not write, has as many videos a split as `split_sizes`."""
+    sizes, counts = dataset["split_sizes"], dataset.get("class_sizes")
+    return counts is None or (
+        all(len(of_split) == len(dataset["classes"]) for of_split in counts.values())
+        and {split: sum(of_split) for split, of_split in counts.items()} == sizes
+    )
 
 
 def data_name(manifest: str | Path) -> str:

@@ -204,6 +204,10 @@ class Scores:
             raise UserError("scores: no video has a label. Evaluate on a manifest with labels")
         return order_N
 
+    def videos_of_classes(self) -> np.ndarray:
+        """(K,) number of videos of each class; those of unknown truth are in none."""
+        return np.bincount(self.labels_N[self.labels_N >= 0], minlength=len(self.classes))
+
     def pair(self, a: str, b: str) -> tuple[int, int]:
         """Indices of two classes."""
         return self.classes.index(a), self.classes.index(b)

@@ -56,6 +56,7 @@ def run(
     out: str | Path,
     tune: int = 0,
     measure: bool = False,
+    largest: bool = False,
     diagnose: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
@@ -63,14 +64,15 @@ def run(
 
     A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. `tune`: the
     number of validation trials that choose each setting's learning rate and weight decay first. `measure`: then measure the
-    first run of every setting (speed, memory). `diagnose`: then score every run with its frames in other orders. Raises
-    UserError, Interrupted.
+    first run of every setting (speed, memory). `largest`: measure, and search for the largest batch. `diagnose`: then
+    score every run with its frames in other orders. Raises UserError, Interrupted.
     """
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
+    measure = measure or largest
     if measure and processes.count > 1:
         raise UserError(
-            "--measure: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
+            "--measure, --largest: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
         )
     with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
@@ -98,8 +100,9 @@ def run(
         first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
         for trained in first_of:
             known = trained.speed()
-            if known is None or known.get("memory_is_unknown"):
-                measure_run(trained, runtime=workplace.runtime, allow_code="mine")
+            lacks_largest = largest and (known or {}).get("max_batch_size") is None
+            if known is None or known.get("memory_is_unknown") or lacks_largest:
+                measure_run(trained, runtime=workplace.runtime, largest=largest, allow_code="mine")
         for trained in map(record.run, order if diagnose else []):
             if processes.broadcast(trained.diagnosis() is None):
                 log(f"diagnosing {trained.name}")

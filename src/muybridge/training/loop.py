@@ -226,7 +226,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     train_seconds = state.train_seconds - seconds_before
                     timing = {
                         "epoch": epoch, "train_seconds": train_seconds,
-                        "train_clips_per_s": (state.clips - clips_before) / train_seconds,
+                        "train_clips_per_s": (state.clips - clips_before) / train_seconds, "seconds": state.train_seconds,
                     }  # fmt: skip
                     state.loss_sum, state.correct, state.clips = 0.0, 0, 0
                     state.ended = state.ended or ends_early(recipe.stop, state, "train", train, epoch)

@@ -10,6 +10,7 @@ import torch
 
 import muybridge
 from muybridge import build
+from muybridge.data.overview import class_sizes
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, to_json
 from muybridge.recipe.schedule import budget, peak_lr
@@ -30,6 +31,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
         "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
         "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
         "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
+        "class_sizes": class_sizes(manifest, recipe.data.fold),
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
     })  # fmt: skip
     ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))

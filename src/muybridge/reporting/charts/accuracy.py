@@ -12,6 +12,8 @@ from muybridge.reporting.charts.style import (
     WIDTH,
     Chart,
     accuracy_axis,
+    baseline_rules,
+    baselines_near,
     color,
     emphasis,
     isolating,
@@ -28,7 +30,7 @@ STEP = 32
 def accuracies(comparison: Comparison) -> Chart:
     """A row a model: video accuracy and its interval."""
     interval_of = {model.name: model.accuracy for model in comparison.models}
-    return _intervals(comparison, interval_of, "video top-1 accuracy, 95 % interval")
+    return _intervals(comparison, interval_of, "video top-1 accuracy, 95 % interval", with_baselines=True)
 
 
 def direction(comparison: Comparison) -> Chart:
@@ -99,20 +101,23 @@ def reliability(comparison: Comparison, most: int) -> Chart:
 
 
 def _intervals(
-    comparison: Comparison, interval_of: Mapping[str, Interval], title: str, line: float | None = None
-) -> Chart:
+    comparison: Comparison, interval_of: Mapping[str, Interval], title: str, line: float | None = None, *,
+    with_baselines: bool = False,
+) -> Chart:  # fmt: skip
     rows: list[dict[str, Any]] = [row(model, interval_of[model.name], comparison) for model in comparison.models]
     ends = [end for one in interval_of.values() for end in (one.low, one.high)] + ([] if line is None else [line])
-    axis, scale = accuracy_axis(ends)
+    baselines = baselines_near(comparison, ends) if with_baselines else []
+    axis, scale = accuracy_axis([*ends, *baselines])
     tooltip = tips("model:N", "accuracy:N", "interval:N")
+    behind = baseline_rules(comparison, "x", baselines, axis=axis, scale=scale) if baselines else None
     return _rows_with_names(
-        alt.Chart(values(rows)), comparison, axis, scale, title, tooltip, line=line, count=len(rows)
+        alt.Chart(values(rows)), comparison, axis, scale, title, tooltip, line=line, count=len(rows), behind=behind
     )  # fmt: skip
 
 
 def _rows_with_names(
     base: alt.Chart, comparison: Comparison, axis: alt.Axis, scale: alt.Scale, title: str, tooltip: list[Any], *,
-    line: float | None, count: int,
+    line: float | None, count: int, behind: alt.Chart | None = None,
 ) -> Chart:  # fmt: skip
     """Names stand above their intervals, not beside them: on a telephone both have no room."""
     base = base.encode(
@@ -131,4 +136,6 @@ def _rows_with_names(
     if line is not None:
         rule = alt.Chart(values([{"line": line}])).mark_rule(color=GRAY, strokeDash=[4, 3])
         layers.insert(0, rule.encode(x=alt.X("line:Q", axis=axis, scale=scale)))
+    if behind is not None:
+        layers.insert(0, behind)
     return alt.layer(*layers).properties(width=WIDTH, height=STEP * count).add_params(isolating())

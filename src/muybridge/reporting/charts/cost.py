@@ -6,7 +6,7 @@ they are asked for, are small grey crosses behind.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -20,6 +20,8 @@ from muybridge.reporting.charts.style import (
     Chart,
     accuracy_axis,
     backbones,
+    baseline_rules,
+    baselines_near,
     emphasis,
     isolating,
     log_ticks,
@@ -62,11 +64,15 @@ COSTS = (
 )  # fmt: skip
 
 
+def counted(comparisons: Sequence[Comparison]) -> Literal["conv_macs", "macs"]:
+    """The multiply-adds that do all these models justice: of convolutions, or all where some have many beside them."""
+    every = [model.cost for comparison in comparisons for model in comparison.models]
+    return "macs" if any(one["macs"] > 1.2 * one["conv_macs"] for one in every) else "conv_macs"
+
+
 def costs_of(comparisons: Sequence[Comparison]) -> tuple[Cost, ...]:
     """The ways to count that do all these models justice."""
-    every = [model.cost for comparison in comparisons for model in comparison.models]
-    others = any(one["macs"] > 1.2 * one["conv_macs"] for one in every)
-    return (ALL_MACS, *COSTS[1:]) if others else COSTS
+    return (ALL_MACS, *COSTS[1:]) if counted(comparisons) == "macs" else COSTS
 
 
 def known(comparison: Comparison, cost: Cost) -> list[ModelResult]:
@@ -114,10 +120,10 @@ def accuracy_against(
         for model, value in zip(models, costs, strict=True)
     ]  # fmt: skip
     by_name = {one["model"]: one for one in rows}
-    axis, scale = accuracy_axis(
-        [end for model in models for end in (model.accuracy.low, model.accuracy.high)]
-        + [one.top1 for one in there if one.top1 is not None]
-    )
+    accuracies = [end for model in models for end in (model.accuracy.low, model.accuracy.high)]
+    accuracies += [one.top1 for one in there if one.top1 is not None]
+    baselines = baselines_near(comparison, accuracies)
+    axis, scale = accuracy_axis([*accuracies, *baselines])
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
@@ -126,7 +132,7 @@ def accuracy_against(
     )
     y = alt.Y("value:Q", axis=axis, scale=scale, title="video top-1 accuracy, 95 % interval")
     base = alt.Chart(values(rows)).encode(x=x, color=_by_method([comparison, *beside]), opacity=emphasis())
-    layers: list[alt.Chart] = []
+    layers = [baseline_rules(comparison, "y", baselines, axis=axis, scale=scale)] if baselines else []
     if there:
         layers.append(_behind(there, y, x))
     front = [by_name[model.name] for model in pareto(comparison, cost)]
@@ -182,9 +188,11 @@ def accuracy_against(
 
 
 def _clip(comparison: Comparison) -> str:
-    clip = comparison.protocol.clip
-    shared = not any(name.startswith("clip.") for name in (*comparison.differences, *comparison.varied))
-    return f"one clip of {clip.num_frames} × {clip.size} × {clip.size}" if shared else "one clip"
+    clip, size = comparison.protocol.clip, comparison.protocol.test_size
+    shared = not any(
+        name.startswith(("clip.", "evaluation.size")) for name in (*comparison.differences, *comparison.varied)
+    )
+    return f"one clip of {clip.num_frames} × {size} × {size}" if shared else "one clip"
 
 
 def _by_method(comparisons: Sequence[Comparison]) -> alt.Color:

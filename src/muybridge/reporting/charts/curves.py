@@ -1,40 +1,40 @@
-"""Training and validation over the epochs."""
+"""Training and validation over the epochs, and over the hours of training."""
 
-import math
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
 
 from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.curves import ACCURACY, Part
 from muybridge.analysis.rows import ModelResult
-from muybridge.reporting.charts.style import Chart, color, emphasis, isolating, tips, values
+from muybridge.reporting.charts.style import Chart, baseline_rules, color, emphasis, isolating, tips, values
+
+Quantity = Literal["loss", "accuracy"]
+Over = Literal["epoch", "hours"]
 
 MOST_POINTS = 100
 """Most points of a curve; a longer one is subsampled evenly, its last epoch kept."""
 
+SHORT_MINUTES = 120.0
+"""Training in minutes, below which time is shown in minutes."""
 
-def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
-    """Curves of "loss" or "accuracy" over the epochs, training dashed and validation solid; mean over a model's runs."""
-    train_key, val_key, title = {
-        "loss": ("loss", "loss", "cross-entropy (solid: val, dashed: train)"),
-        "accuracy": ("clip_top1", "video_top1", "top-1 accuracy (solid: val videos, dashed: train clips)"),
+
+def curves(comparison: Comparison, quantity: Quantity, most: int, *, over: Over = "epoch") -> Chart:
+    """Curves over the epochs or the hours of training, training dashed and validation solid; mean over a model's runs."""
+    title = {
+        "loss": "cross-entropy (solid: val, dashed: train)",
+        "accuracy": "top-1 accuracy (solid: val videos, dashed: train clips)",
     }[quantity]
-    rows: list[dict[str, Any]] = []
-    for model in comparison.models[:most]:
-        rows += _curve(model, "train", train_key) + _curve(model, "val", val_key)
-    last = max((row["epoch"] for row in rows), default=1)
-    few = last <= 3  # a line of one epoch would not be seen; its points are whole, and none lies outside
-    return (
+    rows = [row for model in comparison.models[:most] for part in ACCURACY for row in _curve(model, part, quantity)]
+    last_epoch = max((row["epoch"] for row in rows), default=1)
+    few = last_epoch <= 3  # a line of one epoch would not be seen; its points are whole, and none lies outside
+    x = _over_epochs(last_epoch) if over == "epoch" else _over_time(rows)
+    lines = (
         alt.Chart(values(rows))
         .mark_line(strokeWidth=1.8, clip=not few, point=alt.OverlayMarkDef(size=30) if few else False)
         .encode(
-            x=alt.X(
-                "epoch:Q",
-                scale=alt.Scale(domain=[1, last] if last > 1 else [0, 2], nice=False),
-                axis=alt.Axis(values=_epoch_ticks(last), format="d", labelOverlap=True),
-                title="epoch",
-            ),
+            x=x,
             y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity, spikes=few), axis=alt.Axis(tickCount=6)),
             color=color(comparison),
             opacity=emphasis(),
@@ -42,14 +42,32 @@ def curves(comparison: Comparison, quantity: str, most: int) -> Chart:
                 "part:N", legend=None, scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [4, 3]])
             ),
             tooltip=tips(
-                "model:N",
-                "part:N",
-                "epoch:Q",
-                alt.Tooltip("value:Q", format=".3f"),
+                "model:N", "part:N", "epoch:Q", alt.Tooltip("minutes:Q", format=",.1f"), alt.Tooltip("value:Q", format=".3f")
             ),
         )
-        .properties(width=440, height=260)
-        .add_params(isolating())
+    )  # fmt: skip
+    rules = [baseline_rules(comparison, "y")] if quantity == "accuracy" else []
+    return alt.layer(*rules, lines).properties(width=440, height=260).add_params(isolating())
+
+
+def _over_epochs(last: int) -> alt.X:
+    return alt.X(
+        "epoch:Q",
+        scale=alt.Scale(domain=[1, last] if last > 1 else [0, 2], nice=False),
+        axis=alt.Axis(values=_epoch_ticks(last), format="d", labelOverlap=True),
+        title="epoch",
+    )
+
+
+def _over_time(rows: list[dict[str, Any]]) -> alt.X:
+    """Hours of training, or minutes where all took less than two hours."""
+    last_minutes = max((row["minutes"] for row in rows), default=1.0)
+    unit, length = ("minutes", last_minutes) if last_minutes < SHORT_MINUTES else ("hours", last_minutes / 60)
+    return alt.X(
+        f"{unit}:Q",
+        scale=alt.Scale(domain=[0, length or 1], nice=False),
+        axis=alt.Axis(tickCount=6, labelOverlap=True),
+        title=f"{unit} of training, validation not counted",
     )
 
 
@@ -59,22 +77,18 @@ def _epoch_ticks(last: int) -> list[int]:
     return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
-def _curve(model: ModelResult, part: str, key: str) -> list[dict[str, Any]]:
-    by_epoch: dict[int, list[float]] = {}
-    for run in model.runs:
-        for line in run.metrics(part):
-            if math.isfinite(line.get(key, math.nan)):
-                by_epoch.setdefault(line["epoch"], []).append(line[key])
-    epochs = sorted(by_epoch)
-    kept = {epochs[round(place)] for place in np.linspace(0, len(epochs) - 1, min(len(epochs), MOST_POINTS))}
+def _curve(model: ModelResult, part: Part, quantity: Quantity) -> list[dict[str, Any]]:
+    points = [point for point in model.curves[part] if getattr(point, quantity) is not None]
+    kept = {round(place) for place in np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS))}
     return [
-        {"model": model.name, "part": part, "epoch": epoch, "value": round(float(np.mean(by_epoch[epoch])), 4)}
-        for epoch in epochs
-        if epoch in kept
-    ]
+        {"model": model.name, "part": part, "epoch": point.epoch, "value": round(getattr(point, quantity), 4),
+         "hours": round(point.hours or 0.0, 6), "minutes": round(60 * (point.hours or 0.0), 4)}
+        for number, point in enumerate(points)
+        if number in kept
+    ]  # fmt: skip
 
 
-def _scale(rows: list[dict[str, Any]], quantity: str, *, spikes: bool) -> alt.Scale:
+def _scale(rows: list[dict[str, Any]], quantity: Quantity, *, spikes: bool) -> alt.Scale:
     """Accuracy from 0 to 1; loss with or without the spikes that a few epochs may have."""
     if quantity == "accuracy":
         return alt.Scale(domain=[0, 1])

@@ -14,6 +14,8 @@ from muybridge.reporting.charts.style import (
     WIDTH,
     Chart,
     accuracy_axis,
+    baseline_rules,
+    baselines_near,
     emphasis,
     isolating,
     shown_name,
@@ -32,13 +34,16 @@ def orders(comparison: Comparison) -> Chart:
         for order in model.diagnosed.predicted
     ]  # fmt: skip
     names = list(dict.fromkeys(mark["order"] for mark in marks))
-    axis, scale = accuracy_axis([mark["value"] for mark in marks])
+    accuracies = [mark["value"] for mark in marks]
+    baselines = baselines_near(comparison, accuracies)
+    axis, scale = accuracy_axis([*accuracies, *baselines])
     base = alt.Chart(values(marks)).encode(
         y=alt.Y("name:N", sort=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)), opacity=emphasis()
     )
     x = alt.X("value:Q", axis=axis, scale=scale, title="video top-1 accuracy on the test split")
     legend = alt.Legend(title="frames shown", columns=3, symbolStrokeWidth=2)
-    layers = [
+    layers = [baseline_rules(comparison, "x", baselines, axis=axis, scale=scale)] if baselines else []
+    layers += [
         base.mark_rule(color=GRAY, yOffset=7).encode(
             x=alt.X("min(value):Q", axis=axis, scale=scale), x2=alt.X2("max(value):Q")
         ),

@@ -1,20 +1,26 @@
-"""Views and frames: accuracy against the number of clips, and of frames."""
+"""Views and frames: accuracy against the number of clips, what they cost, and of frames."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
+from muybridge.analysis.answers import Evaluated
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.published import Published
 from muybridge.analysis.rows import ModelResult, value_of
+from muybridge.reporting.charts.cost import costs_of, counted
 from muybridge.reporting.charts.style import (
     GRAY,
+    SI,
     Chart,
     accuracy_axis,
+    baseline_rules,
+    baselines_near,
     color,
     emphasis,
     isolating,
+    log_ticks,
     methods,
     tips,
     values,
@@ -31,8 +37,11 @@ def over_clips(comparison: Comparison, most: int) -> Chart | None:
     numbers = sorted({one["clips"] for one in rows})
     if len(numbers) < 2:
         return None
-    axis, scale = accuracy_axis([one["value"] for one in rows])
-    return (
+    accuracies = [one["value"] for one in rows]
+    baselines = baselines_near(comparison, accuracies)
+    axis, scale = accuracy_axis([*accuracies, *baselines])
+    rules = [baseline_rules(comparison, "y", baselines, axis=axis, scale=scale)] if baselines else []
+    lines = (
         alt.Chart(values(rows))
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=36))
         .encode(
@@ -45,9 +54,72 @@ def over_clips(comparison: Comparison, most: int) -> Chart | None:
             ),
             tooltip=tips("model:N", "sampling:N", "clips:Q", alt.Tooltip("value:Q", format=".3f")),
         )
-        .properties(width=440, height=280)
-        .add_params(isolating())
     )  # fmt: skip
+    return alt.layer(*rules, lines).properties(width=440, height=280).add_params(isolating())
+
+
+def over_macs(comparison: Comparison, most: int) -> Chart | None:
+    """Video accuracy over multiply-adds times views, a line over the numbers of clips of one evaluation of a row.
+
+    The 2021 study's figure 1. Solid: uniform clips; dashed: dense ones; hollow: further evaluations. None where nothing has
+    several numbers of clips, and no further evaluation is kept.
+    """
+    key, title = counted([comparison]), costs_of([comparison])[0].title
+    rows: list[dict[str, Any]] = [
+        {"model": model.name, "evaluation": one.name, "line": f"{model.name} {size_and_sampling(one)}", "clips": clips,
+         "views": views, "macs": views * one.cost[key], "value": value, "sampling": one.recipe.clip.sampling,
+         "kind": "its own" if one is model else "a further one"}
+        for model in comparison.models[:most]
+        for one in (model, *model.further)
+        if one.split == "test" and one.cost[key]
+        for clips, views, value in one.by_views
+    ]  # fmt: skip
+    if len(rows) == len(comparison.models[:most]):
+        return None
+    accuracies = [one["value"] for one in rows]
+    baselines = baselines_near(comparison, accuracies)
+    axis, scale = accuracy_axis([*accuracies, *baselines])
+    low, high = min(one["macs"] for one in rows) / 1.3, max(one["macs"] for one in rows) * 1.3
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("macs:Q", title=title.format(clip="all views of a video"),
+                scale=alt.Scale(type="log", domain=[low, high], nice=False),
+                axis=alt.Axis(labelExpr=SI, values=log_ticks(low, high), grid=False, labelOverlap=True)),
+        y=alt.Y("value:Q", axis=axis, scale=scale, title="video top-1 accuracy"),
+        color=color(comparison), opacity=emphasis(),
+    )  # fmt: skip
+    samplings = {one["sampling"] for one in rows}
+    lines = base.mark_line(strokeWidth=1.8).encode(
+        detail=alt.Detail("line:N"), order=alt.Order("macs:Q"),
+        strokeDash=alt.StrokeDash(
+            "sampling:N", scale=alt.Scale(domain=["uniform", "dense"], range=[[1, 0], [5, 3]]),
+            legend=alt.Legend(title="sampling") if len(samplings) > 1 else None,
+        ),
+    )  # fmt: skip
+    tooltip = tips(
+        "evaluation:N", "sampling:N", "clips:Q", "views:Q", alt.Tooltip("macs:Q", format=".3s"),
+        alt.Tooltip("value:Q", format=".3f"),
+    )  # fmt: skip
+    rules = [baseline_rules(comparison, "y", baselines, axis=axis, scale=scale)] if baselines else []
+    points = [
+        base.transform_filter(f"datum.kind === '{kind}'")
+        .mark_point(filled=filled, size=40, opacity=1)
+        .encode(tooltip=tooltip)
+        for kind, filled in (("its own", True), ("a further one", False))
+        if any(one["kind"] == kind for one in rows)
+    ]
+    return alt.layer(*rules, lines, *points).properties(width=440, height=300).add_params(isolating())
+
+
+def size_and_sampling(evaluated: Evaluated) -> str:
+    """Key of a line over numbers of clips: crops, size and choice of frames."""
+    clip = evaluated.recipe.clip
+    parts = (
+        evaluated.num_views // max(evaluated.by_clips, default=1),
+        evaluated.recipe.test_size,
+        clip.sampling,
+        clip.num_frames,
+    )
+    return " ".join(map(str, (*parts, clip.stride_frames, evaluated.recipe.evaluation.average)))
 
 
 def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> Chart | None:
@@ -73,7 +145,9 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
         if one.num_frames and one.top1 is not None and one.split != "train" and one.method
     ]  # fmt: skip
     numbers = sorted({*numbers, *(one["frames"] for one in there)})
-    axis, scale = accuracy_axis([one[end] for one in rows for end in ("low", "high")] + [one["value"] for one in there])
+    accuracies = [one[end] for one in rows for end in ("low", "high")] + [one["value"] for one in there]
+    baselines = baselines_near(comparison, accuracies)
+    axis, scale = accuracy_axis([*accuracies, *baselines])
     palette = methods([comparison])
     x = alt.X("frames:Q", title="frames of a clip, log", axis=alt.Axis(values=numbers, format="d"),
               scale=alt.Scale(type="log", base=2, domain=[numbers[0] / 1.1, numbers[-1] * 1.1], nice=False))  # fmt: skip
@@ -99,7 +173,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
         "pooling:N",
         "sampling:N",
     )
-    layers: list[alt.Chart] = []
+    layers = [baseline_rules(comparison, "y", baselines, axis=axis, scale=scale)] if baselines else []
     if there:
         behind = alt.Chart(values(there)).encode(
             x=x, y=y, detail=alt.Detail("line:N"),

@@ -8,7 +8,7 @@ import colorsys
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 from altair.utils.schemapi import debug_mode
@@ -111,6 +111,29 @@ def accuracy_axis(ends: Sequence[float], *, floor: float = 0.0) -> tuple[alt.Axi
     ticks = [round(i * step, 3) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     decimals = 3 if step < 0.01 else 2 if step < 0.1 else 1
     return alt.Axis(values=ticks, format=f".{decimals}f"), alt.Scale(domain=[low, high], nice=False, zero=False)
+
+
+def baselines_near(comparison: Comparison, ends: Sequence[float]) -> list[float]:
+    """Accuracies of the baselines that lie no farther below `ends` than these are apart, or than a tenth."""
+    low, span = min(ends), max(max(ends) - min(ends), 0.1)
+    return [one.top1 for one in comparison.baselines.both if one.top1 >= low - span]
+
+
+def baseline_rules(
+    comparison: Comparison, across: Literal["x", "y"], shown: Sequence[float] | None = None, **of: Any
+) -> alt.Chart:
+    """Thin dotted lines of chance and of the majority class, across the axis of accuracies.
+
+    `shown`: the accuracies that the axis has room for; None: all. `of`: axis and scale of that axis.
+    """
+    rows = [
+        {"baseline": one.name, "at": one.top1}
+        for one in comparison.baselines.both
+        if shown is None or one.top1 in shown
+    ]
+    rule = alt.Chart(values(rows)).mark_rule(color=GRAY, strokeWidth=1, strokeDash=[1, 3])
+    channel = alt.X("at:Q", **of) if across == "x" else alt.Y("at:Q", **of)
+    return rule.encode(channel, tooltip=tips("baseline:N", alt.Tooltip("at:Q", format=".3f", title="accuracy")))
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -6,7 +6,7 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, result, temporal, training
+from muybridge.reporting.sections import classes, cost, data, result, temporal, training
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -26,10 +26,12 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     temporal.direction,
     temporal.frame_order,
     temporal.saliency,
+    classes.by_class,
     classes.gains,
     classes.confusion,
     classes.disagreements,
     result.calibration,
+    data.overview,
     training.learning_curves,
     training.protocol,
 )

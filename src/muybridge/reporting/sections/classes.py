@@ -1,19 +1,64 @@
 """Sections by class and video: per-class gains, confusion matrices, disagreements."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.datasets import FEW
 from muybridge.analysis.rows import ModelResult
 from muybridge.reporting.charts import classes
 from muybridge.reporting.disagreements import Changed, Frames, answer_of, changed_sides
-from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table, share
 from muybridge.text import listed, plural
 
+MOST_CLASSES = 16
+"""Classes in the table on the page, where there is one model."""
 MOST_STRIPS = 6
 """Videos of each kind that are shown."""
+
+
+def by_class(chapter: Chapter) -> Section:
+    """Section with recall, precision and F1 of every class, and the classes that have too few videos to say much."""
+    c = chapter.comparison
+    several = len(c.models) > 1
+    rows = [
+        [*([model.name] * several), c.classes[k], str(model.videos_K[k]), share(model.class_accuracy_K[k]),
+         share(model.precision_K[k]), share(model.f1_K[k])]
+        for model in c.models
+        for k in np.argsort(np.nan_to_num(model.class_accuracy_K, nan=2.0), kind="stable").tolist()
+    ]  # fmt: skip
+    header = [*(["model"] * several), "class", "test videos", "recall", "precision", "F1"]
+    return Section(
+        title="Classes",
+        text=tuple(_few_videos(c)),
+        tables=(Table(header, rows, name="per-class", most=0 if several else MOST_CLASSES),),
+        caption=(
+            "Recall: the share of a class's videos that is right. Precision: the share of its answers that is right. F1: their "
+            "harmonic mean. Means over seeds; the class with the lowest recall first."
+        ),
+    )
+
+
+def _few_videos(c: Comparison) -> list[str]:
+    """Sentences on the classes with too few videos, a sentence a split."""
+    test_K = c.models[0].videos_K
+    few_of = {
+        "test": [int(k) for k in np.argsort(test_K, kind="stable") if test_K[k] < FEW],
+        "val": c.dataset.few("val"),
+    }
+    counts = {"test": test_K, "val": (c.dataset.class_sizes or {}).get("val")}
+    sentences = []
+    for split, few in few_of.items():
+        counts_K = counts[split]
+        if few and counts_K is not None:
+            names = listed([f"{c.classes[k]} ({counts_K[k]})" for k in few])
+            have = "has" if len(few) == 1 else "have"
+            sentences.append(
+                f"{plural(len(few), 'class')} of {len(c.classes)} {have} fewer than {FEW} {split} videos, and a figure of so few "
+                f"says little: {names}."
+            )
+    return sentences
 
 
 def gains(chapter: Chapter) -> Section | None:
@@ -27,7 +72,7 @@ def gains(chapter: Chapter) -> Section | None:
     finite = [int(k) for k in np.argsort(-gain_K, kind="stable") if np.isfinite(gain_K[k])]
     videos_K = np.bincount(first.labels_N, minlength=len(c.classes))
     rows = [
-        [c.classes[k], str(videos_K[k]), _share(first.class_accuracy_K[k]), _share(second.class_accuracy_K[k]),
+        [c.classes[k], str(videos_K[k]), share(first.class_accuracy_K[k]), share(second.class_accuracy_K[k]),
          f"{gain_K[k]:+.3f}"]
         for k in finite
     ]  # fmt: skip
@@ -38,7 +83,7 @@ def gains(chapter: Chapter) -> Section | None:
         f"{listed(downs) if downs else 'none'}."
     )
     every = [
-        [c.classes[k], str(videos_K[k]), *(_share(model.class_accuracy_K[k]) for model in c.models)] for k in finite
+        [c.classes[k], str(videos_K[k]), *(share(model.class_accuracy_K[k]) for model in c.models)] for k in finite
     ]
     return Section(
         title="Per-class gains",
@@ -53,10 +98,6 @@ def gains(chapter: Chapter) -> Section | None:
             f"{classes.MOST_GAINS} largest gains and losses are drawn. With few videos a class, a single one moves much. "
         ),
     )  # fmt: skip
-
-
-def _share(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def confusion(chapter: Chapter) -> Section:

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
+from muybridge.analysis.answers import Evaluated
 from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.further import Further, views_words
 from muybridge.analysis.published import DATA_SETS
 from muybridge.analysis.rows import ModelResult
 from muybridge.reporting.charts import cost, settings
 from muybridge.reporting.sections.parts import (
     MOST_LINES,
+    MOST_MATRICES,
     Chapter,
     Figure,
     Section,
     Table,
     published_words,
+    share,
     spoken,
 )
-from muybridge.text import listed, plural
+from muybridge.text import giga, listed, millions, plural
 
 COST_WORDS = {
     "macs": "Multiply-adds", "train_speed": "Clips a second in training", "forward_speed": "Clips a second forward",
@@ -58,58 +62,91 @@ def pareto(chapter: Chapter) -> Section:
         )
     if len(machines) > 1:
         text.append("Not all were measured on one machine, in one precision: their speed and memory do not compare.")
-    tables: tuple[Table, ...] = ()
+    tables = [_costs(c)]
     if speeds:
-        tables = (_speeds(c, speeds),)
+        tables.append(_speeds(speeds))
     else:
         text.append("Clips a second of the forward pass and memory: muybridge measure STUDY, then the report again.")
+    if not any((model.speed or {}).get("max_batch_size") for model in c.models):
+        text.append("The largest batch and the speed at it: muybridge measure STUDY --largest, then the report again.")
     return Section(
         title="Cost",
         text=tuple(text),
-        tables=tables,
+        tables=tuple(tables),
         figures=tuple(figures),
         caption=(
             "Colour: method; symbol: backbone; area: parameters; hollow: with temporal pooling; grey line: Pareto front of the "
-            "accuracies as measured, whatever their intervals. MACs: multiply-adds of one clip, not times its views, "
-            f"{MACS_WORDS[cost.costs_of([c])[0] is cost.ALL_MACS]}. Clips/s in training: median over epochs on the machine that "
-            "trained, waiting for data included. Forward clips/s and peak memory: muybridge measure, one process, the batch of "
-            "the table; memory is that of training, on a CPU what the whole process takes beyond its start, on CUDA what tensors "
-            "take."
+            "accuracies as measured, whatever their intervals; dotted: chance and the majority class. MACs: multiply-adds of one "
+            f"clip (a view), {MACS_WORDS[cost.counted([c]) == 'macs']}. Clips/s in training: median over epochs on the "
+            "machine that trained, waiting for data included. Forward clips/s, peak memory and the largest batch: muybridge "
+            "measure, one process; memory is that of training with the batch of the table on speed, on a CPU what the whole "
+            "process takes beyond its start, on CUDA what tensors take. Rows with views in their names are further evaluations "
+            "(evaluate --keep), in no ranking."
             + published_words(chapter)
         ),
     )  # fmt: skip
 
 
-def _speeds(c: Comparison, measured: Sequence[ModelResult]) -> Table:
+def _costs(c: Comparison) -> Table:
+    """Table of what each row costs and reaches, as the 2021 study's table 1, with its further evaluations and the baselines."""
+    key = cost.counted([c])
+    rows = []
+    for model in c.models:
+        s = model.speed or {}
+        for one in (each for each in (model, *model.further) if each.split == "test"):
+            measured = [
+                *map(_number, (s.get("max_batch_size"), s.get("max_batch_train_clips_per_s"),
+                               s.get("max_batch_forward_clips_per_s"))),
+                _megabytes(s.get("peak_memory_bytes")),
+            ] if one is model else ["–"] * 4  # fmt: skip
+            rows.append([
+                one.name, millions(one.cost["params"]), giga(one.cost[key]), str(one.num_views),
+                giga(one.num_views * one.cost[key]), *measured, str(one.accuracy),
+            ])  # fmt: skip
+    header = [
+        "model", "parameters", "MACs a view", "views", "MACs × views", "largest batch", "training clips/s at it",
+        "forward clips/s at it", "peak memory", "video top-1 [95 %]",
+    ]  # fmt: skip
+    foot = c.baseline_rows(header)
+    return Table(header, rows + foot, name="costs", foot=len(foot))
+
+
+def _speeds(measured: Sequence[ModelResult]) -> Table:
     rows = []
     for model in measured:
         s = model.speed or {}
         rows.append([
             model.name, str(s.get("batch_size", "–")), _number(s.get("forward_clips_per_s")),
-            _number(s.get("train_clips_per_s")), _number(s.get("peak_memory_bytes"), 1e6) + " MB",
+            _number(s.get("train_clips_per_s")), _megabytes(s.get("peak_memory_bytes")),
             f"{s.get('device_name', '?')}, {s.get('dtype', '?')}, {plural(s.get('threads', '?'), 'thread')}",
         ])  # fmt: skip
     header = ["model", "batch", "forward clips/s", "training clips/s", "peak memory", "measured on"]
     return Table(header, rows, name="speed")
 
 
-def _number(value: float | None, unit: float = 1.0) -> str:
-    return "–" if value is None else f"{value / unit:.0f}"
+def _megabytes(count: float | None) -> str:
+    return "–" if count is None else f"{count / 1e6:.0f} MB"
+
+
+def _number(value: float | None) -> str:
+    """Rounded to a whole number; a rate below ten to one digit more."""
+    return "–" if value is None else f"{value:.1f}" if value < 10 and value != int(value) else f"{value:.0f}"
 
 
 def views_and_frames(chapter: Chapter) -> Section | None:
-    """Section with accuracy over the number of clips, and of frames."""
+    """Section with accuracy over the number of clips, what they cost, and over the number of frames."""
     c = chapter.comparison
-    figures = []
+    figures: list[Figure] = []
+    tables: list[Table] = []
+    by_macs = settings.over_macs(c, MOST_LINES)
+    if by_macs is not None:
+        figures.append(
+            Figure("views", "Video accuracy against multiply-adds times views: " + _views_spoken(c), by_macs)
+        )
+    if any(len(one.by_clips) > 1 for one in _tested(c)):
+        tables.append(_by_clips(c))
     clips = settings.over_clips(c, MOST_LINES)
-    tables = []
     if clips is not None:
-        numbers = sorted({number for model in c.models for number in model.by_clips})
-        rows = [
-            [model.name, *(f"{model.by_clips[n]:.3f}" if n in model.by_clips else "–" for n in numbers)]
-            for model in c.models
-        ]
-        tables.append(Table(["clips a video", *map(str, numbers)], rows, name="clips"))
         gain = max(
             (max(m.by_clips.values()) - m.by_clips[min(m.by_clips)] for m in c.models if m.by_clips), default=0.0
         )
@@ -120,23 +157,67 @@ def views_and_frames(chapter: Chapter) -> Section | None:
                 clips,
             )
         )
+    if any(model.further for model in c.models):
+        tables.append(_further(c))
     frames = settings.over_frames(c, chapter.published)
     if frames is not None:
         figures.append(Figure("frames", "Video accuracy against the frames of a clip: " + spoken(c), frames))
-    if not figures:
+    if not figures and not tables:
         return None
-    drawn = f" Clips are drawn for the {MOST_LINES} best." if clips is not None and len(c.models) > MOST_LINES else ""
+    lines = clips is not None or by_macs is not None
+    drawn = f" Clips are drawn for the {MOST_LINES} best." if lines and len(c.models) > MOST_LINES else ""
     return Section(
         title="Views and frames",
         tables=tuple(tables),
         figures=tuple(figures),
-        has_key=clips is not None,
+        has_key=lines,
         caption=(
             "Fewer clips are picked from the same scores: they are those that an evaluation of so few looks at "
             f"(docs/evaluation.md); other numbers would look at other frames.{drawn} Solid: uniform clips; dashed: dense ones "
-            "(of clips), temporal pooling (of frames)." + published_words(chapter)
+            "(of clips), temporal pooling (of frames). Hollow, and rows of their own: further evaluations that all runs of a "
+            "model keep (evaluate --keep), each against the model's own evaluation on the same videos; they are in no ranking "
+            "and in no verdict on pairs. Dotted: chance and the majority class." + published_words(chapter)
         ),
     )  # fmt: skip
+
+
+def _tested(c: Comparison) -> list[Evaluated]:
+    """Every model's own evaluation, and its further ones of the test split."""
+    return [one for model in c.models for one in (model, *model.further) if one.split == "test"]
+
+
+def _views_spoken(c: Comparison) -> str:
+    """The cheapest and the dearest evaluation of each model in words."""
+    words = []
+    for model in c.models[:MOST_MATRICES]:
+        points = [point for one in (model, *model.further) if one.split == "test" for point in one.by_views]
+        (_, fewest, low), (_, most, high) = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
+        words.append(f"{model.name} {low:.3f} with {plural(fewest, 'view')}, {high:.3f} with {most}")
+    return "; ".join(words)
+
+
+def _by_clips(c: Comparison) -> Table:
+    every = _tested(c)
+    numbers = sorted({number for one in every for number in one.by_clips})
+    rows = [[one.name, *(f"{one.by_clips[n]:.3f}" if n in one.by_clips else "–" for n in numbers)] for one in every]
+    foot = [[one.name, *[f"{one.top1:.3f}"] * len(numbers)] for one in c.baselines.both]
+    return Table(["clips a video", *map(str, numbers)], rows + foot, name="clips", foot=len(foot))
+
+
+def _further(c: Comparison) -> Table:
+    """Table of the further evaluations, each below its model's own."""
+    key = cost.counted([c])
+    rows = []
+    for model in c.models:
+        for one in (model, *model.further) if model.further else ():
+            difference = one.difference if isinstance(one, Further) else None
+            rows.append([
+                one.name, one.split, views_words(one), giga(one.num_views * one.cost[key]), str(one.accuracy),
+                share(one.top(5)), "–" if difference is None else str(difference),
+            ])  # fmt: skip
+    header = ["evaluation", "split", "views", "MACs × views", "video top-1 [95 %]", "top-5", "minus its own [95 %]"]
+    foot = c.baseline_rows(header)
+    return Table(header, rows + foot, name="evaluations", foot=len(foot))
 
 
 def literature(chapter: Chapter) -> Section | None:
@@ -167,6 +248,13 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
     names = list(dict.fromkeys(model.name for c in every for model in c.models))
     by_name = {data: {model.name: model for model in c.models} for data, c in comparisons.items()}
     rows = [[name, *(str(of[name].accuracy) if name in of else "–" for of in by_name.values())] for name in names]
+    baselines = [c.baselines for c in every]
+    foot = [
+        [name, *(f"{one.top1:.3f}" for one in of_sets)]
+        for name, of_sets in (
+            ("chance", [one.chance for one in baselines]), ("majority class", [one.majority for one in baselines])
+        )
+    ]  # fmt: skip
     macs = cost.costs_of(every)[0]
     figures = tuple(
         Figure(f"macs-{data}", f"{data}: " + spoken(c), cost.accuracy_against(c, macs, beside=every, title=data))
@@ -174,7 +262,7 @@ def overview(comparisons: Mapping[str, Comparison]) -> Section:
     )
     return Section(
         title="All data sets",
-        tables=(Table(["video top-1 [95 %]", *comparisons], rows, name="all"),),
+        tables=(Table(["video top-1 [95 %]", *comparisons], rows + foot, name="all", foot=len(foot)),),
         figures=figures,
         caption=(
             "A panel a data set: accuracy against the multiply-adds of one clip. Colour: method; symbol: "

@@ -1,5 +1,6 @@
 """Parts of a section, and the chapter it is made from."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -24,9 +25,11 @@ class Table:
     kind: Literal["numbers", "words"] = "numbers"
     """Kind of columns. numbers: all but the first are right-aligned and do not wrap."""
     name: str = ""
-    """Name of its CSV file; empty: it gets none."""
+    """Name of its files."""
     most: int | None = None
     """Rows on the page; files have all."""
+    foot: int = 0
+    """Number of the last rows that are set apart, as baselines are."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Chapter:
     def published(self) -> tuple[Published, ...]:
         """Published results that are shown."""
         return published(self.beside) if self.beside else ()
+
+
+def share(value: float | None) -> str:
+    """Share with three digits; a dash where it is not known."""
+    return f"{value:.3f}" if value is not None and math.isfinite(value) else "–"
 
 
 def spoken(c: Comparison) -> str:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from muybridge.analysis.answers import MORE_ANSWERS
+from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
-from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, spoken
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, share, spoken
 from muybridge.text import listed, plural
 
 MOST_PAIRS = 66
@@ -16,6 +18,7 @@ def summary(chapter: Chapter) -> Section:
     """Section with the findings and the table of all metrics."""
     c = chapter.comparison
     header, lines = c.table()
+    baselines = c.baseline_rows(header)
     settings_differ = c.differences or c.varied
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
     shown = inputs.find(clip.modality).about
@@ -25,21 +28,47 @@ def summary(chapter: Chapter) -> Section:
     return Section(
         title="Result",
         text=tuple(findings(c)) + c.notes,
-        tables=(Table(header, lines, name="result"),),
+        tables=(Table(header, lines + baselines, name="result", foot=len(baselines)), _metrics(c)),
         figures=(
             Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
         caption=(
             f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown} ({sampling}) of "
-            f"{clip.size} × {clip.size}; a video's score is the mean of the {evaluation.average} of "
+            f"{c.protocol.test_size} × {c.protocol.test_size}; a video's score is the mean of the {evaluation.average} of "
             f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
             "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the "
             "multiply-adds of convolutions only, of one clip. Train clips/s is the median over epochs on the machine that "
-            f"trained. {'Those that share a letter cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
+            f"trained. Top-5 and top-10: the label is among the first answers; the error beside them is the mean of top-1 and "
+            "top-5 error (Kinetics challenge). Training clips are the augmented ones of the last epoch, measured while the "
+            "weights move; training videos are scored as the test, by evaluate --split train --keep. "
+            f"Baselines, thin dotted lines in charts: {c.baselines}. "
+            f"{'Those that share a letter cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
             f"{methods}."
         ),
     )  # fmt: skip
+
+
+def _metrics(c: Comparison) -> Table:
+    """Table of every further metric of accuracy, with the baselines."""
+    tops = [k for k in MORE_ANSWERS if c.models[0].top(k) is not None]
+    errors = ["top-1, top-5 error"] * (5 in tops)
+    header = ["model", "top-1", *(f"top-{k}" for k in tops), *errors, "mean class", "macro F1", "clip top-1"]
+    header += ["training clips, while training", "training videos"]
+    rows = []
+    for model in c.models:
+        values = [model.accuracy.value, *(model.top(k) for k in tops)]
+        later = [
+            model.mean_class,
+            model.macro_f1,
+            model.clip_accuracy,
+            model.training_clip_accuracy,
+            model.training_accuracy,
+        ]
+        error = [f"{model.kinetics_error:.1f} %"] if model.kinetics_error is not None else []
+        rows.append([model.name, *map(share, values), *error, *map(share, later)])
+    foot = c.baseline_rows(header)
+    return Table(header, rows + foot, name="metrics", foot=len(foot))
 
 
 def differences(chapter: Chapter) -> Section | None:
@@ -117,9 +146,11 @@ def by_setting(chapter: Chapter) -> Section | None:
         [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
         for row, of_row in sorted(cells.items())
     ]
+    foot = [[one.name, *[f"{one.top1:.3f}"] * len(columns)] for one in c.baselines.both]
+    header = ["", *(f"{across}={value}" for value in columns)]
     return Section(
         title=f"Video accuracy by {across}",
-        tables=(Table(["", *(f"{across}={value}" for value in columns)], lines, name="settings"),),
+        tables=(Table(header, lines + foot, name="settings", foot=len(foot)),),
         caption="The same accuracies as above, with their 95 % intervals, settings that differ in one thing side by side.",
     )
 

@@ -38,7 +38,14 @@ def direction(chapter: Chapter) -> Section | None:
             "The classes of each pair are each other's reversal in time. A video of the pair is shown, and only the two "
             "may be answered: 0.5 is chance.",
         ),
-        tables=(Table(["model", *(f"{a} / {b}" for a, b in c.pairs), "all pairs"], lines, name="direction"),),
+        tables=(
+            Table(
+                ["model", *(f"{a} / {b}" for a, b in c.pairs), "all pairs"],
+                [*lines, ["chance", *["0.500"] * (len(c.pairs) + 1)]],
+                name="direction",
+                foot=1,
+            ),
+        ),
         figures=(Figure("direction", "Accuracy between time-reversed classes: " + spoken, accuracy.direction(c)),),
     )
 
@@ -62,13 +69,15 @@ def frame_order(chapter: Chapter) -> Section | None:
         + ", ".join(f"{LABELS.get(order, order)} {answers.accuracy(order):.3f}" for order in answers.predicted)
         for model, answers in entries
     )
+    width = len(orders), len(lines[0]) - len(orders) - 1
+    foot = [[one.name, *[f"{one.top1:.3f}"] * width[0], *["–"] * width[1]] for one in c.baselines.both]
     labels = [LABELS.get(order, order) for order in orders]
     partner = ["backwards, taken for the partner"] if c.pairs else []
     return Section(
         title="Frame order",
         text=tuple(temporal.sentences(c.models, c.noun)),
         tables=(
-            Table(["model", *labels, *partner, "order is worth [95 %]"], lines, name="time"),
+            Table(["model", *labels, *partner, "order is worth [95 %]"], lines + foot, name="time", foot=len(foot)),
             Table(["class", "model", "videos", *labels, "backwards, it is called"], _by_class(c, entries, orders), "words",
                   "time-by-class", 30),
         ),

@@ -40,31 +40,44 @@ def durations(chapter: Chapter) -> Section | None:
 
 
 def learning_curves(chapter: Chapter) -> Section | None:
-    """Section with loss and accuracy over the epochs."""
+    """Section with loss and accuracy over the epochs and the hours of training; hours first where time ends training."""
     c = chapter.comparison
-    if not any(run.metrics(part) for model in c.models for run in model.runs for part in ("train", "val")):
+    if not any(points for model in c.models for points in model.curves.values()):
         return None
 
-    def spoken(key: str) -> str:
+    def spoken(quantity: str, over: str) -> str:
         ends = []
         for model in c.models[:MOST_MATRICES]:
-            last_values = [lines[-1][key] for run in model.runs if (lines := run.metrics("val")) and key in lines[-1]]
-            if last_values:
-                ends.append(f"{model.name} {sum(last_values) / len(last_values):.3f}")
-        return " over the epochs, training and validation" + (f"; at the end on val: {', '.join(ends)}" if ends else "")
+            value = getattr(points[-1], quantity) if (points := model.curves["val"]) else None
+            if value is not None:
+                ends.append(f"{model.name} {value:.3f}")
+        at_end = f"; at the end on val: {', '.join(ends)}" if ends else ""
+        return f" over the {over} of training, training and validation{at_end}"
 
+    ends_by_time = c.protocol.stop.max_hours is not None or c.protocol.optim.schedule_unit == "hours"
+    axes: tuple[curves.Over, ...] = ("hours", "epoch") if ends_by_time else ("epoch", "hours")
+    quantities: tuple[tuple[str, curves.Quantity], ...] = (("loss", "loss"), ("training", "accuracy"))
+    timed = any(point.hours for model in c.models for points in model.curves.values() for point in points)
     return Section(
         title="Learning curves",
-        figures=(
-            Figure("loss", "Loss" + spoken("loss"), curves.curves(c, "loss", MOST_MATRICES)),
-            Figure("training", "Accuracy" + spoken("video_top1"), curves.curves(c, "accuracy", MOST_MATRICES)),
+        figures=tuple(
+            Figure(
+                name if over == "epoch" else f"{name}-hours",
+                quantity.capitalize() + spoken(quantity, "epochs" if over == "epoch" else "hours"),
+                curves.curves(c, quantity, MOST_MATRICES, over=over),
+            )
+            for over in axes
+            if over == "epoch" or timed
+            for name, quantity in quantities
         ),
         has_key=True,
         caption=(
             "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
-            "the weights move." + (f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else "")
+            "the weights move; dotted: chance and the majority class of the test. Time is that of training on the machine "
+            "that trained, without validation."
+            + (f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else "")
         ),
-    )
+    )  # fmt: skip
 
 
 def _starts(c: Comparison) -> str:

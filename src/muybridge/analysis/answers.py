@@ -1,0 +1,208 @@
+"""Answers to test videos, and every metric of them: what a row and each further evaluation of it have in common."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from muybridge.analysis.statistics import Interval, accuracy_interval
+from muybridge.analysis.temporal import Pair
+from muybridge.recipe import Recipe
+from muybridge.storage.scores import (
+    Scores,
+    class_accuracies,
+    confusion_counts,
+    mean_class,
+    softmax,
+    topk_accuracy,
+    within_pair,
+)
+
+MORE_ANSWERS = (5, 10)
+"""Numbers k of the top-k accuracies beside top-1; each only of more than k classes."""
+
+
+@dataclass(frozen=True, repr=False)
+class Answers:
+    """Answers of the runs of one seed to the N test videos, sorted by id."""
+
+    ids_N: np.ndarray
+    labels_N: np.ndarray
+    groups_N: np.ndarray
+    predicted_N: np.ndarray
+    """Class indices."""
+    confidence_N: np.ndarray
+    """Probability of the predicted class."""
+    truth_N: np.ndarray
+    """Probability of the label."""
+    within: Mapping[Pair, np.ndarray]
+    """Two-class answers: which videos of a pair are right if only its two classes may be answered."""
+    clip_top1: float
+    """Clip accuracy: each view counted separately."""
+    num_views: int
+    by_clips: Mapping[int, float]
+    """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
+    top: Mapping[int, float]
+    """Video accuracy if the label need only be among the first k answers, by k of `MORE_ANSWERS`."""
+
+    @property
+    def correct_N(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.predicted_N == self.labels_N
+
+    @staticmethod
+    def of(scores: Scores, pairs: Sequence[Pair] = ()) -> "Answers":
+        """Answers to the videos with a known label. Raises UserError for scores without any."""
+        videos = scores.labelled()
+        scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
+        probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
+        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
+        return Answers(
+            ids_N=scores.ids_N[videos], labels_N=labels_N, groups_N=scores.groups_N[videos], predicted_N=predicted_N,
+            confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
+            within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
+            clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
+            top={k: topk_accuracy(scores_NK, labels_N, k) for k in MORE_ANSWERS if len(scores.classes) > k},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluated:
+    """One kind of evaluation of a model: one `Answers` a seed; all seeds answered the same videos."""
+
+    name: str
+    answers: tuple[Answers, ...]
+    recipe: Recipe
+    """Recipe of the evaluation, the first run's."""
+    cost: Mapping[str, Any]
+    """Parameters, and multiply-adds of one view."""
+    classes: tuple[str, ...]
+    split: str
+    """Split of the videos; of a row "test"."""
+
+    @property
+    def num_seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.answers)
+
+    @property
+    def num_videos(self) -> int:
+        """Number of videos."""
+        return len(self.answers[0].ids_N)
+
+    @property
+    def num_views(self) -> int:
+        """Number of views of a video: clips times crops."""
+        return self.answers[0].num_views
+
+    @property
+    def labels_N(self) -> np.ndarray:
+        """(N,) class indices."""
+        return self.answers[0].labels_N
+
+    @property
+    def groups_N(self) -> np.ndarray:
+        """(N,) groups; the empty string for a video without one."""
+        return self.answers[0].groups_N
+
+    @cached_property
+    def correct_SN(self) -> np.ndarray:
+        """(S,N) bool."""
+        return np.stack([answers.correct_N for answers in self.answers])
+
+    @cached_property
+    def accuracy(self) -> Interval:
+        """Video accuracy."""
+        return accuracy_interval(self.correct_SN, self.groups_N)
+
+    @property
+    def clip_accuracy(self) -> float:
+        """Clip accuracy, mean over seeds."""
+        return float(np.mean([answers.clip_top1 for answers in self.answers]))
+
+    def top(self, k: int) -> float | None:
+        """Top-k video accuracy, mean over seeds; None where there are no more than k classes."""
+        return float(np.mean([of.top[k] for of in self.answers])) if k in self.answers[0].top else None
+
+    @property
+    def kinetics_error(self) -> float | None:
+        """Mean of top-1 and top-5 error in percent (Kinetics challenge 2017); None for at most five classes."""
+        top5 = self.top(5)
+        return None if top5 is None else 100 * (1 - (self.accuracy.value + top5) / 2)
+
+    @cached_property
+    def by_clips(self) -> dict[int, float]:
+        """Video accuracy with fewer clips, mean over seeds."""
+        common = set.intersection(*(set(answers.by_clips) for answers in self.answers))
+        return {m: float(np.mean([answers.by_clips[m] for answers in self.answers])) for m in sorted(common)}
+
+    @property
+    def by_views(self) -> list[tuple[int, int, float]]:
+        """Clips, views (clips times crops) and video accuracy, the fewest first; where the views are not known, all alone."""
+        if not self.by_clips:
+            return [(self.recipe.evaluation.num_clips, self.num_views, self.accuracy.value)]
+        crops = self.num_views // max(self.by_clips)
+        return [(clips, clips * crops, value) for clips, value in self.by_clips.items()]
+
+    @property
+    def confusions_SKK(self) -> np.ndarray:
+        """(S,K,K) counts of each seed: rows are true classes. Not kept, as many models of many classes would fill memory."""
+        count = len(self.classes)
+        return np.stack([confusion_counts(of.labels_N, of.predicted_N, count) for of in self.answers])
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(K,K) counts, summed over seeds: rows are true classes."""
+        counts_KK: np.ndarray = self.confusions_SKK.sum(0)
+        return counts_KK
+
+    @cached_property
+    def videos_K(self) -> np.ndarray:
+        """(K,) number of videos of each class."""
+        return np.bincount(self.labels_N, minlength=len(self.classes))
+
+    @cached_property
+    def class_accuracy_K(self) -> np.ndarray:
+        """Accuracy (recall) of each class, mean over seeds; NaN for a class without videos."""
+        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes))
+
+    @property
+    def mean_class(self) -> float:
+        """Mean of the accuracies of the classes that have videos."""
+        return mean_class(self.class_accuracy_K)
+
+    @cached_property
+    def precision_K(self) -> np.ndarray:
+        """Share of the answers of a class that are right, mean over the seeds that gave it; NaN where none did."""
+        counts_SKK = self.confusions_SKK
+        right_SK, answered_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1)
+        shares_SK = np.divide(right_SK, answered_SK, out=np.zeros(right_SK.shape), where=answered_SK > 0)
+        given_K = (answered_SK > 0).sum(0)
+        return np.divide(shares_SK.sum(0), given_K, out=np.full(len(given_K), np.nan), where=given_K > 0)
+
+    @cached_property
+    def f1_K(self) -> np.ndarray:
+        """F1 of each class, the harmonic mean of precision and recall, mean over seeds; NaN for a class without videos."""
+        counts_SKK = self.confusions_SKK
+        right_SK, both_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1) + counts_SKK.sum(2)
+        f1_SK = np.divide(2 * right_SK, both_SK, out=np.zeros(right_SK.shape), where=both_SK > 0)
+        return np.where(self.videos_K > 0, f1_SK.mean(0), np.nan)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the F1 of the classes that have videos."""
+        return mean_class(self.f1_K)
+
+    def metrics_as_json(self) -> dict[str, Any]:
+        """Metrics in report.json; None where there are too few classes for it."""
+        return {
+            "videos": self.num_videos, "views": self.num_views, "video_top1": self.accuracy.value,
+            "low": self.accuracy.low, "high": self.accuracy.high, "interval": self.accuracy.method,
+            "of_seeds": self.correct_SN.mean(1).tolist(),
+            **{f"video_top{k}": self.top(k) for k in MORE_ANSWERS}, "kinetics_error": self.kinetics_error,
+            "clip_top1": self.clip_accuracy, "mean_class": self.mean_class, "macro_f1": self.macro_f1,
+            "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
+            "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
+        }  # fmt: skip
