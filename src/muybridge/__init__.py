@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muybridge.api import compare, evaluate, measure, models, plan, recipe_of, recipes, report, runs, train
+    from muybridge.api import compare, evaluate, find_lr, measure, models, plan, recipe_of, recipes, report, runs, train
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
@@ -29,6 +29,7 @@ _MODULES = {
     "demo": "studies.demo",
     "diagnose": "evaluation.diagnose",
     "evaluate": "api",
+    "find_lr": "api",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
     "measure": "api",
@@ -52,6 +53,7 @@ __all__ = [
     "demo",
     "diagnose",
     "evaluate",
+    "find_lr",
     "frames",
     "load",
     "measure",

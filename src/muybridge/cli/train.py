@@ -37,6 +37,13 @@ def train(
     checkpoint: Annotated[
         str, typer.Option(help="With --resume: last, best, or step-NUMBER; later progress is discarded.")
     ] = "last",
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Train nothing: try rising learning rates in about 100 steps, and draw their losses (--out NAME.svg, .png or .html).",
+        ),
+    ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -54,7 +61,7 @@ def train(
         if resume is not None:
             options = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
-                "--init": init, "--set": changes, "--shorten": shorten,
+                "--init": init, "--set": changes, "--shorten": shorten, "--find-lr": find_lr,
             }  # fmt: skip
             extra = [name for name, value in options.items() if value]
             if extra:
@@ -72,10 +79,18 @@ def train(
                 raise UserError(
                     "--out: it is missing. Name the run folder to write: --out RUN (or continue one: --resume RUN)"
                 )
-            run = muybridge.train(
+            verb = muybridge.find_lr if find_lr else muybridge.train
+            done = verb(
                 recipe, model=model, data=data, fold=fold, out=out, pretrained=pretrained, init=init,
                 changes=changes, shorten=shorten, allow_code=allow_code, runtime=runtime,
             )  # fmt: skip
+            if not isinstance(done, Run):
+                found = done
+                answer(
+                    as_json, lambda: {"picture": str(out), **found.as_json()}, lambda: say(f"{found.verdict}\n{out}")
+                )
+                return
+            run = done
         answer(
             as_json, lambda: {"run": str(run.path), **run.result()}, lambda: print_result(str(run.path), run.result())
         )
