@@ -162,7 +162,7 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     assert Page(page_of(runs)).headings == [
         "Result", "Protocol differences", "Significance", "Cost",
         "Time-reversed classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Learning curves", "Protocol",
+        "Disagreements", "Calibration", "Does it learn?", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 

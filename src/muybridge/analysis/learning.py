@@ -49,6 +49,14 @@ SAME_ANSWER = 0.95
 """Share of clips with the same answer."""
 
 
+_LOOK = {"clips", "correct", "most_common", "confidence", "spread", "relus", "dead_relus", "dead"}
+_HELD = {
+    "start": {"loss", "uniform_loss", "constant_loss", "majority"}, "train": {"loss", "clip_top1"}, "health": _LOOK,
+    "val": {"video_top1"},
+}  # fmt: skip
+"""Fields of a line of each kind without which it is passed over."""
+
+
 @dataclass(frozen=True)
 class Symptom:
     """A reason why a network does not learn, with its evidence in numbers and what to try."""
@@ -86,8 +94,8 @@ class Facts:
         )  # fmt: skip
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """Lines of one kind, in order."""
-        return [line for line in self.lines if line["kind"] == kind]
+        """Lines of one kind, in order, that hold what is judged."""
+        return [line for line in self.lines if line["kind"] == kind and line.keys() >= _HELD[kind]]
 
     @cached_property
     def start(self) -> dict[str, Any]:
@@ -218,7 +226,7 @@ def _last_quarter(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _is_dead(look: dict[str, Any]) -> bool:
     """Whether no clip of several changes the answer."""
-    return look.get("clips", 0) > 1 and look["spread"] < SAME_SPREAD
+    return look.keys() >= _LOOK and look["clips"] > 1 and look["spread"] < SAME_SPREAD
 
 
 def _of_relus(look: dict[str, Any]) -> str:
@@ -337,7 +345,7 @@ def _saturated(f: Facts) -> Symptom | None:
     if not clips:
         return None
     confidence = sum(look["clips"] * look["confidence"] for look in looks) / clips
-    right = sum(look["correct"] for look in looks) / clips
+    right = min(1.0, sum(look["correct"] for look in looks) / clips)
     if confidence < SURE or confidence - wilson(right, clips, QUANTILE)[1] < GAP:
         return None
     return Symptom(
@@ -352,7 +360,7 @@ def _one_answer(f: Facts) -> Symptom | None:
     clips = sum(look["clips"] for look in looks)
     if not clips or f.majority >= SAME_ANSWER:
         return None
-    share = sum(look["most_common"] for look in looks) / clips
+    share = min(1.0, sum(look["most_common"] for look in looks) / clips)
     if wilson(share, clips, QUANTILE)[0] < max(SAME_ANSWER - 0.05, f.majority):
         return None
     return Symptom(
@@ -376,7 +384,7 @@ def _labels_not_learnt(f: Facts) -> Symptom:
 
 def _by_heart(f: Facts) -> Symptom | None:
     """Validation has less than half of what training has gained over a constant answer, by the intervals of both."""
-    scored = [line for line in f.of_kind("val") if "video_top1" in line]
+    scored = f.of_kind("val")
     if not scored or not f.num_val or f.train_top1[1] <= f.majority:
         return None
     val = scored[-1]["video_top1"]
@@ -385,7 +393,8 @@ def _by_heart(f: Facts) -> Symptom | None:
     train, train_low, _ = f.train_top1
     if high >= chance + (train_low - f.majority) / 2:
         return None
-    evidence = f"{train:.3f} of the training clips are right, but {val:.3f} [{low:.3f}, {high:.3f}] of {f.num_val} validation videos"
+    of_val = f"{val:.3f} [{low:.3f}, {high:.3f}] of {f.num_val} validation videos"
+    evidence = f"{train:.3f} of the training clips are right, but {of_val}"
     if low <= chance:
         return Symptom(
             "labels learnt by heart",

@@ -1,4 +1,4 @@
-"""What a range test of the learning rate says (needs no torch).
+"""Range test of the learning rate: what its losses say (needs no torch).
 
 The rate rises exponentially from step to step, as the loss falls, turns and rises (Smith 2017, "Cyclical Learning Rates for
 Training Neural Networks", section 3.3). Losses are smoothed by a running mean. The rate at which that is least is where the

@@ -41,7 +41,7 @@ def train(
         bool,
         typer.Option(
             "--find-lr",
-            help="Train nothing: try rising learning rates in about 100 steps, and draw their losses (--out NAME.svg, .png or .html).",
+            help="Train nothing: try rising learning rates in 100 steps, and draw their losses (--out NAME.svg, .png or .html).",
         ),
     ] = False,
     settings: Settings = None,

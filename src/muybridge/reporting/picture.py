@@ -14,7 +14,9 @@ ENDINGS = (".svg", ".png", ".html")
 def check_picture(path: Path) -> None:
     """Raise UserError for a path that a picture cannot be written to, or that holds a file."""
     if path.suffix not in ENDINGS:
-        raise UserError(f"--out: '{path}' is no picture. Name a file that ends in {', '.join(ENDINGS)}")
+        raise UserError(
+            f"--out: '{path}' does not end as a picture does. Name a file that ends in {', '.join(ENDINGS)}"
+        )
     for file in (path, path.with_suffix(".json")):
         if file.exists() or file.is_symlink():
             raise UserError(f"{file}: it exists already. Choose another --out")

@@ -52,7 +52,7 @@ class ReluWatch(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one process saw of a batch."""
+    """Answers and activity of a batch in one process."""
 
     logits_BK: np.ndarray
     labels_B: np.ndarray
@@ -126,7 +126,7 @@ def relative_update(before: Sequence[torch.Tensor], model: nn.Module) -> float:
 def reference(
     labels_N: np.ndarray, num_classes: int, *, label_smoothing: float, loss_weight: float
 ) -> dict[str, float]:
-    """What training has to beat, of the labels (N,) of the training videos.
+    """Losses and accuracy that training has to beat, by the labels (N,) of the training videos.
 
     `uniform_loss`: the loss of a network that answers all classes alike, ln K; `constant_loss`: the least loss of an answer
     that no clip changes; `majority`: the share of the commonest class. Losses are times `loss_weight`, and with

@@ -21,7 +21,7 @@ from muybridge.user_code import check_consent
 
 NUM_STEPS = 100
 RANGES = {"sgd": (1e-6, 10.0), "adam": (1e-7, 1.0), "adamw": (1e-7, 1.0)}
-"""Least and largest learning rate by optimizer. Adam's steps are as long as its rate, whatever the gradient; SGD's are shorter."""
+"""Least and largest learning rate by optimizer. A step of Adam is as long as its rate, whatever the gradient."""
 
 
 def lr_range(recipe: Recipe, *, allow_code: bool = False, runtime: Runtime | None = None) -> LrRange:

@@ -6,7 +6,7 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, result, temporal, training
+from muybridge.reporting.sections import classes, cost, learning, result, temporal, training
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -30,6 +30,7 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     classes.confusion,
     classes.disagreements,
     result.calibration,
+    learning.learning,
     training.learning_curves,
     training.protocol,
 )
