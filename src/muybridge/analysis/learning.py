@@ -178,6 +178,11 @@ class Facts:
         return self.train_top1[1] > self.majority or fmean(losses) + QUANTILE * error < self.constant_loss
 
     @property
+    def fits(self) -> bool:
+        """Whether training is at least half of the way to all right: how it began does not matter any more."""
+        return bool(self.train) and self.train_top1[1] >= self.halfway
+
+    @property
     def halfway(self) -> float:
         """Accuracy half of the way from the commonest class to all right."""
         return (1 + self.majority) / 2
@@ -249,7 +254,7 @@ def _dead_from_the_start(f: Facts) -> Symptom | None:
 
 def _first_loss_too_high(f: Facts) -> Symptom | None:
     first = f.start.get("loss", 0.0)
-    if first <= f.uniform_loss + FAR_NATS:
+    if first <= f.uniform_loss + FAR_NATS or f.fits:
         return None
     return Symptom(
         FIRST_LOSS,
@@ -294,7 +299,7 @@ def _lr_too_high(f: Facts) -> Symptom | None:
 
 def _too_few_updates(f: Facts) -> Symptom | None:
     planned, o = f.planned_steps, f.recipe.optim
-    if planned is None or (f.train and f.train_top1[1] >= f.halfway):
+    if planned is None or f.fits:
         return None
     remedy = "Train longer: raise optim.epochs or optim.min_steps, or give a smaller optim.batch_size"
     if planned < f.least_steps:
