@@ -288,7 +288,7 @@ def _lr_too_high(f: Facts) -> Symptom | None:
                 remedy,
             )
     largest = max(f.health, key=lambda look: look.get("update", 0.0), default={})
-    if largest.get("update", 0.0) > LARGE_UPDATE and f.train and not f.learns:
+    if largest.get("update", 0.0) > LARGE_UPDATE and f.is_telling and not f.learns:
         return Symptom(
             name,
             f"one step changed the weights by {largest['update']:.0%} of their size in epoch {largest['epoch']}; {lr}",

@@ -116,11 +116,11 @@ def trained_weights(model: nn.Module) -> list[torch.Tensor]:
 
 
 def relative_update(before: Sequence[torch.Tensor], model: nn.Module) -> float:
-    """Norm of the last update over the norm of the weights `before` it."""
+    """Norm of the last update over the norm of the weights `before` it; 0 where one is not finite, which saving reports."""
     pairs = zip(before, (p.detach() for p in model.parameters() if p.requires_grad), strict=True)
     squares = [((now - old).double().square().sum(), old.double().square().sum()) for old, now in pairs]
     change, size = (float(torch.stack(each).sum()) for each in zip(*squares, strict=True))
-    return math.sqrt(change / size) if size else 0.0
+    return math.sqrt(change / size) if size and math.isfinite(change) else 0.0
 
 
 def reference(
