@@ -29,8 +29,8 @@ ALLOWED = {
     "reporting": {"__init__", "analysis", "data", "errors", "recipe", "runtime", "storage", "text", "video"},
     "inference": {"build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "video"},
     "training": {
-        "__init__", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text", "user_code", "video",
-        "zoo",
+        "__init__", "analysis", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text",
+        "user_code", "video", "zoo",
     },
     "studies": {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",

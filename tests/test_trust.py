@@ -115,6 +115,7 @@ def commands(manifest):
         "measure": ["measure", "."], "resume": ["train", "--resume", "."],
         "train by its recipe": ["train", "recipe.json", "--data", manifest, "--out", "../new"],
         "train by its folder": ["train", ".", "--data", manifest, "--out", "../new"],
+        "find a rate": ["train", "recipe.json", "--data", manifest, "--find-lr", "--out", "../new.svg"],
         "start from it": ["train", "small", "--model", "tsn_resnet_tiny", "--init", ".", "--data", manifest, "--out", "../new",
                           "--set", "optim.epochs=1", "--set", "optim.min_steps=0", "--set", "optim.warmup_epochs=0"],
         "compare by its recipe": ["compare", "--recipe", "recipe.json", "--models", "tsn_resnet_tiny", "--data", manifest,
@@ -142,6 +143,7 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
             "resume",
             "train by its recipe",
             "train by its folder",
+            "find a rate",
         ):
             assert result.exit_code == 2, (what, result.output)
         shutil.rmtree("../new", ignore_errors=True)

@@ -25,6 +25,7 @@ from muybridge.user_code import allow, check_consent
 
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
+    from muybridge.analysis.lr_range import LrRange
     from muybridge.storage.scores import Scores
     from muybridge.studies.plan import Plan, Planned, Value
     from muybridge.studies.run import Study
@@ -166,6 +167,44 @@ def estimate(
     rows = job.manifest.split("train", job.recipe.data.fold)
     seconds = Estimates(runtime).seconds(job.recipe, job.manifest, macs=job.cost["macs"])
     return Planned(job.recipe, {}, budget=budget(job.recipe, len(rows)), seconds=seconds)
+
+
+def find_lr(
+    recipe: str | Recipe | None = None,
+    *,
+    model: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path,
+    fold: int | None = None,
+    pretrained: str | Path | None = None,
+    init: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    shorten: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> LrRange:
+    """Find a learning rate for a training: the loss of about 100 steps at rising rates. Takes what `train` takes.
+
+    `out`: the picture, an .svg, .png or .html file that is not there yet; the numbers are written beside it as JSON. No
+    run is written. Raises UserError.
+    """
+    from muybridge.reporting.charts.lr_range import lr_range as chart
+    from muybridge.reporting.picture import check_picture, write_picture
+    from muybridge.runtime.files import write_json
+    from muybridge.training.lr_range import lr_range
+
+    picture = Path(out)
+    check_picture(picture)
+    made = recipe_of(
+        recipe, model=model, data=data, fold=fold, pretrained=pretrained, init=init, changes=changes, shorten=shorten,
+        epochs=epochs, steps=steps, allow_code=allow_code,
+    )  # fmt: skip
+    found = lr_range(made, allow_code=allow_code, runtime=runtime)
+    write_picture(picture, chart(found, f"{made.model.name}, {made.optim.optimizer}"))
+    write_json(picture.with_suffix(".json"), found.as_json())
+    return found
 
 
 def evaluate(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from muybridge.analysis.shares import wilson
 from muybridge.analysis.statistics import (
     Difference,
     Sample,
@@ -20,7 +21,6 @@ from muybridge.analysis.statistics import (
     paired_difference,
     takes,
     usual_spread,
-    wilson,
 )
 
 Z = 1.959964

@@ -10,7 +10,7 @@ import muybridge
 from muybridge.cli.app import app
 
 COMMANDS = get_command(app).commands
-VERBS = {"train": ("train", "resume", "estimate"), "compare": ("compare", "plan")}
+VERBS = {"train": ("train", "resume", "estimate", "find_lr"), "compare": ("compare", "plan")}
 """Commands that more than one verb stands behind."""
 WITHOUT_A_COMMAND = {
     "load": "the class behind `predict`: a run that stays loaded",
@@ -35,6 +35,7 @@ OF_THE_TERMINAL = {
     ("report", "open"): "opens a browser",
     ("compare", "dry_run"): "the verb is `plan` instead",
     ("train", "dry_run"): "the verb is `estimate` instead",
+    ("train", "find_lr"): "the verb is `find_lr` instead",
     ("evaluate", "views_curve"): "a method of what the verb returns, `Scores.views_curve`",
 }
 OF_PYTHON = {

@@ -164,7 +164,7 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     assert Page(page_of(runs)).headings == [
         "Result", "Protocol differences", "Significance", "Cost",
         "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Data", "Learning curves", "Protocol",
+        "Disagreements", "Calibration", "Data", "Does it learn?", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 

@@ -27,6 +27,8 @@ from functools import cached_property
 import numpy as np
 from scipy.special import chdtri, ndtri, stdtr, stdtrit
 
+from muybridge.analysis.shares import wilson
+
 CONFIDENCE = 0.95
 SEEDS_OF_A_CLAIM = 3
 """Least seeds of each model for a claim about models; below, a comparison is one of runs."""
@@ -176,14 +178,6 @@ def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray, confidence: 
     else:
         as_many, quantile = most, float(stdtrit(sample.dof, 0.5 + confidence / 2))
     return Interval(value, *wilson(value, as_many, quantile), method)
-
-
-def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
-    """Ends of Wilson's score interval of a share of `count` independent answers; `count` need not be whole."""
-    shrink = 1 + quantile**2 / count
-    center = (share + quantile**2 / (2 * count)) / shrink
-    half = quantile / shrink * (share * (1 - share) / count + quantile**2 / (4 * count**2)) ** 0.5
-    return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))
 
 
 @dataclass(frozen=True)

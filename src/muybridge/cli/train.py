@@ -45,6 +45,13 @@ def train(
     checkpoint: Annotated[
         str, typer.Option(help="With --resume: last, best, or step-NUMBER; later progress is discarded.")
     ] = "last",
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Train nothing: try rising learning rates in 100 steps, and draw their losses (--out NAME.svg, .png or .html).",
+        ),
+    ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -63,7 +70,7 @@ def train(
             options = {
                 "RECIPE": recipe, "--model": model, "--fold": fold, "--out": out, "--pretrained": pretrained,
                 "--init": init, "--set": changes, "--shorten": shorten, "--epochs": epochs, "--steps": steps,
-                "--dry-run": dry_run,
+                "--dry-run": dry_run, "--find-lr": find_lr,
             }  # fmt: skip
             extra = [name for name, value in options.items() if value]
             if extra:
@@ -89,6 +96,12 @@ def train(
                 raise UserError(
                     "--out: it is missing. Name the run folder to write: --out RUN (or continue one: --resume RUN)"
                 )
+            if find_lr:
+                found = muybridge.find_lr(recipe, out=out, **asked)
+                answer(
+                    as_json, lambda: {"picture": str(out), **found.as_json()}, lambda: say(f"{found.verdict}\n{out}")
+                )
+                return
             run = muybridge.train(recipe, out=out, **asked)
         answer(as_json, lambda: {"run": str(run.path), **run.result()}, lambda: _print_run(run))
 

@@ -8,7 +8,7 @@ RUN/
   trained_on.npz     ids, groups and content hashes of the training videos, and hashes of those of the runs it builds upon
   cost.json          parameters, multiply-adds
   init.json          pretrained weights: what was loaded and what was not
-  metrics.jsonl      losses and accuracies; no value depends on time
+  metrics.jsonl      losses, accuracies and facts of the network; no value depends on time
   timing.jsonl       training time per epoch
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
   scores/            test.npz, val.npz: per-view scores
@@ -150,6 +150,19 @@ class _Measured(TypedDict):
     video_top1: NotRequired[_Share]
     video_top5: NotRequired[_Share]
     mean_class: NotRequired[_Share]
+    uniform_loss: NotRequired[_Amount]
+    constant_loss: NotRequired[_Amount]
+    majority: NotRequired[_Share]
+    val_majority: NotRequired[_Share]
+    clips: NotRequired[_Count]
+    correct: NotRequired[_Count]
+    most_common: NotRequired[_Count]
+    confidence: NotRequired[_Share]
+    spread: NotRequired[_Amount]
+    relus: NotRequired[_Count]
+    dead_relus: NotRequired[_Count]
+    dead: NotRequired[_Share]
+    update: NotRequired[_Amount]
 
 
 @_more
@@ -296,20 +309,24 @@ class Run:
         return result
 
     def metrics(self, kind: str, *, timed: bool = False) -> list[dict[str, Any]]:
-        """Lines of one kind ("train", "val") in metrics.jsonl.
+        """Lines of one kind ("train", "val", "start", "health") in metrics.jsonl.
 
         `timed`: with the `seconds` of training until then, of timing.jsonl; an epoch without a line there has none.
         """
+        of_kind = [line for line in self.all_metrics() if line["kind"] == kind]
+        if not timed:
+            return of_kind
+        seconds = {line["epoch"]: line["seconds"] for line in self.timing()}
+        return [line | ({"seconds": seconds[epoch]} if (epoch := line["epoch"]) in seconds else {}) for line in of_kind]
+
+    def all_metrics(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl."""
         lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
         if not lines and self.is_finished and self.result()["steps"]:
             raise UserError(
                 f"{self.metrics_file}: it is damaged or gone, as the run is finished, but it has no lines. Restore it"
             )
-        of_kind = [line for line in lines if line["kind"] == kind]
-        if not timed:
-            return of_kind
-        seconds = {line["epoch"]: line["seconds"] for line in self.timing()}
-        return [line | ({"seconds": seconds[epoch]} if (epoch := line["epoch"]) in seconds else {}) for line in of_kind]
+        return lines
 
     def timing(self) -> list[dict[str, Any]]:
         """Lines of timing.jsonl, one per epoch: the last one where a resumed run repeated an epoch.

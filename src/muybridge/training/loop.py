@@ -27,6 +27,7 @@ from muybridge.runtime.files import write_atomic
 from muybridge.runtime.signals import Stop
 from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
+from muybridge.training.health import relative_update, trained_weights
 from muybridge.training.job import Job, Jobs
 from muybridge.training.provenance import describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
@@ -185,6 +186,9 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 lr = schedule.lr(state.train_seconds if unit == "hours" else state.step)
                 for group in session.optimizer.param_groups:
                     group["lr"] = lr
+                start = session.start_facts(batch) if state.step == 0 else {}
+                ends_pass = (state.step + 1) % per_epoch == 0
+                before = trained_weights(session.model) if ends_pass else []
                 torch.manual_seed(
                     torch_seed(recipe.seed, "dropout", state.step, *([processes.rank] * (processes.rank > 0)))
                 )
@@ -205,7 +209,11 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                         f"loss: it became {loss_sum} at step {state.step} (learning rate {lr:.3g}). Lower optim.lr, "
                         f"lengthen the warm-up, or set optim.clip_grad_norm. {last_good(run)}"
                     )
+                update = {"update": relative_update(before, session.model)} if ends_pass else {}
                 state.step += 1
+                if start:
+                    session.measured({"kind": "start", "epoch": 1, "step": 1, "loss": loss_sum / clips, **start})
+                    session.tell_symptoms()
                 state.loss_sum += loss_sum
                 state.correct += int(correct_sum)
                 state.clips += int(clips)
@@ -223,6 +231,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     epoch = -(-state.step // per_epoch)  # the last one may have been cut short
                     train = {"loss": state.loss_sum / state.clips, "clip_top1": state.correct / state.clips}
                     session.measured({"kind": "train", "epoch": epoch, "step": state.step, **train, "lr": lr})
+                    session.measure_health(batch, epoch, update)
                     train_seconds = state.train_seconds - seconds_before
                     timing = {
                         "epoch": epoch, "train_seconds": train_seconds,
@@ -242,6 +251,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                             raise session.interrupted()
                         if state.unvalidated:
                             session.validate(stop)
+                        session.tell_symptoms()
                     finally:
                         if processes.is_first:
                             run.write_timing({**timing, "total_seconds": time.perf_counter() - last_epoch_at})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from muybridge import build
+from muybridge.analysis import learning
 from muybridge.data.loader import ViewLoader, WorkerLost
-from muybridge.data.views import Unreadable
+from muybridge.data.views import Batch, Unreadable
 from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.evaluation.score import score
 from muybridge.recipe import Recipe, Runtime, fingerprint
@@ -27,6 +29,7 @@ from muybridge.storage.checkpoints import State
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, metrics
 from muybridge.text import duration, plural
+from muybridge.training import health
 from muybridge.training.job import Job
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
@@ -112,6 +115,8 @@ class Session:
             missing_bytes = run.truncate_metrics(self.state.metrics_bytes)
             if missing_bytes:
                 log(f"{run.metrics_file} lacks {missing_bytes} bytes that it had at this checkpoint: they stay missing")
+        self.facts = self._stored_facts()
+        self.told = {symptom.name for symptom in learning.symptoms(self.facts)} if self.state.step else set()
         self.net = self._net()
         self.skipped = run.skipped()
         self.val_scores: Scores | None = None
@@ -179,8 +184,43 @@ class Session:
                 "validation not counted"
             )
 
+    def _stored_facts(self) -> learning.Facts:
+        """Facts of the steps that were done."""
+        try:
+            lines = self.run.all_metrics() if self.state.step else []
+        except UserError:  # whoever reads the file will say so
+            lines = []
+        return learning.Facts(
+            self.recipe, len(self.manifest.classes), num_train=len(self.rows), num_val=len(self.val_rows), lines=lines
+        )
+
+    def start_facts(self, batch: Batch) -> dict[str, Any]:
+        """Facts from before the first step: what training has to beat, and a look at the network as it starts."""
+        facts: dict[str, Any] = health.reference(
+            self.labels_N[self.rows], len(self.manifest.classes),
+            label_smoothing=self.recipe.optim.label_smoothing, loss_weight=self.model.loss_weight,
+        )  # fmt: skip
+        if len(self.val_rows):
+            facts["val_majority"] = float(np.bincount(self.labels_N[self.val_rows]).max() / len(self.val_rows))
+        return facts | health.look(self.model, batch, self.where, self.recipe, self.processes)
+
+    def measure_health(self, batch: Batch, epoch: int, update: dict[str, float]) -> None:
+        """Look at the network after the last step of an epoch, on its batch, and write what was seen."""
+        facts = health.look(self.model, batch, self.where, self.recipe, self.processes)
+        if facts:
+            self.measured({"kind": "health", "epoch": epoch, "step": self.state.step, **facts, **update})
+
+    def tell_symptoms(self) -> None:
+        """Say what keeps the network from learning, each symptom once."""
+        facts = replace(self.facts, is_over=bool(self.state.ended))
+        for symptom in learning.symptoms(facts):
+            if symptom.name not in self.told:
+                self.told.add(symptom.name)
+                log(f"{self.run.name}: {symptom}")
+
     def measured(self, line: dict[str, Any]) -> None:
         """Write a line of metrics.jsonl, and send it to the trackers."""
+        self.facts.lines.append(line)
         if self.processes.is_first:
             self.run.write_metrics(line)
             self.trackers.log(line)
@@ -284,6 +324,10 @@ class Session:
         if self.recipe.data.on_error == "skip":
             result["skipped"] = len(self.skipped)
         if self.processes.is_first:
+            found = learning.symptoms(replace(self.facts, is_over=True))
+            if found:
+                names = "; ".join(symptom.name for symptom in found)
+                log(f"{self.run.name}: it does not learn as it should: {names} (docs/learning.md)")
             self.run.finish(result)
             self.trackers.log({"kind": "result", "step": self.state.step, **result.get("test", {})})
 

@@ -97,6 +97,8 @@ class VideoModel(nn.Module):
     """The only clip length that the network takes, where its weights are made for one."""
     fixed_size: int | None = None
     """The only height and width that the network takes, likewise."""
+    loss_weight: float = 1.0
+    """Sum of the weights of the losses in training: that of `WeightedLogits.weights_N`, where `forward` returns them."""
     averages_features: bool = False
     """Average the features over time before the classifier, instead of the logits after it.
 

@@ -208,6 +208,7 @@ class S3DV3(VideoModel):
         if aux:
             self.aux = AuxHead(768, num_classes)
             self.register_buffer("loss_weights_N", torch.tensor([1.0, AUX_WEIGHT]), persistent=False)
+            self.loss_weight = 1.0 + AUX_WEIGHT
         draw_weights(self)
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
