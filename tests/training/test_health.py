@@ -163,7 +163,7 @@ def test_a_dead_network_is_named_before_anything_else(recipe, tmp_path, monkeypa
 
 def shuffled(manifest, out):
     """The same videos with the labels of others."""
-    rows = list(csv.DictReader(manifest.open()))
+    rows = list(csv.DictReader(manifest.read_text().splitlines()))
     labels = [row["label"] for row in rows]
     random.Random(0).shuffle(labels)
     with out.open("w", newline="") as file:
@@ -183,9 +183,8 @@ def shuffled(manifest, out):
         ({"optim.lr": 3e-6}, False, ["learning rate too low"]),
         ({"optim.epochs": 2}, False, ["far too few updates"]),
         ({}, True, ["labels learnt by heart"]),
-        ({"optim.epochs": 8, "augment.crop": "multiscale", "model.dropout": 0.5}, True, ["labels not learnt"]),
     ],
-    ids=["healthy", "lr x 1000", "lr / 1000", "few updates", "shuffled, learnt by heart", "shuffled, not learnt"],
+    ids=["healthy", "lr x 1000", "lr / 1000", "few updates", "shuffled labels"],
 )  # fmt: skip
 def test_planted_failures_are_named_and_a_healthy_run_is_not(recipe, tmp_path, changes, shuffle, names):
     manifest = motions(tmp_path / "set", clips=600, seed=1).manifest
