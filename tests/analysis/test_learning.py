@@ -8,7 +8,7 @@ import pytest
 from muybridge.analysis.learning import LEAST_UPDATES, Facts, symptoms
 from muybridge.analysis.lr_range import LrRange
 from muybridge.recipe import Recipe, replace, shipped
-from muybridge.recipe.schedule import shortened
+from muybridge.recipe.schedule import resized
 
 EPOCHS, PER_EPOCH = 20, 20
 START = {
