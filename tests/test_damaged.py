@@ -219,6 +219,7 @@ def test_a_file_of_metrics_is_never_lengthened(study, tmp_path):
 @pytest.mark.parametrize(("field", "value"), [
     ("classes", []), ("classes", ["a", "a"]), ("mirror", {"nix": "nix"}), ("longest_trained_seconds", -5.0),
     ("longest_trained_seconds", float("nan")), ("longest_trained_seconds", float("inf")),
+    ("class_sizes", {"train": [1]}), ("class_sizes", {}),
 ])  # fmt: skip
 def test_what_a_run_knows_of_its_set_is_checked(study, tmp_path, field, value):
     shutil.copytree(study / "runs" / RUN, tmp_path / RUN)

@@ -43,6 +43,9 @@ def test_a_run_folder_is_whole(run, recipe):
     assert run.cost()["params"] > 300_000
     assert set(run.trained_on()) == {"id", "group", "sha256"}
     assert len(run.timing()) == 2
+    sizes = run.dataset()["class_sizes"]
+    assert sizes == muybridge.describe(recipe.data.manifest).class_sizes
+    assert {split: sum(counts) for split, counts in sizes.items()} == run.dataset()["split_sizes"]
 
 
 def test_nothing_measured_depends_on_time(run):

@@ -48,9 +48,9 @@ class Dataset:
 
     def few(self, split: str) -> list[int]:
         """Indices of the classes with fewer than `FEW` videos in a split that has any, the rarest first."""
-        if self.class_sizes is None or not self.class_sizes[split].any():
+        counts_K = (self.class_sizes or {}).get(split)
+        if counts_K is None or not counts_K.any():
             return []
-        counts_K = self.class_sizes[split]
         return [int(k) for k in np.argsort(counts_K, kind="stable") if counts_K[k] < FEW]
 
 
