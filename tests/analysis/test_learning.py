@@ -129,7 +129,7 @@ def test_no_shipped_recipe_has_too_few_updates_on_a_usual_set(name):
 
 def test_a_recipe_cut_short_has_too_few_updates():
     small = shipped.load("small")
-    for recipe in (shortened(small, 0.01), replace(small, {"optim.min_steps": 0, "optim.epochs": 2})):
+    for recipe in (resized(small, shorten=0.01), replace(small, {"optim.min_steps": 0, "optim.epochs": 2})):
         (found,) = symptoms(Facts(recipe, 10, num_train=200, num_val=0, lines=[]))
         assert (found.name, f"takes at least {LEAST_UPDATES}" in found.evidence) == ("far too few updates", True)
     tuned = replace(small, {"optim.min_steps": 0, "optim.epochs": 5, "model.pretrained": "imagenet"})
@@ -138,7 +138,7 @@ def test_a_recipe_cut_short_has_too_few_updates():
     (found,) = symptoms(Facts(warm, 10, num_train=400, num_val=0, lines=[]))
     assert "the warm-up takes 375 of 500 updates" in found.evidence
     fitted = [{"kind": "train", "epoch": 2, "step": 26, "loss": 0.1, "clip_top1": 0.99}]
-    cut = Facts(shortened(small, 0.01), 10, num_train=200, num_val=0, lines=fitted, is_over=True)
+    cut = Facts(resized(small, shorten=0.01), 10, num_train=200, num_val=0, lines=fitted, is_over=True)
     assert names(cut) == [], "what fits its videos was trained enough"
 
 

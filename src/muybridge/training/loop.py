@@ -187,8 +187,8 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 for group in session.optimizer.param_groups:
                     group["lr"] = lr
                 start = session.start_facts(batch) if state.step == 0 else {}
-                ends_pass = (state.step + 1) % per_epoch == 0
-                before = trained_weights(session.model) if ends_pass else []
+                looks = session.looks_after(state.step + 1)
+                before = trained_weights(session.model) if looks else []
                 torch.manual_seed(
                     torch_seed(recipe.seed, "dropout", state.step, *([processes.rank] * (processes.rank > 0)))
                 )
@@ -209,7 +209,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                         f"loss: it became {loss_sum} at step {state.step} (learning rate {lr:.3g}). Lower optim.lr, "
                         f"lengthen the warm-up, or set optim.clip_grad_norm. {last_good(run)}"
                     )
-                update = {"update": relative_update(before, session.model)} if ends_pass else {}
+                update = {"update": relative_update(before, session.model)} if looks else {}
                 state.step += 1
                 if start:
                     session.measured({"kind": "start", "epoch": 1, "step": 1, "loss": loss_sum / clips, **start})
@@ -231,7 +231,8 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     epoch = -(-state.step // per_epoch)  # the last one may have been cut short
                     train = {"loss": state.loss_sum / state.clips, "clip_top1": state.correct / state.clips}
                     session.measured({"kind": "train", "epoch": epoch, "step": state.step, **train, "lr": lr})
-                    session.measure_health(batch, epoch, update)
+                    if looks or state.ended:
+                        session.measure_health(batch, epoch, update)
                     train_seconds = state.train_seconds - seconds_before
                     timing = {
                         "epoch": epoch, "train_seconds": train_seconds,

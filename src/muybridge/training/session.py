@@ -34,6 +34,8 @@ from muybridge.training.job import Job
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
 
+LOOK_STEPS = 20
+"""Steps between two looks at the network's health. A look costs a forward pass, about a third of a step."""
 PACE_STEPS, PACE_SECONDS = 20, 30.0
 """Steps, or seconds, after which the pace of a training is known."""
 WORTH_TELLING_SECONDS = 60.0
@@ -203,6 +205,13 @@ class Session:
         if len(self.val_rows):
             facts["val_majority"] = float(np.bincount(self.labels_N[self.val_rows]).max() / len(self.val_rows))
         return facts | health.look(self.model, batch, self.where, self.recipe, self.processes)
+
+    def looks_after(self, step: int) -> bool:
+        """Whether the network is looked at after a step: the last one of the first epoch, of others LOOK_STEPS apart, of all."""
+        if self.num_steps is not None and step >= self.num_steps:
+            return True
+        before = step - self.per_epoch
+        return step % self.per_epoch == 0 and (before == 0 or step // LOOK_STEPS > before // LOOK_STEPS)
 
     def measure_health(self, batch: Batch, epoch: int, update: dict[str, float]) -> None:
         """Look at the network after the last step of an epoch, on its batch, and write what was seen."""
