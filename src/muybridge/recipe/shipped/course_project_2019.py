@@ -6,8 +6,9 @@ from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, R
 def ucf11() -> Recipe:
     """UCF-11 at 64 x 64 with `cnn_lstm` (also `c3d_small`, `vgg9`), until validation accuracy reaches .75.
 
-    Source: a course project of 2019: Adam, batches of 16, at most 128 epochs of 256 batches, weights drawn with a standard
-    deviation of .1. Augmentation, dropout and weight decay, which it does not name, are off.
+    Source: a course project of 2019: Adam at .001, batches of 16, at most 128 epochs of 256 batches, and the weights of
+    cnn_lstm from a normal distribution with a standard deviation of .1. Other networks begin as they do elsewhere.
+    Augmentation, dropout and weight decay, which it does not name, are off. One frame of each of 30 equal parts is ours.
 
     Published: cnn_lstm .75 on 160 validation clips of a random split, where training stops; c3d_small and vgg9 did not learn.
     (Clips of one recording are on both sides of such a split; `prepare --group` keeps them apart.)
