@@ -160,6 +160,15 @@ I3D_RESNET50 = REPORT | {
     "optim.milestones": (30.0, 55.0, 70.0), "optim.epochs": 80,
 }  # fmt: skip
 
+UCF11 = {
+    "clip.num_frames": 30, "clip.size": 64, "clip.short_side": 64, "augment.crop": "center",
+    "augment.flip_probability": 0.0, "model.name": "cnn_lstm", "model.init_std": 0.1, "model.pretrained": None,
+    "model.dropout": 0.0, "optim.optimizer": "adam", "optim.lr": 1e-3, "optim.weight_decay": 0.0,
+    "optim.epochs": 128, "optim.steps_per_epoch": 256, "optim.schedule": "constant",
+    "stop.metric": "val.video_top1", "stop.target": 0.75,
+}  # fmt: skip
+SLOWER = {"model.init_std": None, "optim.lr": 2e-4, "optim.warmup_epochs": 1.0}
+
 WRITTEN = {
     "small": {
         "clip.sampling": "dense", "clip.size": 96, "clip.short_side": 112, "optim.optimizer": "adamw", "optim.lr": 2e-3,
@@ -203,13 +212,9 @@ WRITTEN = {
     "i3d_resnet50_hmdb51": I3D_RESNET50,
     "five_class": FIVE_CLASS,
     "five_class_shuffled": FIVE_CLASS | {"clip.order": "shuffled"},
-    "ucf11": {
-        "clip.num_frames": 30, "clip.size": 64, "clip.short_side": 64, "augment.crop": "center",
-        "augment.flip_probability": 0.0, "model.name": "cnn_lstm", "model.init_std": 0.1, "model.pretrained": None,
-        "model.dropout": 0.0, "optim.optimizer": "adam", "optim.lr": 1e-3, "optim.weight_decay": 0.0,
-        "optim.epochs": 128, "optim.steps_per_epoch": 256, "optim.schedule": "constant",
-        "stop.metric": "val.video_top1", "stop.target": 0.75,
-    },
+    "ucf11": UCF11,
+    "ucf11_c3d": UCF11 | SLOWER | {"model.name": "c3d_small"},
+    "ucf11_vgg9": UCF11 | SLOWER | {"model.name": "vgg9"},
 }  # fmt: skip
 """What each recipe says otherwise."""
 
@@ -424,7 +429,7 @@ def toy(name, made_set, *settings):
     }  # fmt: skip
     if recipe.optim.epochs is not None:
         small["optim.steps_per_epoch"] = 2
-    if name == "ucf11":  # a network of one size
+    if name.startswith("ucf11"):  # networks of one size
         small |= {"optim.batch_size": 2}
     else:
         small |= {
@@ -443,7 +448,7 @@ def toy(name, made_set, *settings):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "ucf11" or name.endswith(VARIANTS) else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("ucf11") or name.endswith(VARIANTS) else [])
         for name in SHIPPED
     ],
 )

@@ -187,7 +187,7 @@ def test_a_recipes_network_takes_the_channels_of_its_input():
         used = recipe.model_copy(update={"clip": recipe.clip.model_copy(update={"modality": modality})})
         plan, net = build.outline(used, 5), build.model(used, 5)
         assert plan.in_channels == net.in_channels == channels
-        assert build.cost(used, plan, 5).params == sum(p.numel() for p in net.parameters())
+        assert build.cost(used, plan, 5)["params"] == sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.usefixtures("_user_models", "four")

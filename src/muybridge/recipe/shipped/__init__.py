@@ -13,7 +13,7 @@ from pathlib import Path
 from muybridge.errors import UserError, nearest
 from muybridge.recipe.fields import from_json
 from muybridge.recipe.sections import Recipe
-from muybridge.recipe.shipped.course_project_2019 import ucf11
+from muybridge.recipe.shipped.course_project_2019 import ucf11, ucf11_c3d, ucf11_vgg9
 from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, ssv2_full, transfer
 from muybridge.recipe.shipped.demo import demo
 from muybridge.recipe.shipped.learning_report_2020 import (
@@ -50,6 +50,8 @@ SHIPPED: dict[str, Callable[[], Recipe]] = {
     "five_class": five_class,
     "five_class_shuffled": five_class_shuffled,
     "ucf11": ucf11,
+    "ucf11_c3d": ucf11_c3d,
+    "ucf11_vgg9": ucf11_vgg9,
 }
 DEFAULT = "small"
 
