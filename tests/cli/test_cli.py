@@ -203,8 +203,9 @@ def test_a_dry_run_of_a_training_tells_its_length_and_writes_nothing(made_set, t
         "training on 40 videos, 3 steps an epoch; 1002 steps in 334 epochs, by optim.min_steps (the recipe's epochs would be "
         "90 steps)"
     )
-    assert shown[1].startswith("about ")
-    assert shown[1].endswith("of computing on this machine, the decoding of videos not counted")
+    assert shown[1] == "peak learning rate 0.002, with batches of 16"
+    assert shown[2].startswith("about ")
+    assert shown[2].endswith("of computing on this machine, the decoding of videos not counted")
     told = document(call(*words, "--steps", 7, "--dry-run", "--json"))
     assert (told["steps"], told["epochs"], told["max_hours"]) == (7, 3, None)
     assert 0 < told["estimated_seconds"] < 600

@@ -550,3 +550,11 @@ def test_numbers_may_be_written_as_people_write_them():
 def test_one_tracker_needs_no_list():
     assert replace(Runtime(), {"trackers": "tensorboard"}).trackers == ("tensorboard",)
     assert "tensorboard" in message(replace, Runtime(), {"trackers": "tensorbord"})
+
+
+def test_the_budget_names_the_rules_that_may_end_it_before():
+    rules = {"stop.metric": "val.video_top1", "stop.target": 0.75, "stop.patience_epochs": 4}
+    told = str(budget(replace(Recipe(), {"optim.epochs": 5, **rules}), 42))
+    assert told.endswith(
+        "15 steps in 5 epochs, or until val.video_top1 reaches 0.75 or val.video_top1 has not improved for 4 epochs"
+    )

@@ -53,11 +53,17 @@ Shorten = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=1, help="Train exactly this number of epochs; warm-up and milestones keep their share."),
+    typer.Option(
+        min=1,
+        help="Train exactly this number of epochs (unless a stop rule ends it before); warm-up and milestones keep their share.",
+    ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(min=1, help="Train exactly this number of steps; warm-up and milestones keep their share."),
+    typer.Option(
+        min=1,
+        help="Train exactly this number of steps (unless a stop rule ends it before); warm-up and milestones keep their share.",
+    ),
 ]
 NumFrames = Annotated[int | None, typer.Option(min=1, help="Frames per clip; none: the model's usual number.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Height and width in pixels; none: the model's usual size.")]

@@ -147,7 +147,10 @@ def runs(
 
 
 def _print_length(planned: Any) -> None:
+    from muybridge.recipe.schedule import peak_lr
+
     say(f"training on {planned.budget}")
+    say(f"peak learning rate {peak_lr(planned.recipe):.4g}, with batches of {planned.recipe.optim.batch_size}")
     if planned.seconds is None:
         say("a step does not fit into memory; no time can be told")
     else:

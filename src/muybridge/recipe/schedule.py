@@ -117,6 +117,8 @@ class Budget:
     of_epochs: int | None
     """Number of steps of the recipe's `optim.epochs`; None where it has none."""
     max_hours: float | None
+    stop: str = ""
+    """Rule of `stop` that may end it before, in words."""
 
     @property
     def epochs(self) -> int | None:
@@ -132,11 +134,11 @@ class Budget:
         hours = "" if self.max_hours is None else f"{self.max_hours:g} hours of training (stop.max_hours)"
         epoch = f"{plural(self.videos, 'video')}, {plural(self.steps_per_epoch, 'step')} an epoch"
         if self.steps is None:
-            return f"{epoch}; {hours}"
+            return f"{epoch}; {hours}{self.stop}"
         whole = f"{plural(self.steps, 'step')} in {plural(self.epochs or 0, 'epoch')}"
         if self.reason != "optim.epochs":
             whole += f", by {self.reason} (the recipe's epochs would be {plural(self.of_epochs or 0, 'step')})"
-        return f"{epoch}; {whole}{f', at most {hours}' if hours else ''}"
+        return f"{epoch}; {whole}{f', at most {hours}' if hours else ''}{self.stop}"
 
 
 def budget(recipe: Recipe, num_rows: int) -> Budget:
@@ -150,7 +152,13 @@ def budget(recipe: Recipe, num_rows: int) -> Budget:
         steps, reason = math.ceil(o.min_steps / per_epoch) * per_epoch, "optim.min_steps"
     elif of_epochs is None:
         reason = "stop.max_hours"
-    return Budget(num_rows, per_epoch, steps, reason, of_epochs, recipe.stop.max_hours)
+    s, rules = recipe.stop, []
+    if s.target is not None:
+        rules.append(f"{s.metric} reaches {s.target:g}")
+    if s.patience_epochs is not None:
+        rules.append(f"{s.metric} has not improved for {plural(s.patience_epochs, 'epoch')}")
+    stop = f", or until {' or '.join(rules)}" if rules else ""
+    return Budget(num_rows, per_epoch, steps, reason, of_epochs, s.max_hours, stop)
 
 
 def lr_schedule(recipe: Recipe, num_rows: int) -> Schedule:

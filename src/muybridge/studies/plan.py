@@ -52,12 +52,14 @@ class Planned:
     seconds: float | None = None
     """Estimate of its computing time, by a measured step; None: not estimated."""
 
-    def length(self) -> dict[str, int | float | None]:
+    def length(self) -> dict[str, int | float | str | None]:
         """Length of its training: steps, epochs, hours at most, and the estimate in seconds, as far as they are known."""
         known = self.budget
         return {
             "steps": None if known is None else known.steps,
             "epochs": self.recipe.optim.epochs if known is None else known.epochs,
+            "steps_per_epoch": None if known is None else known.steps_per_epoch,
+            "length_by": None if known is None else known.reason,
             "max_hours": self.recipe.stop.max_hours, "estimated_seconds": self.seconds,
         }  # fmt: skip
 

@@ -9,8 +9,8 @@ from muybridge.recipe import Recipe, Runtime, fingerprint, replace
 from muybridge.recipe.schedule import Budget, budget
 from muybridge.training.speed import measure_recipe
 
-MOST_CLIPS = 8
-"""Clips of the largest batch that is measured. A clip of a larger batch takes about as long."""
+MOST_CLIPS = 2
+"""Clips of the largest batch that is measured. A clip of a larger batch takes about as long, or less."""
 REPETITIONS = 3
 PATIENCE_SECONDS = 60.0
 """Time spent on measuring. Settings that come later are estimated by their multiply-adds."""
@@ -49,7 +49,7 @@ class Estimates:
                 training = min(training, length.max_hours * 3600)
         e = recipe.evaluation
         scored = splits["test"] * e.score_test + splits["val"] * _validations(length, e.every_epochs)
-        views = scored * e.num_clips * e.num_crops * (recipe.test_size / recipe.clip.size) ** 2
+        views = scored * e.num_clips * e.num_crops
         return training + views / forward_clips_per_s
 
     def _clips_per_s(self, recipe: Recipe, num_classes: int, macs: int) -> tuple[float, float] | None:

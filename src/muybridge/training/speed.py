@@ -51,6 +51,7 @@ class Speed:
 
     batch_size: int
     forward_clips_per_s: float | None
+    """Clips a second of scoring, at the size of tests."""
     train_clips_per_s: float | None
     """Clips a second of whole steps: pixels to input, forward, loss, backward, update."""
     max_batch_size: int | None
@@ -136,7 +137,14 @@ def measure_run(
     }
     speed = _measured(job, batch_size, repetitions, search=largest)
     if run.is_finished or run.saved_step() is not None:
-        run.save_speed({"num_frames": recipe.clip.num_frames, "size": recipe.clip.size, **speed.as_json()})
+        run.save_speed(
+            {
+                "num_frames": recipe.clip.num_frames,
+                "size": recipe.clip.size,
+                "test_size": recipe.test_size,
+                **speed.as_json(),
+            }
+        )
     else:
         log(f"{run.path}: nothing is saved yet, and another run may be begun there; this is not kept in a speed.json")
     return speed
@@ -352,13 +360,13 @@ class _Bench:
 
     def _train(self, batch: int) -> Callable[[], Any]:
         self.frozen.train()
-        clips = self._batch(batch)
+        clips = self._batch(batch, self.recipe.clip.size)
         return lambda: training_step(self.model, self.optimizer, clips, self.where, self.recipe)
 
     def _forward(self, batch: int) -> Callable[[], Any]:
         self.model.eval()
         mean, std = self.model.preprocessing.mean, self.model.preprocessing.std
-        x = self.input.to_model(self._batch(batch).clips_BTHWC, None, mean=mean, std=std)
+        x = self.input.to_model(self._batch(batch, self.recipe.test_size).clips_BTHWC, None, mean=mean, std=std)
 
         def step() -> None:
             with torch.inference_mode(), self.where.autocast():
@@ -366,10 +374,10 @@ class _Bench:
 
         return step
 
-    def _batch(self, batch: int) -> Batch:
+    def _batch(self, batch: int, size: int) -> Batch:
         clip, device = self.recipe.clip, self.where.device
         generator = torch.Generator(device).manual_seed(0)
-        pixels = self.input.zeros(batch, clip.num_frames, clip.size).to(device)
+        pixels = self.input.zeros(batch, clip.num_frames, size).to(device)
         pixels = torch.randint(0, 256, pixels.shape, dtype=pixels.dtype, device=device, generator=generator)
         labels = torch.randint(0, self.num_classes, (batch,), device=device, generator=generator)
         return Batch(pixels, labels, None, None, tuple(range(batch)))
