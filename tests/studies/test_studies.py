@@ -30,7 +30,9 @@ from muybridge.studies import search as searching
 from muybridge.studies import workplace
 from muybridge.studies.plan import Plan, Planned, data_name, of_models, parse_only, repeated
 from muybridge.studies.shipped import MODELS_2021, SHIPPED, of
+from muybridge.training import estimate
 from muybridge.training import loop as training
+from muybridge.training.speed import Speed
 
 TINY = {
     "clip.size": 32, "clip.short_side": 36, "optim.batch_size": 16, "model.dropout": 0.0, "augment.crop": "center",
@@ -177,7 +179,9 @@ def test_pretraining_and_equal_time_differ_in_one_thing(made_set):
     assert {planned.recipe.stop.max_hours for planned in given.runs.values()} == {0.5}
 
 
-def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path):
+def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path, monkeypatch):
+    speed = Speed(2, 40.0, 10.0, None, None, None, 1, "cpu", "", "fp32", 1)  # measured in tests of `train --dry-run`
+    monkeypatch.setattr(estimate, "measure_recipe", lambda *_, **__: speed)
     (tmp_path / "mine.py").write_text(
         "from muybridge.recipe import replace\n"
         "from muybridge.recipe.shipped import small\n"

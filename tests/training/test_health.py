@@ -199,3 +199,22 @@ def test_planted_failures_are_named_and_a_healthy_run_is_not(recipe, tmp_path, c
         out=tmp_path / "run",
     )  # fmt: skip
     assert [symptom.name for symptom in symptoms(run)] == names, Facts.of(run).train[-1]
+
+
+def test_a_network_that_keeps_a_tensor_of_its_first_pass_trains(made_set, recipe, tmp_path, monkeypatch):
+    """The look before the first step is that first pass: what it leaves behind must be fit for gradients."""
+    (tmp_path / "keeps.py").write_text(
+        "import torch\nfrom torch import nn\nfrom muybridge.zoo import VideoModel\n\n\n"
+        "class Keeps(VideoModel):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(3, num_classes, dropout=0.0)\n"
+        "        self.scale, self.table = nn.Parameter(torch.ones(3)), None\n\n"
+        "    def features(self, x):\n"
+        "        if self.table is None:\n"
+        "            self.table = torch.ones(3)\n"
+        "        return x.mean((3, 4)).transpose(1, 2) * (self.scale * self.table)\n\n\n"
+        "def net(*, num_classes, num_frames, temporal_pooling, dropout):\n    return Keeps(num_classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    short = replace(recipe, {"model.name": "keeps:net", "optim.epochs": 1, "optim.warmup_epochs": 0})
+    assert train(short, out=tmp_path / "run", allow_code=True).result()["steps"] == 3

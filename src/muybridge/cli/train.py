@@ -88,6 +88,8 @@ def train(
             }  # fmt: skip
             if checkpoint != "last":
                 raise UserError("--checkpoint: it applies only to a continued run. Add --resume RUN")
+            if dry_run and find_lr:
+                raise UserError("--find-lr: --dry-run is given, too. Give one of them")
             if dry_run:
                 planned = muybridge.estimate(recipe, **asked)
                 answer(as_json, planned.length, lambda: _print_length(planned))

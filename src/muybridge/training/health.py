@@ -97,7 +97,7 @@ def _forward(model: VideoModel, batch: Batch, where: Placement, recipe: Recipe) 
     if part is None:
         return None
     part = moved(part, where.device)
-    with testing(model), torch.inference_mode(), where.autocast(), ReluWatch() as watch:
+    with testing(model), torch.no_grad(), where.autocast(), ReluWatch() as watch:
         x = inputs.find(recipe.clip.modality).to_model(
             part.clips_BTHWC,
             part.flip_B,

@@ -141,7 +141,6 @@ def measure_run(
             {
                 "num_frames": recipe.clip.num_frames,
                 "size": recipe.clip.size,
-                "test_size": recipe.test_size,
                 **speed.as_json(),
             }
         )
