@@ -65,20 +65,25 @@ def resized(
     o, s = recipe.optim, recipe.stop
     if steps is not None:
         return replace(recipe, {"optim.steps": steps})
-    if epochs is None and shorten is None:
+    if epochs is not None:
+        share = epochs / (o.epochs or epochs)
+        return replace(recipe, {
+            "optim.epochs": epochs, "optim.steps": None, "optim.min_steps": 0,
+            "optim.warmup_epochs": o.warmup_epochs * share,
+            "optim.milestones": tuple(milestone * share for milestone in o.milestones),
+        })  # fmt: skip
+    if shorten is None:
         return recipe
-    if shorten is not None:
-        epochs = None if o.epochs is None else max(1, round(o.epochs * shorten))
-    assert shorten is not None or epochs is not None
-    share = (shorten or 1.0) if o.epochs is None or epochs is None else epochs / o.epochs
+    fewer = None if o.epochs is None else max(1, round(o.epochs * shorten))
+    share = shorten if o.epochs is None or fewer is None else fewer / o.epochs
     by_hours = o.schedule_unit == "hours"
     return replace(recipe, {
-        "optim.epochs": epochs,
-        "optim.steps": None if o.steps is None or shorten is None else max(1, round(o.steps * shorten)),
-        "optim.min_steps": 0 if shorten is None else round(o.min_steps * shorten),
+        "optim.epochs": fewer,
+        "optim.steps": None if o.steps is None else max(1, round(o.steps * shorten)),
+        "optim.min_steps": round(o.min_steps * shorten),
         "optim.warmup_epochs": o.warmup_epochs * share,
-        "optim.milestones": tuple(m * (shorten or 1.0 if by_hours else share) for m in o.milestones),
-        "stop.max_hours": None if s.max_hours is None else s.max_hours * (shorten or 1.0),
+        "optim.milestones": tuple(m * (shorten if by_hours else share) for m in o.milestones),
+        "stop.max_hours": None if s.max_hours is None else s.max_hours * shorten,
     })  # fmt: skip
 
 

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from muybridge.data import inputs
 from muybridge.data.loader import micro_batches, moved
 from muybridge.data.views import Batch
-from muybridge.evaluation.score import testing
+from muybridge.evaluation.score import answer, testing
 from muybridge.recipe import Recipe
 from muybridge.runtime.device import Placement
 from muybridge.runtime.distributed import ALONE, Processes
-from muybridge.zoo import VideoModel, WeightedLogits
+from muybridge.training.step import network_input
+from muybridge.zoo import VideoModel
 
 RELUS = {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
 """Functions that leave a unit at zero; modules call one of them."""
@@ -98,15 +98,7 @@ def _forward(model: VideoModel, batch: Batch, where: Placement, recipe: Recipe) 
         return None
     part = moved(part, where.device)
     with testing(model), torch.no_grad(), where.autocast(), ReluWatch() as watch:
-        x = inputs.find(recipe.clip.modality).to_model(
-            part.clips_BTHWC,
-            part.flip_B,
-            mean=model.preprocessing.mean,
-            std=model.preprocessing.std,
-            jitter=part.jitter,
-        )
-        out = model(x)
-    logits_BK = out.logits_NBK[0] if isinstance(out, WeightedLogits) else out
+        logits_BK = answer(model, network_input(part, model, recipe))
     return _Seen(logits_BK.double().cpu().numpy(), part.labels_B.cpu().numpy(), watch.alive)
 
 

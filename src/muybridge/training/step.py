@@ -49,13 +49,7 @@ def training_step(
     parts = list(micro_batches(batch, recipe.optim.micro_batch_size, largest=int(max(shares))))
     for number, part in enumerate(parts, start=1):
         clips = len(part.labels_B)
-        x = inputs.find(recipe.clip.modality).to_model(
-            part.clips_BTHWC,
-            part.flip_B,
-            mean=model.preprocessing.mean,
-            std=model.preprocessing.std,
-            jitter=part.jitter,
-        )
+        x = network_input(part, model, recipe)
         with processes.explain_lost_process(), distributed.gradients_wait(net, number < len(parts)):
             try:
                 with where.autocast():
@@ -86,6 +80,14 @@ def training_step(
     scaler.step(optimizer)
     scaler.update()
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
+
+
+def network_input(part: Batch, model: VideoModel, recipe: Recipe) -> torch.Tensor:
+    """Clips of a batch on the device as the network takes them, augmented and normalised."""
+    normal = model.preprocessing
+    return inputs.find(recipe.clip.modality).to_model(
+        part.clips_BTHWC, part.flip_B, mean=normal.mean, std=normal.std, jitter=part.jitter
+    )
 
 
 def _take_part(net: nn.Module, x: torch.Tensor, where: Placement, processes: Processes) -> None:
