@@ -33,7 +33,7 @@ def own(run, tmp_path):
 def test_more_views_are_kept_and_shown_as_a_row_of_their_own(own, tmp_path):
     scores = muybridge.evaluate(own, changes={"evaluation.num_clips": 4, "clip.size": 48}, keep=True)
     (name,) = evaluations.names(own)
-    assert name == "test-num_clips=4-size=48"
+    assert name == "test-num_clips=4-clip.size=48"
     kept = evaluations.kept(own, name)
     assert np.array_equal(kept.scores().logits_VK, scores.logits_VK)
     assert kept.changes == {"evaluation.num_clips": 4, "clip.size": 48}
@@ -100,8 +100,9 @@ def test_names_differ_where_evaluations_do(run):
     )
     assert name({}, checkpoint="best") == "test-checkpoint=best"
     assert name({}, split="train") == "train"
-    assert name({"clip.sampling": "dense", "clip.fps": 12.5}) == "test-fps=12.5-sampling=dense"
+    assert name({"clip.sampling": "dense", "clip.fps": 12.5}) == "test-clip.fps=12.5-clip.sampling=dense"
     assert name({"clip.size": 48}) != name({"clip.short_side": 48})
+    assert name({"clip.size": 48}) != name({"evaluation.size": 48})
 
 
 # --- in the report, of made scores

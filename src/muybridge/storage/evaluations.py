@@ -68,12 +68,12 @@ class Kept:
 
 
 def name_of(run: Run, recipe: Recipe, *, split: str, checkpoint: str) -> str:
-    """Name of an evaluation by what differs from the run's own: `test-num_clips=10-size=256`, `train`.
+    """Name of an evaluation by what differs from the run's own: `test-num_clips=10-clip.num_frames=16`, `train`.
 
     Raises UserError for the evaluation that the run made itself.
     """
     own = run.recipe()
-    parts = {name.rpartition(".")[2]: value for name, (_, value) in diff(own, recipe).items()}
+    parts = {name.removeprefix("evaluation."): value for name, (_, value) in diff(own, recipe).items()}
     if checkpoint != own.evaluation.checkpoint:
         parts["checkpoint"] = checkpoint
     if not parts and run.scores_file(split).exists():
@@ -81,7 +81,8 @@ def name_of(run: Run, recipe: Recipe, *, split: str, checkpoint: str) -> str:
             f"--keep: {run.scores_file(split)} holds this evaluation already. Change it, for example --set "
             "evaluation.num_clips=10"
         )
-    name = "-".join([split, *(f"{field}={value}" for field, value in sorted(parts.items()))])
+    ordered = sorted(parts.items(), key=lambda part: ("." in part[0], part[0]))
+    name = "-".join([split, *(f"{field}={value}" for field, value in ordered)])
     plain = re.sub(r"[^\w=.-]+", "_", name)
     if plain == name and len(name) <= LONGEST_NAME:
         return name

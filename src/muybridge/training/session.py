@@ -53,7 +53,7 @@ def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, fl
     value = figures[figure]
     lower_is_better = figure == "loss"
     if target is not None and (value <= target if lower_is_better else value >= target):
-        return f"stop.target: {name} is {value:.4g} after {epoch} epochs"
+        return f"stop.target: {name} is {value:.4g} after {plural(epoch, 'epoch')}"
     best = state.stop_best
     if best is None or (value < best if lower_is_better else value > best):
         state.stop_best, state.stop_best_epoch = value, epoch

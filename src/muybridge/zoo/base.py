@@ -177,12 +177,12 @@ class VideoModel(nn.Module):
         if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
             raise UserError(
                 f"{name}: it takes {self.fixed_size}x{self.fixed_size} pixels, but got {height}x{width}. Set "
-                f"clip.size={self.fixed_size}"
+                f"clip.size={self.fixed_size} (and evaluation.size, where it is set)"
             )
         if min(height, width) < self.min_size:
             raise UserError(
                 f"{name}: it needs at least {self.min_size}x{self.min_size} pixels, but got {height}x{width}. Raise "
-                "clip.size"
+                "clip.size (and evaluation.size, where it is set)"
             )
 
     def check_frames(self, frames: int) -> None:
