@@ -25,7 +25,7 @@ ALLOWED = {
     "storage": {"errors", "recipe", "runtime", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},
-    "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},
+    "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "reporting": {"__init__", "analysis", "data", "errors", "recipe", "runtime", "storage", "text", "video"},
     "inference": {"build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "video"},
     "training": {

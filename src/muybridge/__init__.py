@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.evaluation.diagnose import diagnose
+    from muybridge.evaluation.extract import features
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
     from muybridge.training.loop import resume
@@ -45,6 +46,7 @@ _MODULES = {
     "diagnose": "evaluation.diagnose",
     "estimate": "api",
     "evaluate": "api",
+    "features": "evaluation.extract",
     "find_lr": "api",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
@@ -71,6 +73,7 @@ __all__ = [
     "diagnose",
     "estimate",
     "evaluate",
+    "features",
     "find_lr",
     "frames",
     "load",

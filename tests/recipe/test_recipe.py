@@ -90,6 +90,7 @@ OTHER_VALUES = {
     "evaluation.num_clips": 10,
     "evaluation.num_crops": 3,
     "evaluation.size": 96,
+    "evaluation.whole": True,
     "evaluation.crop_fraction": 0.875,
     "evaluation.average": "probabilities",
     "evaluation.every_epochs": 2,

@@ -86,6 +86,7 @@ DEFAULTS = {
     "evaluation.num_clips": 1,
     "evaluation.num_crops": 1,
     "evaluation.size": None,
+    "evaluation.whole": False,
     "evaluation.crop_fraction": 1.0,
     "evaluation.average": "logits",
     "evaluation.every_epochs": 1,

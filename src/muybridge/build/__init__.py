@@ -7,10 +7,11 @@ from muybridge.build.clips import (
     scoring_batch_size,
     train_clips,
     video_views,
+    with_stored_input,
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
 from muybridge.build.resolving import placement, resolve, user_network
-from muybridge.build.weights import base_run, check_unseen, weights_file
+from muybridge.build.weights import base_run, check_unseen, seen_before, weights_file
 
 __all__ = [
     "averaged",
@@ -28,8 +29,10 @@ __all__ = [
     "reader_and_workers",
     "resolve",
     "scoring_batch_size",
+    "seen_before",
     "train_clips",
     "user_network",
     "video_views",
     "weights_file",
+    "with_stored_input",
 ]

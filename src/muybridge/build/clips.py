@@ -12,7 +12,8 @@ from muybridge.data.inputs import Input
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, Order
 from muybridge.data.views import TrainClips, VideoViews
-from muybridge.recipe import Recipe, Runtime
+from muybridge.errors import UserError
+from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.device import free_bytes
 from muybridge.runtime.launch import launched
@@ -24,6 +25,28 @@ GIB = 2**30
 def scoring_batch_size(recipe: Recipe) -> int:
     """Clips per forward pass in scoring: as many as one process holds in training."""
     return recipe.optim.micro_batch_size or -(-recipe.optim.batch_size // launched().count)
+
+
+def with_stored_input(recipe: Recipe, manifest: Manifest) -> Recipe:
+    """The recipe with the input that its data holds, where that is stored vectors. Raises UserError where it names another."""
+    named = inputs.find(recipe.clip.modality)
+    paths = [
+        str(manifest.root / path) for path in np.char.decode(np.unique(manifest.columns["path"]), "utf-8").tolist()
+    ]
+    stored = inputs.held_by(paths)
+    if stored is None:
+        if named.is_in_place:
+            raise UserError(
+                f"clip.modality: '{named.name}' is of stored vectors, but {recipe.data.manifest} lists pictures. Make a "
+                "store of vectors: muybridge features SOURCE --data MANIFEST --out STORE"
+            )
+        return recipe
+    if named.name not in (inputs.DEFAULT, stored.name):
+        raise UserError(
+            f"clip.modality: the vectors of {recipe.data.manifest} are '{stored.name}', not '{named.name}'. Leave it out, "
+            "or name the right store"
+        )
+    return replace(recipe, {"clip.modality": stored.name})
 
 
 def clip_spec(recipe: Recipe) -> ClipSpec:
@@ -38,6 +61,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
         past_end=c.past_end,
         snippet_frames=inputs.find(c.modality).step_frames,
         order=c.order,
+        whole=recipe.evaluation.whole,
     )
 
 
@@ -93,6 +117,8 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     Frames are read from a RAM cache where those of `rows` fit into it, else from the files.
     """
     files = file_reader(recipe)
+    if inputs.find(recipe.clip.modality).is_in_place:
+        return files, runtime.num_workers or 0
     paths_sha256 = sha256(manifest.columns["path"].tobytes()).hexdigest()
     cache = _ram_cache(
         manifest.sha256(), paths_sha256, str(manifest.root.resolve()), recipe.clip.modality, recipe.clip.short_side

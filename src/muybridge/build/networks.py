@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from muybridge.build.weights import run_of, starts_from, weights_file
 from muybridge.data import inputs
+from muybridge.data.manifest import Manifest
 from muybridge.data.random import torch_seed
+from muybridge.data.stores import vectors
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
 from muybridge.runtime.console import log
@@ -41,10 +44,20 @@ def model(
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=recipe.model.init_std)
     if pretrained:
+        _standardise(net, recipe)
         loaded = fill(net, recipe, classes)
         if loaded is not None:
             tell(loaded)
     return net
+
+
+def _standardise(net: VideoModel, recipe: Recipe) -> None:
+    """Give a network of stored vectors the mean and deviation of its training split."""
+    if not recipe.data.manifest or not {"mean_D", "std_D"} <= dict(net.named_buffers()).keys():
+        return
+    mean_D, std_D = vectors.statistics(Manifest.load(recipe.data.manifest), recipe.data.fold)
+    net.get_buffer("mean_D").copy_(torch.from_numpy(mean_D))
+    net.get_buffer("std_D").copy_(torch.from_numpy(np.where(std_D > vectors.LEAST_STD, std_D, 1.0)))
 
 
 def fill(net: VideoModel, recipe: Recipe, classes: Sequence[str] | None) -> Loaded | None:
@@ -101,6 +114,12 @@ def _check_input(recipe: Recipe, net: VideoModel) -> None:
         raise UserError(
             f"clip.modality: '{shown.name}' gives {gives}, but {recipe.model.name} takes {takes}. Choose another model or input"
         )
+    if shown.is_picture:
+        for name, is_set in (
+            ("evaluation.whole", recipe.evaluation.whole), ("clip.past_end", recipe.clip.past_end == "absent"),
+        ):  # fmt: skip
+            if is_set:
+                raise UserError(f"{name}: it is for stored vectors, and '{shown.name}' gives pictures. Leave it out")
 
 
 def arguments(recipe: Recipe) -> dict[str, Any]:

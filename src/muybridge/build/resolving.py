@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from muybridge.build.clips import with_stored_input
 from muybridge.build.networks import arguments
 from muybridge.build.weights import starts_from, weights_file
 from muybridge.data.manifest import Manifest
@@ -32,6 +33,7 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     Raises UserError where a stored hash differs, or a tracker's library is missing.
     """
     check_installed(runtime.trackers)
+    recipe = with_stored_input(recipe, manifest)
     precision = recipe.precision
     if precision == "auto":
         precision = "bf16" if has_bf16(find_device(runtime.device)) else "fp32"

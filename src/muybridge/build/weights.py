@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.data.manifest import Manifest
+from muybridge.data.stores import vectors
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
 from muybridge.storage import checkpoints
@@ -63,19 +64,33 @@ def base_run(recipe: Recipe) -> Run | None:
     return run if run is not None and (run.path / "trained_on.npz").exists() else None
 
 
-def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
-    """Check that pretrained weights of another run saw no test video. Raises UserError.
-
-    Videos are compared by content; those that this run trains on itself do not count.
-    """
+def seen_before(recipe: Recipe, manifest: Manifest) -> np.ndarray:
+    """Hashes of the videos that the recipe's weights, or the network that computed its vectors, were trained on."""
     base = base_run(recipe)
-    if base is None or not recipe.evaluation.score_test:
+    of_weights = [] if base is None else [base.seen_sha256()]
+    return np.unique(np.concatenate([*of_weights, vectors.trained_on(manifest)]))
+
+
+def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
+    """Check that pretrained weights of another run, or the network behind stored vectors, saw no test video.
+
+    Videos are compared by content; those that this run trains on itself do not count. Raises UserError.
+    """
+    if not recipe.evaluation.score_test:
         return
     trained, tested = (manifest.text("sha256", manifest.split(split, recipe.data.fold)) for split in ("train", "test"))
-    seen_N = np.isin(tested, np.setdiff1d(base.seen_sha256(), trained))
-    if seen_N.any():
+    seen_N = np.isin(tested, np.setdiff1d(seen_before(recipe, manifest), trained))
+    if not seen_N.any():
+        return
+    if np.isin(tested, np.setdiff1d(vectors.trained_on(manifest), trained)).any():
         raise UserError(
-            f"{base.path}: this run would start from its weights, but it was trained on {seen_N.sum()} of the "
-            f"{len(tested)} test videos, so test accuracy would be too high. Use another split, or weights of another "
-            "run"
+            f"{recipe.data.manifest}: the network that computed these vectors was trained on {seen_N.sum()} of the "
+            f"{len(tested)} test videos, so test accuracy would be too high. Train it on this fold's training videos, or use "
+            "the fold that it was trained on"
         )
+    base = base_run(recipe)
+    raise UserError(
+        f"{base.path if base else recipe.model.pretrained}: this run would start from its weights, but it was trained on "
+        f"{seen_N.sum()} of the {len(tested)} test videos, so test accuracy would be too high. Use another split, or weights "
+        "of another run"
+    )

@@ -50,6 +50,8 @@ class Manifest:
     shows, so training must not mirror."""
     reversed_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of classes that only the direction of time tells apart."""
+    made_by: str = ""
+    """Hash of the network and the options that computed the vectors of a store; empty for videos."""
 
     def __len__(self) -> int:
         return len(self.columns["id"])
@@ -119,7 +121,8 @@ class Manifest:
 
     @cached_property
     def _sha256(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.classes, self.mirror, FORMAT_VERSION]).encode())
+        about = [self.classes, self.mirror, FORMAT_VERSION, *([self.made_by] if self.made_by else [])]
+        digest = hashlib.sha256(json.dumps(about).encode())
         for name in sorted(self.columns.keys() - {"path", "seekable"}):
             digest.update(name.encode() + b"\0" + _hashed(self.columns[name]))
         return digest.hexdigest()
@@ -139,6 +142,7 @@ class Manifest:
             "classes": list(self.classes),
             "mirror": None if self.mirror is None else dict(self.mirror),
             "reversed_pairs": [list(pair) for pair in self.reversed_pairs],
+            **({"made_by": self.made_by} if self.made_by else {}),
         }
         rows = csv_text([names, *zip(*plain, strict=True)])
         write_together({path: rows, path.with_suffix(".csv.json"): json.dumps(about, indent=2) + "\n"})
@@ -192,6 +196,7 @@ def _load(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Manifest:
         root=root if root.is_absolute() else (path.resolve().parent if path.is_symlink() else path.parent) / root,
         mirror=about["mirror"],
         reversed_pairs=about["reversed_pairs"],
+        made_by=about.get("made_by", ""),
         where=str(path),
     )
     for column in manifest.columns.values():
@@ -206,6 +211,7 @@ def from_columns(
     root: Path,
     mirror: Mapping[str, str] | None,
     reversed_pairs: Iterable[Sequence[str]] = (),
+    made_by: str = "",
     where: str = "manifest",
 ) -> Manifest:
     """Make a checked manifest from columns; text is `str`, or an array of UTF-8 bytes.
@@ -224,7 +230,7 @@ def from_columns(
     for name, value in OPTIONAL.items():
         arrays.setdefault(name, np.full(len(arrays["id"]), value, dtype=np.int64))
     pairs = tuple((str(a), str(b)) for a, b in reversed_pairs)
-    manifest = Manifest(arrays, tuple(classes), root, mirror, pairs)
+    manifest = Manifest(arrays, tuple(classes), root, mirror, pairs, made_by)
     _check(manifest, where)
     return manifest
 
@@ -232,7 +238,7 @@ def from_columns(
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path}: no such manifest. Make one: muybridge prepare FOLDER --out {path}")
-    for noun in ("pack", "frames"):
+    for noun in ("pack", "frames", "features"):
         if (path / f"{noun}.json").exists():
             raise UserError(f"{path}: `muybridge {noun}` has not finished it. Rerun the same command to resume")
     if path.is_dir():
@@ -255,6 +261,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     for name, kind in expected.items():
         if name not in about or not isinstance(about[name], kind):
             raise UserError(f"{beside}: '{name}' is missing or of the wrong type. Correct it (docs/formats.md)")
+    if not isinstance(about.get("made_by", ""), str):
+        raise UserError(f"{beside}: 'made_by' is not text. Correct it (docs/formats.md)")
     pairs = [*about["reversed_pairs"], *map(list, (about["mirror"] or {}).items())]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise UserError(f"{beside}: 'reversed_pairs' is not a list of pairs of classes. Correct it (docs/formats.md)")

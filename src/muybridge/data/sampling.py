@@ -4,7 +4,8 @@ Indices are (T,L): T snippets of L frames each. L is 1 for RGB; more for inputs 
 
 Uniform (TSN): the video is cut into T equal segments and one frame is taken from each; a video shorter than T is
 *stretched*: its frames are repeated in order, the middle of every segment, in training as in tests, never at random.
-Dense: T frames, `stride_frames` apart; what happens past the end is a named policy (`past_end`).
+Dense: T frames, `stride_frames` apart; what happens past the end is a named policy (`past_end`). An index of -1 stands for
+a time step that is not there.
 Sources: Wang et al. 2016 (TSN), section 3.1; the 2021 study "Deep Analysis of CNN-based Spatio-temporal
 Representations", section 4 and supplement.
 """
@@ -28,10 +29,12 @@ class ClipSpec:
     jitter: Literal["segment", "shared"] = "segment"
     stride_frames: int = 2
     fps: float | None = None
-    past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
+    past_end: Literal["repeat", "mirror", "wrap", "absent"] = "wrap"
     snippet_frames: int = 1
     order: Literal["ordered", "shuffled"] = "ordered"
     """Order of the time steps of a training clip."""
+    whole: bool = False
+    """Whether a test clip is the whole video, all its frames, however many."""
 
 
 def train_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, generator: np.random.Generator) -> np.ndarray:
@@ -62,9 +65,11 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
     """Frame indices of the M clips that an evaluation looks at, (M,T,L).
 
     Uniform: the middle frame of each segment; M clips shift it by the integers -M/2 < s ≤ M/2, cut to half a segment.
-    Dense: M starts evenly from 0 to the last that fits, truncated; one clip starts at 0.
+    Dense: M starts evenly from 0 to the last that fits, truncated; one clip starts at 0. Whole: one clip of all frames.
     """
     n, T, M = num_frames_in_video, spec.num_frames, num_clips
+    if spec.whole:
+        return np.arange(n)[None, :, None]
     if spec.sampling == "uniform":
         num_starts = _num_starts(n, spec)
         shifts_M = np.arange(M) - (M - 1) // 2
@@ -80,13 +85,25 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
 
 
+def sliding_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, stride: int) -> np.ndarray:
+    """Frame indices of all dense clips that begin `stride` frames apart and fit into the video, (M,T,L); at least one."""
+    n, T = num_frames_in_video, spec.num_frames
+    steps_T = np.floor(np.arange(T) * _stride(fps, spec)).astype(np.int64)
+    reach = int(steps_T[-1]) + spec.snippet_frames
+    starts_M = np.arange(0, max(1, n - reach + 1), stride)
+    return np.stack([_snippets(start + steps_T, n, spec) for start in starts_M])
+
+
 def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Generator) -> np.ndarray:
     """Frame indices of the same clip in another order, (T,L).
 
     ordered: as it is. shuffled: the time steps at random, never as they are where two differ; a snippet stays whole.
     reversed: backwards, snippets too, as in a video that is played backwards. frozen_frame: the first frame of the middle
-    step, held. subsampled: every second time step, held for two.
+    step, held. subsampled: every second time step, held for two. Steps that are not there stay at the end.
     """
+    there = int((indices_TL[:, 0] >= 0).sum())
+    if there < len(indices_TL):
+        return np.concatenate([rearranged(indices_TL[:there], order, generator), indices_TL[there:]])
     num_steps = len(indices_TL)
     match order:
         case "ordered":
@@ -132,6 +149,8 @@ def _snippets(starts_T: np.ndarray, n: int, spec: ClipSpec) -> np.ndarray:
     indices_TL = starts_T[:, None] + np.arange(spec.snippet_frames)
     if spec.past_end == "wrap":
         return indices_TL % n
+    if spec.past_end == "absent":
+        return np.where(indices_TL < n, indices_TL, -1)
     if spec.past_end == "mirror" and n > 1:
         folded = indices_TL % (2 * n - 2)
         return np.where(folded < n, folded, 2 * n - 2 - folded)

@@ -146,6 +146,12 @@ def prepared(
                 f"{recipe.data.manifest}: it has changed since {run.path} was trained. To use it all the same, name "
                 "it: --data MANIFEST"
             )
+        theirs = dataset.get("features", {}).get("network", "")
+        if manifest.made_by != theirs:
+            raise UserError(
+                f"{data or recipe.data.manifest}: its vectors were computed by {manifest.made_by or 'no network (videos)'}, "
+                f"but {run.path} was trained on those of {theirs or 'no network (videos)'}. Use a store of that network"
+            )
         fold = recipe.data.fold if fold is None and data is None else fold
         if split is None:
             split = next((name for name in ("test", "val") if len(manifest.split(name, fold))), "test")

@@ -179,9 +179,15 @@ def _distinct_rows(rows_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chunks(videos: Iterable[_Video], num_clips: int) -> Iterator[list[_Video]]:
-    """Lists of videos whose distinct inputs together are as many as those of `num_clips` clips."""
+    """Lists of videos whose distinct inputs together are as many as those of `num_clips` clips.
+
+    Clips of a list are equally long: whole videos of other lengths begin a new one, so that none is padded.
+    """
     chunk: list[_Video] = []
     for video in videos:
+        if chunk and chunk[0].views.picture_VF.shape != video.views.picture_VF.shape:
+            yield chunk
+            chunk = []
         chunk.append(video)
         if sum(len(part.mirrored_U) for part in chunk) >= num_clips * video.input_VS.shape[1]:
             yield chunk

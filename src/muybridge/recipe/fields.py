@@ -30,7 +30,8 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 
 LATER: Mapping[str, Any] = {
-    "clip.order": "ordered", "evaluation.size": None, "model.weights_sha256": None, "optim.steps": None,
+    "clip.order": "ordered", "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None,
+    "optim.steps": None,
 }  # fmt: skip
 """Fields that recipes of earlier versions lack, and the values that mean what was done then."""
 
@@ -163,7 +164,7 @@ def fields(kind: type[Section], prefix: str = "") -> dict[str, str]:
         else:
             meanings[prefix + name] = docstrings[name]
             if prefix + name == "clip.modality":
-                meanings[prefix + name] += "".join(f" {each.name}: {each.meaning}." for each in inputs.INPUTS.values())
+                meanings[prefix + name] += "".join(f" {name}: {meaning}." for name, meaning in inputs.described())
     return meanings
 
 

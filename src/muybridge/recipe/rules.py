@@ -13,6 +13,7 @@ def check(recipe: "Recipe") -> None:
     _check_schedule(recipe)
     _check_stop(recipe)
     _check_augment(recipe)
+    _check_lengths(recipe)
     if recipe.optim.batch_norm == "synced" and recipe.optim.micro_batch_size == 1:
         raise ValueError(
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
@@ -39,6 +40,15 @@ def check(recipe: "Recipe") -> None:
             f"augment.crop: 'random' cannot crop {recipe.clip.size} pixels from a short side of {recipe.clip.short_side}. "
             "Raise clip.short_side or lower clip.size"
         )
+
+
+def _check_lengths(recipe: "Recipe") -> None:
+    """Clips of several lengths are for vectors; networks of pictures take one."""
+    c, e = recipe.clip, recipe.evaluation
+    if e.whole and e.num_clips > 1:
+        raise ValueError(f"evaluation.whole: a whole video is one clip, not {e.num_clips}. Set evaluation.num_clips=1")
+    if c.past_end == "absent" and c.sampling != "dense":
+        raise ValueError("clip.past_end: 'absent' is of dense sampling. Set clip.sampling=dense")
 
 
 def _check_augment(recipe: "Recipe") -> None:

@@ -55,9 +55,10 @@ class Clip(Section):
     fps: float | None = Field(default=None, gt=0)
     """Frame rate in frames per second at which dense sampling counts its stride, so that a clip spans the same time in
     every video. none: the video's own."""
-    past_end: Literal["repeat", "mirror", "wrap"] = "wrap"
+    past_end: Literal["repeat", "mirror", "wrap", "absent"] = "wrap"
     """Dense sampling past the end of a short video. repeat: hold the last frame; mirror: run back and forth; wrap: start
-    over."""
+    over; absent: the network leaves such steps out (for stored vectors; `num_frames` is then the longest
+    clip)."""
     order: Literal["ordered", "shuffled"] = "ordered"
     """Order of the time steps of a training clip. ordered: as they are in the video; shuffled: at random, anew for every
     clip. Tests keep the order of the video (`muybridge diagnose` tests other orders)."""
@@ -225,6 +226,9 @@ class Evaluation(Section):
     five and their mirror images."""
     size: int | None = Field(default=None, ge=1)
     """Height and width of the network's input in tests, in pixels. none: `clip.size`, as in training."""
+    whole: bool = False
+    """Score a video as one clip of all its frames, however many (for stored vectors). false: by clips of
+    `clip.num_frames`."""
     crop_fraction: float = Field(default=1.0, gt=0, le=1)
     """Side of a test crop as a fraction of the short side (224/256 in the papers that resize to 256)."""
     average: Literal["logits", "probabilities"] = "logits"

@@ -91,6 +91,14 @@ _Rate = Annotated[float, Field(gt=0, lt=inf)]
 
 
 @_more
+class _Features(TypedDict):
+    """The store of vectors that a run was trained on."""
+
+    network: str
+    source: str
+
+
+@_more
 class _Dataset(TypedDict):
     classes: list[str]
     mirror: dict[str, str] | None
@@ -98,6 +106,7 @@ class _Dataset(TypedDict):
     split_sizes: dict[str, _Count]
     class_sizes: NotRequired[dict[str, list[_Count]]]
     longest_trained_seconds: float
+    features: NotRequired[_Features]
 
 
 @_more
@@ -431,12 +440,14 @@ class Run:
         return seen[seen != ""]  # empty: the hash is unknown
 
     def save_trained_on(
-        self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray, base: "Run | None" = None
+        self, *, ids: np.ndarray, groups: np.ndarray, sha256: np.ndarray, before_sha256: np.ndarray | None = None
     ) -> None:
-        """Write trained_on.npz; `base` is the run that this one starts from."""
+        """Write trained_on.npz. `before_sha256`: of the runs that this one starts from, or that computed its vectors."""
         buffer = io.BytesIO()
         arrays = {"id": ids, "group": groups, "sha256": sha256}
-        np.savez(buffer, allow_pickle=False, **arrays | ({} if base is None else {"base_sha256": base.seen_sha256()}))
+        np.savez(
+            buffer, allow_pickle=False, **arrays | ({} if before_sha256 is None else {"base_sha256": before_sha256})
+        )
         write_atomic(self.file("trained_on.npz"), buffer.getvalue())
 
     def skipped(self) -> dict[str, dict[str, str]]:

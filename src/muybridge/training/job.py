@@ -67,6 +67,7 @@ class Jobs:
         return self._network(recipe)[1]
 
     def _network(self, recipe: Recipe) -> tuple[VideoModel, dict[str, Any]]:
+        recipe = build.with_stored_input(recipe, self.manifest(recipe.data.manifest))
         m, c, num_classes = recipe.model, recipe.clip, len(self.manifest(recipe.data.manifest).classes)
         key = str(
             (m.name, m.temporal_pooling, m.options, c.modality, c.num_frames, c.size, recipe.test_size, num_classes)

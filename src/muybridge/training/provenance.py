@@ -10,7 +10,9 @@ import torch
 
 import muybridge
 from muybridge import build
+from muybridge.data.manifest import Manifest
 from muybridge.data.overview import class_sizes
+from muybridge.data.stores import vectors
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, to_json
 from muybridge.recipe.schedule import budget, peak_lr
@@ -33,9 +35,11 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
         "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
         "class_sizes": class_sizes(manifest, recipe.data.fold),
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
+        **_stored(manifest),
     })  # fmt: skip
     ids, groups, hashes = (manifest.text(name, rows) for name in ("id", "group", "sha256"))
-    run.save_trained_on(ids=ids, groups=groups, sha256=hashes, base=build.base_run(recipe))
+    before = build.seen_before(recipe, manifest)
+    run.save_trained_on(ids=ids, groups=groups, sha256=hashes, before_sha256=before if len(before) else None)
     write_json(run.file("cost.json"), dict(job.cost))
     write_json(run.file("environment.json"), environment(runtime, processes))
     run.forget_skipped()  # of a beginning that was stopped
@@ -49,6 +53,16 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
             f"learning rate {peak:.4g}: {recipe.optim.lr:g} is meant for batches of {recipe.optim.lr_batch_size}, "
             f"scaled linearly to {recipe.optim.batch_size}"
         )
+
+
+def _stored(manifest: Manifest) -> dict[str, Any]:
+    """Origin of the vectors that a run is trained on; empty for videos."""
+    about = vectors.about(manifest)
+    if about is None:
+        return {}
+    return {
+        "features": {name: about[name] for name in ("network", "source", "width", "options", "change") if name in about}
+    }
 
 
 def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:

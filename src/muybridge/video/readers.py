@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from muybridge.video import arrays, decode, images, packs
+from muybridge.video import arrays, decode, images, packs, vectors
 from muybridge.video.errors import DecodeError
 from muybridge.video.limits import Limits, Watch
 
@@ -37,22 +37,22 @@ class Medium(Protocol):
     """A kind of storage of frames: a module with these two functions. Both raise DecodeError."""
 
     def frames(self, path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Frames in order from `start_frame` on, each (H,W,3) uint8 RGB."""
+        """Frames in order from `start_frame` on, each (H,W,3) uint8 RGB, or (D,) float32."""
         ...
 
     def read_frames(
         self, path: str, indices: np.ndarray, *, short_side: int | None = None, seekable: bool = False
     ) -> np.ndarray:
-        """The frames at `indices` as (T,H,W,3) uint8."""
+        """The frames at `indices` as (T,H,W,3) uint8, or (T,D) float32."""
         ...
 
 
 def medium_of(path: str) -> Medium:
-    """Find the module for a path: a pack's file, an array, a folder of images, else a video file."""
+    """Find the module for a path: a pack's file, vectors, an array of clips, a folder of images, else a video file."""
     if path.endswith(packs.SUFFIX):
         return packs
     if path.endswith(arrays.SUFFIX):
-        return arrays
+        return vectors if vectors.is_vectors(path) else arrays
     return images if os.path.isdir(path) else decode
 
 
@@ -63,7 +63,7 @@ def probe(
     limits: Limits | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> decode.VideoInfo:
-    """Decode all frames of a video file, a folder of images or an array of one clip once.
+    """Decode all frames of a video file, a folder of images, an array of one clip or one of vectors once.
 
     Images and arrays, which hold no frame rate, get `image_fps`. `alive` is called while decoding. Raises DecodeError, also
     where a limit is passed.
@@ -71,6 +71,8 @@ def probe(
     medium = medium_of(os.fspath(path))
     if medium is images:
         return images.probe(path, fps=image_fps, limits=limits, alive=alive)
+    if medium is vectors:
+        return vectors.probe(path, fps=image_fps)
     if medium is arrays:
         return arrays.probe(path, fps=image_fps, limits=limits)
     return decode.probe(path, limits=limits, alive=alive)

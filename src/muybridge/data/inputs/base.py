@@ -38,6 +38,8 @@ class Input:
     """Type of the values as they are read."""
     is_picture: bool = True
     """Pictures are cropped, scaled, mirrored, recoloured and rotated; vectors are taken as they are."""
+    is_in_place: bool = False
+    """Its reader reads stored rows where they lie: nothing is gained by a cache or by worker processes."""
     time_axis: int = 2
     """The axis of time in what the network takes."""
     shows_stills: bool = True
