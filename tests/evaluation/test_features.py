@@ -296,6 +296,23 @@ def test_no_head_is_tested_on_what_the_network_was_trained_on(frame_run, made_se
     assert set(frame_run.seen_sha256()) <= set(build.seen_before(recipe, manifest))
 
 
+@pytest.mark.parametrize("layout", ["npy", "hdf5"])
+def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_path):
+    shutil.copytree(stored.path, tmp_path / "store")
+    features(frame_run.path, data=made_set, out=tmp_path / "store", format=layout)
+    own, other = Manifest.load(stored.path), Manifest.load(tmp_path / "store" / layout)
+    assert other.made_by == own.made_by
+    assert set(store.trained_on(other)) == set(frame_run.seen_sha256())
+    assert inputs.held_by([other.row(0).path]).name == f"features:{stored.width}"
+    for index in (0, 31, 59):
+        indices = np.array([2, 0, 2])
+        ours, theirs = (FileReader().read(manifest.row(index), indices) for manifest in (own, other))
+        assert np.array_equal(ours, theirs)
+    assert own.row(3).num_frames == other.row(3).num_frames
+    with pytest.raises(UserError, match=r"--format: 'matlab' is unknown"):
+        features(frame_run.path, data=made_set, out=tmp_path / "store", format="matlab")
+
+
 def test_what_features_refuses(frame_run, made_set, stored, tmp_path):
     words = {"data": made_set, "out": tmp_path / "store"}
     with pytest.raises(UserError, match=r"--dtype: 'float8' is unknown"):

@@ -27,6 +27,8 @@ class Dataset:
     overview: Overview | None
     problem: str = ""
     """Reason for which it has no overview."""
+    features: Mapping[str, Any] | None = None
+    """Origin of the stored vectors that the runs were trained on, and their change along a video; None for videos."""
 
     @staticmethod
     def of(run: Run) -> "Dataset":
@@ -35,7 +37,7 @@ class Dataset:
         known, problem = _described(run.recipe().data)
         sizes = stored.get("class_sizes") or (None if known is None else known.class_sizes)
         counts = None if sizes is None else {split: np.array(of_split) for split, of_split in sizes.items()}
-        return Dataset(stored["split_sizes"], counts, known, problem)
+        return Dataset(stored["split_sizes"], counts, known, problem, stored.get("features"))
 
     def as_json(self) -> dict[str, Any]:
         """Entry in report.json."""

@@ -40,6 +40,10 @@ def features(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Compute every N-th file only, for N calls at once.")
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="Also write it as npy (STORE/npy, a file a video) or hdf5 (STORE/hdf5, a dataset a video)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate size and time by a few videos; write nothing.")
     ] = False,
@@ -60,7 +64,8 @@ def features(
         allow_named(*([] if Path(source).exists() else [source]), allow_code=allow_code)
         extracted = muybridge.features(
             source, data=data, out=out, pretrained=pretrained, checkpoint=checkpoint, layer=layer, tokens=tokens,
-            clip_frames=clip_frames, stride=stride, dtype=dtype, shard=shard, changes=changes, dry_run=dry_run, jobs=jobs,
+            clip_frames=clip_frames, stride=stride, dtype=dtype, shard=shard, format=format, changes=changes,
+            dry_run=dry_run, jobs=jobs,
             allow_code=allow_code, runtime=runtime,
         )  # fmt: skip
         answer(as_json, extracted.as_json, lambda: _print_extracted(extracted, dry_run))

@@ -23,8 +23,10 @@ from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, sliding_indices
+from muybridge.data.stores import layouts
 from muybridge.data.stores import vectors as store
 from muybridge.data.stores.common import check_unchanged, gib, resume_hint
+from muybridge.data.stores.layouts import check_layout
 from muybridge.data.stores.parallel import in_order
 from muybridge.data.transforms import test_boxes
 from muybridge.errors import UserError, nearest
@@ -107,6 +109,7 @@ def features(
     stride: int | None = None,
     dtype: str = "float32",
     shard: str | None = None,
+    format: str | None = None,
     changes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     jobs: int | None = None,
@@ -119,7 +122,8 @@ def features(
     `layer`: a module, or several separated by commas, whose outputs are stored in place of what the classifier takes;
     `tokens`: all that it puts out, not their mean. `clip_frames`: frames of a clip (1: single frames); `stride`: frames
     between the starts of two clips. `dtype`: "float32" or "float16". `shard`: "i/n", every n-th file, beginning with the
-    i-th; the call that completes the store joins them. `changes`: fields of the recipe (`clip.size`). `jobs`: threads that
+    i-th; the call that completes the store joins them. `format`: "npy" or "hdf5", a layout in which the finished store is
+    written once more (`muybridge.data.stores.layouts`). `changes`: fields of the recipe (`clip.size`). `jobs`: threads that
     decode. `dry_run`: estimate bytes and time, and write nothing.
 
     The same call resumes a stopped one and checks a finished store. Raises UserError, DecodeError, Interrupted.
@@ -129,6 +133,7 @@ def features(
     if dtype not in ("float32", "float16"):
         raise UserError(f"--dtype: '{dtype}' is unknown. {nearest(dtype, ('float32', 'float16'))}")
     first, step = _shard(shard)
+    check_layout(format)
     manifest = Manifest.load(data)
     with ExitStack() as entered:
         found = _source(source, pretrained, checkpoint, changes or {}, manifest, allow_code)
@@ -158,6 +163,8 @@ def features(
                 write_json(within(out, "features.json"), about)
                 done = _write(out, work, parts[first::step], jobs or os.cpu_count() or 1)
                 stored = _join(out, work, parts, about)
+            if format is not None and stored.get("finished"):
+                log(f"--format {format}: {layouts.write(out, format)}")
     return Extracted(
         out, bool(stored.get("finished")), len(manifest), sum(p.length for p in parts), work.width, estimate, done,
         time.monotonic() - started, stored.get("accuracy", {}),

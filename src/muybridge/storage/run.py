@@ -91,11 +91,24 @@ _Rate = Annotated[float, Field(gt=0, lt=inf)]
 
 
 @_more
+class _ChangeOfClass(TypedDict):
+    first: Annotated[list[_Amount], Field(min_length=2)]
+    previous: _Amount
+
+
+@_more
+class _Change(TypedDict):
+    classes: dict[str, _ChangeOfClass]
+    videos: _Amount
+
+
+@_more
 class _Features(TypedDict):
     """The store of vectors that a run was trained on."""
 
     network: str
     source: str
+    change: NotRequired[_Change]
 
 
 @_more

@@ -51,6 +51,8 @@ def medium_of(path: str) -> Medium:
     """Find the module for a path: a pack's file, vectors, an array of clips, a folder of images, else a video file."""
     if path.endswith(packs.SUFFIX):
         return packs
+    if vectors.IN_HDF5 in path:
+        return vectors
     if path.endswith(arrays.SUFFIX):
         return vectors if vectors.is_vectors(path) else arrays
     return images if os.path.isdir(path) else decode

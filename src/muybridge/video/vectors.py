@@ -1,11 +1,13 @@
 """Stored vectors: a `.npy` file of float16 or float32 (N,D), read in place. Row n is the vector of frame n.
 
-`muybridge features` writes them, and so does any program that saves an array of two axes.
+`muybridge features` writes them, and so does any program that saves an array of two axes. `FILE.h5::NAME` is a dataset of an
+HDF5 file, by the extra `[hdf5]`.
 """
 
 import functools
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +16,44 @@ from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
 
+IN_HDF5 = ".h5::"
+"""Between an HDF5 file's name and that of a dataset in it."""
+
 
 def vectors_of(path: str | os.PathLike[str]) -> np.ndarray:
-    """Map a file as (N,D), without loading it. Raises DecodeError."""
+    """Map a file as (N,D), without loading it. Raises DecodeError, also where the library of an HDF5 file is missing."""
+    file, inside, dataset = os.fspath(path).partition(IN_HDF5)
+    file += inside.removesuffix("::")
     try:
-        return _mapped(os.fspath(path), os.stat(path).st_mtime_ns)
+        return _mapped(file, dataset, os.stat(file).st_mtime_ns)
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from None
 
 
-@functools.lru_cache(maxsize=256)
-def _mapped(path: str, mtime_ns: int) -> np.ndarray:
-    vectors = mapped(path)
+@functools.lru_cache(maxsize=4096)
+def _mapped(path: str, dataset: str, mtime_ns: int) -> np.ndarray:
+    vectors = _in_hdf5(path, mtime_ns, dataset) if dataset else mapped(path)
     if vectors.ndim != 2 or vectors.dtype not in (np.float16, np.float32) or vectors.size == 0:
         raise DecodeError(
             path, f"is {vectors.dtype} of shape {vectors.shape}; vectors are float16 or float32 of shape (N,D)"
         )
     return vectors
+
+
+def _in_hdf5(path: str, mtime_ns: int, name: str) -> Any:
+    file = _hdf5(path, mtime_ns)
+    if name not in file or not hasattr(file[name], "ndim"):
+        raise DecodeError(path, f"it has no dataset '{name}'")
+    return file[name]
+
+
+@functools.lru_cache(maxsize=8)
+def _hdf5(path: str, mtime_ns: int) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise DecodeError(path, "reading it needs h5py: pip install 'muybridge[hdf5]'") from None
+    return h5py.File(path, "r")
 
 
 def frames(
@@ -79,6 +102,8 @@ def width(path: str | os.PathLike[str]) -> int:
 
 def is_vectors(path: str | os.PathLike[str]) -> bool:
     """Whether the path names a `.npy` file of two axes; False for one that cannot be read."""
+    if IN_HDF5 in os.fspath(path):
+        return True
     if not os.fspath(path).endswith(SUFFIX):
         return False
     try:

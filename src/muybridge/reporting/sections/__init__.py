@@ -6,7 +6,7 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, data, learning, result, temporal, training
+from muybridge.reporting.sections import classes, cost, data, learning, result, temporal, training, vectors
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -32,6 +32,7 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     classes.disagreements,
     result.calibration,
     data.overview,
+    vectors.change,
     learning.learning,
     training.learning_curves,
     training.protocol,

@@ -1,0 +1,96 @@
+"""A store of vectors in other layouts: one `.npy` file a video, or one HDF5 file with a dataset a video."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.errors import UserError, nearest
+from muybridge.runtime.console import log, progress
+from muybridge.runtime.files import partial_name, within
+from muybridge.video import FileReader, vectors
+
+LAYOUTS = ("npy", "hdf5")
+
+
+def check_layout(name: str | None) -> None:
+    """Raise UserError for a layout that is unknown, or whose library is missing."""
+    if name is not None and name not in LAYOUTS:
+        raise UserError(f"--format: '{name}' is unknown. {nearest(name, LAYOUTS)}")
+    if name == "hdf5":
+        try:
+            import h5py  # noqa: F401
+        except ImportError:
+            raise UserError("--format: hdf5 needs h5py. Install it: pip install 'muybridge[hdf5]'") from None
+
+
+def write(store: Path, layout: str) -> Path:
+    """Write a finished store once more, as `STORE/npy/` or `STORE/hdf5/`, with a manifest that serves as the store's does.
+
+    npy: `LABEL/ID.npy`, (T,D) a file. hdf5: `features.h5`, a dataset (T,D) a video, by its id, with the attributes label,
+    group and its splits. Both are written whole or not at all. Raises UserError.
+    """
+    out = within(store, layout)
+    if (out / "manifest.csv.json").exists():
+        log(f"{out} is written already")
+        return out
+    manifest = Manifest.load(store)
+    partial = partial_name(out)
+    partial.mkdir()
+    try:
+        with progress(f"writing {layout}", len(manifest)) as bar:
+            paths = []
+            for path in (_as_npy if layout == "npy" else _as_hdf5)(manifest, partial):
+                paths.append(path)
+                bar.advance()
+        columns = manifest.plain_columns()
+        columns["path"] = np.array(paths, dtype=object)
+        columns["start_frame"] = np.zeros(len(paths), dtype=np.int64)
+        for name in ("features.json", "trained_on.json"):
+            if (store / name).exists():
+                shutil.copy(store / name, partial / name)
+        from_columns(
+            columns, classes=manifest.classes, root=partial, mirror=manifest.mirror,
+            reversed_pairs=manifest.reversed_pairs, made_by=manifest.made_by, where=str(out),
+        ).save(partial / "manifest.csv")  # fmt: skip
+        if out.exists():
+            shutil.rmtree(out)  # of a version that wrote in place
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return out
+
+
+def _read(manifest: Manifest) -> Iterator[tuple[int, str, str, np.ndarray]]:
+    """(index, id, label, vectors in the type that is stored) of each row."""
+    reader = FileReader()
+    for index in range(len(manifest)):
+        row = manifest.row(index)
+        dtype = vectors.vectors_of(row.path).dtype
+        label = str(manifest.text("label", np.array([index]))[0])
+        yield index, row.id, label, reader.read(row, np.arange(row.num_frames)).astype(dtype)
+
+
+def _as_npy(manifest: Manifest, out: Path) -> Iterator[str]:
+    for index, name, label, vectors_TD in _read(manifest):
+        plain = Path(label.replace("/", "_").lstrip(".") or "_") / f"{index:06d}-{name.replace('/', '_')[-120:]}.npy"
+        (out / plain.parent).mkdir(exist_ok=True)
+        np.save(within(out, plain), vectors_TD)
+        yield plain.as_posix()
+
+
+def _as_hdf5(manifest: Manifest, out: Path) -> Iterator[str]:
+    import h5py
+
+    with h5py.File(out / "features.h5", "w") as file:
+        file.attrs["classes"] = json.dumps(list(manifest.classes))
+        for index, name, label, vectors_TD in _read(manifest):
+            dataset = file.create_dataset(name, data=vectors_TD)
+            dataset.attrs["label"] = label
+            for column in ("group", *manifest.split_columns):
+                dataset.attrs[column] = str(manifest.text(column, np.array([index]))[0])
+            yield f"features.h5::{name}"
