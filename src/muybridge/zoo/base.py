@@ -60,6 +60,7 @@ class WeightedLogits(NamedTuple):
 
     logits_NBK: torch.Tensor
     weights_N: torch.Tensor
+    """(N,), or (N,B) where they differ between clips."""
 
 
 class VideoModel(nn.Module):
