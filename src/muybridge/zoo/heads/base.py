@@ -32,7 +32,7 @@ class Head(nn.Module):
 
 
 def whole(g_BE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a head that pools returns: its features as the only step, which counts in full."""
+    """Features of the answer as the only step, which counts in full."""
     return g_BE[:, None], g_BE.new_ones(len(g_BE), 1)
 
 

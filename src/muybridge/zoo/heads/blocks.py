@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
         self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
 
     def forward(self, query_BLD: torch.Tensor, x_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
-        """What the queries get of the vectors, (B,L,D)."""
+        """Sums of the vectors, (B,L,D), as each query weighs them."""
         k_BTD, v_BTD = self.kv(x_BTD).chunk(2, dim=2)
         return attend(self.q(query_BLD), k_BTD, v_BTD, self.heads, present_BT)
 

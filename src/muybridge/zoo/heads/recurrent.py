@@ -39,7 +39,7 @@ class Recurrent(Head):
 
         `width`: units of a layer and direction. `batch_norm`: norm the vectors that enter, over the steps that are there.
         `rnn_dropout`: between layers. `hidden`: units of a linear layer with a sigmoid on each step, before the
-        classifier; 0: none. `truncate`: gradients go back through at most so many steps, as the state is detached after
+        classifier; 0: none. `truncate`: steps that gradients go back through at most, as the state is detached after
         every `truncate`-th; 0: through all. `late`: step t of n counts as ((t+1)/n)^late in loss and answer; 0: all alike.
         `last`: the last step alone counts. Raises UserError.
         """
@@ -87,7 +87,7 @@ class Recurrent(Head):
         return without_absent(g_BTE, present_BT), self.weights(f_BTD, present_BT)
 
     def weights(self, f_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
-        """How much each step counts, (B,T); rows sum to 1."""
+        """Weights of the steps in the answer, (B,T); rows sum to 1."""
         exact = torch.promote_types(f_BTD.dtype, torch.float32)
         there_BT = torch.ones_like(f_BTD[..., 0], dtype=exact) if present_BT is None else present_BT.to(exact)
         rank_BT = there_BT.cumsum(1)  # t + 1
