@@ -23,7 +23,6 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import muybridge
@@ -39,10 +38,11 @@ from muybridge.runtime.launch import module_process
 from muybridge.storage.run import Run
 from muybridge.studies import demo as demo_job
 from muybridge.training.speed import LARGEST, largest_batch, measure_model
-from muybridge.training.step import training_step
+from muybridge.training.step import mean_loss, training_step
 from muybridge.zoo import VideoModel, WeightedLogits, create, entries
 from muybridge.zoo.count import count, natural_input
 from muybridge.zoo.families import BACKBONES, METHODS
+from muybridge.zoo.heads import HEADS
 
 CLASSES = 10
 BOUND = 1e-3
@@ -246,8 +246,8 @@ def _nvidia_smi() -> str:
 
 
 def answers(part: Part) -> None:
-    grid = {f"{method}_{backbone}" for method in METHODS for backbone in BACKBONES}
-    originals = [entry.name for entry in entries() if entry.name not in grid]
+    grid = {f"{method}_{backbone}" for method in (*METHODS, *HEADS) for backbone in BACKBONES}
+    originals = [entry.name for entry in entries() if entry.name not in grid and entry.name not in HEADS]
     if part.quick:
         kept = ["x3d_s", "slowfast_resnet50_4x16", "cnn_lstm"]
         part.leave_out(", ".join(name for name in originals if name not in kept), "--quick")
@@ -257,6 +257,7 @@ def answers(part: Part) -> None:
         for method in METHODS
         for pooling in ((False,) if part.quick else (False, True))
     ]
+    small += [(f"{head}_resnet_tiny", False) for head in HEADS]
     others = [] if part.quick else [("tsn_inceptionv1", False), ("tsn_inceptionv3", False), ("tsn_vgg16", False)]
     where = placement(part.device_name, precision="fp32", threads=None)
     torch.set_warn_always(True)
@@ -334,8 +335,7 @@ def _gradients(net: VideoModel, x_BCTHW: torch.Tensor, labels_B: torch.Tensor) -
     net.zero_grad(set_to_none=True)
     out = net(x_BCTHW)
     weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
-    losses_N = torch.stack([F.cross_entropy(logits_BK, labels_B) for logits_BK in weighted.logits_NBK])
-    (losses_N * weighted.weights_N).sum().backward()
+    mean_loss(weighted, labels_B).backward()
     return [p.grad.double().cpu() for p in net.parameters() if p.grad is not None]
 
 

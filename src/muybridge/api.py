@@ -494,6 +494,12 @@ def measure(
             continue
         model, more = name, dict(options or {})
         frames, side = natural_input(model, temporal_pooling=temporal_pooling, **more)
+        _check_size(model, size, side)
+        if speed and not side:
+            raise UserError(
+                f"{model}: it takes stored vectors, and how fast they come depends on them. Measure a run of it, or count "
+                "only: --no-speed"
+            )
         clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
         row = count(model, **clip, temporal_pooling=temporal_pooling, **more).as_json()
         if speed:
@@ -516,6 +522,7 @@ def models(
 ) -> dict[str, Any]:
     """Every model with the smallest usual input it takes (`models`); or, by its name, one model's `layers` for one clip.
 
+    A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024.
     `options`: of the model's builder. Raises UserError.
     """
     if name is None and num_frames is None:  # from the table that is shipped: without torch, at once
@@ -531,15 +538,23 @@ def models(
     allow(name)
     more = dict(options or {})
     frames, side = natural_input(name, temporal_pooling=temporal_pooling, **more)
+    _check_size(name, size, side)
     frames, side = num_frames or frames, size or side
     model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
     measured = layers(model, num_frames=frames, size=side)
     return {
         "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
+        "in_channels": model.in_channels,
         "temporal_pooling": temporal_pooling,
         **{key: sum(getattr(layer, key) for layer in measured) for key in ("params", "conv_macs", "macs")},
         "layers": [layer.as_json() for layer in measured],
     }  # fmt: skip
+
+
+def _check_size(name: str, size: int | None, natural: int) -> None:
+    """Raise UserError for a size of vectors, whose `natural` one is 0."""
+    if size and not natural:
+        raise UserError(f"--size: {name} takes stored vectors, which have no height and width. Leave it out")
 
 
 def recipes(name: str | None = None, *, fields: bool = False) -> dict[str, Any]:

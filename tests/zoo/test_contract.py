@@ -1,7 +1,7 @@
 """Every registered model keeps the contract.
 
-In CI: every method on at least two image networks, every image network with two methods, and all networks that are
-published as such. The full product is slow.
+In CI: every method on at least two image networks, every image network with two methods, every head alone and over the
+tiny image network, and all networks that are published as such. The full product is slow.
 """
 
 import pytest
@@ -13,6 +13,7 @@ from on_meta import on_meta
 from muybridge.errors import UserError
 from muybridge.zoo import VideoModel, WeightedLogits, create, entries, entry, load_weights
 from muybridge.zoo.families import BACKBONES, METHODS
+from muybridge.zoo.heads import HEADS
 from muybridge.zoo.registry import register
 from muybridge.zoo.weights import muybridge
 
@@ -27,9 +28,11 @@ ROUNDS = [
 ]
 """Each has every method and every image network at least once."""
 PAIRS = ROUNDS[0] | ROUNDS[1]
-IN_CI = {*PAIRS, *(name for name in NAMES if name not in COMPOSED)}
+OVER_NETWORKS = {f"{head}_{backbone}" for head in HEADS for backbone in BACKBONES}
+TINY_HEADS = {f"{head}_resnet_tiny" for head in HEADS}
+IN_CI = {*PAIRS, *TINY_HEADS, *(name for name in NAMES if name not in COMPOSED and name not in OVER_NETWORKS)}
 COMPUTED_IN_CI = {
-    *(f"{method}_resnet_tiny" for method in METHODS), "slowfast_resnet50", "cnn_lstm",
+    *(f"{method}_resnet_tiny" for method in METHODS), *HEADS, *TINY_HEADS, "slowfast_resnet50", "cnn_lstm",
 }  # fmt: skip
 CHANNELS = 4
 CLASSES, OTHER_CLASSES = 53, 59
@@ -51,7 +54,7 @@ def clip(model, *, batch=2, frames=8, size=32):
     frames = model.fixed_frames or max(frames, model.min_frames)
     size = model.fixed_size or max(size, model.min_size)
     device = next(model.parameters()).device
-    return torch.randn(batch, model.in_channels, frames, size, size, device=device)
+    return torch.randn(model.zeros(frames, size, batch_size=batch).shape, device=device)
 
 
 def test_ci_has_every_method_and_every_image_network_twice():
@@ -64,12 +67,16 @@ def test_ci_has_every_method_and_every_image_network_twice():
 
 @pytest.mark.parametrize("name", marked(NAMES, IN_CI))
 def test_contract(name):
-    """With four channels: three are what all other tests have."""
-    model = on_meta(name, num_classes=CLASSES, in_channels=CHANNELS)
+    """With four channels, or 64 values: other tests have others."""
+    channels = 64 if name in HEADS else CHANNELS
+    model = on_meta(name, num_classes=CLASSES, in_channels=channels)
     assert isinstance(model, VideoModel)
-    assert (model.input_kind, model.in_channels) == ("clip", CHANNELS)
-    assert len(model.preprocessing.mean) == len(model.preprocessing.std) == CHANNELS
-    assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
+    assert (model.input_kind, model.in_channels) == ("features" if name in HEADS else "clip", channels)
+    if name not in HEADS:
+        assert len(model.preprocessing.mean) == len(model.preprocessing.std) == CHANNELS
+    of_head = HEADS.get(name.removesuffix("_resnet_tiny"))
+    if of_head is None or not of_head.fixed_frames:  # else as many as the recipe says
+        assert (model.fixed_frames or model.min_frames) == entry(name).min_frames
     assert (model.fixed_size or model.min_size) == entry(name).min_size
 
     # the declared minimum is enough
@@ -81,7 +88,7 @@ def test_contract(name):
     assert f_BTD.shape == (2, f_BTD.shape[1], model.num_features)
     if name in COMPOSED:
         assert f_BTD.shape[1] == model.min_frames
-    refuses_what_does_not_fit(model, x_BCTHW)
+    (refuses_what_does_not_fit if name not in HEADS else refuses_vectors_that_do_not_fit)(model, x_BCTHW)
 
     # nothing but the classifier depends on the classes
     assert sides(model, CLASSES) == set(model.classifier_names())
@@ -123,6 +130,17 @@ def refuses_what_does_not_fit(model, good_BCTHW):
         refused((1, channels, frames, size + 1, size), f"takes {size}x{size} pixels, but got {size + 1}x{size}")
     else:
         refused((1, channels, frames, model.min_size - 1, 64), f"at least {model.min_size}x{model.min_size}")
+
+
+def refuses_vectors_that_do_not_fit(model, good_BTD):
+    """As clips are."""
+    frames, width = good_BTD.shape[1:]
+    for shape in ((1, frames, width + 1), (frames, width), (0, frames, width)):
+        with pytest.raises(UserError, match=rf"Give vectors \(B,T,{width}\)"):
+            model(torch.empty(shape, device="meta"))
+    if model.fixed_frames is not None:
+        with pytest.raises(UserError, match=f"clips of {frames} frames, but got {frames + 1}"):
+            model(torch.empty((1, frames + 1, width), device="meta"))
 
 
 POOLED_IN_CI = ROUNDS[1]

@@ -32,6 +32,8 @@ def models(
 ) -> None:
     """List all models with their smallest usual input, or show one model layer by layer for one clip.
 
+    Heads over image networks have a line a head: its name, and NETWORK for that of any of the networks below the table.
+
     --set model.options.NAME=VALUE sets an option of the model.
     """
     with answering(as_json):
@@ -126,11 +128,27 @@ def measure(
 
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
-    lines = [
-        [r["name"], r["family"], f"{r['num_frames']}x{r['size']}", f"{r['params'] / 1e6:.2f} M", r["paper"]]
-        for r in rows
-    ]
+    heads = [row["name"] for row in rows if row["family"] == "heads"]
+    groups: dict[str, list[dict[str, Any]]] = {}  # a head's networks together, every other model alone
+    for row in rows:
+        groups.setdefault(f"{row['family']}_NETWORK" if row["family"] in heads else row["name"], []).append(row)
+    lines = []
+    for name, group in groups.items():
+        row, millions = group[0], sorted(each["params"] / 1e6 for each in group)
+        sizes = sorted({each["size"] for each in group if each["size"]})
+        params = f"{millions[0]:.2f} M" if len(group) == 1 else f"{millions[0]:.2f}-{millions[-1]:.2f} M"
+        lines.append([
+            name, row["family"], _input(row["num_frames"], "-".join(map(str, sizes))), params, row["paper"],
+        ])  # fmt: skip
     table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+    if heads:
+        networks = [r["name"].removeprefix(f"{heads[0]}_") for r in rows if r["family"] == heads[0]]
+        widths = ", ".join(f"{each:,}" for each in sorted({r["in_channels"] for r in rows if not r["size"]}))
+        say(f"NETWORK: {', '.join(networks)}. Heads alone take stored vectors, here of {widths} values")
+
+
+def _input(num_frames: int, size: str) -> str:
+    return f"{num_frames}x{size}" if size else f"{num_frames} vectors"
 
 
 def _print_recipes(rows: list[dict[str, Any]]) -> None:
@@ -169,9 +187,13 @@ def _print_layers(value: dict[str, Any]) -> None:
     ]
     lines.append(["", "", "", f"{value['params']:,}", f"{value['macs']:,}"])
     table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
+    shown = (
+        f"one clip of {value['num_frames']}x{value['size']}x{value['size']}" if value["size"]
+        else f"one video of {value['num_frames']} vectors of {value['in_channels']:,} values"
+    )  # fmt: skip
     say(
-        f"{value['model']}: one clip of {value['num_frames']}x{value['size']}x{value['size']}, "
-        f"{value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the multiply-adds"
+        f"{value['model']}: {shown}, {value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the "
+        "multiply-adds"
     )
 
 
@@ -181,7 +203,7 @@ def _print_measured(rows: list[dict[str, Any]]) -> None:
 
     lines = [
         [
-            r.get("run", r["model"]), f"{r['num_frames']}x{r['size']}", number(r["params"], 1e6, 2) + " M",
+            r.get("run", r["model"]), _input(r["num_frames"], str(r["size"] or "")), number(r["params"], 1e6, 2) + " M",
             number(r["conv_macs"], 1e9, 2) + " G", number(r["macs"], 1e9, 2) + " G",
         ]
         for r in rows

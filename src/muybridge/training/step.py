@@ -62,14 +62,7 @@ def training_step(
                     "Give larger batches"
                 ) from error
             weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
-            losses_N = torch.stack([
-                F.cross_entropy(
-                    logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32)), part.labels_B,
-                    label_smoothing=recipe.optim.label_smoothing,
-                )
-                for logits_BK in weighted.logits_NBK
-            ])  # fmt: skip
-            loss = (losses_N * weighted.weights_N).sum()
+            loss = mean_loss(weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing)
             share = clips * processes.count / total  # gradients are averaged over processes
             scaler.scale(loss if share == 1 else loss * share).backward()
         loss_sum += loss.detach().double() * clips
@@ -80,6 +73,20 @@ def training_step(
     scaler.step(optimizer)
     scaler.update()
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
+
+
+def mean_loss(weighted: WeightedLogits, labels_B: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
+    """The mean over clips of their weighted sums of cross-entropies."""
+
+    def losses(logits_BK: torch.Tensor, reduction: str) -> torch.Tensor:
+        exact = torch.promote_types(logits_BK.dtype, torch.float32)
+        return F.cross_entropy(logits_BK.to(exact), labels_B, label_smoothing=label_smoothing, reduction=reduction)
+
+    if weighted.weights_N.dim() == 1:
+        losses_N = torch.stack([losses(logits_BK, "mean") for logits_BK in weighted.logits_NBK])
+        return (losses_N * weighted.weights_N).sum()
+    losses_NB = torch.stack([losses(logits_BK, "none") for logits_BK in weighted.logits_NBK])
+    return (losses_NB * weighted.weights_N).sum(0).mean()
 
 
 def network_input(part: Batch, model: VideoModel, recipe: Recipe) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Networks: clip in, logits out. `create("tsm_resnet18", num_classes=10)` builds one by name."""
 
-from muybridge.zoo import families
+from muybridge.zoo import families, sequences
 from muybridge.zoo.base import Preprocessing, VideoModel, WeightedLogits
 from muybridge.zoo.networks import (
     c3d,
@@ -28,6 +28,7 @@ __all__ = [
     "inception_volumes",
     "load_weights",
     "s3dv3",
+    "sequences",
     "slowfast",
     "small_clips",
     "video_resnets",

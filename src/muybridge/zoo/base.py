@@ -60,6 +60,7 @@ class WeightedLogits(NamedTuple):
 
     logits_NBK: torch.Tensor
     weights_N: torch.Tensor
+    """(N,), or (N,B) where they differ between clips."""
 
 
 class VideoModel(nn.Module):
@@ -151,7 +152,7 @@ class VideoModel(nn.Module):
         return ("fc.weight", "fc.bias")
 
     def fresh_names(self) -> tuple[str, ...]:
-        """Parameters, beside the classifier, that stay fresh where other people's weights have none of them."""
+        """Parameters that stay fresh, and the classifier with them, where other people's weights have none of them."""
         return ()
 
     def check_input(self, x_BCTHW: torch.Tensor) -> None:

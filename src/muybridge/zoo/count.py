@@ -25,7 +25,7 @@ SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a model for one clip of `num_frames` x `size` x `size`."""
+    """The cost of a model for one clip of `num_frames` x `size` x `size`, or one video of vectors (`size` 0)."""
 
     model: str
     num_classes: int
@@ -66,7 +66,7 @@ def count(
     num_frames: int,
     size: int,
     temporal_pooling: bool = False,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     **options: Any,
 ) -> Cost:
     """Parameters and multiply-adds of a model by name.
@@ -100,22 +100,25 @@ def _assembled(name: str, **arguments: Any) -> VideoModel:
 
 
 def natural_input(
-    name: str, *, temporal_pooling: bool = False, in_channels: int = 3, **options: Any
+    name: str, *, temporal_pooling: bool = False, in_channels: int | None = None, **options: Any
 ) -> tuple[int, int]:
-    """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels."""
+    """(num_frames, size): 8 frames of 112 x 112, or the next that the model takes, in steps of 8 frames and 32 pixels.
+
+    Vectors have the size 0.
+    """
     least = {entry.name: (entry.min_frames, entry.min_size) for entry in entries()}
     frames, size = least.get(name, (1, 1))
     model = _assembled(
         name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, in_channels=in_channels,
         **options,
     )  # fmt: skip
-    return (
-        model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
-        model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),
-    )
+    num_frames = model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8)
+    if model.input_kind == "features":
+        return num_frames, 0
+    return num_frames, model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32))
 
 
-def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int = 3) -> list[dict[str, Any]]:
+def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int | None = None) -> list[dict[str, Any]]:
     """Every registered model, with the smallest usual input that it takes, and its parameters."""
     rows = []
     for entry in entries():
@@ -123,7 +126,8 @@ def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int
         model = outline(entry.name, num_classes=num_classes, num_frames=num_frames or frames, in_channels=in_channels)
         rows.append({
             "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
-            "num_frames": model.fixed_frames or frames, "size": model.fixed_size or side,
+            "num_frames": model.fixed_frames or frames,
+            "size": 0 if model.input_kind == "features" else model.fixed_size or side, "in_channels": model.in_channels,
             "params": count_parameters(model),
         })  # fmt: skip
     return rows
@@ -220,7 +224,11 @@ def _pass(model: VideoModel, num_frames: int, size: int) -> None:
 @contextmanager
 def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
     """Yield a function that returns (conv_macs, macs) up to now."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+    on_cpu = {
+        torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=on_cpu)
 
     def now() -> tuple[int, int]:
         flops = counter.flop_counts["Global"]
@@ -234,6 +242,11 @@ def _counting() -> Iterator[Callable[[], tuple[int, int]]]:
 def _recurrent_flops(x: Any, inner: Any, recurrent: Any, *rest: Any, **named: Any) -> int:
     """FLOPs of an LSTM layer, one operation on a CPU; the arguments are shapes: (T,B,C), (4H,C), (4H,H)."""
     return 2 * x[0] * x[1] * (inner[0] * inner[1] + recurrent[0] * recurrent[1])
+
+
+def _attention_flops(q: Any, k: Any, v: Any, *rest: Any, **named: Any) -> int:
+    """FLOPs of an attention, one operation on a CPU; the arguments are shapes: (B,H,L,E), (B,H,T,E), (B,H,T,V)."""
+    return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])
 
 
 def _shape(out: Any) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ from muybridge.zoo.temporal.shift import shift
 
 MIN_FRAMES = 4
 """The shortest clip that the 2021 study's grid takes (8 with temporal pooling); TSN takes single frames."""
+SMALLEST = 32
+"""The smallest height and width, where an image network says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,32 @@ def grow(
         num_classes=num_classes,
         dropout=dropout,
         min_frames=8 if temporal_pooling else method.min_frames,
-        min_size=getattr(net, "min_size", 32),
         in_channels=in_channels,
     )
+    model.averages_features = getattr(net, "averages_features", False)
+    model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"
+    return introduced(model, net)
+
+
+def introduced(model: FramesNet, net: nn.Module) -> FramesNet:
+    """The model, which takes over what its image network says about itself."""
+    model.min_size = getattr(net, "min_size", SMALLEST)
     model.preprocessing = getattr(net, "preprocessing", IMAGENET)
     model.published = getattr(net, "published", {})
     model.fixed_size = getattr(net, "fixed_size", None)
-    model.averages_features = getattr(net, "averages_features", False)
-    model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"
     return model
+
+
+def image_network(name: str, *, in_channels: int, is_3d: bool = False) -> nn.Module:
+    """An image network: of BACKBONES with fresh weights, or one that is brought along, whose weights are kept."""
+    if name in BACKBONES:
+        return BACKBONES[name](in_channels=in_channels, is_3d=is_3d)
+    return foreign.image_network(name, in_channels=in_channels)
+
+
+def smallest(backbone: str) -> int:
+    """The smallest height and width that an image network of BACKBONES takes."""
+    return inception_v3.InceptionV3.min_size if backbone == "inceptionv3" else SMALLEST
 
 
 def _build(
@@ -138,10 +157,7 @@ def _build(
 ) -> VideoModel:
     """`backbone`: a name in BACKBONES, or an image network that is brought along, whose weights are kept."""
     kind, is_registered = METHODS[method], backbone in BACKBONES
-    if is_registered:
-        net = BACKBONES[backbone](in_channels=in_channels, is_3d=kind.is_3d)
-    else:
-        net = foreign.image_network(backbone, in_channels=in_channels)
+    net = image_network(backbone, in_channels=in_channels, is_3d=kind.is_3d)
     model = grow(
         kind, net, num_classes=num_classes, temporal_pooling=temporal_pooling, dropout=dropout, in_channels=in_channels,
         fresh=is_registered, **options,
@@ -157,5 +173,5 @@ for _method, _about in METHODS.items():
         register(
             f"{_method}_{_backbone}", family=_method, paper=_about.paper,
             build=partial(_build, method=_method, backbone=_backbone), takes=_about.apply, min_frames=_about.min_frames,
-            min_size=inception_v3.InceptionV3.min_size if _backbone == "inceptionv3" else 32,
+            min_size=smallest(_backbone),
         )  # fmt: skip

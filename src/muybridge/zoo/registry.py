@@ -29,6 +29,8 @@ class Entry:
     """The shortest clip."""
     min_size: int = 32
     """The smallest height and width."""
+    in_channels: int = 3
+    """Channels of the clips, or values of the vectors, that it is built for where nobody says how many."""
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments beyond the common ones, with their defaults."""
@@ -52,11 +54,12 @@ def register(
     takes: Callable[..., Any] | None = None,
     min_frames: int = 1,
     min_size: int = 32,
+    in_channels: int = 3,
 ) -> None:
     """Add a model. Raises ValueError for a name that is taken."""
     if name in _ENTRIES:
         raise ValueError(f"model '{name}' is registered twice")
-    _ENTRIES[name] = Entry(name, family, paper, build, takes or build, min_frames, min_size)
+    _ENTRIES[name] = Entry(name, family, paper, build, takes or build, min_frames, min_size, in_channels)
 
 
 def register_method(name: str, *, build: Builder, takes: Callable[..., Any]) -> None:
@@ -89,11 +92,12 @@ def create(
     num_frames: int = 8,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     **options: Any,
 ) -> VideoModel:
     """Build a model with fresh weights for clips of `num_frames` frames and `in_channels` channels.
 
+    Of a model of vectors, `in_channels` are their values. None: three channels, or 1,024 values.
     `name` is a registered one; `METHOD@module:function` or `METHOD@timm:NAME`, a method over an image network that is
     brought along; `hf:NAME`, a video classifier of the Hugging Face hub; or the user's own `module:function`, called with
     the same arguments (`in_channels` only where it takes that).
@@ -122,7 +126,7 @@ def assemble(
     num_frames: int,
     temporal_pooling: bool = False,
     dropout: float = 0.5,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     **options: Any,
 ) -> VideoModel:
     """Build a model as `create` does, without checking `num_frames`.
@@ -130,6 +134,8 @@ def assemble(
     Code that the name means must have been allowed before (`muybridge.user_code`).
     """
     build, takes = _builder(name)
+    if in_channels is None:
+        in_channels = _ENTRIES[name].in_channels if name in _ENTRIES else 3
     valid = _options(takes)
     unknown = [option for option in options if option not in valid]
     if unknown:

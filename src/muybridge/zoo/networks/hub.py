@@ -18,59 +18,18 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.runtime.console import log
 from muybridge.zoo.base import IMAGENET, LibraryWeights, Preprocessing, VideoModel
+from muybridge.zoo.heads import HEADS, Head
 
 Probe = Literal["own", "linear", "attentive"]
-
-
-class AttentivePool(nn.Module):
-    """Attention of one learned query to all tokens (Bardes et al. 2024, V-JEPA, section 4: attentive probing).
-
-    Before it, `blocks` of self-attention among the tokens (Assran et al. 2025, V-JEPA 2: three).
-    """
-
-    def __init__(self, width: int, heads: int, *, blocks: int = 0) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-                )
-                for _ in range(blocks)
-            )
-        )
-        self.query = nn.Parameter(torch.empty(1, 1, width))
-        self.norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-        nn.init.trunc_normal_(self.query, std=0.02)
-
-    def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
-        """Tokens (B,L,D) to vectors (B,D)."""
-        keys_BLD = self.norm(self.blocks(tokens_BLD))
-        query_B1D = self.query.repeat(len(tokens_BLD), 1, 1)
-        f_B1D = query_B1D + self.attention(query_B1D, keys_BLD, keys_BLD, need_weights=False)[0]
-        return (f_B1D + self.mlp(f_B1D))[:, 0]
-
-
-class MeanPool(nn.Module):
-    """The mean of all tokens."""
-
-    def forward(self, tokens_BLD: torch.Tensor) -> torch.Tensor:
-        """Tokens (B,L,D) to vectors (B,D)."""
-        return tokens_BLD.mean(1)
 
 
 class HubClassifier(VideoModel):
     """A classifier of transformers with `fc` in the place of its last layer; T = 1 after it.
 
-    With a `pool`: its encoder alone, the pool and `fc`.
+    With a `pool`: its encoder alone, the pool, a head over its tokens, and `fc`.
     """
 
-    def __init__(
-        self, classifier: Any, pool: nn.Module | None, *, num_classes: int, dropout: float, frozen: bool
-    ) -> None:
+    def __init__(self, classifier: Any, pool: Head | None, *, num_classes: int, dropout: float, frozen: bool) -> None:
         """`frozen`: the encoder gets no gradient and stays in eval mode."""
         config = classifier.config
         super().__init__(config.hidden_size, num_classes, dropout=dropout, in_channels=_channels(config))
@@ -94,8 +53,7 @@ class HubClassifier(VideoModel):
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         """Clips x_BCTHW to f_BTD, T = 1."""
         out = self.network(**{self.network.main_input_name: x_BCTHW.transpose(1, 2)}, **self._options)
-        f_BD = out.logits if self.pool is None else self.pool(out.last_hidden_state)
-        return f_BD[:, None]
+        return out.logits[:, None] if self.pool is None else self.pool(out.last_hidden_state)[0]
 
     def train(self, mode: bool = True) -> "HubClassifier":
         """Set training mode; a frozen encoder stays in evaluation mode."""
@@ -162,11 +120,11 @@ def build(
             )
         classifier = transformers.AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
         preprocessing = _preprocessing(transformers, name, revision)
-    pool: nn.Module | None = None
+    pool: Head | None = None
     if probe == "linear":
-        pool = MeanPool()
+        pool = HEADS["mean_pool"].build(config.hidden_size)
     elif probe == "attentive":
-        pool = AttentivePool(config.hidden_size, config.num_attention_heads, blocks=probe_blocks)
+        pool = HEADS["attentive"].build(config.hidden_size, depth=probe_blocks + 1, heads=config.num_attention_heads)
     model = HubClassifier(classifier, pool, num_classes=num_classes, dropout=dropout, frozen=frozen)
     model.preprocessing = preprocessing
     model.published = {

@@ -92,12 +92,13 @@ def load_weights(
     only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
     2.1: a still clip gives the image's response) or "repeat" (the 2021 study).
 
-    The classifier stays fresh where the weights have none, or one for another number of classes, or where they are known
-    to be for `other_classes`. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights
-    have none at all, and anything else that does not fit is an error. With "agreeing", all tensors that match in name and
-    shape are taken, 2D for 3D too, and the rest stays fresh; no match at all is an error. (An image network's names are
-    those of the model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the
-    weights, unless it is for another number of channels. Raises UserError, and changes nothing then.
+    The classifier stays fresh where the weights have none, or one for another number of classes, where they are known
+    to be for `other_classes`, and where all of the model's `fresh_names` stay fresh, of which its features are made.
+    With the `part` "whole", only temporal modules may stay fresh beside it, where the weights have none at all, and
+    anything else that does not fit is an error. With "agreeing", all tensors that match in name and shape are taken, 2D
+    for 3D too, and the rest stays fresh; no match at all is an error. (An image network's names are those of the
+    model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the weights,
+    unless it is for another number of channels. Raises UserError, and changes nothing then.
     """
     if inflation not in ("divide", "repeat"):
         raise UserError(f"inflation: '{inflation}' is unknown. Choose divide or repeat")
@@ -127,6 +128,9 @@ def load_weights(
     given = {name: tensor for name, tensor in given.items() if name in ours or not _is_counter(name)}
     fit = _fit(given, {name: tensor.shape for name, tensor in ours.items()}, inflation)
     classifier = model.classifier_names()
+    new = model.fresh_names()
+    if new and not any(name in given for name in new):
+        other_classes = True  # it looks at what these make
     if part == "whole":
         other_classes = other_classes or _is_for_other_classes(classifier, given, ours)
         _check_whole(kind, model, given, fit, other_classes)
