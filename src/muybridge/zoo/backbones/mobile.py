@@ -170,13 +170,20 @@ class EfficientNetLite0(nn.Module):
         def named(units: list[Unit]) -> dict[str, nn.Module]:
             layers: dict[str, nn.Module] = {}
             for index, unit in enumerate(units, start=3 - len(units)):
-                names = {"pad": "pad", "conv": ("_expand_conv", "_depthwise_conv", "_project_conv")[index], "norm": f"_bn{index}"}
+                names = {
+                    "pad": "pad",
+                    "conv": ("_expand_conv", "_depthwise_conv", "_project_conv")[index],
+                    "norm": f"_bn{index}",
+                }
                 layers |= {names[part]: layer for part, layer in unit.items()}
                 if index < 2:
                     layers[f"relu{index}"] = nn.ReLU6(inplace=True)
             return layers
 
-        stem, head = _unit(in_channels, STEM, 3, stride=2, **options), _unit(EFFICIENTNET_LITE0[-1].width, HEAD, **options)
+        stem, head = (
+            _unit(in_channels, STEM, 3, stride=2, **options),
+            _unit(EFFICIENTNET_LITE0[-1].width, HEAD, **options),
+        )
         self.pad, self._conv_stem, self._bn0, self.relu = *stem.values(), nn.ReLU6(inplace=True)
         self._blocks = nn.ModuleList(_blocks(EFFICIENTNET_LITE0, named, **options))
         self._conv_head, self._bn1 = head.values()
