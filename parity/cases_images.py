@@ -1,4 +1,4 @@
-"""torchvision's image networks, EfficientNet-Lite's PyTorch package, the 2021 study's video networks that grow from them, and those of TSM's authors."""
+"""torchvision's image networks, EfficientNet-Lite's, the 2021 study's video networks over them, those of TSM's authors."""
 
 import contextlib
 import io

@@ -30,7 +30,8 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 
 LATER: Mapping[str, Any] = {
-    "clip.order": "ordered", "evaluation.size": None, "model.weights_sha256": None, "optim.steps": None,
+    "clip.order": "ordered", "evaluation.size": None, "model.weights_sha256": None, "optim.backbone_lr": None,
+    "optim.layer_decay": None, "optim.steps": None,
 }  # fmt: skip
 """Fields that recipes of earlier versions lack, and the values that mean what was done then."""
 

@@ -82,6 +82,12 @@ def training_step(
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
 
 
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group of parameters: its own part of `lr`, if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
 def network_input(part: Batch, model: VideoModel, recipe: Recipe) -> torch.Tensor:
     """Clips of a batch on the device as the network takes them, augmented and normalised."""
     normal = model.preprocessing
