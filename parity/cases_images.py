@@ -1,4 +1,4 @@
-"""torchvision's image networks, the 2021 study's video networks that grow from them, and those of TSM's authors."""
+"""torchvision's image networks, EfficientNet-Lite's, the 2021 study's video networks over them, those of TSM's authors."""
 
 import contextlib
 import io
@@ -39,6 +39,15 @@ def _images(ours: str, network: str, size: int, *, transforms: bool = False, **o
         return Pair(peer, create(ours, num_classes=1000, num_frames=1), torch.randn(2, 3, 1, size, size), answer)
 
     return Case(ours, f"torchvision {network}", make)
+
+
+def _lite(size: int) -> Pair:
+    """The package's network with borders that depend on the image, as TensorFlow's do; it fixes those of one size else."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    peer = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    ours = create("tsn_efficientnet_lite0", num_classes=1000, num_frames=1)
+    return Pair(peer, ours, torch.randn(2, 3, 1, size, size), lambda peer, x_BCTHW: peer(x_BCTHW[:, :, 0]))
 
 
 def _pair(name: str, peer: nn.Module, temporal_pooling: bool, *, size: int = SIZE, folded: bool = False) -> Pair:
@@ -122,6 +131,11 @@ CASES = [
     _images("tsn_inceptionv1", "googlenet", SIZE, transforms=True, transform_input=True, init_weights=False),
     _images("tsn_inceptionv3", "inception_v3", 99, transforms=True, transform_input=True, init_weights=False),
     _images("tsn_vgg16", "vgg16", 96),
+    _images("tsn_mobilenet_v2", "mobilenet_v2", SIZE),
+    *(
+        Case("tsn_efficientnet_lite0", f"efficientnet-lite-pytorch, {size} pixels", partial(_lite, size))
+        for size in (SIZE, 97)
+    ),
     *(
         _study(f"{method}_{backbone}", pooling)
         for method in ("tsn", "tam", "tconv", "i3d", "s3d")

@@ -32,6 +32,8 @@ NOTES = """
    are kept, which costs what is shown. S3D's code has the same pool.
 2. Printed as 196 G, which is no count for 8 frames. Of the published code: convolutions, and all products with keys and
    values sub-sampled or not.
+3. Printed as 407 M in the TPU repository, which does not say of what. Of the package's network: convolutions and the linear
+   layer.
 """
 
 

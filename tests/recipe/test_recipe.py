@@ -70,6 +70,8 @@ OTHER_VALUES = {
     "optim.micro_batch_size": 4,
     "optim.batch_norm": "frozen",
     "optim.train_from": "head",
+    "optim.backbone_lr": 0.1,
+    "optim.layer_decay": 0.75,
     "optim.ema_decay": 0.999,
     "optim.epochs": 31,
     "optim.steps": 77,
@@ -271,6 +273,8 @@ def test_schedules_and_ends_that_fit(settings):
         ({**UNTIL, "stop.target": 75}, "stop.target: 75 is out of range .* above 0 and at most 1"),
         ({**UNTIL, "stop.target": 0}, "out of range"),
         ({"stop.metric": "train.loss", "stop.target": -1}, "stop.target: -1 is out of range .* above 0$"),
+        ({"optim.train_from": "head", "optim.backbone_lr": 0.1}, "backbone_lr: it is for what optim.train_from 'head' freezes"),
+        ({"optim.train_from": "head", "optim.layer_decay": 0.9}, "optim.layer_decay: it is for what"),
         ({"optim.batch_norm": "synced", "optim.micro_batch_size": 1}, "micro_batch_size to at least 2"),
     ],
 )  # fmt: skip

@@ -66,6 +66,8 @@ DEFAULTS = {
     "optim.micro_batch_size": None,
     "optim.batch_norm": "local",
     "optim.train_from": None,
+    "optim.backbone_lr": None,
+    "optim.layer_decay": None,
     "optim.ema_decay": None,
     "optim.epochs": 30,
     "optim.steps": None,

@@ -28,7 +28,7 @@ from muybridge.storage import checkpoints as checkpoint
 from muybridge.training import loop as training
 from muybridge.training import session
 from muybridge.training.loop import resume, train
-from muybridge.training.step import training_step
+from muybridge.training.step import set_lr, training_step
 
 BATCH = 14
 
@@ -139,6 +139,29 @@ def test_an_update_is_that_of_the_formula(plain, kind, momentum):
     for name, parameter in model.named_parameters():
         expected = by_hand(kind, before[name], [s[name] for s in steps], lr=0.01, decay=0.1, momentum=momentum)
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_early_layers_learn_more_slowly(plain, kind):
+    """An update of each parameter is its part of one without factors: of decay and of the gradient."""
+    moved = {}
+    for changes in ({}, {"optim.backbone_lr": 0.5, "optim.layer_decay": 0.5}):
+        settings = {"optim.optimizer": kind, "optim.weight_decay": 0.1, "optim.lr": 0.01}
+        model, optimizer, _ = network(replace(plain, settings | changes))
+        model.double()
+        for parameter in model.parameters():
+            nn.init.ones_(parameter)
+            parameter.grad = torch.full_like(parameter, 0.5)
+        set_lr(optimizer, 0.1)
+        optimizer.step()
+        for name, parameter in model.named_parameters():
+            moved.setdefault(name, []).append((1 - parameter.detach()).mean().item())
+    parts = {name: slow / whole for name, (whole, slow) in moved.items()}
+    blocks = [
+        f"backbone.{name}" for name in ("conv1", "layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv2", "layer4.0.bn2")
+    ]
+    assert parts["fc.weight"] == parts["fc.bias"] == pytest.approx(1)
+    assert [parts[f"{name}.weight"] for name in blocks] == pytest.approx([0.5 * 0.5**i for i in (5, 4, 3, 2, 1)])
 
 
 @pytest.mark.parametrize("exempt", ["norms_and_biases", "norms", "nothing"])
@@ -556,6 +579,9 @@ LEVERS = {
         "optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.warmup_epochs": 1, "optim.warmup_lr": 1e-4,
         "optim.clip_grad_norm": 1.0, "model.dropout": 0.5,
     },
+    "layers of their own rates": {
+        "optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.backbone_lr": 0.3, "optim.layer_decay": 0.7,
+    },
     "averaged, best": {"optim.ema_decay": 0.9, "evaluation.checkpoint": "best", "optim.momentum": 0.0},
     "averaged, from a stage up": {"optim.train_from": "layer3", "optim.ema_decay": 0.9},
     "frozen norms": {"optim.batch_norm": "frozen"},
@@ -569,7 +595,7 @@ LEVERS = {
 
 STOPPED_IN_CI = {
     "adam, steps, smoothing, accumulation", "adamw, warm-up, clipping, dropout", "averaged, best",
-    "training's patience",
+    "layers of their own rates", "training's patience",
 }  # fmt: skip
 
 

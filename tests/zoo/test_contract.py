@@ -24,7 +24,7 @@ ROUNDS = [
         f"{list(METHODS)[i % len(METHODS)]}_{list(BACKBONES)[(i + shift) % len(BACKBONES)]}"
         for i in range(max(len(METHODS), len(BACKBONES)))
     }
-    for shift in (0, 3)
+    for shift in (0, 4)
 ]
 """Each has every method and every image network at least once."""
 PAIRS = ROUNDS[0] | ROUNDS[1]

@@ -607,6 +607,7 @@ def test_image_networks_name_their_published_weights():
         "resnet18": "resnet18-f37072fd", "resnet34": "resnet34-b627a593", "resnet50": "resnet50-0676ba61",
         "resnet101": "resnet101-63fe2227", "inceptionv1": "googlenet-1378be20",
         "inceptionv3": "inception_v3_google-0cc3c7bd", "vgg16": "vgg16-397923af",
+        "mobilenet_v2": "mobilenet_v2-b0353104",
     }.items():  # fmt: skip
         published = on_meta(f"i3d_{backbone}").published["imagenet"]
         assert published.url == f"https://download.pytorch.org/models/{file}.pth"

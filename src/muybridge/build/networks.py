@@ -19,6 +19,7 @@ from muybridge.runtime.console import log
 from muybridge.zoo import Loaded, VideoModel, count, load_weights
 from muybridge.zoo.count import Cost
 from muybridge.zoo.freezing import Frozen, call_order
+from muybridge.zoo.layer_groups import lr_factors
 from muybridge.zoo.registry import COMMON, assemble
 
 
@@ -137,17 +138,24 @@ def arguments(recipe: Recipe) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
-    """Optimizer of the parameters that are not frozen. Raises UserError where all are."""
+def optimizer(recipe: Recipe, net: VideoModel) -> torch.optim.Optimizer:
+    """Optimizer of the parameters that are not frozen. Raises UserError where all are.
+
+    Its groups are one for each `lr_factor`, the part of the learning rate that it has, and each weight decay.
+    """
     o = recipe.optim
     exempt = _exempt(net, o.weight_decay_exempt)
     trained = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not trained:
         raise UserError(f"{recipe.model.name}: every parameter is frozen. Choose an earlier optim.train_from")
+    factors = lr_factors(net, backbone_lr=o.backbone_lr, layer_decay=o.layer_decay)
     groups = [
-        {"params": [p for name, p in trained if name not in exempt], "weight_decay": o.weight_decay},
-        {"params": [p for name, p in trained if name in exempt], "weight_decay": 0.0},
-    ]
+        {
+            "params": [p for name, p in trained if factors[name] == factor and (name in exempt) == is_exempt],
+            "weight_decay": 0.0 if is_exempt else o.weight_decay, "lr_factor": factor, "lr": o.lr * factor,
+        }
+        for factor in dict.fromkeys(factors[name] for name, _ in trained) for is_exempt in (False, True)
+    ]  # fmt: skip
     if o.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer](groups, lr=o.lr)

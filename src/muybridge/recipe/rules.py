@@ -19,6 +19,9 @@ def check(recipe: "Recipe") -> None:
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
             "optim.micro_batch_size to at least 2, or to none"
         )
+    for name in ("backbone_lr", "layer_decay") if recipe.optim.train_from == "head" else ():
+        if getattr(recipe.optim, name) is not None:
+            raise ValueError(f"optim.{name}: it is for what optim.train_from 'head' freezes. Leave one of them out")
     short_sides = recipe.augment.short_sides
     if short_sides is not None:
         if recipe.augment.crop != "random":

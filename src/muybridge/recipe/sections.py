@@ -166,6 +166,12 @@ class Optim(Section):
     train_from: str | None = None
     """First module that is trained, by its name in `muybridge models NAME`; the modules before it are frozen, with their
     norms. "head": only the classifier is trained. none: everything is."""
+    backbone_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the image network that a model has grown from, relative to `lr`; of a model without one, that of
+    everything but the classifier. none: the same."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Factor of the learning rate for each layer from the classifier down, within what `backbone_lr` is for; the
+    classifier has the whole (see `muybridge.zoo.layer_groups`). none: all layers have the same."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay x of an exponential moving average of the weights, which is scored and kept: each step adds 1 - x of the new
     weights. none: the weights themselves are scored."""

@@ -31,7 +31,7 @@ from muybridge.training.health import relative_update, trained_weights
 from muybridge.training.job import Job, Jobs
 from muybridge.training.provenance import describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
-from muybridge.training.step import training_step
+from muybridge.training.step import set_lr, training_step
 from muybridge.user_code import Consent, check_consent, source_sha256, use_source
 from muybridge.video import DecodeError
 
@@ -184,8 +184,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 for failure in batch.unreadable:
                     session.skip(failure)
                 lr = schedule.lr(state.train_seconds if unit == "hours" else state.step)
-                for group in session.optimizer.param_groups:
-                    group["lr"] = lr
+                set_lr(session.optimizer, lr)
                 start = session.start_facts(batch) if state.step == 0 else {}
                 looks = session.looks_after(state.step + 1)
                 before = trained_weights(session.model) if looks else []

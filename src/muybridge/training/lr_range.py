@@ -16,7 +16,7 @@ from muybridge.runtime.console import log, progress
 from muybridge.runtime.device import to_device
 from muybridge.runtime.launch import launched
 from muybridge.training.job import Jobs
-from muybridge.training.step import training_step
+from muybridge.training.step import set_lr, training_step
 from muybridge.user_code import check_consent
 
 NUM_STEPS = 100
@@ -56,8 +56,7 @@ def lr_range(recipe: Recipe, *, allow_code: bool = False, runtime: Runtime | Non
             for failure in batch.unreadable:
                 log(f"skipped: {failure.error}")
             lr = low * (high / low) ** (step / (NUM_STEPS - 1))
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            set_lr(optimizer, lr)
             torch.manual_seed(torch_seed(recipe.seed, "dropout", step))
             loss_sum, _ = training_step(model, optimizer, batch, where, recipe, scaler=scaler)
             loss = loss_sum / len(batch.rows_B)

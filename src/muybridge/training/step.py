@@ -75,6 +75,12 @@ def training_step(
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
 
 
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group of parameters: its own part of `lr`, if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
 def mean_loss(weighted: WeightedLogits, labels_B: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
     """The mean over clips of their weighted sums of cross-entropies."""
 

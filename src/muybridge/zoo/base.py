@@ -42,7 +42,7 @@ class Published:
 
 @dataclass(frozen=True)
 class LibraryWeights(Published):
-    """Weights that a library fetches and checks itself (timm, Hugging Face's): `sha256` is empty."""
+    """Weights that `fetch` brings and checks: a library's (timm, Hugging Face's; `sha256` is empty), or a package's."""
 
     fetch: Callable[[bool], dict[str, torch.Tensor]]
     """fetch(whole): the tensors, by the names of the model's `state_dict()`.

@@ -12,7 +12,7 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.zoo.anatomy import Anatomy, survey
-from muybridge.zoo.backbones import foreign, inception_v1, inception_v3, resnet, vgg16
+from muybridge.zoo.backbones import foreign, inception_v1, inception_v3, mobile, resnet, vgg16
 from muybridge.zoo.base import IMAGENET, VideoModel
 from muybridge.zoo.registry import register, register_method
 from muybridge.zoo.temporal.aggregation import aggregate
@@ -78,11 +78,21 @@ def _vgg16(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
     return vgg16.VGG16(in_channels=in_channels)
 
 
+def _mobilenet_v2(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
+    return mobile.MobileNetV2(in_channels=in_channels)
+
+
+def _efficientnet_lite0(*, in_channels: int = 3, is_3d: bool) -> nn.Module:
+    return mobile.EfficientNetLite0(in_channels=in_channels)
+
+
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{kind: partial(_resnet, kind) for kind in resnet.KINDS},
     "inceptionv1": _inception_v1,
     "inceptionv3": _inception_v3,
     "vgg16": _vgg16,
+    "mobilenet_v2": _mobilenet_v2,
+    "efficientnet_lite0": _efficientnet_lite0,
 }
 """Image networks by name; called with `in_channels` and `is_3d`, whether they are to become 3D."""
 

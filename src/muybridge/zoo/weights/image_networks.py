@@ -15,7 +15,7 @@ def frames_net(state: State, classifier: str = "fc.") -> State:
 def _source(
     name: str,
     layer: str,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     *,
     classifier: str = "fc.",
     leaves_out: tuple[str, ...] = (),
@@ -39,4 +39,6 @@ SOURCES = (
     _source("torchvision's GoogLeNet", "inception3a.branch1.conv.weight", HALF, leaves_out=("aux1.", "aux2.")),
     _source("torchvision's InceptionV3", "Mixed_5b.branch1x1.conv.weight", HALF, leaves_out=("AuxLogits.",)),
     _source("torchvision's VGG16", "features.28.weight", IMAGENET, classifier="classifier.6."),
+    _source("torchvision's MobileNetV2", "features.1.conv.0.0.weight", IMAGENET, classifier="classifier.1."),
+    _source("EfficientNet-Lite's PyTorch package", "_blocks.0._depthwise_conv.weight", None, classifier="_fc."),
 )
