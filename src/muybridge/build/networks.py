@@ -1,6 +1,6 @@
 """From a recipe to its network, frozen modules, optimizer and averaged weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Recipe
 from muybridge.runtime.console import log
 from muybridge.zoo import Loaded, VideoModel, count, load_weights
+from muybridge.zoo.candidates import Candidates
 from muybridge.zoo.count import Cost
 from muybridge.zoo.freezing import Frozen, call_order
 from muybridge.zoo.layer_groups import lr_factors
@@ -49,7 +50,8 @@ def model(
         loaded = fill(net, recipe, classes)
         if loaded is not None:
             tell(loaded)
-    return net
+    count_copies = len(recipe.candidates)
+    return net if count_copies == 1 else Candidates(net, count_copies)
 
 
 def _standardise(net: VideoModel, recipe: Recipe) -> None:
@@ -149,16 +151,31 @@ def optimizer(recipe: Recipe, net: VideoModel) -> torch.optim.Optimizer:
     if not trained:
         raise UserError(f"{recipe.model.name}: every parameter is frozen. Choose an earlier optim.train_from")
     factors = lr_factors(net, backbone_lr=o.backbone_lr, layer_decay=o.layer_decay)
+    decays = dict.fromkeys(factors, o.weight_decay)
+    if net.num_copies > 1:
+        for index, (lr, decay) in enumerate(recipe.candidates):
+            for name in factors:
+                if name.startswith(f"copies.{index}."):
+                    factors[name], decays[name] = lr / o.lr, decay
+    decays |= dict.fromkeys(exempt, 0.0)
+    of_name = {name: (factors[name], name in exempt, decays[name]) for name, _ in trained}
     groups = [
         {
-            "params": [p for name, p in trained if factors[name] == factor and (name in exempt) == is_exempt],
-            "weight_decay": 0.0 if is_exempt else o.weight_decay, "lr_factor": factor, "lr": o.lr * factor,
+            "params": [p for name, p in trained if of_name[name] == kind], "weight_decay": kind[2],
+            "lr_factor": kind[0], "lr": o.lr * kind[0],
         }
-        for factor in dict.fromkeys(factors[name] for name, _ in trained) for is_exempt in (False, True)
+        for kind in _kinds(of_name.values())
     ]  # fmt: skip
     if o.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum)
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o.optimizer](groups, lr=o.lr)
+
+
+def _kinds(of_parameters: Iterable[tuple[float, bool, float]]) -> list[tuple[float, bool, float]]:
+    """The kinds of parameters, those of one learning rate side by side, in the order in which they come first."""
+    kinds = list(dict.fromkeys(of_parameters))
+    factors = list(dict.fromkeys(factor for factor, _, _ in kinds))
+    return sorted(kinds, key=lambda kind: (factors.index(kind[0]), kind[1]))
 
 
 def _exempt(net: nn.Module, which: str) -> set[str]:

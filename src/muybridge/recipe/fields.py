@@ -31,7 +31,8 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 LATER: Mapping[str, Any] = {
     "clip.order": "ordered", "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None,
-    "optim.backbone_lr": None, "optim.layer_decay": None, "optim.steps": None,
+    "optim.backbone_lr": None, "optim.layer_decay": None, "optim.lr_grid": (), "optim.steps": None,
+    "optim.weight_decay_grid": (),
 }  # fmt: skip
 """Fields that recipes of earlier versions lack, and the values that mean what was done then."""
 

@@ -14,6 +14,7 @@ def check(recipe: "Recipe") -> None:
     _check_stop(recipe)
     _check_augment(recipe)
     _check_lengths(recipe)
+    _check_grid(recipe)
     if recipe.optim.batch_norm == "synced" and recipe.optim.micro_batch_size == 1:
         raise ValueError(
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
@@ -52,6 +53,30 @@ def _check_lengths(recipe: "Recipe") -> None:
         raise ValueError(f"evaluation.whole: a whole video is one clip, not {e.num_clips}. Set evaluation.num_clips=1")
     if c.past_end == "absent" and c.sampling != "dense":
         raise ValueError("clip.past_end: 'absent' is of dense sampling. Set clip.sampling=dense")
+
+
+def _check_grid(recipe: "Recipe") -> None:
+    o = recipe.optim
+    for name, values, least in (
+        ("lr_grid", o.lr_grid, "above 0"),
+        ("weight_decay_grid", o.weight_decay_grid, "0 or above"),
+    ):
+        if len(set(values)) < len(values) or any(value < 0 or (value == 0 and name == "lr_grid") for value in values):
+            raise ValueError(
+                f"optim.{name}: {list(values)} are not different numbers {least}. For example: [0.001, 0.0001]"
+            )
+    if len(recipe.candidates) == 1:
+        return
+    for name, is_set in (
+        ("train_from", o.train_from is not None), ("ema_decay", o.ema_decay is not None),
+        ("backbone_lr", o.backbone_lr is not None), ("layer_decay", o.layer_decay is not None),
+        ("batch_norm", o.batch_norm != "local"),
+    ):  # fmt: skip
+        if is_set:
+            raise ValueError(
+                f"optim.{name}: it does not go with optim.lr_grid, which trains copies of the whole network. Leave one of "
+                "them out"
+            )
 
 
 def _check_augment(recipe: "Recipe") -> None:

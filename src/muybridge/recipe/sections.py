@@ -146,6 +146,12 @@ class Optim(Section):
     the gradient."""
     lr: float = Field(default=0.01, gt=0)
     """Peak learning rate; for SGD, the one at a batch of `lr_batch_size` clips."""
+    lr_grid: Annotated[tuple[float, ...], BeforeValidator(_plain_tuple)] = ()
+    """Learning rates to try at once. A copy of the network is trained for each pair of a rate and a decay of
+    `weight_decay_grid`, all on the same batches; the best on val answers, and it alone is scored on the test split. For
+    heads on stored vectors, as every copy takes memory. empty: `lr` alone."""
+    weight_decay_grid: Annotated[tuple[float, ...], BeforeValidator(_plain_tuple)] = ()
+    """Weight decays to try at once, as `lr_grid`. empty: `weight_decay` alone."""
     lr_batch_size: int | None = Field(default=None, ge=1)
     """Batch size in clips for which `lr` is quoted: SGD's rate is scaled linearly to `batch_size`. none: not scaled."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -262,6 +268,12 @@ class Recipe(Section):
     it, else fp32; the run's recipe records which."""
     seed: int = Field(default=0, ge=0)
     """Seed that every random draw is keyed by."""
+
+    @property
+    def candidates(self) -> list[tuple[float, float]]:
+        """Learning rate and weight decay of each copy that is trained at once; one pair without a grid."""
+        o = self.optim
+        return [(lr, decay) for lr in o.lr_grid or (o.lr,) for decay in o.weight_decay_grid or (o.weight_decay,)]
 
     @property
     def test_size(self) -> int:

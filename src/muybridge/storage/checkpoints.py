@@ -75,6 +75,8 @@ class State:
     """Loss scale of fp16."""
     loss_scale_steps: int = 0
     """Steps without overflow since the loss scale last changed."""
+    chosen: int = 0
+    """Index of the copy that answers, where several are trained at once."""
 
 
 HASHES = "sha256.json"
@@ -156,6 +158,7 @@ def load_state(folder: Path, which: str = "last") -> State:
         state.clips,
         state.stop_best_epoch,
         state.loss_scale_steps,
+        state.chosen,
     )
     if min(counts) < 0 or (file.parent.name.startswith("step-") and f"step-{state.step:08d}" != file.parent.name):
         raise UserError(
@@ -258,6 +261,11 @@ def load_model(folder: Path, model: VideoModel, which: str = "last", *, trained:
         tag = read_tag(opened.metadata(), str(file))
     if tag.preprocessing is not None:
         model.preprocessing = tag.preprocessing
+    if model.num_copies > 1:
+        chosen = load_state(folder, which).chosen
+        if chosen >= model.num_copies:
+            raise UserError(f"{file.parent / 'state.json'}: it is damaged: chosen is {chosen}. Use another checkpoint")
+        model.chosen = chosen
 
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, which: str = "last") -> None:

@@ -24,7 +24,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -120,6 +120,20 @@ class _Dataset(TypedDict):
     class_sizes: NotRequired[dict[str, list[_Count]]]
     longest_trained_seconds: float
     features: NotRequired[_Features]
+
+
+@_more
+class _Candidate(TypedDict):
+    lr: _Amount
+    weight_decay: _Amount
+    video_top1: _Share
+    loss: float
+
+
+@_more
+class _Candidates(TypedDict):
+    tried: Annotated[list[_Candidate], Field(min_length=1)]
+    chosen: _Count
 
 
 @_more
@@ -473,6 +487,20 @@ class Run:
         """Write skipped.json."""
         in_order = {name: videos[name] for name in sorted(videos)}
         write_json(self.file("skipped.json"), {"format_version": FORMAT_VERSION, "videos": in_order})
+
+    def save_candidates(self, tried: Sequence[Mapping[str, Any]], chosen: int) -> None:
+        """Write candidates.json: settings and val metrics of the copies that were trained at once, and which answers."""
+        write_json(
+            self.file("candidates.json"), {"format_version": FORMAT_VERSION, "tried": list(tried), "chosen": chosen}
+        )
+
+    def candidates(self) -> dict[str, Any] | None:
+        """Content of candidates.json; None where one network was trained. Raises UserError."""
+        file = self.path / "candidates.json"
+        content: dict[str, Any] | None = read_as(_Candidates, file) if file.exists() else None
+        if content is not None and content["chosen"] >= len(content["tried"]):
+            raise UserError(f"{file}: it is damaged: chosen is {content['chosen']}. Restore it")
+        return content
 
     def save_init(self, loaded: dict[str, Any]) -> None:
         """Write init.json: pretrained tensors that were loaded, those that were not, and why."""

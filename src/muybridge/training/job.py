@@ -108,6 +108,11 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
             "batch norms"
         )
     if not sizes["val"]:
+        if len(recipe.candidates) > 1:
+            raise UserError(
+                "optim.lr_grid: the best copy is chosen on a validation split, and the set has none. Prepare the set with "
+                "--val, or leave the grid out"
+            )
         if recipe.evaluation.checkpoint == "best":
             raise UserError(
                 "evaluation.checkpoint: 'best' needs a validation split, and the set has none. Set "

@@ -1,6 +1,6 @@
 """A run as it stood at its last checkpoint; scoring it, saving it, and ending it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -147,7 +147,7 @@ class Session:
     def _load(self) -> None:
         folder = self.run.checkpoints
         with checkpoints.offering_others(folder):
-            self.state = checkpoints.load_state(folder)
+            self.state = checkpoints.load_state(folder)  # (`load_model` gives the model its chosen copy)
             checkpoints.load_model(folder, self.model, trained=self.average is not None)
             checkpoints.load_optimizer(folder, self.model, self.optimizer)
             if self.average is not None:
@@ -257,7 +257,7 @@ class Session:
 
         The training was saved before: an interruption loses nothing.
         """
-        self.val_scores = self.score_unless_stopped(self.val_rows, "validating", stop)
+        self.val_scores = self.choose(stop)
         val, state = metrics(self.val_scores), self.state
         epoch = -(-state.step // self.per_epoch)
         if not np.isfinite(val["loss"]):
@@ -273,6 +273,22 @@ class Session:
         state.unvalidated = False
         self.save(is_best=is_best)
 
+    def choose(self, stop: Stop) -> Scores:
+        """Score val. Of several copies that are trained at once, all are scored, and the best answers from here on."""
+        if self.model.num_copies == 1:
+            return self.score_unless_stopped(self.val_rows, "validating", stop)
+        tried: list[dict[str, Any]] = []
+        scores_of: list[Scores] = []
+        for index, (lr, decay) in enumerate(self.recipe.candidates):
+            self.model.chosen = index
+            scores_of.append(self.score_unless_stopped(self.val_rows, f"validating {index + 1}", stop))
+            val = metrics(scores_of[-1])
+            tried.append({"lr": lr, "weight_decay": decay, "video_top1": val["video_top1"], "loss": val["loss"]})
+        self.model.chosen = self.state.chosen = best_candidate(tried)
+        if self.processes.is_first:
+            self.run.save_candidates(tried, self.state.chosen)
+        return scores_of[self.state.chosen]
+
     def score_unless_stopped(self, rows: np.ndarray, text: str, stop: Stop) -> Scores:
         """Raises Interrupted where a stop was asked for before, or (where no other process waits) on the way."""
         if any(self.processes.all_gather(stop.asked)):
@@ -282,6 +298,13 @@ class Session:
                 return self.score(rows, text)
         except KeyboardInterrupt:
             raise self.interrupted() from None
+
+    def told_choice(self) -> str:
+        """A sentence on the copy that answers; empty where one network was trained."""
+        if self.model.num_copies == 1:
+            return ""
+        lr, decay = self.recipe.candidates[self.state.chosen]
+        return f"chosen on val among {self.model.num_copies} trained at once: lr {lr:g}, weight decay {decay:g}"
 
     def interrupted(self) -> Interrupted:
         """The error that says where the run stopped."""
@@ -329,6 +352,9 @@ class Session:
                 if self.processes.is_first:
                     self.run.save_scores(split, scores)
                 result[split] = metrics(scores)
+        if self.model.num_copies > 1:
+            result["chosen"] = self.state.chosen
+            log(f"{self.run.name}: {self.told_choice()}")
         self._gather_skipped()
         if self.recipe.data.on_error == "skip":
             result["skipped"] = len(self.skipped)
@@ -345,6 +371,12 @@ class Session:
             self.skipped.update(theirs)
         if self.skipped and self.processes.is_first:
             self.run.save_skipped(self.skipped)
+
+
+def best_candidate(tried: Sequence[Mapping[str, Any]]) -> int:
+    """Index of the best by accuracy on val, then by the loss there, then the earlier one."""
+    finite = [index for index, one in enumerate(tried) if np.isfinite(one["loss"])]
+    return min(finite or [0], key=lambda index: (-tried[index]["video_top1"], tried[index]["loss"], index))
 
 
 def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: int) -> Trackers:

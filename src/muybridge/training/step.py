@@ -13,6 +13,7 @@ from muybridge.runtime import distributed
 from muybridge.runtime.device import Placement
 from muybridge.runtime.distributed import ALONE, Processes
 from muybridge.zoo import VideoModel, WeightedLogits
+from muybridge.zoo.candidates import Candidates
 from muybridge.zoo.freezing import norms_still
 
 
@@ -65,11 +66,12 @@ def training_step(
             loss = mean_loss(weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing)
             share = clips * processes.count / total  # gradients are averaged over processes
             scaler.scale(loss if share == 1 else loss * share).backward()
-        loss_sum += loss.detach().double() * clips
+        loss_sum += loss.detach().double() * clips / model.num_copies
         correct += (weighted.logits_NBK[0].argmax(1) == part.labels_B).sum()
     if recipe.optim.clip_grad_norm is not None:
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad_norm)
+        for alone in model.copies if isinstance(model, Candidates) else (model,):
+            torch.nn.utils.clip_grad_norm_(alone.parameters(), recipe.optim.clip_grad_norm)
     scaler.step(optimizer)
     scaler.update()
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation

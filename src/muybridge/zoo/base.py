@@ -100,6 +100,10 @@ class VideoModel(nn.Module):
     """The only height and width that the network takes, likewise."""
     loss_weight: float = 1.0
     """Sum of the weights of the losses in training: that of `WeightedLogits.weights_N`, where `forward` returns them."""
+    num_copies: int = 1
+    """Networks in this one that are trained side by side (`muybridge.zoo.candidates`)."""
+    chosen: int = 0
+    """Index of the copy that answers."""
     averages_features: bool = False
     """Average the features over time before the classifier, instead of the logits after it.
 
