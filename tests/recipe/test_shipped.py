@@ -592,7 +592,7 @@ def test_a_recipe_names_its_source_and_the_published_result(name):
     assert told.name == name
     assert len(told.summary) > 15
     assert told.source
-    assert told.published.startswith("none") == (name in ("small", "demo"))
+    assert told.published.startswith("none") == (name in ("small", "finetune", "demo"))
 
 
 def test_published_figures_of_training_videos_are_called_so():

