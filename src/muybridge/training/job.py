@@ -1,9 +1,11 @@
 """A job is a value: what a run needs, made once, and consumed by whatever trains it, here or elsewhere."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from muybridge import build
 from muybridge.data import inputs
@@ -150,6 +152,18 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
         log(f"warning: {base.path}, whose weights this run starts from, is not finished")
     build.check_unseen(recipe, manifest)
     build.video_views(recipe, manifest, build.file_reader(recipe))  # refuses crops that the manifest does
-    build.fill(net, recipe, manifest.classes)  # downloaded, and found to fit
-    if recipe.optim.train_from is not None:
-        build.frozen(recipe, net)
+    loaded = build.fill(net, recipe, manifest.classes)  # downloaded, and found to fit
+    frozen = build.frozen(recipe, net)
+    if loaded is not None:
+        _warn_of_fresh_norms(net, frozen.names, loaded.fresh)
+
+
+def _warn_of_fresh_norms(net: VideoModel, frozen: Collection[str], fresh: Collection[str]) -> None:
+    """Log the batch norms that no weights came for and that are frozen all the same: a method's own, which learn nothing."""
+    norms = [name for name, module in net.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    still = [name for name in norms if name in frozen and f"{name}.weight" in fresh]
+    if still:
+        log(
+            f"warning: {plural(len(still), 'batch norm')} of {net.name} came with no weights ({still[0]}, …) and would stay "
+            "as drawn, frozen. To train them: --set optim.batch_norm=local"
+        )
