@@ -178,6 +178,13 @@ WRITTEN = {
         "optim.weight_decay": 0.05, "optim.min_steps": 1000, "optim.warmup_epochs": 1.0, "optim.label_smoothing": 0.1,
         "evaluation.num_clips": 5, "evaluation.every_epochs": 5,
     },
+    "finetune": {
+        "clip.sampling": "dense", "clip.size": 112, "clip.short_side": 128, "model.pretrained": "imagenet",
+        "optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.backbone_lr": 0.5, "optim.layer_decay": 0.9,
+        "optim.weight_decay": 0.05, "optim.batch_size": 8, "optim.batch_norm": "frozen", "optim.epochs": 10,
+        "optim.min_steps": 200, "optim.warmup_epochs": 1.0, "optim.label_smoothing": 0.1, "evaluation.num_clips": 5,
+        "evaluation.every_epochs": 5,
+    },
     "demo": {
         "clip.size": 64, "augment.crop": "center", "model.dropout": 0.0, "optim.optimizer": "adamw", "optim.lr": 3e-3,
         "optim.weight_decay": 0.05, "optim.batch_size": 32, "optim.epochs": 12, "optim.warmup_epochs": 1.0,
@@ -394,6 +401,7 @@ def test_a_rate_of_the_learning_report_is_that_of_its_batch():
         ("i3d_resnet50_ucf101", {0: 0.01, 30: 1e-3, 55: 1e-4, 70: 1e-5}),
         ("ucf11", {0: 1e-3, 127.9: 1e-3}),
         ("small", {0: 2e-5, 0.5: 0.00101, 1: 2e-3, 30: 0}),
+        ("finetune", {0: 1e-5, 1: 1e-3, 10: 0}),
         ("demo", {0: 3e-5, 1: 3e-3, 12: 0}),
     ],
 )
@@ -593,7 +601,7 @@ def test_a_recipe_names_its_source_and_the_published_result(name):
     assert told.name == name
     assert len(told.summary) > 15
     assert told.source
-    assert told.published.startswith("none") == (name in ("small", "demo"))
+    assert told.published.startswith("none") == (name in ("small", "finetune", "demo"))
 
 
 def test_published_figures_of_training_videos_are_called_so():

@@ -15,6 +15,7 @@ from muybridge.errors import Interrupted, UserError
 from muybridge.evaluation.evaluate import load_model
 from muybridge.inference.predict import Predictor
 from muybridge.recipe import Runtime, fingerprint, replace
+from muybridge.training.job import Jobs
 from muybridge.training.loop import resume, train
 from muybridge.zoo import Preprocessing, create
 
@@ -149,3 +150,18 @@ def test_a_network_that_is_brought_is_trained_compared_loaded_and_used(recipe, t
     assert len(found.labels) == 5
     cost = json.loads((trained.path / "cost.json").read_text())
     assert cost["params"] == 3 * 8 * 9 + 8 + 16 + 4 * 16 * 9 + 16 + 32 + 16 * 10 + 10
+
+
+@pytest.mark.parametrize(("model", "norms", "said"), [
+    ("nln_resnet_tiny", "frozen", True), ("s3d_resnet_tiny", "partial", True), ("nln_resnet_tiny", "local", False),
+    ("tam_resnet_tiny", "frozen", False),
+])  # fmt: skip
+def test_norms_of_a_method_that_would_stay_as_drawn_are_told(recipe, tmp_path, capsys, model, norms, said):
+    """Where image weights come, and batch norms are frozen: non-local blocks would add nothing for ever."""
+    file = tmp_path / "pictures.safetensors"
+    safetensors.torch.save_file(create("tsn_resnet_tiny", num_classes=10).state_dict(), file)
+    changes = {"model.pretrained": str(file), "model.name": model, "optim.batch_norm": norms, "model.strict": False}
+    Jobs(Runtime()).job(replace(recipe, changes))
+    told = " ".join(capsys.readouterr().err.split())
+    assert (f"of {model} came with no weights (backbone." in told) == said
+    assert ("optim.batch_norm=local" in told) == said

@@ -17,7 +17,7 @@ from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import within
 from muybridge.storage.run import Run, is_run_of
 from muybridge.studies.plan import START, Plan
-from muybridge.training.job import Jobs
+from muybridge.training.job import Jobs, suggest_weights
 from muybridge.training.loop import finish
 
 
@@ -82,6 +82,7 @@ class Workplace:
 
     def check_whole(self, plan: Plan, *, tuned: bool) -> None:
         """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
+        suggested = not self.processes.is_first
         for name, planned in plan.runs.items():
             recipe = planned.recipe
             if planned.starts_from is not None:
@@ -89,7 +90,9 @@ class Workplace:
             folder = Run(self.out / "runs" / name)
             if planned.starts_from is None and not tuned:
                 folder.state_for(self.jobs.resolved(recipe))
-            self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
+            job = self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
+            if planned.starts_from is None and not folder.is_finished:
+                suggested = suggested or suggest_weights(job)
         self.processes.broadcast(None)
 
     def _check_unseen(self, plan: Plan, name: str) -> None:

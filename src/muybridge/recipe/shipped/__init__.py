@@ -16,6 +16,7 @@ from muybridge.recipe.sections import Recipe
 from muybridge.recipe.shipped.course_project_2019 import ucf11, ucf11_c3d, ucf11_vgg9
 from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, ssv2_full, transfer
 from muybridge.recipe.shipped.demo import demo
+from muybridge.recipe.shipped.finetune import finetune
 from muybridge.recipe.shipped.learning_report_2020 import (
     i3d_resnet50_hmdb51,
     i3d_resnet50_ucf101,
@@ -33,6 +34,7 @@ LEARNING_REPORT = (
 
 SHIPPED: dict[str, Callable[[], Recipe]] = {
     "small": small,
+    "finetune": finetune,
     "demo": demo,
     **{f"mini_{frames}": partial(mini, frames) for frames in (8, 16, 32, 64)},
     **{f"mini_kinetics_{frames}": partial(mini, frames, kinetics=True) for frames in (8, 16, 32, 64)},

