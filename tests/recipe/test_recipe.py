@@ -62,6 +62,8 @@ OTHER_VALUES = {
     "model.inflation": "repeat",
     "optim.optimizer": "adamw",
     "optim.lr": 0.5,
+    "optim.lr_grid": (0.5, 0.25),
+    "optim.weight_decay_grid": (0.1, 0.2),
     "optim.lr_batch_size": 72,
     "optim.momentum": 0.8,
     "optim.weight_decay": 0.0,

@@ -58,6 +58,8 @@ DEFAULTS = {
     "model.pretrained_sha256": None,
     "optim.optimizer": "sgd",
     "optim.lr": 0.01,
+    "optim.lr_grid": (),
+    "optim.weight_decay_grid": (),
     "optim.lr_batch_size": None,
     "optim.momentum": 0.9,
     "optim.weight_decay": 5e-4,
@@ -178,6 +180,29 @@ WRITTEN = {
         "optim.weight_decay": 0.05, "optim.min_steps": 1000, "optim.warmup_epochs": 1.0, "optim.label_smoothing": 0.1,
         "evaluation.num_clips": 5, "evaluation.every_epochs": 5,
     },
+    "heads": {
+        "clip.num_frames": 120, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.past_end": "mirror",
+        "augment.crop": "center", "augment.flip_probability": 0.0,
+        "optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.lr_grid": (5e-3, 3e-3, 1e-3, 3e-4, 1e-4),
+        "optim.weight_decay": 0.01, "optim.weight_decay_grid": (0.01, 0.1, 0.4, 0.8),
+        "optim.batch_size": 32, "optim.epochs": 20, "optim.min_steps": 400,
+        "evaluation.whole": True, "evaluation.every_epochs": 1000,
+    },
+    "frame_ucf101": {
+        "clip.num_frames": 1, "clip.size": 224, "clip.short_side": 256,
+        "model.name": "tsn_vgg16", "model.pretrained": "imagenet", "model.options": {"width": 1024},
+        "optim.lr_batch_size": 64, "optim.batch_size": 64, "optim.train_from": "top", "optim.epochs": 20,
+        "evaluation.num_clips": 25, "evaluation.crop_fraction": 0.875, "evaluation.every_epochs": 5,
+    },
+    "lstm_ucf101": {
+        "clip.num_frames": 120, "clip.sampling": "dense", "clip.stride_frames": 1, "clip.past_end": "mirror",
+        "augment.crop": "center", "augment.flip_probability": 0.0,
+        "model.name": "lstm", "model.options": {"num_layers": 1, "width": 256, "hidden": 512, "truncate": 30},
+        "optim.optimizer": "adam", "optim.lr": 1e-3, "optim.weight_decay": 0.0, "optim.batch_size": 64,
+        "optim.epochs": 50, "optim.schedule": "constant", "optim.clip_grad_norm": 5.0,
+        "stop.metric": "train.loss", "stop.patience_epochs": 5,
+        "evaluation.whole": True, "evaluation.every_epochs": 5,
+    },
     "finetune": {
         "clip.sampling": "dense", "clip.size": 112, "clip.short_side": 128, "model.pretrained": "imagenet",
         "optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.backbone_lr": 0.5, "optim.layer_decay": 0.9,
@@ -235,8 +260,9 @@ def plan_recipes(models, *, manifest, **arguments):
 
 
 def flat_with_options(recipe):
-    """An empty field `model.options` counts, too."""
-    return {"model.options": recipe.model.options, **flat(recipe)}
+    """Options as one field, also without any."""
+    others = {name: value for name, value in flat(recipe).items() if not name.startswith("model.options.")}
+    return {**others, "model.options": recipe.model.options}
 
 
 def test_every_shipped_recipe_and_every_field_is_written_here():
@@ -427,6 +453,14 @@ def test_the_mini_protocol_has_four_lengths():
         mini(24)
 
 
+@pytest.fixture(scope="session")
+def made_vectors(made_set, tmp_path_factory):
+    """A store of vectors of the made videos, by a network of one update."""
+    folder = tmp_path_factory.mktemp("vectors")
+    trained = api.train(toy("small", made_set, "model.name=tsn_resnet_tiny", "clip.num_frames=1"), out=folder / "run")
+    return muybridge.features(trained.path, data=made_set, out=folder / "store").path
+
+
 VARIANTS = ("_large", "_as_coded", "_second")
 """Endings of recipes that differ from another in numbers alone."""
 
@@ -440,6 +474,8 @@ def toy(name, made_set, *settings):
     }  # fmt: skip
     if recipe.optim.epochs is not None:
         small["optim.steps_per_epoch"] = 2
+    if name in ("heads", "lstm_ucf101"):
+        return replace(recipe, small | {"model.name": "lstm", "clip.num_frames": 8} | parse_overrides(list(settings)))
     if name.startswith("ucf11"):  # networks of one size
         small |= {"optim.batch_size": 2}
     else:
@@ -463,8 +499,8 @@ def toy(name, made_set, *settings):
         for name in SHIPPED
     ],
 )
-def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
-    recipe = toy(name, made_set)
+def test_every_shipped_recipe_trains_and_is_scored(name, made_set, made_vectors, tmp_path):
+    recipe = toy(name, made_vectors if name in ("heads", "lstm_ucf101") else made_set)
     run = api.train(recipe, out=tmp_path / "run")
     result = run.result()
     by_hours = recipe.optim.schedule_unit == "hours"
@@ -488,6 +524,8 @@ def test_every_shipped_recipe_trains_and_is_scored(name, made_set, tmp_path):
         ("tsn_vgg16_ucf101", ["tsn_vgg16"]),
         ("tsn_resnet50_hmdb51", ["tsn_resnet50"]),
         ("i3d_resnet50_ucf101", ["i3d_resnet50_gluoncv"]),
+        ("frame_ucf101", ["tsn_vgg16"]),
+        ("lstm_ucf101", ["lstm"]),
         ("five_class", ["i3d", "s3d", "s3dv3", "s3dv3_topheavy"]),
         ("ucf11", ["cnn_lstm", "c3d_small", "vgg9"]),
     ],
@@ -601,7 +639,7 @@ def test_a_recipe_names_its_source_and_the_published_result(name):
     assert told.name == name
     assert len(told.summary) > 15
     assert told.source
-    assert told.published.startswith("none") == (name in ("small", "finetune", "demo"))
+    assert told.published.startswith("none") == (name in ("small", "finetune", "heads", "demo"))
 
 
 def test_published_figures_of_training_videos_are_called_so():

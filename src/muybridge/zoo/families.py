@@ -33,8 +33,11 @@ class Method:
     """A way to make a video network from an image network."""
 
     paper: str
-    apply: Callable[..., None]
-    """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place."""
+    apply: Callable[..., nn.Module | None]
+    """apply(net, anatomy, axis, *, temporal_pooling, **options) changes the image network in place.
+
+    TSN's may return a layer for the vector of every frame.
+    """
     is_3d: bool = False
     looks_along_time: bool = True
     """Whether it does so without temporal pooling, too."""
@@ -45,10 +48,21 @@ class Method:
     """The kind of an image network's `sites` that it needs at least one of."""
 
 
-def segments(net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool) -> None:
-    """TSN: only the mean of the logits looks along time, and temporal pooling if asked for."""
+def segments(
+    net: nn.Module, anatomy: Anatomy, axis: FrameAxis, *, temporal_pooling: bool, width: int = 0
+) -> nn.Module | None:
+    """TSN: only the mean of the logits looks along time, and temporal pooling if asked for.
+
+    `width`: units of a further layer, with a ReLU, between the vector of every frame and the classifier; 0: none. Returns
+    that layer. Raises UserError for a width below 0.
+    """
+    if width < 0:
+        raise UserError(
+            f"model.options.width: it is {width}, but counts units. Give 1 or more, or 0 for no further layer"
+        )
     if temporal_pooling:
         halve_time(net, anatomy, axis)
+    return nn.Sequential(nn.Linear(anatomy.num_features, width), nn.ReLU()) if width else None
 
 
 METHODS = {
@@ -116,17 +130,19 @@ def grow(
     anatomy, axis = survey(net, in_channels=in_channels), FrameAxis()
     if method.sites and not getattr(anatomy.sites, method.sites):
         raise UserError(f"{type(net).__name__}: it has no place for {method.paper}. Name one in its `sites`")
-    method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
+    width = int(options.get("width", 0)) if method.apply is segments else 0
+    top = method.apply(net, anatomy, axis, temporal_pooling=temporal_pooling, **options)
     if fresh:
         draw_weights(net)
     model = FramesNet(
         net,
         axis,
-        num_features=anatomy.num_features,
+        num_features=width or anatomy.num_features,
         num_classes=num_classes,
         dropout=dropout,
         min_frames=8 if temporal_pooling else method.min_frames,
         in_channels=in_channels,
+        top=top,
     )
     model.averages_features = getattr(net, "averages_features", False)
     model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"

@@ -99,7 +99,7 @@ class FramesSequence(Answering, FramesNet):
 
     def fresh_names(self) -> tuple[str, ...]:
         """The head's parameters: weights of an image network have none of them."""
-        return tuple(f"sequence.{name}" for name in self.sequence.state_dict())
+        return FramesNet.fresh_names(self) + tuple(f"sequence.{name}" for name in self.sequence.state_dict())
 
 
 def _head(name: str, num_inputs: int, num_frames: int, temporal_pooling: bool, options: dict[str, Any]) -> Head:

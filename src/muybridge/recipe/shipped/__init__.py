@@ -13,10 +13,12 @@ from pathlib import Path
 from muybridge.errors import UserError, nearest
 from muybridge.recipe.fields import from_json
 from muybridge.recipe.sections import Recipe
+from muybridge.recipe.shipped.course_assignment_2016 import frame_ucf101, lstm_ucf101
 from muybridge.recipe.shipped.course_project_2019 import ucf11, ucf11_c3d, ucf11_vgg9
 from muybridge.recipe.shipped.deep_analysis_2021 import kinetics_full, mini, ssv2_full, transfer
 from muybridge.recipe.shipped.demo import demo
 from muybridge.recipe.shipped.finetune import finetune
+from muybridge.recipe.shipped.heads import heads
 from muybridge.recipe.shipped.learning_report_2020 import (
     i3d_resnet50_hmdb51,
     i3d_resnet50_ucf101,
@@ -35,6 +37,7 @@ LEARNING_REPORT = (
 SHIPPED: dict[str, Callable[[], Recipe]] = {
     "small": small,
     "finetune": finetune,
+    "heads": heads,
     "demo": demo,
     **{f"mini_{frames}": partial(mini, frames) for frames in (8, 16, 32, 64)},
     **{f"mini_kinetics_{frames}": partial(mini, frames, kinetics=True) for frames in (8, 16, 32, 64)},
@@ -49,6 +52,8 @@ SHIPPED: dict[str, Callable[[], Recipe]] = {
     "ssv2_full": ssv2_full,
     "transfer": transfer,
     **{make.__name__: make for make in LEARNING_REPORT},
+    "frame_ucf101": frame_ucf101,
+    "lstm_ucf101": lstm_ucf101,
     "five_class": five_class,
     "five_class_shuffled": five_class_shuffled,
     "ucf11": ucf11,

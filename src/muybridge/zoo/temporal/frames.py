@@ -67,9 +67,12 @@ class FramesNet(VideoModel):
         min_frames: int = 1,
         min_size: int = 32,
         in_channels: int = 3,
+        top: nn.Module | None = None,
     ) -> None:
+        """`top`: a module on the vector of every frame, to `num_features` values."""
         super().__init__(num_features, num_classes, dropout=dropout, in_channels=in_channels)
         self.backbone = backbone
+        self.top = top
         self.min_frames, self.min_size = min_frames, min_size
         self._axis = axis
 
@@ -81,7 +84,13 @@ class FramesNet(VideoModel):
             f = f.mean((2, 3))
         elif f.dim() == 3:
             f = f.mean(1)
+        if self.top is not None:
+            f = self.top(f)
         return f.unflatten(0, (x_BCTHW.shape[0], -1))
+
+    def fresh_names(self) -> tuple[str, ...]:
+        """Parameters of the module on every frame's vector: weights of an image network have none."""
+        return () if self.top is None else tuple(f"top.{name}" for name in self.top.state_dict())
 
 
 class TimeConv(nn.Conv2d):
