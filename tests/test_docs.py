@@ -41,8 +41,9 @@ def test_every_command_in_the_documents_parses(words):
     for model in (context.params.get("models") or context.params.get("model") or "").split(","):
         if "@" in model:
             from muybridge.zoo.families import METHODS
+            from muybridge.zoo.heads import HEADS
 
-            assert model.partition("@")[0] in METHODS
+            assert model.partition("@")[0] in {**METHODS, **HEADS}
         elif model and ":" not in model:
             from muybridge.zoo import entry
 
