@@ -41,8 +41,9 @@ def test_every_command_in_the_documents_parses(words):
     for model in (context.params.get("models") or context.params.get("model") or "").split(","):
         if "@" in model:
             from muybridge.zoo.families import METHODS
+            from muybridge.zoo.heads import HEADS
 
-            assert model.partition("@")[0] in METHODS
+            assert model.partition("@")[0] in {**METHODS, **HEADS}
         elif model and ":" not in model:
             from muybridge.zoo import entry
 
@@ -94,7 +95,10 @@ def contributed():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     blocks = re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.M | re.S)
     return {
-        name: textwrap.dedent(code) for code in blocks for name in ("blend", "plain", "Gray") if f" {name}(" in code
+        name: textwrap.dedent(code)
+        for code in blocks
+        for name in ("blend", "Gated", "plain", "Gray")
+        if f" {name}(" in code
     }
 
 
@@ -123,6 +127,17 @@ def test_the_method_of_contributing_grows_a_network():
     logits_BK = model(x_BCTHW)
     assert logits_BK.shape == (2, 5)
     assert not torch.equal(logits_BK, model(x_BCTHW.flip(2)))  # it looks along time
+
+
+def test_the_head_of_contributing_pools_what_is_there():
+    found = {"__name__": __name__}
+    exec(contributed()["Gated"], found)
+    head, f_BTD = found["Gated"](5), torch.randn(2, 4, 5)
+    g_BSE, weights_BS = head(f_BTD, torch.tensor([[True] * 4, [True, False, True, False]]))
+    assert g_BSE.shape == (2, 4, head.num_features)
+    alone_BS = head(f_BTD[1:, ::2])[1]
+    assert not weights_BS[1, 1::2].any()
+    assert torch.allclose(weights_BS[1, ::2], alone_BS[0])
 
 
 @pytest.mark.usefixtures("tables")

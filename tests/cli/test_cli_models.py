@@ -54,6 +54,25 @@ def test_one_model_layer_by_layer():
     assert "backbone.layer3.0.conv1.before.conv" in shown
 
 
+def test_heads_over_image_networks_have_a_line_a_head_and_all_of_them_in_json():
+    listed = call("models").stdout
+    assert re.search(r"lstm +heads +8 vectors", listed)
+    assert re.search(r"lstm_NETWORK +lstm +8x112 +0\.71-138\.72 M", listed)
+    assert "lstm_resnet18" not in listed
+    assert re.search(r"NETWORK: inceptionv1, .*, vgg16", listed)
+    rows = {row["name"]: row for row in document(call("models", "--json"))["models"]}
+    assert (rows["lstm"]["size"], rows["lstm"]["in_channels"]) == (0, 1024)
+    assert (rows["lstm_resnet18"]["size"], rows["lstm_resnet18"]["in_channels"]) == (112, 3)
+
+
+def test_a_model_of_vectors_has_no_size():
+    assert "one video of 8 vectors of 1,024 values" in call("models", "lstm").stdout
+    assert "8 vectors" in call("measure", "lstm", "--no-speed").stdout
+    for words in (("models", "lstm", "--size", "64"), ("measure", "lstm", "--no-speed", "--size", "64")):
+        assert "which have no height and width" in call(*words, code=2).stderr
+    assert "Measure a run of it, or count only: --no-speed" in call("measure", "lstm", code=2).stderr
+
+
 def test_options_change_the_layers():
     thin, wide = (
         document(call("models", "tam_resnet_tiny", "--set", f"model.options.taps={taps}", "--json")) for taps in (3, 5)

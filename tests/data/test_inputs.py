@@ -116,7 +116,7 @@ def recipe_of(made_set, model, modality):
 @pytest.mark.parametrize(
     ("model", "modality", "workers"),
     [("tsm_resnet_tiny", "four", 0), ("i3d_resnet_tiny", "four", 1), ("test_probe", "colours", 0),
-     ("test_memory", "colours", 1)],
+     ("test_memory", "colours", 1), ("lstm", "colours", 0)],
 )  # fmt: skip
 def test_an_input_from_outside_goes_the_whole_way(made_set, tmp_path, model, modality, workers):
     recipe = recipe_of(made_set, model, modality)

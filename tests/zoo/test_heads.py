@@ -2,14 +2,21 @@
 
 import math
 
+import foreign_networks
 import pytest
 import torch
 import torch.nn.functional as F
 from on_meta import on_meta
 from torch import nn
 
+import muybridge
+from muybridge import build
+from muybridge.build.weights import weights_file
+from muybridge.data.views import Batch
 from muybridge.errors import UserError
-from muybridge.training.step import mean_loss
+from muybridge.recipe import Clip, Recipe, replace
+from muybridge.runtime.device import Placement
+from muybridge.training.step import mean_loss, network_input, training_step
 from muybridge.zoo import WeightedLogits, create, load_weights
 from muybridge.zoo.count import count, count_parameters, layers, outline
 from muybridge.zoo.families import BACKBONES
@@ -457,6 +464,34 @@ def test_training_takes_every_step_by_its_weight_in_each_video():
     assert found.item() == pytest.approx((sum(losses) / B).item(), rel=1e-9)
 
 
+def test_an_update_is_by_the_loss_of_every_step():
+    """Through the one step of all trainings, in parts, and of another weight in the first and the last step."""
+    torch.manual_seed(0)
+    model = create("gru_resnet_tiny", num_classes=3, num_frames=4, dropout=0.0, late=2.0)
+    recipe = replace(
+        Recipe(clip=Clip(num_frames=4, size=32)), {"optim.micro_batch_size": 2, "optim.label_smoothing": 0.0}
+    )
+    labels = [0, 1, 2, 2]
+    batch = Batch(
+        torch.randint(255, (4, 4, 32, 32, 3), dtype=torch.uint8), torch.tensor(labels), None, None, (0, 1, 2, 3)
+    )
+    losses = []
+    for part in (slice(0, 2), slice(2, 4)):
+        alone = Batch(batch.clips_BTHWC[part], batch.labels_B[part], None, None, (0, 1))
+        g_BSE, _ = model.train().steps(network_input(alone, model, recipe))
+        for g_SE, label in zip(g_BSE, labels[part], strict=True):
+            chances_SK = (g_SE @ model.fc.weight.T + model.fc.bias).softmax(1)
+            losses += [sum((t + 1) ** 2 * -chances_SK[t, label].log() for t in range(4)) / 30]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.sequence.rnn.weight_hh_l0.clone()
+    expected = sum(losses) / 4
+    (gradient,) = torch.autograd.grad(expected, [model.sequence.rnn.weight_hh_l0])
+    loss_sum, _ = training_step(model, optimizer, batch, Placement(torch.device("cpu")), recipe)
+    assert loss_sum == pytest.approx(4 * expected.item(), rel=1e-5)
+    assert torch.allclose(model.sequence.rnn.weight_hh_l0, before - 0.1 * gradient, atol=1e-7)
+    assert not torch.equal(model.sequence.rnn.weight_hh_l0, before)
+
+
 def test_weights_alike_for_all_clips_give_the_loss_they_gave_to_the_bit():
     torch.manual_seed(0)
     logits_NBK, labels_B, weights_N = torch.randn(2, 5, 7), torch.tensor([0, 6, 3, 2, 2]), torch.tensor([1.0, 0.3])
@@ -499,6 +534,40 @@ def test_a_head_over_every_image_network(network):
     assert (model.min_size, model.preprocessing, model.published) == (tsn.min_size, tsn.preprocessing, tsn.published)
     assert model(model.zeros(8, model.min_size, device="meta")).shape == (1, 4)
     assert model.sequence.num_inputs == tsn.num_features
+
+
+@pytest.mark.parametrize("network", ["Vectors", "Tokens", "Functional", "Fixed"])
+def test_a_head_over_a_network_that_is_brought_along(network):
+    torch.manual_seed(0)
+    model = create(f"lstm@foreign_networks:{network}", num_classes=4, dropout=0.0).eval()
+    torch.manual_seed(0)
+    net = getattr(foreign_networks, network)().eval()  # its own weights are kept
+    size = model.fixed_size or 64
+    x_BCTHW = torch.randn(2, 3, 8, size, size)
+    f_N = net(x_BCTHW.transpose(1, 2).flatten(0, 1))
+    f_ND = f_N.mean((2, 3)) if f_N.dim() == 4 else f_N.mean(1) if f_N.dim() == 3 else f_N
+    g_BTE = model.sequence.rnn(f_ND.unflatten(0, (2, 8)))[0]
+    assert torch.allclose(model(x_BCTHW), model.fc(g_BTE).mean(1), atol=1e-6)
+    with pytest.raises(UserError, match="no option 'depth'"):
+        create(f"lstm@foreign_networks:{network}", num_classes=4, depth=2)
+
+
+def test_a_head_trains_over_a_still_image_network(recipe, tmp_path):
+    changes = {
+        "model.name": "lstm_resnet_tiny", "optim.train_from": "sequence", "optim.epochs": 1, "optim.warmup_epochs": 0,
+        "model.options": {"truncate": 2, "late": 1.0},
+    }  # fmt: skip
+    still = replace(recipe, changes)
+    run = muybridge.train(still, out=tmp_path / "run")
+    num_classes = len(run.dataset()["classes"])
+    trained, fresh = create("lstm_resnet_tiny", num_classes=num_classes), build.model(still, num_classes)
+    loaded = load_weights(trained, weights_file(str(run.path)))
+    assert (loaded.fresh, loaded.left_out) == ((), ())
+    before = fresh.state_dict()
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("backbone."), name
+    assert all(math.isfinite(row["loss"]) for row in run.metrics("train"))
+    assert muybridge.evaluate(run).logits_VK.shape[1] == num_classes
 
 
 @pytest.mark.parametrize("name", ["lstm", "attentive", "mean_pool"])

@@ -74,15 +74,25 @@ class VectorsNet(Answering):
     def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the head's steps, and weights. Raises UserError for a video without any step."""
         f_BTD = (x - self.mean_D) / self.std_D
-        present_BT = None if x.is_meta else ~x.isnan().any(2)
-        if present_BT is None or bool(present_BT.all()):
-            return self.sequence(f_BTD, None)
+        present_BT = self._present(x)
+        if present_BT is not None:
+            f_BTD = f_BTD.masked_fill(~present_BT[..., None], 0.0)
+        return self.sequence(f_BTD, present_BT)
+
+    @torch.compiler.disable
+    def _present(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Steps that are there, (B,T); None: all of them."""
+        if x.is_meta:
+            return None
+        present_BT = ~x.isnan().any(2)
+        if bool(present_BT.all()):
+            return None
         if not bool(present_BT.any(1).all()):
             raise UserError(
                 f"{self.name or type(self).__name__}: a video has no vector without a NaN. Check its stored vectors, or "
                 "leave the video out"
             )
-        return self.sequence(f_BTD.masked_fill(~present_BT[..., None], 0.0), present_BT)
+        return present_BT
 
 
 class FramesSequence(Answering, FramesNet):

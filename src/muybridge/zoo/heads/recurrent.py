@@ -89,11 +89,11 @@ class Recurrent(Head):
     def weights(self, f_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
         """Weights of the steps in the answer, (B,T); rows sum to 1."""
         exact = torch.promote_types(f_BTD.dtype, torch.float32)
-        there_BT = torch.ones_like(f_BTD[..., 0], dtype=exact) if present_BT is None else present_BT.to(exact)
-        rank_BT = there_BT.cumsum(1)  # t + 1
+        there_BT = torch.ones_like(f_BTD[..., 0], dtype=torch.bool) if present_BT is None else present_BT
+        rank_BT = there_BT.cumsum(1).to(exact)  # t + 1 (sums of integers: on CUDA those of floats are not repeatable)
         rank_BT = rank_BT / rank_BT[:, -1:]
         if self.last:
-            return (rank_BT == 1) * there_BT
+            return ((rank_BT == 1) & there_BT).to(exact)
         weights_BT = rank_BT**self.late * there_BT
         return weights_BT / weights_BT.sum(1, keepdim=True)
 
