@@ -173,7 +173,7 @@ def method_and_backbone(model: str) -> tuple[str, str]:
     method, at, brought = model.partition("@")
     if at:
         return method, brought
-    match = re.fullmatch(r"(\w+?)_((?:resnet|inception|vgg)\w*)", model)
+    match = re.fullmatch(r"(\w+?)_((?:resnet|inception|vgg|mobilenet|efficientnet)\w*)", model)
     return (match[1], match[2]) if match else (model, "")
 
 

@@ -137,7 +137,7 @@ def features(
     manifest = Manifest.load(data)
     with ExitStack() as entered:
         found = _source(source, pretrained, checkpoint, changes or {}, manifest, allow_code)
-        work = _Work(found, manifest, layer, tokens, clip_frames, stride, dtype, runtime)
+        work = _Work(found, manifest, data, layer, tokens, clip_frames, stride, dtype, runtime)
         entered.enter_context(testing(work.model))
         entered.enter_context(torch.inference_mode())
         about = work.about()
@@ -336,6 +336,7 @@ class _Work:
         self,
         source: _Source,
         manifest: Manifest,
+        data: str | Path,
         layer: str | None,
         tokens: bool,
         clip_frames: int | None,
@@ -344,6 +345,7 @@ class _Work:
         runtime: Runtime,
     ) -> None:
         self.source, self.manifest, self.dtype = source, manifest, dtype
+        self.data = str(Path(data).resolve())
         self.model, self.recipe, self.trained_on = source.model, source.recipe, source.trained_on
         self.input = inputs.find(self.recipe.clip.modality)
         if self.input.is_in_place or self.model.input_kind != "clip":
@@ -425,7 +427,7 @@ class _Work:
                 digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return {
             "format_version": store.FORMAT_VERSION, "source": self.source.name, "network": digest.hexdigest(),
-            "source_sha256": self.manifest.sha256(), "width": self.width, "dtype": self.dtype,
+            "source_sha256": self.manifest.sha256(), "manifest": self.data, "width": self.width, "dtype": self.dtype,
             "classes": list(self.classes) if self.classes else None, "options": options, "finished": False,
         }  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
 from muybridge.data.manifest import Manifest
+from muybridge.data.stores.vectors import about as stored
 from muybridge.errors import UserError
 from muybridge.video import FileReader
 from muybridge.video.strips import jpeg_bytes, strip
@@ -66,6 +67,9 @@ class Frames:
         for path in dict.fromkeys(manifests):
             try:
                 manifest = Manifest.load(path)
+                about = stored(manifest)
+                if about is not None:  # vectors show nothing: the videos that they were computed of do
+                    manifest = Manifest.load(about.get("manifest", ""))
             except UserError as error:
                 self.problem = str(error)
                 continue

@@ -9,12 +9,12 @@ with each.
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from muybridge.analysis.rows import method_and_backbone
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, diff, replace
 from muybridge.recipe.fields import with_network
@@ -241,8 +241,8 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
 
 def model_axes(model: str) -> dict[str, Value]:
     """Method and backbone of a name that has both."""
-    method, *backbone = re.split("[_@]", model, maxsplit=1)
-    return {"method": method, "backbone": backbone[0]} if backbone else {"method": method}
+    method, backbone = method_and_backbone(model)
+    return {"method": method, "backbone": backbone} if backbone else {"method": method}
 
 
 def starting_from(pretrained: str) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class About(TypedDict):
     """Hash of the network and of the options that it computed with."""
     source_sha256: str
     """Hash of the source's manifest."""
+    manifest: NotRequired[str]
+    """Path of the source's manifest, for pictures of its videos."""
     width: Annotated[int, Field(ge=1)]
     dtype: Literal["float32", "float16"]
     classes: list[str] | None
