@@ -47,7 +47,10 @@ def batch_of(num):
     return Batch(frames, torch.arange(num) % 3, None, None, tuple(range(num)), ())
 
 
-@pytest.mark.parametrize("way", [torch.relu, nn.ReLU(), nn.ReLU(inplace=True), torch.Tensor.relu_, nn.functional.relu])
+@pytest.mark.parametrize(
+    "way",
+    [torch.relu, nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(inplace=True), torch.Tensor.relu_, nn.functional.relu],
+)
 def test_a_look_counts_channels_that_are_zero_everywhere(recipe, way):
     model = Plain(way, bias=-100.0).train()
     facts = health.look(model, batch_of(6), CPU, recipe)

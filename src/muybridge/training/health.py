@@ -44,7 +44,8 @@ class ReluWatch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in RELUS and out.dim() > 1:
+        is_relu6 = func is F.hardtanh and (kwargs or {}).get("min_val") == 0  # nn.ReLU6 calls it
+        if (func in RELUS or is_relu6) and out.dim() > 1:
             channel = 2 if out.dim() == 3 else 1  # (B,T,D) of a linear layer; else (B,C,…)
             self.alive.append(out.detach().transpose(0, channel).flatten(1).amax(1).gt(0).cpu().numpy())
         return out

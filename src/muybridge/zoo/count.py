@@ -19,7 +19,7 @@ from muybridge.zoo import VideoModel, entries
 from muybridge.zoo.registry import assemble, builds_on_meta
 from muybridge.zoo.shapes import Shapes
 
-SILENT = (nn.ReLU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
+SILENT = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Softmax, nn.Dropout, nn.Identity)
 """Modules that a table of layers leaves out: no parameters, no multiply-adds, and the shape stays."""
 
 
