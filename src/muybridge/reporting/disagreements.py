@@ -69,7 +69,7 @@ class Frames:
                 manifest = Manifest.load(path)
                 about = stored(manifest)
                 if about is not None:  # vectors show nothing: the videos that they were computed of do
-                    manifest = Manifest.load(about.get("manifest", ""))
+                    manifest = Manifest.load(about["manifest"])
             except UserError as error:
                 self.problem = str(error)
                 continue

@@ -53,7 +53,7 @@ class About(TypedDict):
     """Hash of the network and of the options that it computed with."""
     source_sha256: str
     """Hash of the source's manifest."""
-    manifest: NotRequired[str]
+    manifest: Annotated[str, Field(min_length=1)]
     """Path of the source's manifest, for pictures of its videos."""
     width: Annotated[int, Field(ge=1)]
     dtype: Literal["float32", "float16"]
