@@ -275,6 +275,7 @@ def plan(
     models: Sequence[str] | None = None,
     *,
     data: str | Path | Sequence[str | Path],
+    heads: Sequence[str] | None = None,
     study: str | Plan | None = None,
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
@@ -295,7 +296,8 @@ def plan(
 ) -> Plan:
     """Return the runs that `compare` would train.
 
-    They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `only`
+    They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `heads`:
+    heads over stored vectors, the study of that name. `only`
     picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
     function needs `allow_code`.
 
@@ -316,6 +318,10 @@ def plan(
     for model in models or ():
         allow(model)
     manifests = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    if heads is not None:
+        if models is not None or study is not None:
+            raise UserError("--heads: models or a study are given, too. Give one of them")
+        models, study = heads, "heads"
     if study is None:
         if not models:
             raise UserError("models: none are given. Name at least one model, or a study")
@@ -369,6 +375,7 @@ def compare(
     *,
     data: str | Path | Sequence[str | Path],
     out: str | Path,
+    heads: Sequence[str] | None = None,
     study: str | Plan | None = None,
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
@@ -395,7 +402,7 @@ def compare(
     orders. Raises UserError, Interrupted.
     """
     made = plan(
-        models, data=data, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
+        models, data=data, heads=heads, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title, allow_code=allow_code,
     )  # fmt: skip
 

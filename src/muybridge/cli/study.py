@@ -52,10 +52,17 @@ def compare(
     ],
     out: Annotated[Path, typer.Option(metavar="STUDY", help="Folder for runs and report.")],
     models: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names from `muybridge models`.")] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="Heads over stored vectors (lstm, attentive, …), many settings of each at once."
+        ),
+    ] = None,
     study: Annotated[
         str | None,
         typer.Option(
-            help="study_2021, mini, pretraining, transfer, equal_time, or mine.py:function; none: all models by one recipe."
+            help="study_2021, mini, pretraining, transfer, equal_time, heads, single_or_recurrent, recurrent_depth, "
+            "sequences, augmentation, or mine.py:function; none: all models by one recipe."
         ),
     ] = None,
     only: Annotated[
@@ -107,9 +114,10 @@ def compare(
         from muybridge.studies.plan import parse_only
 
         changes, runtime = parsed_settings(settings)
-        allow_named(*split_list(models or ""), recipe, study, allow_code=allow_code)
+        allow_named(*split_list(models or ""), *split_list(heads or ""), recipe, study, allow_code=allow_code)
         asked: dict[str, Any] = {
             "models": split_list(models) if models is not None else None,
+            "heads": split_list(heads) if heads is not None else None,
             "data": [path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
             "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
             "out": out, "study": study, "recipe": recipe, "seeds": seeds, "only": parse_only(only or []), "tune": tune,

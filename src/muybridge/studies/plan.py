@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from muybridge.analysis.rows import method_and_backbone
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, flat, replace
@@ -303,3 +304,14 @@ def repeated(plan: Plan, *, seeds: Sequence[int], folds: Sequence[int] | None = 
     for path in plan.manifests():
         by_manifest[path] = folds or Manifest.load(path).folds or (None,)
     return plan.repeated(seeds=seeds, folds=by_manifest)
+
+
+def model_axes(model: str) -> dict[str, Value]:
+    """Method and backbone of a name that has both."""
+    method, backbone = method_and_backbone(model)
+    return {"method": method, "backbone": backbone} if backbone else {"method": method}
+
+
+def starting_from(pretrained: str) -> dict[str, Any]:
+    """Fields of the recipe for what `--pretrained` names."""
+    return {"model.pretrained": None if pretrained == "none" else pretrained, "model.pretrained_sha256": None}

@@ -14,7 +14,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from muybridge.analysis.rows import method_and_backbone
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, diff, replace
 from muybridge.recipe.fields import with_network
@@ -29,9 +28,12 @@ from muybridge.studies.plan import (
     Value,
     data_name,
     data_names,
+    model_axes,
     of_models,
     run_name,
+    starting_from,
 )
+from muybridge.studies.two_stages import augmentation, heads, recurrent_depth, sequences, single_or_recurrent
 from muybridge.user_code import allow, function_in_file
 
 MODELS_2021 = tuple(
@@ -206,7 +208,19 @@ def equal_time(
 
 
 SHIPPED: dict[str, Callable[..., Plan]] = {
-    make.__name__: make for make in (study_2021, mini, pretraining, transfer, equal_time)
+    make.__name__: make
+    for make in (
+        study_2021,
+        mini,
+        pretraining,
+        transfer,
+        equal_time,
+        heads,
+        single_or_recurrent,
+        recurrent_depth,
+        sequences,
+        augmentation,
+    )
 }
 
 
@@ -237,14 +251,3 @@ def of(study: str | Plan, *, data: Sequence[str], **given: Any) -> Plan:
         for planned in plan.runs.values():
             allow(planned.recipe.model.name)  # the user's own file names it
     return plan
-
-
-def model_axes(model: str) -> dict[str, Value]:
-    """Method and backbone of a name that has both."""
-    method, backbone = method_and_backbone(model)
-    return {"method": method, "backbone": backbone} if backbone else {"method": method}
-
-
-def starting_from(pretrained: str) -> dict[str, Any]:
-    """Fields of the recipe for what `--pretrained` names."""
-    return {"model.pretrained": None if pretrained == "none" else pretrained, "model.pretrained_sha256": None}
