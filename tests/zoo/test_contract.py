@@ -174,6 +174,10 @@ def test_values(name, tmp_path):
     """Clips do not touch each other, weights survive a file, a new classifier leaves features, gradients are finite."""
     model = make(name).eval()
     x_BCTHW = clip(model, batch=3)
+    if (
+        name in OVER_NETWORKS
+    ):  # features of untrained deep networks are in the thousands, and gates enlarge rounding errors
+        model, x_BCTHW = model.double(), x_BCTHW.double()
     middle_BCTHW = x_BCTHW[1:2]
     with torch.no_grad():
         together_BK, alone_BK = model(x_BCTHW), model(middle_BCTHW)
