@@ -101,7 +101,7 @@ def run_part(job: dict[str, Any]) -> dict[str, Any]:
     )
     late = False
     try:
-        process.wait(max(1.0, job["until"] + GRACE_SECONDS - started))
+        process.wait(max(0.0, job["until"] + GRACE_SECONDS - started))
     except subprocess.TimeoutExpired:
         late = True
     finally:

@@ -36,13 +36,9 @@ SMALL = {
 }  # fmt: skip
 VIEWS = {"evaluation.num_clips": 1, "evaluation.num_crops": 1}
 SHORT = {
-    "stop.max_hours": 0.002,
-    "optim.milestones": [0.001],
-    "clip.size": 64,
-    "clip.short_side": 64,
-    "optim.batch_size": 8,
-    **VIEWS,
-}
+    "stop.max_hours": 0.002, "optim.milestones": [0.001], "clip.num_frames": 16, "optim.batch_size": 2, **VIEWS,
+}  # fmt: skip
+"""For a study by the clock. Its networks need the recipe's own size."""
 
 NOT_HERE = {
     "make ": "what this test is run by",
@@ -67,6 +63,9 @@ INSTEAD = {
     ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out demo": ",tam_resnet_tiny --out demo/whole",
     "demo/runs/tam_resnet_tiny-seed0": "demo/whole/runs/tam_resnet_tiny-seed0",
     "--shorten 0.05": "--shorten 0.01",
+    "benchmarks/cuda.py    ": "benchmarks/cuda.py --device cpu --quick    ",  # needs a GPU
+    "--device cpu --quick": "--device cpu --quick --only environment",  # tests/test_benchmarks.py runs all of it
+    "--page cuda.json": "--page cuda.json --out cuda.md",  # figures of a CPU are not for the documents
     "--models tsn_resnet50,tam_resnet50 --out mini": "--models tsn_resnet_tiny,tam_resnet_tiny --out mini",
     "--models i3d_resnet50 --out transfer": "--models i3d_resnet_tiny --out transfer",
     "method=tsn,tam --only backbone=resnet50 --only num_frames=8,16": "method=tam --only backbone=resnet50 --only num_frames=8",
@@ -146,6 +145,7 @@ def base(tmp_path_factory):
 GIVEN = {
     "docs/diagnosis.md": {"run": "tsm"},
     "docs/evaluation.md": {"run": "tsm"},
+    "docs/learning.md": {"runs/tsm": "tsm"},
     "docs/models.md": {"runs/tsm_resnet18": "tsm", "runs/tsn_resnet50": "deep", "runs/kinetics": "tsn"},
     "docs/recipes.md": {"runs/i3d": "i3d"},
     "docs/report.md": {"runs/tsm": "tsm", "runs/tam": "tam", "other/i3d": "i3d"},
@@ -176,6 +176,9 @@ def small(words):
         return [*words, *settings(SHORT)]
     changes = SMALL | VIEWS
     given = {words[index + 1].partition("=")[0] for index, word in enumerate(words) if word == "--set"}
+    for option in {"--epochs", "--steps"}.intersection(words):  # a length is given once
+        words[words.index(option) + 1] = "1"
+        changes = {field: value for field, value in changes.items() if field not in ("optim.epochs", "optim.min_steps")}
     hf = any(word.startswith("hf:") for word in words)
     changes = {field: value for field, value in changes.items() if not (hf and field in given)}
     follows = words[words.index(command) + 1]
@@ -236,6 +239,7 @@ def shell(code, world):
 
 
 BENCHMARKS = {
+    "benchmarks/cuda.py": [],
     "benchmarks/scale.py": ["--quick"],
     "benchmarks/models.py": ["tsn_resnet_tiny", "tsm_resnet_tiny", "--rounds", "1"],
     "benchmarks/evaluate.py": [
@@ -255,10 +259,7 @@ BENCHMARKS = {
 
 FIRST = {
     "docs/diagnosis.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study"],
-    "docs/report.md": [
-        "muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study",
-        "muybridge compare --data set.csv --models tam_resnet50,i3d_resnet50 --out study",
-    ],
+    "docs/report.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18,i3d_resnet18 --out study"],
     "docs/evaluation.md": ["muybridge prepare new --all test --out new.csv"],
     "docs/benchmarks.md": ["muybridge prepare weizmann --out weizmann.csv --group '/([a-z]+)_'"],
 }

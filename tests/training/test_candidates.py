@@ -47,8 +47,14 @@ def together(heads, tmp_path_factory):
     return train(heads, out=tmp_path_factory.mktemp("runs") / "together")
 
 
-def test_each_copy_has_the_bits_that_it_has_alone(heads, together, tmp_path):
-    copies = load_model(together, "last").copies
+@pytest.mark.parametrize("model", ["gru", "mean_pool"])
+def test_each_copy_has_the_bits_that_it_has_alone(model, heads, together, tmp_path):
+    if model != "gru":  # features without weights are computed once for all
+        heads = replace(heads, {"model.name": model, "model.options": {}})
+        together = train(heads, out=tmp_path / "together")
+    net = load_model(together, "last")
+    assert net.shares_features == (model == "mean_pool")
+    copies = net.copies
     assert len(copies) == 4
     for index, (lr, decay) in enumerate(heads.candidates):
         alone = {"optim.lr_grid": (), "optim.weight_decay_grid": (), "optim.lr": lr, "optim.weight_decay": decay}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from same_bits import everything
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 import muybridge
 from muybridge import build
@@ -25,6 +26,7 @@ from muybridge.inference.predict import Predictor
 from muybridge.recipe import Recipe, Runtime, fields, parse_overrides, replace
 from muybridge.runtime.device import Placement
 from muybridge.storage import checkpoints as checkpoint
+from muybridge.storage.run import Run
 from muybridge.training import loop as training
 from muybridge.training import session
 from muybridge.training.loop import resume, train
@@ -640,12 +642,24 @@ def everything_but_scores(run):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
-def test_a_machine_without_a_compiler_is_told(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+@pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled")
+def test_a_machine_without_a_compiler_is_told(plain, tmp_path):
     torch.compiler.reset()
-    with pytest.raises(UserError, match=r"runtime\.compile"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",), "force_disable_caches": True}),
+        pytest.raises(UserError, match=r"^runtime\.compile: .*No working C\+\+ compiler"),
+    ):
         train(plain, out=tmp_path / "run", runtime=Runtime(compile=True))
+
+
+def test_what_a_backend_of_the_compiler_raised_is_told(tmp_path):
+    error = BackendCompilerFailed(lambda: None, OSError("no ptxas here"), None)
+    assert "no ptxas" not in str(error).splitlines()[0]
+    with (
+        pytest.raises(UserError, match=r"^runtime\.compile: .*no ptxas here.*runtime\.compile=false$"),
+        session.explaining(Run(tmp_path)),
+    ):
+        raise error
 
 
 def test_the_page_on_training_names_every_lever():

@@ -54,7 +54,9 @@ def recurrent_depth(
             "data.manifest": manifest, "model.dropout": share, "model.options": options,
         })  # fmt: skip
         name = run_name(_set(called, data), model, f"{layers}layers", f"dropout{share:g}")
-        runs[name] = Planned(made, {"data": called, "model": model, **model_axes(model), "num_layers": layers, "dropout": share})
+        runs[name] = Planned(
+            made, {"data": called, "model": model, **model_axes(model), "num_layers": layers, "dropout": share}
+        )
     varies = {"num_layers": ("model.options.num_layers", "model.options.rnn_dropout"),
               "dropout": ("model.dropout", "model.options.rnn_dropout")}  # fmt: skip
     return Plan(f"Depth of recurrent nets on {', '.join(data_names(data).values())}", runs, {**VARIES, **varies})

@@ -429,7 +429,9 @@ def explaining(run: Run) -> Iterator[None]:
             raise UserError(f"{lost}. {last_good(run)}") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
+        cause = getattr(error, "inner_exception", error)  # that of a backend, which the first line does not always tell
+        told = str(cause).strip() or type(cause).__name__
         raise UserError(
-            f"runtime.compile: torch cannot compile the network here ({str(error).splitlines()[0]}). Install what it asks for, "
-            "or train without: --set runtime.compile=false"
+            f"runtime.compile: torch cannot compile the network here ({told.splitlines()[0].rstrip('.')}). "
+            "Install what it asks for, or train without: --set runtime.compile=false"
         ) from error

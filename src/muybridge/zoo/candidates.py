@@ -19,7 +19,12 @@ TAKEN_OVER = (
 
 
 class Candidates(VideoModel):
-    """Copies of a network. Training gives the loss of each; one, `chosen`, answers."""
+    """Copies of a network. Training gives the loss of each; one, `chosen`, answers.
+
+    Features that no weight is trained for (a mean of stored vectors) are computed once for all.
+    """
+
+    shares_features: bool
 
     def __init__(self, net: VideoModel, count: int) -> None:
         """`count`: number of copies, all of which begin with the weights of `net`."""
@@ -29,12 +34,16 @@ class Candidates(VideoModel):
         for attribute in TAKEN_OVER:
             setattr(self, attribute, getattr(net, attribute))
         self.num_copies = count
+        self.shares_features = {name for name, _ in net.named_parameters()} <= set(net.classifier_names())
         self.loss_weight = net.loss_weight
 
     @property
     def answering(self) -> VideoModel:
         """The copy that answers."""
-        copied = self.copies[self.chosen]
+        return self._copy(self.chosen)
+
+    def _copy(self, index: int) -> VideoModel:
+        copied = self.copies[index]
         assert isinstance(copied, VideoModel)
         return copied
 
@@ -51,7 +60,12 @@ class Candidates(VideoModel):
         if not self.training:
             return self.answering(x_BCTHW)
         order = [self.chosen, *(index for index in range(self.num_copies) if index != self.chosen)]
-        outs = [self.copies[index](x_BCTHW) for index in order]
+        if self.shares_features:
+            self.answering.check_input(x_BCTHW)
+            f_BTD = self.answering.features(x_BCTHW)
+            outs = [self._copy(index).head(f_BTD) for index in order]
+        else:
+            outs = [self.copies[index](x_BCTHW) for index in order]
         weighted = [
             out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1)) for out in outs
         ]
