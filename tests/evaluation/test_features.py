@@ -26,6 +26,7 @@ from muybridge.evaluation.drift import change
 from muybridge.evaluation.evaluate import load_model
 from muybridge.evaluation.extract import features
 from muybridge.recipe import replace
+from muybridge.recipe.shipped import load
 from muybridge.training.loop import train
 from muybridge.video import FileReader, vectors
 
@@ -342,6 +343,90 @@ def test_the_command_says_what_it_would_take_and_what_it_took(frame_run, made_se
     assert again.exit_code == 0
     assert "every vector is as it was written" in again.stdout
     assert os.listdir(stored.path)
+
+
+# --- heads over a store
+
+
+@pytest.fixture(scope="module")
+def head_run(stored, tmp_path_factory):
+    """A finished run of an LSTM over the stored vectors; short videos are not filled up."""
+    recipe = replace(
+        load("heads"),
+        {
+            "data.manifest": str(stored.path), "model.name": "lstm", "model.options": {"width": 8},
+            "clip.num_frames": 40, "clip.past_end": "absent", "optim.lr_grid": (), "optim.weight_decay_grid": (),
+            "optim.epochs": 1, "optim.min_steps": 0, "precision": "fp32",
+        },
+    )  # fmt: skip
+    return train(recipe, out=tmp_path_factory.mktemp("heads") / "run")
+
+
+def test_a_store_stands_where_a_manifest_does(head_run, stored, frame_run):
+    """Trained, evaluated, diagnosed and asked like any other run; it knows what computed its vectors."""
+    assert head_run.recipe().clip.modality == f"features:{stored.width}"
+    assert head_run.dataset()["features"]["source"] == "frames, last"
+    assert set(frame_run.seen_sha256()) <= set(head_run.seen_sha256())
+    assert np.array_equal(muybridge.evaluate(head_run).logits_VK, head_run.scores().logits_VK)
+    model = load_model(head_run, "last").eval()
+    mean_D, std_D = store.statistics(Manifest.load(stored.path), None)
+    assert np.allclose(model.get_buffer("mean_D"), mean_D, rtol=1e-6)
+    assert np.allclose(model.get_buffer("std_D"), np.where(std_D > store.LEAST_STD, std_D, 1), rtol=1e-6)
+    manifest = Manifest.load(stored.path)
+    index = int(manifest.split("test")[0])
+    row = manifest.row(index)
+    with torch.inference_mode():
+        own_K = model(torch.from_numpy(FileReader().read(row, np.arange(row.num_frames)))[None])[0]
+    assert np.abs(own_K.numpy() - head_run.scores().logits_VK[0]).max() < 1e-6
+    assert muybridge.diagnose(head_run).findings()
+
+
+def test_a_padded_batch_gives_each_video_its_own_answer(head_run, stored):
+    """Steps that are not there change nothing, in a batch with longer videos, either."""
+    manifest = Manifest.load(stored.path)
+    model = load_model(head_run, "last").eval()
+    read = [FileReader().read(manifest.row(n), np.arange(manifest.row(n).num_frames))[: 5 + 6 * n] for n in range(3)]
+    padded = np.full((3, 20, stored.width), np.nan, dtype=np.float32)
+    for n, vectors_TD in enumerate(read):
+        padded[n, : len(vectors_TD)] = vectors_TD
+    with torch.inference_mode():
+        together = model(torch.from_numpy(padded))
+        for n, vectors_TD in enumerate(read):
+            assert (model(torch.from_numpy(vectors_TD)[None])[0] - together[n]).abs().max() < 1e-6
+    clip = inputs.find(f"features:{stored.width}").collated([padded[0], padded[1]])
+    assert clip.shape[1] == len(read[1]), "steps that no video has are left out"
+
+
+def test_a_head_takes_vectors_of_its_own_network_alone(head_run, stored, run, made_set, tmp_path):
+    other = features(run.path, data=made_set, out=tmp_path / "other").path
+    ours, theirs = (Manifest.load(path).made_by for path in (stored.path, other))
+    with pytest.raises(UserError, match=f"were computed by {theirs}, but .* was trained on those of {ours}"):
+        muybridge.evaluate(head_run, data=other, split="test")
+    with pytest.raises(UserError, match=f"computed by no network .videos., but .* was trained on those of {ours}"):
+        muybridge.evaluate(head_run, data=made_set, split="test")
+
+
+def test_a_head_predicts_from_a_file_of_vectors(head_run, stored, made_set, tmp_path):
+    manifest = Manifest.load(stored.path)
+    row = manifest.row(int(manifest.split("test")[0]))
+    np.save(tmp_path / "one.npy", FileReader().read(row, np.arange(row.num_frames)))
+    (answer,) = muybridge.load(head_run)(tmp_path / "one.npy")
+    probabilities = head_run.scores().video_probabilities()[0]
+    assert answer.label == manifest.classes[int(probabilities.argmax())]
+    with pytest.raises(UserError, match="it holds no vectors, which this network takes"):
+        muybridge.load(head_run)(Manifest.load(made_set).row(0).path)
+    np.save(tmp_path / "short.npy", np.zeros((4, 3), np.float32))
+    with pytest.raises(UserError, match="its vectors have 3 numbers"):
+        muybridge.load(head_run)(tmp_path / "short.npy")
+
+
+def test_networks_of_pictures_take_whole_clips_only(recipe, tmp_path):
+    for changes in (
+        {"evaluation.whole": True, "evaluation.num_clips": 1},
+        {"clip.past_end": "absent", "clip.sampling": "dense"},
+    ):
+        with pytest.raises(UserError, match="it is for stored vectors"):
+            train(replace(recipe, changes), out=tmp_path / "run")
 
 
 # --- indices of sequences

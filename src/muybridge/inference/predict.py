@@ -19,7 +19,7 @@ from muybridge.recipe import Runtime
 from muybridge.runtime.device import to_device
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
-from muybridge.video import DecodeError, VideoInfo
+from muybridge.video import DecodeError, FileReader, Reader, VideoInfo
 from muybridge.video.limits import Limits
 from muybridge.video.safe import MachineFault, SafeReader
 
@@ -135,9 +135,10 @@ class Predictor:
     def score(self, rows: Manifest) -> Scores:
         """Per-view scores of rows, as an evaluation gives them."""
         recipe = self._recipe
+        frames: Reader = FileReader() if self._input.is_in_place else self._files.reader(recipe.clip.short_side)
         return score(
             self.model,
-            build.video_views(recipe, rows, self._input.reader(self._files.reader(recipe.clip.short_side))),
+            build.video_views(recipe, rows, self._input.reader(frames)),
             range(len(rows)),
             where=self._where,
             labels_N=np.full(len(rows), -1),

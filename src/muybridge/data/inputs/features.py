@@ -1,15 +1,16 @@
 """Stored vectors of frames or clips (`muybridge features`), as `features:D`: D numbers a time step."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from muybridge.data.inputs.base import Vectors
 from muybridge.errors import UserError
-from muybridge.video import Reader, Row, vectors
+from muybridge.video import DecodeError, Reader, Row, VideoInfo, vectors
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,19 @@ class Features(Vectors):
         self.name = f"{PREFIX}{width}"
         self.meaning = f"stored vectors of {width} numbers"
         self.channels = self.read_channels = width
+
+    def look(self, path: Path, look: Callable[[Path], VideoInfo]) -> VideoInfo:
+        """Number and length of the vectors in a file. Raises DecodeError for a file of pictures, and for other vectors."""
+        if not vectors.is_vectors(path):
+            raise DecodeError(
+                path, f"it holds no vectors, which this network takes ({self.name}): store those of its videos "
+                "(`muybridge features`), and evaluate the run on that store"
+            )  # fmt: skip
+        if vectors.width(path) != self.channels:
+            raise DecodeError(
+                path, f"its vectors have {vectors.width(path)} numbers, and the network takes {self.channels}"
+            )
+        return vectors.probe(path, fps=25.0)
 
     def reader(self, pixels: Reader) -> Reader:
         """A reader of vectors, and of steps that are not there."""
