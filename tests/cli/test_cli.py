@@ -105,7 +105,7 @@ WRONG = {
     "a video as manifest": (["train", "--model", "tsn_resnet_tiny", "--data", "{video}", "--out", "{tmp}/r"], "not a manifest"),
     "a mistyped field": (
         ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "optim.learnrate=1"],
-        r"optim\.learnrate: a recipe has no such field",
+        r"optim\.learnrate: a recipe has no such field.*muybridge recipes --fields",
     ),
     "a field without section": (
         ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set", "epochs=1"],
@@ -128,6 +128,8 @@ WRONG = {
     "resume with more": (["train", "--resume", "{run}", "--model", "x"], "does not apply to --resume"),
     "no such run": (["evaluate", "{tmp}/none"], "no such run"),
     "a folder that is no run": (["evaluate", "{one}"], "no such run"),
+    "a file that is no run": (["evaluate", "{manifest}"], "no such run, as it is a file"),
+    "a path through a file": (["motions", "{video}/made"], r"\.mp4: .*\. Check that the path is right"),
     "no such split": (["evaluate", "{run}", "--split", "tset"], "no video is in 'tset'"),
     "no such checkpoint": (["evaluate", "{run}", "--checkpoint", "bset"], "no checkpoint 'bset'"),
     "a file that is no video": (["predict", "{run}", "{manifest}"], "manifest.csv: "),

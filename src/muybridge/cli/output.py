@@ -42,7 +42,8 @@ def answering(as_json: bool) -> Iterator[None]:
             as_json, f"not enough memory{f': {error}' if str(error) else ''}. Use smaller batches or fewer processes", 2
         )
     except OSError as error:  # a full disk, a folder that may not be written
-        fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+        remedy = "Check that the path is right and may be written, and that the disk is not full"
+        fail(as_json, f"{error.filename or 'the system'}: {error.strerror or error}. {remedy}", 2)
 
 
 answered: list[bool] = []

@@ -262,7 +262,7 @@ class Run:
         """Open an existing run folder. Raises UserError where it is missing or not a run."""
         path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
-            fault = "has no recipe.json" if path.is_dir() else "does not exist"
+            fault = "has no recipe.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
             raise UserError(f"{path}: no such run, as it {fault}. Name a folder that `muybridge train --out` made")
         return Run(path)
 
