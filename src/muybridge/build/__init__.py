@@ -9,10 +9,12 @@ from muybridge.build.clips import (
     video_views,
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
+from muybridge.build.public import answering, ready_made
 from muybridge.build.resolving import placement, resolve, user_network
 from muybridge.build.weights import base_run, check_unseen, weights_file
 
 __all__ = [
+    "answering",
     "averaged",
     "base_run",
     "check_unseen",
@@ -26,6 +28,7 @@ __all__ = [
     "outline",
     "placement",
     "reader_and_workers",
+    "ready_made",
     "resolve",
     "scoring_batch_size",
     "train_clips",

@@ -30,7 +30,7 @@ def models(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """List all models with their smallest usual input, or show one model layer by layer for one clip.
+    """List all models with their smallest usual input and public weights, or show one model layer by layer for one clip.
 
     --set model.options.NAME=VALUE sets an option of the model.
     """
@@ -127,10 +127,13 @@ def measure(
 
 def _print_models(rows: list[dict[str, Any]]) -> None:
     lines = [
-        [r["name"], r["family"], f"{r['num_frames']}x{r['size']}", f"{r['params'] / 1e6:.2f} M", r["paper"]]
+        [
+            r["name"], r["family"], f"{r['num_frames']}x{r['size']}", f"{r['params'] / 1e6:.2f} M",
+            ", ".join(r["weights"]) or "–", r["paper"],
+        ]
         for r in rows
-    ]
-    table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+    ]  # fmt: skip
+    table(["model", "family", "input", "parameters", "weights", "paper"], lines, numeric=(3,))
 
 
 def _print_recipes(rows: list[dict[str, Any]]) -> None:
@@ -171,7 +174,8 @@ def _print_layers(value: dict[str, Any]) -> None:
     table(["layer", "kind", "output", "parameters", "MACs"], lines, numeric=(3, 4))
     say(
         f"{value['model']}: one clip of {value['num_frames']}x{value['size']}x{value['size']}, "
-        f"{value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the multiply-adds"
+        f"{value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the multiply-adds; public weights: "
+        f"{', '.join(value['weights']) or 'none'}"
     )
 
 

@@ -110,13 +110,13 @@ def natural_input(
         **options,
     )  # fmt: skip
     return (
-        model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
+        model.usual_frames or model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8),
         model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32)),
     )
 
 
 def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int = 3) -> list[dict[str, Any]]:
-    """Every registered model, with the smallest usual input that it takes, and its parameters."""
+    """Every registered model, with the smallest usual input that it takes, its parameters and its public weights."""
     rows = []
     for entry in entries():
         frames, side = max(8, entry.min_frames), max(112, entry.min_size)
@@ -124,7 +124,7 @@ def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int
         rows.append({
             "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
             "num_frames": model.fixed_frames or frames, "size": model.fixed_size or side,
-            "params": count_parameters(model),
+            "params": count_parameters(model), "weights": sorted(model.published),
         })  # fmt: skip
     return rows
 
