@@ -34,7 +34,7 @@ def model(
     """
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = assemble(recipe.model.name, num_classes=num_classes, **arguments(recipe), dropout=recipe.model.dropout)
-    net.classes = tuple(classes or ())
+    net.class_names = tuple(classes or ())
     net.check_frames(recipe.clip.num_frames)
     _check_input(recipe, net)
     if recipe.model.init_std is not None:

@@ -87,7 +87,7 @@ def answering(recipe: Recipe) -> tuple[VideoModel, Loaded]:
         _check_complete(net, loaded, source)
     except UserError as error:
         raise UserError(f"{recipe.model.name}, --pretrained {source}: {error}") from None
-    net.classes = loaded.classes or tuple(map(str, range(net.fc.out_features)))
+    net.class_names = loaded.classes or tuple(map(str, range(_num_classes(net))))
     return net, loaded
 
 
@@ -106,9 +106,13 @@ def _check_complete(net: VideoModel, loaded: Loaded, source: str) -> None:
         raise UserError(
             f"weights: {plural(len(loaded.fresh), 'tensor')} would stay random ({loaded.fresh[0]}). {train}"
         )
-    count = net.fc.out_features
+    count = _num_classes(net)
     if loaded.classes and len(loaded.classes) != count:
         raise UserError(
             f"weights: they name {len(loaded.classes)} classes, but their classifier has {count}. Restore the file, or "
             "give another"
         )
+
+
+def _num_classes(net: VideoModel) -> int:
+    return len(net.state_dict()[net.classifier_names()[0]])

@@ -77,10 +77,12 @@ def of_weights(name: str, pretrained: str, *, changes: Mapping[str, Any], runtim
     recipe = build.ready_made(name, pretrained, changes=changes, runtime=runtime)
     model, loaded = build.answering(recipe)
     dataset = {
-        "classes": list(model.classes), "mirror": {}, "reversed_pairs": [],
+        "classes": list(model.class_names), "mirror": {}, "reversed_pairs": [],
         "longest_trained_seconds": KINETICS_SECONDS if pretrained == "kinetics400" else math.inf,
     }  # fmt: skip
-    log(f"{name} with {pretrained} ({loaded.source}): {_classes(len(model.classes), loaded.classes)}; {_shown(recipe)}")
+    log(
+        f"{name} with {pretrained} ({loaded.source}): {_classes(len(model.class_names), loaded.classes)}; {_shown(recipe)}"
+    )
     return Trained(f"{name} with {pretrained}", recipe, dataset, lambda which: model)
 
 

@@ -107,7 +107,7 @@ class VideoModel(nn.Module):
     looks_at: Literal["clip", "frame"] = "clip"
     """Reach of the features: "frame" means that those of a frame are the same in every clip; only the head sees time."""
     preprocessing: Preprocessing = IMAGENET
-    classes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     """Names of the classes, in the order of the classifier, kept with the weights; empty: not known."""
     in_channels: int = 3
     min_frames: int = 1

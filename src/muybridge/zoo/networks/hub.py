@@ -177,6 +177,11 @@ def build(
                 f"hf:{name}: it is a network of type '{config.model_type}', which classifies no videos ({types} do). "
                 "Choose another model"
             )
+        if getattr(config, "attention_type", "") == "space_only":  # transformers answers for every frame alone
+            raise UserError(
+                f"hf:{name}: its attention is 'space_only', for which transformers gives no answer for a clip. Choose "
+                "another model"
+            )
         if _channels(config) != in_channels:
             raise UserError(
                 f"hf:{name}: it takes clips of {_channels(config)} channels, but a clip has {in_channels} here. "

@@ -32,7 +32,7 @@ def tag_of(model: nn.Module) -> dict[str, str]:
         return {}
     about = {
         "model": getattr(model, "name", ""), "preprocessing": preprocessing.__dict__,
-        "classes": list(getattr(model, "classes", ())),
+        "classes": list(getattr(model, "class_names", ())),
     }  # fmt: skip
     return {_KEY: json.dumps(about)}
 
