@@ -58,7 +58,7 @@ def extraction(folder: Path, videos: int, rounds: int) -> dict[str, Any]:
         changes={"clip.num_frames": 1, "evaluation.num_clips": 1, "clip.size": 112, "clip.short_side": 128},
     )  # fmt: skip
     manifest = Manifest.load(made)
-    source = extract._source(run.path, None, None, {}, manifest, False)
+    source = extract._source(run.path, None, None, {}, False, RUNTIME)
     work = extract._Work(source, manifest, made, None, False, None, None, "float32", RUNTIME)
     ratios, speeds = [], []
     with torch.inference_mode():

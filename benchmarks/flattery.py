@@ -20,8 +20,8 @@ import torch
 
 from muybridge import build
 from muybridge.data.manifest import Manifest, from_columns
-from muybridge.evaluation.evaluate import load_model
 from muybridge.evaluation.score import score
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Runtime, replace
 from muybridge.recipe.shipped import load
 from muybridge.runtime.device import Placement
@@ -79,7 +79,7 @@ def accuracies(data: Path, head: str, fold: int, seed: int, out: Path) -> dict[s
         "optim.batch_size": 16, "clip.num_frames": 32, "clip.stride_frames": 2, "precision": "fp32",
     })  # fmt: skip
     run: Run = train(recipe, out=out, runtime=Runtime(threads=1))
-    model: Any = load_model(run, "last")
+    model: Any = of_run(run).load("last")
     manifest = Manifest.load(data)
     rows = manifest.split("test", fold)
     views = build.video_views(run.recipe(), manifest, build.file_reader(run.recipe()))

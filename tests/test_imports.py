@@ -24,7 +24,7 @@ ALLOWED = {
     "recipe": {"data", "errors", "runtime", "text", "user_code"},
     "storage": {"errors", "recipe", "runtime", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
-    "build": {"data", "errors", "recipe", "runtime", "storage", "user_code", "video", "zoo"},
+    "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "reporting": {"__init__", "analysis", "data", "errors", "recipe", "runtime", "storage", "text", "video"},
     "inference": {"build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "video"},

@@ -46,6 +46,8 @@ NOT_HERE = {
     "pip install": "installs",
     "srun ": "needs a cluster",
     "muybridge compare --study pretraining": "needs ImageNet's weights",
+    "muybridge predict i3d --pretrained": "needs Kinetics' weights",
+    "muybridge evaluate slowfast_resnet50 --pretrained": "needs Kinetics' weights",
     "python benchmarks/loader.py": "needs the readers that it compares with",
 }
 if importlib.util.find_spec("timm") is None:

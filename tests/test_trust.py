@@ -112,6 +112,10 @@ def commands(manifest):
     video = Manifest.load(manifest).row(0).path
     return {
         "predict": ["predict", ".", video], "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
+        "predict with its weights": ["predict", "tsn_resnet_tiny", video, "--pretrained", "."],
+        "predict with its hub folder": ["predict", "hf:./evil", video, "--pretrained", "hub"],
+        "evaluate its weights": ["evaluate", "tsn_resnet_tiny", "--pretrained", ".", "--data", manifest],
+        "evaluate its hub folder": ["evaluate", "hf:./evil", "--pretrained", "hub", "--data", manifest],
         "measure": ["measure", "."], "resume": ["train", "--resume", "."],
         "train by its recipe": ["train", "recipe.json", "--data", manifest, "--out", "../new"],
         "train by its folder": ["train", ".", "--data", manifest, "--out", "../new"],
@@ -137,7 +141,11 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
         assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit), what
         if what in (
             "predict",
+            "predict with its weights",
+            "predict with its hub folder",
             "evaluate",
+            "evaluate its weights",
+            "evaluate its hub folder",
             "evaluate to keep",
             "measure",
             "resume",

@@ -210,6 +210,7 @@ def find_lr(
 def evaluate(
     run: str | Path | Run,
     *,
+    pretrained: str | Path | None = None,
     data: str | Path | None = None,
     split: str | None = None,
     fold: int | None = None,
@@ -222,6 +223,10 @@ def evaluate(
     runtime: Runtime | None = None,
 ) -> Scores:
     """Score a run on a split: of its own manifest, or of another one with the same classes (`data`).
+
+    With `pretrained`, `run` is the name of a network, and these weights are scored as they are, with their own classifier:
+    public ones (kinetics400, hub), a file or a URL. Every class of `data` must be one of theirs, by its name but for case,
+    spaces and underscores. `changes` may then set the model's options, too.
 
     `changes` are dotted fields of the recipe's sections `evaluation` and `clip` (more views, say), or `data.on_error`.
     `average`: over a video's views, "logits" or "probabilities"; none: the recipe's.
@@ -241,8 +246,8 @@ def evaluate(
         raise UserError(f"--average: '{average}' is unknown. Choose logits or probabilities")
     if not isinstance(run, Run) and Path(run).suffix == ".npz":
         options = {
-            "--data": data, "--split": split, "--fold": fold is not None, "--checkpoint": checkpoint, "--out": out,
-            "--keep": keep,
+            "--pretrained": pretrained, "--data": data, "--split": split, "--fold": fold is not None,
+            "--checkpoint": checkpoint, "--out": out, "--keep": keep,
             "--set": changes or runtime not in (None, Runtime()), "--allow-code": allow_code,
         }  # fmt: skip
         extra = [name for name, value in options.items() if value]
@@ -252,15 +257,16 @@ def evaluate(
         return dataclasses.replace(scores, average=cast(Average, average or scores.average))
 
     from muybridge.evaluation.evaluate import check_scores_file, prepared
+    from muybridge.evaluation.trained import trained
 
-    folder = Run.open(run)
     if out is not None:
         check_scores_file(Path(out))
     if average is not None:
         changes = {**(changes or {}), "evaluation.average": average}
+    network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
     with prepared(
-        folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
-        runtime=runtime,
+        network, data=data, split=split, fold=fold, checkpoint=checkpoint,
+        changes=changes if pretrained is None else None, runtime=runtime,
     ) as task:  # fmt: skip
         name = task.name_to_keep() if keep else ""
         scores = task.scores()["ordered"]
@@ -527,7 +533,7 @@ def models(
     temporal_pooling: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Every model with the smallest usual input it takes (`models`); or, by its name, one model's `layers` for one clip.
+    """Every model with its usual input and public weights (`models`); or, by its name, one model's `layers` for one clip.
 
     A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024.
     `options`: of the model's builder. Raises UserError.
@@ -554,7 +560,7 @@ def models(
         "in_channels": model.in_channels,
         "temporal_pooling": temporal_pooling,
         **{key: sum(getattr(layer, key) for layer in measured) for key in ("params", "conv_macs", "macs")},
-        "layers": [layer.as_json() for layer in measured],
+        "weights": sorted(model.published), "layers": [layer.as_json() for layer in measured],
     }  # fmt: skip
 
 

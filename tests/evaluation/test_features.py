@@ -23,8 +23,8 @@ from muybridge.data.transforms import test_boxes
 from muybridge.errors import UserError
 from muybridge.evaluation import extract
 from muybridge.evaluation.drift import change
-from muybridge.evaluation.evaluate import load_model
 from muybridge.evaluation.extract import features
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import replace
 from muybridge.recipe.shipped import load
 from muybridge.training.loop import train
@@ -69,7 +69,7 @@ def test_a_frames_vector_is_the_networks_alone_and_in_a_batch(frame_run, made_se
     assert stored.vectors == source.columns["num_frames"].sum() == manifest.columns["num_frames"].sum()
     for column in ("id", "label", "group", "sha256", "split"):
         assert np.array_equal(source.columns[column], manifest.columns[column])
-    model = load_model(frame_run, "last").eval()
+    model = of_run(frame_run).load("last").eval()
     for index in (0, 7):
         read = FileReader().read(manifest.row(index), np.arange(source.row(index).num_frames))
         assert read.dtype == np.float32
@@ -85,7 +85,7 @@ def test_a_frames_vector_is_the_networks_alone_and_in_a_batch(frame_run, made_se
 
 def test_accuracy_of_a_frame_is_over_all_frames(frame_run, made_set, stored):
     manifest = Manifest.load(made_set)
-    model = load_model(frame_run, "last").eval()
+    model = of_run(frame_run).load("last").eval()
     labels, right, total, videos = manifest.labels(), 0, 0, []
     rows = manifest.split("test")
     for index in rows:
@@ -108,7 +108,7 @@ def test_accuracy_of_a_frame_is_over_all_frames(frame_run, made_set, stored):
 def test_clips_begin_a_stride_apart(run, made_set, tmp_path):
     made = features(run.path, data=made_set, out=tmp_path / "store", clip_frames=4, stride=3)
     source, manifest = Manifest.load(made_set), Manifest.load(made.path)
-    model = load_model(run, "last").eval()
+    model = of_run(run).load("last").eval()
     read = FileReader().read(manifest.row(2), np.arange(manifest.row(2).num_frames))
     n = source.row(2).num_frames
     starts = range(0, n - 3, 3)
@@ -368,7 +368,7 @@ def test_a_store_stands_where_a_manifest_does(head_run, stored, frame_run):
     assert head_run.dataset()["features"]["source"] == "frames, last"
     assert set(frame_run.seen_sha256()) <= set(head_run.seen_sha256())
     assert np.array_equal(muybridge.evaluate(head_run).logits_VK, head_run.scores().logits_VK)
-    model = load_model(head_run, "last").eval()
+    model = of_run(head_run).load("last").eval()
     mean_D, std_D = store.statistics(Manifest.load(stored.path), None)
     assert np.allclose(model.get_buffer("mean_D"), mean_D, rtol=1e-6)
     assert np.allclose(model.get_buffer("std_D"), np.where(std_D > store.LEAST_STD, std_D, 1), rtol=1e-6)
@@ -384,7 +384,7 @@ def test_a_store_stands_where_a_manifest_does(head_run, stored, frame_run):
 def test_a_padded_batch_gives_each_video_its_own_answer(head_run, stored):
     """Steps that are not there change nothing, in a batch with longer videos, either."""
     manifest = Manifest.load(stored.path)
-    model = load_model(head_run, "last").eval()
+    model = of_run(head_run).load("last").eval()
     read = [FileReader().read(manifest.row(n), np.arange(manifest.row(n).num_frames))[: 5 + 6 * n] for n in range(3)]
     padded = np.full((3, 20, stored.width), np.nan, dtype=np.float32)
     for n, vectors_TD in enumerate(read):

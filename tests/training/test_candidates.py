@@ -8,7 +8,7 @@ import torch
 
 import muybridge
 from muybridge.errors import Interrupted, UserError
-from muybridge.evaluation.evaluate import load_model
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Recipe, replace
 from muybridge.recipe.shipped import load
 from muybridge.storage.run import Run
@@ -52,13 +52,13 @@ def test_each_copy_has_the_bits_that_it_has_alone(model, heads, together, tmp_pa
     if model != "gru":  # features without weights are computed once for all
         heads = replace(heads, {"model.name": model, "model.options": {}})
         together = train(heads, out=tmp_path / "together")
-    net = load_model(together, "last")
+    net = of_run(together).load("last")
     assert net.shares_features == (model == "mean_pool")
     copies = net.copies
     assert len(copies) == 4
     for index, (lr, decay) in enumerate(heads.candidates):
         alone = {"optim.lr_grid": (), "optim.weight_decay_grid": (), "optim.lr": lr, "optim.weight_decay": decay}
-        single = load_model(train(replace(heads, alone), out=tmp_path / str(index)), "last")
+        single = of_run(train(replace(heads, alone), out=tmp_path / str(index))).load("last")
         theirs = copies[index].state_dict()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in single.state_dict().items()), (lr, decay)
 
@@ -66,7 +66,7 @@ def test_each_copy_has_the_bits_that_it_has_alone(model, heads, together, tmp_pa
 def test_val_chooses_and_the_test_split_is_scored_by_the_chosen_alone(heads, together):
     found = together.candidates()
     assert [(one["lr"], one["weight_decay"]) for one in found["tried"]] == heads.candidates
-    model = load_model(together, "last")
+    model = of_run(together).load("last")
     assert model.chosen == found["chosen"] == together.result()["chosen"]
     accuracies = []
     for index in range(4):
@@ -118,7 +118,7 @@ def test_a_stopped_run_ends_with_the_same_bits_and_the_same_choice(heads, togeth
     assert run.candidates() == together.candidates()
     for split in ("val", "test"):
         assert np.array_equal(run.scores(split).logits_VK, together.scores(split).logits_VK)
-    ours, theirs = (load_model(one, "last").state_dict() for one in (run, together))
+    ours, theirs = (of_run(one).load("last").state_dict() for one in (run, together))
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 

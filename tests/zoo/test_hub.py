@@ -15,7 +15,7 @@ from muybridge.recipe import replace
 from muybridge.training.loop import train
 from muybridge.user_code import resolved_name
 from muybridge.zoo import create, load_weights
-from muybridge.zoo.count import count
+from muybridge.zoo.count import count, natural_input
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 5}
 FRAMES = 4
@@ -254,15 +254,84 @@ def test_a_probe_leaves_out_what_is_no_encoder_and_says_so(tmp_path, capfd):
 
 def test_clips_that_do_not_fit_name_what_would(kind, tmp_path):
     saved(tmp_path, kind)
-    with pytest.raises(UserError, match="takes clips of 4 frames, but got 8"):
-        make(tmp_path, num_frames=8)
+    if kind in ("videomae", "vivit"):
+        with pytest.raises(UserError, match="takes clips of 4 frames, but got 8"):
+            make(tmp_path, num_frames=8)
     model = make(tmp_path)
-    with pytest.raises(UserError, match="takes clips of 4 frames, but got 3"):
+    fault = "takes clips of 4 frames, but got 3"
+    if kind == "vjepa2":
+        fault = "a multiple of 2 frames, but got 3. Set clip.num_frames=2 or 4"
+    with pytest.raises(UserError, match=fault):
         model(torch.zeros(1, 3, 3, 16, 16))
     with pytest.raises(UserError, match="takes 16x16 pixels, but got 16x24"):
         model(torch.zeros(1, 3, 4, 16, 24))
     with pytest.raises(UserError, match="no temporal pooling"):
         make(tmp_path, temporal_pooling=True)
+
+
+def longer(folder, kind, frames):
+    """A network of transformers' whose configuration has other frames, with the weights of `folder`."""
+    config = json.loads((folder / "config.json").read_text())
+    config["frames_per_clip" if kind == "vjepa2" else "num_frames"] = frames
+    net = transformers.AutoModelForVideoClassification.from_config(
+        type(CONFIGS[kind]).from_dict(config), dtype=torch.float32
+    ).eval()
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    name = "timesformer.embeddings.time_embeddings"
+    if name in state:  # each place takes the embedding of the nearest one
+        state[name] = state[name][:, torch.arange(frames) * FRAMES // frames]
+    net.load_state_dict(state)
+    return net
+
+
+@pytest.mark.parametrize("frames", [2, 4, 6, 8])
+@pytest.mark.parametrize("kind", ["vjepa2", "timesformer"])
+def test_other_lengths_are_those_of_a_network_made_for_them(kind, frames, tmp_path):
+    net = saved(tmp_path, kind)
+    if kind == "timesformer":  # its embeddings begin as zeros
+        torch.nn.init.normal_(net.timesformer.embeddings.time_embeddings)
+        net.save_pretrained(tmp_path)
+    model = make(tmp_path, num_frames=frames)
+    load_weights(model, "hub")
+    x_BCTHW = torch.randn(2, 3, frames, 16, 16)
+    model.eval()
+    with torch.no_grad():
+        expected_BK = longer(tmp_path, kind, frames)(x_BCTHW.transpose(1, 2)).logits
+        assert torch.allclose(model(x_BCTHW), expected_BK, atol=1e-6)
+        assert not torch.allclose(model(x_BCTHW.flip(2)), expected_BK, atol=1e-4)
+    F.cross_entropy(model.train()(x_BCTHW), torch.tensor([0, 1])).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert all(".predictor." in name for name in without), without
+
+
+@pytest.mark.parametrize("attention", ["divided_space_time", "joint_space_time"])
+def test_timesformer_takes_any_length_with_each_kind_of_attention(attention, tmp_path):
+    config = CONFIGS["timesformer"].to_dict() | {"attention_type": attention}
+    transformers.TimesformerConfig.from_dict(config).save_pretrained(tmp_path)
+    for frames in (1, 3, 4, 7):
+        logits_BK = make(tmp_path, num_frames=frames).eval()(torch.randn(2, 3, frames, 16, 16))
+        assert logits_BK.shape == (2, 5)
+        assert logits_BK.isfinite().all()
+
+
+def test_a_network_that_answers_for_frames_alone_is_refused(tmp_path):
+    config = CONFIGS["timesformer"].to_dict() | {"attention_type": "space_only"}
+    transformers.TimesformerConfig.from_dict(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no answer for a clip"):
+        make(tmp_path)
+
+
+def test_the_usual_clip_is_the_configurations(kind, tmp_path):
+    saved(tmp_path, kind)
+    assert natural_input(f"hf:{tmp_path}") == (FRAMES, 16)
+
+
+def test_v_jepa_refuses_a_part_of_a_tubelet(tmp_path):
+    saved(tmp_path, "vjepa2")
+    with pytest.raises(UserError, match=r"a multiple of 2 frames, but got 5\. Set clip.num_frames=4 or 6"):
+        make(tmp_path, num_frames=5)
+    with pytest.raises(UserError, match="at least 2 frames, but got 1"):
+        make(tmp_path, num_frames=1)
 
 
 def test_names_and_options_that_are_not_there(tmp_path):
@@ -370,7 +439,7 @@ def test_a_checkpoint_of_pretraining_is_an_encoder(probe, form, tmp_path):
     assert not any("decoder" in name for name in loaded.taken)
 
 
-@pytest.mark.parametrize("version", ["5.8.0", "5.16.1", "5.17.0"])
+@pytest.mark.parametrize("version", ["4.57.1", "5.8.0", "5.16.1", "5.17.0"])
 def test_versions_that_load_weights_wrongly_are_refused(monkeypatch, tmp_path, version):
     saved(tmp_path, "videomae")
     monkeypatch.setattr(sys.modules["transformers"], "__version__", version)  # it puts another of itself there

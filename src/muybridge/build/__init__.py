@@ -10,10 +10,12 @@ from muybridge.build.clips import (
     with_stored_input,
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
+from muybridge.build.public import answering, ready_made
 from muybridge.build.resolving import placement, resolve, user_network
 from muybridge.build.weights import base_run, check_unseen, seen_before, weights_file
 
 __all__ = [
+    "answering",
     "averaged",
     "base_run",
     "check_unseen",
@@ -27,6 +29,7 @@ __all__ = [
     "outline",
     "placement",
     "reader_and_workers",
+    "ready_made",
     "resolve",
     "scoring_batch_size",
     "seen_before",

@@ -35,10 +35,11 @@ def model(
     """Network with fresh weights, drawn by the recipe's seed, then filled with its pretrained weights.
 
     `pretrained=False`: fresh weights only, as a checkpoint will fill it. `tell` is called with the report of the loaded
-    weights. `classes`: see `fill`. Raises UserError for weights that do not fit.
+    weights. `classes`: see `fill`; the network keeps them with its weights. Raises UserError for weights that do not fit.
     """
     torch.manual_seed(torch_seed(recipe.seed, "weights"))
     net = assemble(recipe.model.name, num_classes=num_classes, **arguments(recipe), dropout=recipe.model.dropout)
+    net.class_names = tuple(classes or ())
     net.check_frames(recipe.clip.num_frames)
     _check_input(recipe, net)
     if recipe.model.init_std is not None:

@@ -34,9 +34,6 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
     """
     check_installed(runtime.trackers)
     recipe = with_stored_input(recipe, manifest)
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16(find_device(runtime.device)) else "fp32"
     pretrained = starts_from(recipe)
     weights = weights_file(pretrained)
     weights_sha256 = None if weights is None else sha256_file(weights)
@@ -60,10 +57,17 @@ def resolve(recipe: Recipe, runtime: Runtime, manifest: Manifest) -> Recipe:
                 f"{name}: the {what} was changed since this recipe was resolved. Restore it, or start a new run"
             )
     return replace(recipe, {
-        "precision": precision, "data.manifest": str(Path(recipe.data.manifest).resolve()),
+        "precision": settled_precision(recipe, runtime), "data.manifest": str(Path(recipe.data.manifest).resolve()),
         "model.name": resolved_name(recipe.model.name),
         "model.pretrained": pretrained if weights is None else str(weights), **present,
     })  # fmt: skip
+
+
+def settled_precision(recipe: Recipe, runtime: Runtime) -> str:
+    """Precision of a recipe, with "auto" resolved for a device."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16" if has_bf16(find_device(runtime.device)) else "fp32"
 
 
 def user_network(recipe: Recipe, num_classes: int) -> Callable[[], nn.Module] | None:

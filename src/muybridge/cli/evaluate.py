@@ -5,14 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.options import AllowCode, Data, Json, Settings, parsed_settings
+from muybridge.cli.options import AllowCode, Data, Json, ReadyMade, Settings, allow_named, parsed_settings
 from muybridge.cli.output import METRICS, answer, answering, metric_cells, print_result, say, table
 
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN|FILE.npz", help="A run folder, or a score file that --out wrote.")
+        str,
+        typer.Argument(
+            metavar="RUN|FILE.npz|MODEL",
+            help="A run folder, a score file that --out wrote, or (with --pretrained) a model.",
+        ),
     ],
+    pretrained: ReadyMade = None,
     data: Data = None,
     split: Annotated[
         str | None,
@@ -41,18 +46,22 @@ def evaluate(
 ) -> None:
     """Score a run: clip and video accuracy, with any number of views (--set evaluation.num_clips=10).
 
-    Given a score file, compute all metrics from it, without the model.
+    Given a score file, compute all metrics from it, without the model. With --pretrained, score public weights, where the
+    manifest's classes are among theirs.
     """
     with answering(as_json):
         import muybridge
         from muybridge.storage.scores import metrics
 
+        if pretrained is not None:
+            allow_named(run, allow_code=allow_code)
         changes, runtime = parsed_settings(settings)
         scores = muybridge.evaluate(
-            run, data=data, split=split, fold=fold, checkpoint=checkpoint, average=average, changes=changes, out=out,
-            keep=keep, allow_code=allow_code, runtime=runtime,
+            run, pretrained=pretrained, data=data, split=split, fold=fold, checkpoint=checkpoint, average=average,
+            changes=changes, out=out, keep=keep, allow_code=allow_code, runtime=runtime,
         )  # fmt: skip
-        value: dict[str, Any] = {"run": str(run), scores.split or "scores": metrics(scores), "average": scores.average}
+        named = {"run": run} if pretrained is None else {"run": run, "pretrained": pretrained}
+        value: dict[str, Any] = {**named, scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:

@@ -30,7 +30,7 @@ def models(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """List all models with their smallest usual input, or show one model layer by layer for one clip.
+    """List all models with their smallest usual input and public weights, or show one model layer by layer for one clip.
 
     Heads over image networks have a line a head: its name, and NETWORK for that of any of the networks below the table.
 
@@ -138,9 +138,10 @@ def _print_models(rows: list[dict[str, Any]]) -> None:
         sizes = sorted({each["size"] for each in group if each["size"]})
         params = f"{millions[0]:.2f} M" if len(group) == 1 else f"{millions[0]:.2f}-{millions[-1]:.2f} M"
         lines.append([
-            name, row["family"], _input(row["num_frames"], "-".join(map(str, sizes))), params, row["paper"],
+            name, row["family"], _input(row["num_frames"], "-".join(map(str, sizes))), params,
+            ", ".join(sorted({kind for each in group for kind in each["weights"]})) or "–", row["paper"],
         ])  # fmt: skip
-    table(["model", "family", "input", "parameters", "paper"], lines, numeric=(3,))
+    table(["model", "family", "input", "parameters", "weights", "paper"], lines, numeric=(3,))
     if heads:
         networks = [r["name"].removeprefix(f"{heads[0]}_") for r in rows if r["family"] == heads[0]]
         widths = ", ".join(f"{each:,}" for each in sorted({r["in_channels"] for r in rows if not r["size"]}))
@@ -193,7 +194,7 @@ def _print_layers(value: dict[str, Any]) -> None:
     )  # fmt: skip
     say(
         f"{value['model']}: {shown}, {value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the "
-        "multiply-adds"
+        f"multiply-adds; public weights: {', '.join(value['weights']) or 'none'}"
     )
 
 

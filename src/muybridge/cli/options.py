@@ -41,6 +41,13 @@ Pretrained = Annotated[
         help="Start from public weights (imagenet, kinetics400, hub), a run folder, a file or a URL; all tensors must match.",
     ),
 ]
+ReadyMade = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained", metavar="WEIGHTS",
+        help="Use a model with weights as they are, untrained here: kinetics400, hub, imagenet, a file or a URL.",
+    ),
+]  # fmt: skip
 Init = Annotated[
     str | None,
     typer.Option(metavar="WEIGHTS", help="Like --pretrained, but load matching tensors only and list the rest."),

@@ -1,4 +1,4 @@
-"""Commands that use a trained run: `predict`."""
+"""Commands that use a trained network: `predict`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,17 +13,19 @@ from muybridge.cli.options import (
     MaxMemory,
     MaxPixels,
     MaxSeconds,
+    ReadyMade,
     Settings,
+    allow_named,
     decode_limits,
     parsed_settings,
 )
 from muybridge.cli.output import answer, answering, clock, say
-from muybridge.errors import UserError
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or (with --pretrained) a model.")],
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
+    pretrained: ReadyMade = None,
     top: Annotated[int, typer.Option(min=1, help="Number of labels per window.")] = 5,
     window_seconds: Annotated[
         float | None,
@@ -37,7 +39,7 @@ def predict(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Label videos with a run, by the code of the evaluation; long videos give time-stamped windows.
+    """Label videos with a run, or with public weights; long videos give time-stamped windows.
 
     Each result is printed as soon as it is ready. Files that cannot be read are reported, and the others labelled.
     """
@@ -46,10 +48,8 @@ def predict(
         from muybridge.video import DecodeError
 
         changes, runtime = parsed_settings(settings)
-        if changes:
-            raise UserError(
-                f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
-            )
+        if pretrained is not None:
+            allow_named(run, allow_code=allow_code)
 
         def show(result: Any) -> None:
             if isinstance(result, DecodeError):
@@ -58,11 +58,13 @@ def predict(
                 _print_predictions(result)
 
         predictions, failed = muybridge.predict(
-            run, videos, top=top, window_seconds=window_seconds, allow_code=allow_code, runtime=runtime,
-            limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory), ready=None if as_json else show,
+            run, videos, pretrained=pretrained, top=top, window_seconds=window_seconds, changes=changes,
+            allow_code=allow_code, runtime=runtime, ready=None if as_json else show,
+            limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         value = {
-            "run": str(run),
+            "run": run,
+            **({} if pretrained is None else {"pretrained": pretrained}),
             "predictions": [prediction.as_json() for prediction in predictions],
             "failed": [{"path": error.path, "reason": error.reason} for error in failed],
         }

@@ -20,6 +20,7 @@ from muybridge.data.sampling import ORDERS, Order
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.evaluate import Task, prepared
 from muybridge.evaluation.saliency import View, centre_view, saliency
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Runtime
 from muybridge.runtime.device import Placement
 from muybridge.runtime.locks import locked
@@ -139,7 +140,7 @@ def diagnose(
     diagnoses = []
     for folder in folders:
         with prepared(
-            folder, data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes, allow_code=allow_code,
+            of_run(folder, allow_code=allow_code), data=data, split=split, fold=fold, checkpoint=checkpoint, changes=changes,
             runtime=runtime,
         ) as task:  # fmt: skip
             diagnoses.append(_diagnosis(task, videos=videos, grid=grid))

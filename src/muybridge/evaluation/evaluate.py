@@ -1,4 +1,4 @@
-"""Evaluation of a trained run on a split: everything checked and loaded, then scored (`score`).
+"""Evaluation of a trained network on a split: everything checked and loaded, then scored (`score`).
 
 It is the one evaluation for every model: in training, alone, and in `predict`. Clip and video accuracy, and every number
 of the report, come from per-view scores that are computed once.
@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,27 @@ from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.score import score
+from muybridge.evaluation.trained import Trained
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, find_device, to_device
 from muybridge.runtime.distributed import Processes
-from muybridge.storage import checkpoints, evaluations
+from muybridge.storage import evaluations
 from muybridge.storage.run import Run, view_cost
 from muybridge.storage.scores import Scores
-from muybridge.user_code import Consent, use_source
 from muybridge.video import Reader
 from muybridge.zoo import VideoModel
+
+FEW = 5
+"""Classes that an error lists."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run and the videos that it is to be scored on, everything checked and loaded."""
+    """A network and the videos that it is to be scored on, everything checked and loaded."""
 
-    run: Run
+    trained: Trained
     recipe: Recipe
     checkpoint: str
     data: str
@@ -44,8 +48,6 @@ class Task:
     split: str
     fold: int | None
     manifest: Manifest
-    dataset: dict[str, Any]
-    """Content of the run's dataset.json."""
     rows: np.ndarray
     labels_N: np.ndarray
     trained_on_N: np.ndarray
@@ -55,6 +57,20 @@ class Task:
     reader: Reader
     num_workers: int
     processes: Processes
+
+    @property
+    def run(self) -> Run:
+        """The run that is scored. Raises UserError for public weights, which no run is of."""
+        if self.trained.run is None:
+            raise UserError(
+                f"--keep: only a run keeps evaluations, not {self.trained.name}. Use --out FILE.npz instead"
+            )
+        return self.trained.run
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """The set that was trained on, as far as it is known (`Trained.dataset`)."""
+        return self.trained.dataset
 
     def scores(self, orders: Sequence[Order] = ("ordered",), *, text: str = "evaluating") -> dict[Order, Scores]:
         """Score all videos that can be read, in each order of their frames."""
@@ -110,47 +126,47 @@ class Task:
 
 @contextmanager
 def prepared(
-    run: Run,
+    trained: Trained,
     *,
     data: str | Path | None,
     split: str | None,
     fold: int | None,
     checkpoint: str | None,
     changes: Mapping[str, Any] | None,
-    allow_code: Consent,
     runtime: Runtime | None,
 ) -> Iterator[Task]:
-    """Load and check everything needed to score a run; errors in the block reach all processes."""
-    trained = run.recipe()
+    """Load and check everything needed to score a network; errors in the block reach all processes."""
+    run, asked = trained.run, trained.recipe
+    if run is None:
+        _check_public(data, checkpoint)
     wrong = [name for name in changes or {} if not name.startswith(evaluations.OPEN_FIELDS)]
     if wrong:
         raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
-    if trained.evaluation.size and "clip.size" in (changes or {}) and "evaluation.size" not in (changes or {}):
+    if asked.evaluation.size and "clip.size" in (changes or {}) and "evaluation.size" not in (changes or {}):
         raise UserError(
-            f"clip.size: the recipe of {run.path} tests at evaluation.size {trained.evaluation.size}. Set "
+            f"clip.size: the recipe of {trained.name} tests at evaluation.size {asked.evaluation.size}. Set "
             f"evaluation.size={(changes or {})['clip.size']}"
         )
-    recipe = replace(trained, changes or {})
+    recipe = replace(asked, changes or {})
     runtime = runtime or Runtime()
     if data is None and not Path(recipe.data.manifest).exists():
         raise UserError(
-            f"{recipe.data.manifest}: the manifest of {run.path} is not there any more. Say where it is: --data "
+            f"{recipe.data.manifest}: the manifest of {trained.name} is not there any more. Say where it is: --data "
             "MANIFEST"
         )
     processes = distributed.join(find_device(runtime.device))
     with processes.report_failure():
         manifest = Manifest.load(data or recipe.data.manifest)
-        dataset = run.dataset()
         if data is None and manifest.sha256() != recipe.data.sha256:
             raise UserError(
-                f"{recipe.data.manifest}: it has changed since {run.path} was trained. To use it all the same, name "
+                f"{recipe.data.manifest}: it has changed since {trained.name} was trained. To use it all the same, name "
                 "it: --data MANIFEST"
             )
-        theirs = dataset.get("features", {}).get("network", "")
+        theirs = trained.dataset.get("features", {}).get("network", "")
         if manifest.made_by != theirs:
             raise UserError(
                 f"{data or recipe.data.manifest}: its vectors were computed by {manifest.made_by or 'no network (videos)'}, "
-                f"but {run.path} was trained on those of {theirs or 'no network (videos)'}. Use a store of that network"
+                f"but {trained.name} was trained on those of {theirs or 'no network (videos)'}. Use a store of that network"
             )
         fold = recipe.data.fold if fold is None and data is None else fold
         if split is None:
@@ -162,24 +178,28 @@ def prepared(
             there = [name for name in SPLITS if len(manifest.split(name, fold))]
             advice = f"Choose {' or '.join(there)}" if split in SPLITS else nearest(split, SPLITS)
             raise UserError(f"--split: no video is in '{split}' of {data or recipe.data.manifest}. {advice}")
-        trained_on_N = _trained_on(run, manifest, rows, split)
-        labels_N = class_indices(manifest, rows, dataset["classes"])
-        which = checkpoint or trained.evaluation.checkpoint
-        model = load_model(run, which, allow_code=allow_code)
+        if run is not None:
+            trained_on_N = _trained_on(run, manifest, rows, split)
+            labels_N = class_indices(manifest, rows, trained.classes)
+        else:
+            labels_N = alike_indices(manifest, rows, trained)
+            trained_on_N = np.zeros(len(rows), dtype=bool)
+            log(_warning_of_public(asked.model.pretrained))
+        which = checkpoint or asked.evaluation.checkpoint
+        model = trained.load(which)
         where = build.placement(recipe, runtime)
         to_device(model, where)
         reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
         if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
-            manifest = dataclasses.replace(manifest, mirror=dataset["mirror"])
+            manifest = dataclasses.replace(manifest, mirror=trained.dataset["mirror"])
         yield Task(
-            run=run,
+            trained=trained,
             recipe=recipe,
             checkpoint=which,
             data=str(data or recipe.data.manifest),
             split=split,
             fold=fold,
             manifest=manifest,
-            dataset=dataset,
             rows=rows,
             labels_N=labels_N,
             trained_on_N=trained_on_N,
@@ -210,16 +230,23 @@ def check_scores_file(out: Path) -> None:
         raise UserError(f"--out {out}: {out.parent} may not be written to. Choose another folder")
 
 
-def load_model(folder: Run, which: str, *, allow_code: Consent = False) -> VideoModel:
-    """Model of a run with the weights of a checkpoint, on the CPU.
+def _check_public(data: str | Path | None, checkpoint: str | None) -> None:
+    """Refuse what only a run has. Raises UserError."""
+    if data is None:
+        raise UserError("--data: public weights bring no videos. Name a manifest: --data MANIFEST")
+    if checkpoint is not None:
+        raise UserError("--checkpoint: public weights have no checkpoints. Leave it out")
 
-    Raises UserError for a user's model unless its code is allowed.
-    """
-    recipe = folder.recipe()
-    use_source(folder.path, recipe.model.name, recipe.model.source_sha256, allow_code=allow_code)
-    model = build.model(recipe, len(folder.dataset()["classes"]), pretrained=False)
-    checkpoints.load_model(folder.checkpoints, model, which)
-    return model
+
+def _warning_of_public(pretrained: str | None) -> str:
+    """Sentence on videos that public weights may have been trained on."""
+    is_named = pretrained in ("imagenet", "kinetics400")
+    what = (
+        f"the weights were trained on {pretrained}"
+        if is_named
+        else "what the weights were trained on is not known here"
+    )
+    return f"{what}; if these videos are among theirs, the figure flatters the model"
 
 
 def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -230,6 +257,52 @@ def class_indices(manifest: Manifest, rows: np.ndarray, classes: Sequence[str]) 
     if unknown:
         raise UserError(f"class '{unknown[0]}': the run does not know it. {nearest(unknown[0], classes)}")
     return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def alike_indices(manifest: Manifest, rows: np.ndarray, trained: Trained) -> np.ndarray:
+    """Labels of rows as indices into the classes of public weights, by names but for case, spaces and underscores.
+
+    Raises UserError where a label is not among them, or two labels are one of them.
+    """
+    index = {name: i for i, name in enumerate(trained.classes)}
+    same: dict[str, list[str]] = {}
+    for name in trained.classes:
+        same.setdefault(_plain(name), []).append(name)
+    labels = manifest.text("label", rows).tolist()
+    found = {
+        label: label if label in index else next(iter(same[_plain(label)]))
+        for label in sorted(set(labels))
+        if label in index or len(same.get(_plain(label), ())) == 1
+    }
+    unknown = sorted(set(labels) - found.keys())
+    train = (
+        f"Train the network on your classes: muybridge train --model {trained.recipe.model.name} --pretrained "
+        f"{trained.recipe.model.pretrained}"
+    )
+    if unknown:
+        shown = ", ".join(f"'{label}'{_close(label, trained.classes)}" for label in unknown[:FEW])
+        more = f" and {len(unknown) - FEW} more" if len(unknown) > FEW else ""
+        raise UserError(
+            f"{trained.name}: it does not know {len(unknown)} of the {len(set(labels))} classes: {shown}{more}. {train}"
+        )
+    taken: dict[str, str] = {}
+    for label, name in found.items():
+        if name in taken:
+            raise UserError(f"{trained.name}: '{taken[name]}' and '{label}' are one class to it, '{name}'. {train}")
+        taken[name] = label
+    return np.array([index[found[label]] for label in labels], dtype=np.int64)
+
+
+def _plain(name: str) -> str:
+    """A class's name without case, spaces and underscores."""
+    return "".join(name.casefold().replace("_", " ").split())
+
+
+def _close(label: str, classes: Sequence[str]) -> str:
+    """The nearest name of a class, in brackets; empty where none is near."""
+    by_plain = {_plain(name): name for name in classes}
+    close = get_close_matches(_plain(label), by_plain, n=1)
+    return f" (nearest: '{by_plain[close[0]]}')" if close else ""
 
 
 def _trained_on(folder: Run, manifest: Manifest, rows: np.ndarray, split: str) -> np.ndarray:

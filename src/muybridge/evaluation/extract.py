@@ -31,10 +31,10 @@ from muybridge.data.stores.parallel import in_order
 from muybridge.data.transforms import test_boxes
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
-from muybridge.evaluation.evaluate import load_model
 from muybridge.evaluation.score import testing
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Recipe, Runtime, replace
-from muybridge.recipe.sections import Clip, Evaluation, Model
+from muybridge.recipe.fields import with_network
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.device import Placement, to_device
 from muybridge.runtime.files import read_as, within, write_json
@@ -136,7 +136,7 @@ def features(
     check_layout(format)
     manifest = Manifest.load(data)
     with ExitStack() as entered:
-        found = _source(source, pretrained, checkpoint, changes or {}, manifest, allow_code)
+        found = _source(source, pretrained, checkpoint, changes or {}, allow_code, runtime)
         work = _Work(found, manifest, data, layer, tokens, clip_frames, stride, dtype, runtime)
         entered.enter_context(testing(work.model))
         entered.enter_context(torch.inference_mode())
@@ -273,8 +273,8 @@ def _source(
     pretrained: str | None,
     checkpoint: str | None,
     changes: Mapping[str, Any],
-    manifest: Manifest,
     allow_code: Consent,
+    runtime: Runtime,
 ) -> _Source:
     wrong = [name for name in changes if not name.startswith(OPEN_FIELDS)]
     if wrong:
@@ -285,26 +285,25 @@ def _source(
                 f"{source}: a model, not a run, and it has no weights of its own. Name some: --pretrained imagenet, or name a run"
             )
         run = Run.open(source)
-        recipe = replace(run.recipe(), {"precision": "fp32", **changes})
+        found = of_run(run, allow_code=allow_code)
+        recipe = replace(found.recipe, {"precision": "fp32", **changes})
         which = checkpoint or recipe.evaluation.checkpoint
-        model = load_model(run, which, allow_code=allow_code)
-        classes = tuple(run.dataset()["classes"])
-        return _Source(f"{run.name}, {which}", model, recipe, classes, run.seen_sha256())
+        return _Source(f"{run.name}, {which}", found.load(which), recipe, found.classes, run.seen_sha256())
     name = str(source)
     if checkpoint is not None:
         raise UserError(f"--checkpoint: {name} is not a run. Leave it out")
     allow(name)
-    frames, _ = natural_input(name)
-    recipe = Recipe(
-        model=Model(name=name, pretrained=pretrained or "auto"), clip=Clip(num_frames=frames, sampling="dense", stride_frames=1),
-        evaluation=Evaluation(crop_fraction=224 / 256),
-    )  # fmt: skip
+    if pretrained is None and parsed(name).library != "hf":
+        frames, size = natural_input(name)
+        usual: dict[str, Any] = {"clip.num_frames": frames, "clip.size": size, "clip.sampling": "dense"}
+        recipe = replace(
+            with_network(Recipe(), name), {**usual, "clip.stride_frames": 1, "precision": "fp32", **changes}
+        )
+    else:
+        recipe = build.ready_made(name, pretrained or "hub", changes={"precision": "fp32", **changes}, runtime=runtime)
     model = build.model(recipe, 2)
-    size = model.fixed_size or 224
-    recipe = replace(recipe, {"clip.size": size, "clip.short_side": size * 256 // 224, **changes})
-    return _Source(
-        f"{name}, {pretrained or 'with weights of its own'}", model, recipe, None, np.array([], dtype=np.str_)
-    )
+    weights = pretrained or ("hub" if parsed(name).library == "hf" else "weights of its own")
+    return _Source(f"{name}, {weights}", model, recipe, None, np.array([], dtype=np.str_))
 
 
 def _is_a_model(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Use a run: labels for a video file, by the very code path of the evaluation; time-stamped windows for a long one."""
+"""Use a run, or public weights: labels for a video file, by the evaluation's code; time-stamped windows for a long one."""
 
 import math
 import os
@@ -13,8 +13,8 @@ from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
-from muybridge.evaluation.evaluate import load_model
 from muybridge.evaluation.score import score
+from muybridge.evaluation.trained import trained
 from muybridge.recipe import Runtime
 from muybridge.runtime.device import to_device
 from muybridge.storage.run import Run
@@ -50,7 +50,7 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded run: `predictor("some.mp4")`. Any number of threads may call it.
+    """A loaded run, or a network with public weights: `predictor("some.mp4")`. Any number of threads may call it.
 
     Files are opened in processes of their own: one that crashes a decoder, hangs in it or passes one of the `limits` is an
     error of that file. They end with the predictor, or at the end of a `with` block.
@@ -60,18 +60,29 @@ class Predictor:
         self,
         run: str | Path | Run,
         *,
+        pretrained: str | Path | None = None,
+        changes: Mapping[str, Any] | None = None,
         runtime: Runtime | None = None,
         allow_code: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        """Raises UserError for a run that is not there or not whole, and for a model of its own without `allow_code`."""
-        self._run = Run.open(run)
-        self._recipe = self._run.recipe()
-        self._dataset = self._run.dataset()
+        """Load a run; or, with `pretrained`, the network called `run` with these weights and their own classifier.
+
+        `changes`: with `pretrained` alone, dotted fields of what it is shown (`clip.num_frames`) and of the model's options.
+        Raises UserError for a run that is not there or not whole, for a model of its own without `allow_code`, and for
+        weights that give no answers.
+        """
+        if changes and pretrained is None:
+            raise UserError(
+                f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
+            )
+        network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
+        self._recipe = network.recipe
+        self._dataset = network.dataset
         self._input = inputs.find(self._recipe.clip.modality)
-        self.classes: tuple[str, ...] = tuple(self._dataset["classes"])
+        self.classes: tuple[str, ...] = network.classes
         self._where = build.placement(self._recipe, runtime or Runtime())
-        self.model = load_model(self._run, self._recipe.evaluation.checkpoint, allow_code=allow_code)
+        self.model = network.load(self._recipe.evaluation.checkpoint)
         to_device(self.model, self._where)
         self.model.eval()  # for good: other threads may be computing while one begins
         self._files = SafeReader(limits)
@@ -153,22 +164,27 @@ def predict(
     run: str | Path | Run,
     videos: str | Path | Sequence[str | Path],
     *,
+    pretrained: str | Path | None = None,
     top: int = 5,
     window_seconds: float | None = None,
+    changes: Mapping[str, Any] | None = None,
     allow_code: bool = False,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     ready: Callable[[list[Prediction] | DecodeError], None] | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
-    """Label files with a run. Returns predictions in order, and the errors of files that cannot be read.
+    """Label files with a run, or with a network called `run` and `pretrained` weights.
 
-    `ready` is called with the predictions of each file, or its error, as soon as they are there. `top`, `window_seconds`:
-    as in `Predictor`. Raises UserError for a run that is not there.
+    Returns predictions in order, and the errors of files that cannot be read. `ready` is called with the predictions of
+    each file, or its error, as soon as they are there. `pretrained`, `changes`, `top`, `window_seconds`: as in `Predictor`.
+    Raises UserError for a run that is not there.
     """
     files = [videos] if isinstance(videos, str | Path) else videos
     predictions: list[Prediction] = []
     failed: list[DecodeError] = []
-    with Predictor(run, runtime=runtime, allow_code=allow_code, limits=limits) as predictor:
+    with Predictor(
+        run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits
+    ) as predictor:
         for _, answer in predictor.each(files, top=top, window_seconds=window_seconds):
             if ready is not None:
                 ready(answer)
@@ -205,4 +221,4 @@ def _windows(video: Path, info: VideoInfo, dataset: Mapping[str, Any], window_se
 
 
 load = Predictor
-"""A run, ready to label videos: `load("runs/tsm")("some.mp4")`."""
+"""A run or public weights, ready to label videos: `load("runs/tsm")("some.mp4")`."""

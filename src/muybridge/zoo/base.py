@@ -4,7 +4,7 @@ B clips, C channels, T frames, H × W pixels, K classes, D features.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -28,6 +28,21 @@ KINETICS = Preprocessing((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.2169
 """torchvision's video networks."""
 
 
+class Clips(NamedTuple):
+    """Clips that weights are made for: frames `stride_frames` apart, `size` pixels high and wide."""
+
+    num_frames: int
+    size: int
+    stride_frames: int
+    fps: float | None = None
+    """Frame rate at which the stride is counted; None: the video's own."""
+
+    def __str__(self) -> str:
+        apart = f", {self.stride_frames} apart" if self.stride_frames > 1 else ""
+        rate = f" at {self.fps:g} frames a second" if self.fps else ""
+        return f"{self.num_frames} frames of {self.size}x{self.size}{apart}{rate}"
+
+
 @dataclass(frozen=True)
 class Published:
     """Weights that their authors offer for download."""
@@ -38,6 +53,10 @@ class Published:
     preprocessing: Preprocessing
     about: str
     """The authors, and what they trained on."""
+    clips: Clips | None = field(default=None, kw_only=True)
+    """The clips that they are made for (images are clips of one frame); None: not known."""
+    classes: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the classes, in the order of the classifier; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +108,15 @@ class VideoModel(nn.Module):
     looks_at: Literal["clip", "frame"] = "clip"
     """Reach of the features: "frame" means that those of a frame are the same in every clip; only the head sees time."""
     preprocessing: Preprocessing = IMAGENET
+    class_names: tuple[str, ...] = ()
+    """Names of the classes, in the order of the classifier, kept with the weights; empty: not known."""
     in_channels: int = 3
     min_frames: int = 1
     """The shortest clip that the network takes."""
+    frames_multiple: int = 1
+    """Number of frames that the length of a clip must be a multiple of."""
+    usual_frames: int | None = None
+    """The clip length that the network's weights are made for, where it takes others, too."""
     min_size: int = 1
     """The smallest height and width."""
     fixed_frames: int | None = None
@@ -197,6 +222,12 @@ class VideoModel(nn.Module):
             raise UserError(
                 f"{name}: it takes clips of {self.fixed_frames} frames, but got {frames}. Set "
                 f"clip.num_frames={self.fixed_frames}"
+            )
+        if frames % self.frames_multiple and frames > self.min_frames:
+            below = frames - frames % self.frames_multiple
+            raise UserError(
+                f"{name}: it takes clips of a multiple of {self.frames_multiple} frames, but got {frames}. Set "
+                f"clip.num_frames={below} or {below + self.frames_multiple}"
             )
         if frames < self.min_frames:
             raise UserError(

@@ -112,14 +112,14 @@ def natural_input(
         name, num_classes=2, num_frames=max(8, frames), temporal_pooling=temporal_pooling, in_channels=in_channels,
         **options,
     )  # fmt: skip
-    num_frames = model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8)
+    num_frames = model.usual_frames or model.fixed_frames or 8 * -(-max(8, frames, model.min_frames) // 8)
     if model.input_kind == "features":
         return num_frames, 0
     return num_frames, model.fixed_size or max(112, 32 * -(-max(size, model.min_size) // 32))
 
 
 def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int | None = None) -> list[dict[str, Any]]:
-    """Every registered model, with the smallest usual input that it takes, and its parameters."""
+    """Every registered model, with the smallest usual input that it takes, its parameters and its public weights."""
     rows = []
     for entry in entries():
         frames, side = max(8, entry.min_frames), max(112, entry.min_size)
@@ -128,7 +128,7 @@ def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int
             "name": entry.name, "family": entry.family, "paper": entry.paper, "options": entry.options(),
             "num_frames": model.fixed_frames or frames,
             "size": 0 if model.input_kind == "features" else model.fixed_size or side, "in_channels": model.in_channels,
-            "params": count_parameters(model),
+            "params": count_parameters(model), "weights": sorted(model.published),
         })  # fmt: skip
     return rows
 

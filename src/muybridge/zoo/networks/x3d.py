@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muybridge.zoo.base import VideoModel
+from muybridge.zoo.base import Clips, VideoModel
 from muybridge.zoo.networks.video_resnets import pytorchvideo_kinetics
 from muybridge.zoo.registry import register
 from muybridge.zoo.temporal.frames import FrameAxis, FramesNet, TimeConv, VolumeConv, draw_weights
@@ -114,7 +114,7 @@ def _build(
     in_channels: int,
     name: str,
     weights: str,
-    clip: str,
+    clips: Clips,
 ) -> VideoModel:
     refuse_temporal_pooling(name, temporal_pooling)
     axis = FrameAxis()
@@ -123,16 +123,16 @@ def _build(
     model = FramesNet(
         net, axis, num_features=net.num_features, num_classes=num_classes, dropout=dropout, in_channels=in_channels
     )
-    model.published = pytorchvideo_kinetics(weights, clip)
+    model.published = pytorchvideo_kinetics(weights, clips)
     model.preprocessing = model.published["kinetics400"].preprocessing
     return model
 
 
-for _name, _weights, _clip in (
-    ("x3d_s", "X3D_S.pyth", "13 frames of 160x160, every sixth"),
-    ("x3d_m", "X3D_M.pyth", "16 frames of 224x224, every fifth"),
+for _name, _weights, _clips in (
+    ("x3d_s", "X3D_S.pyth", Clips(13, 160, 6, fps=30)),
+    ("x3d_m", "X3D_M.pyth", Clips(16, 224, 5, fps=30)),
 ):
     register(
         _name, family="x3d", paper="Feichtenhofer 2020, X3D",
-        build=partial(_build, name=_name, weights=_weights, clip=_clip),
+        build=partial(_build, name=_name, weights=_weights, clips=_clips),
     )  # fmt: skip

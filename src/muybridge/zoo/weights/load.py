@@ -40,6 +40,8 @@ class Loaded:
     """Names that both have with different shapes, and the two shapes."""
     preprocessing: Preprocessing
     """The model's from now on."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that the weights are for, in the order of their classifier; empty: not known."""
 
     @property
     def matched(self) -> int:
@@ -85,6 +87,7 @@ def load_weights(
     part: Part = "whole",
     inflation: Inflation = "divide",
     other_classes: bool = False,
+    own_classifier: bool = False,
 ) -> Loaded:
     """Fill a model with weights of its own, of another network or of another code base.
 
@@ -94,7 +97,8 @@ def load_weights(
 
     The classifier stays fresh where the weights have none, or one for another number of classes, where they are known
     to be for `other_classes`, and where all of the model's `fresh_names` stay fresh, of which its features are made.
-    With the `part` "whole", only temporal modules may stay fresh beside it, where the weights have none at all, and
+    With `own_classifier` the model takes that of the weights, for as many classes as it has; weights without one are an
+    error. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights have none at all, and
     anything else that does not fit is an error. With "agreeing", all tensors that match in name and shape are taken, 2D
     for 3D too, and the rest stays fresh; no match at all is an error. (An image network's names are those of the
     model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the weights,
@@ -108,7 +112,7 @@ def load_weights(
         raise UserError(
             f"weights: they cannot come from a {type(source).__name__}. Give a name, a path, a URL or a state dict"
         )
-    state, preprocessing, writer = _find(model, source, whole=part == "whole")
+    state, preprocessing, writer, classes = _find(model, source, whole=part == "whole")
     strange = [name for name, tensor in state.items() if not (tensor.is_floating_point() or _is_counter(name))]
     sparse = [name for name, tensor in state.items() if tensor.layout != torch.strided]
     if sparse:
@@ -122,6 +126,14 @@ def load_weights(
     if part == "whole":
         kind.check(state, model)
     given = kind.convert(state, model)
+    if own_classifier:
+        weight = given.get(model.classifier_names()[0])
+        if weight is None or not weight.dim():
+            raise UserError(
+                f"weights ({kind.name}): they have no classifier, so they know no classes. Train one: muybridge train "
+                f"--model {model.name} --pretrained {source if isinstance(source, str | Path) else 'WEIGHTS'}"
+            )
+        model.reset_classifier(len(weight))
     if part == "agreeing":
         given = {_at_home(name, model): tensor for name, tensor in given.items()}
     ours = model.state_dict()
@@ -166,6 +178,7 @@ def load_weights(
         left_out=tuple(name for name in given if name not in fitted and not _is_counter(name)),
         other_shapes=fit.other_shapes,
         preprocessing=model.preprocessing,
+        classes=classes,
     )
 
 
@@ -175,9 +188,12 @@ def _find(model: VideoModel, source: str | Path | Mapping[str, Any], *, whole: b
     if isinstance(source, str):
         published = model.published.get(source)
         if isinstance(published, LibraryWeights):
-            return Read(state_of(published.fetch(whole), published.about), published.preprocessing)
+            state = state_of(published.fetch(whole), published.about)
+            return Read(state, published.preprocessing, classes=published.classes)
         if published is not None:
-            return _downloaded(published.url, published.sha256)._replace(preprocessing=published.preprocessing)
+            return _downloaded(published.url, published.sha256)._replace(
+                preprocessing=published.preprocessing, classes=published.classes
+            )
         if "://" in source:
             return _downloaded(source)
         if not source or not Path(source).expanduser().exists():

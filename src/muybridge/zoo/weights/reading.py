@@ -28,6 +28,8 @@ class Read(NamedTuple):
     preprocessing: Preprocessing | None = None
     model: str = ""
     """The name of the model that wrote it."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the classifier; empty: not known."""
 
 
 def read(path: Path) -> Read:
@@ -72,7 +74,7 @@ def _read_safetensors(path: Path) -> Read:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: it cannot be read: {error}. Restore it, or give another file") from None
     tag = read_tag(metadata, str(path))
-    return Read(state_of(tensors, str(path)), tag.preprocessing, tag.model)
+    return Read(state_of(tensors, str(path)), tag.preprocessing, tag.model, tag.classes)
 
 
 def _read_torch(path: Path) -> Any:

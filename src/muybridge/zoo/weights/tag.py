@@ -1,4 +1,4 @@
-"""Metadata of a file of weights: the model that wrote it, and the preprocessing that belongs to the weights.
+"""Metadata of a file of weights: the model that wrote it, and the preprocessing and classes that belong to the weights.
 
 One entry of the metadata of safetensors, as several would be written in any order, and equal runs write equal bytes.
 """
@@ -21,6 +21,8 @@ class Tag(NamedTuple):
     model: str = ""
     """The name that the model was created by."""
     preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the classifier; empty: not known."""
 
 
 def tag_of(model: nn.Module) -> dict[str, str]:
@@ -28,7 +30,10 @@ def tag_of(model: nn.Module) -> dict[str, str]:
     preprocessing = getattr(model, "preprocessing", None)
     if preprocessing is None:
         return {}
-    about = {"model": getattr(model, "name", ""), "preprocessing": preprocessing.__dict__}
+    about = {
+        "model": getattr(model, "name", ""), "preprocessing": preprocessing.__dict__,
+        "classes": list(getattr(model, "class_names", ())),
+    }  # fmt: skip
     return {_KEY: json.dumps(about)}
 
 
@@ -40,7 +45,10 @@ def read_tag(metadata: Mapping[str, str] | None, where: str) -> Tag:
     try:
         about = json.loads(text)
         mean, std = (tuple(map(float, about["preprocessing"][key])) for key in ("mean", "std"))
-        return Tag(str(about["model"]), Preprocessing(mean, std))
+        classes = about.get("classes", [])
+        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+            raise ValueError("classes")
+        return Tag(str(about["model"]), Preprocessing(mean, std), tuple(classes))
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UserError(
             f"{where}: what it says of itself cannot be understood: {text}. Remove its metadata, or save it again"
