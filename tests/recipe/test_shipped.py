@@ -16,7 +16,7 @@ from command import call, document
 import muybridge
 from muybridge import api, build
 from muybridge.errors import UserError
-from muybridge.evaluation.evaluate import load_model
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import fields, flat, parse_overrides, replace
 from muybridge.recipe.schedule import budget, lr_schedule, peak_lr, resized, steps_per_epoch
 from muybridge.recipe.shipped import SHIPPED, about, load, mini
@@ -602,7 +602,7 @@ def test_more_frames_start_from_the_run_of_half_of_them(made_set, tmp_path):
     first = api.train(toy("mini_8", made_set), out=tmp_path / "eight")
     recipe = toy("mini_16", made_set, "clip.num_frames=8", "optim.lr=1e-30", "optim.batch_norm=frozen")
     second = api.train(recipe, pretrained=first.path, out=tmp_path / "sixteen")
-    before, after = (load_model(run, "last").state_dict() for run in (first, second))
+    before, after = (of_run(run).load("last").state_dict() for run in (first, second))
     assert all(torch.equal(after[name], before[name]) for name in before), "nothing moved, so all of it came along"
 
 

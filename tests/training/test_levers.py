@@ -21,7 +21,7 @@ from muybridge.data.inputs import RGB
 from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
-from muybridge.evaluation import evaluate as evaluation
+from muybridge.evaluation.trained import of_run
 from muybridge.inference.predict import Predictor
 from muybridge.recipe import Recipe, Runtime, fields, parse_overrides, replace
 from muybridge.runtime.device import Placement
@@ -278,7 +278,7 @@ def test_the_mean_of_the_weights_is_kept_scored_and_used(plain, tmp_path, monkey
     for name in kept.keys() - mean.keys():  # statistics of norms are the network's
         assert torch.equal(kept[name], trained[name]), name
 
-    last = {name: p.detach() for name, p in evaluation.load_model(run, "last").named_parameters()}
+    last = {name: p.detach() for name, p in of_run(run).load("last").named_parameters()}
     assert all(torch.equal(last[name], kept[name]) for name in last)
     assert all(torch.equal(p.detach(), kept[name]) for name, p in Predictor(run).model.named_parameters())
     again = muybridge.evaluate(run, split="val")

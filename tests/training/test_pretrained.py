@@ -12,7 +12,7 @@ import muybridge
 from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Interrupted, UserError
-from muybridge.evaluation.evaluate import load_model
+from muybridge.evaluation.trained import of_run
 from muybridge.inference.predict import Predictor
 from muybridge.recipe import Runtime, fingerprint, replace
 from muybridge.training.job import Jobs
@@ -106,8 +106,8 @@ def test_the_preprocessing_of_the_weights_comes_back_with_the_run(recipe, run, t
 
     monkeypatch.setattr(build, "model", with_other_preprocessing)
     trained = train(recipe, out=tmp_path / "run")
-    assert load_model(trained, "last").preprocessing == half
-    assert load_model(run, "last").preprocessing != half
+    assert of_run(trained).load("last").preprocessing == half
+    assert of_run(run).load("last").preprocessing != half
 
 
 @pytest.mark.parametrize(

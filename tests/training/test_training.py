@@ -20,7 +20,7 @@ import muybridge
 from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
-from muybridge.evaluation import evaluate as evaluation
+from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Runtime, replace, to_json
 from muybridge.recipe.schedule import Schedule, budget, peak_lr, resized
 from muybridge.storage.run import Run
@@ -419,7 +419,7 @@ def test_a_kill_at_a_file_operation_of_a_checkpoint_changes_no_bit(recipe, tmp_p
 def test_optimizer_state_is_stored_by_name(run):
     last = run.checkpoints / (run.checkpoints / "last").read_text()
     names = set(safetensors.torch.load_file(last / "optimizer.safetensors"))
-    model = evaluation.load_model(run, "last")
+    model = of_run(run).load("last")
     assert names == {f"{name}/momentum_buffer" for name, _ in model.named_parameters()}
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
