@@ -59,7 +59,7 @@ def test_heads_over_image_networks_have_a_line_a_head_and_all_of_them_in_json():
     assert re.search(r"lstm +heads +8 vectors", listed)
     assert re.search(r"lstm_NETWORK +lstm +8x112 +0\.71-138\.72 M", listed)
     assert "lstm_resnet18" not in listed
-    assert re.search(r"NETWORK: inceptionv1, .*, vgg16", listed)
+    assert re.search(r"NETWORK: efficientnet_lite0, .*, vgg16", listed)
     rows = {row["name"]: row for row in document(call("models", "--json"))["models"]}
     assert (rows["lstm"]["size"], rows["lstm"]["in_channels"]) == (0, 1024)
     assert (rows["lstm_resnet18"]["size"], rows["lstm_resnet18"]["in_channels"]) == (112, 3)
