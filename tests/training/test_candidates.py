@@ -122,6 +122,42 @@ def test_a_stopped_run_ends_with_the_same_bits_and_the_same_choice(heads, togeth
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+def poisoned(monkeypatch, copies):
+    """From the second step on the weights of these copies are not finite."""
+    step = loop.training_step
+
+    def planted(model, *given, **named):
+        done = step(model, *given, **named)
+        for index in copies:
+            model.copies[index].fc.weight.data.fill_(float("nan"))
+        return done
+
+    monkeypatch.setattr(loop, "training_step", planted)
+
+
+def test_a_copy_that_diverges_leaves_the_others_as_they_are(heads, together, tmp_path, monkeypatch):
+    lost = 1 if together.candidates()["chosen"] != 1 else 2
+    poisoned(monkeypatch, [lost])
+    run = train(heads, out=tmp_path / "run")
+    found, whole = run.candidates(), together.candidates()
+    assert found["tried"][lost] == {
+        "lr": GRID["optim.lr_grid"][lost // 2],
+        "weight_decay": 0.5 * (lost % 2),
+        "diverged": True,
+    }
+    assert [one for index, one in enumerate(found["tried"]) if index != lost] == [
+        one for index, one in enumerate(whole["tried"]) if index != lost
+    ]
+    assert found["chosen"] == whole["chosen"]
+    assert np.array_equal(run.scores().logits_VK, together.scores().logits_VK)
+
+
+def test_where_every_copy_diverges_the_run_ends_with_the_cause(heads, tmp_path, monkeypatch):
+    poisoned(monkeypatch, range(4))
+    with pytest.raises(UserError, match="loss: it became nan at step 1"):
+        train(heads, out=tmp_path / "run")
+
+
 def test_the_best_is_by_accuracy_then_loss_then_the_earlier():
     one = lambda top1, loss: {"video_top1": top1, "loss": loss}  # noqa: E731
     assert best_candidate([one(0.5, 1.0), one(0.6, 3.0), one(0.6, 2.0), one(0.6, 2.0)]) == 2

@@ -52,7 +52,10 @@ def model(
         if loaded is not None:
             tell(loaded)
     count_copies = len(recipe.candidates)
-    return net if count_copies == 1 else Candidates(net, count_copies)
+    if count_copies == 1:
+        return net
+    own = (recipe.optim.lr, recipe.optim.weight_decay)  # answers until val has chosen
+    return Candidates(net, count_copies, chosen=recipe.candidates.index(own) if own in recipe.candidates else 0)
 
 
 def _standardise(net: VideoModel, recipe: Recipe) -> None:

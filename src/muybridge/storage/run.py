@@ -126,8 +126,9 @@ class _Dataset(TypedDict):
 class _Candidate(TypedDict):
     lr: _Amount
     weight_decay: _Amount
-    video_top1: _Share
-    loss: float
+    video_top1: NotRequired[_Share]
+    loss: NotRequired[float]
+    diverged: NotRequired[bool]
 
 
 @_more

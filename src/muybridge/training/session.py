@@ -33,6 +33,7 @@ from muybridge.training import health
 from muybridge.training.job import Job
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
+from muybridge.zoo.candidates import Candidates
 
 LOOK_STEPS = 20
 """Steps between two looks at the network's health. A look costs a forward pass, about a third of a step."""
@@ -109,7 +110,7 @@ class Session:
         self.scaler = self.where.scaler()
         self.average = build.averaged(recipe, self.model)
         self.scored = self.model if self.average is None else cast(VideoModel, self.average.module)
-        self.state = State()
+        self.state = State(chosen=self.model.chosen)
         if begun:
             self._load()
             log(f"resuming at step {self.state.step}")
@@ -278,12 +279,21 @@ class Session:
         if self.model.num_copies == 1:
             return self.score_unless_stopped(self.val_rows, "validating", stop)
         tried: list[dict[str, Any]] = []
-        scores_of: list[Scores] = []
+        scores_of: dict[int, Scores] = {}
         for index, (lr, decay) in enumerate(self.recipe.candidates):
             self.model.chosen = index
-            scores_of.append(self.score_unless_stopped(self.val_rows, f"validating {index + 1}", stop))
-            val = metrics(scores_of[-1])
+            try:
+                scores_of[index] = self.score_unless_stopped(self.val_rows, f"validating {index + 1}", stop)
+            except Diverged:
+                self.processes.clear_failure()
+                tried.append({"lr": lr, "weight_decay": decay, "diverged": True})
+                continue
+            val = metrics(scores_of[index])
             tried.append({"lr": lr, "weight_decay": decay, "video_top1": val["video_top1"], "loss": val["loss"]})
+        if not scores_of:
+            raise Diverged(
+                f"optim.lr_grid: each of {self.model.num_copies} copies diverged. Lower the rates. {last_good(self.run)}"
+            )
         self.model.chosen = self.state.chosen = best_candidate(tried)
         if self.processes.is_first:
             self.run.save_candidates(tried, self.state.chosen)
@@ -316,9 +326,10 @@ class Session:
     def save(self, *, is_best: bool = False) -> None:
         """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is not finite."""
         self._gather_skipped()
-        values = list(self.model.state_dict().values())
-        values += [] if self.average is None else self.scored.state_dict().values()
-        if not all(bool(value.isfinite().all()) for value in values):
+        networks = list(self.model.copies) if isinstance(self.model, Candidates) else [self.model]
+        networks += [] if self.average is None else [self.scored]
+        are_finite = [all(bool(value.isfinite().all()) for value in net.state_dict().values()) for net in networks]
+        if not (any(are_finite) if self.model.num_copies > 1 else all(are_finite)):  # one of several copies may diverge
             raise Diverged(
                 f"weights: one is not finite any more at step {self.state.step}. Lower optim.lr, lengthen the "
                 f"warm-up, or set optim.clip_grad_norm. {last_good(self.run)}"
@@ -375,8 +386,8 @@ class Session:
 
 def best_candidate(tried: Sequence[Mapping[str, Any]]) -> int:
     """Index of the best by accuracy on val, then by the loss there, then the earlier one."""
-    finite = [index for index, one in enumerate(tried) if np.isfinite(one["loss"])]
-    return min(finite or [0], key=lambda index: (-tried[index]["video_top1"], tried[index]["loss"], index))
+    whole = [index for index, one in enumerate(tried) if "diverged" not in one and np.isfinite(one["loss"])]
+    return min(whole or [0], key=lambda index: (-tried[index]["video_top1"], tried[index]["loss"], index))
 
 
 def trackers(run: Run, recipe: Recipe, runtime: Runtime, *, first: bool, step: int) -> Trackers:

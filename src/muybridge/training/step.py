@@ -63,7 +63,9 @@ def training_step(
                     "Give larger batches"
                 ) from error
             weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
-            loss = mean_loss(weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing)
+            loss = mean_loss(
+                weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing, leave_out=model.num_copies > 1
+            )
             share = clips * processes.count / total  # gradients are averaged over processes
             scaler.scale(loss if share == 1 else loss * share).backward()
         loss_sum += loss.detach().double() * clips / model.num_copies
@@ -83,18 +85,32 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
-def mean_loss(weighted: WeightedLogits, labels_B: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
-    """The mean over clips of their weighted sums of cross-entropies."""
+def mean_loss(
+    weighted: WeightedLogits, labels_B: torch.Tensor, *, label_smoothing: float = 0.0, leave_out: bool = False
+) -> torch.Tensor:
+    """The mean over clips of their weighted sums of cross-entropies.
+
+    `leave_out`: sets of logits whose loss is not finite do not count, unless none is (one of several copies diverged).
+    """
 
     def losses(logits_BK: torch.Tensor, reduction: str) -> torch.Tensor:
         exact = torch.promote_types(logits_BK.dtype, torch.float32)
         return F.cross_entropy(logits_BK.to(exact), labels_B, label_smoothing=label_smoothing, reduction=reduction)
 
     if weighted.weights_N.dim() == 1:
-        losses_N = torch.stack([losses(logits_BK, "mean") for logits_BK in weighted.logits_NBK])
+        losses_N = _without_diverged(
+            torch.stack([losses(logits_BK, "mean") for logits_BK in weighted.logits_NBK]), leave_out
+        )
         return (losses_N * weighted.weights_N).sum()
-    losses_NB = torch.stack([losses(logits_BK, "none") for logits_BK in weighted.logits_NBK])
+    losses_NB = _without_diverged(
+        torch.stack([losses(logits_BK, "none") for logits_BK in weighted.logits_NBK]), leave_out
+    )
     return (losses_NB * weighted.weights_N).sum(0).mean()
+
+
+def _without_diverged(losses: torch.Tensor, leave_out: bool) -> torch.Tensor:
+    finite = losses.isfinite()
+    return torch.where(finite, losses, 0.0) if leave_out and bool(finite.any()) else losses
 
 
 def network_input(part: Batch, model: VideoModel, recipe: Recipe) -> torch.Tensor:

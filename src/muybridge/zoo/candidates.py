@@ -26,11 +26,11 @@ class Candidates(VideoModel):
 
     shares_features: bool
 
-    def __init__(self, net: VideoModel, count: int) -> None:
-        """`count`: number of copies, all of which begin with the weights of `net`."""
+    def __init__(self, net: VideoModel, count: int, *, chosen: int = 0) -> None:
+        """`count`: number of copies, all of which begin with the weights of `net`. `chosen`: the one that answers."""
         nn.Module.__init__(self)
         self.copies = nn.ModuleList([copy.deepcopy(net) for _ in range(count)])
-        self.chosen = 0
+        self.chosen = chosen
         for attribute in TAKEN_OVER:
             setattr(self, attribute, getattr(net, attribute))
         self.num_copies = count
