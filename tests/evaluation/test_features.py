@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import muybridge
 from muybridge import build
+from muybridge.analysis.comparison import compared
 from muybridge.cli.app import app
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
@@ -27,6 +28,7 @@ from muybridge.evaluation.extract import features
 from muybridge.evaluation.trained import of_run
 from muybridge.recipe import replace
 from muybridge.recipe.shipped import load
+from muybridge.reporting.sections import Chapter, sections
 from muybridge.training.loop import train
 from muybridge.video import FileReader, vectors
 
@@ -379,6 +381,12 @@ def test_a_store_stands_where_a_manifest_does(head_run, stored, frame_run):
         own_K = model(torch.from_numpy(FileReader().read(row, np.arange(row.num_frames)))[None])[0]
     assert np.abs(own_K.numpy() - head_run.scores().logits_VK[0]).max() < 1e-6
     assert muybridge.diagnose(head_run).findings()
+    comparison = compared([head_run])
+    tables = {table.name: table for section in sections(Chapter(comparison)) for table in section.tables}
+    told = stored.accuracy["split"]["test"]
+    (of_test,) = [row for row in tables["stage-one"].rows if row[0] == "test"]
+    assert of_test[1:5] == [str(told["videos"]), "0", f"{told['frame_top1']:.3f}", f"{told['frame_top5']:.3f}"]
+    assert len(tables["change"].rows) == len(manifest.classes)
 
 
 def test_a_padded_batch_gives_each_video_its_own_answer(head_run, stored):

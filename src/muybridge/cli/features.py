@@ -80,10 +80,10 @@ def _print_extracted(extracted: Any, dry_run: bool) -> None:
         say(f"{size}: {extracted.frames} frames, about {duration(extracted.seconds)}")
         return
     for column, splits in extracted.accuracy.items():
-        header = [column, "videos", "trained on", "frame top-1", "top-5", "video top-1", "top-5", "top-10"]
+        header = [column, "videos", "trained on", "frame top-1", "top-5", "top-10", "video top-1", "top-5", "top-10"]
         lines = [
             [name, str(a["videos"]), str(a["trained_on"]),
-             *(f"{a[key]:.3f}" for key in ("frame_top1", "frame_top5", "video_top1", "video_top5", "video_top10"))]
+             *(f"{a[key]:.3f}" for key in ("frame_top1", "frame_top5", "frame_top10", "video_top1", "video_top5", "video_top10"))]
             for name, a in splits.items()
         ]  # fmt: skip
         table(header, lines, numeric=tuple(range(1, len(header))))

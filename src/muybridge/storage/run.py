@@ -103,12 +103,27 @@ class _Change(TypedDict):
 
 
 @_more
+class _StageOne(TypedDict):
+    """Accuracy of the network behind stored vectors, on one split."""
+
+    videos: _Count
+    trained_on: _Count
+    frame_top1: _Share
+    frame_top5: _Share
+    frame_top10: _Share
+    video_top1: _Share
+    video_top5: _Share
+    video_top10: _Share
+
+
+@_more
 class _Features(TypedDict):
     """The store of vectors that a run was trained on."""
 
     network: str
     source: str
     change: NotRequired[_Change]
+    accuracy: NotRequired[dict[str, dict[str, _StageOne]]]
 
 
 @_more

@@ -61,7 +61,11 @@ def _stored(manifest: Manifest) -> dict[str, Any]:
     if about is None:
         return {}
     return {
-        "features": {name: about[name] for name in ("network", "source", "width", "options", "change") if name in about}
+        "features": {
+            name: about[name]
+            for name in ("network", "source", "width", "options", "change", "accuracy")
+            if name in about
+        }
     }
 
 

@@ -29,7 +29,10 @@ def change(chapter: Chapter) -> Section | None:
     return Section(
         title="Do the vectors change along a video?",
         text=(f"Vectors of {stored['source']}. {verdict} The means of two videos are {videos:.2f} apart.",),
-        tables=(Table(["class", "first to middle", "first to last", "from the vector before"], rows, name="change"),),
+        tables=(
+            *_stage_one(chapter),
+            Table(["class", "first to middle", "first to last", "from the vector before"], rows, name="change"),
+        ),
         figures=(
             Figure(
                 "change",
@@ -42,3 +45,24 @@ def change(chapter: Chapter) -> Section | None:
         "random: 1 is as different as any two. Whether the order of what changes tells classes apart, `muybridge "
         "diagnose` says.",
     )
+
+
+def _stage_one(chapter: Chapter) -> tuple[Table, ...]:
+    """Table of the network behind the vectors: accuracy of a frame and of a video; none where it has no classifier."""
+    fold = chapter.comparison.protocol.data.fold
+    stored = chapter.comparison.dataset.features or {}
+    of_splits = stored.get("accuracy", {}).get("split" if fold is None else f"split_{fold}", {})
+    if not of_splits:
+        return ()
+    keys = [f"{what}_top{k}" for what in ("frame", "video") for k in (1, 5, 10)]
+    rows = [
+        [split, str(found["videos"]), str(found["trained_on"]), *(f"{found[key]:.3f}" for key in keys)]
+        for split, found in of_splits.items()
+    ]
+    header = [
+        "image network, split",
+        "videos",
+        "trained on",
+        *(key.replace("_", " ").replace("top", "top-") for key in keys),
+    ]
+    return (Table(header, rows, name="stage-one"),)
