@@ -209,7 +209,7 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
     if dotted not in valid and not is_option:
         endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
         hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
-        listed = " List all: muybridge recipes --fields" if kind is Recipe else ""
+        listed = " See all: muybridge recipes --fields" if kind is Recipe else ""
         raise UserError(f"{dotted}: a {kind.__name__.lower()} has no such field. {hint}{listed}")
     *sections, name = dotted.split(".")
     for section in sections:
