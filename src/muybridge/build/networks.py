@@ -60,7 +60,8 @@ def model(
 
 def _standardise(net: VideoModel, recipe: Recipe) -> None:
     """Give a network of stored vectors the mean and deviation of its training split."""
-    if not recipe.data.manifest or not {"mean_D", "std_D"} <= dict(net.named_buffers()).keys():
+    is_stored = bool(recipe.data.manifest) and inputs.find(recipe.clip.modality).is_in_place
+    if not is_stored or not {"mean_D", "std_D"} <= dict(net.named_buffers()).keys():
         return
     mean_D, std_D = vectors.statistics(Manifest.load(recipe.data.manifest), recipe.data.fold)
     net.get_buffer("mean_D").copy_(torch.from_numpy(mean_D))

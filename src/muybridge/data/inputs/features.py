@@ -10,10 +10,11 @@ import numpy as np
 
 from muybridge.data.inputs.base import Vectors
 from muybridge.errors import UserError
-from muybridge.video import DecodeError, Reader, Row, VideoInfo, vectors
 
 if TYPE_CHECKING:
     import torch
+
+    from muybridge.video import Reader, Row, VideoInfo
 
 PREFIX = "features:"
 LARGEST = 2**20
@@ -24,9 +25,9 @@ LARGEST = 2**20
 class WithAbsent:
     """A reader that gives NaN for a time step that is not there, whose index is -1."""
 
-    stored: Reader
+    stored: "Reader"
 
-    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+    def read(self, row: "Row", indices: np.ndarray) -> np.ndarray:
         """Vectors at `indices` as (T,D) float32. Raises DecodeError."""
         indices = np.asarray(indices)
         there_T = indices >= 0
@@ -49,8 +50,10 @@ class Features(Vectors):
         self.meaning = f"stored vectors of {width} numbers"
         self.channels = self.read_channels = width
 
-    def look(self, path: Path, look: Callable[[Path], VideoInfo]) -> VideoInfo:
+    def look(self, path: Path, look: "Callable[[Path], VideoInfo]") -> "VideoInfo":
         """Number and length of the vectors in a file. Raises DecodeError for a file of pictures, and for other vectors."""
+        from muybridge.video import DecodeError, vectors
+
         if not vectors.is_vectors(path):
             raise DecodeError(
                 path, f"it holds no vectors, which this network takes ({self.name}): store those of its videos "
@@ -62,7 +65,7 @@ class Features(Vectors):
             )
         return vectors.probe(path, fps=25.0)
 
-    def reader(self, pixels: Reader) -> Reader:
+    def reader(self, pixels: "Reader") -> "Reader":
         """A reader of vectors, and of steps that are not there."""
         return WithAbsent(pixels)
 
@@ -87,6 +90,8 @@ def named(name: str) -> Features | None:
 
 def held_by(paths: Sequence[str]) -> Features | None:
     """The input that files of vectors hold; None for files of pictures. Raises UserError where they differ."""
+    from muybridge.video import vectors
+
     are_vectors = {vectors.is_vectors(path) for path in paths}
     if True not in are_vectors:
         return None
