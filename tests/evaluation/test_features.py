@@ -23,7 +23,7 @@ from muybridge.data.stores import vectors as store
 from muybridge.data.transforms import test_boxes
 from muybridge.errors import UserError
 from muybridge.evaluation import extract
-from muybridge.evaluation.drift import change
+from muybridge.evaluation.drift import accuracy, change
 from muybridge.evaluation.extract import features
 from muybridge.evaluation.trained import of_run
 from muybridge.recipe import replace
@@ -256,6 +256,69 @@ def test_a_damaged_file_names_the_video(frame_run, made_set, stored, tmp_path):
     assert bytes_of(out) == bytes_of(stored.path)
 
 
+def test_a_damaged_file_is_computed_again_as_the_message_says(frame_run, made_set, stored, tmp_path):
+    out = tmp_path / "store"
+    shutil.copytree(stored.path, out)
+    for name in ("vectors-00000.json", "scores-00000.npy", "manifest.csv.json"):
+        (out / name).unlink()
+        again = features(frame_run.path, data=made_set, out=out)
+        assert again.finished
+        assert "checked" not in again.pace()
+        assert bytes_of(out) == bytes_of(stored.path)
+    assert "checked" in features(frame_run.path, data=made_set, out=out).pace()
+
+
+def test_a_journal_that_was_cut_or_changed_costs_rows_and_no_bytes(frame_run, made_set, in_files, tmp_path):
+    for number, edit in enumerate((lambda data: data[:-4], lambda data: b"7" + data, lambda data: b"x\n" * 5000)):
+        out = tmp_path / str(number)
+        assert killed(frame_run.path, made_set, out, "row", 7) == -9
+        (journal,) = out.glob("*.journal")
+        journal.write_bytes(edit(journal.read_bytes()))
+        assert killed(frame_run.path, made_set, out, "row", 2) == -9
+        assert killed(frame_run.path, made_set, out, "nowhere", 0) == 0
+        assert bytes_of(out) == in_files
+
+
+def test_who_was_trained_on_cannot_be_forgotten(frame_run, made_set, stored, tmp_path):
+    shutil.copytree(stored.path, tmp_path / "store")
+    file, manifest = tmp_path / "store" / "trained_on.json", Manifest.load(tmp_path / "store")
+    for content in ("[]", None):
+        file.unlink() if content is None else file.write_text(content)
+        with pytest.raises(UserError, match=r"trained_on\.json"):
+            store.trained_on(manifest)
+    (tmp_path / "store" / "features.json").unlink()
+    with pytest.raises(UserError, match=r"features\.json: it is missing"):
+        store.trained_on(manifest)
+    with pytest.raises(UserError, match="Name the run alone, without --pretrained"):
+        features("tsn_resnet_tiny", pretrained=str(frame_run.path), data=made_set, out=tmp_path / "other")
+
+
+def test_ties_and_numbers_that_are_not_finite_give_no_false_figure(frame_run, made_set, tmp_path, monkeypatch):
+    manifest = Manifest.load(made_set)
+    tied = (np.full((int(n), len(manifest.classes)), 3.0) for n in manifest.columns["num_frames"])
+    told = accuracy(manifest, tied, np.zeros(len(manifest), dtype=bool))["split"]["test"]
+    assert told["frame_top1"] == pytest.approx(told["video_top1"])
+    forward = extract._Work._forward
+
+    def planted(work, clips):
+        computed = forward(work, clips)
+        return {**computed, "vectors": computed["vectors"] * float("nan")}
+
+    monkeypatch.setattr(extract._Work, "_forward", planted)
+    with pytest.raises(UserError, match=f"{manifest.text('id')[0]}: the network's vectors are not finite"):
+        features(frame_run.path, data=made_set, out=tmp_path / "store")
+
+
+def test_statistics_that_were_damaged_are_computed_again(stored, tmp_path):
+    shutil.copytree(stored.path, tmp_path / "store")
+    manifest = Manifest.load(tmp_path / "store")
+    (file,) = (tmp_path / "store").glob("statistics-*.npy")
+    right = store.statistics(manifest, None)
+    for content in (b"", b"text", file.read_bytes()[:-9]):
+        file.write_bytes(content)
+        assert np.array_equal(store.statistics(manifest, None), right)
+
+
 def test_statistics_are_those_of_the_training_split(stored):
     manifest = Manifest.load(stored.path)
     rows = [manifest.row(int(index)) for index in manifest.split("train")]
@@ -312,6 +375,12 @@ def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_pa
         ours, theirs = (FileReader().read(manifest.row(index), indices) for manifest in (own, other))
         assert np.array_equal(ours, theirs)
     assert own.row(3).num_frames == other.row(3).num_frames
+    (tmp_path / "store" / layout).rename(tmp_path / "gone")
+    (tmp_path / "store" / layout).mkdir()
+    (tmp_path / "store" / layout / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="did not write it"):
+        features(frame_run.path, data=made_set, out=tmp_path / "store", format=layout)
+    assert (tmp_path / "store" / layout / "mine.txt").read_text() == "mine"
     with pytest.raises(UserError, match=r"--format: 'matlab' is unknown"):
         features(frame_run.path, data=made_set, out=tmp_path / "store", format="matlab")
 

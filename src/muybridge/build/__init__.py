@@ -12,7 +12,7 @@ from muybridge.build.clips import (
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
 from muybridge.build.public import answering, ready_made
 from muybridge.build.resolving import placement, resolve, user_network
-from muybridge.build.weights import base_run, check_unseen, seen_before, weights_file
+from muybridge.build.weights import base_run, check_unseen, run_of, seen_before, weights_file
 
 __all__ = [
     "answering",
@@ -31,6 +31,7 @@ __all__ = [
     "reader_and_workers",
     "ready_made",
     "resolve",
+    "run_of",
     "scoring_batch_size",
     "seen_before",
     "train_clips",

@@ -58,8 +58,8 @@ def accuracy(manifest: Manifest, scores_N: Iterator[np.ndarray], seen_N: np.ndar
     frames: list[np.ndarray] = []
     videos: list[np.ndarray] = []
     for scores_TK, label in zip(scores_N, labels_N, strict=True):
-        ranks_T = (scores_TK > scores_TK[:, [label]]).sum(1)
-        frames.append(np.array([(ranks_T < k).mean() for k in TOP]) * len(ranks_T))
+        labels_T = np.full(len(scores_TK), label)
+        frames.append(np.array([topk_accuracy(scores_TK, labels_T, k) for k in TOP]) * len(scores_TK))
         videos.append(softmax(scores_TK).mean(0))
     correct_NJ = np.stack(frames)
     counts_N = manifest.columns["num_frames"]

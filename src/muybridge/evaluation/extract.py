@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from muybridge.data.stores.common import check_unchanged, gib, resume_hint
 from muybridge.data.stores.layouts import check_layout
 from muybridge.data.stores.parallel import in_order
 from muybridge.data.transforms import test_boxes
-from muybridge.errors import UserError, nearest
+from muybridge.errors import Diverged, UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
 from muybridge.evaluation.score import testing
 from muybridge.evaluation.trained import of_run
@@ -53,6 +54,8 @@ READ_FRAMES = 512
 """Frames of a video that are decoded at a time."""
 OPEN_FIELDS = ("evaluation.size", "evaluation.crop_fraction", "clip.", "precision")
 """Beginnings of the fields of the recipe that may be changed."""
+MOST_FRAMES = 2**16
+"""Most frames of a clip, and of a stride."""
 DRY_ROWS = 3
 """Rows that a dry run computes, to tell how long all take."""
 
@@ -72,11 +75,13 @@ class Extracted:
     seconds: float
     accuracy: dict[str, Any]
     """Accuracy of a frame (or clip) and of a video, by split, where the network has a classifier of these classes."""
+    checked: bool = False
+    """Whether this call read a finished store again, and found it as it was written."""
 
     def pace(self) -> str:
         """The speed of this call, in words."""
         if not self.frames:
-            return "checked: every vector is as it was written" if self.finished else "nothing was left to compute"
+            return "checked: every vector is as it was written" if self.checked else "nothing was left to compute"
         return f"{self.frames / self.seconds:.0f} frames a second, {duration(self.seconds)}"
 
     def as_json(self) -> dict[str, Any]:
@@ -152,12 +157,14 @@ def features(
                 seconds / frames * total, {},
             )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
-        with resume_hint(out):
-            if stored.get("finished"):
+        with resume_hint(out, smaller="--dtype float16 or a larger --stride"):
+            whole = all(store.is_written(out, part, work.kinds) for part in parts)
+            is_checked = bool(stored.get("finished")) and whole and (out / "manifest.csv.json").exists()
+            done = 0
+            if is_checked:
                 log(f"{out} is finished already; reading it again to check it")
                 for part in parts:
-                    store.check(out, part, manifest)
-                done = 0
+                    store.check(out, part, manifest, work.kinds)
             else:
                 _announce(out, parts, work, estimate)
                 write_json(within(out, "features.json"), about)
@@ -167,7 +174,7 @@ def features(
                 log(f"--format {format}: {layouts.write(out, format)}")
     return Extracted(
         out, bool(stored.get("finished")), len(manifest), sum(p.length for p in parts), work.width, estimate, done,
-        time.monotonic() - started, stored.get("accuracy", {}),
+        time.monotonic() - started, stored.get("accuracy", {}), is_checked,
     )  # fmt: skip
 
 
@@ -176,7 +183,8 @@ def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
     number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
+    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
         raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
     return int(number) - 1, int(count)
 
@@ -201,15 +209,16 @@ def _stored(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _announce(out: Path, parts: Sequence[store.Part], work: "_Work", num_bytes: int) -> None:
-    written = sum(store.is_written(out, part) for part in parts)
+    missing = [part for part in parts if not store.is_written(out, part, work.kinds)]
+    needed_bytes = sum(part.length for part in missing) * work.vector_bytes - store.begun_bytes(out, missing)
     free_bytes = disk_usage(out).free
     log(
         f"{plural(len(work.manifest), 'video')}, {sum(p.length for p in parts)} vectors of {work.width}: {gib(num_bytes)} in "
-        f"{plural(len(parts), 'file')}, {written} of them written; {gib(free_bytes)} are free"
+        f"{plural(len(parts), 'file')}, {len(parts) - len(missing)} of them written; {gib(free_bytes)} are free"
     )
-    if not written and num_bytes > free_bytes:
+    if needed_bytes > free_bytes:
         raise UserError(
-            f"{out}: {gib(free_bytes)} are free there, and {gib(num_bytes)} are needed. Use --dtype float16, or a larger "
+            f"{out}: {gib(free_bytes)} are free there, and {gib(needed_bytes)} are needed. Use --dtype float16, or a larger "
             "--stride"
         )
 
@@ -217,14 +226,14 @@ def _announce(out: Path, parts: Sequence[store.Part], work: "_Work", num_bytes: 
 def _write(out: Path, work: "_Work", parts: Sequence[store.Part], jobs: int) -> int:
     """Compute what is missing of these files; returns the number of frames that went through the network."""
     frames = 0
-    widths = {"vectors": work.width} | ({"scores": len(work.classes)} if work.classes else {})
+    widths = dict(zip(work.kinds, (work.width, len(work.classes or ())), strict=False))
     with progress("features", sum(len(part.counts) for part in parts)) as bar:
         for part in parts:
-            if store.is_written(out, part):
+            if store.is_written(out, part, work.kinds):
                 bar.advance(len(part.counts))
                 continue
             with locked(out, "computes vectors", name=f".{part.name}.lock", keep=False):
-                if store.is_written(out, part):  # another call was faster
+                if store.is_written(out, part, work.kinds):  # another call was faster
                     bar.advance(len(part.counts))
                     continue
                 with store.PartWriter(out, part, widths=widths, dtype=work.dtype) as writer:
@@ -242,17 +251,16 @@ def _write(out: Path, work: "_Work", parts: Sequence[store.Part], jobs: int) -> 
 
 def _join(out: Path, work: "_Work", parts: Sequence[store.Part], about: dict[str, Any]) -> dict[str, Any]:
     """Finish the store where all of its files are there; else say how many are."""
-    written = sum(store.is_written(out, part) for part in parts)
+    written = sum(store.is_written(out, part, work.kinds) for part in parts)
     if written < len(parts):
         log(f"{written} of {len(parts)} files are written; the call that writes the last one joins them")
         return about
     with locked(out, "finishes the store", wait_seconds=600):
         done: dict[str, Any] = read_as(store.About, out / "features.json")
-        if done.get("finished"):
+        if done.get("finished") and (out / "manifest.csv.json").exists():
             return done
+        store.save_trained_on(out, work.trained_on.tolist())
         manifest = store.finish(out, work.manifest, about, parts, fps_N=work.fps())
-        if len(work.trained_on):
-            store.save_trained_on(out, work.trained_on.tolist())
         for fold in manifest.folds or (None,):
             if len(manifest.split("train", fold)):
                 store.statistics(manifest, fold)
@@ -292,14 +300,24 @@ def _source(
     name = str(source)
     if checkpoint is not None:
         raise UserError(f"--checkpoint: {name} is not a run. Leave it out")
+    run_of_weights = build.run_of(build.weights_file(pretrained))
+    if run_of_weights is not None:
+        raise UserError(
+            f"--pretrained: {pretrained} is of the run {run_of_weights.path}, which knows the videos it was trained on. Name "
+            "the run alone, without --pretrained"
+        )
     allow(name)
     if pretrained is None and parsed(name).library != "hf":
         frames, size = natural_input(name)
+        if not size:
+            raise UserError(f"{name}: it takes stored vectors itself. Name a network that computes vectors of pictures")
         usual: dict[str, Any] = {"clip.num_frames": frames, "clip.size": size, "clip.sampling": "dense"}
         recipe = replace(
             with_network(Recipe(), name), {**usual, "clip.stride_frames": 1, "precision": "fp32", **changes}
         )
     else:
+        if not natural_input(name)[1]:
+            raise UserError(f"{name}: it takes stored vectors itself. Name a network that computes vectors of pictures")
         recipe = build.ready_made(name, pretrained or "hub", changes={"precision": "fp32", **changes}, runtime=runtime)
     model = build.model(recipe, 2)
     weights = pretrained or ("hub" if parsed(name).library == "hf" else "weights of its own")
@@ -355,6 +373,8 @@ class _Work:
             raise UserError("--data: it is a store of vectors already. Name the manifest of its videos")
         looks_at_frames = self.model.looks_at == "frame"
         frames = clip_frames or (1 if looks_at_frames else self.recipe.clip.num_frames)
+        if not 1 <= frames <= MOST_FRAMES or (stride is not None and not 1 <= stride <= MOST_FRAMES):
+            raise UserError(f"--clip-frames, --stride: out of range. Give 1 to {MOST_FRAMES} frames")
         self.model.check_frames(frames)
         spec = build.clip_spec(self.recipe)
         spacing = spec.stride_frames if spec.sampling == "dense" and frames > 1 else 1
@@ -362,9 +382,9 @@ class _Work:
             spec, num_frames=frames, sampling="dense", stride_frames=spacing, order="ordered", whole=False
         )
         self.stride = stride or (1 if frames == 1 else frames * spacing)
-        if frames < 1 or self.stride < 1:
-            raise UserError(f"--stride: {self.stride} frames is out of range. Give 1 or more")
         self.layers = [name.strip() for name in (layer or "").split(",") if name.strip()]
+        if layer is not None and not self.layers:
+            raise UserError("--layer: it names no module. Name one, or leave it out for what the classifier takes")
         self.tokens = tokens
         self.precision = "fp32" if self.recipe.precision == "auto" else self.recipe.precision
         self.where: Placement = build.placement(replace(self.recipe, {"precision": self.precision}), runtime)
@@ -386,6 +406,11 @@ class _Work:
                 "List them: muybridge models NAME"
             )
         return modules[name]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of numbers that are stored of a row."""
+        return ("vectors", "scores") if self.classes else ("vectors",)
 
     @property
     def vector_bytes(self) -> int:
@@ -416,7 +441,7 @@ class _Work:
             "clip_frames": self.spec.num_frames, "stride": self.stride, "spacing": self.spec.stride_frames,
             "past_end": self.spec.past_end, "fps": self.spec.fps, "modality": clip.modality, "size": self.recipe.test_size,
             "short_side": clip.short_side, "crop_fraction": self.recipe.evaluation.crop_fraction,
-            "precision": self.precision, "dtype": self.dtype,
+            "precision": self.precision, "dtype": self.dtype, "trained_on": store.digest(self.trained_on.tolist()),
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps([store.FORMAT_VERSION, options, self.classes]).encode())
         fresh = () if self.classes else self.model.classifier_names()
@@ -427,7 +452,8 @@ class _Work:
         return {
             "format_version": store.FORMAT_VERSION, "source": self.source.name, "network": digest.hexdigest(),
             "source_sha256": self.manifest.sha256(), "manifest": self.data, "width": self.width, "dtype": self.dtype,
-            "classes": list(self.classes) if self.classes else None, "options": options, "finished": False,
+            "classes": list(self.classes) if self.classes else None, "options": options,
+            "trained_on_sha256": options["trained_on"], "finished": False,
         }  # fmt: skip
 
     def _shape(self) -> tuple[int, int]:
@@ -448,18 +474,23 @@ class _Work:
                 held.append(self._forward(clips.pictures_PHWC[clips.picture_MF[part]]))
             frames += clips.picture_MF.size // self.spec.snippet_frames
             if clips.is_last:
-                yield _Computed(self._joined(held), frames)
+                yield _Computed(self._joined(clips.row, held), frames)
                 held, frames = [], 0
 
     def _passes(self, clips: int) -> int:
         return -(-clips // max(1, FRAMES_AT_ONCE // self.spec.num_frames))
 
-    def _joined(self, held: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def _joined(self, row: int, held: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         vectors_MLD = np.concatenate([part["vectors"] for part in held])
         arrays = {"vectors": vectors_MLD.reshape(-1, self.width)}
         if self.classes:
             scores_MK = np.concatenate([part["scores"] for part in held])
             arrays["scores"] = scores_MK.repeat(self.tokens_per_clip, axis=0)
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise Diverged(
+                f"{self.manifest.text('id', np.array([row]))[0]}: the network's vectors are not finite, as its weights are "
+                "damaged or need another precision. Use another checkpoint"
+            )
         if self.dtype == "float16" and np.abs(arrays["vectors"]).max() > np.finfo(np.float16).max:
             raise UserError("--dtype: a number is too large for float16. Use --dtype float32")
         return arrays
@@ -531,12 +562,13 @@ class _Work:
 
 
 def _tensor(out: Any) -> torch.Tensor:
-    while isinstance(out, tuple | list):
+    while isinstance(out, tuple | list) and len(out):
         out = out[0]
     if not isinstance(out, torch.Tensor):
         out = getattr(out, "last_hidden_state", out)
-    if not isinstance(out, torch.Tensor):
-        raise UserError(f"--layer: its output is a {type(out).__name__}, not a tensor. Name another module")
+    if not isinstance(out, torch.Tensor) or not out.is_floating_point() or not out.numel():
+        what = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
+        raise UserError(f"--layer: its output is {what}, not numbers of a tensor. Name another module")
     return out
 
 

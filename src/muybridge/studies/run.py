@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from muybridge import build
 from muybridge.analysis.comparison import Comparison, compared_study
 from muybridge.errors import UserError
 from muybridge.evaluation import diagnose as diagnosis
@@ -151,9 +152,8 @@ def _estimated(plan: Plan, workplace: Workplace) -> dict[str, float | None]:
     seconds: dict[str, float | None] = {}
     with progress("measuring steps", len(plan.runs)) as bar:
         for name, planned in plan.runs.items():
-            recipe = planned.recipe
-            seconds[name] = estimates.seconds(
-                recipe, jobs.manifest(recipe.data.manifest), macs=jobs.cost(recipe)["macs"]
-            )
+            manifest = jobs.manifest(planned.recipe.data.manifest)
+            recipe = build.with_stored_input(planned.recipe, manifest)
+            seconds[name] = estimates.seconds(recipe, manifest, macs=jobs.cost(recipe)["macs"])
             bar.advance()
     return seconds

@@ -24,6 +24,8 @@ def vectors_of(path: str | os.PathLike[str]) -> np.ndarray:
     """Map a file as (N,D), without loading it. Raises DecodeError, also where the library of an HDF5 file is missing."""
     file, inside, dataset = os.fspath(path).partition(IN_HDF5)
     file += inside.removesuffix("::")
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise DecodeError(path, "it is not a regular file")
     try:
         return _mapped(file, dataset, os.stat(file).st_mtime_ns)
     except OSError as error:
@@ -42,9 +44,17 @@ def _mapped(path: str, dataset: str, mtime_ns: int) -> np.ndarray:
 
 def _in_hdf5(path: str, mtime_ns: int, name: str) -> Any:
     file = _hdf5(path, mtime_ns)
-    if name not in file or not hasattr(file[name], "ndim"):
-        raise DecodeError(path, f"it has no dataset '{name}'")
-    return file[name]
+    import h5py
+
+    try:
+        parts = name.strip("/").split("/")
+        links = [file.get("/".join(parts[: end + 1]), getlink=True) for end in range(len(parts))]
+        found = file[name] if all(isinstance(link, h5py.HardLink) for link in links) else None
+        if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+            raise DecodeError(path, f"it has no dataset '{name}' of its own (links are not followed)")
+        return found
+    except (KeyError, RuntimeError, OSError, ValueError) as error:
+        raise DecodeError(path, f"its dataset '{name}' cannot be read ({type(error).__name__}: {error})") from None
 
 
 @functools.lru_cache(maxsize=8)
@@ -107,7 +117,7 @@ def is_vectors(path: str | os.PathLike[str]) -> bool:
     if not os.fspath(path).endswith(SUFFIX):
         return False
     try:
-        return _has_two_axes(os.fspath(path), os.stat(path).st_mtime_ns)
+        return os.path.isfile(path) and _has_two_axes(os.fspath(path), os.stat(path).st_mtime_ns)
     except (OSError, DecodeError):
         return False
 

@@ -136,8 +136,8 @@ def stored_rows(rows: Sequence[Row], kept: np.ndarray, fps: float | None) -> lis
 
 
 @contextmanager
-def resume_hint(out: Path) -> Iterator[None]:
-    """Say how to resume after Ctrl-C or on a full disk: raises Interrupted, UserError."""
+def resume_hint(out: Path, *, smaller: str = "a smaller --short-side or --fps") -> Iterator[None]:
+    """Say how to resume after Ctrl-C or on a full disk: raises Interrupted, UserError. `smaller`: what takes less space."""
     try:
         yield
     except KeyboardInterrupt:
@@ -147,7 +147,7 @@ def resume_hint(out: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{out}: {error.strerror}. Finished files stay there. Free some space and repeat the command to resume, "
-            "or use a smaller --short-side or --fps"
+            f"or use {smaller}"
         ) from None
 
 

@@ -14,6 +14,8 @@ a journal of the rows that are in it, so a call that was killed continues behind
 
 import hashlib
 import json
+import os
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +30,7 @@ from typing_extensions import TypedDict
 
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
-from muybridge.runtime.files import partial_name, read_as, sync_folder, within, write_atomic, write_json
+from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
 from muybridge.video import DecodeError, vectors
 
 FORMAT_VERSION = 1
@@ -36,6 +38,8 @@ FILE_BYTES = 2**27
 """Bytes of vectors above which a file ends."""
 JOURNAL_SECONDS = 2.0
 """Time between two entries of the journal, each after what it names is on the disk."""
+KINDS = ("vectors", "scores")
+"""Parts of what a store may hold of a row."""
 LEAST_STD = 1e-6
 """Smallest deviation that is divided by; a number that varies less stays as it is."""
 
@@ -60,6 +64,8 @@ class About(TypedDict):
     classes: list[str] | None
     """Classes of the stored logits."""
     options: dict[str, Any]
+    trained_on_sha256: str
+    """Digest of the hashes in trained_on.json."""
     finished: NotRequired[bool]
     accuracy: NotRequired[dict[str, Any]]
     change: NotRequired[dict[str, Any]]
@@ -112,9 +118,11 @@ class PartWriter:
                 self._files[kind] = np.lib.format.open_memmap(path, mode="r+")
             else:
                 kind_dtype = dtype if kind == "vectors" else "float32"
+                check_regular(path)
                 self._files[kind] = np.lib.format.open_memmap(
                     path, mode="w+", dtype=kind_dtype, shape=(part.length, width)
                 )
+                _allocate(path)
         self._at = sum(part.counts[: len(self.checksums)])
         self._new: list[int] = []
         self._noted_at = time.monotonic()
@@ -123,27 +131,32 @@ class PartWriter:
         return within(self._out, f"{kind}-{self._part.number:05d}.part")
 
     def _journaled(self) -> list[int]:
-        """Checksums of the rows that are on the disk; none where the files do not fit the journal."""
+        """Checksums of the first rows that are on the disk as the journal has them, which is cut to these."""
         if not self._journal.exists():
             return []
-        checksums = []
-        for line in self._journal.read_bytes().split(b"\n")[:-1]:  # the last one may have been cut
-            if not line.isdigit():
-                break
-            checksums.append(int(line))
-        checksums = checksums[: len(self._part.counts)]
-        held = sum(self._part.counts[: len(checksums)])
+        check_regular(self._journal)
+        lines = self._journal.read_bytes().split(b"\n")[:-1]  # the last one may have been cut
+        checksums = self._confirmed([int(line) if re.fullmatch(rb"[0-9]{1,10}", line) else -1 for line in lines])
+        write_atomic(self._journal, b"".join(b"%d\n" % checksum for checksum in checksums))
+        return checksums
+
+    def _confirmed(self, checksums: list[int]) -> list[int]:
+        """The first of these that are those of the rows on the disk."""
+        stored: dict[str, np.ndarray] = {}
         for kind, width in self._widths.items():
             try:
-                stored = np.lib.format.open_memmap(self._begun(kind), mode="r")
+                check_regular(self._begun(kind))
+                stored[kind] = np.lib.format.open_memmap(self._begun(kind), mode="r")
             except (OSError, ValueError):
                 return []
-            if stored.shape != (self._part.length, width):
+            if stored[kind].shape != (self._part.length, width):
                 return []
-        stored = np.lib.format.open_memmap(self._begun("vectors"), mode="r")
-        if not checksums or _checksum(stored[held - self._part.counts[len(checksums) - 1] : held]) != checksums[-1]:
-            return []
-        return checksums
+        start = 0
+        for number, (checksum, count) in enumerate(zip(checksums, self._part.counts, strict=False)):
+            if _checksum(stored, slice(start, start + count)) != checksum:
+                return checksums[:number]
+            start += count
+        return checksums[: len(self._part.counts)]
 
     @property
     def rows_done(self) -> int:
@@ -156,7 +169,7 @@ class PartWriter:
         for kind, values in arrays.items():
             assert values.shape == (count, self._widths[kind]), (kind, values.shape, count)
             self._files[kind][self._at : self._at + count] = values
-        self._new.append(_checksum(self._files["vectors"][self._at : self._at + count]))
+        self._new.append(_checksum(self._files, slice(self._at, self._at + count)))
         self._at += count
         if time.monotonic() - self._noted_at >= JOURNAL_SECONDS:
             self._note()
@@ -191,8 +204,26 @@ class PartWriter:
             self._note()
 
 
-def _checksum(vectors_TD: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(vectors_TD).data)
+def _checksum(files: Mapping[str, np.ndarray], rows: slice) -> int:
+    """Checksum of the vectors of a row, and of its scores where it has some."""
+    checksum = 0
+    for kind in KINDS:
+        if kind in files:
+            checksum = zlib.crc32(np.ascontiguousarray(files[kind][rows]).data, checksum)
+    return checksum
+
+
+def _allocate(path: Path) -> None:
+    """Take the space of a file now: a full disk is then an error, not the end of the process. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def begun_bytes(out: Path, parts: Sequence[Part]) -> int:
+    """Bytes that files which are being written take already."""
+    begun = [out / f"{kind}-{part.number:05d}.part" for part in parts for kind in KINDS]
+    return sum(path.stat().st_size for path in begun if path.is_file())
 
 
 class _Written(TypedDict):
@@ -201,10 +232,10 @@ class _Written(TypedDict):
     crc32: list[_Count]
 
 
-def is_written(out: Path, part: Part) -> bool:
-    """Whether the file of a part is whole. Raises UserError for one of another store."""
+def is_written(out: Path, part: Part, kinds: Sequence[str]) -> bool:
+    """Whether the files of a part are there. Raises UserError for those of another store."""
     file = out / f"{part.name}.json"
-    if not file.exists():
+    if not file.exists() or not all((out / f"{kind}-{part.number:05d}.npy").exists() for kind in kinds):
         return False
     written = read_as(_Written, file)
     if (written["first_row"], tuple(written["counts"])) != (part.first_row, part.counts):
@@ -212,18 +243,17 @@ def is_written(out: Path, part: Part) -> bool:
     return True
 
 
-def check(out: Path, part: Part, source: Manifest) -> None:
-    """Read the file of a part again. Raises DecodeError that names the first row whose vectors have changed."""
-    path = out / f"{part.name}.npy"
-    stored_ND, start = vectors.vectors_of(path), 0
-    if len(stored_ND) != part.length:
-        raise DecodeError(
-            path, f"it holds {len(stored_ND)} vectors where {part.length} were written. {_again(out, part)}"
-        )
-    for offset, (count, checksum) in enumerate(
-        zip(part.counts, read_as(_Written, out / f"{part.name}.json")["crc32"], strict=True)
-    ):
-        if _checksum(stored_ND[start : start + count]) != checksum:
+def check(out: Path, part: Part, source: Manifest, kinds: Sequence[str]) -> None:
+    """Read the files of a part again. Raises DecodeError that names the first row whose vectors or scores have changed."""
+    path, start = out / f"{part.name}.npy", 0
+    stored = {kind: vectors.vectors_of(out / f"{kind}-{part.number:05d}.npy") for kind in kinds}
+    if any(len(values) != part.length for values in stored.values()):
+        raise DecodeError(path, f"it does not hold the {part.length} vectors that were written. {_again(out, part)}")
+    checksums = read_as(_Written, out / f"{part.name}.json")["crc32"]
+    if len(checksums) != len(part.counts):
+        raise DecodeError(out / f"{part.name}.json", f"it is damaged. {_again(out, part)}")
+    for offset, (count, checksum) in enumerate(zip(part.counts, checksums, strict=True)):
+        if _checksum(stored, slice(start, start + count)) != checksum:
             name = source.text("id", np.array([part.first_row + offset]))[0]
             raise DecodeError(path, f"the vectors of '{name}' are not those that were written. {_again(out, part)}")
         start += count
@@ -258,9 +288,13 @@ def finish(
 def about(manifest: Manifest) -> dict[str, Any] | None:
     """Content of features.json of the store that a manifest lies in; None for a manifest of videos. Raises UserError."""
     file = manifest.root / "features.json"
-    if not manifest.made_by or not file.exists():
+    if not manifest.made_by:
         return None
+    if not file.exists():
+        raise UserError(f"{file}: it is missing, and says what computed these vectors. Restore it from the store")
     found: dict[str, Any] = read_as(About, file)
+    if not found.get("finished"):
+        raise UserError(f"{manifest.root}: `muybridge features` has not finished it. Rerun the same command to resume")
     if found["network"] != manifest.made_by:
         raise UserError(
             f"{file}: the vectors were computed by {found['network']}, but the manifest is of {manifest.made_by}. Use the "
@@ -270,9 +304,18 @@ def about(manifest: Manifest) -> dict[str, Any] | None:
 
 
 def trained_on(manifest: Manifest) -> np.ndarray:
-    """Hashes of the videos that the network of a store was trained on."""
+    """Hashes of the videos that the network of a store was trained on. Raises UserError where they are not known."""
+    found = about(manifest)
+    if found is None:
+        return np.array([], dtype=np.str_)
     file = manifest.root / "trained_on.json"
-    return np.array(read_as(list[str], file) if manifest.made_by and file.exists() else [], dtype=np.str_)
+    hashes = read_as(list[str], file)
+    if digest(hashes) != found["trained_on_sha256"]:
+        raise UserError(
+            f"{file}: it does not list the videos that the network was trained on, as its hash differs. Restore it from "
+            "the store"
+        )
+    return np.array(hashes, dtype=np.str_)
 
 
 def statistics(manifest: Manifest, fold: int | None) -> np.ndarray:
@@ -284,9 +327,11 @@ def statistics(manifest: Manifest, fold: int | None) -> np.ndarray:
     key = hashlib.sha256(json.dumps([manifest.made_by, manifest.text("id", rows).tolist()]).encode()).hexdigest()[:16]
     file = manifest.root / f"statistics-{key}.npy"
     if manifest.made_by and file.is_file() and not file.is_symlink():
-        kept = np.load(file, allow_pickle=False)
-        if kept.shape == (2, int(manifest.columns["width"][0])) and np.isfinite(kept).all():
-            return np.asarray(kept)
+        with suppress(Exception):  # whatever the file is: it is computed again
+            kept = np.load(file, allow_pickle=False)
+            is_sound = kept.dtype == np.float64 and kept.shape == (2, int(manifest.columns["width"][0]))
+            if is_sound and np.isfinite(kept).all() and (kept[1] >= 0).all():
+                return np.asarray(kept)
     computed = _statistics(manifest, rows)
     if manifest.made_by:
         with suppress(OSError):  # a store that may not be written to is read all the same
@@ -327,6 +372,11 @@ def each_row(out: Path, parts: Sequence[Part], kind: str = "vectors") -> Iterato
         stored_ND = vectors.vectors_of(out / f"{kind}-{part.number:05d}.npy")
         for values_TD in np.split(stored_ND, np.cumsum(part.counts[:-1])):
             yield np.asarray(values_TD, dtype=np.float32)
+
+
+def digest(sha256: Sequence[str]) -> str:
+    """Hash of a list of hashes, in any order."""
+    return hashlib.sha256(json.dumps(sorted(sha256)).encode()).hexdigest()
 
 
 def save_trained_on(out: Path, sha256: Sequence[str]) -> None:
