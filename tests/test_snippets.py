@@ -36,7 +36,7 @@ SMALL = {
 }  # fmt: skip
 VIEWS = {"evaluation.num_clips": 1, "evaluation.num_crops": 1}
 SHORT = {
-    "stop.max_hours": 0.002, "optim.milestones": [0.001], "clip.num_frames": 49, "clip.size": 209, "optim.batch_size": 1, **VIEWS,
+    "stop.max_hours": 0.002, "optim.milestones": [0.001], "clip.num_frames": 49, "clip.size": 209, "optim.batch_size": 2, **VIEWS,
 }  # fmt: skip
 """For a study by the clock: the fewest frames and pixels that its networks take."""
 
@@ -192,6 +192,8 @@ def small(words):
     if whole:  # a schedule of its own
         changes = {field: value for field, value in changes.items() if field.partition(".")[0] != "optim"}
         changes["optim.batch_size"] = 8
+    if "mine.py:sizes" in words:  # which varies them
+        del changes["clip.size"], changes["clip.short_side"]
     if ("--study" in words or whole) and "--pretrained" not in words:
         changes["model.pretrained"] = None
     return [*words, *([] if "--shorten" in words else whole), *settings(changes)]
