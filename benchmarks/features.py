@@ -28,7 +28,7 @@ import muybridge
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.sets.motions import motions
 from muybridge.data.stores import vectors as store
-from muybridge.evaluation import extract
+from muybridge.evaluation.vectors import Work, source_of
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.recipe.shipped import load
 from muybridge.training import loop
@@ -58,8 +58,8 @@ def extraction(folder: Path, videos: int, rounds: int) -> dict[str, Any]:
         changes={"clip.num_frames": 1, "evaluation.num_clips": 1, "clip.size": 112, "clip.short_side": 128},
     )  # fmt: skip
     manifest = Manifest.load(made)
-    source = extract._source(run.path, None, None, {}, False, RUNTIME)
-    work = extract._Work(source, manifest, made, None, False, None, None, "float32", RUNTIME)
+    source = source_of(run.path, None, None, {}, False, RUNTIME)
+    work = Work(source, manifest, made, None, False, None, None, "float32", RUNTIME)
     ratios, speeds = [], []
     with torch.inference_mode():
         work.model.eval()
@@ -110,9 +110,11 @@ def made_store(folder: Path, videos: int) -> Path:
             writer.close()
     about = {
         "format_version": 1, "source": "random numbers", "network": "0" * 64, "source_sha256": source.sha256(),
-        "manifest": "none", "width": WIDTH, "dtype": "float32", "classes": None, "options": {}, "finished": True,
+        "manifest": "none", "width": WIDTH, "dtype": "float32", "classes": None, "options": {},
+        "trained_on_sha256": store.digest([]), "finished": True,
     }  # fmt: skip
     store.finish(out, source, about, parts, fps_N=np.full(videos, 25.0))
+    store.save_trained_on(out, [])
     (out / "features.json").write_text(json.dumps(about))
     return out
 
@@ -128,12 +130,7 @@ def _recipe(data: Path, model: str, **changes: Any) -> Recipe:
 
 def _clips_per_second(recipe: Recipe, out: Path) -> float:
     run = loop.train(recipe, out=out, runtime=RUNTIME)
-    return float(run.timing()[-1]["train_clips_per_s"]) if hasattr(run, "timing") else _of_file(out)
-
-
-def _of_file(out: Path) -> float:
-    lines = (out / "timing.jsonl").read_text().splitlines()
-    return float(json.loads(lines[-1])["train_clips_per_s"])
+    return float(run.timing()[-1]["train_clips_per_s"])
 
 
 def epoch(folder: Path, videos: int, rounds: int) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from muybridge import build
 from muybridge.analysis.comparison import compared
 from muybridge.cli.app import app
 from muybridge.data import inputs
-from muybridge.data.manifest import Manifest
-from muybridge.data.sampling import ClipSpec, rearranged, sliding_indices, test_indices, train_indices
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.sampling import ClipSpec, rearranged, sliding_indices, sliding_starts, test_indices, train_indices
 from muybridge.data.stores import vectors as store
 from muybridge.data.transforms import test_boxes
 from muybridge.errors import UserError
 from muybridge.evaluation import extract
+from muybridge.evaluation import vectors as computing
 from muybridge.evaluation.drift import accuracy, change
 from muybridge.evaluation.extract import features
 from muybridge.evaluation.trained import of_run
@@ -298,13 +299,13 @@ def test_ties_and_numbers_that_are_not_finite_give_no_false_figure(frame_run, ma
     tied = (np.full((int(n), len(manifest.classes)), 3.0) for n in manifest.columns["num_frames"])
     told = accuracy(manifest, tied, np.zeros(len(manifest), dtype=bool))["split"]["test"]
     assert told["frame_top1"] == pytest.approx(told["video_top1"])
-    forward = extract._Work._forward
+    forward = computing.Work._forward
 
     def planted(work, clips):
         computed = forward(work, clips)
         return {**computed, "vectors": computed["vectors"] * float("nan")}
 
-    monkeypatch.setattr(extract._Work, "_forward", planted)
+    monkeypatch.setattr(computing.Work, "_forward", planted)
     with pytest.raises(UserError, match=f"{manifest.text('id')[0]}: the network's vectors are not finite"):
         features(frame_run.path, data=made_set, out=tmp_path / "store")
 
@@ -369,7 +370,7 @@ def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_pa
     own, other = Manifest.load(stored.path), Manifest.load(tmp_path / "store" / layout)
     assert other.made_by == own.made_by
     assert set(store.trained_on(other)) == set(frame_run.seen_sha256())
-    assert inputs.held_by([other.row(0).path]).name == f"features:{stored.width}"
+    assert inputs.held_by(other).name == f"features:{stored.width}"
     for index in (0, 31, 59):
         indices = np.array([2, 0, 2])
         ours, theirs = (FileReader().read(manifest.row(index), indices) for manifest in (own, other))
@@ -383,6 +384,27 @@ def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_pa
     assert (tmp_path / "store" / layout / "mine.txt").read_text() == "mine"
     with pytest.raises(UserError, match=r"--format: 'matlab' is unknown"):
         features(frame_run.path, data=made_set, out=tmp_path / "store", format="matlab")
+
+
+@pytest.mark.parametrize("verb", ["pack", "frames"])
+def test_vectors_are_not_packed_as_pictures(verb, stored, tmp_path):
+    with pytest.raises(UserError, match="they are stored vectors"):
+        getattr(muybridge, verb)(stored.path, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_holds_vectors_of_one_length_or_pictures(stored, made_set, tmp_path):
+    vectors_too = Manifest.load(stored.path)
+    np.save(tmp_path / "other.npy", np.zeros((3, stored.width + 1), np.float32))
+    for path, message in (
+        (str(tmp_path / "other.npy"), "differ in length"),
+        (Manifest.load(made_set).row(0).path, "some are pictures"),
+    ):
+        columns = vectors_too.plain_columns()
+        columns["path"][0] = path
+        mixed = from_columns(columns, classes=vectors_too.classes, root=stored.path, mirror=None)
+        with pytest.raises(UserError, match=message):
+            inputs.held_by(mixed)
 
 
 def test_what_features_refuses(frame_run, made_set, stored, tmp_path):
@@ -536,11 +558,14 @@ def test_a_whole_video_is_one_clip_of_all_its_frames():
 
 
 def test_sliding_clips_fit_into_the_video():
+    def clips(n, spec, stride):
+        return sliding_indices(n, 25, spec, sliding_starts(n, 25, spec, stride=stride))
+
     spec = ClipSpec(num_frames=4, sampling="dense", stride_frames=2, past_end="wrap")
-    assert sliding_indices(13, 25, spec, stride=3)[:, :, 0].tolist() == [[0, 2, 4, 6], [3, 5, 7, 9], [6, 8, 10, 12]]
-    assert sliding_indices(3, 25, spec, stride=3)[:, :, 0].tolist() == [[0, 2, 1, 0]]
+    assert clips(13, spec, 3)[:, :, 0].tolist() == [[0, 2, 4, 6], [3, 5, 7, 9], [6, 8, 10, 12]]
+    assert clips(3, spec, 3)[:, :, 0].tolist() == [[0, 2, 1, 0]]
     single = ClipSpec(num_frames=1, sampling="dense")
-    assert sliding_indices(5, 25, single, stride=2)[:, 0, 0].tolist() == [0, 2, 4]
+    assert clips(5, single, 2)[:, 0, 0].tolist() == [0, 2, 4]
 
 
 def test_the_public_verb(stored):

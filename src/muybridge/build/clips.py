@@ -30,10 +30,7 @@ def scoring_batch_size(recipe: Recipe) -> int:
 def with_stored_input(recipe: Recipe, manifest: Manifest) -> Recipe:
     """The recipe with the input that its data holds, where that is stored vectors. Raises UserError where it names another."""
     named = inputs.find(recipe.clip.modality)
-    paths = [
-        str(manifest.root / path) for path in np.char.decode(np.unique(manifest.columns["path"]), "utf-8").tolist()
-    ]
-    stored = inputs.held_by(paths)
+    stored = inputs.held_by(manifest)
     if stored is None:
         if named.is_in_place:
             raise UserError(

@@ -112,6 +112,13 @@ class Manifest:
             raise UserError(f"--fold: this manifest has no fold {fold}, but {have}. Choose what it has")
         return np.flatnonzero(self.columns[column] == name.encode())
 
+    @cached_property
+    def array_paths(self) -> tuple[str, ...]:
+        """Distinct paths of the rows that name arrays (`.npy` files, datasets of HDF5 files), whatever these hold."""
+        paths = self.columns["path"]
+        is_array = np.char.endswith(paths, b".npy") | (np.char.find(paths, b".h5::") >= 0)
+        return tuple(str(self.root / path) for path in np.char.decode(np.unique(paths[is_array]), "utf-8").tolist())
+
     def sha256(self) -> str:
         """Hash of everything that can change a result: the videos' content, parts, labels, groups, splits, classes, mirroring.
 

@@ -10,6 +10,7 @@ Sources: Wang et al. 2016 (TSN), section 3.1; the 2021 study "Deep Analysis of C
 Representations", section 4 and supplement.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -85,13 +86,16 @@ def test_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, num_cl
     return np.stack([_snippets(starts_T.astype(np.int64), n, spec) for starts_T in starts_MT])
 
 
-def sliding_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, *, stride: int) -> np.ndarray:
-    """Frame indices of all dense clips that begin `stride` frames apart and fit into the video, (M,T,L); at least one."""
-    n, T = num_frames_in_video, spec.num_frames
-    steps_T = np.floor(np.arange(T) * _stride(fps, spec)).astype(np.int64)
-    reach = int(steps_T[-1]) + spec.snippet_frames
-    starts_M = np.arange(0, max(1, n - reach + 1), stride)
-    return np.stack([_snippets(start + steps_T, n, spec) for start in starts_M])
+def sliding_starts(num_frames_in_video: int, fps: float, spec: ClipSpec, *, stride: int) -> range:
+    """First frames of all dense clips that begin `stride` frames apart and fit into the video; at least one."""
+    reach = int((spec.num_frames - 1) * _stride(fps, spec)) + spec.snippet_frames
+    return range(0, max(1, num_frames_in_video - reach + 1), stride)
+
+
+def sliding_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, starts: Sequence[int]) -> np.ndarray:
+    """Frame indices of the dense clips that begin at these frames, (M,T,L)."""
+    steps_T = np.floor(np.arange(spec.num_frames) * _stride(fps, spec)).astype(np.int64)
+    return np.stack([_snippets(start + steps_T, num_frames_in_video, spec) for start in starts])
 
 
 def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Generator) -> np.ndarray:

@@ -29,11 +29,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import ConfigDict, Field, with_config
-from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, diff, fingerprint, from_json
@@ -53,6 +51,7 @@ from muybridge.runtime.files import (
     write_json,
 )
 from muybridge.runtime.locks import is_locked, locked
+from muybridge.storage import shapes
 from muybridge.storage.scores import Scores, load_arrays
 
 FORMAT_VERSION = 1
@@ -79,180 +78,6 @@ RUN_FOLDERS = ("checkpoints", "diagnosis", "evaluations", "scores", "source", "t
 def is_run_of(names: Container[str]) -> bool:
     """Whether a folder that holds files and folders of these names is a run."""
     return "recipe.json" in names and any(name in names for name in _BESIDE_RECIPE)
-
-
-_more = with_config(ConfigDict(extra="allow"))
-"""Files may hold further fields."""
-
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, lt=inf)]
-_Rate = Annotated[float, Field(gt=0, lt=inf)]
-
-
-@_more
-class _ChangeOfClass(TypedDict):
-    first: Annotated[list[_Amount], Field(min_length=2)]
-    previous: _Amount
-
-
-@_more
-class _Change(TypedDict):
-    classes: dict[str, _ChangeOfClass]
-    videos: _Amount
-
-
-@_more
-class _StageOne(TypedDict):
-    """Accuracy of the network behind stored vectors, on one split."""
-
-    videos: _Count
-    trained_on: _Count
-    frame_top1: _Share
-    frame_top5: _Share
-    frame_top10: _Share
-    video_top1: _Share
-    video_top5: _Share
-    video_top10: _Share
-
-
-@_more
-class _Features(TypedDict):
-    """The store of vectors that a run was trained on."""
-
-    network: str
-    source: str
-    change: NotRequired[_Change]
-    accuracy: NotRequired[dict[str, dict[str, _StageOne]]]
-
-
-@_more
-class _Dataset(TypedDict):
-    classes: list[str]
-    mirror: dict[str, str] | None
-    reversed_pairs: list[tuple[str, str]]
-    split_sizes: dict[str, _Count]
-    class_sizes: NotRequired[dict[str, list[_Count]]]
-    longest_trained_seconds: float
-    features: NotRequired[_Features]
-
-
-@_more
-class _Candidate(TypedDict):
-    lr: _Amount
-    weight_decay: _Amount
-    video_top1: NotRequired[_Share]
-    loss: NotRequired[float]
-    diverged: NotRequired[bool]
-
-
-@_more
-class _Candidates(TypedDict):
-    tried: Annotated[list[_Candidate], Field(min_length=1)]
-    chosen: _Count
-
-
-@_more
-class _ViewCost(TypedDict):
-    conv_macs: _Count
-    macs: _Count
-
-
-@_more
-class _Cost(TypedDict):
-    params: _Count
-    conv_macs: _Count
-    macs: _Count
-    test: NotRequired[_ViewCost]
-
-
-@_more
-class _Environment(TypedDict):
-    python: str
-    torch: str
-    processor: str
-    device: str
-    threads: Annotated[int, Field(ge=1)]
-    deterministic: NotRequired[bool]
-
-
-@_more
-class _Metrics(TypedDict):
-    video_top1: _Share
-    video_top5: NotRequired[_Share]
-    clip_top1: NotRequired[_Share]
-    mean_class: NotRequired[_Share]
-    videos: _Count
-
-
-@_more
-class _Result(TypedDict):
-    steps: _Count
-    val: NotRequired[_Metrics]
-    test: NotRequired[_Metrics]
-
-
-@_more
-class _Measured(TypedDict):
-    kind: str
-    epoch: _Count
-    step: _Count
-    loss: NotRequired[float]
-    clip_top1: NotRequired[_Share]
-    video_top1: NotRequired[_Share]
-    video_top5: NotRequired[_Share]
-    mean_class: NotRequired[_Share]
-    uniform_loss: NotRequired[_Amount]
-    constant_loss: NotRequired[_Amount]
-    majority: NotRequired[_Share]
-    val_majority: NotRequired[_Share]
-    clips: NotRequired[_Count]
-    correct: NotRequired[_Count]
-    most_common: NotRequired[_Count]
-    confidence: NotRequired[_Share]
-    spread: NotRequired[_Amount]
-    relus: NotRequired[_Count]
-    dead_relus: NotRequired[_Count]
-    dead: NotRequired[_Share]
-    update: NotRequired[_Amount]
-
-
-@_more
-class _Timing(TypedDict):
-    epoch: _Count
-    train_seconds: _Amount
-    train_clips_per_s: _Rate
-    seconds: NotRequired[_Amount]
-
-
-@_more
-class _Speed(TypedDict):
-    batch_size: NotRequired[_Count]
-    forward_clips_per_s: NotRequired[_Rate | None]
-    train_clips_per_s: NotRequired[_Rate | None]
-    peak_memory_bytes: NotRequired[_Rate | None]
-
-
-@_more
-class _Changes(TypedDict):
-    reversed: _Amount
-
-
-@_more
-class _Diagnosis(TypedDict):
-    accuracy: NotRequired[dict[str, _Share]]
-    largest_change: _Changes
-
-
-@_more
-class _Skipped(TypedDict):
-    path: str
-    cause: str
-
-
-@_more
-class _AllSkipped(TypedDict):
-    videos: dict[str, _Skipped]
 
 
 def view_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,7 +151,7 @@ class Run:
     def dataset(self) -> dict[str, Any]:
         """Read and check dataset.json."""
         file = self.path / "dataset.json"
-        dataset: dict[str, Any] = read_as(_Dataset, file)
+        dataset: dict[str, Any] = read_as(shapes.Dataset, file)
         classes, named = dataset["classes"], set(dataset["mirror"] or {}).union((dataset["mirror"] or {}).values())
         fault = (
             "it has no classes" if not classes
@@ -343,7 +168,7 @@ class Run:
 
     def cost(self) -> dict[str, Any]:
         """Read cost.json: parameters, multiply-adds of a training clip, and of a view where it has another size."""
-        cost: dict[str, Any] = read_as(_Cost, self.path / "cost.json")
+        cost: dict[str, Any] = read_as(shapes.Cost, self.path / "cost.json")
         return cost
 
     def view_cost(self) -> dict[str, Any]:
@@ -352,12 +177,12 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """Read environment.json: versions, machine, threads."""
-        environment: dict[str, Any] = read_as(_Environment, self.path / "environment.json")
+        environment: dict[str, Any] = read_as(shapes.Environment, self.path / "environment.json")
         return environment
 
     def result(self) -> dict[str, Any]:
         """Read result.json: final metrics per split."""
-        result: dict[str, Any] = read_as(_Result, self.path / "result.json")
+        result: dict[str, Any] = read_as(shapes.Result, self.path / "result.json")
         return result
 
     def metrics(self, kind: str, *, timed: bool = False) -> list[dict[str, Any]]:
@@ -373,7 +198,7 @@ class Run:
 
     def all_metrics(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl."""
-        lines = _lines(_Measured, self.metrics_file, whole=self.is_finished)
+        lines = _lines(shapes.Measured, self.metrics_file, whole=self.is_finished)
         if not lines and self.is_finished and self.result()["steps"]:
             raise UserError(
                 f"{self.metrics_file}: it is damaged or gone, as the run is finished, but it has no lines. Restore it"
@@ -385,7 +210,9 @@ class Run:
 
         `seconds` of training until then are summed up where an earlier version did not write them.
         """
-        by_epoch = {line["epoch"]: line for line in _lines(_Timing, self.path / "timing.jsonl", whole=self.is_finished)}
+        by_epoch = {
+            line["epoch"]: line for line in _lines(shapes.Timing, self.path / "timing.jsonl", whole=self.is_finished)
+        }
         lines: list[dict[str, Any]] = []
         for epoch in sorted(by_epoch):
             before = lines[-1]["seconds"] if lines else 0.0
@@ -434,7 +261,7 @@ class Run:
         if not file.exists():
             return None
         stored: dict[str, Any] = read_json(file)  # its fields in the order in which they are printed
-        as_kind(_Diagnosis, stored, str(file))
+        as_kind(shapes.Diagnosis, stored, str(file))
         return stored
 
     def diagnosed_scores(self, order: str) -> Scores:
@@ -496,7 +323,7 @@ class Run:
     def skipped(self) -> dict[str, dict[str, str]]:
         """Videos that could not be read and were left out: map of id to path and cause."""
         file = self.path / "skipped.json"
-        videos: dict[str, dict[str, str]] = read_as(_AllSkipped, file)["videos"] if file.exists() else {}
+        videos: dict[str, dict[str, str]] = read_as(shapes.AllSkipped, file)["videos"] if file.exists() else {}
         return videos
 
     def save_skipped(self, videos: dict[str, dict[str, str]]) -> None:
@@ -513,7 +340,7 @@ class Run:
     def candidates(self) -> dict[str, Any] | None:
         """Content of candidates.json; None where one network was trained. Raises UserError."""
         file = self.path / "candidates.json"
-        content: dict[str, Any] | None = read_as(_Candidates, file) if file.exists() else None
+        content: dict[str, Any] | None = read_as(shapes.Candidates, file) if file.exists() else None
         if content is not None and content["chosen"] >= len(content["tried"]):
             raise UserError(f"{file}: it is damaged: chosen is {content['chosen']}. Restore it")
         return content
@@ -530,7 +357,7 @@ class Run:
         file = self.path / "speed.json"
         if not file.exists():
             return None
-        speed: dict[str, Any] = read_as(_Speed, file)
+        speed: dict[str, Any] = read_as(shapes.Speed, file)
         if speed.get("format_version", 1) < SPEED_VERSION and speed.get("device", "cpu") == "cpu":
             speed |= {"peak_memory_bytes": None, "memory_is_unknown": True}
         return speed

@@ -14,6 +14,7 @@ from muybridge.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from muybridge.data.manifest import Manifest
     from muybridge.video import Reader, Row, VideoInfo
 
 PREFIX = "features:"
@@ -88,17 +89,17 @@ def named(name: str) -> Features | None:
     return Features(int(name.removeprefix(PREFIX)))
 
 
-def held_by(paths: Sequence[str]) -> Features | None:
-    """The input that files of vectors hold; None for files of pictures. Raises UserError where they differ."""
+def held_by(manifest: "Manifest") -> Features | None:
+    """The input that a manifest's files of vectors hold; None for files of pictures. Raises UserError where they differ."""
     from muybridge.video import vectors
 
-    are_vectors = {vectors.is_vectors(path) for path in paths}
-    if True not in are_vectors:
+    widths = {vectors.width(path): path for path in manifest.array_paths if vectors.is_vectors(path)}
+    if not widths:
         return None
-    if False in are_vectors:
-        raise UserError("videos: some are stored vectors, and some are pictures. Make two manifests of them")
-    widths = {vectors.width(path): path for path in dict.fromkeys(paths)}
     if len(widths) > 1:
         shown = "; ".join(f"{path}: {width}" for width, path in list(widths.items())[:2])
         raise UserError(f"videos: their vectors differ in length ({shown}). Make one manifest of each")
+    paths = np.unique(manifest.columns["path"])
+    if len(paths) > sum(vectors.is_vectors(path) for path in manifest.array_paths):
+        raise UserError("videos: some are stored vectors, and some are pictures. Make two manifests of them")
     return Features(*widths)

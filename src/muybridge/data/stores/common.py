@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 from typing_extensions import TypedDict
 
+from muybridge.data.inputs import held_by
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Interrupted, UserError, nearest
 from muybridge.runtime.console import log
@@ -68,8 +69,13 @@ def check_form(short_side: int | None, fps: float | None, codec: str, quality: i
 def videos_of(manifest: Manifest) -> list[np.ndarray]:
     """Row indices of each video, in the manifest's order.
 
-    Rows that are parts of one file are one video; in a pack or an array every row is a video.
+    Rows that are parts of one file are one video; in a pack or an array every row is a video. Raises UserError for stored
+    vectors, which have no frames.
     """
+    if held_by(manifest) is not None:
+        raise UserError(
+            "videos: they are stored vectors, which are read as fast as they are. Name the manifest of the videos"
+        )
     paths = manifest.columns["path"]
     is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
     units = np.where(is_store, manifest.columns["id"], paths)

@@ -75,8 +75,8 @@ def frames(
     form = check_form(short_side, fps, "jpeg", quality)
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
     read_record(out, "frames", about)
-    out.mkdir(parents=True, exist_ok=True)
     videos = videos_of(source)
+    out.mkdir(parents=True, exist_ok=True)
     named = list(zip(videos, _folders(source, videos), strict=True))
 
     def write(item: tuple[np.ndarray, str], stop: Callable[[], bool]) -> _Folder:

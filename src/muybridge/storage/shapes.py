@@ -1,0 +1,214 @@
+"""Shapes of the files of a run, as they are checked when they are read (format: docs/formats.md)."""
+
+from math import inf
+from typing import Annotated, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+_more = with_config(ConfigDict(extra="allow"))
+"""Files may hold further fields."""
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, lt=inf)]
+_Rate = Annotated[float, Field(gt=0, lt=inf)]
+
+
+@_more
+class ChangeOfClass(TypedDict):
+    """Change of the vectors of a class along a video."""
+
+    first: Annotated[list[_Amount], Field(min_length=2)]
+    previous: _Amount
+
+
+@_more
+class Change(TypedDict):
+    """Change of stored vectors along a video."""
+
+    classes: dict[str, ChangeOfClass]
+    videos: _Amount
+
+
+@_more
+class StageOne(TypedDict):
+    """Accuracy of the network behind stored vectors, on one split."""
+
+    videos: _Count
+    trained_on: _Count
+    frame_top1: _Share
+    frame_top5: _Share
+    frame_top10: _Share
+    video_top1: _Share
+    video_top5: _Share
+    video_top10: _Share
+
+
+@_more
+class Features(TypedDict):
+    """The store of vectors that a run was trained on."""
+
+    network: str
+    source: str
+    change: NotRequired[Change]
+    accuracy: NotRequired[dict[str, dict[str, StageOne]]]
+
+
+@_more
+class Dataset(TypedDict):
+    """dataset.json."""
+
+    classes: list[str]
+    mirror: dict[str, str] | None
+    reversed_pairs: list[tuple[str, str]]
+    split_sizes: dict[str, _Count]
+    class_sizes: NotRequired[dict[str, list[_Count]]]
+    longest_trained_seconds: float
+    features: NotRequired[Features]
+
+
+@_more
+class Candidate(TypedDict):
+    """Settings of one copy that was trained with others, and its metrics on val."""
+
+    lr: _Amount
+    weight_decay: _Amount
+    video_top1: NotRequired[_Share]
+    loss: NotRequired[float]
+    diverged: NotRequired[bool]
+
+
+@_more
+class Candidates(TypedDict):
+    """candidates.json."""
+
+    tried: Annotated[list[Candidate], Field(min_length=1)]
+    chosen: _Count
+
+
+@_more
+class ViewCost(TypedDict):
+    """Multiply-adds of a view of another size."""
+
+    conv_macs: _Count
+    macs: _Count
+
+
+@_more
+class Cost(TypedDict):
+    """cost.json."""
+
+    params: _Count
+    conv_macs: _Count
+    macs: _Count
+    test: NotRequired[ViewCost]
+
+
+@_more
+class Environment(TypedDict):
+    """environment.json."""
+
+    python: str
+    torch: str
+    processor: str
+    device: str
+    threads: Annotated[int, Field(ge=1)]
+    deterministic: NotRequired[bool]
+
+
+@_more
+class Metrics(TypedDict):
+    """Metrics of a split."""
+
+    video_top1: _Share
+    video_top5: NotRequired[_Share]
+    clip_top1: NotRequired[_Share]
+    mean_class: NotRequired[_Share]
+    videos: _Count
+
+
+@_more
+class Result(TypedDict):
+    """result.json."""
+
+    steps: _Count
+    val: NotRequired[Metrics]
+    test: NotRequired[Metrics]
+
+
+@_more
+class Measured(TypedDict):
+    """A line of metrics.jsonl."""
+
+    kind: str
+    epoch: _Count
+    step: _Count
+    loss: NotRequired[float]
+    clip_top1: NotRequired[_Share]
+    video_top1: NotRequired[_Share]
+    video_top5: NotRequired[_Share]
+    mean_class: NotRequired[_Share]
+    uniform_loss: NotRequired[_Amount]
+    constant_loss: NotRequired[_Amount]
+    majority: NotRequired[_Share]
+    val_majority: NotRequired[_Share]
+    clips: NotRequired[_Count]
+    correct: NotRequired[_Count]
+    most_common: NotRequired[_Count]
+    confidence: NotRequired[_Share]
+    spread: NotRequired[_Amount]
+    relus: NotRequired[_Count]
+    dead_relus: NotRequired[_Count]
+    dead: NotRequired[_Share]
+    update: NotRequired[_Amount]
+
+
+@_more
+class Timing(TypedDict):
+    """A line of timing.jsonl."""
+
+    epoch: _Count
+    train_seconds: _Amount
+    train_clips_per_s: _Rate
+    seconds: NotRequired[_Amount]
+
+
+@_more
+class Speed(TypedDict):
+    """speed.json."""
+
+    batch_size: NotRequired[_Count]
+    forward_clips_per_s: NotRequired[_Rate | None]
+    train_clips_per_s: NotRequired[_Rate | None]
+    peak_memory_bytes: NotRequired[_Rate | None]
+
+
+@_more
+class Changes(TypedDict):
+    """Largest changes of logits by the order of the frames."""
+
+    reversed: _Amount
+
+
+@_more
+class Diagnosis(TypedDict):
+    """diagnosis.json."""
+
+    accuracy: NotRequired[dict[str, _Share]]
+    largest_change: Changes
+
+
+@_more
+class Skipped(TypedDict):
+    """A video that could not be read."""
+
+    path: str
+    cause: str
+
+
+@_more
+class AllSkipped(TypedDict):
+    """skipped.json."""
+
+    videos: dict[str, Skipped]
