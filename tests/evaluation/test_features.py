@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import muybridge
 from muybridge import build
 from muybridge.analysis.comparison import compared
+from muybridge.build.clips import with_stored_input
 from muybridge.cli.app import app
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest, from_columns
@@ -31,7 +32,7 @@ from muybridge.recipe import replace
 from muybridge.recipe.shipped import load
 from muybridge.reporting.sections import Chapter, sections
 from muybridge.training.loop import train
-from muybridge.video import FileReader, vectors
+from muybridge.video import DecodeError, FileReader, vectors
 
 test_boxes.__test__ = test_indices.__test__ = False
 
@@ -128,6 +129,8 @@ def test_layers_and_tokens(frame_run, made_set, tmp_path):
     words = {"data": made_set, "dtype": "float16"}
     with pytest.raises(UserError, match=r"has no module 'backbone.layer9'\. Did you mean 'backbone\.layer\d'"):
         features(frame_run.path, out=tmp_path / "none", layer="backbone.layer9", **words)
+    with pytest.raises(UserError, match=r"has no module 'layer9'\. Did you mean 'layer\d'"):
+        features(frame_run.path, out=tmp_path / "none", layer="layer9", **words)
     assert not (tmp_path / "none").exists()
     one = features(frame_run.path, out=tmp_path / "one", layer="backbone.layer3", **words)
     two = features(frame_run.path, out=tmp_path / "two", layer="backbone.layer2,backbone.layer3", **words)
@@ -221,9 +224,9 @@ def test_shards_are_joined_to_the_same_bytes(in_files, frame_run, made_set, tmp_
 
 def test_a_store_of_another_network_or_set_is_refused_with_both_hashes(frame_run, run, made_set, stored, tmp_path):
     own = json.loads((stored.path / "features.json").read_text())["network"]
-    with pytest.raises(UserError, match=rf"another network, or with other options: network {own}, not [0-9a-f]{{64}}"):
+    with pytest.raises(UserError, match=rf"another network \(.*, not .*\): network {own}, not [0-9a-f]{{64}}"):
         features(run.path, data=made_set, out=stored.path)
-    with pytest.raises(UserError, match=rf"network {own}, not"):
+    with pytest.raises(UserError, match=rf"other options \(stride 1, not 2\): network {own}, not"):
         features(frame_run.path, data=made_set, out=stored.path, stride=2)
     for ending in (".csv", ".csv.json"):
         shutil.copy(made_set.with_suffix(ending), tmp_path / f"other{ending}")
@@ -235,7 +238,7 @@ def test_a_store_of_another_network_or_set_is_refused_with_both_hashes(frame_run
         features(frame_run.path, data=tmp_path / "other.csv", out=stored.path)
 
 
-def test_a_damaged_file_names_the_video(frame_run, made_set, stored, tmp_path):
+def test_a_damaged_file_names_the_video(frame_run, made_set, stored, recipe, tmp_path):
     out = tmp_path / "store"
     shutil.copytree(stored.path, out)
     manifest = Manifest.load(out)
@@ -245,6 +248,11 @@ def test_a_damaged_file_names_the_video(frame_run, made_set, stored, tmp_path):
     damaged.flush()
     with pytest.raises(UserError, match=f"the vectors of '{row.id}' are not those that were written"):
         features(frame_run.path, data=made_set, out=out)
+    reader = build.file_reader(with_stored_input(recipe, manifest))
+    with pytest.raises(DecodeError, match=f"the vectors of '{row.id}' are not those that were written. Delete"):
+        reader.read(row, np.arange(1))  # the first vector is as it was; the row is not
+    other = manifest.row(6)
+    assert len(reader.read(other, np.arange(other.num_frames))) == other.num_frames
     damaged[row.start_frame + 1, 0] = np.nan
     damaged.flush()
     with pytest.raises(UserError, match=f"vector {row.start_frame + 1} is damaged"):

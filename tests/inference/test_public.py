@@ -173,6 +173,24 @@ def test_a_label_of_a_stranger_gives_the_terminal_no_orders(hub, tmp_path, video
     assert "\x1b" not in result.output
 
 
+def test_scores_of_the_weights_own_classifier_are_stored_with_their_vectors(learned, hub, made_set, tmp_path):
+    run, weights = learned
+    words = {"data": made_set, "changes": {key: SHOWN[key] for key in ("clip.num_frames", "clip.size")}}
+    of_run = muybridge.features(run.path, data=made_set, out=tmp_path / "run")
+    alone = muybridge.features(run.recipe().model.name, pretrained=weights, out=tmp_path / "alone", **words)
+    assert alone.width == of_run.width
+    for kind in ("vectors", "scores"):
+        read = [np.load(made.path / f"{kind}-00000.npy") for made in (alone, of_run)]
+        assert read[0].shape[1] == read[1].shape[1]
+    assert alone.accuracy["split"]["test"]["trained_on"] == 0  # a file of weights does not know
+    muybridge.features(f"hf:{hub}", data=made_set, out=tmp_path / "hub", allow_code=True)
+    about = json.loads((tmp_path / "hub" / "features.json").read_text())
+    assert about["classes"] is None  # without --pretrained only its encoder was asked for
+    named = muybridge.features(f"hf:{hub}", pretrained="hub", data=made_set, out=tmp_path / "named")
+    assert json.loads((named.path / "features.json").read_text())["classes"] == list(NAMES.values())
+    assert np.load(named.path / "scores-00000.npy").shape == (named.vectors, len(NAMES))
+
+
 def test_classes_of_a_set_are_scored_among_all_of_the_weights(hub, made_set, tmp_path):
     index = {"left": 0, "right": 1, "grow": 2, "shrink": 3}
     part = relabelled(made_set, tmp_path / "part.csv", lambda name: name if name in index else None)

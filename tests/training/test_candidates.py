@@ -188,3 +188,10 @@ def test_a_grid_needs_a_validation_split(heads, store, tmp_path):
     with pytest.raises(UserError, match=r"optim\.lr_grid: the best copy is chosen on a validation split"):
         train(replace(heads, {"data.manifest": str(file)}), out=tmp_path / "run")
     assert not Run(tmp_path / "run").path.exists()
+
+
+def test_copies_that_do_not_fit_into_memory_are_refused_before_a_file_is_written(heads, tmp_path, monkeypatch):
+    monkeypatch.setattr("muybridge.training.job.free_bytes", lambda: 1e5)
+    with pytest.raises(UserError, match=r"copies of \w+, of .* take .* with their optimizer.*Give fewer values"):
+        train(heads, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

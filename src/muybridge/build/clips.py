@@ -11,6 +11,7 @@ from muybridge.data import inputs
 from muybridge.data.inputs import Input
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, Order
+from muybridge.data.stores.vectors import CheckedReader
 from muybridge.data.views import TrainClips, VideoViews
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
@@ -105,7 +106,8 @@ def video_views(
 
 def file_reader(recipe: Recipe) -> Reader:
     """Reader of a recipe's input from the videos' files."""
-    return inputs.find(recipe.clip.modality).reader(FileReader(short_side=recipe.clip.short_side))
+    wanted, files = inputs.find(recipe.clip.modality), FileReader(short_side=recipe.clip.short_side)
+    return wanted.reader(CheckedReader(files) if wanted.is_in_place else files)
 
 
 def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, rows: np.ndarray) -> tuple[Reader, int]:

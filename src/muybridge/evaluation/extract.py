@@ -72,7 +72,7 @@ def features(
     *,
     data: str | Path,
     out: str | Path,
-    pretrained: str | None = None,
+    pretrained: str | Path | None = None,
     checkpoint: str | None = None,
     layer: str | None = None,
     tokens: bool = False,
@@ -107,7 +107,8 @@ def features(
     check_layout(format)
     manifest = Manifest.load(data)
     with ExitStack() as entered:
-        found = source_of(source, pretrained, checkpoint, changes or {}, allow_code, runtime)
+        weights = None if pretrained is None else str(pretrained)
+        found = source_of(source, weights, checkpoint, changes or {}, allow_code, runtime)
         work = Work(found, manifest, data, layer, tokens, clip_frames, stride, dtype, runtime)
         entered.enter_context(testing(work.model))
         entered.enter_context(torch.inference_mode())
@@ -165,13 +166,25 @@ def _stored(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{out}: it is not empty and holds no store of vectors. Choose another --out")
         return {}
     stored: dict[str, Any] = read_as(store.About, file)
-    for name, what in (("source_sha256", "another set"), ("network", "another network, or with other options")):
+    for name, what in (("source_sha256", "another set"), ("network", _difference(stored, about))):
         if stored[name] != about[name]:
             raise UserError(
                 f"{out}: it is a store of {what}: {name} {stored[name]}, not {about[name]}. Choose another --out, or "
                 "delete it"
             )
     return stored
+
+
+def _difference(stored: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Words for what distinguishes the network of a store, or its options, from those of this call."""
+    if stored["source"] != about["source"]:
+        return f"another network ({stored['source']}, not {about['source']})"
+    options = [
+        f"{name} {stored['options'].get(name)}, not {value}"
+        for name, value in about["options"].items()
+        if stored["options"].get(name) != value
+    ]
+    return f"other options ({'; '.join(options)})" if options else "other weights or other classes"
 
 
 def _announce(out: Path, parts: Sequence[store.Part], work: "Work", num_bytes: int) -> None:

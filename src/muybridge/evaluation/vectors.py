@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,9 +99,18 @@ def source_of(
         recipe = replace(with_network(Recipe(), name), {**usual, **given})
     else:
         recipe = build.ready_made(name, pretrained or "hub", changes=given, runtime=runtime)
-    model = build.model(recipe, 2)
+    model, classes = _with_classifier(recipe, has_names=pretrained is not None)
     weights = pretrained or ("hub" if parsed(name).library == "hf" else "weights of its own")
-    return Source(f"{name}, {weights}", model, recipe, None, np.array([], dtype=np.str_))
+    return Source(f"{name}, {weights}", model, recipe, classes, np.array([], dtype=np.str_))
+
+
+def _with_classifier(recipe: Recipe, *, has_names: bool) -> tuple[VideoModel, tuple[str, ...] | None]:
+    """The network with its weights, and the classes of the weights' own classifier where they have one that answers."""
+    if has_names:
+        with suppress(UserError):
+            model, _ = build.answering(recipe)
+            return model, model.class_names
+    return build.model(recipe, 2), None
 
 
 def _is_a_model(name: str) -> bool:
@@ -180,8 +190,9 @@ class Work:
             ends = [full for full in modules if full.endswith(f".{name}")]
             if len(ends) == 1:
                 return modules[ends[0]]
+            near = modules if "." in name else {full.rpartition(".")[2] for full in modules}
             raise UserError(
-                f"--layer: {self.source.name} has no module '{name}'. {nearest(name, [full for full in modules if full])} "
+                f"--layer: {self.source.name} has no module '{name}'. {nearest(name, [full for full in near if full])} "
                 "List them: muybridge models NAME"
             )
         return modules[name]

@@ -4,13 +4,14 @@ import math
 import statistics
 import time
 
+from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace
 from muybridge.recipe.schedule import Budget, budget
 from muybridge.training.speed import measure_recipe
 
 MOST_CLIPS = 2
-"""Clips of the largest batch that is measured. A clip of a larger batch takes about as long, or less."""
+"""Clips of the largest batch of pictures that is measured. A clip of a larger batch takes about as long, or less."""
 REPETITIONS = 3
 PATIENCE_SECONDS = 60.0
 """Time spent on measuring. Settings that come later are estimated by their multiply-adds."""
@@ -64,7 +65,9 @@ class Estimates:
 
     def _measured(self, recipe: Recipe, num_classes: int, macs: int) -> tuple[float, float] | None:
         started = time.monotonic()
-        batch_size = min(MOST_CLIPS, recipe.optim.micro_batch_size or recipe.optim.batch_size)
+        batch_size = recipe.optim.micro_batch_size or recipe.optim.batch_size
+        if not inputs.find(recipe.clip.modality).is_in_place:  # batches of vectors take milliseconds
+            batch_size = min(MOST_CLIPS, batch_size)
         speed = measure_recipe(
             recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS
         )

@@ -5,15 +5,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import num_batches
+from muybridge.data.stores.common import gib
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runtime.console import log
+from muybridge.runtime.device import free_bytes
 from muybridge.text import plural
 from muybridge.zoo import VideoModel
 
@@ -93,6 +96,8 @@ class Jobs:
 
 FEW_VIDEOS = 2000
 """Training videos below which fresh weights are a poor start."""
+TRAINED_BYTES = 16
+"""Bytes of a weight in training: itself, its gradient, two moments of AdamW."""
 LEAST_SIZE = 96
 """Pixels of the sides of a clip that image networks' weights see something in."""
 
@@ -137,6 +142,7 @@ def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int
             "through the network equally often. Prepare the set again without the broken videos, or choose other "
             "batch norms"
         )
+    _check_memory(recipe, net)
     if not sizes["val"]:
         if len(recipe.candidates) > 1:
             raise UserError(
@@ -172,4 +178,16 @@ def _warn_of_fresh_norms(net: VideoModel, frozen: Collection[str], fresh: Collec
         log(
             f"warning: {plural(len(still), 'batch norm')} of {net.name} came with no weights ({still[0]}, …) and would stay "
             "as drawn, frozen. To train them: --set optim.batch_norm=local"
+        )
+
+
+def _check_memory(recipe: Recipe, net: VideoModel) -> None:
+    """Raises UserError where copies that are trained at once do not fit into the memory of a machine without a GPU."""
+    copies, params = len(recipe.candidates), sum(parameter.numel() for parameter in net.parameters())
+    needed_bytes, available_bytes = copies * params * TRAINED_BYTES, free_bytes()
+    if copies > 1 and needed_bytes > available_bytes and not torch.cuda.is_available():
+        raise UserError(
+            f"optim.lr_grid, optim.weight_decay_grid: {copies} copies of {recipe.model.name}, of {params / 1e6:.1f} million "
+            f"weights each, take {gib(needed_bytes)} with their optimizer, and {gib(available_bytes)} are free. Give fewer "
+            "values"
         )

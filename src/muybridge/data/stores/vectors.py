@@ -12,6 +12,7 @@ Which rows a file holds follows from the manifest alone. A file that is being wr
 a journal of the rows that are in it, so a call that was killed continues behind the last row and ends with the same bytes.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Self
 
@@ -31,7 +32,7 @@ from typing_extensions import TypedDict
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
 from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
-from muybridge.video import DecodeError, vectors
+from muybridge.video import DecodeError, Reader, Row, vectors
 
 FORMAT_VERSION = 1
 FILE_BYTES = 2**27
@@ -283,6 +284,50 @@ def finish(
 
 
 # --- a finished store
+
+
+@dataclass(frozen=True)
+class CheckedReader:
+    """A reader that compares the checksum of a row of a store the first time the row is read. Other files are read alone."""
+
+    files: Reader
+    _checked: set[tuple[str, int]] = field(default_factory=set)
+
+    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Vectors at `indices` as (T,D) float32. Raises DecodeError, which names a row that is not as it was written."""
+        key = row.path, row.start_frame
+        if key not in self._checked:
+            _check_row(row)
+            self._checked.add(key)
+        return self.files.read(row, indices)
+
+
+def _check_row(row: Row) -> None:
+    file = Path(row.path)
+    written = file.with_suffix(".json")
+    if not re.fullmatch(r"vectors-[0-9]{5}\.npy", file.name) or not written.is_file():
+        return
+    checksums = _checksums(str(written), written.stat().st_mtime_ns)
+    if (row.start_frame, row.num_frames) not in checksums:
+        return  # a part of what was stored: it has no checksum of its own
+    rows = slice(row.start_frame, row.start_frame + row.num_frames)
+    stored = {"vectors": vectors.vectors_of(file)}
+    scores = file.with_name(file.name.replace("vectors", "scores"))
+    if scores.exists():
+        stored["scores"] = vectors.vectors_of(scores)
+    if _checksum(stored, rows) != checksums[row.start_frame, row.num_frames]:
+        raise DecodeError(
+            file, f"the vectors of '{row.id}' are not those that were written. Delete {written} and repeat `muybridge "
+            "features`: this file alone is computed again"
+        )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _checksums(file: str, mtime_ns: int) -> dict[tuple[int, int], int]:
+    """Checksums by first vector and number of vectors of a row."""
+    written = read_as(_Written, Path(file))
+    firsts = np.cumsum([0, *written["counts"][:-1]]).tolist()
+    return dict(zip(zip(firsts, written["counts"], strict=True), written["crc32"], strict=False))
 
 
 def about(manifest: Manifest) -> dict[str, Any] | None:
