@@ -80,12 +80,14 @@ def _print_extracted(extracted: Any, dry_run: bool) -> None:
         say(f"{size}: {extracted.frames} frames, about {duration(extracted.seconds)}")
         return
     for column, splits in extracted.accuracy.items():
-        header = [column, "videos", "trained on", "frame top-1", "top-5", "top-10", "video top-1", "top-5", "top-10"]
+        keys = [key for key in next(iter(splits.values())) if "_top" in key]
+        of = "clip" if extracted.clip_frames > 1 else "frame"
+        named = [key.replace("frame", of).replace("_top", " top-") for key in keys]
         lines = [
-            [name, str(a["videos"]), str(a["trained_on"]),
-             *(f"{a[key]:.3f}" for key in ("frame_top1", "frame_top5", "frame_top10", "video_top1", "video_top5", "video_top10"))]
-            for name, a in splits.items()
-        ]  # fmt: skip
+            [name, str(found["videos"]), str(found["trained_on"]), *(f"{found[key]:.3f}" for key in keys)]
+            for name, found in splits.items()
+        ]
+        header = [column, "videos", "trained on", *named]
         table(header, lines, numeric=tuple(range(1, len(header))))
     say(f"{size}; {extracted.pace()}: {extracted.path}")
     if extracted.finished:

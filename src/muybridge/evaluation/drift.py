@@ -52,14 +52,16 @@ def change(manifest: Manifest, vectors_N: Iterator[np.ndarray]) -> dict[str, Any
 def accuracy(manifest: Manifest, scores_N: Iterator[np.ndarray], seen_N: np.ndarray) -> dict[str, Any]:
     """Accuracy of a frame, over all frames, and of a video, by the mean of its frames' probabilities, by split.
 
-    `seen_N`: whether the network was trained on the video; their number in a split stands beside.
+    Of k below the number of classes only, as top-k is 1 else. `seen_N`: whether the network was trained on the video; their
+    number in a split stands beside.
     """
     labels_N = manifest.labels()
+    top = [k for k in TOP if k == 1 or k < len(manifest.classes)]
     frames: list[np.ndarray] = []
     videos: list[np.ndarray] = []
     for scores_TK, label in zip(scores_N, labels_N, strict=True):
         labels_T = np.full(len(scores_TK), label)
-        frames.append(np.array([topk_accuracy(scores_TK, labels_T, k) for k in TOP]) * len(scores_TK))
+        frames.append(np.array([topk_accuracy(scores_TK, labels_T, k) for k in top]) * len(scores_TK))
         videos.append(softmax(scores_TK).mean(0))
     correct_NJ = np.stack(frames)
     counts_N = manifest.columns["num_frames"]
@@ -72,7 +74,7 @@ def accuracy(manifest: Manifest, scores_N: Iterator[np.ndarray], seen_N: np.ndar
                 of_frames = correct_NJ[rows].sum(0) / counts_N[rows].sum()
                 told.setdefault(column, {})[split] = {
                     "videos": len(rows), "trained_on": int(seen_N[rows].sum()), "frames": int(counts_N[rows].sum()),
-                    **{f"frame_top{k}": float(value) for k, value in zip(TOP, of_frames, strict=True)},
-                    **{f"video_top{k}": topk_accuracy(scores_NK[rows], labels_N[rows], k) for k in TOP},
+                    **{f"frame_top{k}": float(value) for k, value in zip(top, of_frames, strict=True)},
+                    **{f"video_top{k}": topk_accuracy(scores_NK[rows], labels_N[rows], k) for k in top},
                 }  # fmt: skip
     return told

@@ -53,6 +53,8 @@ class Extracted:
     seconds: float
     accuracy: dict[str, Any]
     """Accuracy of a frame (or clip) and of a video, by split, where the network has a classifier of these classes."""
+    clip_frames: int
+    """Frames of which a vector is computed."""
     checked: bool = False
     """Whether this call read a finished store again, and found it as it was written."""
 
@@ -121,7 +123,7 @@ def features(
             total = work.num_frames()
             return Extracted(
                 out, False, len(manifest), sum(p.length for p in parts), work.width, estimate, total,
-                seconds / frames * total, {},
+                seconds / frames * total, {}, work.spec.num_frames,
             )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
         with resume_hint(out, smaller="--dtype float16 or a larger --stride"):
@@ -141,7 +143,7 @@ def features(
                 log(f"--format {format}: {layouts.write(out, format)}")
     return Extracted(
         out, bool(stored.get("finished")), len(manifest), sum(p.length for p in parts), work.width, estimate, done,
-        time.monotonic() - started, stored.get("accuracy", {}), is_checked,
+        time.monotonic() - started, stored.get("accuracy", {}), work.spec.num_frames, is_checked,
     )  # fmt: skip
 
 

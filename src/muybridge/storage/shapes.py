@@ -38,11 +38,11 @@ class StageOne(TypedDict):
     videos: _Count
     trained_on: _Count
     frame_top1: _Share
-    frame_top5: _Share
-    frame_top10: _Share
+    frame_top5: NotRequired[_Share]
+    frame_top10: NotRequired[_Share]
     video_top1: _Share
-    video_top5: _Share
-    video_top10: _Share
+    video_top5: NotRequired[_Share]
+    video_top10: NotRequired[_Share]
 
 
 @_more

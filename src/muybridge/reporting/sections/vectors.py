@@ -54,7 +54,8 @@ def _stage_one(chapter: Chapter) -> tuple[Table, ...]:
     of_splits = stored.get("accuracy", {}).get("split" if fold is None else f"split_{fold}", {})
     if not of_splits:
         return ()
-    keys = [f"{what}_top{k}" for what in ("frame", "video") for k in (1, 5, 10)]
+    keys = [key for key in next(iter(of_splits.values())) if "_top" in key]
+    of_clips = stored.get("options", {}).get("clip_frames", 1) > 1
     rows = [
         [split, str(found["videos"]), str(found["trained_on"]), *(f"{found[key]:.3f}" for key in keys)]
         for split, found in of_splits.items()
@@ -63,6 +64,6 @@ def _stage_one(chapter: Chapter) -> tuple[Table, ...]:
         "image network, split",
         "videos",
         "trained on",
-        *(key.replace("_", " ").replace("top", "top-") for key in keys),
+        *(key.replace("frame", "clip" if of_clips else "frame").replace("_top", " top-") for key in keys),
     ]
     return (Table(header, rows, name="stage-one"),)
