@@ -74,8 +74,10 @@ def seen_before(recipe: Recipe, manifest: Manifest) -> np.ndarray:
 def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
     """Check that pretrained weights of another run, or the network behind stored vectors, saw no test video.
 
-    Videos are compared by content; those that this run trains on itself do not count. Raises UserError.
+    Videos are compared by content; those that this run trains on itself do not count. Raises UserError, also where the run
+    had vectors of another network.
     """
+    _check_one_network(recipe, manifest)
     if not recipe.evaluation.score_test:
         return
     trained, tested = (manifest.text("sha256", manifest.split(split, recipe.data.fold)) for split in ("train", "test"))
@@ -94,3 +96,13 @@ def check_unseen(recipe: Recipe, manifest: Manifest) -> None:
         f"{seen_N.sum()} of the {len(tested)} test videos, so test accuracy would be too high. Use another split, or weights "
         "of another run"
     )
+
+
+def _check_one_network(recipe: Recipe, manifest: Manifest) -> None:
+    base = base_run(recipe)
+    theirs = "" if base is None else (base.dataset().get("features") or {}).get("network", "")
+    if base is not None and manifest.made_by and theirs and theirs != manifest.made_by:
+        raise UserError(
+            f"{base.path}: it was trained on vectors of the network {theirs}, but those of {recipe.data.manifest} were "
+            f"computed by {manifest.made_by}. Use vectors of one network"
+        )

@@ -193,9 +193,10 @@ def _announce(out: Path, parts: Sequence[store.Part], work: "Work", num_bytes: i
     missing = [part for part in parts if not store.is_written(out, part, work.kinds)]
     needed_bytes = sum(part.length for part in missing) * work.vector_bytes - store.begun_bytes(out, missing)
     free_bytes = disk_usage(out).free
+    before = f" ({len(parts) - len(missing)} of them by an earlier call)" if len(missing) < len(parts) else ""
     log(
         f"{plural(len(work.manifest), 'video')}, {sum(p.length for p in parts)} vectors of {work.width}: {gib(num_bytes)} in "
-        f"{plural(len(parts), 'file')}, {len(parts) - len(missing)} of them written; {gib(free_bytes)} are free"
+        f"{plural(len(parts), 'file')}{before}; {gib(free_bytes)} are free"
     )
     if needed_bytes > free_bytes:
         raise UserError(

@@ -13,6 +13,7 @@ import altair as alt
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.published import Published
 from muybridge.analysis.rows import ModelResult
+from muybridge.data import inputs
 from muybridge.reporting.charts.style import (
     GRAY,
     SI,
@@ -192,7 +193,11 @@ def _clip(comparison: Comparison) -> str:
     shared = not any(
         name.startswith(("clip.", "evaluation.size")) for name in (*comparison.differences, *comparison.varied)
     )
-    return f"one clip of {clip.num_frames} × {size} × {size}" if shared else "one clip"
+    if not shared:
+        return "one clip"
+    if not inputs.find(clip.modality).is_picture:
+        return f"one clip of {clip.num_frames} vectors"
+    return f"one clip of {clip.num_frames} × {size} × {size}"
 
 
 def _by_method(comparisons: Sequence[Comparison]) -> alt.Color:

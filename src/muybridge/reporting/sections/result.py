@@ -21,7 +21,8 @@ def summary(chapter: Chapter) -> Section:
     baselines = c.baseline_rows(header)
     settings_differ = c.differences or c.varied
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
-    shown = inputs.find(clip.modality).about
+    shown = inputs.find(clip.modality)
+    size = f" of {c.protocol.test_size} × {c.protocol.test_size}" if shown.is_picture else ""
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
     methods = listed(sorted({model.accuracy.method for model in c.models}))
     tested = sorted({model.num_videos for model in c.models})
@@ -33,8 +34,8 @@ def summary(chapter: Chapter) -> Section:
             Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
         caption=(
-            f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown} ({sampling}) of "
-            f"{c.protocol.test_size} × {c.protocol.test_size}; a video's score is the mean of the {evaluation.average} of "
+            f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown.about} ({sampling}){size}"
+            f"; a video's score is the mean of the {evaluation.average} of "
             f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
             f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
             "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the "
