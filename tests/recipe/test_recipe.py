@@ -565,3 +565,10 @@ def test_the_budget_names_the_rules_that_may_end_it_before():
     assert told.endswith(
         "15 steps in 5 epochs, or until val.video_top1 reaches 0.75 or val.video_top1 has not improved for 4 epochs"
     )
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("optim.learning_rate", "optim.lr"), ("learning_rate", "optim.lr"),
+                                              ("model.backbone", "model.name"), ("batch_size", "optim.batch_size")])  # fmt: skip
+def test_names_of_other_tools_are_understood(asked, meant):
+    with pytest.raises(UserError, match=rf"Did you mean '{meant}'\?"):
+        replace(Recipe(), {asked: 1})

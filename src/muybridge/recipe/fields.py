@@ -195,6 +195,13 @@ def _rename(values: dict[str, Any]) -> None:
             _note_renamed(old, new)
 
 
+ELSEWHERE = {
+    "learning_rate": "optim.lr", "bs": "optim.batch_size", "wd": "optim.weight_decay", "backbone": "model.name",
+    "arch": "model.name", "frames": "clip.num_frames", "resolution": "clip.size", "label_smooth": "optim.label_smoothing",
+}  # fmt: skip
+"""Names of fields in other tools, and the fields that they mean."""
+
+
 @functools.cache
 def _note_renamed(old: str, new: str) -> None:
     """Log a renamed field, once per process."""
@@ -209,7 +216,9 @@ def _set(values: dict[str, Any], kind: type[Section], dotted: str, value: Any) -
         dotted, value = new, meanings.get(value, value) if isinstance(value, str) else value
     is_option = dotted.startswith("model.options.") and dotted.count(".") == 2 and not dotted.endswith(".")
     if dotted not in valid and not is_option:
-        endings = [name for name in valid if name.rsplit(".", 1)[-1] == dotted]
+        spoken = dotted.rsplit(".", 1)[-1]
+        wanted = ELSEWHERE.get(spoken, dotted)
+        endings = [name for name in valid if name == wanted or name.rsplit(".", 1)[-1] == wanted]
         hint = f"Did you mean '{endings[0]}'?" if endings else nearest(dotted, valid)
         everything = " See all: muybridge recipes --fields" if kind is Recipe else ""
         raise UserError(f"{dotted}: a {kind.__name__.lower()} has no such field. {hint}{everything}")
