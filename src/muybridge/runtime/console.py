@@ -119,7 +119,7 @@ def progress(text: str, total: int | None) -> Iterator[Bar]:
 
 
 class ByteBar:
-    """A bar that is told bytes and shows MiB."""
+    """A bar that counts bytes and shows MiB."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar, self._bytes = bar, 0
