@@ -14,7 +14,6 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -23,7 +22,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import IO, Any, NoReturn, Self
 
 from muybridge.errors import UserError
 from muybridge.runtime.console import byte_progress
@@ -135,7 +134,7 @@ def check_unpacker(name: str) -> None:
     if name.lower().endswith(".rar"):
         _rarfile(name)
         if not _unpackers():
-            raise UserError(_no_unpacker(name))
+            _refuse_without_unpacker(name)
 
 
 class _Unpacking:
@@ -204,7 +203,8 @@ class _Unpacking:
             known, was_folder = self._kinds.setdefault(key, (str(part), is_folder))
             if known != str(part) or was_folder != is_folder:
                 raise UserError(
-                    f"{where}: it holds '{known}' and '{part}', of which one would overwrite the other. To have it all the same, unpack it by hand"
+                    f"{where}: it holds '{known}' and '{part}', of which one would overwrite the other. To have both, "
+                    "unpack it by hand"
                 )
         return path
 
@@ -300,8 +300,10 @@ def _opened(archive: Path, where: str) -> Iterator[_Content]:
 
 
 _DAMAGES: tuple[type[Exception], ...] = (
-    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, RuntimeError,
+    ValueError, OSError,
 )  # fmt: skip
+"""Errors of the libraries that mean a bad archive."""
 
 
 @contextmanager
@@ -311,7 +313,7 @@ def _told(where: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (*_DAMAGES, OSError) as error:
+    except _DAMAGES as error:
         if isinstance(error, OSError) and error.errno is not None:  # the machine's; gzip's and bzip2's have no number
             raise
         raise UserError(
@@ -331,13 +333,13 @@ def _chunks(opened: Callable[[Any], Any], info: object) -> Iterator[bytes]:
             yield chunk
 
 
-def _refuse_special(where: str, name: str) -> None:
+def _refuse_special(where: str, name: str) -> NoReturn:
     raise UserError(
         f"{where}: '{name}' in it is a link or a device, which is never unpacked. If you trust the archive, unpack it by hand"
     )
 
 
-def _refuse_locked(where: str) -> None:
+def _refuse_locked(where: str) -> NoReturn:
     raise UserError(f"{where}: it is locked by a password. To have it all the same, unpack it by hand")
 
 
@@ -440,8 +442,8 @@ def _unpackers() -> list[str]:
     return [name for name in UNPACKERS if shutil.which(name)]
 
 
-def _no_unpacker(where: str) -> str:
-    return (
+def _refuse_without_unpacker(where: str) -> NoReturn:
+    raise UserError(
         f"{where}: nothing here unpacks rar. Install one of {', '.join(UNPACKERS)}: apt install unar (Debian, Ubuntu), brew "
         "install unar (macOS), conda install -c conda-forge libarchive (bsdtar)"
     )
@@ -460,24 +462,23 @@ def _unpacker_of(archive: Path, files: Sequence[Any], where: str) -> str:
             f"{where}: {', '.join(_unpackers())} cannot unpack it. Install another program (apt install unar, brew install "
             "unar), or download it again"
         )
-    raise UserError(_no_unpacker(where))
+    _refuse_without_unpacker(where)
 
 
 @contextmanager
 def _printing(program: str, archive: Path) -> Iterator[IO[bytes]]:
     """Run a program that prints all files of an archive, and give what it prints."""
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [program, *UNPACKERS[program], str(archive.absolute())],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said,
-        )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            yield process.stdout
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
+    process = subprocess.Popen(
+        [program, *UNPACKERS[program], str(archive.absolute())],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
 
 
 def _rar_chunks(output: IO[bytes], info: Any, program: str, where: str) -> Iterator[bytes]:
