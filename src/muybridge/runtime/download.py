@@ -106,8 +106,8 @@ class _Download:
         if not digest.startswith(self.sha256):
             self._drop()
             raise _Fault(f"it gave a wrong file: its SHA-256 is {digest}, and should begin with {self.sha256}")
+        self.origin.unlink(missing_ok=True)
         os.replace(self.partial, self.file)
-        self._drop()
         sync_folder(self.file.parent)
         return digest
 

@@ -17,7 +17,7 @@ from muybridge.data.sets.unpack import Limits, Unpacked, check_unpacker, is_arch
 from muybridge.errors import UserError
 from muybridge.runtime.console import log
 from muybridge.runtime.download import NotDownloaded, begun_bytes, fetch
-from muybridge.runtime.files import PARTIAL, read_as, sha256_file, within, write_json
+from muybridge.runtime.files import PARTIAL, clear_partials, read_as, sha256_file, within, write_json
 from muybridge.runtime.locks import locked
 from muybridge.text import gib, plural
 
@@ -128,6 +128,7 @@ class _Place:
 
     def _obtain(self, keep: bool, limits: Limits) -> Obtained:
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        clear_partials(self.file.parent)
         file = self.users if self.users.is_file() else self.file
         digest = self._checked(file) if file.is_file() else self._download()
         unpacked = unpack(file, self.folder, limits=limits) if is_archive(self.name) else self._placed(file)
