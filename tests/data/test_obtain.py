@@ -258,6 +258,7 @@ HOSTILE = {
     "russian dolls": (zipped({"a.zip": zipped({"b.zip": zipped({"c.zip": zipped({"d": b"1"})})})}), "more than 3 deep"),
     "many": (zipped({str(number): b"" for number in range(101)}), "more than 100 files"),
     "many in tar": (tarred({str(number): b"" for number in range(101)}), "more than 100 files"),
+    "deep": (tarred({"a/" * 101 + "b": b""}), "more than 100 folders deep"),
     "long name": (tarred({"x" * 300: b""}), "cannot be unpacked"),
 }
 
@@ -335,6 +336,12 @@ def test_nothing_is_unpacked_through_a_link(tmp_path):
         unpack(archive, out)
     assert content_of(elsewhere) == {}
     assert not (out / "run").exists()
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    archive = written(tmp_path / "a", tarred({"readme.txt": b"hello", "jump.zip": zipped({"jump/a.avi": b"1"})}))
+    unpack(archive, tmp_path / "out")
+    assert content_of(tmp_path / "out") == {"readme.txt": b"hello", "jump/a.avi": b"1"}
 
 
 def test_a_file_twice_with_the_same_content_is_one(tmp_path):

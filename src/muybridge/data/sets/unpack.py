@@ -41,6 +41,7 @@ UNPACKERS = {
 """Programs for compressed rar, the best first, with the arguments that print the content of all files, one after the other."""
 _CHUNK_BYTES = 1 << 20
 _RAR = b"Rar!\x1a\x07"
+_MOST_FOLDERS = 100
 _STORED = 0x30
 """Rar's method without compression."""
 
@@ -196,6 +197,10 @@ class _Unpacking:
                 "Download it from elsewhere"
             )
         path = place / path
+        if len(path.parts) > _MOST_FOLDERS:
+            raise UserError(
+                f"{where}: a file in it is more than {_MOST_FOLDERS} folders deep. If you trust it, unpack it by hand"
+            )
         for number in range(1, len(path.parts) + 1):
             part = PurePosixPath(*path.parts[:number])
             is_folder = number < len(path.parts) or member.is_folder
@@ -294,7 +299,7 @@ def _opened(archive: Path, where: str) -> Iterator[_Content]:
     """Open an archive by its content. Raises UserError."""
     with archive.open("rb") as file:
         start = file.read(len(_RAR))
-    opened = _rar if start == _RAR else _zip if zipfile.is_zipfile(archive) else _tar
+    opened = _rar if start == _RAR else _zip if start.startswith(b"PK") else _tar
     with _told(where), opened(archive, where) as content:
         yield content
 
