@@ -68,3 +68,8 @@ def giga(count: float) -> str:
 def thousands(count: int) -> str:
     """Format a whole number with commas: "12,345"."""
     return f"{count:,}"
+
+
+def gib(num_bytes: float) -> str:
+    """Format bytes: "1.50 GiB", "20.0 MiB"."""
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.1f} MiB"

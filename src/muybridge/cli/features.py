@@ -7,7 +7,7 @@ import typer
 
 from muybridge.cli.options import AllowCode, Jobs, Json, Settings, parsed_settings
 from muybridge.cli.output import answer, answering, say, table
-from muybridge.text import plural
+from muybridge.text import gib, plural
 
 
 def features(
@@ -72,7 +72,6 @@ def features(
 
 
 def _print_extracted(extracted: Any, dry_run: bool) -> None:
-    from muybridge.data.stores.common import gib
     from muybridge.text import duration
 
     size = f"{extracted.vectors} vectors of {extracted.width} numbers, {plural(extracted.rows, 'video')}, {gib(extracted.bytes)}"

@@ -21,7 +21,7 @@ import torch
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores import layouts
 from muybridge.data.stores import vectors as store
-from muybridge.data.stores.common import gib, resume_hint
+from muybridge.data.stores.common import resume_hint
 from muybridge.data.stores.layouts import check_layout
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
@@ -31,7 +31,7 @@ from muybridge.recipe import Runtime
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import read_as, within, write_json
 from muybridge.runtime.locks import locked
-from muybridge.text import duration, plural
+from muybridge.text import duration, gib, plural
 from muybridge.user_code import Consent
 
 DRY_ROWS = 3

@@ -116,3 +116,22 @@ def progress(text: str, total: int | None) -> Iterator[Bar]:
         yield bar
     finally:
         bar.close()
+
+
+class ByteBar:
+    """A bar that counts bytes and shows MiB."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._bytes = bar, 0
+
+    def advance(self, num_bytes: int) -> None:
+        """Count bytes as done."""
+        before, self._bytes = self._bytes, self._bytes + num_bytes
+        self._bar.advance(self._bytes // 2**20 - before // 2**20)
+
+
+@contextmanager
+def byte_progress(text: str, num_bytes: int | None) -> Iterator[ByteBar]:
+    """Show a progress bar of bytes in the block, as `progress` does."""
+    with progress(f"{text} (MiB)", None if num_bytes is None else num_bytes // 2**20) as bar:
+        yield ByteBar(bar)

@@ -12,12 +12,11 @@ from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import num_batches
-from muybridge.data.stores.common import gib
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runtime.console import log
 from muybridge.runtime.device import free_bytes
-from muybridge.text import plural
+from muybridge.text import gib, plural
 from muybridge.zoo import VideoModel
 
 

@@ -26,7 +26,7 @@ from muybridge.errors import Interrupted, UserError, nearest
 from muybridge.runtime.console import log
 from muybridge.runtime.files import as_kind, clear_partials, is_partial, read_as, sha256_file
 from muybridge.runtime.locks import locked
-from muybridge.text import duration
+from muybridge.text import duration, gib
 from muybridge.video import DecodeError, Row, arrays, images, packs
 from muybridge.video.decode import times_seconds
 from muybridge.video.packs import Codec
@@ -37,7 +37,6 @@ QUALITIES = {"jpeg": (1, 90, 100), "h264": (0, 23, 51)}
 MAX_SHORT_SIDE = 4096
 SAMPLE_VIDEOS, SAMPLE_FRAMES = 8, 48
 """Videos, and frames of each, that an estimate codes."""
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -268,8 +267,3 @@ def check_unchanged(row: Row, sha256: str) -> None:
         hashes = {sha256_file(Path(row.path))}
     if sha256 not in hashes:
         raise DecodeError(row.path, "has changed since it was prepared (its hash differs). Prepare the set again")
-
-
-def gib(num_bytes: float) -> str:
-    """Format bytes: "1.50 GiB", "20.0 MiB"."""
-    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -1,22 +1,19 @@
 """Files from the web, into torch's own cache (`TORCH_HOME`), whole or not at all."""
 
 import hashlib
-import http.client
 import re
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import torch
 
 from muybridge.errors import UserError
-from muybridge.runtime.console import log, progress
+from muybridge.runtime.console import log
+from muybridge.runtime.download import NotDownloaded, fetch
 from muybridge.runtime.files import sha256_file
 
 TIMEOUT_SECONDS = 30.0
 """Longest silence of a server."""
-_CHUNK_BYTES = 1 << 20
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 """PyTorch's hub names files so: resnet18-f37072fd.pth."""
 
@@ -24,8 +21,8 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
     """Download a file, unless it is in `folder` (default: torch's cache) already, and return its path.
 
-    `sha256`: the digest's first digits, or all; empty: those in the file's name, if any. A partial download is resumed if a
-    digest can check the whole. Raises UserError.
+    `sha256`: the digest's first digits, or all; empty: those in the file's name, if any. A partial download is resumed
+    (`runtime.download`). Raises UserError.
     """
     try:
         is_web = urlsplit(url).scheme in ("http", "https") and url.isascii()
@@ -52,27 +49,17 @@ def download(url: str, *, sha256: str = "", folder: Path | None = None) -> Path:
                     "Remove it, and it is downloaded again"
                 )
             return file
-        partial = folder / f"{name}.partial"
-        if not sha256:
-            partial.unlink(missing_ok=True)
-        by_hand = f"Download it by hand, put it at {file}, and call again; or give another file's path"
         try:
-            _fetch(url, partial)
-        except urllib.error.HTTPError as error:
+            digest = fetch((url,), file, sha256=sha256, timeout_seconds=TIMEOUT_SECONDS)
+        except NotDownloaded as error:
             raise UserError(
-                f"{url}: it cannot be downloaded: the server answers {error.code} {error.reason}. Check the address, "
-                "or give a file's path"
+                f"{url}: it cannot be downloaded: {error.faults[url]}. Check the address; or download it by hand, put it at "
+                f"{file}, and call again; or give another file's path"
             ) from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UserError(f"{url}: it cannot be downloaded: {reason}. {by_hand}") from None
-        digest = sha256_file(partial)
-        if not digest.startswith(sha256):
-            partial.unlink()
+        except OSError as error:
             raise UserError(
-                f"{url}: it gave a wrong file: its SHA-256 is {digest}, and should begin with {sha256}. {by_hand}"
-            )
-        partial.replace(file)
+                f"{file}: it cannot be written: {error.strerror}. Free some space, or allow writing there"
+            ) from None
     if not sha256:
         log(f"{file.name}: no checksum is published, so it was not checked (its SHA-256 is {digest})")
     return file
@@ -82,33 +69,3 @@ def digest_in(url: str) -> str:
     """The first digits of the SHA-256 in a file's name; empty without any."""
     match = _DIGEST_IN_NAME.search(urlsplit(url).path)
     return match[1] if match and not match[1].isdigit() else ""  # (a date)
-
-
-def _fetch(url: str, partial: Path) -> None:
-    """Append the rest of a file to `partial`. Raises OSError where the connection ends too early."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "muybridge"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it is here, or of another file
-            return
-        raise
-    with response:
-        if response.headers.get_content_type() == "text/html":
-            raise OSError("the answer is a web page, not a file")
-        if response.status != http.client.PARTIAL_CONTENT:
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None else None
-        chunks = -(-(total or 0) // _CHUNK_BYTES)
-        with partial.open("r+b" if have else "wb") as file, progress(f"{partial.stem} (MiB)", chunks) as bar:
-            file.seek(have)
-            bar.advance(have // _CHUNK_BYTES)
-            while data := response.read(_CHUNK_BYTES):
-                have += file.write(data)
-                bar.advance()
-    if total is not None and have != total:
-        raise OSError(f"the connection ended after {have} of {total} bytes")
