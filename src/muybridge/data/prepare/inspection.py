@@ -127,6 +127,8 @@ def _rows(
         warnings.append(f"{items[0].path}: {video.odd}")
     results: list[VideoRow | str] = []
     for item in items:
+        if item.may_be_cut and _is_cut(item, looked):
+            item = replace(item, start_seconds=None, end_seconds=None)
         start, end = _part(item, looked)
         if end - start < min_frames:
             part = "" if item.id == item.path else " in this part"
@@ -146,6 +148,13 @@ def _rows(
         fields = (item.id, item.path, item.label, item.group, item.split, start, end - start)
         results.append(VideoRow(*fields, video.fps, video.width, video.height, looked.sha256, video.seekable))
     return results, warnings
+
+
+def _is_cut(item: Item, looked: Looked) -> bool:
+    """Whether a video is longer by at most a second than the part that is asked for."""
+    if item.end_seconds is None:
+        return False
+    return looked.video.num_frames / looked.video.fps <= item.end_seconds - (item.start_seconds or 0.0) + 1
 
 
 def _part(item: Item, looked: Looked) -> tuple[int, int]:
