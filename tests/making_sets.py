@@ -6,6 +6,9 @@ returns the paths it made. Few classes and videos, but every kind of line.
 
 import json
 
+from making import coded, write_clip, write_video
+from making_images import write_images
+
 SPLITS_OF_UCF101 = {1: (9_537, 3_783), 2: (9_586, 3_734), 3: (9_624, 3_696)}
 
 
@@ -65,6 +68,22 @@ def write_lines(path, lines):
 def write_json(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+class Films:
+    """`put` that makes real videos, each with other bytes."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, path):
+        self.count += 1
+        if not path.suffix:
+            write_images(path, self.count, 8, name="{:05d}.jpg")
+        elif path.suffix == ".webm":
+            write_video(path, [coded(self.count + i) for i in range(8)], codec="libvpx")
+        else:
+            write_clip(path, self.count, 14 if path.suffix == ".avi" else 8)
 
 
 # --- a few videos of each set

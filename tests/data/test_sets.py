@@ -6,11 +6,11 @@ import shutil
 from collections import Counter
 
 import pytest
-from making import write_clip, write_video
-from making_images import write_images
+from making import write_clip
 from making_sets import (
     SPLITS_OF_UCF101,
     WRITERS,
+    Films,
     hmdb51_names,
     ucf101_names,
     write_hmdb51_lists,
@@ -38,25 +38,6 @@ def touch(path):
         (path / "00001.jpg").touch()
         return
     path.touch()
-
-
-class Films:
-    """Real videos, each with other bytes."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, path):
-        self.count += 1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.suffix:
-            write_images(path, self.count, 8, name="{:05d}.jpg")
-        elif path.suffix == ".webm":
-            from making import coded
-
-            write_video(path, [coded(self.count + i) for i in range(8)], codec="libvpx")
-        else:
-            write_clip(path, self.count, 14 if path.suffix == ".avi" else 8)
 
 
 def listed(name, root):
@@ -248,6 +229,27 @@ def test_a_whole_video_is_cut_by_its_seconds_and_a_clip_is_not(tmp_path):
     parts = dict(zip(manifest.text("id").tolist(), zip(starts, counts, strict=True), strict=True))
     assert parts["wholea0.avi#2-4"] == (20, 20)
     assert parts["clipa0.avi"] == (0, 20)
+
+
+def test_one_clip_of_two_parts_of_a_video_is_rejected(tmp_path):
+    """`ID.mp4` that is no longer than a part: of which part?"""
+    lines = ["a,one,2,4,train", "b,one,8,10,train", "a,two,2,4,train", "b,three,2,4,train"]
+    write_lines(tmp_path / "train.csv", ["label,youtube_id,time_start,time_end,split", *lines])
+    for n, name in enumerate(("one", "two", "three")):
+        write_clip(tmp_path / f"{name}.avi", 50 * n, 20, fps=10)
+    prepared = muybridge.prepare(set="kinetics400", root=tmp_path, out=tmp_path / "m.csv", val=0)
+    assert [row["path"] for row in prepared.rejected] == ["one.avi", "one.avi"]
+    assert "the list names 2 parts" in prepared.rejected[0]["reason"]
+    assert prepared.videos == 2
+
+
+def test_a_video_that_lists_name_twice_is_kept_once_and_tested(tmp_path):
+    WRITERS["kinetics400"](tmp_path, touch)
+    with (tmp_path / "annotations" / "train.csv").open("a") as file:
+        file.write("zumba,-z_val00,0,10,train,0\nzumba,-z_train00,0,10,train,0\n")
+    found = listed("kinetics400", tmp_path)
+    assert Counter(item.split for item in found.items) == {"train": 12, "val": 4}
+    assert any("named again by another row, and left out there: 2 videos" in warning for warning in found.warnings)
 
 
 def test_frames_stand_for_videos_and_capitals_do_not_matter(tmp_path):
@@ -552,6 +554,33 @@ def test_videos_of_a_class_are_not_limited_where_splits_overlap_or_are_missing(t
         kept(tmp_path / "ucf50", "ucf50", train_per_class=4)
 
 
+def test_classes_of_a_folder_are_restricted_too(tmp_path):
+    for label in ("run", "walk", "sit", "jump"):
+        for n in range(3):
+            touch(tmp_path / "videos" / label / f"{n}.mp4")
+    from muybridge.data.prepare.listing import Part, listing
+
+    def of(**part):
+        return listing(
+            folder=tmp_path / "videos", csv=None, column=None, standard=None, root=None, lists={},
+            classes=part.pop("classes", None), layout="auto", part=Part(**part),
+        )  # fmt: skip
+
+    assert of(classes=["walk", "run"]).classes == ["run", "walk"]
+    assert len({item.label for item in of(half=0).items}) == 2
+
+
+def test_numbers_of_a_csv_get_their_names(tmp_path):
+    for n in range(6):
+        write_clip(tmp_path / f"{n}.avi", 20 * n)
+    write_lines(tmp_path / "l.csv", ["path,label", *(f"{n}.avi,{n % 2}" for n in range(6))])
+    write_lines(tmp_path / "names.txt", ["sit", "run"])
+    prepared = muybridge.prepare(csv=tmp_path / "l.csv", classes=tmp_path / "names.txt", out=tmp_path / "m.csv")
+    rows, manifest = manifest_of(prepared)
+    assert manifest.classes == ("sit", "run")
+    assert {path: row["label"] for path, row in rows.items()}["3.avi"] == "run"
+
+
 def test_published_subsets_take_their_list_and_say_where_it_is(tmp_path):
     WRITERS["something_something_v2"](tmp_path, touch)
     with pytest.raises(UserError, match=r"mini_ssv2\.txt.*IBM/action-recognition-pytorch"):
@@ -583,13 +612,11 @@ def test_a_subset_without_a_published_list_says_that_it_is_drawn(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
+    films = Films()
     for label in ("air drumming", "zumba"):
         for i in range(4):
-            Films.__call__(films, tmp_path / "videos" / f"-{label[0]}{i}_000010_000020.mp4")
+            films(tmp_path / "videos" / f"-{label[0]}{i}_000010_000020.mp4")
     return tmp_path
-
-
-films = Films()
 
 
 def rows_of_kinetics():

@@ -126,8 +126,14 @@ def _rows(
     if video.odd:
         warnings.append(f"{items[0].path}: {video.odd}")
     results: list[VideoRow | str] = []
+    cut = [item for item in items if item.may_be_cut and _is_cut(item, looked)]
     for item in items:
-        if item.may_be_cut and _is_cut(item, looked):
+        if len(cut) > 1 and item in cut:
+            results.append(
+                f"it is one clip, and the list names {len(cut)} parts of that video: nobody can say which it is"
+            )
+            continue
+        if item in cut:
             item = replace(item, start_seconds=None, end_seconds=None)
         start, end = _part(item, looked)
         if end - start < min_frames:

@@ -204,8 +204,25 @@ def listed(standard: StandardSet, root: Path) -> Listed:
             f"first: {ungrouped[0]})"
         )
     warnings += _passed_over(files, {item.path for item in found})
+    found, again = _once(found)
+    warnings += again
     items = sorted(found, key=lambda item: (item.label, item.path, item.start_seconds or 0, item.first_number or 0))
     return Listed(root, items, lists.classes, list(files.strays), warnings, splits, missing)
+
+
+def _once(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """Items without those that an other row names, too; of several splits the tested one is kept."""
+    ranks = {"test": 0, "val": 1}
+    first: dict[str, Item] = {}
+    again: list[str] = []
+    for item in items:
+        before = first.setdefault(item.id, item)
+        if before is not item:
+            again.append(item.id)
+            if ranks.get(item.split, 2) < ranks.get(before.split, 2):
+                first[item.id] = item
+    told = f"named again by another row, and left out there: {plural(len(again), 'video')}" if again else ""
+    return list(first.values()), [f"{told} (the first: {again[0]})"] if again else []
 
 
 def reported(listed: Listed, standard: StandardSet) -> Listed:

@@ -71,8 +71,5 @@ https://www.csc.kth.se/cvap/actions/ and unpack each:
     read=read,
     group=group,
     ungrouped="personNN_CLASS_dN",
-    archives=(
-        *(Archive((f"https://www.csc.kth.se/cvap/actions/{name}.zip",), name) for name in CLASSES),
-        Archive(("https://www.csc.kth.se/cvap/actions/00sequences.txt",), ""),
-    ),
+    archives=tuple(Archive((f"https://www.csc.kth.se/cvap/actions/{name}.zip",), name) for name in CLASSES),
 )

@@ -71,7 +71,13 @@ Get from https://www.crcv.ucf.edu/research/data-sets/ucf101/ the videos (UCF101.
     ungrouped="v_CLASS_gNN_cNN",
     archives=(
         Archive(("https://www.crcv.ucf.edu/data/UCF101/UCF101.rar",), ""),
-        Archive(("https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",), ""),
+        Archive(
+            (
+                "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+                "https://www.crcv.ucf.edu/wp-content/uploads/2019/03/UCF101TrainTestSplits-RecognitionTask.zip",
+            ),
+            "",
+        ),
     ),
     any_case=True,
 )  # fmt: skip
