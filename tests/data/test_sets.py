@@ -668,6 +668,24 @@ def test_several_annotations_of_a_video_are_several_parts(tmp_path):
     assert manifest.columns["num_frames"].tolist().count(15) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"path": "a", "label": "b", "x": [{"y": 1}] * 9, "z": [{"y": 1}] * 9}], "x and z are both lists of objects"),
+        ([["a", "b"]], "not a list of entries"),
+        ("text", "not a list of entries"),
+    ],
+)
+def test_a_json_file_that_is_no_list_of_videos_is_told(tmp_path, content, said):
+    write_json(tmp_path / "l.json", content)
+    assert said in message(csv=tmp_path / "l.json", out=tmp_path / "m.csv")
+
+
+def test_a_json_file_nested_without_end_is_told(tmp_path):
+    (tmp_path / "l.json").write_text("[" + '{"a":' * 900 + "1" + "}" * 900 + "]")
+    assert "l.json: " in message(csv=tmp_path / "l.json", out=tmp_path / "m.csv")
+
+
 def test_a_test_without_labels_is_left_out_and_told(clips):
     rows = [*rows_of_kinetics(), {"action": "", "youtube": "hidden", "from": 1, "to": 2, "part": "test"}]
     write_json(clips / "list.json", rows)

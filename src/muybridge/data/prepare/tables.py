@@ -1,9 +1,8 @@
 """Tables that list videos: the rows of a CSV, or the entries of a JSON file, as text by column."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +64,39 @@ def _json_table(path: Path) -> Table:
         ]
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise UserError(f"{path}: not a list of entries. Give a list of objects, or an object of them by name")
-    rows = [(f"entry {n}", row) for n, entry in enumerate(content, start=1) for row in _flat(entry)]
+    try:
+        rows = [
+            (f"entry {n}", row)
+            for n, entry in enumerate(content, start=1)
+            for row in _flat(entry, f"{path}, entry {n}")
+        ]
+    except RecursionError:
+        raise UserError(f"{path}: its fields are nested too deeply. Give entries of a few levels") from None
     return Table(path, list(dict.fromkeys(name for _, row in rows for name in row)), rows)
 
 
-def _flat(entry: Mapping[str, Any], before: str = "") -> Iterator[dict[str, str]]:
-    """Rows of an entry: one, or one for each object of a list of objects."""
-    parts: list[list[dict[str, str]]] = []
+def _flat(entry: Mapping[str, Any], where: str, before: str = "") -> list[dict[str, str]]:
+    """Rows of an entry: one, or one for each object of a list of objects. Raises UserError for two such lists."""
+    cells: dict[str, str] = {}
+    several: dict[str, list[dict[str, str]]] = {}
     for name, value in entry.items():
-        where = f"{before}{name}"
-        if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-            parts.append([row for part in value for row in _flat(part, f"{where}.")])
-        elif isinstance(value, dict | list):
-            fields = value if isinstance(value, dict) else {str(n): part for n, part in enumerate(value)}
-            parts.append(list(_flat(fields, f"{where}.")))
+        column = f"{before}{name}"
+        if isinstance(value, dict | list):
+            is_of_objects = isinstance(value, list) and value and all(isinstance(part, dict) for part in value)
+            fields = {str(n): part for n, part in enumerate(value)} if isinstance(value, list) else value
+            rows = (
+                [row for part in value for row in _flat(part, where, f"{column}.")]
+                if is_of_objects
+                else _flat(fields, where, f"{column}.")
+            )
+            if len(rows) == 1:
+                cells |= rows[0]
+            else:
+                several[column] = rows
         else:
-            parts.append([{where: "" if value is None else str(value)}])
-    for rows in product(*parts):
-        yield {name: text for row in rows for name, text in row.items()}
+            cells[column] = "" if value is None else str(value)
+    if len(several) > 1:
+        raise UserError(
+            f"{where}: {' and '.join(several)} are both lists of objects, so which belong together is open. Leave one out"
+        )
+    return [cells | row for row in next(iter(several.values()))] if several else [cells]
