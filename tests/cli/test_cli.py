@@ -263,3 +263,30 @@ def test_a_long_table_of_epochs_is_thinned_out(capsys, epochs, rows):
         assert "7" in [row[0] for row in shown], "the best is there"
         assert shown[-1][0] == str(epochs)
         assert f"{duration(60.0 * epochs)}" in " ".join(shown[-1])
+
+
+def test_standard_sets_by_name_from_the_terminal(tmp_path, monkeypatch):
+    """Their names, the page of one, and what is missing of it."""
+    from making_sets import WRITERS, Films
+
+    monkeypatch.chdir(tmp_path)
+    assert "ucf101" in document(call("prepare", "--set", "list", "--json"))
+    page = call("prepare", "--set", "ucf101")
+    assert page.exit_code == 2
+    assert "UCF101.rar" in page.stderr
+    assert "trainlist01.txt" in page.stderr
+    assert not list(tmp_path.iterdir()), "asking leaves nothing"
+    WRITERS["ucf101"](tmp_path / "set", Films())
+    next((tmp_path / "set" / "UCF-101" / "Class000").iterdir()).unlink()
+    made = call("prepare", "--set", "ucf101", "--root", "set", "--out", "m.csv")
+    assert made.exit_code == 0, made.stderr
+    assert "missing: Class000/v_Class000" in made.stderr
+    assert "1 of the lists missing" in made.stdout
+    assert "split_3" in made.stdout
+
+
+def test_a_column_is_written_with_its_role(tmp_path):
+    (tmp_path / "l.csv").write_text("a,b\nx,y\n")
+    said = call("prepare", "--csv", tmp_path / "l.csv", "--column", "path", "--out", tmp_path / "m.csv")
+    assert said.exit_code == 2
+    assert "--column path: not NAME=VALUE" in said.stderr

@@ -18,7 +18,7 @@ WITHOUT_A_COMMAND = {
 }
 
 SPELLED = {
-    "set": {"changes", "runtime", "options"},
+    "set": {"changes", "runtime", "options", "set"},
     "device": {"runtime"},
     "resume": {"run"},
     "all": {"all_as"},

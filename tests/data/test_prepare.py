@@ -723,7 +723,8 @@ def test_inputs_that_exclude_each_other_are_told(videos, tmp_path, monkeypatch):
     assert "--groups: it belongs to --arrays" in message(videos, groups=labels, out=out)
     assert "Give their groups by --groups" in message(arrays=clips, labels=labels, group="g", out=out)
     assert "has no paths" in message(arrays=clips, labels=labels, out=out, **ucf)
-    assert "--classes: it names labels that are numbers" in message(videos, classes=tmp_path / "classes.txt", out=out)
+    (tmp_path / "others.txt").write_text("aa\nb\n")
+    assert "--classes: 'aa' is not a class of the set" in message(videos, classes=tmp_path / "others.txt", out=out)
     assert "matches 3 videos" in message(videos, classes=tmp_path / "classes.txt", out=out, **ucf)
     assert "--folds" in message(
         videos, out=out, folds=2, train_list=tmp_path / "study.txt", test_list=write_csv(tmp_path / "b.txt", "b 1 5 1")

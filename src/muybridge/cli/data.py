@@ -16,6 +16,7 @@ from muybridge.cli.options import (
     MaxSeconds,
     ShortSide,
     decode_limits,
+    pairs,
 )
 from muybridge.cli.output import SCREEN_LINES, answer, answering, say, table
 from muybridge.errors import UserError
@@ -48,8 +49,41 @@ def prepare(
     csv: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="CSV with columns path,label and optionally group,split,start,end (seconds)."
+            metavar="FILE", help="CSV or .json with columns path,label and optionally group,split,start,end (seconds)."
         ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=NAME",
+            help="With --csv: the column that is the path, label, start, end, split or group. A path may then be the name or "
+            "id of a video below --root. Repeat it.",
+        ),
+    ] = None,
+    set: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Standard set, such as ucf101; list: print their names.")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --set: the folder of its lists and videos; with --csv: of its videos."),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Get the public archives of the set into --root first, unless they are there."),
+    ] = False,
+    subset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --set: mini_ssv2, mini_kinetics, mini_moments or kinetics5."),
+    ] = None,
+    half: Annotated[int | None, typer.Option(metavar="SEED", help="Half of the classes, drawn by this seed.")] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(metavar="K", help="Number of classes to keep, drawn by --seed.")
+    ] = None,
+    train_per_class: Annotated[
+        int | None, typer.Option(metavar="N", help="Most videos of a class in the official train, drawn by --seed.")
+    ] = None,
+    val_per_class: Annotated[
+        int | None, typer.Option(metavar="N", help="Most videos of a class in the official validation, by --seed.")
     ] = None,
     arrays: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Clips (N,T,H,W,3) in a .npy or .npz file, instead of a folder.")
@@ -61,7 +95,8 @@ def prepare(
         Path | None, typer.Option(metavar="FILE", help="With --arrays: one group (source) per clip, .npy.")
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names for numeric labels, one per line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names for numeric labels, one per line; else the classes to keep."),
     ] = None,
     layout: Annotated[
         str,
@@ -118,12 +153,18 @@ def prepare(
     with answering(as_json):
         import muybridge
 
-        if out is None:
+        if set == "list":
+            _print_sets(as_json)
+            return
+        if out is None and (set is None or root is not None):
             raise UserError("--out: it is missing. Name the .csv file to write: --out MANIFEST")
         prepared = muybridge.prepare(
-            folder, out=out, csv=csv, arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout,
-            group=group, train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as,
-            val=val, test=test, min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
+            folder, out=out or f"{set}.csv", csv=csv, column=pairs("--column", column), set=set, root=root,
+            download=download, subset=subset, half=half, num_classes=num_classes,
+            train_per_class=train_per_class, val_per_class=val_per_class,
+            arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout, group=group,
+            train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as, val=val, test=test,
+            min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
             limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
@@ -211,8 +252,21 @@ def frames(
         answer(as_json, written.as_json, show)
 
 
+def _print_sets(as_json: bool) -> None:
+    from muybridge.data.sets import SETS
+
+    def show() -> None:
+        table(
+            ["set", "title", "classes", "source"],
+            [[s.name, s.title, str(s.num_classes), s.source] for s in SETS.values()],
+        )
+        say("prepare --set NAME: what to get, and where to put it")
+
+    answer(as_json, lambda: list(SETS), show)
+
+
 def _print_prepared(prepared: Any) -> None:
-    from muybridge.data.prepare.prepare import rejected_file
+    from muybridge.data.prepare.prepare import missing_file, rejected_file
 
     for warning in prepared.warnings[:SCREEN_LINES]:
         say(f"warning: {warning}", err=True)
@@ -223,6 +277,11 @@ def _print_prepared(prepared: Any) -> None:
     if len(prepared.rejected) > SCREEN_LINES:
         more = f"{len(prepared.rejected) - SCREEN_LINES} more"
         say(f"… and {more}; all are in {rejected_file(prepared.manifest)}", err=True)
+    for absent in prepared.missing[:SCREEN_LINES]:
+        say(f"missing: {absent['name']} ({absent['label']})", err=True)
+    if len(prepared.missing) > SCREEN_LINES:
+        more = f"{len(prepared.missing) - SCREEN_LINES} more"
+        say(f"… and {more}; all are in {missing_file(prepared.manifest)}", err=True)
     lines = [
         [name, *(str(counts.get(split, 0)) for split in ("train", "val", "test", "unused"))]
         for name, counts in list(prepared.splits.items())[:SCREEN_LINES]
@@ -232,7 +291,8 @@ def _print_prepared(prepared: Any) -> None:
         say(f"… and {len(prepared.splits) - SCREEN_LINES} more folds")
     groups = f", {plural(prepared.groups, 'group')}" if prepared.groups else ""
     counts_text = f"{plural(prepared.videos, 'video')}, {plural(len(prepared.classes), 'class')}{groups}"
-    say(f"{counts_text}, {len(prepared.rejected)} rejected: {prepared.manifest}")
+    missing = f", {len(prepared.missing)} of the lists missing" if prepared.missing else ""
+    say(f"{counts_text}, {len(prepared.rejected)} rejected{missing}: {prepared.manifest}")
     if prepared.mirror is None:
         say("mirroring is off: no left-right flips in training")
     elif prepared.mirror:

@@ -132,6 +132,14 @@ def allow_named(*names: str | None, allow_code: bool = False) -> None:
         look_here()
 
 
+def pairs(option: str, texts: list[str] | None) -> dict[str, str] | None:
+    """Parse NAME=VALUE, given once or several times. Raises UserError that names the option."""
+    for text in texts or []:
+        if not all(text.partition("=")):
+            raise UserError(f"{option} {text}: not NAME=VALUE. Give both")
+    return {name: value for name, _, value in (text.partition("=") for text in texts)} if texts else None
+
+
 def split_list(text: str) -> list[str]:
     """Split a comma-separated list."""
     return [part.strip() for part in text.split(",") if part.strip()]

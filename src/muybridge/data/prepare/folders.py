@@ -1,17 +1,17 @@
 """Labelled videos from a folder of folders, or from a CSV, by their names alone: no video is opened."""
 
-import csv
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from muybridge.data.manifest import SPLITS
+from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
 from muybridge.text import plural
 from muybridge.video.images import is_frame, is_image
@@ -31,6 +31,8 @@ class Item:
     first_number: int | None = None
     """First image of a part, by the number in its name; of a video file, the first frame, counted from 1."""
     last_number: int | None = None
+    may_be_cut: bool = False
+    """Whether the file may hold the part alone. Then a file that is not longer than the part is taken whole."""
 
     @property
     def id(self) -> str:
@@ -43,9 +45,26 @@ class Item:
         return f"{self.path}#{self.start_seconds or 0:.12g}-{end}"
 
 
+@dataclass(frozen=True)
+class Listed:
+    """Videos by name, before they are decoded."""
+
+    root: Path
+    items: list[Item]
+    classes: list[str]
+    """Names of the classes in order."""
+    strays: list[tuple[str, str]] = field(default_factory=list)
+    """Paths that cannot be used, with the reason."""
+    warnings: list[str] = field(default_factory=list)
+    folds: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Split of each path in each of several official splits; a path that is not there is unused."""
+    missing: list[Item] = field(default_factory=list)
+    """Videos of official lists that are not there, by their names in the lists."""
+
+
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "unused": "unused",
+    "validate": "val", "test": "test", "testing": "test", "unused": "unused",
 }  # fmt: skip
 """Names of splits in columns and folders, in lower case."""
 
@@ -270,43 +289,42 @@ MOST_CHARACTERS = 4096
 PAIRS = (("start", "end"), ("start_frame", "end_frame"))
 
 
-def csv_list(path: Path) -> tuple[list[Item], list[str]]:
-    """Read the rows of a CSV, with notes on how they were read.
+def csv_list(path: Path, columns: Mapping[str, str] | None = None) -> tuple[list[Item], list[str]]:
+    """Read the rows of a CSV or of a JSON file, with notes on how they were read.
 
     It has columns for path and label, and may have some for group, split, and a part by seconds or by frames (`COLUMNS`
-    has their names). Paths are relative to the CSV's folder. Raises UserError that names line and column.
+    has their names). `columns` says which they are in this file. Paths are relative to the file's folder. Raises
+    UserError that names line and column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-            reader = csv.DictReader(file, delimiter=delimiter)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read ({error.strerror}). Check its path and permissions") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV text file: {error}. Save it as CSV in UTF-8") from None
-    columns = _columns(path, header, rows)
+    table = read_table(path)
+    rows = table.rows
+    found = _columns(path, table.columns, rows, columns or {})
     if not rows:
         raise UserError(f"{path}: it has no rows. Add a line for each video")
-    read = {role: name for role, name in columns.items() if name is not None}
-    items = [_item(path, number, row, read) for number, row in rows]
-    notes = [f"{path}: column {name} is read as {role}" for role, name in read.items() if name.lower() != role]
-    unread = [name for name in header if name and name not in read.values()]
+    read = {role: name for role, name in found.items() if name is not None}
+    rows, without = _labelled(rows, read)
+    items = [_item(path, place, row, read) for place, row in rows]
+    notes = [
+        f"{path}: column {name} is read as {role}"
+        for role, name in read.items()
+        if name.lower() != role and role not in (columns or {})
+    ]
+    if without:
+        notes.append(
+            f"{path}: {plural(without, 'row')} of the test without a label, which nobody can score, are left out"
+        )
+    unread = [name for name in table.columns if name and name not in read.values()]
     if unread:
         notes.append(f"{path}: columns that are not read: {', '.join(unread)}")
     for part, empty, how in (("start", "end", "to its end"), ("end", "start", "from its beginning")):
-        lines = [
-            number
-            for (number, _), item in zip(rows, items, strict=True)
+        places = [
+            place
+            for (place, _), item in zip(rows, items, strict=True)
             if getattr(item, f"{part}_seconds") is not None and getattr(item, f"{empty}_seconds") is None
         ]
-        if lines:
+        if places:
             notes.append(
-                f"{path}: {read[empty]} is empty in {plural(len(lines), 'row')} with a part (the first: line {lines[0]}): the "
+                f"{path}: {read[empty]} is empty in {plural(len(places), 'row')} with a part (the first: {places[0]}): the "
                 f"video is read {how}"
             )
     if "start_frame" in read:
@@ -317,14 +335,35 @@ def csv_list(path: Path) -> tuple[list[Item], list[str]]:
     return items, notes
 
 
-def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str | Any, Any]]]) -> dict[str, str | None]:
-    """Header's name for each of `COLUMNS`, or None. Raises UserError where that is ambiguous."""
+def _labelled(
+    rows: list[tuple[str, dict[str | Any, Any]]], columns: Mapping[str, str]
+) -> tuple[list[tuple[str, dict[str | Any, Any]]], int]:
+    """Rows without those of the test that have no label, and the number of these; one without a split stays."""
+    if "split" not in columns:
+        return rows, 0
+    label, split = columns["label"], columns["split"]
+    kept = [row for row in rows if (row[1].get(label) or "").strip() or _split_of(row[1].get(split)) != "test"]
+    return kept or rows, len(rows) - len(kept or rows)
+
+
+def _columns(
+    path: Path, header: list[str], rows: Sequence[tuple[str, dict[str | Any, Any]]], given: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Header's name for each of `COLUMNS`, or None; `given` are the user's. Raises UserError where that is ambiguous."""
+    for role, name in given.items():
+        if role not in COLUMNS:
+            raise UserError(f"--column {role}={name}: '{role}' is unknown. {nearest(role, COLUMNS)}")
+        if name not in header:
+            raise UserError(f"--column {role}={name}: {path} has no column '{name}'. {nearest(name, header)}")
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise UserError(f"{path}: it has the column {twice[0]} more than once. Rename or remove one")
-    by_name = {name.lower(): name for name in header}
+    by_name = {name.lower(): name for name in header if name not in given.values()}
     columns: dict[str, str | None] = {}
     for role, names in COLUMNS.items():
+        if role in given:
+            columns[role] = given[role]
+            continue
         candidates = [by_name[name] for name in names if name in by_name]
         if role == "split" and candidates and candidates[0].lower() != "split":  # other columns may have that name
             candidates = [name for name in candidates if all(_split_of(row.get(name)) is not None for _, row in rows)]
@@ -337,10 +376,10 @@ def _columns(path: Path, header: list[str], rows: Sequence[tuple[int, dict[str |
         if columns[needed] is None:
             raise UserError(
                 f"{path}: it needs the columns path,label, and has {','.join(header) or 'none'}. Name them so, or "
-                f"{', '.join(COLUMNS[needed][1:4])}, …"
+                f"{', '.join(COLUMNS[needed][1:4])}, …, or say which it is: --column {needed}=NAME"
             )
     absent = [role for role, name in columns.items() if name is None]
-    for name in header:
+    for name in () if given else header:
         if name not in columns.values() and get_close_matches(
             name.lower(), absent, cutoff=0.75
         ):  # mistyped, not a column of the user's
@@ -403,8 +442,8 @@ def grouped(items: list[Item], pattern: str) -> tuple[list[Item], list[tuple[str
     return matched, unmatched
 
 
-def _item(path: Path, number: int, row: dict[str | Any, str | Any], columns: dict[str, str]) -> Item:
-    where = f"{path}, line {number}"
+def _item(path: Path, place: str, row: dict[str | Any, str | Any], columns: dict[str, str]) -> Item:
+    where = f"{path}, {place}"
 
     def text(role: str) -> str:
         return (row.get(columns[role]) or "").strip() if role in columns else ""

@@ -126,7 +126,15 @@ def _rows(
     if video.odd:
         warnings.append(f"{items[0].path}: {video.odd}")
     results: list[VideoRow | str] = []
+    cut = [item for item in items if item.may_be_cut and _is_cut(item, looked)]
     for item in items:
+        if len(cut) > 1 and item in cut:
+            results.append(
+                f"it is one clip, and the list names {len(cut)} parts of that video: nobody can say which it is"
+            )
+            continue
+        if item in cut:
+            item = replace(item, start_seconds=None, end_seconds=None)
         start, end = _part(item, looked)
         if end - start < min_frames:
             part = "" if item.id == item.path else " in this part"
@@ -146,6 +154,13 @@ def _rows(
         fields = (item.id, item.path, item.label, item.group, item.split, start, end - start)
         results.append(VideoRow(*fields, video.fps, video.width, video.height, looked.sha256, video.seekable))
     return results, warnings
+
+
+def _is_cut(item: Item, looked: Looked) -> bool:
+    """Whether a video is longer by at most a second than the part that is asked for."""
+    if item.end_seconds is None:
+        return False
+    return looked.video.num_frames / looked.video.fps <= item.end_seconds - (item.start_seconds or 0.0) + 1
 
 
 def _part(item: Item, looked: Looked) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def split_lists(items: list[Item], lists: Mapping[str, Path]) -> list[Item]:
 
 def have_labels(lists: Mapping[str, Path]) -> bool:
     """Whether most lines are `path start end label` or `path num_frames label`; a mistyped one is reported later."""
-    lines = [line for file in lists.values() for _, line in _lines(file)]
+    lines = [line for file in lists.values() for _, line in numbered_lines(file)]
     return 2 * sum(_COUNT.fullmatch(line) is not None for line in lines) > len(lines)
 
 
@@ -157,7 +157,7 @@ def class_names(file: Path) -> Names:
 
     Raises UserError.
     """
-    lines = _lines(file)
+    lines = numbered_lines(file)
     if not lines:
         raise UserError(f"{file}: it names no classes. Write a line for each")
     for expected, (number, _) in enumerate(lines, start=1):
@@ -348,13 +348,13 @@ def _matched(items: Sequence[Item], lists: Mapping[str, Path]) -> list[Line]:
 
 def _list_lines(file: Path) -> list[tuple[int, str]]:
     """Numbered lines of a list of videos. Raises UserError for an empty one."""
-    lines = _lines(file)
+    lines = numbered_lines(file)
     if not lines:
         raise UserError(f"{file}: it is empty. Write a line for each video, or leave the list out")
     return lines
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
+def numbered_lines(file: Path) -> list[tuple[int, str]]:
     """Numbered lines that are not empty, without the blanks around them."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()

@@ -3,8 +3,10 @@
 import re
 
 _SIDES = {"left": "right", "right": "left"}
+_NOT_A_SIDE = r"(?! (?:out|away|after|before|now|back|through)\b)"
+"""Words after which "right" means "at once" ("pulling it right out"), and "left" "behind"."""
 _SIDE = re.compile(
-    r"(?<![A-Za-z])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])|(?<![A-Z])(LEFT|RIGHT)(?![A-Z])"
+    rf"(?:(?<![A-Za-z])(left|right)(?![a-z])|(?<![A-Z])(Left|Right)(?![a-z])|(?<![A-Z])(LEFT|RIGHT)(?![A-Z])){_NOT_A_SIDE}"
 )
 _AGAINST = re.compile(r"(counter|anti)([-_ ]?)clockwise", re.IGNORECASE)
 _TURNS = [

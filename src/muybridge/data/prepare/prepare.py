@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,17 +13,13 @@ import numpy as np
 
 from muybridge.data.manifest import SPLITS, Manifest, from_columns
 from muybridge.data.prepare.arrays import Values, labelled_clips
-from muybridge.data.prepare.folders import AUTO, Item, class_folders, csv_list, grouped
+from muybridge.data.prepare.folders import AUTO, Item, Listed, grouped
 from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
-from muybridge.data.prepare.lists import (
-    class_names,
-    have_labels,
-    labelled_lists,
-    listed_videos,
-    split_lists,
-)
+from muybridge.data.prepare.listing import Part, listing
 from muybridge.data.prepare.mirroring import mirror_map
 from muybridge.data.prepare.splits import assign
+from muybridge.data.sets import known
+from muybridge.data.sets.base import checked_root, downloaded
 from muybridge.errors import UserError, nearest
 from muybridge.runtime.files import csv_text, within, write_atomic
 from muybridge.runtime.locks import locked
@@ -50,6 +46,8 @@ class Prepared:
     mirror: dict[str, str] | None
     """Classes that mirroring changes, with their mirrored class; None: training will not mirror."""
     sha256: str
+    missing: list[dict[str, str]] = field(default_factory=list)
+    """Videos of official lists that are not there: name, label, and split where there is one."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -61,6 +59,15 @@ def prepare(
     *,
     out: str | Path,
     csv: str | Path | None = None,
+    column: Mapping[str, str] | None = None,
+    set: str | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    subset: str | None = None,
+    half: int | None = None,
+    num_classes: int | None = None,
+    train_per_class: int | None = None,
+    val_per_class: int | None = None,
     arrays: str | Path | np.ndarray | None = None,
     labels: Values | None = None,
     groups: Values | None = None,
@@ -81,19 +88,28 @@ def prepare(
     seed: int = 0,
     jobs: int | None = None,
 ) -> Prepared:
-    """Write the manifest `out` for a folder of class folders, a CSV, or arrays of clips.
+    """Write the manifest `out` for a folder of class folders, a standard set, a CSV, or arrays of clips.
 
-    A CSV has columns path,label[,group,split,start,end]. Arrays (N,T,H,W,3) come with their `labels` (and `groups`), as
-    files or in memory. A video is a file, or a folder of numbered images. Each is decoded once, in parallel, in separate
-    processes. One that fails, is shorter than `min_frames` or exceeds one of the `limits` is left out, and listed with
-    the reason. Images and arrays get the frame rate `image_fps`.
+    `set` names a standard set (`muybridge.data.sets.SETS`), whose lists and videos lie below `root`. `download`: get its
+    public archives first, unless they are there. Its official splits and groups are taken; `val` is cut from train. Several
+    official splits are folds. Videos of the lists that are not there are in `NAME.missing.csv` beside the manifest.
+
+    A CSV has columns path,label[,group,split,start,end]; a `.json` list has them, too. `column` says which columns these
+    are ({"path": "youtube_id"}). A path may then be the name or id of a video anywhere below `root`, or below the list's
+    folder. Arrays (N,T,H,W,3) come with their `labels` (and `groups`), as files or in memory. A video is a file, or a
+    folder of numbered images. Each is decoded once, in parallel, in separate processes. One that fails, is shorter than
+    `min_frames` or exceeds one of the `limits` is left out, and listed with the reason. Images and arrays get the frame
+    rate `image_fps`.
 
     `layout` gives the meaning of the folders above a video, from the top: "class", "split/class" (recognised where the
     top folders are called train, val, test), "group/class", …. Splits follow official lists (`train_list`, `val_list`,
     `test_list`; a video in no list is unused) or the CSV's column split. Without them they follow `group` (a regular
     expression over the path, or the CSV's column), or are random where no group is known. Lists may bring the labels, too
     (`path label`, `path start end label`, `path num_frames label`); the folder needs no class folders then. `classes`
-    (names, or a file with a line for each) names labels that are numbers. `folds` cuts K test folds instead of one.
+    (names, or a file with a line for each) names labels that are numbers; where labels are names, only these classes are
+    kept. So do `subset` (a published part of a standard set), `half` (half of the classes, drawn by this seed) and
+    `num_classes`. `train_per_class` and `val_per_class` are the most videos of a class in the official split, drawn by
+    `seed`. `folds` cuts K test folds instead of one.
     `all_as` puts every video into one split ("test" for a set to evaluate on). `val` is cut from train, by group too;
     `val` and `test` are shares of the whole.
 
@@ -107,16 +123,31 @@ def prepare(
         raise UserError(
             f"--out: '{out}' is not a .csv file, which a manifest is. Name one, for example --out {out.name}.csv"
         )
-    if [folder is None, csv is None, arrays is None].count(False) != 1:
+    if [folder is None, csv is None, arrays is None, set is None].count(False) != 1:
         raise UserError(
-            "FOLDER, --csv or --arrays: not exactly one is given. Give a folder of class folders, or --csv FILE, or "
-            "--arrays FILE"
+            "FOLDER, --set, --csv or --arrays: not exactly one is given. Give a folder of class folders, or --set NAME, or "
+            "--csv FILE, or --arrays FILE"
         )
+    if root is not None and set is None and csv is None:
+        raise UserError("--root: it is the folder of a standard set or of a CSV's videos. Give --set or --csv with it")
+    if column and csv is None:
+        raise UserError("--column: it says what the columns of a list are. Give --csv FILE with it")
+    part = Part(subset, half, num_classes, train_per_class, val_per_class, seed)
+    if part.is_asked_for and arrays is not None:
+        raise UserError("--arrays: it is taken whole. Leave --half, --num-classes and the numbers of videos out")
     lists = {
         split: Path(path)
         for split, path in (("train", train_list), ("val", val_list), ("test", test_list))
         if path is not None
     }
+    if download and (set is None or root is None):
+        raise UserError("--download: it gets the archives of a standard set. Give --set NAME and --root DIR with it")
+    if set is not None:
+        if download and root is not None:
+            downloaded(known(set), Path(root))
+        checked_root(known(set), root)
+    if set is not None and lists:
+        raise UserError(f"--set {set}: its official lists are read below --root. Leave the other lists out")
     if arrays is not None and (lists or group is not None):
         raise UserError(
             "--arrays: it has no paths in which a list or --group could find its clips. Give their groups by --groups"
@@ -152,34 +183,46 @@ def prepare(
             clips = labelled_clips(
                 arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
             )
-            root, order = clips.root, clips.classes
+            listed = Listed(clips.root, [], clips.classes)
             inspected = Inspection(clips.rows, [], [no_frame_rate(image_fps)])
         else:
-            listed = _listed(folder, csv, lists, classes, layout)
-            root, items, order = listed.root, listed.items, listed.classes
+            listed = listing(
+                folder=folder, csv=csv, column=column, standard=set, root=root, lists=lists, classes=classes, layout=layout,
+                part=part,
+            )  # fmt: skip
+            items = listed.items
             if group is not None:
                 items, ungrouped = grouped(items, group)
                 listed.strays.extend(ungrouped)
-            _check_items(items, folds, all_as)
-            _check_out(out, [root / item.path for item in items])
-            inspected = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
+            _check_items(items, folds, all_as, has_folds=bool(listed.folds))
+            _check_out(out, [listed.root / item.path for item in items])
+            inspected = inspect(
+                listed.root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs
+            )
             inspected.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
             inspected.warnings[:0] = listed.warnings  # those of the whole list before those of single files
         warnings = inspected.warnings
         with _naming_rejected(inspected.rejected, out):
-            columns, names = _columns(inspected, order, all_as)
+            columns, names = _columns(inspected, listed.classes, all_as)
             if all_as is not None:
                 columns["split"] = np.full(len(columns["id"]), all_as)
-            is_given = bool((columns["split"] != "").any())
-            columns |= _splits(
-                columns, folds=folds, val=0.0 if all_as else val, test=test, seed=seed, warnings=warnings
-            )
+            is_given = bool((columns["split"] != "").any()) or bool(listed.folds)
+            val_share = 0.0 if all_as else val
+            if listed.folds:
+                columns |= _official_folds(columns, listed.folds, val=val_share, seed=seed, warnings=warnings)
+            else:
+                columns |= _splits(columns, folds=folds, val=val_share, test=test, seed=seed, warnings=warnings)
             mirrored = _mirror(mirror, names, warnings)
-            manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
+            manifest = from_columns(
+                columns, classes=names, root=listed.root, mirror=mirrored, official_splits=len(listed.folds) > 1,
+                where=str(out),
+            )  # fmt: skip
             _check_splits(manifest, warnings, is_given=is_given)
         manifest.save(out)
         _save_rejected(out, inspected.rejected)
-        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings)
+        missing = [_named(item, listed.folds) for item in listed.missing]
+        _save_missing(out, missing)
+        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings, missing=missing)
 
 
 @contextmanager
@@ -212,6 +255,25 @@ def _save_rejected(out: Path, rejected: Sequence[dict[str, str]]) -> None:
         file.unlink()
 
 
+def missing_file(out: Path) -> Path:
+    """Path of the list of videos that official lists name and that are not there; absent where there are all."""
+    return out.with_name(f"{out.stem}.missing.csv")
+
+
+def _named(item: Item, folds: Mapping[int, Mapping[str, str]]) -> dict[str, str]:
+    """Name, class and split of a missing video; of several official splits it has no single one."""
+    return {"name": item.id, "label": item.label, "split": "" if folds else item.split}
+
+
+def _save_missing(out: Path, missing: Sequence[dict[str, str]]) -> None:
+    file, header = missing_file(out), ("name", "label", "split")
+    if missing:
+        rows = (tuple(spreadsheet(row[name]) for name in header) for row in missing)
+        write_atomic(within(out.parent, file.name), csv_text([header, *rows]).encode("utf-8", "replace"))
+    elif file.exists() and file.read_bytes().startswith(b"name,label,split\n"):
+        file.unlink()
+
+
 def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tuple[dict[str, Any], list[str]]:
     """Columns of the usable rows (`split` as given, or empty), and their classes in order.
 
@@ -234,7 +296,14 @@ def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tup
     return columns, [name for name in order if name in usable]
 
 
-def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str]) -> Prepared:
+def summary(
+    out: Path,
+    manifest: Manifest,
+    *,
+    rejected: list[dict[str, str]],
+    warnings: list[str],
+    missing: Sequence[dict[str, str]] = (),
+) -> Prepared:
     """Summarise a manifest that was just written."""
     return Prepared(
         manifest=out,
@@ -246,54 +315,8 @@ def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], wa
         groups=len(set(manifest.columns["group"].tolist()) - {b""}),
         mirror=None if manifest.mirror is None else dict(manifest.mirror),
         sha256=manifest.sha256(),
+        missing=list(missing),
     )
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """Videos by name, before they are decoded."""
-
-    root: Path
-    items: list[Item]
-    classes: list[str]
-    """Names of the classes in order."""
-    strays: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def _listed(
-    folder: str | Path | None,
-    csv: str | Path | None,
-    lists: dict[str, Path],
-    classes: str | Path | Sequence[str] | None,
-    layout: str,
-) -> _Listed:
-    if folder is not None and lists:
-        if not Path(folder).is_dir():
-            raise UserError(f"{folder}: no such folder. Name the folder of the videos")
-        names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
-        if have_labels(lists):
-            return _Listed(Path(folder), *labelled_lists(Path(folder), lists, names))
-        return _Listed(Path(folder), *listed_videos(Path(folder), lists, names, layout=layout))
-    if classes is not None:
-        raise UserError(
-            "--classes: it names labels that are numbers, and here are only names. Give numbers by --labels, or by "
-            "lists with `path label` or `path start end label` in a line"
-        )
-    strays: list[tuple[str, str]] = []
-    warnings: list[str] = []
-    if csv is not None:
-        root = Path(csv).parent
-        items, warnings = csv_list(Path(csv))
-        if lists:
-            items = split_lists(items, lists)
-    else:
-        root = Path(folder or "")
-        items, strays = class_folders(root, layout)
-        folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-        if empty := sorted(folders - {item.path.partition("/")[0] for item in items}):
-            warnings.append(f"{', '.join(empty)}: folders without a usable file")
-    return _Listed(root, items, sorted({item.label for item in items}), strays, warnings)
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
@@ -303,7 +326,7 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
         raise UserError(f"--out {out}: it exists and is not a manifest. Choose another name, or remove it")
 
 
-def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -> None:
+def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None, *, has_folds: bool) -> None:
     """Raises UserError for mistakes that need no decoding to be seen."""
     labels = {item.label for item in items}
     is_trained_on = all_as in (None, "train") and any(item.split in ("", "train") for item in items)
@@ -323,7 +346,7 @@ def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None) -
     twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
         raise UserError(f"'{twice[0]}': it is listed more than once. Give each part a start or end of its own")
-    num_split = sum(item.split != "" for item in items)
+    num_split = len(items) if has_folds else sum(item.split != "" for item in items)
     if num_split and all_as is not None:
         raise UserError(
             "--all: it puts every video into one split, and does not go with an official split. Leave --all out"
@@ -373,6 +396,27 @@ def _splits(
         _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
         by_fold[f"split_{fold + 1}"] = split
     _warn_copies(hashes, fold_N.astype(str), warnings)
+    return by_fold
+
+
+def _official_folds(
+    columns: dict[str, Any], folds: Mapping[int, Mapping[str, str]], *, val: float, seed: int, warnings: list[str]
+) -> dict[str, np.ndarray]:
+    """Split columns of several official splits, in place of `split`; val is cut from train in each, by group."""
+    columns.pop("split")
+    units = np.where(
+        columns["group"] == "",
+        np.char.add("sha256:", columns["sha256"]),
+        np.char.add("group:", columns["group"]),
+    )
+    by_fold = {}
+    for number, splits in folds.items():
+        split = np.array([splits.get(path, "unused") for path in columns["path"].tolist()], dtype="<U6")
+        found: list[str] = []
+        _warn_copies(columns["sha256"], split, found)
+        warnings += [f"official split {number}: {warning}" for warning in found]
+        _cut_val(split, units, columns["label"], val=val, seed=seed, purpose=f"val of fold {number}")
+        by_fold[f"split_{number}"] = split
     return by_fold
 
 
