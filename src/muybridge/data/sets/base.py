@@ -163,7 +163,7 @@ def downloaded(standard: StandardSet, root: Path) -> None:
     """Get the public archives of a standard set into its root. Raises UserError with its page for a set without public archives."""
     if not standard.archives:
         raise UserError(
-            f"--download: no archive of {standard.name} is public. Get it by hand\n\n{standard.about(root)}"
+            f"--download: no archive of {standard.name} is public. Download the set by hand\n\n{standard.about(root)}"
         )
     obtain(standard.archives, root)
 
