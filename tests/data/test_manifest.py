@@ -151,6 +151,16 @@ def test_folds(tmp_path):
         manifest.split("test")
 
 
+def test_official_splits_are_marked_and_are_not_by_default(tmp_path):
+    for official in (True, False):
+        made = from_columns(folded(), classes=CLASSES, root=tmp_path, mirror={}, official_splits=official)
+        made.save(tmp_path / "m.csv")
+        about = json.loads((tmp_path / "m.csv.json").read_text())
+        assert about.get("official_splits", False) is official
+        assert Manifest.load(tmp_path / "m.csv").official_splits is official
+    assert "official_splits" not in about, "a manifest of an earlier version has no such field"
+
+
 def test_columns_of_the_users_own_are_passed_over(saved):
     lines = saved.read_text(encoding="utf-8").splitlines()
     lines = [lines[0] + ",split_reason,notes"] + [line + ",x," for line in lines[1:]]
@@ -234,6 +244,7 @@ def test_a_group_is_checked_in_every_fold(tmp_path):
         ({"reversed_pairs": [["run", "wlak"]]}, "Did you mean 'walk'"),
         ({"reversed_pairs": [["run"]]}, "reversed_pairs"),
         ({"reversed_pairs": ["ab"]}, "reversed_pairs"),
+        ({"official_splits": "yes"}, "'official_splits' is not true or false"),
         ({"root": None}, "'root' is missing or of the wrong type"),
         ({"format_version": 2}, "format_version 1"),
         ({"format_version": None}, "format_version 1"),

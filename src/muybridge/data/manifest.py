@@ -52,6 +52,9 @@ class Manifest:
     """Pairs of classes that only the direction of time tells apart."""
     made_by: str = ""
     """Hash of the network and the options that computed the vectors of a store; empty for videos."""
+    official_splits: bool = False
+    """Whether the folds are official splits of one set, as UCF101 has three: a video may be trained on in one and tested in
+    another, or in several, and the mean over splits is reported."""
 
     def __len__(self) -> int:
         return len(self.columns["id"])
@@ -150,6 +153,7 @@ class Manifest:
             "mirror": None if self.mirror is None else dict(self.mirror),
             "reversed_pairs": [list(pair) for pair in self.reversed_pairs],
             **({"made_by": self.made_by} if self.made_by else {}),
+            **({"official_splits": True} if self.official_splits else {}),
         }
         rows = csv_text([names, *zip(*plain, strict=True)])
         write_together({path: rows, path.with_suffix(".csv.json"): json.dumps(about, indent=2) + "\n"})
@@ -204,6 +208,7 @@ def _load(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Manifest:
         mirror=about["mirror"],
         reversed_pairs=about["reversed_pairs"],
         made_by=about.get("made_by", ""),
+        official_splits=about.get("official_splits", False),
         where=str(path),
     )
     for column in manifest.columns.values():
@@ -219,6 +224,7 @@ def from_columns(
     mirror: Mapping[str, str] | None,
     reversed_pairs: Iterable[Sequence[str]] = (),
     made_by: str = "",
+    official_splits: bool = False,
     where: str = "manifest",
 ) -> Manifest:
     """Make a checked manifest from columns; text is `str`, or an array of UTF-8 bytes.
@@ -237,7 +243,7 @@ def from_columns(
     for name, value in OPTIONAL.items():
         arrays.setdefault(name, np.full(len(arrays["id"]), value, dtype=np.int64))
     pairs = tuple((str(a), str(b)) for a, b in reversed_pairs)
-    manifest = Manifest(arrays, tuple(classes), root, mirror, pairs, made_by)
+    manifest = Manifest(arrays, tuple(classes), root, mirror, pairs, made_by, official_splits)
     _check(manifest, where)
     return manifest
 
@@ -270,6 +276,8 @@ def _read_about(path: Path) -> dict[str, Any]:
             raise UserError(f"{beside}: '{name}' is missing or of the wrong type. Correct it (docs/formats.md)")
     if not isinstance(about.get("made_by", ""), str):
         raise UserError(f"{beside}: 'made_by' is not text. Correct it (docs/formats.md)")
+    if not isinstance(about.get("official_splits", False), bool):
+        raise UserError(f"{beside}: 'official_splits' is not true or false. Correct it (docs/formats.md)")
     pairs = [*about["reversed_pairs"], *map(list, (about["mirror"] or {}).items())]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise UserError(f"{beside}: 'reversed_pairs' is not a list of pairs of classes. Correct it (docs/formats.md)")

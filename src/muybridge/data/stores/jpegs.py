@@ -100,7 +100,7 @@ def frames(
                 bar.advance()
         written = from_columns(
             columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
-            where=str(out),
+            official_splits=source.official_splits, where=str(out),
         )  # fmt: skip
         written.save(within(out, "manifest.csv"))
         _write_lists(out, written)

@@ -64,7 +64,8 @@ def write(store: Path, layout: str) -> Path:
                 shutil.copy(store / name, partial / name)
         from_columns(
             columns, classes=manifest.classes, root=partial, mirror=manifest.mirror,
-            reversed_pairs=manifest.reversed_pairs, made_by=manifest.made_by, where=str(out),
+            reversed_pairs=manifest.reversed_pairs, made_by=manifest.made_by, official_splits=manifest.official_splits,
+            where=str(out),
         ).save(partial / "manifest.csv")  # fmt: skip
         partial.rename(out)
     except BaseException:

@@ -228,7 +228,7 @@ def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifes
         })  # fmt: skip
     manifest = from_columns(
         columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
-        where=str(out),
+        official_splits=source.official_splits, where=str(out),
     )  # fmt: skip
     record = {
         **about, "finished": True, "frames": sum(file["frames"] for file in files),

@@ -277,7 +277,7 @@ def finish(
     columns["seekable"] = np.zeros(len(counts_N), dtype=np.int64)
     manifest = from_columns(
         columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
-        made_by=about["network"], where=str(out),
+        made_by=about["network"], official_splits=source.official_splits, where=str(out),
     )  # fmt: skip
     manifest.save(within(out, "manifest.csv"))
     return manifest
