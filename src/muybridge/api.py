@@ -164,9 +164,8 @@ def estimate(
     )  # fmt: skip
     runtime = runtime or Runtime()
     job = Jobs(runtime).job(made)
-    rows = job.manifest.split("train", job.recipe.data.fold)
     seconds = Estimates(runtime).seconds(job.recipe, job.manifest, macs=job.cost["macs"])
-    return Planned(job.recipe, {}, budget=budget(job.recipe, len(rows)), seconds=seconds)
+    return Planned(job.recipe, {}, budget=budget(job.recipe, len(job.train_rows)), seconds=seconds)
 
 
 def find_lr(
