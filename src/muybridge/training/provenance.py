@@ -37,7 +37,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
             "train": len(rows), **{split: len(manifest.split(split, recipe.data.fold)) for split in ("val", "test")},
         },
         "class_sizes": class_sizes(manifest, recipe.data.fold) | {"train": sizes_K.tolist()},
-        **({"official_splits": True} if manifest.official_splits else {}),
+        **({"official_splits": list(manifest.folds)} if manifest.official_splits else {}),
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
         **_stored(manifest),
     })  # fmt: skip
