@@ -120,7 +120,7 @@ class Sample:
         (classes, or official splits): a unit is held against the mean of its part, and the parts count as they are.
         """
         num_videos, is_grouped = answers_SN.shape[1], bool((groups_N != "").any())
-        unit_N = _units(groups_N) if is_grouped else np.arange(num_videos)
+        unit_N = unit_numbers(groups_N) if is_grouped else np.arange(num_videos)
         num_units = int(unit_N.max()) + 1
         weights_N = np.full(num_videos, 1 / num_videos) if weights_N is None else weights_N
         stratum_N = (
@@ -194,7 +194,7 @@ class Sample:
         return max(0.0, float(self.value_S.var(ddof=1)) / self.num_seeds - self.residual)
 
 
-def _units(groups_N: np.ndarray) -> np.ndarray:
+def unit_numbers(groups_N: np.ndarray) -> np.ndarray:
     """(N,) number of each video's unit: its group, or itself."""
     _, group_N = np.unique(groups_N, return_inverse=True)
     alone_N = len(groups_N) + np.arange(len(groups_N))

@@ -137,7 +137,11 @@ class Workplace:
         result = folder.result()
         split = "test" if "test" in result else "val"
         if split in result:
-            log(f"    video accuracy {result[split]['video_top1']:.3f} on {result[split]['videos']} {split} videos")
+            scored = result[split]
+            log(
+                f"    video accuracy {scored['video_top1']:.3f}, mean class {scored['mean_class']:.3f} on {scored['videos']} "
+                f"{split} videos"
+            )
 
 
 def started(recipe: Recipe, base: Run | None) -> Recipe:
