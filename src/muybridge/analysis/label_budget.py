@@ -1,4 +1,4 @@
-"""What more labels would buy: accuracy against the number of training videos, with a fitted curve beyond the largest.
+"""Label budgets: accuracy against the number of training videos, with a fitted curve beyond the largest.
 
 The error of many networks falls as a power of the number of training videos (Hestness et al. 2017, "Deep learning scaling is
 predictable, empirically"): error = b n^-c, a straight line over logarithms. It is fitted by least squares, and read at twice
@@ -79,7 +79,7 @@ class Curve:
 
     @cached_property
     def gain(self) -> Interval:
-        """By how much twice the training videos raise the curve."""
+        """Rise of the curve from the largest share to twice its videos."""
         value = self.accuracy_at(self.twice) - self.accuracy_at(self.videos[-1])
         return _interval(value, self._drawn[0] - self._drawn[1])
 

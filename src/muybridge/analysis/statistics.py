@@ -9,7 +9,7 @@ as there are. Near 1 it keeps to the range and covers better than p ± q √V. W
 known of how errors come together: then each group counts as one video.
 
 **Means of means**: the mean over classes of their accuracies, or over official splits of one set, is a weighted mean of
-answers. Each answer is held against the mean of its class (or split), so that what classes differ by is no variance; a
+answers. Each answer is held against the mean of its class (or split), so that what classes differ by does not count; a
 source that lies in several counts once, with all it adds. Degrees of freedom are Satterthwaite's (1946) over the classes. A
 class whose few videos are all right or all wrong varies as if half a video were not.
 
@@ -93,7 +93,7 @@ class Sample:
     value_S: np.ndarray
     """Accuracy of each seed."""
     moves_SG: np.ndarray
-    """By how much each unit moves the accuracy of each seed from the mean, corrected for the few units that the mean is of."""
+    """Distance by which each unit moves the accuracy of each seed, corrected for the few units that the mean is of."""
     dof: float
     """Degrees of freedom of estimates over the units: their number less one.
 

@@ -13,7 +13,7 @@ from muybridge.recipe import Recipe
 
 @dataclass(frozen=True)
 class Balance:
-    """What a training's loss does about classes of uneven size; both None: nothing."""
+    """Parts of a loss that make up for classes of uneven size; both None: it does nothing about them."""
 
     weight_K: torch.Tensor | None = None
     """Weight of each class in the loss; its mean over the training videos is 1."""

@@ -184,7 +184,7 @@ class Plan:
     def budgeted(self, shares: Sequence[float]) -> Self:
         """Every run on every share of its training videos. A run starts from the one of the same share.
 
-        Raises UserError for shares that are none, or too few.
+        Raises UserError for numbers that are not shares, and for too few of them.
         """
         for share in shares:
             if not 0 < share <= 1:
