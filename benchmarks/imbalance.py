@@ -17,7 +17,6 @@ from muybridge.analysis.comparison import compared_runs
 from muybridge.recipe import Runtime
 
 TRAINED = {"move_left": 40, "grow": 6, "turn_clockwise": 3}
-TESTED = 30
 LEVERS = {
     "none": {}, "class weights": {"optim.class_weights": "balanced"},
     "balanced sampling": {"data.balanced_sampling": True}, "logit adjustment": {"optim.logit_adjustment": 1.0},
@@ -28,17 +27,17 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def uneven_set(out: Path, clips: int) -> Path:
-    """The manifest of an uneven training split and an even test."""
+def uneven_set(out: Path, clips: int, trained: dict[str, int]) -> Path:
+    """The manifest of an uneven training split and an even test: the clips beyond those of the largest class."""
     made = muybridge.motions(out / "made", clips=clips, seed=1).manifest
     seen: Counter[str] = Counter()
     rows = [("path", "label", "split")]
     for row in csv.DictReader(made.open()):
         label = row["label"]
-        if label in TRAINED:
+        if label in trained:
             seen[label] += 1
-            if seen[label] <= TRAINED[label] or seen[label] > max(TRAINED.values()):
-                split = "train" if seen[label] <= TRAINED[label] else "test"
+            if seen[label] <= trained[label] or seen[label] > max(trained.values()):
+                split = "train" if seen[label] <= trained[label] else "test"
                 rows.append((f"made/{row['path']}", label, split))
     with (out / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -48,18 +47,20 @@ def uneven_set(out: Path, clips: int) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="a folder to make")
-    parser.add_argument("--clips", type=int, default=700)
+    parser.add_argument("--clips", type=int, default=700, help="clips of all ten classes that are made")
+    parser.add_argument("--times", type=int, default=1, help="so many times 40, 6 and 3 training clips")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True)
-    manifest = uneven_set(asked.out, asked.clips)
+    trained = {name: asked.times * count for name, count in TRAINED.items()}
+    manifest = uneven_set(asked.out, asked.clips, trained)
     print(
         "| lever | "
-        + " | ".join(f"recall, {name} ({count})" for name, count in TRAINED.items())
+        + " | ".join(f"recall, {name} ({count})" for name, count in trained.items())
         + " | mean class | of seeds |"
     )
-    print("| --- " * (len(TRAINED) + 3) + "|")
+    print("| --- " * (len(trained) + 3) + "|")
     for lever, changes in LEVERS.items():
         study = muybridge.compare(
             ["tsm_resnet_tiny"], data=manifest, out=asked.out / lever.replace(" ", "_"), seeds=asked.seeds,
@@ -69,9 +70,9 @@ def main() -> None:
         model = comparison.models[0]
         recall = dict(zip(model.classes, model.class_accuracy_K, strict=True))
         of_seeds = [
-            float(np.mean([c[model.labels_N == k].mean() for k in range(len(TRAINED))])) for c in model.correct_SN
+            float(np.mean([c[model.labels_N == k].mean() for k in range(len(trained))])) for c in model.correct_SN
         ]
-        cells = [f"{recall[name]:.2f}" for name in TRAINED]
+        cells = [f"{recall[name]:.2f}" for name in trained]
         spread = " ".join(f"{value:.2f}" for value in of_seeds)
         print(f"| {lever} | {' | '.join(cells)} | {model.mean_class_interval} | {spread} |", flush=True)
 

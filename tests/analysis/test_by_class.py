@@ -67,6 +67,12 @@ def test_a_model_that_always_says_the_common_class_is_no_better_than_a_guess(tmp
     assert "A guess has a mean class accuracy of 0.333: tsm_resnet_tiny does no better." in said
 
 
+def test_a_model_that_is_little_better_by_class_is_not_held_against_the_videos_of_the_common_one(tmp_path):
+    said = " ".join(findings(compared([uneven_run(tmp_path / "a", (38, 1, 0))])))
+    assert "No better than a guess (mean class 0.333): tsm_resnet_tiny" in said
+    assert "Always answering" not in said
+
+
 def test_an_even_test_goes_by_videos(tmp_path):
     comparison = compared([uneven_run(tmp_path / "a", (10, 9, 5), counts=(12, 12, 12))])
     assert not comparison.by_class

@@ -29,7 +29,7 @@ def _no_better_than_a_guess(c: Comparison) -> list[str]:
             if one
             else f"{of_guess}: none of these {c.noun}s does better."
         ]
-    if best <= baselines.guess():
+    if best <= baselines.guess() and not c.by_class:
         source = "" if baselines.from_training else " (the most common class of the test)"
         guess = f"Always answering {baselines.answer}{source} would be right on {baselines.majority.top1:.3f}"
         if baselines.chance.top1 > baselines.majority.top1:

@@ -3,8 +3,8 @@
 The error of many networks falls as a power of the number of training videos (Hestness et al. 2017, "Deep learning scaling is
 predictable, empirically"): error = b n^-c, a straight line over logarithms. It is fitted by least squares, and read at twice
 the videos. How sure that is comes from 2,000 draws of a Bayesian bootstrap (Rubin 1981): weights of the test's groups (or
-videos) and of the seeds, one draw for all shares, as all answer the same videos. A curve that levels off, as every one does
-in the end, is no power law: what the model gets wrong is not in the interval.
+videos) and of the seeds, one draw for all shares, as all answer the same videos. A curve levels off in the end, as a power law
+does not: what the law gets wrong is not in the interval.
 """
 
 import re
