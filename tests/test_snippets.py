@@ -249,6 +249,7 @@ def shell(code, world):
 BENCHMARKS = {
     "benchmarks/cuda.py": [],
     "benchmarks/scale.py": ["--quick"],
+    "benchmarks/imbalance.py": ["--clips", "450", "--seeds", "1", "--epochs", "1"],
     "benchmarks/models.py": ["tsn_resnet_tiny", "tsm_resnet_tiny", "--rounds", "1"],
     "benchmarks/evaluate.py": [
         "--rounds",

@@ -164,9 +164,8 @@ def estimate(
     )  # fmt: skip
     runtime = runtime or Runtime()
     job = Jobs(runtime).job(made)
-    rows = job.manifest.split("train", job.recipe.data.fold)
     seconds = Estimates(runtime).seconds(job.recipe, job.manifest, macs=job.cost["macs"])
-    return Planned(job.recipe, {}, budget=budget(job.recipe, len(rows)), seconds=seconds)
+    return Planned(job.recipe, {}, budget=budget(job.recipe, len(job.train_rows)), seconds=seconds)
 
 
 def find_lr(
@@ -286,6 +285,7 @@ def plan(
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
     folds: Sequence[int] | None = None,
+    label_budget: Sequence[float] | None = None,
     only: Mapping[str, Sequence[Value]] | None = None,
     pretrained: str | Path | None = None,
     init: str | Path | None = None,
@@ -303,9 +303,9 @@ def plan(
     """Return the runs that `compare` would train.
 
     They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `heads`:
-    heads over stored vectors, the study of that name. `only`
-    picks some of them by their axes. A model in the user's own code that is named neither in `models` nor by such a
-    function needs `allow_code`.
+    heads over stored vectors, the study of that name. `label_budget`: shares of the training videos, each run on every
+    one (what would more labels buy?). `only` picks some of them by their axes. A model in the user's own code that is named
+    neither in `models` nor by such a function needs `allow_code`.
 
     With `out`, the folder of the study, the runs have the names and lengths that they will have there. Models, folds and
     splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. `estimate`: measure a
@@ -318,6 +318,8 @@ def plan(
         raise UserError("tune, estimate, runtime: they are for a study's folder, and none is given. Give it: out=STUDY")
     _check_one_length(changes, epochs=epochs, steps=steps)
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
+    if label_budget is not None:
+        taken["data.train_share"] = "label_budget"
     for name in changes or {}:
         if name in taken:
             raise UserError(f"{name}: compare varies or takes it by itself. Use {taken[name]}")
@@ -361,6 +363,8 @@ def plan(
     for planned in made.runs.values():
         check_consent(planned.recipe.model.name, where=made.title, allow_code=allow_code)
     made.check_needs()
+    if label_budget is not None:
+        made = made.budgeted(label_budget)
     made = repeated(made, seeds=range(seeds) if isinstance(seeds, int) else seeds, folds=folds)
     if only:
         made, kept = made.only(only)
@@ -386,6 +390,7 @@ def compare(
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
     folds: Sequence[int] | None = None,
+    label_budget: Sequence[float] | None = None,
     only: Mapping[str, Sequence[Value]] | None = None,
     tune: int = 0,
     pretrained: str | Path | None = None,
@@ -403,13 +408,15 @@ def compare(
 ) -> Study:
     """Train and score the runs of a `plan` into the folder `out`, and write the report.
 
-    `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
+    `tune`: validation trials of learning rate and weight decay for each setting. `label_budget`: shares of the training videos
+    that every run is trained on, such as 0.25, 0.5 and 1: what would more labels buy? `measure`: also measure speed and memory.
     `largest`: measure, and search for the largest batch, too. `diagnose`: also score every run with its frames in other
     orders. Raises UserError, Interrupted.
     """
     made = plan(
-        models, data=data, heads=heads, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
-        init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title, allow_code=allow_code,
+        models, data=data, heads=heads, study=study, recipe=recipe, seeds=seeds, folds=folds, label_budget=label_budget,
+        only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title,
+        allow_code=allow_code,
     )  # fmt: skip
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before

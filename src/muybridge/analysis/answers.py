@@ -1,18 +1,20 @@
 """Answers to test videos, and every metric of them: what a row and each further evaluation of it have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.statistics import Interval, accuracy_interval
+from muybridge.analysis.statistics import Interval, Weighed, accuracy_interval
 from muybridge.analysis.temporal import Pair
 from muybridge.recipe import Recipe
+from muybridge.storage.run import Run
 from muybridge.storage.scores import (
     Scores,
     class_accuracies,
+    concatenate,
     confusion_counts,
     mean_class,
     softmax,
@@ -26,7 +28,10 @@ MORE_ANSWERS = (5, 10)
 
 @dataclass(frozen=True, repr=False)
 class Answers:
-    """Answers of the runs of one seed to the N test videos, sorted by id."""
+    """Answers of the runs of one seed to the N test videos, sorted by id.
+
+    Of official splits, whose tests may share videos, there is one answer for each split that tests a video.
+    """
 
     ids_N: np.ndarray
     labels_N: np.ndarray
@@ -46,6 +51,8 @@ class Answers:
     """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
     top: Mapping[int, float]
     """Video accuracy if the label need only be among the first k answers, by k of `MORE_ANSWERS`."""
+    split_N: np.ndarray
+    """Number of the official split that tests the video; 0 where the set has none."""
 
     @property
     def correct_N(self) -> np.ndarray:
@@ -65,7 +72,64 @@ class Answers:
             within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
             clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
             top={k: topk_accuracy(scores_NK, labels_N, k) for k in MORE_ANSWERS if len(scores.classes) > k},
+            split_N=np.zeros(len(videos), dtype=np.int64),
         )  # fmt: skip
+
+    @staticmethod
+    def pooled(runs: Sequence[Run], scores: Callable[[Run], Scores], pairs: Sequence[Pair] = ()) -> "Answers":
+        """Answers of one seed's runs, a run a fold: the folds' tests joined, or official splits side by side.
+
+        Raises UserError, or ValueError for scores that cannot be joined.
+        """
+        parts = [scores(run) for run in runs]
+        if not all(map(official_splits, runs)):
+            return Answers.of(concatenate(parts), pairs)
+        if any(part.classes != parts[0].classes for part in parts):
+            raise ValueError("scores of different classes cannot be joined")
+        split_of = [run.recipe().data.fold or 0 for run in runs]
+        return _side_by_side([Answers.of(part, pairs) for part in parts], split_of, parts[0].classes)
+
+
+def official_splits(run: Run) -> list[int]:
+    """Numbers of the official splits of a run's data set, of which its fold is one; empty for any other set."""
+    return list(run.dataset().get("official_splits", []))
+
+
+def _side_by_side(parts: Sequence[Answers], split_of: Sequence[int], classes: Sequence[str]) -> Answers:
+    """Answers of official splits as one, sorted by id and split; figures that are kept for a split are means over splits."""
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    split_N = np.repeat(split_of, [len(part.ids_N) for part in parts])
+    order = np.lexsort((split_N, joined("ids_N")))
+    labels_N, within = joined("labels_N"), {}
+    for pair in parts[0].within:
+        is_of_pair_N, right_N = np.isin(labels_N, [classes.index(name) for name in pair]), np.zeros(len(labels_N), bool)
+        right_N[is_of_pair_N] = np.concatenate([part.within[pair] for part in parts])
+        within[pair] = right_N[order][is_of_pair_N[order]]
+    clips = set.intersection(*(set(part.by_clips) for part in parts))
+    return Answers(
+        **{name: joined(name)[order] for name in ("ids_N", "labels_N", "groups_N", "predicted_N", "confidence_N", "truth_N")},
+        within=within, clip_top1=float(np.mean([part.clip_top1 for part in parts])), num_views=parts[0].num_views,
+        by_clips={m: float(np.mean([part.by_clips[m] for part in parts])) for m in sorted(clips)},
+        top={k: float(np.mean([part.top[k] for part in parts])) for k in parts[0].top}, split_N=split_N[order],
+    )  # fmt: skip
+
+
+def weighing(split_N: np.ndarray, labels_N: np.ndarray, *, by_class: bool = False) -> Weighed:
+    """Weights of answers in an accuracy, and the parts whose means it is the mean of.
+
+    Official splits weigh the same, whatever the sizes of their tests; `by_class`: classes do.
+    """
+    if not by_class and not split_N.any():
+        return None, None
+    _, which_N, sizes = np.unique(split_N, return_inverse=True, return_counts=True)
+    weights_N: np.ndarray = 1 / (len(sizes) * sizes[which_N])
+    if not by_class:
+        return weights_N, split_N
+    of_class_K = np.bincount(labels_N, weights=weights_N)
+    return weights_N / of_class_K[labels_N] / (of_class_K > 0).sum(), labels_N
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +154,7 @@ class Evaluated:
     @property
     def num_videos(self) -> int:
         """Number of videos."""
-        return len(self.answers[0].ids_N)
+        return len(self.answers[0].ids_N) if not self.split_N.any() else len(np.unique(self.answers[0].ids_N))
 
     @property
     def num_views(self) -> int:
@@ -107,6 +171,21 @@ class Evaluated:
         """(N,) groups; the empty string for a video without one."""
         return self.answers[0].groups_N
 
+    @property
+    def split_N(self) -> np.ndarray:
+        """(N,) numbers of the official splits; 0 where the set has none."""
+        return self.answers[0].split_N
+
+    @cached_property
+    def units_N(self) -> np.ndarray:
+        """(N,) what is independent: the group, or, where official splits test a video more than once, the video itself."""
+        if not self.split_N.any():
+            return self.groups_N
+        ids, times = np.unique(self.answers[0].ids_N, return_counts=True)
+        repeated_N = np.isin(self.answers[0].ids_N, ids[times > 1])
+        own_N = np.where(repeated_N, np.char.add("video ", self.answers[0].ids_N), "")
+        return np.where(self.groups_N == "", own_N, self.groups_N)
+
     @cached_property
     def correct_SN(self) -> np.ndarray:
         """(S,N) bool."""
@@ -114,8 +193,36 @@ class Evaluated:
 
     @cached_property
     def accuracy(self) -> Interval:
-        """Video accuracy."""
-        return accuracy_interval(self.correct_SN, self.groups_N)
+        """Video accuracy; of official splits, the mean over them."""
+        return self._interval(by_class=False)
+
+    @cached_property
+    def mean_class_interval(self) -> Interval:
+        """Mean of the accuracies of the classes that have videos."""
+        return self._interval(by_class=True)
+
+    def _interval(self, *, by_class: bool) -> Interval:
+        weighed = weighing(self.split_N, self.labels_N, by_class=by_class)
+        splits = f"{self.splits_words}, " if self.splits_words else ""
+        of = f"{splits}mean over {len(np.unique(self.labels_N))} classes, " if by_class else splits
+        return accuracy_interval(self.correct_SN, self.units_N, weighed=weighed, of=of)
+
+    @property
+    def splits_words(self) -> str:
+        """Official splits that are tested: "mean over 3 official splits"; empty where the set has none."""
+        tested = np.unique(self.split_N).tolist()
+        if tested == [0]:
+            return ""
+        return f"official split {tested[0]} alone" if len(tested) == 1 else f"mean over {len(tested)} official splits"
+
+    @property
+    def by_split(self) -> dict[int, float]:
+        """Video accuracy on each official split, mean over seeds; empty where the set has none."""
+        return {
+            split: float(self.correct_SN[:, self.split_N == split].mean())
+            for split in np.unique(self.split_N).tolist()
+            if split
+        }
 
     @property
     def clip_accuracy(self) -> float:
@@ -166,7 +273,8 @@ class Evaluated:
     @cached_property
     def class_accuracy_K(self) -> np.ndarray:
         """Accuracy (recall) of each class, mean over seeds; NaN for a class without videos."""
-        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes))
+        weights_N, _ = weighing(self.split_N, self.labels_N)
+        return class_accuracies(self.correct_SN.mean(0), self.labels_N, len(self.classes), weights_N)
 
     @property
     def mean_class(self) -> float:
@@ -195,14 +303,21 @@ class Evaluated:
         """Mean of the F1 of the classes that have videos."""
         return mean_class(self.f1_K)
 
+    def _of_seed(self, correct_N: np.ndarray) -> float:
+        weights_N, _ = weighing(self.split_N, self.labels_N)
+        return float(correct_N.mean() if weights_N is None else weights_N @ correct_N)
+
     def metrics_as_json(self) -> dict[str, Any]:
         """Metrics in report.json; None where there are too few classes for it."""
         return {
             "videos": self.num_videos, "views": self.num_views, "video_top1": self.accuracy.value,
             "low": self.accuracy.low, "high": self.accuracy.high, "interval": self.accuracy.method,
-            "of_seeds": self.correct_SN.mean(1).tolist(),
+            "of_seeds": [self._of_seed(correct_N) for correct_N in self.correct_SN],
+            "by_split": {str(split): value for split, value in self.by_split.items()},
             **{f"video_top{k}": self.top(k) for k in MORE_ANSWERS}, "kinetics_error": self.kinetics_error,
-            "clip_top1": self.clip_accuracy, "mean_class": self.mean_class, "macro_f1": self.macro_f1,
+            "clip_top1": self.clip_accuracy, "mean_class": self.mean_class,
+            "mean_class_low": self.mean_class_interval.low, "mean_class_high": self.mean_class_interval.high,
+            "macro_f1": self.macro_f1,
             "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
             "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
         }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import MORE_ANSWERS
+from muybridge.analysis.answers import MORE_ANSWERS, official_splits
 from muybridge.analysis.datasets import Dataset
 from muybridge.storage.run import Run
 
@@ -47,10 +47,9 @@ class Baselines:
         """Both, in the order in which they are shown."""
         return self.chance, self.majority
 
-    @property
-    def guess(self) -> float:
-        """Accuracy of the better of the two."""
-        return max(self.chance.top1, self.majority.top1)
+    def guess(self, *, by_class: bool = False) -> float:
+        """Accuracy of the better of the two; `by_class`: as the mean over classes."""
+        return max(one.mean_class if by_class else one.top1 for one in self.both)
 
     def __str__(self) -> str:
         source = "" if self.from_training else ", the most common class of the test as training labels are not known"
@@ -65,8 +64,13 @@ class Baselines:
 
     @staticmethod
     def of(tested: Sequence[tuple[Run, np.ndarray]], classes: Sequence[str]) -> "Baselines":
-        """Baselines on the test of a row. `tested`: of each fold its run, and (K,) test videos of each class."""
+        """Baselines on the test of a row. `tested`: of each fold its run, and (K,) test videos of each class.
+
+        Official splits weigh the same, whatever the sizes of their tests.
+        """
         num_classes = len(classes)
+        if all(official_splits(run) for run, _ in tested):
+            tested = [(run, counts_K / counts_K.sum()) for run, counts_K in tested]
         test_K = np.sum([counts_K for _, counts_K in tested], axis=0)
         right = dict.fromkeys((1, *MORE_ANSWERS), 0.0)
         datasets = [Dataset.of(run) for run, _ in tested]

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import Evaluated
+from muybridge.analysis.answers import Evaluated, weighing
 from muybridge.analysis.baselines import Baselines
 from muybridge.analysis.datasets import Dataset
 from muybridge.analysis.rows import ModelResult, Pair, rows_of, value_of
 from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
+    Interval,
     Sample,
     Verdict,
     judged,
@@ -26,6 +27,7 @@ from muybridge.analysis.statistics import (
     paired_difference,
     usual_spread,
 )
+from muybridge.data.overview import is_uneven
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff
 from muybridge.storage.run import Run, data_name
@@ -80,7 +82,8 @@ class Comparison:
     def common(self) -> tuple[np.ndarray, ...]:
         """Indices of the test videos that all models were tested on with the same label, by model, in one order."""
         videos_of = [
-            list(zip(model.answers[0].ids_N.tolist(), model.labels_N.tolist(), strict=True)) for model in self.models
+            list(zip(model.answers[0].ids_N.tolist(), model.split_N.tolist(), model.labels_N.tolist(), strict=True))
+            for model in self.models
         ]
         shared = set(videos_of[0]).intersection(*videos_of[1:])
         return tuple(np.flatnonzero([video in shared for video in of]) for of in videos_of)
@@ -94,9 +97,23 @@ class Comparison:
     @cached_property
     def common_groups(self) -> tuple[np.ndarray, bool]:
         """(N,) sources of the common videos, and whether all models have these; else the one's whose sources are fewest."""
-        groupings = [model.groups_N[videos] for model, videos in zip(self.models, self.common, strict=True)]
+        groupings = [model.units_N[videos] for model, videos in zip(self.models, self.common, strict=True)]
         fewest = min(groupings, key=lambda of: int((of == "").sum()) + len(set(of.tolist()) - {""}))
         return fewest, all(np.array_equal(of, fewest) for of in groupings)
+
+    @cached_property
+    def by_class(self) -> bool:
+        """Whether models are compared by the mean over classes, not over videos: the test is uneven."""
+        return compares_by_class(self.models)
+
+    def measure(self, evaluated: Evaluated) -> Interval:
+        """The accuracy by which models are compared: that of videos, or, of an uneven test, the mean over classes."""
+        return evaluated.mean_class_interval if self.by_class else evaluated.accuracy
+
+    @property
+    def measured(self) -> str:
+        """Name of that accuracy."""
+        return "mean class accuracy" if self.by_class else "video accuracy"
 
     @cached_property
     def verdicts(self) -> dict[tuple[int, int], Verdict]:
@@ -106,8 +123,10 @@ class Comparison:
         """
         if not len(self.common[0]):
             return {}
+        first, videos = self.models[0], self.common[0]
+        weighed = weighing(first.split_N[videos], first.labels_N[videos], by_class=self.by_class)
         samples = [
-            Sample.of(model.correct_SN[:, videos], self.common_groups[0])
+            Sample.of(model.correct_SN[:, videos], self.common_groups[0], *weighed)
             for model, videos in zip(self.models, self.common, strict=True)
         ]
         pairs = list(combinations(range(len(samples)), 2))
@@ -144,7 +163,7 @@ class Comparison:
 
     def beats_a_guess(self, evaluated: Evaluated) -> bool:
         """Whether its interval lies above both baselines."""
-        return evaluated.accuracy.low > self.baselines.guess
+        return self.measure(evaluated).low > self.baselines.guess(by_class=self.by_class)
 
     def baseline_rows(self, header: Sequence[str]) -> list[list[str]]:
         """Lines of the baselines, under the header of a table whose first column names models."""
@@ -152,7 +171,8 @@ class Comparison:
         for one in self.baselines.both:
             error, f1 = one.kinetics_error, one.macro_f1
             known = {
-                "video top-1 [95 %]": f"{one.top1:.3f}", "mean class": f"{one.mean_class:.3f}",
+                "video top-1 [95 %]": f"{one.top1:.3f}", "mean class [95 %]": f"{one.mean_class:.3f}",
+                "video top-1": f"{one.top1:.3f}", "mean class": f"{one.mean_class:.3f}",
                 **{f"top-{k}": f"{value:.3f}" for k, value in {1: one.top1, **one.top}.items()},
                 "top-1, top-5 error": "–" if error is None else f"{error:.1f} %",
                 "macro F1": "–" if f1 is None else f"{f1:.3f}",
@@ -162,24 +182,25 @@ class Comparison:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and lines of the result table, as printed and as in the report, without the baselines."""
-        header = ["model", "video top-1 [95 %]"]
+        header = ["model", "mean class [95 %]" if self.by_class else "video top-1 [95 %]"]
         if self.verdicts:
             header.append("letter")
         guesses = not all(map(self.beats_a_guess, self.models))
         if guesses:
             header.append("better than a guess")
-        header += ["clip top-1", "mean class"]
+        header += ["video top-1", "clip top-1"] if self.by_class else ["clip top-1", "mean class"]
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
         header += ["parameters", "conv MACs", "train clips/s", "seeds"]
         rows = []
         for rank, model in enumerate(self.models):
-            row = [model.name, str(model.accuracy)]
+            row = [model.name, str(self.measure(model))]
             if self.verdicts:
                 row.append(self.letters(rank))
             if guesses:
                 row.append("yes" if self.beats_a_guess(model) else "no")
-            row += [f"{model.clip_accuracy:.3f}", f"{model.mean_class:.3f}"]
+            others = [model.clip_accuracy, model.mean_class]
+            row += [f"{value:.3f}" for value in ([model.accuracy.value, others[0]] if self.by_class else others)]
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
                 row += [str(model.within_pairs(self.pairs)), "–" if outside is None else f"{outside.value:.3f}"]
@@ -193,6 +214,7 @@ class Comparison:
         return {
             "data": self.data,
             "about": "models" if self.about_models else "runs",
+            "measure": "mean_class" if self.by_class else "video_top1",
             "models": [
                 model.as_json(self.pairs) | {"beats_a_guess": self.beats_a_guess(model)} for model in self.models
             ],
@@ -295,7 +317,8 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
             )
     varies = {} if study is None else study.varies
     models, recipes, records = rows_of(finished, study=study, notes=all_notes)
-    models.sort(key=lambda model: -model.accuracy.value)
+    by_class = compares_by_class(models)
+    models.sort(key=lambda model: -(model.mean_class if by_class else model.accuracy.value))
     without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
     if without:
         all_notes.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
@@ -337,6 +360,11 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
             "Pairs are compared on these; all other numbers are of all that each was tested on."
         )
     return replace(made, notes=tuple(all_notes))
+
+
+def compares_by_class(models: Sequence[Evaluated]) -> bool:
+    """Whether the test of any of them is uneven (`muybridge.data.overview.UNEVEN`): then the mean over classes decides."""
+    return any(is_uneven(model.videos_K) for model in models)
 
 
 def _differences(recipes: list[Recipe]) -> dict[str, list[Any]]:

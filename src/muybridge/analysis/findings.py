@@ -1,5 +1,7 @@
 """Findings of a comparison in sentences. Every word depends on the data."""
 
+import numpy as np
+
 from muybridge.analysis.comparison import MOST_LETTERS, Comparison
 from muybridge.analysis.statistics import MOST_SEEDS, SEEDS_OF_A_CLAIM, TIMES, Takes, takes
 from muybridge.text import listed, plural
@@ -18,8 +20,16 @@ def findings(comparison: Comparison) -> list[str]:
 def _no_better_than_a_guess(c: Comparison) -> list[str]:
     """Sentences on models that are no better than a guess: none is, or by their intervals some are not."""
     baselines = c.baselines
-    best = c.models[0].accuracy.value
-    if best <= baselines.guess:
+    best = c.measure(c.models[0]).value
+    if best <= baselines.guess(by_class=c.by_class) and c.by_class:
+        of_guess = f"A guess has a mean class accuracy of {baselines.guess(by_class=True):.3f}"
+        one = len(c.models) == 1
+        return [
+            f"{of_guess}: {c.models[0].name} does no better."
+            if one
+            else f"{of_guess}: none of these {c.noun}s does better."
+        ]
+    if best <= baselines.guess() and not c.by_class:
         source = "" if baselines.from_training else " (the most common class of the test)"
         guess = f"Always answering {baselines.answer}{source} would be right on {baselines.majority.top1:.3f}"
         if baselines.chance.top1 > baselines.majority.top1:
@@ -32,26 +42,41 @@ def _no_better_than_a_guess(c: Comparison) -> list[str]:
     if not close:
         return []
     intervals = "interval does" if len(close) == 1 else "intervals do"
-    return [f"No better than a guess ({baselines}): {listed(close)}, whose {intervals} not lie above."]
+    guess = f"mean class {baselines.guess(by_class=True):.3f}" if c.by_class else str(baselines)
+    return [f"No better than a guess ({guess}): {listed(close)}, whose {intervals} not lie above."]
 
 
 def _who_won(c: Comparison) -> list[str]:
-    best = c.models[0].accuracy
+    best = c.measure(c.models[0])
     views = c.models[0].answers[0].num_views
-    first = [model for model in c.models if model.accuracy.value == best.value]
+    first = [model for model in c.models if c.measure(model).value == best.value]
     counts = sorted({model.num_videos for model in first})
     tested = f"on {' or '.join(map(str, counts))} test videos, {plural(views, 'view')} each"
+    why = _why_by_class(c)
     if len(c.models) == 1:
-        return [f"{c.models[0].name} has video accuracy {best} {tested} ({best.method})."]
+        return [*why, f"{c.models[0].name} has {c.measured} {best} {tested} ({best.method})."]
     if len(first) == 1:
-        sentences = [f"{first[0].name} has the highest video accuracy: {best} {tested} ({best.method})."]
+        sentences = [*why, f"{first[0].name} has the highest {c.measured}: {best} {tested} ({best.method})."]
     else:
         sentences = [
-            f"{listed([model.name for model in first])} share the highest video accuracy, {best.value:.3f} {tested}."
+            *why,
+            f"{listed([model.name for model in first])} share the highest {c.measured}, {best.value:.3f} {tested}.",
         ]
     if not c.verdicts:
         return [*sentences, "Which is better cannot be said: no test video, with its label, is common to all."]
     return [*sentences, *_about_models(c), *_about_runs(c), *_what_it_takes(c)]
+
+
+def _why_by_class(c: Comparison) -> list[str]:
+    """Sentence that says by what models of an uneven test are compared."""
+    if not c.by_class:
+        return []
+    videos_K = c.models[0].videos_K
+    most, least = int(videos_K.argmax()), int(np.where(videos_K > 0, videos_K, videos_K.max() + 1).argmin())
+    return [
+        f"The test is uneven ({c.classes[most]} {videos_K[most]}, {c.classes[least]} {videos_K[least]}), so models are compared "
+        "by the mean over classes, in which each class counts the same, and not by video accuracy."
+    ]
 
 
 def _beside_the_best(c: Comparison, *, over_seeds: bool) -> tuple[list[str], list[str], list[str]]:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import Answers, Evaluated
+from muybridge.analysis.answers import Answers, Evaluated, weighing
 from muybridge.analysis.statistics import Sample, Verdict, judged, paired_difference
 from muybridge.errors import UserError
 from muybridge.storage import evaluations
 from muybridge.storage.evaluations import Kept
 from muybridge.storage.run import Run
-from muybridge.storage.scores import concatenate
 from muybridge.text import plural
 
 IN_THE_VIEWS = ("evaluation.num_clips", "evaluation.num_crops", "evaluation.size", "clip.size", "clip.sampling")
@@ -33,9 +32,11 @@ class Further(Evaluated):
     def difference(self) -> Verdict | None:
         """Accuracy minus that of the row's own evaluation, on the same videos; None where these are others."""
         own, mine = self.own.answers[0], self.answers[0]
-        if not (np.array_equal(own.ids_N, mine.ids_N) and np.array_equal(own.labels_N, mine.labels_N)):
+        is_same = np.array_equal(own.ids_N, mine.ids_N) and np.array_equal(own.split_N, mine.split_N)
+        if not (is_same and np.array_equal(own.labels_N, mine.labels_N)):
             return None
-        here, there = (Sample.of(one.correct_SN, self.groups_N) for one in (self, self.own))
+        weighed = weighing(self.split_N, self.labels_N)
+        here, there = (Sample.of(one.correct_SN, self.units_N, *weighed) for one in (self, self.own))
         return judged([paired_difference(here, there)])[0]
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def further_of(own: Evaluated, runs_by_seed: Sequence[Sequence[Run]], notes: lis
             continue
         first = by_run[runs[0]]
         try:
-            answers = tuple(Answers.of(concatenate([by_run[run].scores() for run in seed])) for seed in runs_by_seed)
+            scores_of = {run: of_run.scores() for run, of_run in by_run.items()}
+            answers = tuple(Answers.pooled(seed, scores_of.__getitem__) for seed in runs_by_seed)
             if any(not np.array_equal(one.ids_N, answers[0].ids_N) for one in answers):
                 raise UserError(f"{first.scores_file}: seeds scored other videos. Evaluate all seeds again")
         except (UserError, ValueError) as error:

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import Answers, Evaluated
+from muybridge.analysis.answers import Answers, Evaluated, official_splits, weighing
 from muybridge.analysis.curves import ACCURACY, Part, Point, curve
 from muybridge.analysis.further import Further, further_of
-from muybridge.analysis.statistics import CONFIDENCE, Calibration, Interval, accuracy_interval, calibration
+from muybridge.analysis.statistics import CONFIDENCE, Calibration, Interval, Weighed, accuracy_interval, calibration
 from muybridge.analysis.temporal import FrameOrders, Pair
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
 from muybridge.storage.run import Run
 from muybridge.storage.scores import concatenate
 from muybridge.storage.study import RunRecord, StudyRecord
+from muybridge.text import listed
 
 REPEATED = ("seed", "fold")
 """Axes over which a row is pooled."""
@@ -118,14 +119,21 @@ class ModelResult(Evaluated):
         """
         correct_SN = np.stack([np.concatenate([answers.within[pair] for pair in pairs]) for answers in self.answers])
         chosen = [np.flatnonzero(self._of_classes(pair)) for pair in pairs]
-        return accuracy_interval(correct_SN, self.groups_N[np.concatenate(chosen)], 1 - (1 - CONFIDENCE) / looks)
+        videos = np.concatenate(chosen)
+        return accuracy_interval(
+            correct_SN, self.units_N[videos], 1 - (1 - CONFIDENCE) / looks, weighed=self._weighed(videos)
+        )
 
     def outside_pairs(self, pairs: Sequence[Pair]) -> Interval | None:
         """Accuracy on the videos of the classes that are in no pair; None without such videos."""
         rest_N = ~self._of_classes([name for pair in pairs for name in pair])
         if not rest_N.any():
             return None
-        return accuracy_interval(self.correct_SN[:, rest_N], self.groups_N[rest_N])
+        return accuracy_interval(self.correct_SN[:, rest_N], self.units_N[rest_N], weighed=self._weighed(rest_N))
+
+    def _weighed(self, videos: np.ndarray) -> Weighed:
+        """Weights and strata of some videos, for an interval."""
+        return weighing(self.split_N[videos], self.labels_N[videos])
 
     def _of_classes(self, names: Sequence[str]) -> np.ndarray:
         """(N,) bool."""
@@ -268,10 +276,10 @@ def _model(
                 f"{twice[0].path}: it is the same run as {twice[1].path} (both are {name} of seed {seed}). Leave one "
                 "out"
             )
-        parts = [run.scores("test") for run in of_seed]
-        counts_of |= {run: part.videos_of_classes() for run, part in zip(of_seed, parts, strict=True)}
+        parts = {run: run.scores("test") for run in of_seed}
+        counts_of |= {run: part.videos_of_classes() for run, part in parts.items()}
         try:
-            pooled[seed] = Answers.of(concatenate(parts), pairs)
+            pooled[seed] = Answers.pooled(of_seed, parts.__getitem__, pairs)
         except UserError as error:
             raise UserError(f"{of_seed[0].scores_file('test')}: {error}") from None
         except ValueError as error:
@@ -279,7 +287,10 @@ def _model(
             raise UserError(
                 f"{paths}: they cannot be pooled as folds of {name}, seed {seed}: {error}. Leave the wrong one out"
             ) from None
-    tested = {seed: tuple(answers.ids_N.tolist()) for seed, answers in pooled.items()}
+    tested = {
+        seed: tuple(zip(answers.ids_N.tolist(), answers.split_N.tolist(), strict=True))
+        for seed, answers in pooled.items()
+    }
     seeds_of = Counter(tested.values())
     whole = max(seeds_of, key=lambda ids: (len(ids), seeds_of[ids]))
     kept = [seed for seed in pooled if tested[seed] == whole]
@@ -288,6 +299,12 @@ def _model(
             f"{name}: {len(pooled) - len(kept)} of {len(pooled)} seeds lack folds or videos that others have, and are left out."
         )
     used = [run for seed in kept for run in by_seed[seed]]
+    of_set, trained = official_splits(used[0]), {recipes[run].data.fold for run in used}
+    if of_set and trained != set(of_set):
+        notes.append(
+            f"{name}: of the official splits {listed(list(map(str, of_set)))} only {listed(sorted(map(str, trained)))} "
+            f"{'is' if len(trained) == 1 else 'are'} trained; the literature reports the mean over all."
+        )
     speeds = [speed for run in used if (speed := _optional(run, run.speed, notes)) is not None]
     model = ModelResult(
         name=name, answers=tuple(pooled[seed] for seed in kept), recipe=recipes[used[0]], cost=used[0].view_cost(),
@@ -327,6 +344,9 @@ def _diagnosed(
                 {order: concatenate([run.diagnosed_scores(order) for run in runs]) for order in orders}, ()
             )
         except (UserError, ValueError, LookupError, TypeError) as error:
+            if official_splits(runs[0]) and len(np.unique(answers[seed].ids_N)) < len(answers[seed].ids_N):
+                notes.append(f"{name}: its diagnosis is left out, as its splits test the same videos more than once.")
+                break
             notes.append(f"{name}, seed {seed}: its diagnosis is left out, as it is damaged: {error}")
             continue
         if not _is_of_the_test(orders_of_seed, answers[seed]) or (

@@ -8,6 +8,11 @@ interval is then taken with that quantile and the number of videos that would va
 as there are. Near 1 it keeps to the range and covers better than p ± q √V. Where every video is right (or none), nothing is
 known of how errors come together: then each group counts as one video.
 
+**Means of means**: the mean over classes of their accuracies, or over official splits of one set, is a weighted mean of
+answers. Each answer is held against the mean of its class (or split), so that what classes differ by does not count; a
+source that lies in several counts once, with all it adds. Degrees of freedom are Satterthwaite's (1946) over the classes. A
+class whose few videos are all right or all wrong varies as if half a video were not.
+
 **Two accuracies** are compared on the same videos: what varies over videos (or groups) is their difference, so that a
 video that is hard for both costs nothing. Each model's seeds vary by themselves, but count for no less than the seeds of
 the study's models vary on average: among many, some agree by chance. Below three seeds the seeds' variance is
@@ -38,8 +43,14 @@ USUAL_SEED_SD = 0.01
 Used where nothing is known.
 """
 POWER = 0.8
+EXACT = 1e-12
+"""Distance of sums of weights from 0 or 1 that is rounding."""
 BINS = 15
 """Bins of a reliability curve (Guo et al. 2017)."""
+
+
+Weighed = tuple[np.ndarray | None, np.ndarray | None]
+"""Weights (N,) of answers, and strata (N,), the parts whose means are averaged; None, None: every answer alike."""
 
 
 @dataclass(frozen=True)
@@ -79,59 +90,91 @@ class _Variance:
 class Sample:
     """Right answers of S seeds on N videos, by G independent units: groups that share a source, or videos."""
 
-    means_SG: np.ndarray
-    """Accuracy of each seed on each unit."""
-    weights_G: np.ndarray
-    """The units' shares of the videos."""
+    value_S: np.ndarray
+    """Accuracy of each seed."""
+    moves_SG: np.ndarray
+    """Distance by which each unit moves the accuracy of each seed, corrected for the few units that the mean is of."""
+    dof: float
+    """Degrees of freedom of estimates over the units: their number less one.
+
+    Fewer if some weigh much more than others (the effective number, Carter, Schnepel & Steigerwald 2017)."""
     num_videos: int
     is_grouped: bool
+    half_video: float
+    """Variance by half a video more on either side."""
+    unseen: float = 0.0
+    """Variance of the classes in which too little varies, as if half a video of each were wrong, or right."""
+    as_many: float = 0.0
+    """Number of equal units that would vary as much."""
 
     @staticmethod
-    def of(correct_SN: np.ndarray, groups_N: np.ndarray) -> "Sample":
-        """Sample of (S,N) answers. `groups_N` holds the empty string for a video that shares its source with no other."""
-        num_videos = correct_SN.shape[1]
-        if not (groups_N != "").any():
-            return Sample(correct_SN.astype(np.float64), np.full(num_videos, 1 / num_videos), num_videos, False)
-        _, group_N = np.unique(groups_N, return_inverse=True)
-        alone_N = len(groups_N) + np.arange(len(groups_N))
-        _, unit_N = np.unique(np.where(groups_N == "", alone_N, group_N), return_inverse=True)
-        size_G = np.bincount(unit_N)
-        sums_SG = np.stack([np.bincount(unit_N, weights=correct_N) for correct_N in correct_SN])
-        return Sample(sums_SG / size_G, size_G / num_videos, num_videos, True)
+    def of(
+        answers_SN: np.ndarray,
+        groups_N: np.ndarray,
+        weights_N: np.ndarray | None = None,
+        strata_N: np.ndarray | None = None,
+    ) -> "Sample":
+        """Sample of (S,N) answers. `groups_N` holds the empty string for a video that shares its source with no other.
+
+        `weights_N`: weight of each answer, of sum 1; None: all weigh the same. `strata_N`: parts whose means are averaged
+        (classes, or official splits): a unit is held against the mean of its part, and the parts count as they are.
+        """
+        num_videos, is_grouped = answers_SN.shape[1], bool((groups_N != "").any())
+        unit_N = unit_numbers(groups_N) if is_grouped else np.arange(num_videos)
+        num_units = int(unit_N.max()) + 1
+        weights_N = np.full(num_videos, 1 / num_videos) if weights_N is None else weights_N
+        stratum_N = (
+            np.zeros(num_videos, dtype=np.int64) if strata_N is None else np.unique(strata_N, return_inverse=True)[1]
+        )
+        cell_N = stratum_N * num_units + unit_N
+        _, first_C, cell_N = np.unique(cell_N, return_index=True, return_inverse=True)
+        weight_C, stratum_C, unit_C = np.bincount(cell_N, weights=weights_N), stratum_N[first_C], unit_N[first_C]
+        sum_SC = np.stack([np.bincount(cell_N, weights=weights_N * answers_N) for answers_N in answers_SN])
+        weight_L = np.bincount(stratum_C, weights=weight_C)
+        units_L = weight_L**2 / np.bincount(stratum_C, weights=weight_C**2)
+        dof_L = np.maximum(0.2, units_L - 1)
+        mean_SL = np.stack([np.bincount(stratum_C, weights=sum_C) for sum_C in sum_SC]) / weight_L
+        scale_L = ((dof_L + 1) / dof_L) ** 0.5
+        move_SC = scale_L[stratum_C] * (sum_SC - weight_C * mean_SL[:, stratum_C])
+        variance_L = weight_L**2 / units_L
+        dof = float(variance_L.sum() ** 2 / (variance_L**2 / dof_L).sum())
+        half_L = weight_L**2 / units_L**2 / 2
+        seen_L = np.bincount(stratum_C, weights=move_SC.mean(0) ** 2)
+        return Sample(
+            value_S=sum_SC.sum(1),
+            moves_SG=np.stack([np.bincount(unit_C, weights=move_C, minlength=num_units) for move_C in move_SC]),
+            dof=dof if len(weight_L) == 1 else max(0.2, min(dof, _effective(np.bincount(unit_C, weights=weight_C)) - 1)),
+            num_videos=num_videos, is_grouped=is_grouped,
+            half_video=float((scale_L**2 * weight_L**2 / np.bincount(stratum_N) ** 2).sum()),
+            unseen=float(np.maximum(0.0, half_L - seen_L).sum()) if len(weight_L) > 1 else 0.0,
+            as_many=num_units if len(weight_L) == 1 else float(1 / variance_L.sum()),
+        )  # fmt: skip
 
     @property
     def num_seeds(self) -> int:
         """Number of seeds."""
-        return len(self.means_SG)
+        return len(self.value_S)
 
     @property
     def num_units(self) -> int:
         """Number of independent units."""
-        return len(self.weights_G)
-
-    @cached_property
-    def dof(self) -> float:
-        """Degrees of freedom of estimates over the units: their number less one.
-
-        Fewer if some are much larger than others (the effective number, Carter, Schnepel & Steigerwald 2017).
-        """
-        return max(0.2, 1 / float((self.weights_G**2).sum()) - 1)
+        return self.moves_SG.shape[1]
 
     @cached_property
     def units_variance(self) -> float:
         """Variance of the mean, estimated from the units' distances to it."""
-        return (self.dof + 1) / self.dof * float(((self.weights_G * (self.mean_G - self.value)) ** 2).sum())
+        return float((self.move_G**2).sum())
 
     @cached_property
-    def mean_G(self) -> np.ndarray:
+    def move_G(self) -> np.ndarray:
         """(G,) means over seeds."""
-        means: np.ndarray = self.means_SG.mean(0)
+        means: np.ndarray = self.moves_SG.mean(0)
         return means
 
     @cached_property
     def value(self) -> float:
         """Mean over units and seeds."""
-        return float(self.weights_G @ self.mean_G)
+        return float(self.value_S.mean())
 
     @cached_property
     def residual(self) -> float:
@@ -141,37 +184,57 @@ class Sample:
         """
         if min(self.num_seeds, self.num_units) < 2:
             return 0.0
-        seed_S1 = (self.means_SG @ self.weights_G)[:, None]
-        left_SG = self.means_SG - seed_S1 - self.mean_G + self.value
-        scale = self.num_units / (self.num_units - 1) / (self.num_seeds - 1) / self.num_seeds
-        return scale * float(((self.weights_G * left_SG) ** 2).sum())
+        return float(((self.moves_SG - self.move_G) ** 2).sum()) / (self.num_seeds - 1) / self.num_seeds
 
     @cached_property
     def seeds_variance(self) -> float:
         """Variance that seeds add to the mean over units. 0 for a single seed."""
         if self.num_seeds < 2:
             return 0.0
-        return max(0.0, float((self.means_SG @ self.weights_G).var(ddof=1)) / self.num_seeds - self.residual)
+        return max(0.0, float(self.value_S.var(ddof=1)) / self.num_seeds - self.residual)
 
 
-def accuracy_interval(correct_SN: np.ndarray, groups_N: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+def unit_numbers(groups_N: np.ndarray) -> np.ndarray:
+    """(N,) number of each video's unit: its group, or itself."""
+    _, group_N = np.unique(groups_N, return_inverse=True)
+    alone_N = len(groups_N) + np.arange(len(groups_N))
+    units_N: np.ndarray = np.unique(np.where(groups_N == "", alone_N, group_N), return_inverse=True)[1]
+    return units_N
+
+
+def _effective(weights_G: np.ndarray) -> float:
+    """Number of equal weights that would vary as much."""
+    return float(weights_G.sum() ** 2 / (weights_G**2).sum())
+
+
+def accuracy_interval(
+    correct_SN: np.ndarray,
+    groups_N: np.ndarray,
+    confidence: float = CONFIDENCE,
+    *,
+    weighed: Weighed = (None, None),
+    of: str = "",
+) -> Interval:
     """Accuracy over S seeds and N videos, with an interval over both.
 
-    `groups_N` holds the empty string for a video that shares its source with no other.
+    `groups_N` holds the empty string for a video that shares its source with no other. `weighed`: weights and strata of a mean
+    of means (`Sample.of`); `of`: words for it.
     """
-    sample = Sample.of(correct_SN, groups_N)
-    value, num_units, over = float(correct_SN.mean()), sample.num_units, "group" if sample.is_grouped else "video"
+    sample, is_plain = Sample.of(correct_SN, groups_N, *weighed), weighed[0] is None
+    value = float(correct_SN.mean()) if is_plain else min(1.0, max(0.0, sample.value))
+    num_units, over = sample.num_units, "group" if sample.is_grouped else "video"
     z = float(ndtri(0.5 + confidence / 2))
-    if sample.num_seeds == 1 and not sample.is_grouped:
+    if sample.num_seeds == 1 and not sample.is_grouped and is_plain:
         return Interval(value, *wilson(value, sample.num_videos, z), f"Wilson over {sample.num_videos} videos")
     if num_units == 1:
         return Interval(value, 0.0, 1.0, f"one {over} says nothing of others")
     seeds = f" and {sample.num_seeds} seeds" if sample.num_seeds > 1 else ""
-    method = f"Wilson over {num_units} {over}s{seeds}"
-    if value in (0, 1):
-        return Interval(value, *wilson(value, num_units, z), method)
-    variance = _Variance(sample.units_variance, sample.dof, sample.seeds_variance, max(1, sample.num_seeds - 1))
-    most = sample.num_seeds * sample.num_videos
+    method = f"{of}Wilson over {num_units} {over}s{seeds}"
+    if min(value, 1 - value) < EXACT:
+        return Interval(value, *wilson(round(value), sample.as_many, z), method)
+    units = sample.units_variance + sample.unseen
+    variance = _Variance(units, sample.dof, sample.seeds_variance, max(1, sample.num_seeds - 1))
+    most = math.inf if weighed[1] is not None and variance.total else sample.num_seeds * sample.num_videos
     if variance.total > 0:
         as_many = min(value * (1 - value) / variance.total, most)
         quantile = float((variance.squared_half((1 - confidence) / 2) / variance.total) ** 0.5)
@@ -234,8 +297,7 @@ def paired_difference(a: Sample, b: Sample, usual: tuple[float, float] = (0.0, 0
     over_seeds = min(a.num_seeds, b.num_seeds) >= SEEDS_OF_A_CLAIM
     if a.num_units < 2:
         return Difference(value, _Variance(1.0, 1), a.num_units, over_seeds, grouped)
-    both = Sample((a.mean_G - b.mean_G)[None], a.weights_G, a.num_videos, grouped)
-    units = both.units_variance + (a.dof + 1) / a.dof / a.num_videos**2
+    units = float(((a.move_G - b.move_G) ** 2).sum()) + a.half_video
     if not over_seeds:
         return Difference(value, _Variance(units, a.dof), a.num_units, over_seeds, grouped, fixed=units)
     seeds = a.seeds_variance + b.seeds_variance
@@ -259,7 +321,7 @@ def change(before_SN: np.ndarray, after_SN: np.ndarray, groups_N: np.ndarray) ->
     if sample.num_units < 2:
         return Difference(sample.value, _Variance(1.0, 1), sample.num_units, over_seeds, sample.is_grouped)
     variance = _Variance(
-        sample.units_variance + (sample.dof + 1) / sample.dof / sample.num_videos**2, sample.dof,
+        sample.units_variance + sample.half_video, sample.dof,
         sample.seeds_variance if over_seeds else 0.0, max(1, sample.num_seeds - 1),
     )  # fmt: skip
     return Difference(sample.value, variance, sample.num_units, over_seeds, sample.is_grouped)

@@ -1,5 +1,6 @@
 """From a recipe to objects: the only room that does so; parts below it take plain keyword arguments."""
 
+from muybridge.build.balance import NO_BALANCE, Balance, balance, train_rows
 from muybridge.build.clips import (
     clip_spec,
     file_reader,
@@ -15,8 +16,11 @@ from muybridge.build.resolving import placement, resolve, user_network
 from muybridge.build.weights import base_run, check_unseen, run_of, seen_before, weights_file
 
 __all__ = [
+    "NO_BALANCE",
+    "Balance",
     "answering",
     "averaged",
+    "balance",
     "base_run",
     "check_unseen",
     "clip_spec",
@@ -35,6 +39,7 @@ __all__ = [
     "scoring_batch_size",
     "seen_before",
     "train_clips",
+    "train_rows",
     "user_network",
     "video_views",
     "weights_file",

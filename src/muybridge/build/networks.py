@@ -63,7 +63,9 @@ def _standardise(net: VideoModel, recipe: Recipe) -> None:
     is_stored = bool(recipe.data.manifest) and inputs.find(recipe.clip.modality).is_in_place
     if not is_stored or not {"mean_D", "std_D"} <= dict(net.named_buffers()).keys():
         return
-    mean_D, std_D = vectors.statistics(Manifest.load(recipe.data.manifest), recipe.data.fold)
+    mean_D, std_D = vectors.statistics(
+        Manifest.load(recipe.data.manifest), recipe.data.fold, share=recipe.data.train_share, seed=recipe.seed
+    )
     net.get_buffer("mean_D").copy_(torch.from_numpy(mean_D))
     net.get_buffer("std_D").copy_(torch.from_numpy(np.where(std_D > vectors.LEAST_STD, std_D, 1.0)))
 

@@ -150,3 +150,11 @@ def parse_number(text: str, option: str) -> int:
     if not text.isdigit():
         raise UserError(f"{option}: '{text}' is not a number. Give whole numbers")
     return int(text)
+
+
+def parse_share(text: str) -> float:
+    """Parse a share of the training videos. Raises UserError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--label-budget: '{text}' is not a number. Give shares, for example 0.25,0.5,1") from None

@@ -18,6 +18,7 @@ from muybridge.cli.options import (
     Steps,
     allow_named,
     parse_number,
+    parse_share,
     parsed_settings,
     split_list,
 )
@@ -74,6 +75,12 @@ def compare(
     recipe: Annotated[str | None, typer.Option(help="Recipe for all models, as `train` takes it.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per model.")] = 1,
     folds: Annotated[str | None, typer.Option(metavar="1,2,…", help="Folds of the manifest; none: all.")] = None,
+    label_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0.25,0.5,1", help="Train on these shares of the training videos: what would more labels buy?"
+        ),
+    ] = None,
     tune: Annotated[
         int,
         typer.Option(
@@ -120,6 +127,7 @@ def compare(
             "heads": split_list(heads) if heads is not None else None,
             "data": [path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
             "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
+            "label_budget": [parse_share(share) for share in split_list(label_budget)] if label_budget else None,
             "out": out, "study": study, "recipe": recipe, "seeds": seeds, "only": parse_only(only or []), "tune": tune,
             "pretrained": pretrained, "init": init, "changes": changes, "shorten": shorten, "epochs": epochs,
             "steps": steps, "title": title,

@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from muybridge.data.inputs import Input
-from muybridge.data.order import num_batches, pass_batches
+from muybridge.data.order import balanced_batches, num_batches, pass_batches
 from muybridge.data.transforms import Jitter
 from muybridge.data.views import Batch, ClipKey, TrainClips, Unreadable, VideoViews, ViewKey, Views, _Clip, _mapped
 from muybridge.errors import UserError
@@ -71,20 +71,37 @@ class _Keys:
     """Batch sampler: keys from a given step on, without end; of each batch the share of one rank."""
 
     def __init__(
-        self, clips: TrainClips, rows: np.ndarray, *, batch_size: int, first_step: int, rank: int, ranks: int
+        self,
+        clips: TrainClips,
+        rows: np.ndarray,
+        *,
+        batch_size: int,
+        first_step: int,
+        rank: int,
+        ranks: int,
+        balanced: bool,
     ) -> None:
-        self.clips, self.rows, self.batch_size = clips, rows, batch_size
+        self.clips, self.rows, self.batch_size, self.balanced = clips, rows, batch_size, balanced
         self.first_step, self.rank, self.ranks = first_step, rank, ranks
 
     def __iter__(self) -> Iterator[list[ClipKey]]:
         per_pass = num_batches(len(self.rows), self.batch_size)
-        batches: list[np.ndarray] = []
+        batches: list[list[tuple[int, int]]] = []
         for step in count(self.first_step):
             number, batch = divmod(step, per_pass)
             if batch == 0 or not batches:
-                batches = pass_batches(self.rows, batch_size=self.batch_size, number=number, seed=self.clips.seed)
-            shard = np.array_split(batches[batch], self.ranks)[self.rank]
-            yield [self.clips.key(number, int(row)) for row in shard]
+                batches = self._pass(number)
+            yield [self.clips.key(draw, row) for draw, row in batches[batch]]
+
+    def _pass(self, number: int) -> list[list[tuple[int, int]]]:
+        """Batches of a pass, of each the share of this rank: clips by the number that keys their draws, and their row."""
+        cut = {"batch_size": self.batch_size, "number": number, "seed": self.clips.seed}
+        if self.balanced:
+            batches = balanced_batches(self.rows, self.clips.labels_N[self.rows], **cut)
+        else:
+            batches = [np.stack([np.full_like(rows, number), rows], axis=1) for rows in pass_batches(self.rows, **cut)]
+        shards = [np.array_split(batch, self.ranks)[self.rank] for batch in batches]
+        return [[(int(draw), int(row)) for draw, row in shard] for shard in shards]
 
 
 def train_batches(
@@ -98,13 +115,15 @@ def train_batches(
     on_error: Literal["stop", "skip"] = "stop",
     rank: int = 0,
     ranks: int = 1,
+    balanced: bool = False,
 ) -> Generator[Batch, None, None]:
     """Batches of the steps first_step, first_step + 1, … without end; of each, the share of process `rank` of `ranks`.
 
-    Closing it ends the worker processes. A video that cannot be read raises its DecodeError or, with `on_error` skip, is
-    left out of its batch. Raises UserError where a single process has no video left; one of several may have none.
+    `balanced`: each class occurs equally often. Closing it ends the worker processes. A video that cannot be read raises its
+    DecodeError or, with `on_error` skip, is left out of its batch. Raises UserError where a single process has no video left;
+    one of several may have none.
     """
-    keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks)
+    keys = _Keys(clips, rows, batch_size=batch_size, first_step=first_step, rank=rank, ranks=ranks, balanced=balanced)
     items = _started(
         _loader(clips, keys, functools.partial(_collate, clips.input), num_workers, pin_memory, prefetch=4)
     )

@@ -10,6 +10,11 @@ import numpy as np
 from muybridge.data.manifest import SPLITS, Manifest
 from muybridge.text import plural, thousands
 
+UNBALANCED = 8
+"""Ratio of the largest class to the smallest from which accuracy is mostly that of the largest."""
+UNEVEN = 3
+"""Ratio of the largest class of a test to the smallest from which models are compared by the mean over classes. The usual
+tests lie below: UCF101's first split has 28 to 49 videos a class, those of HMDB51 and of Kinetics as many of each."""
 EVERY = "all"
 """Name of the row of all videos."""
 
@@ -107,6 +112,21 @@ def class_sizes(manifest: Manifest, fold: int | None) -> dict[str, list[int]]:
         split: np.bincount(labels_N[manifest.split(split, fold)], minlength=count).tolist()
         for split in ("train", "val", "test")
     }
+
+
+def is_unbalanced(counts_K: np.ndarray) -> bool:
+    """Whether classes (of counts_K videos; those without any do not count) are very uneven: UNBALANCED and more."""
+    return _ratio(counts_K) >= UNBALANCED
+
+
+def is_uneven(counts_K: np.ndarray) -> bool:
+    """Whether a test is so uneven that the mean over classes says more than that over videos: UNEVEN and more."""
+    return _ratio(counts_K) >= UNEVEN
+
+
+def _ratio(counts_K: np.ndarray) -> float:
+    present_K = counts_K[counts_K > 0]
+    return float(present_K.max() / present_K.min()) if len(present_K) else 1.0
 
 
 def _split(manifest: Manifest, name: str, rows: np.ndarray) -> SplitOverview:

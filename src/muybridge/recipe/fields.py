@@ -30,8 +30,9 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 
 LATER: Mapping[str, Any] = {
-    "clip.order": "ordered", "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None,
-    "optim.backbone_lr": None, "optim.layer_decay": None, "optim.lr_grid": (), "optim.steps": None,
+    "clip.order": "ordered", "data.balanced_sampling": False, "data.train_share": 1.0, "evaluation.size": None,
+    "evaluation.whole": False, "model.weights_sha256": None, "optim.backbone_lr": None, "optim.class_weights": None,
+    "optim.layer_decay": None, "optim.logit_adjustment": 0.0, "optim.lr_grid": (), "optim.steps": None,
     "optim.weight_decay_grid": (),
 }  # fmt: skip
 """Fields that recipes of earlier versions lack, and the values that mean what was done then."""

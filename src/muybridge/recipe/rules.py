@@ -15,6 +15,7 @@ def check(recipe: "Recipe") -> None:
     _check_augment(recipe)
     _check_lengths(recipe)
     _check_grid(recipe)
+    _check_balance(recipe)
     if recipe.optim.batch_norm == "synced" and recipe.optim.micro_batch_size == 1:
         raise ValueError(
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
@@ -77,6 +78,20 @@ def _check_grid(recipe: "Recipe") -> None:
                 f"optim.{name}: it does not go with optim.lr_grid, which trains copies of the whole network. Leave one of "
                 "them out"
             )
+
+
+def _check_balance(recipe: "Recipe") -> None:
+    levers = {
+        "data.balanced_sampling": recipe.data.balanced_sampling,
+        "optim.class_weights": recipe.optim.class_weights is not None,
+        "optim.logit_adjustment": recipe.optim.logit_adjustment > 0,
+    }
+    used = [name for name, is_used in levers.items() if is_used]
+    if len(used) > 1:
+        raise ValueError(
+            f"{used[1]}: it does not go with {used[0]}, as each of them makes up for the same imbalance, and two would turn it "
+            "round. Leave one out"
+        )
 
 
 def _check_augment(recipe: "Recipe") -> None:

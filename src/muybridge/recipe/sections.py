@@ -9,6 +9,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import rules
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -25,7 +26,13 @@ class Data(Section):
     fold: int | None = Field(default=None, ge=1)
     """Number of the fold, from 1: the manifest's column `split_<fold>`. none: its only split."""
     sha256: str | None = None
-    """SHA-256 of the manifest, filled in when training starts. Two runs with the same hash saw the same videos."""
+    """SHA-256 of the manifest, filled in when training starts. Two runs with the same hash and share saw the same videos."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training videos that is trained on, drawn by the seed: whole groups, every class at the same pace; a
+    smaller share lies in a larger one. Val and test stay whole (`compare --label-budget`)."""
+    balanced_sampling: bool = False
+    """Draw each class equally often: a pass has as many clips as before, but videos of rare classes come several times, each
+    time as another clip, and not every video of a common class comes in every pass."""
     on_error: Literal["stop", "skip"] = "stop"
     """Effect of a video that cannot be read. stop: the run ends with an error; skip: the video is left out of its batch
     and of the scores, logged, listed in the run's skipped.json, and counted in the result."""
@@ -78,6 +85,13 @@ def _plain_tuple(value: Any) -> Any:
 def _one_or_more(value: Any) -> Any:
     """Turn a single name into a tuple."""
     return (value,) if isinstance(value, str) else _plain_tuple(value)
+
+
+def _as_weights(value: Any) -> Any:
+    """Weights of classes as tuples: of numbers, or of pairs of a name and a number."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    return tuple(map(_plain_tuple, value)) if isinstance(value, list) else value
 
 
 class Augment(Section):
@@ -207,6 +221,16 @@ class Optim(Section):
     are then not identical to the bit."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Label smoothing: share of the target that is spread over all classes. 0: off."""
+    class_weights: Annotated[
+        Literal["balanced"] | tuple[Positive, ...] | tuple[tuple[str, Positive], ...] | None,
+        BeforeValidator(_as_weights),
+    ] = None
+    """Weights of the classes in the loss. balanced: inverse to their numbers of training videos; or numbers, one for each
+    class in the manifest's order, or by name as {"NAME": 3} (the others have 1). They are scaled to a mean of 1 over the
+    training videos. none: every video counts the same."""
+    logit_adjustment: float = Field(default=0.0, ge=0)
+    """Factor tau of logit adjustment: in training, tau times the logarithm of a class's share of the training videos is added
+    to its logit, so that without it rare classes are answered more often (Menon et al. 2021; 1 is theirs). 0: off."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; larger ones are scaled down to it. none: no clipping."""
 

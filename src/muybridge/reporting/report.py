@@ -30,6 +30,7 @@ from markupsafe import Markup, escape
 from muybridge import __version__
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
+from muybridge.analysis.label_budget import curves
 from muybridge.analysis.published import published
 from muybridge.errors import UserError, nearest
 from muybridge.reporting.charts.style import colors
@@ -124,7 +125,13 @@ class Report:
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
     """Content of report.json: of the one data set, or a list of `sets`."""
-    values = [{**comparison.as_json(), "findings": findings(comparison)} for comparison in comparisons.values()]
+    values = [
+        {
+            **comparison.as_json(), "findings": findings(comparison),
+            "label_budget": [curve.as_json() for curve in curves(comparison)],
+        }
+        for comparison in comparisons.values()
+    ]  # fmt: skip
     return values[0] if len(values) == 1 else {"sets": values}
 
 

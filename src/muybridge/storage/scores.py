@@ -399,12 +399,20 @@ def confusion_counts(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes:
     return counts_KK
 
 
-def class_accuracies(correct_N: np.ndarray, labels_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """(K,) mean of `correct_N` (bool, or shares of seeds) over each class's videos; NaN for a class without any."""
+def class_accuracies(
+    correct_N: np.ndarray, labels_N: np.ndarray, num_classes: int, weights_N: np.ndarray | None = None
+) -> np.ndarray:
+    """(K,) mean of `correct_N` (bool, or shares of seeds) over each class's videos; NaN for a class without any.
+
+    `weights_N`: of a weighted mean.
+    """
     known_N = labels_N >= 0
-    right_K = np.bincount(labels_N[known_N], weights=correct_N[known_N], minlength=num_classes)
+    weights_N = np.ones(len(labels_N)) if weights_N is None else weights_N
+    right_K = np.bincount(labels_N[known_N], weights=(weights_N * correct_N)[known_N], minlength=num_classes)
     with np.errstate(invalid="ignore"):
-        accuracy_K: np.ndarray = right_K / np.bincount(labels_N[known_N], minlength=num_classes)
+        accuracy_K: np.ndarray = right_K / np.bincount(
+            labels_N[known_N], weights=weights_N[known_N], minlength=num_classes
+        )
     return accuracy_K
 
 

@@ -64,6 +64,7 @@ class Dataset(TypedDict):
     reversed_pairs: list[tuple[str, str]]
     split_sizes: dict[str, _Count]
     class_sizes: NotRequired[dict[str, list[_Count]]]
+    official_splits: NotRequired[list[_Count]]
     longest_trained_seconds: float
     features: NotRequired[Features]
 

@@ -36,6 +36,7 @@ VARIES: Mapping[str, tuple[str, ...]] = {
     "start": START,
     "seed": ("seed",),
     "fold": ("data.fold",),
+    "train_share": ("data.train_share",),
 }
 """The recipe fields that each usual axis sets."""
 
@@ -179,6 +180,26 @@ class Plan:
             name: replace(resized(planned.recipe, shorten=shorten, epochs=epochs, steps=steps), changes)
             for name, planned in self.runs.items()
         })  # fmt: skip
+
+    def budgeted(self, shares: Sequence[float]) -> Self:
+        """Every run on every share of its training videos. A run starts from the one of the same share.
+
+        Raises UserError for numbers that are not shares, and for too few of them.
+        """
+        for share in shares:
+            if not 0 < share <= 1:
+                raise UserError(f"--label-budget: {share:g} is not a share. Give numbers above 0 and at most 1")
+        if len(set(shares)) < max(2, len(shares)):
+            raise UserError("--label-budget: a curve takes two or more different shares. For example: 0.25,0.5,1")
+        runs = {}
+        for name, planned in self.runs.items():
+            for share in shares:
+                base = None if planned.starts_from is None else run_name(planned.starts_from, f"share{share:g}")
+                recipe = replace(planned.recipe, {"data.train_share": share})
+                axes = {**planned.axes, "train_share": share}
+                runs[run_name(name, f"share{share:g}")] = Planned(recipe, axes, base)
+        varies = {**self.varies, "train_share": VARIES["train_share"]}
+        return dataclasses.replace(self, runs=runs, varies=varies)
 
     def repeated(self, *, seeds: Sequence[int], folds: Mapping[str, Sequence[int | None]]) -> Self:
         """Every run with every seed on every fold of its manifest (`folds`, by manifest).

@@ -17,7 +17,7 @@ from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import within
 from muybridge.storage.run import Run, is_run_of
 from muybridge.studies.plan import START, Plan
-from muybridge.training.job import Jobs, suggest_weights
+from muybridge.training.job import Jobs, suggest_balance, suggest_weights
 from muybridge.training.loop import finish
 
 
@@ -32,12 +32,14 @@ class Workplace:
 
     def budget(self, recipe: Recipe) -> Budget:
         """Length of a recipe's training on its set."""
-        return budget(recipe, len(self.jobs.manifest(recipe.data.manifest).split("train", recipe.data.fold)))
+        return budget(recipe, len(build.train_rows(recipe, self.jobs.manifest(recipe.data.manifest))))
 
     def _check_folds(self, plan: Plan) -> None:
-        """The folds of a set are pooled as one test: no video may be in two."""
+        """The folds of a set are pooled as one test: no video may be in two, unless they are official splits."""
         for path in plan.manifests():
             manifest = self.jobs.manifest(path)
+            if manifest.official_splits:
+                continue
             folds = {p.recipe.data.fold for p in plan.runs.values() if p.recipe.data.manifest == path}
             tested = np.concatenate([manifest.split("test", fold) for fold in folds])
             twice = len(tested) - len(np.unique(tested))
@@ -82,7 +84,7 @@ class Workplace:
 
     def check_whole(self, plan: Plan, *, tuned: bool) -> None:
         """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
-        suggested = not self.processes.is_first
+        suggested = is_balance_told = not self.processes.is_first
         for name, planned in plan.runs.items():
             recipe = planned.recipe
             if planned.starts_from is not None:
@@ -93,6 +95,7 @@ class Workplace:
             job = self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
             if planned.starts_from is None and not folder.is_finished:
                 suggested = suggested or suggest_weights(job)
+                is_balance_told = is_balance_told or suggest_balance(job)
         self.processes.broadcast(None)
 
     def _check_unseen(self, plan: Plan, name: str) -> None:
@@ -134,7 +137,11 @@ class Workplace:
         result = folder.result()
         split = "test" if "test" in result else "val"
         if split in result:
-            log(f"    video accuracy {result[split]['video_top1']:.3f} on {result[split]['videos']} {split} videos")
+            scored = result[split]
+            log(
+                f"    video accuracy {scored['video_top1']:.3f}, mean class {scored['mean_class']:.3f} on {scored['videos']} "
+                f"{split} videos"
+            )
 
 
 def started(recipe: Recipe, base: Run | None) -> Recipe:

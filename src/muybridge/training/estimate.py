@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 
+from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace
@@ -36,7 +37,8 @@ class Estimates:
         if rates is None:
             return None
         train_clips_per_s, forward_clips_per_s = rates
-        splits = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
+        splits = {split: len(manifest.split(split, recipe.data.fold)) for split in ("val", "test")}
+        splits["train"] = len(build.train_rows(recipe, manifest))
         length = budget(recipe, splits["train"])
         if length.steps is None:
             assert length.max_hours is not None

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from muybridge.build import NO_BALANCE, Balance
 from muybridge.data.loader import micro_batches, moved
 from muybridge.data.views import Batch
 from muybridge.evaluation.score import answer, testing
@@ -117,19 +118,32 @@ def relative_update(before: Sequence[torch.Tensor], model: nn.Module) -> float:
 
 
 def reference(
-    labels_N: np.ndarray, num_classes: int, *, label_smoothing: float, loss_weight: float
+    labels_N: np.ndarray,
+    num_classes: int,
+    *,
+    label_smoothing: float,
+    loss_weight: float,
+    is_even: bool = False,
+    balance: Balance = NO_BALANCE,
 ) -> dict[str, float]:
     """Losses and accuracy that training has to beat, by the labels (N,) of the training videos.
 
-    `uniform_loss`: the loss of a network that answers all classes alike, ln K; `constant_loss`: the least loss of an answer
-    that no clip changes; `majority`: the share of the commonest class. Losses are times `loss_weight`, and with
-    `label_smoothing`.
+    `uniform_loss`: the loss of a network that answers all classes alike, ln K where no logit is adjusted;
+    `constant_loss`: the least loss of an answer that no clip changes; `majority`: the share of the commonest class. Losses
+    are times `loss_weight`, and with `label_smoothing` and `balance`. `is_even`: the classes that are there are drawn
+    equally often.
     """
-    share_K = np.bincount(labels_N, minlength=num_classes) / len(labels_N)
-    target_K = (1 - label_smoothing) * share_K + label_smoothing / num_classes
+    counts_K = np.bincount(labels_N, minlength=num_classes)
+    share_K = (counts_K > 0) / (counts_K > 0).sum() if is_even else counts_K / len(labels_N)
+    weighted_K = share_K if balance.weight_K is None else share_K * balance.weight_K.double().cpu().numpy()
+    target_K = (1 - label_smoothing) * weighted_K + label_smoothing / num_classes
     entropy = -sum(float(share) * math.log(share) for share in target_K if share)
+    uniform = math.log(num_classes)
+    if balance.shift_K is not None:
+        shift_K = balance.shift_K.double().cpu().numpy()
+        uniform = float(target_K @ (np.log(np.exp(shift_K).sum()) - shift_K))
     return {
-        "uniform_loss": loss_weight * math.log(num_classes),
+        "uniform_loss": loss_weight * uniform,
         "constant_loss": loss_weight * entropy,
         "majority": float(share_K.max()),
     }

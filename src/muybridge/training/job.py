@@ -3,8 +3,10 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +14,7 @@ from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.order import num_batches
+from muybridge.data.overview import is_unbalanced
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
 from muybridge.runtime.console import log
@@ -29,6 +32,11 @@ class Job:
     manifest: Manifest
     cost: Mapping[str, Any]
     """Parameters and multiply-adds of a clip; empty where nothing was checked."""
+
+    @cached_property
+    def train_rows(self) -> np.ndarray:
+        """Indices of the rows that are trained on."""
+        return build.train_rows(self.recipe, self.manifest)
 
 
 class Jobs:
@@ -108,7 +116,7 @@ def suggest_weights(job: Job) -> bool:
     only the direction of time tells apart.
     """
     recipe, shown = job.recipe, inputs.find(job.recipe.clip.modality)
-    videos = len(job.manifest.split("train", recipe.data.fold))
+    videos = len(job.train_rows)
     has_weights = recipe.model.pretrained is not None or recipe.model.weights_sha256 is not None
     sees_pictures = shown.has_colours and shown.shows_stills and recipe.clip.size >= LEAST_SIZE
     if has_weights or not sees_pictures or job.manifest.reversed_pairs or videos >= FEW_VIDEOS:
@@ -121,14 +129,33 @@ def suggest_weights(job: Job) -> bool:
     return True
 
 
+def suggest_balance(job: Job) -> bool:
+    """Log the levers against imbalance, where the training classes are very uneven and none is used; whether it was said."""
+    recipe, classes = job.recipe, job.manifest.classes
+    counts_K = np.bincount(job.manifest.labels()[job.train_rows], minlength=len(classes))
+    is_met = recipe.data.balanced_sampling or recipe.optim.class_weights is not None or recipe.optim.logit_adjustment
+    if is_met or not is_unbalanced(counts_K):
+        return False
+    present = np.flatnonzero(counts_K)
+    most, least = int(counts_K.argmax()), int(present[counts_K[present].argmin()])
+    log(
+        f"classes are very uneven: {plural(int(counts_K[most]), 'training video')} of {classes[most]}, {counts_K[least]} of "
+        f"{classes[least]}. To give rare classes more weight, one of --set data.balanced_sampling=true, --set "
+        "optim.class_weights=balanced, --set optim.logit_adjustment=1 (docs/imbalance.md)"
+    )
+    return True
+
+
 def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
     """Check a resolved recipe before the first file is written. `net`: the outline of its network.
 
     Raises UserError.
     """
-    sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")}
+    sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("val", "test")}
+    sizes["train"] = len(build.train_rows(recipe, manifest))
     if sizes["train"] < 2:
         raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few. Give at least two")
+    build.balance(recipe, manifest)
     smallest = sizes["train"] // num_batches(sizes["train"], recipe.optim.batch_size)
     if smallest < processes:
         raise UserError(

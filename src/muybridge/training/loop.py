@@ -28,7 +28,7 @@ from muybridge.runtime.signals import Stop
 from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
 from muybridge.training.health import relative_update, trained_weights
-from muybridge.training.job import Job, Jobs, suggest_weights
+from muybridge.training.job import Job, Jobs, suggest_balance, suggest_weights
 from muybridge.training.provenance import describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
 from muybridge.training.step import set_lr, training_step
@@ -54,6 +54,7 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
         processes.broadcast(None)
         if processes.is_first:
             suggest_weights(job)
+            suggest_balance(job)
         return _begin(run, job, runtime, processes, stop)
 
 
@@ -168,7 +169,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
         loader = train_batches(
             session.clips, session.rows, batch_size=recipe.optim.batch_size, first_step=state.step,
             num_workers=session.num_workers, pin_memory=session.pin_memory, on_error=recipe.data.on_error,
-            rank=processes.rank, ranks=processes.count,
+            rank=processes.rank, ranks=processes.count, balanced=recipe.data.balanced_sampling,
         )  # fmt: skip
         with closing(loader), progress(run.name, num_steps) as bar:
             bar.advance(state.step)
@@ -195,7 +196,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 )
                 loss_sum, correct = training_step(
                     session.model, session.optimizer, batch, session.where, recipe, net=session.net,
-                    scaler=session.scaler, processes=processes,
+                    scaler=session.scaler, processes=processes, balance=session.balance,
                 )  # fmt: skip
                 if recipe.optim.batch_norm in ("local", "partial"):
                     processes.average_statistics(session.model)

@@ -37,18 +37,20 @@ def lr_range(recipe: Recipe, *, allow_code: bool = False, runtime: Runtime | Non
     job = Jobs(runtime).job(recipe)
     recipe, manifest = job.recipe, job.manifest
     where = build.placement(recipe, runtime)
-    rows = manifest.split("train", recipe.data.fold)
+    rows = build.train_rows(recipe, manifest)
     reader, num_workers = build.reader_and_workers(recipe, runtime, manifest, rows)
     model = build.model(recipe, len(manifest.classes), classes=manifest.classes)
     to_device(model, where)
     frozen = build.frozen(recipe, model)
     optimizer, scaler = build.optimizer(recipe, model), where.scaler()
     frozen.train()
+    balance = build.balance(recipe, manifest, where.device)
     low, high = RANGES[recipe.optim.optimizer]
     found = LrRange((), (), peak_lr(recipe), lr_scale=peak_lr(recipe) / recipe.optim.lr)
     batches = train_batches(
         build.train_clips(recipe, manifest, reader), rows, batch_size=recipe.optim.batch_size, first_step=0,
         num_workers=num_workers, pin_memory=where.device.type == "cuda", on_error=recipe.data.on_error,
+        balanced=recipe.data.balanced_sampling,
     )  # fmt: skip
     with closing(batches), progress("finding a learning rate", NUM_STEPS) as bar:
         for step in range(NUM_STEPS):
@@ -58,7 +60,7 @@ def lr_range(recipe: Recipe, *, allow_code: bool = False, runtime: Runtime | Non
             lr = low * (high / low) ** (step / (NUM_STEPS - 1))
             set_lr(optimizer, lr)
             torch.manual_seed(torch_seed(recipe.seed, "dropout", step))
-            loss_sum, _ = training_step(model, optimizer, batch, where, recipe, scaler=scaler)
+            loss_sum, _ = training_step(model, optimizer, batch, where, recipe, scaler=scaler, balance=balance)
             loss = loss_sum / len(batch.rows_B)
             if not math.isfinite(loss):
                 break

@@ -28,12 +28,16 @@ from muybridge.zoo.user_network import keep
 def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
     """Write everything about a run that is known before its first step."""
     recipe, manifest = job.recipe, job.manifest
-    rows = manifest.split("train", recipe.data.fold)
+    rows = job.train_rows
+    sizes_K = np.bincount(manifest.labels()[rows], minlength=len(manifest.classes))
     write_json(run.file("dataset.json"), {
         "classes": list(manifest.classes), "mirror": None if manifest.mirror is None else dict(manifest.mirror),
         "reversed_pairs": [list(pair) for pair in manifest.reversed_pairs],
-        "split_sizes": {split: len(manifest.split(split, recipe.data.fold)) for split in ("train", "val", "test")},
-        "class_sizes": class_sizes(manifest, recipe.data.fold),
+        "split_sizes": {
+            "train": len(rows), **{split: len(manifest.split(split, recipe.data.fold)) for split in ("val", "test")},
+        },
+        "class_sizes": class_sizes(manifest, recipe.data.fold) | {"train": sizes_K.tolist()},
+        **({"official_splits": list(manifest.folds)} if manifest.official_splits else {}),
         "longest_trained_seconds": float((manifest.columns["num_frames"][rows] / manifest.columns["fps"][rows]).max()),
         **_stored(manifest),
     })  # fmt: skip

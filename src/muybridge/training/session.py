@@ -84,7 +84,7 @@ class Session:
         self.run, self.recipe, self.runtime, self.manifest, self.processes = run, recipe, runtime, manifest, processes
         self.where = build.placement(recipe, runtime)
         self.pin_memory = self.where.device.type == "cuda"
-        self.rows = manifest.split("train", recipe.data.fold)
+        self.rows = build.train_rows(recipe, manifest)
         self.val_rows = manifest.split("val", recipe.data.fold)
         self.test_rows = manifest.split("test", recipe.data.fold)
         if not recipe.evaluation.score_test:
@@ -97,6 +97,7 @@ class Session:
         self.views = build.video_views(recipe, manifest, reader)
         self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
         self.labels_N = manifest.labels()
+        self.balance = build.balance(recipe, manifest, self.where.device)
         self.budget = budget(recipe, len(self.rows))
         self.per_epoch, self.num_steps = self.budget.steps_per_epoch, self.budget.steps
 
@@ -202,6 +203,7 @@ class Session:
         facts: dict[str, Any] = health.reference(
             self.labels_N[self.rows], len(self.manifest.classes),
             label_smoothing=self.recipe.optim.label_smoothing, loss_weight=self.model.loss_weight,
+            is_even=self.recipe.data.balanced_sampling, balance=self.balance,
         )  # fmt: skip
         if len(self.val_rows):
             facts["val_majority"] = float(np.bincount(self.labels_N[self.val_rows]).max() / len(self.val_rows))

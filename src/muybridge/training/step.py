@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from muybridge.build import NO_BALANCE, Balance
 from muybridge.data import inputs
 from muybridge.data.loader import micro_batches, moved
 from muybridge.data.views import Batch
@@ -27,11 +28,12 @@ def training_step(
     net: nn.Module | None = None,
     scaler: torch.amp.GradScaler | None = None,
     processes: Processes = ALONE,
+    balance: Balance = NO_BALANCE,
 ) -> tuple[float, int]:
     """One update by the mean loss of the clips of all processes.
 
     Returns the sum of this process's losses, and the number of its clips that were right. `net`: what computes in the
-    model's place (the same, parallel or compiled).
+    model's place (the same, parallel or compiled). `balance`: what the loss does about classes of uneven size.
     """
     net = model if net is None else net
     scaler = where.scaler() if scaler is None else scaler
@@ -64,8 +66,9 @@ def training_step(
                 ) from error
             weighted = out if isinstance(out, WeightedLogits) else WeightedLogits(out[None], out.new_ones(1))
             loss = mean_loss(
-                weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing, leave_out=model.num_copies > 1
-            )
+                weighted, part.labels_B, label_smoothing=recipe.optim.label_smoothing, leave_out=model.num_copies > 1,
+                balance=balance,
+            )  # fmt: skip
             share = clips * processes.count / total  # gradients are averaged over processes
             scaler.scale(loss if share == 1 else loss * share).backward()
         loss_sum += loss.detach().double() * clips / model.num_copies
@@ -86,16 +89,29 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def mean_loss(
-    weighted: WeightedLogits, labels_B: torch.Tensor, *, label_smoothing: float = 0.0, leave_out: bool = False
+    weighted: WeightedLogits,
+    labels_B: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    leave_out: bool = False,
+    balance: Balance = NO_BALANCE,
 ) -> torch.Tensor:
     """The mean over clips of their weighted sums of cross-entropies.
 
-    `leave_out`: sets of logits whose loss is not finite do not count, unless none is (one of several copies diverged).
+    With weights of classes it is the mean over clips of weight times loss, not divided by the weights of the batch: then
+    micro-batches and processes add up to the batch. `leave_out`: sets of logits whose loss is not finite do not
+    count, unless none is (one of several copies diverged).
     """
 
     def losses(logits_BK: torch.Tensor, reduction: str) -> torch.Tensor:
-        exact = torch.promote_types(logits_BK.dtype, torch.float32)
-        return F.cross_entropy(logits_BK.to(exact), labels_B, label_smoothing=label_smoothing, reduction=reduction)
+        logits_BK = logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+        if balance.shift_K is not None:
+            logits_BK = logits_BK + balance.shift_K
+        if balance.weight_K is None:
+            return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction=reduction)
+        losses_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none")
+        losses_B = losses_B * balance.weight_K[labels_B]
+        return losses_B.mean() if reduction == "mean" else losses_B
 
     if weighted.weights_N.dim() == 1:
         losses_N = _without_diverged(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.data.manifest import SPLITS, Manifest, from_columns
+from muybridge.data.overview import is_unbalanced
 from muybridge.data.prepare.arrays import Values, labelled_clips
 from muybridge.data.prepare.folders import AUTO, Item, Listed, grouped
 from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
@@ -499,17 +500,14 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
     _warn_unbalanced(manifest, warnings)
 
 
-UNBALANCED = 8
-"""Ratio of the largest class to the smallest from which accuracy is mostly that of the largest."""
-
-
 def _warn_unbalanced(manifest: Manifest, warnings: list[str]) -> None:
     counts = Counter(manifest.text("label").tolist()).most_common()
     (most, count), (least, fewest) = counts[0], counts[-1]
-    if count >= UNBALANCED * fewest:
+    if is_unbalanced(np.array([number for _, number in counts])):
         warnings.append(
             f"{plural(count, 'clip')} of {most}, {fewest} of {least}: whoever always says {most} is right on "
-            f"{count / len(manifest):.0%}. Look at the mean over classes, too (mean class)"
+            f"{count / len(manifest):.0%}. Look at the mean over classes, too (mean class; "
+            "docs/imbalance.md)"
         )
 
 

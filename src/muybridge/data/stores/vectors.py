@@ -30,6 +30,7 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.subsets import training_rows
 from muybridge.errors import UserError
 from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
 from muybridge.video import DecodeError, Reader, Row, vectors
@@ -363,12 +364,13 @@ def trained_on(manifest: Manifest) -> np.ndarray:
     return np.array(hashes, dtype=np.str_)
 
 
-def statistics(manifest: Manifest, fold: int | None) -> np.ndarray:
+def statistics(manifest: Manifest, fold: int | None, *, share: float = 1.0, seed: int = 0) -> np.ndarray:
     """Mean and deviation (2,D) of every number over all vectors of the training split. Raises DecodeError.
 
-    They are kept beside the vectors, under a name that says which rows they are of.
+    `share`, `seed`: of a share of it (`muybridge.data.subsets.training_rows`). They are kept beside the vectors, under a name
+    that says which rows they are of.
     """
-    rows = manifest.split("train", fold)
+    rows = training_rows(manifest, fold, share=share, seed=seed)
     key = hashlib.sha256(json.dumps([manifest.made_by, manifest.text("id", rows).tolist()]).encode()).hexdigest()[:16]
     file = manifest.root / f"statistics-{key}.npy"
     if manifest.made_by and file.is_file() and not file.is_symlink():

@@ -29,8 +29,9 @@ STEP = 32
 
 def accuracies(comparison: Comparison) -> Chart:
     """A row a model: video accuracy and its interval."""
-    interval_of = {model.name: model.accuracy for model in comparison.models}
-    return _intervals(comparison, interval_of, "video top-1 accuracy, 95 % interval", with_baselines=True)
+    interval_of = {model.name: comparison.measure(model) for model in comparison.models}
+    title = "mean class accuracy, 95 % interval" if comparison.by_class else "video top-1 accuracy, 95 % interval"
+    return _intervals(comparison, interval_of, title, with_baselines=not comparison.by_class)
 
 
 def direction(comparison: Comparison) -> Chart:
@@ -54,6 +55,7 @@ def from_the_best(comparison: Comparison) -> Chart:
     ends = [end for one in rows for end in (one["low"], one["high"])] + [0.0]
     axis, scale = accuracy_axis(ends, floor=-1.0)
     first = shown_name(comparison.models[0].name, comparison)
+    title = f"{'mean class ' if comparison.by_class else ''}accuracy minus that of {first}, on the same videos"
     tooltip: list[Any] = [
         "model:N",
         alt.Tooltip("accuracy:N", title="best minus it"),
@@ -62,7 +64,7 @@ def from_the_best(comparison: Comparison) -> Chart:
     ]
     base = alt.Chart(values(rows))
     return _rows_with_names(
-        base, comparison, axis, scale, f"accuracy minus that of {first}, on the same videos", tooltip, line=0.0,
+        base, comparison, axis, scale, title, tooltip, line=0.0,
         count=len(rows),
     )  # fmt: skip
 

@@ -6,7 +6,17 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, data, learning, result, temporal, training, vectors
+from muybridge.reporting.sections import (
+    classes,
+    cost,
+    data,
+    label_budget,
+    learning,
+    result,
+    temporal,
+    training,
+    vectors,
+)
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -19,6 +29,7 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     result.differences,
     result.significance,
     result.by_setting,
+    label_budget.label_budget,
     training.durations,
     cost.pareto,
     cost.views_and_frames,

@@ -100,7 +100,7 @@ def share(value: float | None) -> str:
 
 def spoken(c: Comparison) -> str:
     """Accuracies of all models in words."""
-    return "; ".join(f"{model.name} {model.accuracy}" for model in c.models)
+    return "; ".join(f"{model.name} {c.measure(model)}" for model in c.models)
 
 
 def published_words(chapter: Chapter) -> str:

@@ -24,14 +24,14 @@ def summary(chapter: Chapter) -> Section:
     shown = inputs.find(clip.modality)
     size = f" of {c.protocol.test_size} × {c.protocol.test_size}" if shown.is_picture else ""
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
-    methods = listed(sorted({model.accuracy.method for model in c.models}))
+    methods = listed(sorted({c.measure(model).method for model in c.models}))
     tested = sorted({model.num_videos for model in c.models})
     return Section(
         title="Result",
         text=tuple(findings(c)) + c.notes,
         tables=(Table(header, lines + baselines, name="result", foot=len(baselines)), _metrics(c)),
         figures=(
-            Figure("accuracy", "Video accuracy with its interval: " + spoken(c), accuracy.accuracies(c)),
+            Figure("accuracy", f"{c.measured.capitalize()} with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
         caption=(
             f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown.about} ({sampling}){size}"
@@ -114,9 +114,9 @@ def significance(chapter: Chapter) -> Section | None:
         tables=(Table([*header, "of"] if c.is_mixed else header, lines, "words", "pairs", MOST_PAIRS),),
         figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
         caption=(
-            f"Accuracy on the same videos, A minus B. {over}. Corrected for {plural(len(c.verdicts), 'pair')} (Holm): in 95 % of "
-            "studies in which nothing differs, nothing is called different. docs/statistics.md has the formulae and "
-            "how well they keep that."
+            f"{c.measured.capitalize()} on the same videos, A minus B. {over}. Corrected for "
+            f"{plural(len(c.verdicts), 'pair')} (Holm): in 95 % of studies in which nothing differs, nothing is called "
+            "different. docs/statistics.md has the formulae and how well they keep that."
         ),
     )  # fmt: skip
 
@@ -142,15 +142,17 @@ def by_setting(chapter: Chapter) -> Section | None:
     down = [axis for axis in varied if axis != across]
     for model in c.models:
         row = (model.model, *(f"{axis}={model.axes.get(axis)}" for axis in down))
-        cells.setdefault(row, {}).setdefault(model.axes.get(across), []).append(str(model.accuracy))
+        cells.setdefault(row, {}).setdefault(model.axes.get(across), []).append(str(c.measure(model)))
     lines = [
         [", ".join(row), *("; ".join(of_row.get(value, ["–"])) for value in columns)]
         for row, of_row in sorted(cells.items())
     ]
-    foot = [[one.name, *[f"{one.top1:.3f}"] * len(columns)] for one in c.baselines.both]
+    foot = [
+        [one.name, *[f"{one.mean_class if c.by_class else one.top1:.3f}"] * len(columns)] for one in c.baselines.both
+    ]
     header = ["", *(f"{across}={value}" for value in columns)]
     return Section(
-        title=f"Video accuracy by {across}",
+        title=f"{c.measured.capitalize()} by {across}",
         tables=(Table(header, lines + foot, name="settings", foot=len(foot)),),
         caption="The same accuracies as above, with their 95 % intervals, settings that differ in one thing side by side.",
     )
