@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from muybridge.data.sets.motions import CLASSES as ALL, FPS, MIRROR, render
+from muybridge.data.sets.motions import CLASSES as ALL
+from muybridge.data.sets.motions import FPS, MIRROR, render
 
 CLASSES = tuple(name for name in ALL if name != "empty")  # a scene in which nothing moves may rightly be called frozen
 SIZED, MARKED = "grow", "turn_clockwise"
@@ -44,7 +45,9 @@ def written(path, frames_THWC, *, fps=FPS, crf=23, codec="libx264"):
         stream.height, stream.width = (side // 2 * 2 for side in frames_THWC.shape[1:3])
         stream.pix_fmt = "yuv420p"
         stream.thread_type = "NONE"
-        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"} if codec == "libx264" else {"qscale": "4"}
+        stream.options = (
+            {"crf": str(crf), "preset": "veryfast", "threads": "1"} if codec == "libx264" else {"qscale": "4"}
+        )
         for pixels in frames_THWC:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode())
@@ -62,7 +65,18 @@ def reencoded(frames_THWC, draw):
 
 
 def planted(
-    folder, *, clips=400, seed=0, copies=20, across=5, mirrored=10, frozen=8, black=4, mislabelled=12, own_size=True, mark=True
+    folder,
+    *,
+    clips=400,
+    seed=0,
+    copies=20,
+    across=5,
+    mirrored=10,
+    frozen=8,
+    black=4,
+    mislabelled=12,
+    own_size=True,
+    mark=True,
 ):
     """Write the set below `folder`."""
     draw = np.random.default_rng(seed)

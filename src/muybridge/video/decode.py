@@ -148,9 +148,7 @@ class Header:
 def header(path: str | os.PathLike[str]) -> Header:
     """Read a file's header; no frame is decoded. Raises DecodeError."""
     with _opened(path) as (container, stream):
-        return Header(
-            container.format.name, stream.codec_context.name, bool(container.streams.audio), stream.frames
-        )
+        return Header(container.format.name, stream.codec_context.name, bool(container.streams.audio), stream.frames)
 
 
 _LISTENERS = 0

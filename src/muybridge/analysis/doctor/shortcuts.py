@@ -23,6 +23,8 @@ FEW = 5
 MARK_EFFECT, MARK_CHANCE, MARK_SHARE = 1.0, 4.5, 0.12
 """A mark: cells of a class's mean still that are so many deviations from the others', plus as many standard errors of the
 mean as the largest of some hundred cells may be off by chance, on at most this share of cells."""
+FEW_MARKED, MARKED = 12, 0.8
+"""Least videos of a class in which a mark is looked for, and the share of them that must have it (of the others, lack it)."""
 CODING = 4.0
 """Levels of 255 below which a difference is coding."""
 FORM = ("width", "height", "frame rate", "codec", "container", "audio")
@@ -34,7 +36,9 @@ def units_of(case: Case) -> np.ndarray:
     columns = case.manifest.text
     groups, hashes = columns("group"), columns("sha256")
     own = np.array([f"row {row}" for row in range(len(case.manifest))])
-    units_N = np.where(groups != "", np.char.add("group ", groups), np.where(hashes != "", np.char.add("file ", hashes), own))
+    units_N = np.where(
+        groups != "", np.char.add("group ", groups), np.where(hashes != "", np.char.add("file ", hashes), own)
+    )
     by_name: dict[str, str] = {}
     for rows in case.copies.clusters():
         for row in rows:
@@ -96,17 +100,18 @@ def metadata(case: Case) -> Iterator[Finding]:
 
 
 def still(case: Case) -> Iterator[Finding]:
-    """Findings on what a still of 16 x 12 cells tells of the class, and on marks at one place of one class."""
+    """Finding on what a still of 16 x 12 cells tells of the class."""
     if case.looks_N is None or not _can_be_judged(case):
         return
     stills_NHW3 = case.looks_N["still"]
-    height, width = stills_NHW3.shape[1:3]
-    values_ND = stills_NHW3.reshape(len(stills_NHW3), -1).astype(np.float64)
-    scores_NK = out_of_fold(values_ND, case.labels_N, folds_of(units_of(case), case.labels_N), len(case.manifest.classes))
+    count, height, width = len(stills_NHW3), stills_NHW3.shape[1] // 2, stills_NHW3.shape[2] // 2
+    values_ND = stills_NHW3.reshape(count, height, 2, width, 2, 3).mean((2, 4)).reshape(count, -1)
+    scores_NK = out_of_fold(
+        values_ND, case.labels_N, folds_of(units_of(case), case.labels_N), len(case.manifest.classes)
+    )
     accuracy, guess, is_shortcut = _judged(case, scores_NK)
     recall_K = _recalls(case, scores_NK)
     shown = [int(k) for k in np.argsort(-np.nan_to_num(recall_K)) if recall_K[k] >= LEAST_RECALL][:3]
-    wheres = {k: _effect(stills_NHW3, case.labels_N == k) for k in range(len(recall_K)) if (case.labels_N == k).sum() >= FEW}
     yield Finding(
         "still-tells-the-class", "doubt" if is_shortcut else "note",
         f"The median picture in {width} × {height} cells names the class of {accuracy} of the videos, a guess that of "
@@ -115,21 +120,36 @@ def still(case: Case) -> Iterator[Finding]:
             if is_shortcut else ". That is no more than luck."
         ),
         "muybridge diagnose STUDY" if is_shortcut else "",
-        examples=tuple(_example(case, k, wheres[k][0]) for k in shown if is_shortcut and k in wheres),
+        examples=tuple(_example(case, k, _effect(stills_NHW3, case.labels_N == k)[0]) for k in shown if is_shortcut),
         figures=_figures(accuracy, guess),
     )  # fmt: skip
-    for k, (_, effect_HW) in wheres.items():
-        least = MARK_EFFECT + MARK_CHANCE / float((case.labels_N == k).sum()) ** 0.5
+
+
+def marks(case: Case) -> Iterator[Finding]:
+    """Findings on marks: something small at one place of nearly all stills of a class, and of hardly any others."""
+    if case.looks_N is None:
+        return
+    stills_NHW3 = case.looks_N["still"]
+    for k, name in enumerate(case.manifest.classes):
+        own_N = case.labels_N == k
+        if own_N.sum() < FEW_MARKED or own_N.all():
+            continue
+        _, effect_HW = _effect(stills_NHW3, own_N)
+        least = MARK_EFFECT + MARK_CHANCE / float(own_N.sum()) ** 0.5
         strong_HW = effect_HW >= max(least, float(effect_HW.max()) / 2)
-        if not strong_HW.any() or strong_HW.mean() > MARK_SHARE or np.nan_to_num(recall_K)[k] < LEAST_RECALL:
+        if not strong_HW.any() or strong_HW.mean() > MARK_SHARE:
+            continue
+        off_N = np.abs(stills_NHW3[:, strong_HW] - np.median(stills_NHW3[own_N][:, strong_HW], axis=0)).mean((1, 2))
+        has_N = off_N <= 3 * (np.median(off_N[own_N]) + CODING)
+        with_mark, without = float(has_N[own_N].mean()), float(has_N[~own_N].mean())
+        if with_mark < MARKED or without > 1 - MARKED:
             continue
         where = _place(strong_HW)
-        name = case.manifest.classes[k]
         yield Finding(
-            "a-mark", "fault",
+            f"a-mark-in-{k}", "fault",
             f"{name} has something {where} that other classes lack: {plural(int(strong_HW.sum()), 'cell')} of "
-            f"{strong_HW.size}, up to {effect_HW.max():.1f} deviations apart, by which {recall_K[k]:.0%} of its videos are "
-            "found. A network that reads a logo learns no action: cut it off, or cover it in all videos.",
+            f"{strong_HW.size} that look alike in {with_mark:.0%} of its videos and in {without:.0%} of the others. A network "
+            "that reads a logo learns no action: cut it off, or cover it in all videos.",
             "", (), (_example(case, k, effect_HW),), {"class": name, "where": where, "effect": float(effect_HW.max())},
         )  # fmt: skip
 

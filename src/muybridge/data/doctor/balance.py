@@ -23,7 +23,9 @@ def splits(case: Case) -> Iterator[Finding]:
                 if (split == "val").any()
                 else "nothing is tested"
             )
-            yield Finding("no-test", "fault", f"{column}: the set has no test split; {rest}", "muybridge prepare … --test 0.2")
+            yield Finding(
+                "no-test", "fault", f"{column}: the set has no test split; {rest}", "muybridge prepare … --test 0.2"
+            )
         for part, name_of in (("train", "training"), ("test", "the test"), ("val", "the validation split")):
             present = set(labels[split == part].tolist())
             absent = [name for name in case.manifest.classes if name not in present]
@@ -34,7 +36,9 @@ def splits(case: Case) -> Iterator[Finding]:
                     f"{column}: {name_of} holds no video of {', '.join(absent[:8])}{more}", figures={"classes": absent},
                 )  # fmt: skip
         if not (split == "val").any():
-            yield Finding("no-val", "note", f"{column}: the set has no validation split; curves will show training only")
+            yield Finding(
+                "no-val", "note", f"{column}: the set has no validation split; curves will show training only"
+            )
 
 
 def classes(case: Case) -> Iterator[Finding]:

@@ -48,6 +48,8 @@ TIMES, STARTS = 12, 40
 MOST_PAIRS = 30
 """Pairs for each video that are compared at most, the most alike first."""
 BLOCK = 1024
+TILE = 48
+"""Rows whose pairs are compared together; the frames of three tiles are kept, at most 200 MB."""
 
 
 class Pair(NamedTuple):
@@ -179,7 +181,7 @@ def _candidates(looks_N: np.ndarray, known: set[tuple[int, int]]) -> tuple[list[
         Pair(int(a[i]), int(b[i]), "mirrored" if mirrored[i] else "near")
         for i in order[:most] if (int(a[i]), int(b[i])) not in known
     ]  # fmt: skip
-    return sorted(pairs), max(0, len(order) - most)
+    return pairs, max(0, len(order) - most)
 
 
 # --- comparison
@@ -188,16 +190,21 @@ def _candidates(looks_N: np.ndarray, known: set[tuple[int, int]]) -> tuple[list[
 class _Clip(NamedTuple):
     """Frames of a video, small, with their times."""
 
-    frames_TP: np.ndarray
+    frames_THW: np.ndarray
     """uint8."""
+    coarse_THW: np.ndarray
+    """The same in a quarter of the rows and columns, float32."""
     seconds_T: np.ndarray
     length_seconds: float
 
 
 def _compared(manifest: Manifest, candidates: list[Pair], jobs: int) -> list[Pair]:
     """Candidates that are copies."""
+    tiled = sorted(
+        candidates, key=lambda pair: (pair.a // TILE, pair.b // TILE, pair)
+    )  # what is read serves many pairs
 
-    @lru_cache(maxsize=16 * jobs)
+    @lru_cache(maxsize=3 * TILE)
     def clip(row: int) -> _Clip | None:
         return _clip(manifest.row(row))
 
@@ -208,10 +215,10 @@ def _compared(manifest: Manifest, candidates: list[Pair], jobs: int) -> list[Pai
         return a is not None and b is not None and is_copy(a, b, mirrored=pair.kind == "mirrored")
 
     found: dict[tuple[int, int], Pair] = {}
-    with progress("comparing pairs", len(candidates)) as bar:
-        for pair, same in zip(candidates, in_order(compare, candidates, jobs=jobs), strict=True):
-            if same:
-                found.setdefault((pair.a, pair.b), pair)  # a symmetric picture is its own mirror image: near comes first
+    with progress("comparing pairs", len(tiled)) as bar:
+        for pair, same in zip(tiled, in_order(compare, tiled, jobs=jobs), strict=True):
+            if same and ((pair.a, pair.b) not in found or pair.kind == "near"):
+                found[pair.a, pair.b] = pair  # a symmetric picture is its own mirror image
             bar.advance()
     return list(found.values())
 
@@ -225,35 +232,37 @@ def _clip(row: Row) -> _Clip | None:
         return None
     weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     gray_THW = np.stack([np.rint(scaled(frame, (SIDE, SIDE)) @ weights) for frame in frames_THW3]).astype(np.uint8)
-    return _Clip(gray_THW.reshape(len(indices), -1), (indices + 0.5) / row.fps, row.num_frames / row.fps)
+    coarse_THW = gray_THW.reshape(-1, SIDE // 4, 4, SIDE // 4, 4).mean((2, 4), dtype=np.float32)
+    return _Clip(gray_THW, coarse_THW, (indices + 0.5) / row.fps, row.num_frames / row.fps)
 
 
 def is_copy(a: _Clip, b: _Clip, *, mirrored: bool) -> bool:
     """Whether two videos show the same, at some start or stretched to one length."""
     longer, shorter = (a, b) if a.length_seconds >= b.length_seconds else (b, a)
-    chosen_T = np.unique(((np.arange(TIMES) + 0.5) / TIMES * len(shorter.frames_TP)).astype(np.int64))
-    ours_TP = shorter.frames_TP[chosen_T].astype(np.float32)
-    if mirrored:
-        ours_TP = ours_TP.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(len(ours_TP), -1)
-    departs = ours_TP - ours_TP.mean(0)
-    energy, contrast = float((departs**2).mean()), float(ours_TP.std(1).mean())
-    best, difference = -2.0, np.inf
+    chosen_T = np.unique(((np.arange(TIMES) + 0.5) / TIMES * len(shorter.seconds_T)).astype(np.int64))
+    turn = slice(None, None, -1 if mirrored else None)
+    coarse_THW = shorter.coarse_THW[chosen_T][..., turn]
+    departs_THW, best, at_T = coarse_THW - coarse_THW.mean(0), -2.0, chosen_T
     for times_T in _times(longer, shorter, shorter.seconds_T[chosen_T]):
         nearest_T = np.abs(longer.seconds_T[None] - times_T[:, None]).argmin(1)
-        theirs_TP = longer.frames_TP[nearest_T].astype(np.float32)
-        moving = theirs_TP - theirs_TP.mean(0)
-        alike = float((moving * departs).sum() / np.sqrt((moving**2).sum() * (departs**2).sum() + 1e-6))
-        if alike > best:  # brightness and contrast may have been changed
-            scale = ours_TP.std() / max(float(theirs_TP.std()), 1e-6)
-            left = (theirs_TP - theirs_TP.mean()) * scale + ours_TP.mean() - ours_TP
-            best, difference = alike, float((left**2).mean())
+        theirs_THW = longer.coarse_THW[nearest_T]
+        moving_THW = theirs_THW - theirs_THW.mean(0)
+        alike = float((moving_THW * departs_THW).sum() / np.sqrt((moving_THW**2).sum() + 1e-6))
+        if alike > best:
+            best, at_T = alike, nearest_T
+    ours_THW = shorter.frames_THW[chosen_T][..., turn].astype(np.float32)
+    theirs_THW = longer.frames_THW[at_T].astype(np.float32)
+    energy, contrast = float(ours_THW.var(0).mean()), float(ours_THW.std((1, 2)).mean())
+    scale = ours_THW.std() / max(float(theirs_THW.std()), 1e-6)  # brightness and contrast may have been changed
+    left_THW = (theirs_THW - theirs_THW.mean()) * scale + ours_THW.mean() - ours_THW
+    difference = float((left_THW**2).mean())
     return contrast >= BLANK and difference <= min(CODING + MOVING * energy, (OF_CONTRAST * contrast) ** 2)
 
 
 def _times(longer: _Clip, shorter: _Clip, times_T: np.ndarray) -> Iterator[np.ndarray]:
     """Moments of the longer video at which the shorter one may lie."""
     spare = longer.length_seconds - shorter.length_seconds
-    frame = longer.length_seconds / len(longer.frames_TP)  # rates are rounded, each to its own grid
+    frame = longer.length_seconds / len(longer.seconds_T)  # rates are rounded, each to its own grid
     count = min(STARTS, int((spare + 2 * frame) / (frame / 2)) + 1)
     for start in np.linspace(-frame, spare + frame, count):
         yield times_T + start

@@ -9,7 +9,7 @@ from muybridge.text import plural
 
 KINDS: dict[Kind, str] = {"exact": "the same file", "near": "coded again", "mirrored": "mirrored"}
 MOST_EXAMPLES = 12
-_ORDER = {"test": 0, "val": 1, "train": 2, "unused": 3}
+_ORDER = {b"test": 0, b"val": 1, b"train": 2, b"unused": 3}
 
 
 def copies(case: Case) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def _spare(case: Case, pairs: list[Pair]) -> tuple[int, ...]:
     spare = []
     for rows in case.copies.clusters(tuple(pairs)):
         column = case.manifest.columns[case.manifest.split_columns[0]]
-        kept = min(rows, key=lambda row: (_ORDER[column[row].decode()], row))
+        kept = min(rows, key=lambda row: (_ORDER[bytes(column[row])], row))
         spare += [row for row in rows if row != kept]
     return tuple(sorted(spare))
 
@@ -127,4 +127,3 @@ def _examples(case: Case, pairs: list[Pair]) -> tuple[Example, ...]:
 
 def _named(case: Case, row: int) -> str:
     return f"{case.ids[row]} ({case.label(row)}, {case.splits_of(row)})"
-

@@ -1,7 +1,7 @@
 """One look at every video: its header, and a few frames, small. What the doctor's checks share.
 
 Sixteen frames are decoded, evenly spaced over the row. Kept are their brightness in 24 x 24 pixels, the median colours of
-12 x 16 cells, and how much the picture changed from each to the next. A row takes about ten kilobytes, on disk while it is
+24 x 32 cells, and how much the picture changed from each to the next. A row takes about ten kilobytes, on disk while it is
 used, so a second call over unchanged files decodes nothing and memory stays flat.
 """
 
@@ -25,11 +25,11 @@ from muybridge.video.scaling import scaled
 FRAMES = 16
 SIDE = 24
 """Pixels of the sides of a frame's brightness; the aspect is not kept."""
-STILL = (12, 16)
+STILL = (24, 32)
 """Rows and columns of the median colours."""
 READ_SIDE = 64
 """Short side in pixels at which frames are decoded and compared with the one before."""
-VERSION = 1
+VERSION = 2
 
 LOOK = np.dtype([
     ("key", "S40"),

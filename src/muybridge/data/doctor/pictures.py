@@ -12,6 +12,7 @@ SAME = 0.1
 """Mean change in levels of 255 from one looked-at frame to the next up to which the picture stands still."""
 MOST_EXAMPLES = 8
 
+
 def unreadable(case: Case) -> Iterator[Finding]:
     """Finding on videos that cannot be read."""
     if case.looks_N is None:

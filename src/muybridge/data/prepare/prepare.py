@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.data.doctor.cheap import CHEAP, found_by
+from muybridge.data.doctor.finding import Case
 from muybridge.data.manifest import SPLITS, Manifest, from_columns
 from muybridge.data.prepare.arrays import Values, labelled_clips
+from muybridge.data.prepare.exclusion import remaining
 from muybridge.data.prepare.folders import AUTO, Item, class_folders, csv_list, grouped
 from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
 from muybridge.data.prepare.lists import (
@@ -28,7 +31,6 @@ from muybridge.errors import UserError, nearest
 from muybridge.runtime.files import csv_text, within, write_atomic
 from muybridge.runtime.locks import locked
 from muybridge.text import plural, spreadsheet
-from muybridge.video.arrays import SUFFIX as ARRAY
 from muybridge.video.limits import Limits
 
 
@@ -50,6 +52,8 @@ class Prepared:
     mirror: dict[str, str] | None
     """Classes that mirroring changes, with their mirrored class; None: training will not mirror."""
     sha256: str
+    excluded: int = 0
+    """Number of videos that the list of `exclude` leaves out."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -76,6 +80,7 @@ def prepare(
     test: float = 0.2,
     min_frames: int = 4,
     image_fps: float = 25.0,
+    exclude: str | Path | None = None,
     mirror: str = "auto",
     limits: Limits | None = None,
     seed: int = 0,
@@ -96,6 +101,8 @@ def prepare(
     (names, or a file with a line for each) names labels that are numbers. `folds` cuts K test folds instead of one.
     `all_as` puts every video into one split ("test" for a set to evaluate on). `val` is cut from train, by group too;
     `val` and `test` are shares of the whole.
+
+    `exclude`: file of videos to leave out, by their ids or paths, one a line or in a column `id` or `path` of a CSV.
 
     `mirror`: the effect of mirroring on labels. "same": none; "off": never mirror; "auto": classes that name left and
     right are swapped where both exist, and mirroring is off where only one does.
@@ -144,7 +151,11 @@ def prepare(
         raise UserError(f"--image-fps {image_fps}: not a frame rate. Give frames a second, a number above 0")
     if mirror not in ("auto", "same", "off"):
         raise UserError(f"--mirror: '{mirror}' is unknown. Choose auto, same or off")
-    inputs = [path for path in (csv, arrays, labels, groups, classes, *lists.values()) if isinstance(path, str | Path)]
+    inputs = [
+        path
+        for path in (csv, arrays, labels, groups, classes, exclude, *lists.values())
+        if isinstance(path, str | Path)
+    ]
     _check_out(out, [Path(path) for path in inputs])
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.parent, f"prepares {out.name} there", name=f".{out.name}.lock", keep=False):
@@ -153,13 +164,17 @@ def prepare(
                 arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
             )
             root, order = clips.root, clips.classes
-            inspected = Inspection(clips.rows, [], [no_frame_rate(image_fps)])
+            rows = remaining(clips.rows, exclude)
+            excluded = len(clips.rows) - len(rows)
+            inspected = Inspection(rows, [], [no_frame_rate(image_fps)])
         else:
             listed = _listed(folder, csv, lists, classes, layout)
             root, items, order = listed.root, listed.items, listed.classes
             if group is not None:
                 items, ungrouped = grouped(items, group)
                 listed.strays.extend(ungrouped)
+            kept = remaining(items, exclude)
+            items, excluded = kept, len(items) - len(kept)
             _check_items(items, folds, all_as)
             _check_out(out, [root / item.path for item in items])
             inspected = inspect(root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs)
@@ -177,9 +192,10 @@ def prepare(
             mirrored = _mirror(mirror, names, warnings)
             manifest = from_columns(columns, classes=names, root=root, mirror=mirrored, where=str(out))
             _check_splits(manifest, warnings, is_given=is_given)
+            warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
         manifest.save(out)
         _save_rejected(out, inspected.rejected)
-        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings)
+        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings, excluded=excluded)
 
 
 @contextmanager
@@ -225,7 +241,6 @@ def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tup
             f"videos: {len(rows)} of {len(rows) + len(rejected)} could be used, of {len(usable)} class(es). Add "
             "videos until two classes are left"
         )
-    _warn_two_labels(rows, inspected.warnings)
     lost = [name for name in order if name not in usable]
     if lost:
         shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
@@ -234,7 +249,9 @@ def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tup
     return columns, [name for name in order if name in usable]
 
 
-def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str]) -> Prepared:
+def summary(
+    out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], warnings: list[str], excluded: int = 0
+) -> Prepared:
     """Summarise a manifest that was just written."""
     return Prepared(
         manifest=out,
@@ -246,6 +263,7 @@ def summary(out: Path, manifest: Manifest, *, rejected: list[dict[str, str]], wa
         groups=len(set(manifest.columns["group"].tolist()) - {b""}),
         mirror=None if manifest.mirror is None else dict(manifest.mirror),
         sha256=manifest.sha256(),
+        excluded=excluded,
     )
 
 
@@ -346,7 +364,6 @@ def _splits(
     has_groups = bool((groups != "").any())
     if (given != "").any():
         split = given.astype("<U6")
-        _warn_copies(hashes, split, warnings)
         if not (split == "val").any():
             _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
         return {"split": split}
@@ -364,7 +381,6 @@ def _splits(
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
-        _warn_copies(hashes, split, warnings)
         return {"split": split}
     fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
     by_fold = {}
@@ -372,7 +388,6 @@ def _splits(
         split = np.where(fold_N == fold, "test", "train").astype("<U5")
         _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
         by_fold[f"split_{fold + 1}"] = split
-    _warn_copies(hashes, fold_N.astype(str), warnings)
     return by_fold
 
 
@@ -384,30 +399,6 @@ def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: f
     share = min(0.5, val * int((split != "unused").sum()) / len(train))
     cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
     split[train[cut == 1]] = "val"
-
-
-def _warn_two_labels(rows: Sequence[VideoRow], warnings: list[str]) -> None:
-    """Warn of the same content under two classes, of which one is wrong."""
-    labels: dict[tuple[str, int, int], dict[str, str]] = {}
-    for row in rows:
-        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # a clip in an array has a hash without its position
-        labels.setdefault((row.sha256, start, row.num_frames), {})[row.label] = row.id
-    both = [tuple(ids.values()) for ids in labels.values() if len(ids) > 1]
-    if both:
-        warnings.append(
-            f"{len(both)} file(s) have exact copies with another label, the first: {' and '.join(both[0][:2])}"
-        )
-
-
-def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
-    """Warn of files in several splits, by an official split or by different groups of their copies or parts."""
-    sides_by_hash: dict[str, set[str]] = {}
-    for digest, side in zip(hashes.tolist(), sides.tolist(), strict=True):
-        if side != "unused":
-            sides_by_hash.setdefault(digest, set()).add(side)
-    straddling = sum(len(sides) > 1 for sides in sides_by_hash.values())
-    if straddling:
-        warnings.append(f"{straddling} file(s) have exact copies, or other parts, in another split")
 
 
 def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
@@ -439,34 +430,6 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
             )
         if not (split == "test").any() and not is_given:
             raise UserError(f"{column}: too few clips, as no test video is left. Add clips, or give a larger --test")
-        if not (split == "test").any():
-            rest = (
-                "accuracy will be that of val, on which settings are chosen"
-                if (split == "val").any()
-                else "nothing is tested"
-            )
-            warnings.append(f"{column}: the set has no test split; {rest}")
-        for part, name_of in (("test", "the test"), ("val", "the validation split")):
-            absent = [name for name in manifest.classes if name not in set(labels[split == part].tolist())]
-            if absent and (split == part).any():
-                warnings.append(f"{column}: {name_of} holds no video of {', '.join(absent[:8])}")
-        if not (split == "val").any():
-            warnings.append(f"{column}: the set has no validation split; curves will show training only")
-    _warn_unbalanced(manifest, warnings)
-
-
-UNBALANCED = 8
-"""Ratio of the largest class to the smallest from which accuracy is mostly that of the largest."""
-
-
-def _warn_unbalanced(manifest: Manifest, warnings: list[str]) -> None:
-    counts = Counter(manifest.text("label").tolist()).most_common()
-    (most, count), (least, fewest) = counts[0], counts[-1]
-    if count >= UNBALANCED * fewest:
-        warnings.append(
-            f"{plural(count, 'clip')} of {most}, {fewest} of {least}: whoever always says {most} is right on "
-            f"{count / len(manifest):.0%}. Look at the mean over classes, too (mean class)"
-        )
 
 
 def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, str] | None:
