@@ -413,6 +413,12 @@ def compare(
         init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title, allow_code=allow_code,
     )  # fmt: skip
 
+    from muybridge.analysis.doctor.checkup import warnings
+
+    for path in [data] if isinstance(data, str | Path) else data:
+        for warning in warnings(path):
+            log(f"warning: {warning}")
+
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
     return run(made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose, runtime=runtime)

@@ -21,9 +21,9 @@ from muybridge.cli.options import (
     decode_limits,
     recipe_changes,
 )
-from muybridge.cli.output import SCREEN_LINES, answer, answering, counted, say, table
+from muybridge.cli.output import SCREEN_LINES, answer, answering, say, table
 from muybridge.errors import UserError
-from muybridge.text import plural
+from muybridge.text import counted, plural
 
 
 def motions(
@@ -108,10 +108,11 @@ def prepare(
     ] = 4,
     image_fps: Annotated[float, typer.Option(help="Frame rate of images and arrays.")] = 25.0,
     exclude: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Leave these videos out: ids or paths, one a line, or a CSV with a column id or path (`doctor` writes some).",
+            help="Leave these videos out: ids or paths, one a line, or a CSV with a column id or path (`doctor` writes "
+            "some); repeatable.",
         ),
     ] = None,
     mirror: Annotated[
@@ -343,7 +344,7 @@ def _print_checkup(found: Any) -> None:
     lines: dict[str, tuple[str, str]] = {}
     shown = counted((finding.check, f"{finding.rank}: {finding.text}") for finding in found.findings)
     for finding in found.findings:
-        lines.setdefault(finding.check, (title_of(finding.check), found.command(finding)))
+        lines.setdefault(finding.check, (title_of(finding), found.command(finding)))
     for line, (title, command) in zip(shown, lines.values(), strict=True):
         say(f"{title}\n  {line}" + (f"\n  → {command}" if command else ""))
     say(str(found))

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -73,14 +73,6 @@ def answer(as_json: bool, value: Callable[[], Any], show: Callable[[], None]) ->
         typer.echo(json.dumps(value(), indent=2))
     else:
         show()
-
-
-def counted(lines: Iterable[tuple[str, str]]) -> list[str]:
-    """One line for each kind of (kind, line): the first, with the number of the others."""
-    by_kind: dict[str, list[str]] = {}
-    for kind, line in lines:
-        by_kind.setdefault(kind, []).append(line)
-    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} more like it)" for same in by_kind.values()]
 
 
 EPOCH_LINES = 20

@@ -27,6 +27,8 @@ TITLES = {
     "long-videos": "Long videos", "header-frames": "Headers that miscount", "unreadable": "Not to be read", "black": "Black",
     "frozen": "Frozen", "mostly-static": "Mostly static", "metadata-tells-the-class": "What files tell of the class",
     "still-tells-the-class": "What a still tells of the class", "suspicious-labels": "Suspicious labels",
+    "absent-from-train": "Classes without training", "absent-from-val": "Classes without validation",
+    "absent-from-test": "Classes without a test", "a-mark": "A mark in the picture",
     "a-size-of-its-own": "Sizes of their own", "a-rate-of-its-own": "Rates of their own",
 }  # fmt: skip
 """Titles of the sections, by the check."""
@@ -65,9 +67,9 @@ def write(checkup: Checkup, page: Path) -> Checkup:
     return checkup
 
 
-def title_of(check: str) -> str:
-    """Title of a check's section."""
-    return TITLES.get(check) or check.replace("-", " ").capitalize()
+def title_of(finding: Finding) -> str:
+    """Title of a finding's section."""
+    return TITLES.get(finding.check) or finding.check.replace("-", " ").capitalize()
 
 
 def _list(manifest: Manifest, finding: Finding) -> str:
@@ -80,7 +82,7 @@ def _list(manifest: Manifest, finding: Finding) -> str:
 
 def _summary(checkup: Checkup) -> Section:
     rows = [
-        [finding.rank, title_of(finding.check), str(len(finding.listed) or "–"), checkup.command(finding) or "–"]
+        [finding.rank, title_of(finding), str(len(finding.listed) or "–"), checkup.command(finding) or "–"]
         for finding in checkup.findings
     ]
     counts = {rank: sum(finding.rank == rank for finding in checkup.findings) for rank in RANKS}
@@ -117,7 +119,7 @@ def _section(checkup: Checkup, finding: Finding) -> Section:
         else:
             pictures.append(Picture(f"{finding.check}-{number}", example.caption, jpeg))
     return Section(
-        title=title_of(finding.check),
+        title=title_of(finding),
         text=(finding.text,),
         code=(command,) if command else (),
         tables=(Table(["video", "label", "split"], cells, kind="words", name=finding.check, most=ROWS),)

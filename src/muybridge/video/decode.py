@@ -136,7 +136,7 @@ def _frame_rate(
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself."""
+    """Properties that a file states, whether they are true or not."""
 
     container: str
     codec: str

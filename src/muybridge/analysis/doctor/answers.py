@@ -13,7 +13,6 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.stores import vectors as store
 from muybridge.errors import UserError
 from muybridge.text import plural
-from muybridge.video import FileReader
 
 
 def of_study(manifest: Manifest, study: str | Path) -> Answers:
@@ -24,7 +23,7 @@ def of_study(manifest: Manifest, study: str | Path) -> Answers:
     runs, _ = find_runs([study])
     tested = [run for run in runs if run.is_finished and run.has_test_scores]
     if not tested:
-        raise UserError(f"--study {study}: no run of it is finished and tested. Finish one: muybridge compare")
+        raise UserError(f"--study {study}: no run of it is finished and tested. Resume it: muybridge compare")
     row_of = {name: row for row, name in enumerate(manifest.text("id").tolist())}
     sums_NK, counts_N = np.zeros((len(manifest), len(manifest.classes))), np.zeros(len(manifest))
     for run in tested:
@@ -62,12 +61,7 @@ def stored(manifest: Manifest, features: str | Path) -> np.ndarray:
             f"--features {features}: the network behind it was trained on {plural(int(seen.sum()), 'video')} of these, and "
             "knows their labels. Use a network of other videos, or a study with folds: --study"
         )
-    reader = store.CheckedReader(FileReader())
-    means = []
-    for name in manifest.text("id").tolist():
-        row = source.row(row_of[name])
-        means.append(reader.read(row, np.arange(row.num_frames)).astype(np.float64).mean(0))
-    return np.stack(means)
+    return store.means(source, [row_of[name] for name in manifest.text("id").tolist()])
 
 
 def of_features(case: Case, values_ND: np.ndarray, name: str) -> Answers:

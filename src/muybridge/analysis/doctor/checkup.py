@@ -17,7 +17,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec
 from muybridge.errors import UserError
 from muybridge.recipe import Clip
-from muybridge.text import plural
+from muybridge.text import counted, plural
 
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     *CHEAP,
@@ -34,7 +34,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
 
 @dataclass(frozen=True)
 class Checkup:
-    """What the doctor found."""
+    """Findings of the doctor."""
 
     path: Path
     """Manifest."""
@@ -74,6 +74,17 @@ class Checkup:
         counts = Counter(finding.rank for finding in self.findings)
         said = ", ".join(plural(counts[rank], rank) for rank in RANKS if counts[rank]) or "nothing found"
         return f"{self.path}: {plural(len(self.manifest), 'video')}, {said}"
+
+
+MOST_WARNINGS = 6
+
+
+def warnings(path: str | Path) -> list[str]:
+    """Doubts about a data set that its manifest alone gives, a line a kind, at most a screen. Raises UserError."""
+    found = [finding for finding in found_by(CHEAP, Case(Manifest.load(path))) if finding.rank != "note"]
+    lines = counted((finding.check, f"{path}: {finding.text}") for finding in found)
+    more = [f"{path}: {len(lines) - MOST_WARNINGS} more. See all: muybridge doctor {path}"]
+    return lines[:MOST_WARNINGS] + (more if len(lines) > MOST_WARNINGS else [])
 
 
 def check_manifest(path: Path) -> Manifest:

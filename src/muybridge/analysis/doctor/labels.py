@@ -39,8 +39,8 @@ def suspicious(case: Case) -> Iterator[Finding]:
     )
     yield Finding(
         "suspicious-labels", "doubt",
-        f"{plural(len(rows), 'label')} of {answered} look wrong to {case.answers.source}: it is sure, and says something "
-        "else. Look at them, the surest first. Mend the label, or leave the video out; delete the lines of those that are "
+        f"Wrong to {case.answers.source}, which is sure of something else: {plural(len(rows), 'label')} of {answered}. "
+        "Look at them, the surest first. Mend the label, or leave the video out; delete the lines of those that are "
         "right.",
         EXCLUDE, tuple(int(row) for row in rows), examples, {"answered": answered},
     )  # fmt: skip

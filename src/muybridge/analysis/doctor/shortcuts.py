@@ -28,7 +28,7 @@ FEW_MARKED, MARKED = 12, 0.8
 CODING = 4.0
 """Levels of 255 below which a difference is coding."""
 FORM = ("width", "height", "frame rate", "codec", "container", "audio")
-"""What a file's form says; bit rate and duration follow from what is filmed as well."""
+"""Form of a file; bit rate and duration follow from what is filmed as well."""
 
 
 def units_of(case: Case) -> np.ndarray:
@@ -84,7 +84,7 @@ def metadata(case: Case) -> Iterator[Finding]:
             continue
         best = ", ".join(f"{name} {alone[name]:.3f}" for name in sorted(names, key=lambda name: -alone[name])[:3])
         said = (
-            ". That is no more than luck." if not is_shortcut
+            ". That may be luck." if not is_shortcut
             else f" (alone: {best}){_by_class(case, scores_NK)}. "
             + ("The form of a file should tell nothing: a network may use its traces." if is_form
                else "Bit rate and duration follow from what is filmed, too.")
@@ -117,7 +117,7 @@ def still(case: Case) -> Iterator[Finding]:
         f"The median picture in {width} × {height} cells names the class of {accuracy} of the videos, a guess that of "
         f"{guess:.3f}" + (
             f"{_by_class(case, scores_NK)}. Scenes may do that honestly, but these classes need no motion to be told."
-            if is_shortcut else ". That is no more than luck."
+            if is_shortcut else ". That may be luck."
         ),
         "muybridge diagnose STUDY" if is_shortcut else "",
         examples=tuple(_example(case, k, _effect(stills_NHW3, case.labels_N == k)[0]) for k in shown if is_shortcut),
@@ -146,7 +146,7 @@ def marks(case: Case) -> Iterator[Finding]:
             continue
         where = _place(strong_HW)
         yield Finding(
-            f"a-mark-in-{k}", "fault",
+            "a-mark", "fault",
             f"{name} has something {where} that other classes lack: {plural(int(strong_HW.sum()), 'cell')} of "
             f"{strong_HW.size} that look alike in {with_mark:.0%} of its videos and in {without:.0%} of the others. A network "
             "that reads a logo learns no action: cut it off, or cover it in all videos.",

@@ -6,7 +6,7 @@ Exact copies have the same hash. Near ones are found in three steps, each for wh
    must by 0.4 how the picture departs from that mean in four parts of the video (8 x 8 cells), unless both hardly move.
 2. The few that are left are decoded again, at 96 x 96 pixels, and laid over each other in time: in seconds, at every start
    that fits, and stretched to the same length.
-3. They are copies where the difference that is left is no more than coding takes (10 squared levels, and a fifth of the
+3. They are copies where the difference that is left is what coding takes, or less (10 squared levels, and a fifth of the
    energy of what moves). Videos of one studio share the background, but not what moves in front of it.
 """
 

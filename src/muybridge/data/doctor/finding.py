@@ -1,4 +1,4 @@
-"""What a check says: a sentence with figures, the videos that show it, and the command that mends it."""
+"""Findings: a sentence with figures, the videos that show it, and the command that mends it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Example:
     rows: tuple[int, ...]
     caption: str
     where: np.ndarray | None = field(default=None, compare=False)
-    """Where in the picture: a coarse grid of heat, the same for every frame."""
+    """Place in the picture: a coarse grid of heat, the same for every frame."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Finding:
     """Name of the check and of its list, as in copies-across-splits."""
     rank: Rank
     text: str
-    """What was found, in numbers, and why it matters."""
+    """Result in numbers, and why it matters."""
     command: str = ""
     """Command that mends it, with `LIST` for the file of `listed`; empty where none does."""
     listed: tuple[int, ...] = ()
@@ -64,17 +64,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answers:
-    """What some model answers to the videos, which it was not trained on."""
+    """Answers of some model to the videos, which it was not trained on."""
 
     probabilities_NK: np.ndarray
-    """Of every row of the manifest; NaN where it gave none."""
+    """Probabilities of every row of the manifest; NaN where it gave none."""
     source: str
-    """Where they come from, for people."""
+    """Origin, for people."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the checks look at."""
+    """Subject of the checks."""
 
     manifest: Manifest
     looks_N: np.ndarray | None = None

@@ -60,7 +60,7 @@ def sizes(case: Case) -> Iterator[Finding]:
             remedy = "Traces of it stay: borders, blur, aspect. Bring all videos to one form before they are coded."
             yield Finding(
                 f"a-{what}-of-its-own", "doubt",
-                f"{plural(len(own), 'class')} can be told by the frame {what} alone: {said}. {remedy}", scaling, (),
+                f"Told by the frame {what} alone: {said}. {remedy}", scaling, (),
                 tuple(
                     Example((int(alone[0]),), f"{case.ids[alone[0]]} ({name}): {value}")
                     for name, value, _, _, alone in own[:4]
@@ -85,12 +85,13 @@ def lengths(case: Case) -> Iterator[Finding]:
     short = np.flatnonzero(frames_N < span_N)
     if len(short):
         order = short[np.argsort(frames_N[short] / span_N[short], kind="stable")]
-        fits = int(np.quantile(frames_N, 0.05))
+        room = float(np.quantile((frames_N - clip.snippet_frames) / np.maximum(span_N - clip.snippet_frames, 1), 0.05))
+        fits = max(1, 1 + int((clip.num_frames - 1) * min(room, 1.0)))
         yield Finding(
             "shorter-than-a-clip", "doubt" if len(short) > 0.05 * len(frames_N) else "note",
-            f"{plural(len(short), 'video')} of {len(frames_N)} are shorter than a clip ({what}): frames are shown more than "
+            f"Shorter than a clip ({what}): {plural(len(short), 'video')} of {len(frames_N)}. Frames are shown more than "
             f"once. The shortest: {case.ids[order[0]]} ({int(frames_N[order[0]])} frames).",
-            f"muybridge train … --set clip.num_frames={max(1, min(clip.num_frames, fits))}", first(order, len(order)),
+            f"muybridge train … --set clip.num_frames={fits}" if fits < clip.num_frames else "", first(order, len(order)),
         )  # fmt: skip
     seen = float(np.median(span_N / frames_N))
     if clip.sampling == "dense" and seen < 0.1:
@@ -114,7 +115,7 @@ def headers(case: Case) -> Iterator[Finding]:
         worst = order[0]
         yield Finding(
             "header-frames", "note",
-            f"{plural(len(rows), 'file')} have a header that counts other frames than can be decoded; these are counted here. "
+            f"Another number of frames in the header than can be decoded: {plural(len(rows), 'file')}. The decoded ones count. "
             f"The worst: {case.ids[worst]} ({said_N[worst]} in the header, {columns['num_frames'][worst]} decoded). Where many "
             "are missing, the file was cut off.",
             "", first(order, len(order)),

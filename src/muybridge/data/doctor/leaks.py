@@ -26,30 +26,30 @@ def copies(case: Case) -> Iterator[Finding]:
         spare = _spare(case, across)
         yield Finding(
             "copies-across-splits", "leak",
-            f"{plural(len(spare), 'video')} have a copy in another split ({_counts(across)}): a test on what training saw "
-            "flatters every model.",
+            f"Copies of {plural(len(spare), 'video')} are in another split ({_counts(across)}): a test on what training saw "
+            f"flatters every model. {_first(case, across)}",
             EXCLUDE, spare, _examples(case, across), _figures(across),
         )  # fmt: skip
     if contrary:
         rows = tuple(sorted({row for pair in contrary for row in (pair.a, pair.b)}))
         yield Finding(
             "copies-with-another-label", "fault",
-            f"{plural(len(rows), 'video')} have a copy with another label ({_counts(contrary)}): one of each two labels is "
-            "wrong.",
+            f"Copies among {plural(len(rows), 'video')} have different labels ({_counts(contrary)}): one of each two labels is "
+            f"wrong. {_first(case, contrary)}",
             EXCLUDE, rows, _examples(case, contrary), _figures(contrary),
         )  # fmt: skip
     if within:
         spare = _spare(case, within)
         yield Finding(
             "copies-within-a-split", "doubt",
-            f"{plural(len(spare), 'video')} have a copy in their own split ({_counts(within)}): they count twice, and "
-            "intervals come out too narrow.",
+            f"Copies of {plural(len(spare), 'video')} are in the same split ({_counts(within)}): they count twice, and "
+            f"intervals come out too narrow. {_first(case, within)}",
             EXCLUDE, spare, _examples(case, within), _figures(within),
         )  # fmt: skip
     if case.copies.left_out:
         yield Finding(
             "pairs-left-out", "note",
-            f"{plural(case.copies.left_out, 'pair')} that look alike were not compared, as there are too many; the most alike "
+            f"Not compared, as too many look alike: {plural(case.copies.left_out, 'pair')}. The most alike "
             "were. Copies may be among them.",
         )  # fmt: skip
 
@@ -65,7 +65,7 @@ def files(case: Case) -> Iterator[Finding]:
     if found:
         yield Finding(
             "files-across-splits", "leak",
-            f"{plural(len(found), 'file')} have parts in several splits: the same people and scene are on both sides.",
+            f"Parts of {plural(len(found), 'file')} are in several splits: the same people and scene are on both sides.",
             "muybridge prepare … --group '(.*)'", (),
             tuple(
                 Example(pair, " and ".join(f"{case.ids[row]} ({case.splits_of(row)})" for row in pair))
@@ -110,6 +110,10 @@ def _spare(case: Case, pairs: list[Pair]) -> tuple[int, ...]:
 def _counts(pairs: list[Pair]) -> str:
     counted = Counter(pair.kind for pair in pairs)
     return ", ".join(f"{counted[kind]} {text}" for kind, text in KINDS.items() if counted[kind])
+
+
+def _first(case: Case, pairs: list[Pair]) -> str:
+    return f"The first: {case.ids[pairs[0].a]} and {case.ids[pairs[0].b]}."
 
 
 def _figures(pairs: list[Pair]) -> dict[str, int]:

@@ -99,7 +99,7 @@ def _key(row: Row) -> str:
 
 
 def _kept(cache: Path) -> np.ndarray | None:
-    """Looks of an earlier call; None where there are none that can be used."""
+    """Looks of an earlier call; None for a file that is not such."""
     if cache.is_symlink() or not cache.is_file():
         return None
     with suppress(Exception):  # whatever the file is: it is made again

@@ -21,7 +21,7 @@ def unreadable(case: Case) -> Iterator[Finding]:
     if len(rows):
         reasons = [f"{case.ids[row]}: {case.looks_N['problem'][row].decode(errors='replace')}" for row in rows[:3]]
         yield Finding(
-            "unreadable", "fault", f"{plural(len(rows), 'video')} cannot be read. The first: {'; '.join(reasons)}.", EXCLUDE,
+            "unreadable", "fault", f"Not readable: {plural(len(rows), 'video')}. The first: {'; '.join(reasons)}.", EXCLUDE,
             first(rows, len(rows)),
         )  # fmt: skip
 
@@ -38,9 +38,9 @@ def blank(case: Case) -> Iterator[Finding]:
     static_N = read_N & ~blank_N & ~frozen_N & (still_N >= 0.5)
     mean_N = looks_N["gray"].mean((1, 2, 3))
     kinds: tuple[tuple[str, Rank, np.ndarray, str], ...] = (
-        ("black", "fault", blank_N, "are black, or of one colour, from the first frame to the last"),
-        ("frozen", "fault", frozen_N, "are one picture that is held: nothing moves in them"),
-        ("mostly-static", "doubt", static_N, "stand still for at least half of their length"),
+        ("black", "fault", blank_N, "Black, or of one colour, from the first frame to the last"),
+        ("frozen", "fault", frozen_N, "One picture that is held, in which nothing moves"),
+        ("mostly-static", "doubt", static_N, "Standing still for at least half of the length"),
     )
     for name, rank, found_N, what in kinds:
         rows = np.flatnonzero(found_N)
@@ -48,7 +48,7 @@ def blank(case: Case) -> Iterator[Finding]:
             continue
         order = rows[np.argsort(mean_N[rows] if name == "black" else -still_N[rows], kind="stable")]
         yield Finding(
-            name, rank, f"{plural(len(rows), 'video')} {what}.", EXCLUDE, first(rows, len(rows)),
+            name, rank, f"{what}: {plural(len(rows), 'video')}.", EXCLUDE, first(rows, len(rows)),
             tuple(
                 Example((int(row),), f"{case.ids[row]} ({case.label(row)}, {case.splits_of(row)})")
                 for row in order[:MOST_EXAMPLES]

@@ -27,25 +27,26 @@ class Named(Protocol):
 Video = TypeVar("Video", bound=Named)
 
 
-def remaining(videos: Sequence[Video], exclude: str | Path | None) -> list[Video]:
-    """Videos that a list does not name. Raises UserError for an entry that names none of them, and where none is left.
+def remaining(videos: Sequence[Video], exclude: str | Path | Sequence[str | Path] | None) -> list[Video]:
+    """Videos that no list names. Raises UserError for an entry that names none of them, and where none is left.
 
     An id names one video, a path all parts of its file.
     """
-    if exclude is None:
-        return list(videos)
-    entries = _entries(Path(exclude))
+    lists = [] if exclude is None else [exclude] if isinstance(exclude, str | Path) else exclude
     ids, paths = {video.id for video in videos}, {video.path for video in videos}
-    unknown = [entry for entry in entries if entry not in ids and entry not in paths]
-    if unknown:
-        more = f", nor are {len(unknown) - 1} others" if len(unknown) > 1 else ""
-        raise UserError(
-            f"--exclude {exclude}: '{unknown[0]}' is not a video of the set{more}. {nearest(unknown[0], ids | paths)}"
-        )
-    named = set(entries)
+    named: set[str] = set()
+    for file in map(Path, lists):
+        entries = _entries(file)
+        unknown = [entry for entry in entries if entry not in ids and entry not in paths]
+        if unknown:
+            more = f", nor are {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise UserError(
+                f"--exclude {file}: '{unknown[0]}' is not a video of the set{more}. {nearest(unknown[0], ids | paths)}"
+            )
+        named.update(entries)
     left = [video for video in videos if not {video.id, video.path} & named]
-    if not left:
-        raise UserError(f"--exclude {exclude}: it names all {plural(len(videos), 'video')}. Leave some in")
+    if videos and not left:
+        raise UserError(f"--exclude: all {plural(len(videos), 'video')} are excluded. Leave some in")
     return left
 
 

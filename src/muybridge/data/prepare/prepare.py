@@ -80,7 +80,7 @@ def prepare(
     test: float = 0.2,
     min_frames: int = 4,
     image_fps: float = 25.0,
-    exclude: str | Path | None = None,
+    exclude: str | Path | Sequence[str | Path] | None = None,
     mirror: str = "auto",
     limits: Limits | None = None,
     seed: int = 0,
@@ -102,7 +102,7 @@ def prepare(
     `all_as` puts every video into one split ("test" for a set to evaluate on). `val` is cut from train, by group too;
     `val` and `test` are shares of the whole.
 
-    `exclude`: file of videos to leave out, by their ids or paths, one a line or in a column `id` or `path` of a CSV.
+    `exclude`: files of videos to leave out, by their ids or paths, one a line or in a column `id` or `path` of a CSV.
 
     `mirror`: the effect of mirroring on labels. "same": none; "off": never mirror; "auto": classes that name left and
     right are swapped where both exist, and mirroring is off where only one does.
