@@ -20,7 +20,7 @@ def made(tmp_path):
 
 
 def test_sound_files_are_sound_and_the_hash_is_the_manifests(made):
-    answer = document(call("verify", made))
+    answer = document(call("verify", made, "--json"))
     assert answer["faults"] == []
     assert answer["files"] == 4
     assert answer["sha256"] == Manifest.load(made).sha256()

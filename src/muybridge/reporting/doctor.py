@@ -126,7 +126,12 @@ def _section(checkup: Checkup, finding: Finding) -> Section:
         if cells
         else (),
         pictures=tuple(pictures),
-        caption=f"{plural(unread, 'example')} cannot be shown, as the files cannot be read." if unread else "",
+        caption=" ".join(
+            [
+                *([f"All are listed in {checkup.lists[finding.check]}."] if finding.check in checkup.lists else []),
+                *([f"Not shown, as not readable: {plural(unread, 'example')}."] if unread else []),
+            ]
+        ),
         kind="warning" if finding.rank in ("leak", "fault") else "plain",
     )
 

@@ -2,7 +2,7 @@
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"),
 section 3.1: a class's threshold is the mean probability of that class over the videos that are labelled so. A video whose
-probability of another class reaches that class's threshold is counted there. Videos are ranked by how much more probable
+probability of another class reaches that class's threshold is counted there, here only where it is a half at least. Videos are ranked by how much more probable
 the other class is.
 """
 
@@ -14,6 +14,8 @@ from muybridge.data.doctor.finding import EXCLUDE, Case, Example, Finding
 from muybridge.text import plural
 
 MOST_EXAMPLES = 16
+SURE = 0.5
+"""Least probability of the other class: what a model is unsure of is no evidence, however weak its class is."""
 
 
 def suspicious(case: Case) -> Iterator[Finding]:
@@ -53,7 +55,7 @@ def issues(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> tuple[np.ndarr
     threshold_K = np.array([
         chances_MK[given_M == k, k].mean() if (given_M == k).any() else np.inf for k in range(chances_MK.shape[1])
     ])  # fmt: skip
-    reached_MK = np.where(chances_MK >= threshold_K, chances_MK, -np.inf)
+    reached_MK = np.where(chances_MK >= np.maximum(threshold_K, SURE), chances_MK, -np.inf)
     likely_M = reached_MK.argmax(1)
     own_M = chances_MK[np.arange(len(known)), given_M]
     is_issue_M = np.isfinite(reached_MK.max(1)) & (likely_M != given_M)
