@@ -48,7 +48,8 @@ class Dataset:
             "split_sizes": dict(self.split_sizes),
             "class_sizes": None if self.class_sizes is None
             else {split: counts_K.tolist() for split, counts_K in self.class_sizes.items()},
-            "overview": None if self.overview is None else self.overview.as_json()["splits"], "problem": self.problem, "sha256": self.sha256,
+            "overview": None if self.overview is None else self.overview.as_json()["splits"], "problem": self.problem,
+            "sha256": self.sha256,
         }  # fmt: skip
 
     def few(self, split: str) -> list[int]:

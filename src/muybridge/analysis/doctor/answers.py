@@ -33,6 +33,11 @@ def of_study(manifest: Manifest, study: str | Path) -> Answers:
                 "manifest of the study"
             )
         scores = run.scores()
+        if scores.classes != manifest.classes or not set(scores.ids_N.tolist()) <= row_of.keys():
+            raise UserError(
+                f"{run.scores_file('test')}: it is damaged: its classes or videos are not those of {run.name}'s manifest. "
+                "Restore it, or evaluate the run again"
+            )
         rows = np.array([row_of[name] for name in scores.ids_N.tolist()])
         sums_NK[rows] += scores.video_probabilities()
         counts_N[rows] += 1

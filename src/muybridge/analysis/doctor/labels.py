@@ -2,8 +2,8 @@
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"),
 section 3.1: a class's threshold is the mean probability of that class over the videos that are labelled so. A video whose
-probability of another class reaches that class's threshold is counted there, here only where it is a half at least. Videos are ranked by how much more probable
-the other class is.
+probability of another class reaches that class's threshold is counted there; here only where it is a half at least. Videos
+are ranked by how much more probable the other class is.
 """
 
 from collections.abc import Iterator
