@@ -15,7 +15,7 @@ from muybridge.text import plural
 
 MOST_EXAMPLES = 16
 SURE = 0.5
-"""Least probability of the other class: what a model is unsure of is no evidence, however weak its class is."""
+"""Least probability of the other class: what a model is unsure of says nothing, however weak its class is."""
 
 
 def suspicious(case: Case) -> Iterator[Finding]:

@@ -21,8 +21,8 @@ LEAST_RECALL = 0.5
 """Recall of a class above the shares of others from which it is named."""
 FEW = 5
 MARK_EFFECT, MARK_CHANCE, MARK_SHARE = 1.0, 4.5, 0.12
-"""A mark: cells of a class's mean still that are so many deviations from the others', plus as many standard errors of the
-mean as the largest of some hundred cells may be off by chance, on at most this share of cells."""
+"""A mark: cells of a class's stills that are this many deviations from the others' (plus standard errors of a mean, as the
+largest of some hundred cells is off by chance), on at most this share of cells."""
 FEW_MARKED, MARKED = 12, 0.8
 """Least videos of a class in which a mark is looked for, and the share of them that must have it (of the others, lack it)."""
 CODING = 4.0
