@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -76,6 +77,7 @@ def commands(study, video):
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run],
+        "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
     }  # fmt: skip
 
 
@@ -108,7 +110,7 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["runs", "report", "predict", "evaluate", "diagnose", "resume"])
+@pytest.mark.parametrize("command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "doctor"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):
     video = Manifest.load(made_set).row(0).path

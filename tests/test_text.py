@@ -141,9 +141,11 @@ def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns)
         ["models"],
         ["report", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
         ["describe", str(odd_manifest(tmp_path / "set.csv"))],
+        ["doctor", str(odd_manifest(tmp_path / "set.csv")), "--quick"],
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output
         tables = [line for line in result.stdout.splitlines() if "  " in line.strip()]
         assert all(cell_len(line) <= int(columns) for line in tables), arguments
 

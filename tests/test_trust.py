@@ -125,6 +125,8 @@ def commands(manifest):
         "compare by its recipe": ["compare", "--recipe", "recipe.json", "--models", "tsn_resnet_tiny", "--data", manifest,
                                   "--out", "../study", "--dry-run"],
         "evaluate to keep": ["evaluate", ".", "--split", "train", "--keep"], "describe": ["describe", manifest],
+        "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
+        "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
         "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from muybridge.api import (
         compare,
+        doctor,
         estimate,
         evaluate,
         find_lr,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from muybridge.data.sets.motions import motions
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
+    from muybridge.data.verify import verify
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.inference.predict import load, predict
@@ -44,6 +46,7 @@ _MODULES = {
     "demo": "studies.demo",
     "describe": "data.overview",
     "diagnose": "evaluation.diagnose",
+    "doctor": "api",
     "estimate": "api",
     "evaluate": "api",
     "features": "evaluation.extract",
@@ -63,6 +66,7 @@ _MODULES = {
     "resume": "training.loop",
     "runs": "api",
     "train": "api",
+    "verify": "data.verify",
 }
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
@@ -71,6 +75,7 @@ __all__ = [
     "demo",
     "describe",
     "diagnose",
+    "doctor",
     "estimate",
     "evaluate",
     "features",
@@ -90,6 +95,7 @@ __all__ = [
     "resume",
     "runs",
     "train",
+    "verify",
 ]
 
 

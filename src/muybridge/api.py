@@ -25,6 +25,7 @@ from muybridge.user_code import allow, check_consent
 
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
+    from muybridge.analysis.doctor.checkup import Checkup
     from muybridge.analysis.lr_range import LrRange
     from muybridge.storage.scores import Scores
     from muybridge.studies.plan import Plan, Planned, Value
@@ -419,6 +420,12 @@ def compare(
         allow_code=allow_code,
     )  # fmt: skip
 
+    from muybridge.analysis.doctor.checkup import warnings
+
+    for path in [data] if isinstance(data, str | Path) else data:
+        for warning in warnings(path):
+            log(f"warning: {warning}")
+
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
     return run(made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose, runtime=runtime)
@@ -461,6 +468,44 @@ def report(
         title = title or record.title
     Report.of(comparisons, title=title, beside=beside, pair=pair, with_frames=with_frames).write(target)
     return WrittenReport(target, comparisons)
+
+
+def doctor(
+    manifest: str | Path,
+    *,
+    out: str | Path | None = None,
+    recipe: str | Recipe | None = None,
+    changes: Mapping[str, Any] | None = None,
+    features: str | Path | None = None,
+    study: str | Path | None = None,
+    quick: bool = False,
+    jobs: int | None = None,
+) -> Checkup:
+    """Look for what is wrong with a data set, and write a page with pictures and the commands that mend it.
+
+    `out`: the HTML file; none: NAME.doctor.html beside the manifest. The lists that its commands name lie beside it, in
+    NAME.doctor.files. `recipe` and its `changes`: whose clip the videos' lengths and rates are held against. `features`, a
+    store of vectors of these videos, or `study`, whose runs were tested on them: whose answers tell which labels look wrong.
+    `quick`: read the manifest alone, look at no video and write nothing. Raises UserError.
+    """
+    from muybridge.analysis.doctor.checkup import check_manifest, examine
+    from muybridge.reporting import doctor as page
+
+    path = Path(manifest)
+    base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
+    clip = replace(base, dict(changes or {})).clip
+    if quick:
+        given = {"--out": out, "--features": features, "--study": study}
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise UserError(f"{extra[0]}: --quick reads the manifest alone and writes nothing. Leave one of them out")
+        return examine(path, clip=clip, cache=None, jobs=jobs)
+    check_manifest(path)  # a mistake leaves no folder
+    csv = path / "manifest.csv" if path.is_dir() else path
+    target = Path(out) if out is not None else csv.with_name(f"{csv.stem}.doctor.html")
+    page.check_free(target)
+    looks = page.files_of(target) / "looks.npy"
+    return page.write(examine(path, clip=clip, cache=looks, features=features, study=study, jobs=jobs), target)
 
 
 def measure(

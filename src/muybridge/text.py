@@ -1,7 +1,7 @@
 """Text from data (class names, file names), escaped for terminals, Markdown and spreadsheets; and number formats."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -44,6 +44,14 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > 6:
         names = [*names[:5], f"{len(names) - 5} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def counted(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each kind of (kind, line): the first, with the number of the others."""
+    by_kind: dict[str, list[str]] = {}
+    for kind, line in lines:
+        by_kind.setdefault(kind, []).append(line)
+    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} more like it)" for same in by_kind.values()]
 
 
 def duration(seconds: float) -> str:

@@ -270,7 +270,8 @@ def test_folds_and_copies(tmp_path):
         assert len({str(sides[n]) for n in (0, 2, 4)}) == 1
         assert sides[1] == sides[3]
     assert any(
-        warning.startswith("1 file(s) have exact copies with another label, the first: clips#5 and clips#6")
+        warning.startswith("Copies among 2 videos have different labels")
+        and "The first: clips#5 and clips#6." in warning
         for warning in prepared.warnings
     )
     assert "--groups FILE" in " ".join(prepared.warnings)

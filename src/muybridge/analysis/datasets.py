@@ -27,6 +27,8 @@ class Dataset:
     overview: Overview | None
     problem: str = ""
     """Reason for which it has no overview."""
+    sha256: str | None = None
+    """Hash of the manifest that the run was trained with, as `muybridge verify` prints it."""
     features: Mapping[str, Any] | None = None
     """Origin of the stored vectors that the runs were trained on, and their change along a video; None for videos."""
 
@@ -34,10 +36,11 @@ class Dataset:
     def of(run: Run) -> "Dataset":
         """Data set of a run, of its fold. Raises UserError for a damaged dataset.json."""
         stored = run.dataset()
-        known, problem = _described(run.recipe().data)
+        data = run.recipe().data
+        known, problem = _described(data)
         sizes = stored.get("class_sizes") or (None if known is None else known.class_sizes)
         counts = None if sizes is None else {split: np.array(of_split) for split, of_split in sizes.items()}
-        return Dataset(stored["split_sizes"], counts, known, problem, stored.get("features"))
+        return Dataset(stored["split_sizes"], counts, known, problem, data.sha256, stored.get("features"))
 
     def as_json(self) -> dict[str, Any]:
         """Entry in report.json."""
@@ -46,6 +49,7 @@ class Dataset:
             "class_sizes": None if self.class_sizes is None
             else {split: counts_K.tolist() for split, counts_K in self.class_sizes.items()},
             "overview": None if self.overview is None else self.overview.as_json()["splits"], "problem": self.problem,
+            "sha256": self.sha256,
         }  # fmt: skip
 
     def few(self, split: str) -> list[int]:

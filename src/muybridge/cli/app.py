@@ -44,9 +44,9 @@ def _main(
 
 
 for _command in (
-    study.demo, data.motions, data.prepare, data.describe, data.pack, data.frames, features.features, train.train,
-    evaluate.evaluate,
-    evaluate.diagnose, study.compare, study.report, use.predict, models.models, models.recipes, models.measure, train.runs,
+    study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
+    features.features, train.train, evaluate.evaluate, evaluate.diagnose, study.compare, study.report, use.predict,
+    models.models, models.recipes, models.measure, train.runs,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -1,5 +1,6 @@
-"""Commands that create and rewrite data sets: `motions`, `prepare`, `describe`, `pack`, `frames`."""
+"""Commands that create, check and rewrite data sets: `motions`, `prepare`, `describe`, `doctor`, `verify`, `pack`, `frames`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +15,16 @@ from muybridge.cli.options import (
     MaxMemory,
     MaxPixels,
     MaxSeconds,
+    Settings,
     ShortSide,
+    allow_named,
     decode_limits,
     pairs,
+    recipe_changes,
 )
 from muybridge.cli.output import SCREEN_LINES, answer, answering, say, table
 from muybridge.errors import UserError
-from muybridge.text import plural
+from muybridge.text import counted, plural
 
 
 def motions(
@@ -138,6 +142,14 @@ def prepare(
         int, typer.Option(min=1, help="Fewest frames of a video; shorter ones are left out and listed.")
     ] = 4,
     image_fps: Annotated[float, typer.Option(help="Frame rate of images and arrays.")] = 25.0,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave these videos out: ids or paths, one a line, or a CSV with a column id or path (`doctor` writes "
+            "some); repeatable.",
+        ),
+    ] = None,
     mirror: Annotated[
         str, typer.Option(help="Labels of flipped videos: same, off (no flips), or auto (left and right swap).")
     ] = "auto",
@@ -164,7 +176,7 @@ def prepare(
             train_per_class=train_per_class, val_per_class=val_per_class,
             arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout, group=group,
             train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as, val=val, test=test,
-            min_frames=min_frames, image_fps=image_fps, mirror=mirror, seed=seed, jobs=jobs,
+            min_frames=min_frames, image_fps=image_fps, exclude=exclude, mirror=mirror, seed=seed, jobs=jobs,
             limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
@@ -192,6 +204,81 @@ def describe(
             say(str(described))
 
         answer(as_json, described.as_json, show)
+
+
+def doctor(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, or a pack.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Page to write; none: NAME.doctor.html beside the manifest."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe whose clip lengths and rates are held against; none: the default one.")
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE", help="Stored vectors of these videos: a probe over them tells which labels look wrong."
+        ),
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY", help="Study of this manifest: its tests tell which labels look wrong (use folds)."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Read the manifest alone: look at no video, write nothing.")
+    ] = False,
+    settings: Settings = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Look for what is wrong with a data set: copies across splits, shortcuts, dead clips, wrong labels.
+
+    Writes a page with pictures, and lists for `prepare --exclude`. Exits with 1 where a test shows what training saw.
+    """
+    with answering(as_json):
+        import muybridge
+
+        changes = recipe_changes(settings)
+        allow_named(recipe)
+        found = muybridge.doctor(
+            manifest, out=out, recipe=recipe, changes=changes, features=features, study=study, quick=quick, jobs=jobs
+        )
+        answer(as_json, found.as_json, lambda: _print_checkup(found))
+        if found.has_leak:
+            raise typer.Exit(1)
+
+
+def verify(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, a pack, or a store of vectors.")
+    ],
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Hash every file of a manifest again; list what is changed or missing, and exit with 1 then.
+
+    The hash of the manifest that is printed is the one that runs and reports hold.
+    """
+    with answering(as_json):
+        import muybridge
+
+        verified = muybridge.verify(manifest, jobs=jobs)
+
+        def show() -> None:
+            for fault in verified.faults[:SCREEN_LINES]:
+                say(f"{fault['path']}: {fault['reason']}")
+            if len(verified.faults) > SCREEN_LINES:
+                say(f"… and {len(verified.faults) - SCREEN_LINES} more (--json has all)")
+            if verified.unhashed:
+                say(f"{plural(verified.unhashed, 'row')} without a hash: only looked for")
+            say(str(verified))
+
+        answer(as_json, verified.as_json, show)
+        if not verified.is_sound:
+            raise typer.Exit(1)
 
 
 def pack(
@@ -268,10 +355,11 @@ def _print_sets(as_json: bool) -> None:
 def _print_prepared(prepared: Any) -> None:
     from muybridge.data.prepare.prepare import missing_file, rejected_file
 
-    for warning in prepared.warnings[:SCREEN_LINES]:
+    warnings = counted((_kind_of(warning), warning) for warning in prepared.warnings)
+    for warning in warnings[:SCREEN_LINES]:
         say(f"warning: {warning}", err=True)
-    if len(prepared.warnings) > SCREEN_LINES:
-        say(f"… and {plural(len(prepared.warnings) - SCREEN_LINES, 'more warning')} (--json has all)", err=True)
+    if len(warnings) > SCREEN_LINES:
+        say(f"… and {plural(len(warnings) - SCREEN_LINES, 'more kind')} of warnings (--json has all)", err=True)
     for rejected in prepared.rejected[:SCREEN_LINES]:
         say(f"rejected: {rejected['path']}: {rejected['reason']}", err=True)
     if len(prepared.rejected) > SCREEN_LINES:
@@ -292,7 +380,8 @@ def _print_prepared(prepared: Any) -> None:
     groups = f", {plural(prepared.groups, 'group')}" if prepared.groups else ""
     counts_text = f"{plural(prepared.videos, 'video')}, {plural(len(prepared.classes), 'class')}{groups}"
     missing = f", {len(prepared.missing)} of the lists missing" if prepared.missing else ""
-    say(f"{counts_text}, {len(prepared.rejected)} rejected{missing}: {prepared.manifest}")
+    excluded = f", {prepared.excluded} excluded" if prepared.excluded else ""
+    say(f"{counts_text}, {len(prepared.rejected)} rejected{excluded}{missing}: {prepared.manifest}")
     if prepared.mirror is None:
         say("mirroring is off: no left-right flips in training")
     elif prepared.mirror:
@@ -302,6 +391,25 @@ def _print_prepared(prepared: Any) -> None:
             f"mirroring swaps {', '.join(swaps[:SCREEN_LINES])}{more}; the other classes stay as they are (--mirror off: never "
             "mirror)"
         )
+
+
+def _kind_of(warning: str) -> str:
+    """Kind of a warning: without the file that it names first, and without numbers."""
+    return re.sub(r"\d+([.,]\d+)*", "#", warning.partition(": ")[2] or warning)
+
+
+def _print_checkup(found: Any) -> None:
+    from muybridge.reporting.doctor import title_of
+
+    lines: dict[str, tuple[str, str]] = {}
+    shown = counted((finding.check, f"{finding.rank}: {finding.text}") for finding in found.findings)
+    for finding in found.findings:
+        lines.setdefault(finding.check, (title_of(finding), found.command(finding)))
+    for line, (title, command) in zip(shown, lines.values(), strict=True):
+        say(f"{title}\n  {line}" + (f"\n  → {command}" if command else ""))
+    say(str(found))
+    if found.page is not None:
+        say(f"page: {found.page}")
 
 
 def _print_packed(packed: Any) -> None:

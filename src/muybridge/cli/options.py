@@ -91,6 +91,17 @@ def parsed_settings(settings: list[str] | None) -> tuple[dict[str, Any], Any]:
     return changes, runtime_with(settings, Runtime())
 
 
+def recipe_changes(settings: list[str] | None) -> dict[str, Any]:
+    """Changes of the recipe by `--set`, where nothing is run. Raises UserError for a field of the runtime."""
+    from muybridge.recipe import parse_overrides
+
+    changes = parse_overrides(settings or [])
+    of_runtime = [name for name in changes if name.startswith("runtime.")]
+    if of_runtime:
+        raise UserError(f"--set: '{of_runtime[0]}' changes nothing here. Leave it out")
+    return changes
+
+
 def runtime_with(settings: list[str] | None, base: Any) -> Any:
     """Runtime with the changes of `--set runtime.FIELD=VALUE`."""
     from muybridge.recipe import parse_overrides, replace

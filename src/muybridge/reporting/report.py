@@ -246,6 +246,11 @@ def _ranks(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str]
     return 0, 1
 
 
+def page_of(parts: Sequence[Section], title: str, folder: str) -> str:
+    """Page of sections that no comparison is behind. `folder`: name of the folder of its files."""
+    return _page([_Chapter(_FileNames(), "", None, parts)], title, folder)
+
+
 def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
     charts: list[dict[str, Any]] = []
     shown = []
@@ -282,7 +287,7 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
         charts=json.dumps(charts).replace("<", "\\u003c"),
         style=_resource("report.css"),
         script=_resource("report.js"),
-        bundle=_bundle(),
+        bundle=_bundle() if charts else "",
         version=__version__,
     )
     return page
@@ -301,6 +306,7 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
         for section in chapter.sections:
             yield f"\n## {section.title}\n"
             yield from (f"\n{markdown(line)}\n" for line in section.text)
+            yield from (f"\n    {printable(line)}\n" for line in section.code)
             for table in section.tables:
                 stem = chapter.file(table.name)
                 name = f"{stem}.csv"

@@ -134,6 +134,23 @@ def _frame_rate(
     return round(nearest, 4), f"{whose} {fps:g} frames a second, its {by} {nearest:g}, which is taken"
 
 
+@dataclass(frozen=True)
+class Header:
+    """Properties that a file states, whether they are true or not."""
+
+    container: str
+    codec: str
+    has_audio: bool
+    declared_frames: int
+    """0 where it says none."""
+
+
+def header(path: str | os.PathLike[str]) -> Header:
+    """Read a file's header; no frame is decoded. Raises DecodeError."""
+    with _opened(path) as (container, stream):
+        return Header(container.format.name, stream.codec_context.name, bool(container.streams.audio), stream.frames)
+
+
 _LISTENERS = 0
 _LISTENERS_LOCK = threading.Lock()
 # While the log is on for one thread, other threads' messages go to Python's logging, which shows them only on request.

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.data.doctor.cheap import CHEAP, found_by
+from muybridge.data.doctor.finding import Case
 from muybridge.data.manifest import SPLITS, Manifest, from_columns
-from muybridge.data.overview import is_unbalanced
 from muybridge.data.prepare.arrays import Values, labelled_clips
+from muybridge.data.prepare.exclusion import remaining
 from muybridge.data.prepare.folders import AUTO, Item, Listed, grouped
 from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
 from muybridge.data.prepare.listing import Part, listing
@@ -25,7 +27,6 @@ from muybridge.errors import UserError, nearest
 from muybridge.runtime.files import csv_text, within, write_atomic
 from muybridge.runtime.locks import locked
 from muybridge.text import plural, spreadsheet
-from muybridge.video.arrays import SUFFIX as ARRAY
 from muybridge.video.limits import Limits
 
 
@@ -49,6 +50,8 @@ class Prepared:
     sha256: str
     missing: list[dict[str, str]] = field(default_factory=list)
     """Videos of official lists that are not there: name, label, and split where there is one."""
+    excluded: int = 0
+    """Number of videos that the list of `exclude` leaves out."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,6 +87,7 @@ def prepare(
     test: float = 0.2,
     min_frames: int = 4,
     image_fps: float = 25.0,
+    exclude: str | Path | Sequence[str | Path] | None = None,
     mirror: str = "auto",
     limits: Limits | None = None,
     seed: int = 0,
@@ -113,6 +117,8 @@ def prepare(
     `seed`. `folds` cuts K test folds instead of one.
     `all_as` puts every video into one split ("test" for a set to evaluate on). `val` is cut from train, by group too;
     `val` and `test` are shares of the whole.
+
+    `exclude`: files of videos to leave out, by their ids or paths, one a line or in a column `id` or `path` of a CSV.
 
     `mirror`: the effect of mirroring on labels. "same": none; "off": never mirror; "auto": classes that name left and
     right are swapped where both exist, and mirroring is off where only one does.
@@ -176,7 +182,11 @@ def prepare(
         raise UserError(f"--image-fps {image_fps}: not a frame rate. Give frames a second, a number above 0")
     if mirror not in ("auto", "same", "off"):
         raise UserError(f"--mirror: '{mirror}' is unknown. Choose auto, same or off")
-    inputs = [path for path in (csv, arrays, labels, groups, classes, *lists.values()) if isinstance(path, str | Path)]
+    inputs = [
+        path
+        for path in (csv, arrays, labels, groups, classes, exclude, *lists.values())
+        if isinstance(path, str | Path)
+    ]
     _check_out(out, [Path(path) for path in inputs])
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.parent, f"prepares {out.name} there", name=f".{out.name}.lock", keep=False):
@@ -185,7 +195,9 @@ def prepare(
                 arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
             )
             listed = Listed(clips.root, [], clips.classes)
-            inspected = Inspection(clips.rows, [], [no_frame_rate(image_fps)])
+            rows = remaining(clips.rows, exclude)
+            excluded = len(clips.rows) - len(rows)
+            inspected = Inspection(rows, [], [no_frame_rate(image_fps)])
         else:
             listed = listing(
                 folder=folder, csv=csv, column=column, standard=set, root=root, lists=lists, classes=classes, layout=layout,
@@ -195,6 +207,8 @@ def prepare(
             if group is not None:
                 items, ungrouped = grouped(items, group)
                 listed.strays.extend(ungrouped)
+            kept = remaining(items, exclude)
+            items, excluded = kept, len(items) - len(kept)
             _check_items(items, folds, all_as, has_folds=bool(listed.folds))
             _check_out(out, [listed.root / item.path for item in items])
             inspected = inspect(
@@ -210,7 +224,7 @@ def prepare(
             is_given = bool((columns["split"] != "").any()) or bool(listed.folds)
             val_share = 0.0 if all_as else val
             if listed.folds:
-                columns |= _official_folds(columns, listed.folds, val=val_share, seed=seed, warnings=warnings)
+                columns |= _official_folds(columns, listed.folds, val=val_share, seed=seed)
             else:
                 columns |= _splits(columns, folds=folds, val=val_share, test=test, seed=seed, warnings=warnings)
             mirrored = _mirror(mirror, names, warnings)
@@ -219,11 +233,14 @@ def prepare(
                 where=str(out),
             )  # fmt: skip
             _check_splits(manifest, warnings, is_given=is_given)
+            warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
         manifest.save(out)
         _save_rejected(out, inspected.rejected)
         missing = [_named(item, listed.folds) for item in listed.missing]
         _save_missing(out, missing)
-        return summary(out, manifest, rejected=inspected.rejected, warnings=warnings, missing=missing)
+        return summary(
+            out, manifest, rejected=inspected.rejected, warnings=warnings, missing=missing, excluded=excluded
+        )
 
 
 @contextmanager
@@ -288,7 +305,6 @@ def _columns(inspected: Inspection, order: list[str], all_as: str | None) -> tup
             f"videos: {len(rows)} of {len(rows) + len(rejected)} could be used, of {len(usable)} class(es). Add "
             "videos until two classes are left"
         )
-    _warn_two_labels(rows, inspected.warnings)
     lost = [name for name in order if name not in usable]
     if lost:
         shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
@@ -304,6 +320,7 @@ def summary(
     rejected: list[dict[str, str]],
     warnings: list[str],
     missing: Sequence[dict[str, str]] = (),
+    excluded: int = 0,
 ) -> Prepared:
     """Summarise a manifest that was just written."""
     return Prepared(
@@ -317,6 +334,7 @@ def summary(
         mirror=None if manifest.mirror is None else dict(manifest.mirror),
         sha256=manifest.sha256(),
         missing=list(missing),
+        excluded=excluded,
     )
 
 
@@ -370,7 +388,6 @@ def _splits(
     has_groups = bool((groups != "").any())
     if (given != "").any():
         split = given.astype("<U6")
-        _warn_copies(hashes, split, warnings)
         if not (split == "val").any():
             _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
         return {"split": split}
@@ -388,7 +405,6 @@ def _splits(
     if folds is None:
         part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
         split = np.array(["train", "val", "test"])[part]
-        _warn_copies(hashes, split, warnings)
         return {"split": split}
     fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
     by_fold = {}
@@ -396,12 +412,11 @@ def _splits(
         split = np.where(fold_N == fold, "test", "train").astype("<U5")
         _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
         by_fold[f"split_{fold + 1}"] = split
-    _warn_copies(hashes, fold_N.astype(str), warnings)
     return by_fold
 
 
 def _official_folds(
-    columns: dict[str, Any], folds: Mapping[int, Mapping[str, str]], *, val: float, seed: int, warnings: list[str]
+    columns: dict[str, Any], folds: Mapping[int, Mapping[str, str]], *, val: float, seed: int
 ) -> dict[str, np.ndarray]:
     """Split columns of several official splits, in place of `split`; val is cut from train in each, by group."""
     columns.pop("split")
@@ -413,9 +428,6 @@ def _official_folds(
     by_fold = {}
     for number, splits in folds.items():
         split = np.array([splits.get(path, "unused") for path in columns["path"].tolist()], dtype="<U6")
-        found: list[str] = []
-        _warn_copies(columns["sha256"], split, found)
-        warnings += [f"official split {number}: {warning}" for warning in found]
         _cut_val(split, units, columns["label"], val=val, seed=seed, purpose=f"val of fold {number}")
         by_fold[f"split_{number}"] = split
     return by_fold
@@ -429,30 +441,6 @@ def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: f
     share = min(0.5, val * int((split != "unused").sum()) / len(train))
     cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
     split[train[cut == 1]] = "val"
-
-
-def _warn_two_labels(rows: Sequence[VideoRow], warnings: list[str]) -> None:
-    """Warn of the same content under two classes, of which one is wrong."""
-    labels: dict[tuple[str, int, int], dict[str, str]] = {}
-    for row in rows:
-        start = 0 if row.path.endswith(ARRAY) else row.start_frame  # a clip in an array has a hash without its position
-        labels.setdefault((row.sha256, start, row.num_frames), {})[row.label] = row.id
-    both = [tuple(ids.values()) for ids in labels.values() if len(ids) > 1]
-    if both:
-        warnings.append(
-            f"{len(both)} file(s) have exact copies with another label, the first: {' and '.join(both[0][:2])}"
-        )
-
-
-def _warn_copies(hashes: np.ndarray, sides: np.ndarray, warnings: list[str]) -> None:
-    """Warn of files in several splits, by an official split or by different groups of their copies or parts."""
-    sides_by_hash: dict[str, set[str]] = {}
-    for digest, side in zip(hashes.tolist(), sides.tolist(), strict=True):
-        if side != "unused":
-            sides_by_hash.setdefault(digest, set()).add(side)
-    straddling = sum(len(sides) > 1 for sides in sides_by_hash.values())
-    if straddling:
-        warnings.append(f"{straddling} file(s) have exact copies, or other parts, in another split")
 
 
 def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
@@ -484,31 +472,6 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
             )
         if not (split == "test").any() and not is_given:
             raise UserError(f"{column}: too few clips, as no test video is left. Add clips, or give a larger --test")
-        if not (split == "test").any():
-            rest = (
-                "accuracy will be that of val, on which settings are chosen"
-                if (split == "val").any()
-                else "nothing is tested"
-            )
-            warnings.append(f"{column}: the set has no test split; {rest}")
-        for part, name_of in (("test", "the test"), ("val", "the validation split")):
-            absent = [name for name in manifest.classes if name not in set(labels[split == part].tolist())]
-            if absent and (split == part).any():
-                warnings.append(f"{column}: {name_of} holds no video of {', '.join(absent[:8])}")
-        if not (split == "val").any():
-            warnings.append(f"{column}: the set has no validation split; curves will show training only")
-    _warn_unbalanced(manifest, warnings)
-
-
-def _warn_unbalanced(manifest: Manifest, warnings: list[str]) -> None:
-    counts = Counter(manifest.text("label").tolist()).most_common()
-    (most, count), (least, fewest) = counts[0], counts[-1]
-    if is_unbalanced(np.array([number for _, number in counts])):
-        warnings.append(
-            f"{plural(count, 'clip')} of {most}, {fewest} of {least}: whoever always says {most} is right on "
-            f"{count / len(manifest):.0%}. Look at the mean over classes, too (mean class; "
-            "docs/imbalance.md)"
-        )
 
 
 def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, str] | None:

@@ -160,7 +160,10 @@ def labels_by_folder(files: Files) -> list[Item]:
 
 
 def downloaded(standard: StandardSet, root: Path) -> None:
-    """Get the public archives of a standard set into its root. Raises UserError with its page for a set without public archives."""
+    """Get the public archives of a standard set into its root.
+
+    Raises UserError, also for a set without public archives, with its page.
+    """
     if not standard.archives:
         raise UserError(
             f"--download: no archive of {standard.name} is public. Download the set by hand\n\n{standard.about(root)}"

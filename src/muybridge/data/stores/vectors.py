@@ -33,7 +33,7 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.subsets import training_rows
 from muybridge.errors import UserError
 from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
-from muybridge.video import DecodeError, Reader, Row, vectors
+from muybridge.video import DecodeError, FileReader, Reader, Row, vectors
 
 FORMAT_VERSION = 1
 FILE_BYTES = 2**27
@@ -301,6 +301,13 @@ class CheckedReader:
             _check_row(row)
             self._checked.add(key)
         return self.files.read(row, indices)
+
+
+def means(manifest: Manifest, rows: Sequence[int]) -> np.ndarray:
+    """Mean vector (N,D) of each of these rows of a store, checked as it is read. Raises DecodeError."""
+    reader = CheckedReader(FileReader())
+    every_row = map(manifest.row, rows)
+    return np.stack([reader.read(row, np.arange(row.num_frames)).astype(np.float64).mean(0) for row in every_row])
 
 
 def _check_row(row: Row) -> None:

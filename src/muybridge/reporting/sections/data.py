@@ -10,17 +10,18 @@ def overview(chapter: Chapter) -> Section:
     dataset = chapter.comparison.dataset
     fold = chapter.comparison.protocol.data.fold
     of_fold = "" if fold is None else " Splits are those of the first run's fold."
+    end = of_fold if dataset.sha256 is None else f"{of_fold} Its sha256: {dataset.sha256} (muybridge verify MANIFEST)."
     if dataset.overview is not None:
         return Section(
             title="Data",
             tables=(Table(HEADER, [split.cells() for split in dataset.overview.splits], name="data"),),
             caption="By the manifest that the runs were trained with. Width × height: the smallest and the largest frames by "
-            f"area, and how many sizes there are. Videos a class: of the rarest and of the most common class.{of_fold}",
+            f"area, and how many sizes there are. Videos a class: of the rarest and of the most common class.{end}",
         )
-    sizes, known = dataset.split_sizes, dataset.class_sizes or {}
+    sizes, counts = dataset.split_sizes, dataset.class_sizes or {}
     rows = []
     for split, count in sizes.items():
-        counts_K = known.get(split)
+        counts_K = counts.get(split)
         classes = "–" if counts_K is None else str(int((counts_K > 0).sum()))
         span = "–" if counts_K is None else f"{thousands(int(counts_K.min()))} – {thousands(int(counts_K.max()))}"
         rows.append([split, thousands(count), classes, span])
@@ -28,5 +29,5 @@ def overview(chapter: Chapter) -> Section:
         title="Data",
         text=(f"Only what the runs store is shown, as the manifest cannot be used: {dataset.problem.rstrip('.')}.",),
         tables=(Table(["split", "videos", "classes", "videos a class"], rows, name="data"),),
-        caption=f"Videos a class: of the rarest and of the most common class.{of_fold}",
+        caption=f"Videos a class: of the rarest and of the most common class.{end}",
     )

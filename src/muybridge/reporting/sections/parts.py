@@ -59,10 +59,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Section of the page, in this order: text, tables, key, charts, images, details, caption."""
+    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption."""
 
     title: str
     text: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    """Commands, one a line."""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     pictures: tuple[Picture, ...] = ()
