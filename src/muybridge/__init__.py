@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from muybridge.data.overview import describe
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
+    from muybridge.data.stores.flow import flow
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.evaluation.diagnose import diagnose
@@ -48,6 +49,7 @@ _MODULES = {
     "evaluate": "api",
     "features": "evaluation.extract",
     "find_lr": "api",
+    "flow": "data.stores.flow",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
     "measure": "api",
@@ -75,6 +77,7 @@ __all__ = [
     "evaluate",
     "features",
     "find_lr",
+    "flow",
     "frames",
     "load",
     "measure",

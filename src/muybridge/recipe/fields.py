@@ -30,7 +30,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 
 LATER: Mapping[str, Any] = {
-    "clip.order": "ordered", "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None,
+    "clip.order": "ordered", "clip.stack": None, "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None,
     "optim.backbone_lr": None, "optim.layer_decay": None, "optim.lr_grid": (), "optim.steps": None,
     "optim.weight_decay_grid": (),
 }  # fmt: skip

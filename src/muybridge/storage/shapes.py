@@ -66,6 +66,7 @@ class Dataset(TypedDict):
     class_sizes: NotRequired[dict[str, list[_Count]]]
     longest_trained_seconds: float
     features: NotRequired[Features]
+    made_by: NotRequired[str]
 
 
 @_more
