@@ -19,7 +19,7 @@ from muybridge.errors import UserError, nearest
 MOST_POINTS, POINT_QUALITY, POINT_DISTANCE = 1000, 0.001, 3
 """Points of the flow that vote for the camera's motion: Shi and Tomasi's corners, of this quality, this far apart."""
 LEAST_POINTS, LEAST_INLIERS, INLIER_PIXELS = 50, 25, 1.0
-"""More points and inliers than these are needed, within so many pixels; else the camera counts as still."""
+"""Points, and inliers within this distance, that must be exceeded; else the camera counts as still."""
 RAFT_SIDE, RAFT_MULTIPLE = 128, 8
 """Least side of RAFT's pictures, and what their sides are multiples of."""
 
@@ -28,7 +28,7 @@ class Method(Protocol):
     """One way to compute flow. An object is for one thread."""
 
     def image(self, frame_HW3: np.ndarray) -> np.ndarray:
-        """What it compares of a frame."""
+        """Form of a frame that it compares."""
         ...
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

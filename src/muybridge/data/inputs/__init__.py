@@ -47,7 +47,7 @@ def find(name: str) -> Input:
 
 
 class Clip(Protocol):
-    """What a recipe's section `clip` says of its input."""
+    """Fields of a recipe's section `clip` that name its input."""
 
     @property
     def modality(self) -> str:

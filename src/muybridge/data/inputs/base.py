@@ -54,8 +54,8 @@ class Input:
     """Does one frame, held, show what a frame shows?"""
 
     def stacked(self, stack: int) -> "Input":
-        """The input with stacks of another length. Raises UserError where it is none."""
-        raise UserError(f"clip.stack: input '{self.name}' is no stack. Leave it out")
+        """The input with stacks of another length. Raises UserError for an input without stacks."""
+        raise UserError(f"clip.stack: input '{self.name}' has no stacks. Leave it out")
 
     @property
     def has_colours(self) -> bool:

@@ -28,8 +28,8 @@ STACK = 5
 class Flow(Input):
     """Each time step is L fields of motion that follow each other, 2 L channels: x and y of the first, x and y of the next.
 
-    Fields are read as codes of 1 to 255 (`muybridge.video.fields`) and cut and scaled as codes about 0, which is no motion
-    at every stage. The network gets code / 255 / std, by the deviation of its own preprocessing: -.996 to .996 at .5, which
+    Fields are read as codes of 1 to 255 (`muybridge.video.fields`) and cut and scaled as codes about 0, and 0 means
+    no motion at every stage. The network gets code / 255 / std, by the deviation of its own preprocessing: -.996 to .996 at .5, which
     is the usual one of a network of such channels (I3D's range); TSN's at the mean of ImageNet's deviations, .226, which
     weights of pictures bring along.
     """
@@ -116,7 +116,7 @@ INPUT = Flow(
 
 
 def fields_of(manifest: "Manifest") -> str:
-    """What the fields of motion of a manifest are: "flow", or "warped_flow" without the camera's; empty for other files.
+    """Name of the input that a manifest's fields of motion are: "flow", or "warped_flow"; empty for other files.
 
     Raises UserError where they differ, or where only some files are fields.
     """

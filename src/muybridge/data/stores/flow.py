@@ -7,7 +7,7 @@
 
 Field i of a video leads from its frame i to frame i + `frame_distance`, so n frames have n - `frame_distance` fields. A row
 that is a part of a file has the fields whose frames both lie in the part. A row of too few frames has one field without
-motion, so that no video is lost; how many there are is told.
+motion, so that no video is lost; their number is in flow.json.
 
 Which videos a file holds follows from the manifest alone. A call that was killed continues behind the last finished video,
 several calls may share the work by files (`shard`), and the bytes are the same in the end.
@@ -471,6 +471,7 @@ def _join(out: Path, work: _Work, names: Sequence[str], about: dict[str, Any]) -
             return record
         for name in names:
             shutil.rmtree(within(out, f".{Path(name).stem}"), ignore_errors=True)
+            (out / f".{name}.lock").unlink(missing_ok=True)  # of a call that was killed
         manifest, record = work.stored(out, about)
         manifest.save(within(out, "manifest.csv"))
         write_json(within(out, "flow.json"), record)

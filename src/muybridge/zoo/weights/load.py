@@ -346,7 +346,7 @@ def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Ten
 
 
 def _is_first_layer(tensor: torch.Tensor, shape: torch.Size, channels: int) -> bool:
-    """Is it a convolution of red, green and blue, where the model has one of so many channels?"""
+    """Is it a convolution of red, green and blue, where the model has one of `channels`?"""
     sides = (tensor.shape[2:], shape[2:])
     return (
         tensor.dim() in (4, 5) and tensor.shape[:2] == (shape[0], COLOURS) and len(shape) > 3 and shape[1] == channels
