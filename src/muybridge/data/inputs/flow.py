@@ -28,10 +28,10 @@ STACK = 5
 class Flow(Input):
     """Each time step is L fields of motion that follow each other, 2 L channels: x and y of the first, x and y of the next.
 
-    Fields are read as codes of 1 to 255 (`muybridge.video.fields`) and cut and scaled as codes about 0, and 0 means
-    no motion at every stage. The network gets code / 255 / std, by the deviation of its own preprocessing: -.996 to .996 at .5, which
-    is the usual one of a network of such channels (I3D's range); TSN's at the mean of ImageNet's deviations, .226, which
-    weights of pictures bring along.
+    Fields are read as codes of 1 to 255 (`muybridge.video.fields`), and cut and scaled as codes about 0: no motion is 0 from
+    then on. The network gets code / 255 / std, by the deviation of its own preprocessing. At .5, the usual one of a network
+    of such channels, that is -.996 to .996, I3D's range. At .226, the mean of ImageNet's, which weights of pictures bring
+    along, it is TSN's.
     """
 
     read_channels = 2
