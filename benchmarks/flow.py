@@ -15,6 +15,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def of_methods(folder: Path, videos: int, rounds: int) -> dict[str, Any]:
             for name in ("dis", "farneback", "tvl1"):
                 how = methods.method(name)
                 images = [how.image(frame) for frame in clip]
-                pairs = list(zip(images, images[1:], strict=False))[: 1 if name == "tvl1" else 5]
+                pairs = list(pairwise(images))[: 1 if name == "tvl1" else 5]
                 kinds = {name: how.between, f"{name} warped": lambda a, b, how=how: methods.without_camera(how, a, b)}
                 for kind, compute in kinds.items():
                     if kind == "tvl1 warped":  # twice that of tvl1
@@ -89,7 +90,9 @@ def of_store(folder: Path, videos: int, rounds: int) -> dict[str, Any]:
     clips = [moving(motion(0.2 * n, 1 + 0.004 * n, (n % 3, -n % 2), size), FRAMES, size, n) for n in range(videos)]
     np.save(folder / "clips.npy", np.stack(clips))
     labels = np.arange(videos) % 2
-    made = muybridge.prepare(arrays=folder / "clips.npy", labels=labels, out=folder / "set.csv", all_as="train").manifest
+    made = muybridge.prepare(
+        arrays=folder / "clips.npy", labels=labels, out=folder / "set.csv", all_as="train"
+    ).manifest
     found: dict[str, dict[str, list[float]]] = {codec: {"write": [], "read": []} for codec in CODECS}
     sizes = {}
     for number in range(rounds):

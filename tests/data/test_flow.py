@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -187,7 +188,9 @@ def test_stacks_are_channels():
     assert x[0, :, :, 0, 0].T.tolist() == [list(range(10)), list(range(10, 20))]
     differences = inputs.find("rgb_differences")
     assert (differences.step_frames, differences.channels) == (6, 15)
-    frames = torch.tensor([0, 1, 3, 6, 10, 15], dtype=torch.uint8)[:, None] + torch.tensor([0, 50, 100], dtype=torch.uint8)
+    frames = torch.tensor([0, 1, 3, 6, 10, 15], dtype=torch.uint8)[:, None] + torch.tensor(
+        [0, 50, 100], dtype=torch.uint8
+    )
     frames = (frames * torch.tensor([1, 1, 2], dtype=torch.uint8))[None, :, None, None]
     x = differences.to_model(frames, None, mean=(0.5,) * 15, std=(1 / 255,) * 15)
     wanted = [value for step in range(1, 6) for value in (step, step, 2 * step)]
@@ -240,7 +243,10 @@ def parts_set(tmp_path_factory):
     for number in range(4):
         write_clip(folder / f"{number}.avi", 10 * number, 12)
     write_clip(folder / "parts.avi", 100, 40)
-    lines = ["path,label,split,start,end", *(f"{n}.avi,{'ab'[n % 2]},{'train' if n < 3 else 'test'},," for n in range(4))]
+    lines = [
+        "path,label,split,start,end",
+        *(f"{n}.avi,{'ab'[n % 2]},{'train' if n < 3 else 'test'},," for n in range(4)),
+    ]
     lines += ["parts.avi,a,train,0,0.4", "parts.avi,b,train,0.2,0.8", "parts.avi,a,train,1.2,1.24"]
     (folder / "list.csv").write_text("\n".join(lines) + "\n")
     return prepare(csv=folder / "list.csv", out=folder / "set.csv", val=0, min_frames=1).manifest
@@ -268,7 +274,7 @@ def test_a_part_has_the_fields_between_its_own_frames(parts_set, parts_store):
         frames = reader.read(before, np.arange(before.num_frames))
         found = reader.read(after, np.arange(after.num_frames))
         images = [how.image(frame) for frame in frames]
-        expected = [fields.coded(how.between(a, b), 20) for a, b in zip(images, images[1:], strict=False)]
+        expected = [fields.coded(how.between(a, b), 20) for a, b in pairwise(images)]
         if len(frames) == 1:  # nothing moves in it
             expected = [np.full((*images[0].shape, 2), fields.ZERO)]
         assert np.array_equal(found, np.stack(expected))
@@ -418,9 +424,7 @@ def test_without_opencv_it_says_how_to_install_it(parts_set, tmp_path, monkeypat
 
 
 def test_no_torch_is_loaded(parts_set, tmp_path):
-    code = (
-        "import sys, muybridge; muybridge.flow(sys.argv[1], out=sys.argv[2]); assert 'torch' not in sys.modules, 'torch'"
-    )
+    code = "import sys, muybridge; muybridge.flow(sys.argv[1], out=sys.argv[2]); assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-c", code, str(parts_set), str(tmp_path / "s")], check=True, capture_output=True)
 
 
@@ -467,7 +471,9 @@ def test_what_does_not_fit_a_store_is_refused(parts_set, parts_store, tmp_path):
             muybridge.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     for write in (muybridge.pack, muybridge.frames, muybridge.flow):
-        with pytest.raises(UserError, match=r"it is a store that holds stacks of optical flow.*Name the manifest of the"):
+        with pytest.raises(
+            UserError, match=r"it is a store that holds stacks of optical flow.*Name the manifest of the"
+        ):
             write(parts_store.path, out=tmp_path / "again")
     with pytest.raises(UserError, match=r"clip\.stack: input 'rgb_difference' has no stacks"):
         recipe_of(parts_set, **{"clip.stack": 3, "clip.modality": "rgb_difference"})
@@ -510,3 +516,22 @@ def test_ten_kills_leave_no_trace(tmp_path, codec):
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     assert digests(out) == digests(tmp_path / "whole")
     assert len(list(out.glob("*.pack"))) > 2
+
+
+@pytest.mark.slow
+def test_motion_tells_what_frames_do_not(tmp_path):
+    """TSN on `motions`: at chance within pairs by frames, right by stacked differences and by flow."""
+    from muybridge.data.sets.motions import PAIRS
+
+    made = muybridge.motions(tmp_path / "m", clips=1000).manifest
+    shown = {"rgb": made, "rgb_differences": made, "flow": flow(made, out=tmp_path / "flow").path}
+    within = {}
+    for name, data in shown.items():
+        run = muybridge.train(
+            "demo", model="tsn_resnet_tiny", data=data, out=tmp_path / name, changes={"clip.modality": name}
+        )
+        scores = run.scores("test")
+        within[name] = np.concatenate([scores.within(*pair)[1] for pair in PAIRS]).mean()
+    assert within["rgb"] <= 0.65
+    assert within["rgb_differences"] >= 0.9
+    assert within["flow"] >= 0.9

@@ -427,7 +427,7 @@ def test_what_features_refuses(frame_run, made_set, stored, tmp_path):
         features("tsn_resnet_tiny", pretrained="imagenet", checkpoint="best", **words)
     with pytest.raises(UserError, match="is not empty and holds no store"):
         features(frame_run.path, data=made_set, out=made_set.parent)
-    with pytest.raises(UserError, match="it holds stored vectors, and .* takes frames"):
+    with pytest.raises(UserError, match=r"it holds stored vectors, and .* takes frames"):
         features(frame_run.path, data=stored.path, out=tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

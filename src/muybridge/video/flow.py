@@ -17,7 +17,8 @@ import numpy as np
 from muybridge.errors import UserError, nearest
 
 MOST_POINTS, POINT_QUALITY, POINT_DISTANCE = 1000, 0.001, 3
-"""Points of the flow that vote for the camera's motion: Shi and Tomasi's corners, of this quality, this far apart."""
+"""Features, and points of the flow, that vote for the camera's motion; the points are Shi and Tomasi's corners, of this
+quality, this far apart."""
 LEAST_POINTS, LEAST_INLIERS, INLIER_PIXELS = 50, 25, 1.0
 """Points, and inliers within this distance, that must be exceeded; else the camera counts as still."""
 RAFT_SIDE, RAFT_MULTIPLE = 128, 8
@@ -191,7 +192,7 @@ def homography(first: np.ndarray, second: np.ndarray, flow_HW2: np.ndarray) -> n
 
 def _matches(cv2: Any, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places (N,2) of features in both images, each the other's nearest."""
-    finder = cv2.SIFT_create()
+    finder = cv2.SIFT_create(nfeatures=MOST_POINTS)
     (points_a, words_a), (points_b, words_b) = (finder.detectAndCompute(image, None) for image in (first, second))
     none = np.zeros((0, 2), dtype=np.float32)
     if words_a is None or words_b is None:
