@@ -396,7 +396,7 @@ def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_pa
 
 @pytest.mark.parametrize("verb", ["pack", "frames"])
 def test_vectors_are_not_packed_as_pictures(verb, stored, tmp_path):
-    with pytest.raises(UserError, match="they are stored vectors"):
+    with pytest.raises(UserError, match="it is a store that holds stored vectors"):
         getattr(muybridge, verb)(stored.path, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
