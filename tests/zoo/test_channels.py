@@ -162,7 +162,9 @@ def test_a_network_of_the_hub_has_the_channels_of_its_configuration(tmp_path):
         make(f"hf:{tmp_path}", 4, num_frames=FRAMES)
 
 
-@pytest.mark.parametrize("name", ["tsm_resnet_tiny", "i3d_resnet_tiny", "tsn_inceptionv1", "s3d_mobilenet_v2", "tsn_vgg16"])
+@pytest.mark.parametrize(
+    "name", ["tsm_resnet_tiny", "i3d_resnet_tiny", "tsn_inceptionv1", "s3d_mobilenet_v2", "tsn_vgg16"]
+)
 @pytest.mark.parametrize("channels", [2, 10])
 def test_image_weights_cross_to_other_channels(name, channels):
     """Wang et al. 2016, section 3.2: the first layer averaged over red, green and blue, and repeated; nothing is scaled."""
