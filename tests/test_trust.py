@@ -21,6 +21,7 @@ import muybridge
 from muybridge import user_code
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
+from muybridge.data.stores.flow import flow
 from muybridge.data.stores.jpegs import frames
 from muybridge.data.stores.pack import pack
 from muybridge.errors import UserError
@@ -567,11 +568,12 @@ def test_packs_and_folders_of_frames_are_written_through_no_link(made_set, tmp_p
     made_set.write_text("".join(made_set.read_text().splitlines(keepends=True)[:9]))  # eight videos are enough
     source = Manifest.load(made_set)
     first = source.text("path")[0].split("/")[0]
-    for write, name in ((pack, "pack"), (frames, "frames")):
+    for write, name in ((pack, "pack"), (frames, "frames"), (flow, "flow")):
         out = tmp_path / name
         write(made_set, out=out, short_side=16)
         whole = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-        for inside in ("manifest.csv", f"{name}.json", ".lock", *((first,) if name == "frames" else ())):
+        inner = {"pack": (".lock",), "frames": (".lock", first), "flow": ()}[name]
+        for inside in ("manifest.csv", f"{name}.json", *inner):
             shutil.rmtree(out)
             write(made_set, out=out, short_side=16)
             (out / "manifest.csv").unlink()
@@ -581,7 +583,7 @@ def test_packs_and_folders_of_frames_are_written_through_no_link(made_set, tmp_p
                 kept = (tmp_path / "kept.json").read_bytes()
             else:
                 linked(out / inside, folder if inside == first else folder / "notes.txt")
-            if inside.endswith(".json") and name == "pack":  # a finished pack is read, and not written
+            if inside.endswith(".json") and name != "frames":  # a finished pack is read, and not written
                 write(made_set, out=out, short_side=16)
             else:
                 with pytest.raises(UserError, match=r"is a link|manifest\.csv: it lacks"):

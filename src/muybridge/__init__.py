@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from muybridge.data.overview import describe
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
+    from muybridge.data.stores.flow import flow
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.data.verify import verify
@@ -51,6 +52,7 @@ _MODULES = {
     "evaluate": "api",
     "features": "evaluation.extract",
     "find_lr": "api",
+    "flow": "data.stores.flow",
     "frames": "data.stores.jpegs",
     "load": "inference.predict",
     "measure": "api",
@@ -80,6 +82,7 @@ __all__ = [
     "evaluate",
     "features",
     "find_lr",
+    "flow",
     "frames",
     "load",
     "measure",

@@ -396,7 +396,7 @@ def test_other_layouts_are_read_back(layout, frame_run, made_set, stored, tmp_pa
 
 @pytest.mark.parametrize("verb", ["pack", "frames"])
 def test_vectors_are_not_packed_as_pictures(verb, stored, tmp_path):
-    with pytest.raises(UserError, match="they are stored vectors"):
+    with pytest.raises(UserError, match="it is a store that holds stored vectors"):
         getattr(muybridge, verb)(stored.path, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -427,7 +427,7 @@ def test_what_features_refuses(frame_run, made_set, stored, tmp_path):
         features("tsn_resnet_tiny", pretrained="imagenet", checkpoint="best", **words)
     with pytest.raises(UserError, match="is not empty and holds no store"):
         features(frame_run.path, data=made_set, out=made_set.parent)
-    with pytest.raises(UserError, match="it is a store of vectors already"):
+    with pytest.raises(UserError, match=r"it holds stored vectors, and .* takes frames"):
         features(frame_run.path, data=stored.path, out=tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

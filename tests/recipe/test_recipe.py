@@ -42,6 +42,7 @@ OTHER_VALUES = {
     "clip.order": "shuffled",
     "clip.modality": "rgb_difference",
     "clip.size": 96,
+    "clip.stack": 3,
     "clip.short_side": 128,
     "augment.crop": "center",
     "augment.short_sides": (256, 320),

@@ -37,6 +37,7 @@ DEFAULTS = {
     "clip.past_end": "wrap",
     "clip.order": "ordered",
     "clip.modality": "rgb",
+    "clip.stack": None,
     "clip.size": 112,
     "clip.short_side": None,
     "augment.crop": "multiscale",

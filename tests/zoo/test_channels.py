@@ -162,15 +162,40 @@ def test_a_network_of_the_hub_has_the_channels_of_its_configuration(tmp_path):
         make(f"hf:{tmp_path}", 4, num_frames=FRAMES)
 
 
-def test_image_weights_of_three_channels_leave_the_preprocessing_of_four():
+@pytest.mark.parametrize(
+    "name", ["tsm_resnet_tiny", "i3d_resnet_tiny", "tsn_inceptionv1", "s3d_mobilenet_v2", "tsn_vgg16"]
+)
+@pytest.mark.parametrize("channels", [2, 10])
+def test_image_weights_cross_to_other_channels(name, channels):
+    """Wang et al. 2016, section 3.2: the first layer averaged over red, green and blue, and repeated; nothing is scaled."""
+    backbone = name.partition("_")[2]
+    image_net = create(f"tsn_{backbone}", num_classes=5)
+    state = {f"backbone.{name}": tensor for name, tensor in image_net.backbone.state_dict().items()}
+    model = make(name, channels)
+    loaded = load_weights(model, {name.removeprefix("backbone."): tensor for name, tensor in state.items()})
+    [(first, told)] = loaded.crossed.items()
+    assert told == channels
+    assert first not in loaded.fresh
+    ours, theirs = model.state_dict()[first], state[first]
+    expected = theirs.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    if ours.dim() == 5:
+        expected = expected[:, :, None].expand_as(ours) / ours.shape[2]
+    assert torch.equal(ours, expected)
+    assert f"{first}: averaged over red, green and blue, and repeated for {channels} channels" in str(loaded)
+    assert loaded.as_json()["crossed"] == {first: channels}
+
+
+def test_crossed_weights_bring_the_mean_deviation_of_their_colours():
+    """TSN's .226 for ImageNet; no motion stays at .5, the middle."""
     state = create("tsn_resnet_tiny", num_classes=5).backbone.state_dict()
-    model = make("tsm_resnet_tiny", 4)
-    before = model.preprocessing
-    with pytest.raises(UserError, match=r"of the wrong shape: backbone\.conv1\.weight: \(16, 3, 7, 7\)"):
-        load_weights(model, state)
-    loaded = load_weights(model, state, part="agreeing")
-    assert set(loaded.fresh) == {"backbone.conv1.weight", "fc.weight", "fc.bias"}
-    assert model.preprocessing == loaded.preprocessing == before == Preprocessing((0.5,) * 4, (0.5,) * 4)
+    for part in ("whole", "agreeing"):
+        model = make("tsm_resnet_tiny", 10)
+        assert set(load_weights(model, state, part=part).fresh) == {"fc.weight", "fc.bias"}
+        assert model.preprocessing.mean == (0.5,) * 10
+        assert model.preprocessing.std == pytest.approx((0.226,) * 10, abs=1e-6)
+    alike = make("tsm_resnet_tiny", 3)
+    assert not load_weights(alike, state).crossed
+    assert alike.preprocessing == IMAGENET
 
 
 def test_channels_are_no_option():

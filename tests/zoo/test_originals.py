@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from muybridge.errors import UserError
-from muybridge.zoo import WeightedLogits, create
+from muybridge.zoo import Preprocessing, WeightedLogits, create, load_weights
 from muybridge.zoo.count import outline
 from muybridge.zoo.networks.s3dv3 import AuxHead
 from muybridge.zoo.volumes import Conv, Pool
@@ -231,6 +231,25 @@ def published_state(name):
     """Names and shapes of the published file's tensors."""
     shapes = json.loads((KEYS / f"{SOURCES[name][1]}.json").read_text())
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("classes", [400, 157], ids=["flow_imagenet", "flow_charades"])
+def test_published_weights_of_flow_load_into_i3d(classes):
+    """pytorch-i3d's files of flow are those of frames with a first layer of two channels, and Charades' have 157 classes."""
+    shapes = json.loads((KEYS / "pytorch_i3d.json").read_text())
+    shapes["Conv3d_1a_7x7.conv3d.weight"][1] = 2
+    for name in ("logits.conv3d.weight", "logits.conv3d.bias"):
+        shapes[name][0] = classes
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    state["Conv3d_1a_7x7.conv3d.weight"] = torch.rand(64, 2, 7, 7, 7)
+    model = create("i3d", num_classes=classes, num_frames=16, in_channels=2)
+    loaded = load_weights(model, state)
+    assert (loaded.source, loaded.fresh, loaded.left_out, dict(loaded.crossed)) == ("pytorch-i3d", (), (), {})
+    assert torch.equal(model.state_dict()["backbone.conv1.conv.weight"], state["Conv3d_1a_7x7.conv3d.weight"])
+    assert model.preprocessing == Preprocessing((0.5, 0.5), (0.5, 0.5))  # the authors' -1 … 1
+    for channels in (3, 10):
+        with pytest.raises(UserError, match=rf"of 2 channels, and this network takes {channels}\. .* clip\.stack=1"):
+            load_weights(on_meta("i3d", num_classes=classes, in_channels=channels), state)
 
 
 @pytest.mark.parametrize("name", SOURCES)

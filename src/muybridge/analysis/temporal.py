@@ -364,4 +364,4 @@ def _shown(entries: Sequence[tuple[Row, FrameOrders]]) -> str:
 
 
 def _input(row: Row) -> inputs.Input:
-    return inputs.find(row.recipe.clip.modality)
+    return inputs.of(row.recipe.clip)

@@ -29,20 +29,20 @@ def scoring_batch_size(recipe: Recipe) -> int:
 
 
 def with_stored_input(recipe: Recipe, manifest: Manifest) -> Recipe:
-    """The recipe with the input that its data holds, where that is stored vectors. Raises UserError where it names another."""
+    """The recipe with the input that its data holds, where that is a store. Raises UserError where it names another."""
     named = inputs.find(recipe.clip.modality)
     stored = inputs.held_by(manifest)
     if stored is None:
-        if named.is_in_place:
+        if named.store:
             raise UserError(
-                f"clip.modality: '{named.name}' is of stored vectors, but {recipe.data.manifest} lists pictures. Make a "
-                "store of vectors: muybridge features SOURCE --data MANIFEST --out STORE"
+                f"clip.modality: '{named.name}' is read from a store of it, but {recipe.data.manifest} lists pictures. Make "
+                f"the store: muybridge {named.store.replace('MANIFEST', recipe.data.manifest or 'MANIFEST')}"
             )
         return recipe
     if named.name not in (inputs.DEFAULT, stored.name):
         raise UserError(
-            f"clip.modality: the vectors of {recipe.data.manifest} are '{stored.name}', not '{named.name}'. Leave it out, "
-            "or name the right store"
+            f"clip.modality: {recipe.data.manifest} holds '{stored.name}', not '{named.name}'. Leave it out, or name the "
+            "right store"
         )
     return replace(recipe, {"clip.modality": stored.name})
 
@@ -57,7 +57,7 @@ def clip_spec(recipe: Recipe) -> ClipSpec:
         stride_frames=c.stride_frames,
         fps=c.fps,
         past_end=c.past_end,
-        snippet_frames=inputs.find(c.modality).step_frames,
+        snippet_frames=inputs.of(c).step_frames,
         order=c.order,
         whole=recipe.evaluation.whole,
     )
@@ -70,7 +70,7 @@ def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClip
         manifest,
         reader,
         clip_spec(recipe),
-        input=inputs.find(recipe.clip.modality),
+        input=inputs.of(recipe.clip),
         size=recipe.clip.size,
         crop=a.crop,
         flip_probability=a.flip_probability,
@@ -94,7 +94,7 @@ def video_views(
         manifest,
         reader,
         clip_spec(recipe),
-        input=inputs.find(recipe.clip.modality),
+        input=inputs.of(recipe.clip),
         size=recipe.test_size,
         num_clips=e.num_clips,
         num_crops=e.num_crops,
@@ -106,7 +106,7 @@ def video_views(
 
 def file_reader(recipe: Recipe) -> Reader:
     """Reader of a recipe's input from the videos' files."""
-    wanted, files = inputs.find(recipe.clip.modality), FileReader(short_side=recipe.clip.short_side)
+    wanted, files = inputs.of(recipe.clip), FileReader(short_side=recipe.clip.short_side)
     return wanted.reader(CheckedReader(files) if wanted.is_in_place else files)
 
 
@@ -116,14 +116,14 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
     Frames are read from a RAM cache where those of `rows` fit into it, else from the files.
     """
     files = file_reader(recipe)
-    if inputs.find(recipe.clip.modality).is_in_place:
+    if inputs.of(recipe.clip).is_in_place:
         return files, runtime.num_workers or 0
     paths_sha256 = sha256(manifest.columns["path"].tobytes()).hexdigest()
     cache = _ram_cache(
         manifest.sha256(), paths_sha256, str(manifest.root.resolve()), recipe.clip.modality, recipe.clip.short_side
     )
     missing = rows[[name not in cache for name in manifest.text("id", rows).tolist()]]
-    needed = _decoded_bytes(manifest, missing, recipe.clip.short_side, inputs.find(recipe.clip.modality))
+    needed = _decoded_bytes(manifest, missing, recipe.clip.short_side, inputs.of(recipe.clip))
     limit = free_bytes() / 4 / launched().local_count if runtime.cache_gib is None else runtime.cache_gib * GIB
     if needed <= limit and limit > 0 and not runtime.num_workers:
         if len(missing):

@@ -60,7 +60,7 @@ def model(
 
 def _standardise(net: VideoModel, recipe: Recipe) -> None:
     """Give a network of stored vectors the mean and deviation of its training split."""
-    is_stored = bool(recipe.data.manifest) and inputs.find(recipe.clip.modality).is_in_place
+    is_stored = bool(recipe.data.manifest) and inputs.of(recipe.clip).is_in_place
     if not is_stored or not {"mean_D", "std_D"} <= dict(net.named_buffers()).keys():
         return
     mean_D, std_D = vectors.statistics(
@@ -118,7 +118,7 @@ def cost(recipe: Recipe, net: VideoModel, num_classes: int) -> dict[str, Any]:
 
 def _check_input(recipe: Recipe, net: VideoModel) -> None:
     """Check that the network takes the recipe's input. Raises UserError."""
-    shown = inputs.find(recipe.clip.modality)
+    shown = inputs.of(recipe.clip)
     if shown.is_picture != (net.input_kind == "clip"):
         gives, takes = ("clips", "vectors") if shown.is_picture else ("vectors", "clips")
         raise UserError(
@@ -143,7 +143,7 @@ def arguments(recipe: Recipe) -> dict[str, Any]:
             raise UserError(f"model.options.{name}: not an option. Set it by the fields of clip or model")
     return {
         "num_frames": recipe.clip.num_frames, "temporal_pooling": m.temporal_pooling,
-        "in_channels": inputs.find(recipe.clip.modality).channels, **m.options,
+        "in_channels": inputs.of(recipe.clip).channels, **m.options,
     }  # fmt: skip
 
 

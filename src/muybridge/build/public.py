@@ -51,7 +51,7 @@ def ready_made(name: str, pretrained: str, *, changes: Mapping[str, Any], runtim
 
 def _usual_input(recipe: Recipe, pretrained: str) -> dict[str, Any]:
     """Fields of the input that the weights are made for."""
-    m, channels = recipe.model, inputs.find(recipe.clip.modality).channels
+    m, channels = recipe.model, inputs.of(recipe.clip).channels
     frames, size = natural_input(m.name, temporal_pooling=m.temporal_pooling, in_channels=channels, **m.options)
     usual: dict[str, Any] = {"clip.num_frames": frames, "clip.size": size}
     published = outline(replace(recipe, usual), 1).published.get(pretrained)
@@ -102,6 +102,8 @@ def _check_complete(net: VideoModel, loaded: Loaded, source: str) -> None:
             f"weights: they are of an image network and know nothing of time, which {net.name} looks along. {train}, "
             "or take tsn, which looks at single frames"
         )
+    if loaded.crossed:
+        raise UserError(f"weights: they are of pictures, not of what {net.name} is shown here. {train}")
     if loaded.fresh:
         raise UserError(
             f"weights: {plural(len(loaded.fresh), 'tensor')} would stay random ({loaded.fresh[0]}). {train}"

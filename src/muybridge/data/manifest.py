@@ -25,6 +25,9 @@ from muybridge.video import Row
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test", "unused")
 
+FLOW = "flow "
+"""Beginning of `made_by` of a store of flow; its options follow."""
+
 _TEXT = ("id", "path", "label", "group", "sha256")
 _INTEGERS = ("start_frame", "num_frames", "width", "height", "seekable")
 COLUMNS = ("id", "path", "start_frame", "num_frames", "label", "group", "fps", "width", "height", "sha256")
@@ -51,7 +54,8 @@ class Manifest:
     reversed_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of classes that only the direction of time tells apart."""
     made_by: str = ""
-    """Hash of the network and the options that computed the vectors of a store; empty for videos."""
+    """Hash of the network and the options that computed the vectors of a store, or the options of a store of flow; empty for
+    videos."""
     official_splits: bool = False
     """Whether the folds are official splits of one set, as UCF101 has three: a video may be trained on in one and tested in
     another, or in several, and the mean over splits is reported."""
@@ -251,7 +255,7 @@ def from_columns(
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path}: no such manifest. Make one: muybridge prepare FOLDER --out {path}")
-    for noun in ("pack", "frames", "features"):
+    for noun in ("pack", "frames", "features", "flow"):
         if (path / f"{noun}.json").exists():
             raise UserError(f"{path}: `muybridge {noun}` has not finished it. Rerun the same command to resume")
     if path.is_dir():

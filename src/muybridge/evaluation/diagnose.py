@@ -184,7 +184,7 @@ def _view(task: Task, index: int) -> View:
     """View of one of the task's videos that is looked at. Raises DecodeError."""
     recipe = task.recipe
     return centre_view(
-        task.reader, task.manifest.row(int(task.rows[index])), build.clip_spec(recipe), input=inputs.find(recipe.clip.modality),
+        task.reader, task.manifest.row(int(task.rows[index])), build.clip_spec(recipe), input=inputs.of(recipe.clip),
         num_clips=recipe.evaluation.num_clips, size=recipe.test_size, crop_fraction=recipe.evaluation.crop_fraction,
     )  # fmt: skip
 

@@ -162,11 +162,12 @@ def prepared(
                 f"{recipe.data.manifest}: it has changed since {trained.name} was trained. To use it all the same, name "
                 "it: --data MANIFEST"
             )
-        theirs = trained.dataset.get("features", {}).get("network", "")
+        theirs = trained.dataset.get("features", {}).get("network", "") or trained.dataset.get("made_by", "")
         if manifest.made_by != theirs:
             raise UserError(
                 f"{data or recipe.data.manifest}: its vectors were computed by {manifest.made_by or 'no network (videos)'}, "
-                f"but {trained.name} was trained on those of {theirs or 'no network (videos)'}. Use a store of that network"
+                f"but {trained.name} was trained on those of {theirs or 'no network (videos)'}. Use a store that was made "
+                "like that"
             )
         fold = recipe.data.fold if fold is None and data is None else fold
         if split is None:

@@ -6,7 +6,6 @@ weights. Heads are then trained on the store in seconds (docs/two-stages.md).
 
 import dataclasses
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ import torch
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores import layouts
 from muybridge.data.stores import vectors as store
-from muybridge.data.stores.common import resume_hint
+from muybridge.data.stores.common import resume_hint, shard_of
 from muybridge.data.stores.layouts import check_layout
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
@@ -105,7 +104,7 @@ def features(
     out, runtime = Path(out), runtime or Runtime()
     if dtype not in ("float32", "float16"):
         raise UserError(f"--dtype: '{dtype}' is unknown. {nearest(dtype, ('float32', 'float16'))}")
-    first, step = _shard(shard)
+    first, step = shard_of(shard)
     check_layout(format)
     manifest = Manifest.load(data)
     with ExitStack() as entered:
@@ -145,17 +144,6 @@ def features(
         out, bool(stored.get("finished")), len(manifest), sum(p.length for p in parts), work.width, estimate, done,
         time.monotonic() - started, stored.get("accuracy", {}), work.spec.num_frames, is_checked,
     )  # fmt: skip
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    """First file and step of `i/n`."""
-    if text is None:
-        return 0, 1
-    number, slash, count = text.partition("/")
-    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
-    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
-        raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
-    return int(number) - 1, int(count)
 
 
 def _stored(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:

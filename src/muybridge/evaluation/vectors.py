@@ -153,13 +153,16 @@ class Work:
         self.source, self.manifest, self.dtype = source, manifest, dtype
         self.data = str(Path(data).resolve())
         self.model, self.recipe, self.trained_on = source.model, source.recipe, source.trained_on
-        self.input = inputs.find(self.recipe.clip.modality)
+        self.input = inputs.of(self.recipe.clip)
         if self.input.is_in_place or self.model.input_kind != "clip":
             raise UserError(
                 f"{source.name}: it takes stored vectors itself. Name the network that computes vectors of pictures"
             )
         if build.with_stored_input(self.recipe, manifest) != self.recipe:
-            raise UserError("--data: it is a store of vectors already. Name the manifest of its videos")
+            raise UserError(
+                f"--data: it holds {inputs.of(build.with_stored_input(self.recipe, manifest).clip).about}, and "
+                f"{source.name} takes {self.input.about}. Name the manifest of its videos, or the right --set clip.modality"
+            )
         looks_at_frames = self.model.looks_at == "frame"
         frames = clip_frames or (1 if looks_at_frames else self.recipe.clip.num_frames)
         if not 1 <= frames <= MOST_FRAMES or (stride is not None and not 1 <= stride <= MOST_FRAMES):
@@ -229,7 +232,8 @@ class Work:
         options = {
             "model": self.recipe.model.name, "layer": ",".join(self.layers) or None, "tokens": self.tokens,
             "clip_frames": self.spec.num_frames, "stride": self.stride, "spacing": self.spec.stride_frames,
-            "past_end": self.spec.past_end, "fps": self.spec.fps, "modality": clip.modality, "size": self.recipe.test_size,
+            "past_end": self.spec.past_end, "fps": self.spec.fps, "modality": clip.modality,
+            **({} if clip.stack is None else {"stack": clip.stack}), "size": self.recipe.test_size,
             "short_side": clip.short_side, "crop_fraction": self.recipe.evaluation.crop_fraction,
             "precision": self.precision, "dtype": self.dtype
         }  # fmt: skip

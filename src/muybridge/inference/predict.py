@@ -79,7 +79,7 @@ class Predictor:
         network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
         self._recipe = network.recipe
         self._dataset = network.dataset
-        self._input = inputs.find(self._recipe.clip.modality)
+        self._input = inputs.of(self._recipe.clip)
         self.classes: tuple[str, ...] = network.classes
         self._where = build.placement(self._recipe, runtime or Runtime())
         self.model = network.load(self._recipe.evaluation.checkpoint)

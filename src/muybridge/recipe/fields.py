@@ -30,9 +30,10 @@ RENAMED: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
 
 
 LATER: Mapping[str, Any] = {
-    "clip.order": "ordered", "data.balanced_sampling": False, "data.train_share": 1.0, "evaluation.size": None,
-    "evaluation.whole": False, "model.weights_sha256": None, "optim.backbone_lr": None, "optim.class_weights": None,
-    "optim.layer_decay": None, "optim.logit_adjustment": 0.0, "optim.lr_grid": (), "optim.steps": None,
+    "clip.order": "ordered", "clip.stack": None, "data.balanced_sampling": False, "data.train_share": 1.0,
+    "evaluation.size": None, "evaluation.whole": False, "model.weights_sha256": None, "optim.backbone_lr": None,
+    "optim.class_weights": None, "optim.layer_decay": None, "optim.logit_adjustment": 0.0, "optim.lr_grid": (),
+    "optim.steps": None,
     "optim.weight_decay_grid": (),
 }  # fmt: skip
 """Fields that recipes of earlier versions lack, and the values that mean what was done then."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from muybridge.data import inputs
+from muybridge.errors import UserError
 
 if TYPE_CHECKING:
     from muybridge.recipe.sections import Recipe
@@ -16,6 +17,7 @@ def check(recipe: "Recipe") -> None:
     _check_lengths(recipe)
     _check_grid(recipe)
     _check_balance(recipe)
+    _check_stack(recipe)
     if recipe.optim.batch_norm == "synced" and recipe.optim.micro_batch_size == 1:
         raise ValueError(
             "optim.batch_norm: 'synced' needs the same number of forward passes in all processes. Set "
@@ -54,6 +56,16 @@ def _check_lengths(recipe: "Recipe") -> None:
         raise ValueError(f"evaluation.whole: a whole video is one clip, not {e.num_clips}. Set evaluation.num_clips=1")
     if c.past_end == "absent" and c.sampling != "dense":
         raise ValueError("clip.past_end: 'absent' is of dense sampling. Set clip.sampling=dense")
+
+
+def _check_stack(recipe: "Recipe") -> None:
+    """A stack is of an input of stacks, named or held by the data, which is seen when a run is made."""
+    if inputs.find(recipe.clip.modality) is inputs.RGB:
+        return
+    try:
+        inputs.of(recipe.clip)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_grid(recipe: "Recipe") -> None:

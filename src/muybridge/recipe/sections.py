@@ -71,6 +71,9 @@ class Clip(Section):
     clip. Tests keep the order of the video (`muybridge diagnose` tests other orders)."""
     modality: Annotated[str, AfterValidator(_known_input)] = inputs.DEFAULT
     """Input of the network, by its name in the table of inputs (`muybridge.data.inputs`)."""
+    stack: int | None = Field(default=None, ge=1, le=64)
+    """Length of the stacks of an input of stacks: the differences, or the fields of motion, in one time step. none: the
+    input's own (5, TSN's)."""
     size: int = Field(default=112, ge=1)
     """Height and width of the network's input, in pixels."""
     short_side: int | None = Field(default=None, ge=1)

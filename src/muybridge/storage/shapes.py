@@ -67,6 +67,7 @@ class Dataset(TypedDict):
     official_splits: NotRequired[list[_Count]]
     longest_trained_seconds: float
     features: NotRequired[Features]
+    made_by: NotRequired[str]
 
 
 @_more

@@ -68,7 +68,7 @@ class Estimates:
     def _measured(self, recipe: Recipe, num_classes: int, macs: int) -> tuple[float, float] | None:
         started = time.monotonic()
         batch_size = recipe.optim.micro_batch_size or recipe.optim.batch_size
-        if not inputs.find(recipe.clip.modality).is_in_place:  # batches of vectors take milliseconds
+        if not inputs.of(recipe.clip).is_in_place:  # batches of vectors take milliseconds
             batch_size = min(MOST_CLIPS, batch_size)
         speed = measure_recipe(
             recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS

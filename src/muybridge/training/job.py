@@ -115,7 +115,7 @@ def suggest_weights(job: Job) -> bool:
     It is not where a still picture does not show what a clip shows: small frames, differences of frames, sets whose classes
     only the direction of time tells apart.
     """
-    recipe, shown = job.recipe, inputs.find(job.recipe.clip.modality)
+    recipe, shown = job.recipe, inputs.of(job.recipe.clip)
     videos = len(job.train_rows)
     has_weights = recipe.model.pretrained is not None or recipe.model.weights_sha256 is not None
     sees_pictures = shown.has_colours and shown.shows_stills and recipe.clip.size >= LEAST_SIZE

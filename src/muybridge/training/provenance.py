@@ -60,10 +60,10 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
 
 
 def _stored(manifest: Manifest) -> dict[str, Any]:
-    """Origin of the vectors that a run is trained on; empty for videos."""
+    """Origin of the store that a run is trained on; empty for videos."""
     about = vectors.about(manifest)
     if about is None:
-        return {}
+        return {"made_by": manifest.made_by} if manifest.made_by else {}
     return {
         "features": {
             name: about[name]

@@ -315,7 +315,7 @@ class _Bench:
         if recipe.precision == "auto":
             recipe = replace(recipe, {"precision": "bf16" if has_bf16(find_device(runtime.device)) else "fp32"})
         self.where = build.placement(recipe, runtime)
-        self.recipe, self.input = recipe, inputs.find(recipe.clip.modality)
+        self.recipe, self.input = recipe, inputs.of(recipe.clip)
         self.on_cuda = self.where.device.type == "cuda"
         self.num_classes = job["num_classes"]
         if job.get("source") is not None:

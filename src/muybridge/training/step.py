@@ -132,7 +132,7 @@ def _without_diverged(losses: torch.Tensor, leave_out: bool) -> torch.Tensor:
 def network_input(part: Batch, model: VideoModel, recipe: Recipe) -> torch.Tensor:
     """Clips of a batch on the device as the network takes them, augmented and normalised."""
     normal = model.preprocessing
-    return inputs.find(recipe.clip.modality).to_model(
+    return inputs.of(recipe.clip).to_model(
         part.clips_BTHWC, part.flip_B, mean=normal.mean, std=normal.std, jitter=part.jitter
     )
 

@@ -33,3 +33,15 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     """Read (width, height) from a JPEG header. Raises ValueError for other data."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     return width, height
+
+
+def decode_gray_jpeg(data: bytes) -> np.ndarray:
+    """Decode a gray JPEG image to (H,W) uint8. Raises ValueError for a broken image."""
+    return simplejpeg.decode_jpeg(data, "GRAY")[..., 0]
+
+
+def encode_gray_jpeg(gray_HW: np.ndarray, quality: int) -> bytes:
+    """Encode (H,W) uint8 as a gray JPEG."""
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(gray_HW)[..., None], quality=quality, colorspace="GRAY", colorsubsampling="Gray"
+    )

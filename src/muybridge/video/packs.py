@@ -5,6 +5,10 @@ A file holds the coded frames one after another; the offset of each (N+1 × uint
 
 Two codecs: JPEG, every frame alone; and H.264 without B-frames, a key frame every few frames, coded for fast decoding:
 about a fifth of the bytes at a third of the speed.
+
+The frames may be fields of motion vectors (`muybridge.video.fields`), (H,W,2) in place of (H,W,3). Such a file has a
+checksum of every frame, too (N × uint32, before the JSON), which is compared whenever one is read; and PNG, without loss,
+is its third codec.
 """
 
 import functools
@@ -14,7 +18,8 @@ import os
 import stat
 import struct
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -26,26 +31,28 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from muybridge.video import fields
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
-from muybridge.video.jpeg import decode_jpeg, encode_jpeg
+from muybridge.video.jpeg import decode_gray_jpeg, decode_jpeg, encode_gray_jpeg, encode_jpeg
 from muybridge.video.scaling import scaled, scaled_size
 
 SUFFIX = ".pack"
 FORMAT_VERSION = 1
-Codec = Literal["jpeg", "h264"]
+Codec = Literal["jpeg", "h264", "png"]
 
 GOP_FRAMES = 4
 """Distance of key frames in H.264."""
 
 _TAIL = struct.Struct("<QQ8s")
 """The tail: number of frames, bytes of JSON, magic."""
-_MAGIC = b"mbpack\x00\x01"
+_MAGIC = {3: b"mbpack\x00\x01", 2: b"mbflow\x00\x01"}
+"""The end of a file by the values of a pixel: colours, or the components of a motion vector."""
 _CHUNK_BYTES = 2**22
 
 
 def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) -> Iterator[np.ndarray]:
-    """Yield frames from `start_frame` on, each (H,W,3) uint8 RGB, through all videos of the file."""
+    """Yield frames from `start_frame` on, each (H,W,3) uint8 RGB (or codes of vectors, (H,W,2)), through all videos."""
     file = _opened(path)
     ends = [int(end) for end in file.ends_V if end > start_frame]
     for end in ends:
@@ -57,7 +64,10 @@ def frames(path: str, *, start_frame: int = 0, short_side: int | None = None) ->
 def read_frames(
     path: str, indices: Sequence[int] | np.ndarray, *, short_side: int | None = None, seekable: bool = False
 ) -> np.ndarray:
-    """Read the frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8. Raises DecodeError."""
+    """Read the frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8, or (T,H,W,2) of vectors.
+
+    Scaled vectors become longer or shorter with the frame. Raises DecodeError.
+    """
     distinct, positions = distinct_frames(indices)
     file = _opened(path)
     if distinct[-1] >= file.num_frames:
@@ -72,6 +82,23 @@ def read_frames(
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the JSON of a pack's file. Raises DecodeError for another or an incomplete file."""
     return _opened(os.fspath(path)).about()
+
+
+def num_channels(path: str | os.PathLike[str]) -> int:
+    """Values of a pixel: 3, or 2 in a file of motion vectors. Raises DecodeError for another or an incomplete file."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(-len(_MAGIC[3]), os.SEEK_END)
+            return _channels_of(path, stream.read())
+    except OSError as error:
+        raise DecodeError(path, error.strerror or str(error)) from None
+
+
+def _channels_of(path: str | os.PathLike[str], tail: bytes) -> int:
+    for channels, magic in _MAGIC.items():
+        if tail.endswith(magic):
+            return channels
+    raise DecodeError(path, "not a file of a pack, or an incomplete one")
 
 
 def check(path: str | os.PathLike[str]) -> None:
@@ -91,6 +118,8 @@ class CodedFrames(Protocol):
     """Coded frames by index."""
 
     codec: Codec
+    channels: int
+    """3, or 2 for motion vectors."""
 
     def blob(self, index: int) -> bytes:
         """Coded bytes of a frame."""
@@ -106,20 +135,39 @@ class CodedFrames(Protocol):
 
 
 def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
-    """Decode frames at sorted, distinct indices, of one size, to (T,H,W,3) uint8 RGB. Raises ValueError, FFmpegError."""
+    """Decode frames at sorted, distinct indices, of one size, to (T,H,W,3) uint8 RGB, or to (T,H,W,2) codes of vectors.
+
+    Raises ValueError, FFmpegError.
+    """
     width, height = size = scaled_size(*coded.size_of(indices[0]), short_side)
-    clip_THW3 = np.empty((len(indices), height, width, 3), np.uint8)
+    clip_THWC = np.empty((len(indices), height, width, coded.channels), np.uint8)
+    if coded.channels == 2:
+        grays = map(decode_gray_jpeg if coded.codec == "jpeg" else _decode_png, map(coded.blob, indices))
+        if coded.codec == "h264":
+            grays = map(_luma, _h264_frames(coded, indices))
+        for index, gray_HW, into_HW2 in zip(indices, grays, clip_THWC, strict=True):
+            into_HW2[:] = fields.resized(fields.unstacked(gray_HW, coded.size_of(index)), size)
+        return clip_THWC
     if coded.codec == "jpeg":
-        for index, into_HW3 in zip(indices, clip_THW3, strict=True):
+        for index, into_HW3 in zip(indices, clip_THWC, strict=True):
             pixels = decode_jpeg(coded.blob(index), short_side, into_HW3=into_HW3)
             if not np.shares_memory(pixels, into_HW3):
                 into_HW3[:] = pixels
-        return clip_THW3
+        return clip_THWC
+    reformatter = VideoReformatter()
+    for index, frame, into_HW3 in zip(indices, _h264_frames(coded, indices), clip_THWC, strict=True):
+        pixels = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        stored_width, stored_height = coded.size_of(index)
+        into_HW3[:] = scaled(pixels[:stored_height, :stored_width], size)
+    return clip_THWC
+
+
+def _h264_frames(coded: CodedFrames, indices: Sequence[int]) -> Iterator[VideoFrame]:
+    """Decoded frames at sorted indices, each from its key frame on. Raises ValueError, FFmpegError."""
     context = VideoCodecContext.create("h264", "r")
     context.thread_type = "NONE"
-    reformatter = VideoReformatter()
     position = -1
-    for index, into_HW3 in zip(indices, clip_THW3, strict=True):
+    for index in indices:
         start = index
         while not coded.is_key(start):
             start -= 1
@@ -128,10 +176,29 @@ def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = 
             if len(decoded) != 1:
                 raise ValueError(f"frame {i} is damaged")
         position = index
-        pixels = reformatter.reformat(decoded[0], format="rgb24", threads=1).to_ndarray()
-        stored_width, stored_height = coded.size_of(index)
-        into_HW3[:] = scaled(pixels[:stored_height, :stored_width], size)
-    return clip_THW3
+        yield decoded[0]
+
+
+def _luma(frame: VideoFrame) -> np.ndarray:
+    """The first plane (H,W) of a frame, as it was coded."""
+    plane = frame.planes[0]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    context = VideoCodecContext.create("png", "r")
+    decoded = context.decode(av.Packet(data)) or context.decode(None)
+    if len(decoded) != 1 or decoded[0].format.name != "gray":
+        raise ValueError("a frame is damaged")
+    return decoded[0].to_ndarray()
+
+
+def _encode_png(gray_HW: np.ndarray) -> bytes:
+    height, width = gray_HW.shape
+    context = VideoCodecContext.create("png", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = width, height, "gray", Fraction(1, 25)
+    packets = [*context.encode(VideoFrame.from_ndarray(gray_HW, format="gray")), *context.encode(None)]
+    return b"".join(map(bytes, packets))
 
 
 class _File:
@@ -145,11 +212,12 @@ class _File:
         weakref.finalize(self, os.close, self._descriptor)
         size_bytes = os.fstat(self._descriptor).st_size
         tail = os.pread(self._descriptor, _TAIL.size, max(0, size_bytes - _TAIL.size))
-        if len(tail) < _TAIL.size or not tail.endswith(_MAGIC):
+        if len(tail) < _TAIL.size:
             raise DecodeError(path, "not a file of a pack, or an incomplete one")
+        self.channels = _channels_of(path, tail)
         self.num_frames, json_bytes, _ = _TAIL.unpack(tail)
         self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
-        table_bytes = 8 * (self.num_frames + 1) + self.num_frames
+        table_bytes = 8 * (self.num_frames + 1) + (1 if self.channels == 3 else 5) * self.num_frames
         if self.hashed_bytes < table_bytes:
             raise DecodeError(path, "its end is damaged: delete it and pack again")
         try:
@@ -165,7 +233,9 @@ class _File:
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
             raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
-        self._keys = np.asarray(table[8 * (self.num_frames + 1) :])
+        keys = np.asarray(table[8 * (self.num_frames + 1) :])
+        self._keys, checksums = keys[: self.num_frames], keys[self.num_frames :]
+        self._checksums = checksums.view("<u4") if self.channels == 2 else None
 
     def about(self) -> dict[str, Any]:
         return dict(json.loads(os.pread(self._descriptor, self._json_bytes, self.hashed_bytes)))
@@ -174,7 +244,13 @@ class _File:
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         if not start <= end <= self.hashed_bytes:
             raise ValueError("its table of frames is damaged")
-        return os.pread(self._descriptor, end - start, start)
+        data = os.pread(self._descriptor, end - start, start)
+        if self._checksums is not None and zlib.crc32(data) != self._checksums[index]:
+            raise ValueError(
+                f"frame {index} is not as it was written; delete the file and repeat `muybridge flow`, which computes it "
+                "alone again"
+            )
+        return data
 
     def is_key(self, index: int) -> bool:
         return bool(self._keys[index])
@@ -202,16 +278,18 @@ def _cached_file(path: str, mtime_ns: int, num_bytes: int) -> _File:
 class Coded:
     """The coded frames of a video in a scratch file, as `encode` returns and `Writer.add` takes them."""
 
-    def __init__(self, scratch: IO[bytes], codec: Codec, size: tuple[int, int]) -> None:
-        self.scratch, self.codec, self.size = scratch, codec, size
+    def __init__(self, scratch: IO[bytes], codec: Codec, size: tuple[int, int], channels: int = 3) -> None:
+        self.scratch, self.codec, self.size, self.channels = scratch, codec, size, channels
         self.offsets = [0]
         self.keys: list[bool] = []
+        self.checksums: list[int] = []
 
     def add(self, data: bytes, *, is_key: bool) -> None:
         """Append a coded frame."""
         self.scratch.write(data)
         self.offsets.append(self.offsets[-1] + len(data))
         self.keys.append(is_key)
+        self.checksums.append(zlib.crc32(data))
 
     def blob(self, index: int) -> bytes:
         """Coded bytes of a frame."""
@@ -227,26 +305,30 @@ class Coded:
         return self.size
 
 
-def encode(frames_HW3: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, quality: int) -> Coded:
-    """Encode frames, each (H,W,3) uint8, all of one size; the same frames give the same bytes.
+def encode(frames_HWC: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec, quality: int) -> Coded:
+    """Encode frames, each (H,W,3) uint8 or codes of vectors (H,W,2), all of one size; the same frames give the same bytes.
 
     `quality`: of JPEG 1 … 100, or the CRF of H.264 (0 … 51, less is better). Raises ValueError without frames.
     """
     coded: Coded | None = None
     context: VideoCodecContext | None = None
-    for index, pixels_HW3 in enumerate(frames_HW3):
-        height, width = pixels_HW3.shape[:2]
+    for index, pixels_HWC in enumerate(frames_HWC):
+        height, width, channels = pixels_HWC.shape
+        pixels = pixels_HWC if channels == 3 else fields.stacked(pixels_HWC)
         if coded is None:
-            coded = Coded(scratch, codec, (width, height))
-            context = _h264_encoder(width, height, crf=quality) if codec == "h264" else None
-        if context is None:
-            coded.add(encode_jpeg(pixels_HW3, quality), is_key=True)
-        else:
-            padded = np.pad(pixels_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+            coded = Coded(scratch, codec, (width, height), channels)
+            context = _h264_encoder(width, len(pixels), crf=quality, gray=channels == 2) if codec == "h264" else None
+        if context is not None:
+            padded = np.pad(pixels, [(0, len(pixels) % 2), (0, width % 2), (0, 0)][: pixels.ndim], mode="edge")
+            layout = "rgb24" if channels == 3 else "gray"
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(padded), format=layout)
             frame.pts = index
             for packet in context.encode(frame):
                 coded.add(bytes(packet), is_key=packet.is_keyframe)
+        elif codec == "png":
+            coded.add(_encode_png(pixels), is_key=True)
+        else:
+            coded.add((encode_jpeg if channels == 3 else encode_gray_jpeg)(pixels, quality), is_key=True)
     if coded is None:
         raise ValueError("there are no frames to encode")
     if context is not None:
@@ -255,10 +337,10 @@ def encode(frames_HW3: Iterable[np.ndarray], scratch: IO[bytes], *, codec: Codec
     return coded
 
 
-def _h264_encoder(width: int, height: int, *, crf: int) -> VideoCodecContext:
+def _h264_encoder(width: int, height: int, *, crf: int, gray: bool) -> VideoCodecContext:
     context = VideoCodecContext.create("libx264", "w")
     context.width, context.height = width + width % 2, height + height % 2
-    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    context.pix_fmt, context.time_base = "gray" if gray else "yuv420p", Fraction(1, 25)
     context.thread_type, context.thread_count = "NONE", 1
     context.options = {
         "preset": "veryfast", "tune": "fastdecode", "crf": str(crf), "g": str(GOP_FRAMES), "bf": "0",
@@ -268,16 +350,20 @@ def _h264_encoder(width: int, height: int, *, crf: int) -> VideoCodecContext:
 
 
 class Writer:
-    """Writes one file of a pack: videos in order, then `close`. The file is complete or absent."""
+    """Writes one file of a pack: videos in order, then `close`. The file is complete or absent.
 
-    def __init__(self, path: Path, codec: Codec) -> None:
-        self.path, self._codec = path, codec
+    `about`: entries of the file's JSON beside its own.
+    """
+
+    def __init__(self, path: Path, codec: Codec, *, channels: int = 3, about: Mapping[str, Any] | None = None) -> None:
+        self.path, self._codec, self._channels, self._about = path, codec, channels, dict(about or {})
         self._partial = path.with_name(f".{path.name}.partial")
         self._partial.unlink(missing_ok=True)
         self._stream = self._partial.open("xb")  # a new file, whatever was there
         self._digest = hashlib.sha256()
         self._offsets = [0]
         self._keys: list[bool] = []
+        self._checksums: list[int] = []
         self._videos: list[dict[str, Any]] = []
 
     @property
@@ -297,25 +383,47 @@ class Writer:
         self._videos.append({**first, **about_video})
         coded.scratch.seek(0)
         while chunk := coded.scratch.read(_CHUNK_BYTES):
-            self._stream.write(chunk)
-            self._digest.update(chunk)
+            self._write(chunk)
         start = self._offsets[-1]
         self._offsets += [start + offset for offset in coded.offsets[1:]]
         self._keys += coded.keys
+        self._checksums += coded.checksums
+
+    def append(self, path: Path) -> None:
+        """Append all videos of another file of the same kind. Raises DecodeError for a frame that is not as it was written."""
+        file = _File(os.fspath(path))
+        first, start = self.num_frames, self._offsets[-1]
+        self._videos += [{**video, "first_frame": first + video["first_frame"]} for video in file.about()["videos"]]
+        for index in range(file.num_frames):
+            try:
+                data = file.blob(index)
+            except ValueError as error:
+                raise DecodeError(path, str(error)) from None
+            self._write(data)
+            self._offsets.append(self._offsets[-1] + len(data))
+            self._keys.append(file.is_key(index))
+            self._checksums.append(zlib.crc32(data))
+        assert self._offsets[-1] - start == int(file.offsets[-1])
+
+    def _write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._digest.update(data)
 
     def close(self) -> None:
         """Finish the file, flush it to the disk, and rename it to its final name."""
+        tables = [np.array(self._offsets, dtype="<u8"), np.array(self._keys, dtype=np.uint8)]
+        if self._channels == 2:
+            tables.append(np.array(self._checksums, dtype="<u4"))
         with self._stream as stream:
-            for table in np.array(self._offsets, dtype="<u8"), np.array(self._keys, dtype=np.uint8):
-                stream.write(table.tobytes())
-                self._digest.update(table.tobytes())
+            for table in tables:
+                self._write(table.tobytes())
             described = {
-                "format_version": FORMAT_VERSION, "codec": self._codec, "sha256": self._digest.hexdigest(),
+                "format_version": FORMAT_VERSION, "codec": self._codec, **self._about, "sha256": self._digest.hexdigest(),
                 "videos": self._videos,
             }  # fmt: skip
             text = json.dumps(described, separators=(",", ":")).encode()
             stream.write(text)
-            stream.write(_TAIL.pack(self.num_frames, len(text), _MAGIC))
+            stream.write(_TAIL.pack(self.num_frames, len(text), _MAGIC[self._channels]))
             stream.flush()
             os.fsync(stream.fileno())
         self._partial.replace(self.path)

@@ -14,9 +14,10 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def scaled(pixels_HW3: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale a frame to `size` (width, height), bilinear."""
+    """Scale a frame, (H,W,3) or gray (H,W), to `size` (width, height), bilinear."""
     height, width = pixels_HW3.shape[:2]
     if size == (width, height):
         return pixels_HW3
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format="rgb24")
+    layout = "gray" if pixels_HW3.ndim == 2 else "rgb24"
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HW3), format=layout)
     return VideoReformatter().reformat(frame, width=size[0], height=size[1], threads=1).to_ndarray()

@@ -116,7 +116,7 @@ def examine(
     manifest = check_manifest(path)
     spec = ClipSpec(
         num_frames=clip.num_frames, sampling=clip.sampling, stride_frames=clip.stride_frames, fps=clip.fps,
-        past_end=clip.past_end, snippet_frames=inputs.find(clip.modality).step_frames,
+        past_end=clip.past_end, snippet_frames=inputs.of(clip).step_frames,
     )  # fmt: skip
     case = Case(manifest, clip=spec, jobs=jobs)
     if cache is None:

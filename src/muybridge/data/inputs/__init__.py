@@ -1,16 +1,20 @@
 """The one table of inputs: all that a clip can be made of, a file each. No module outside this package names one.
 
 A file of this package defines one input as `INPUT`, and a line here registers it. `register` also adds one from outside.
-Stored vectors are an input for each length of theirs, `features:D` (`features.py`).
+Stored vectors are an input for each length of theirs, `features:D` (`features.py`). Stacks (`clip.stack`) are one for each
+length of theirs, too: `of` finds the one that a recipe's clip is made of.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
-from muybridge.data.inputs import features, rgb, rgb_difference
+from muybridge.data.inputs import features, flow, rgb, rgb_difference, rgb_differences, warped_flow
 from muybridge.data.inputs.base import Input as Input
 from muybridge.data.inputs.base import Vectors as Vectors
-from muybridge.data.inputs.features import held_by as held_by
 from muybridge.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from muybridge.data.manifest import Manifest
 
 INPUTS: dict[str, Input] = {}
 """Every input, by name."""
@@ -42,6 +46,35 @@ def find(name: str) -> Input:
     return INPUTS[name]
 
 
+class Clip(Protocol):
+    """Fields of a recipe's section `clip` that name its input."""
+
+    @property
+    def modality(self) -> str:
+        """Name of the input."""
+        ...
+
+    @property
+    def stack(self) -> int | None:
+        """Length of its stacks; None: its own."""
+        ...
+
+
+def of(clip: Clip) -> Input:
+    """The input of a clip, with stacks of its length. Raises UserError for an unknown name, and for a stack of another."""
+    found = find(clip.modality)
+    return found if clip.stack is None else found.stacked(clip.stack)
+
+
+def held_by(manifest: "Manifest") -> Input | None:
+    """The input that a manifest's files hold in place of pictures: vectors, or fields of motion; None for pictures.
+
+    Raises UserError where the files differ.
+    """
+    name = flow.fields_of(manifest)
+    return find(name) if name else features.vectors_of(manifest)
+
+
 def described() -> list[tuple[str, str]]:
     """Name and meaning of every input, for the help."""
     stored = (
@@ -57,3 +90,6 @@ def _listed(names: Iterable[str]) -> str:
 
 RGB = register(rgb.INPUT)
 RGB_DIFFERENCE = register(rgb_difference.INPUT)
+register(rgb_differences.INPUT)
+register(flow.INPUT)
+register(warped_flow.INPUT)

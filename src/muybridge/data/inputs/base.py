@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from muybridge.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,12 +32,18 @@ class Input:
     """The definition of the input, for the help."""
     step_frames: int = 1
     """Frames of the video that make one time step."""
+    stack: int | None = None
+    """Differences, or fields of motion, that lie in one time step (`clip.stack`); None: not a stack."""
+    store: str = ""
+    """The command that makes what it is read from, with its arguments; empty for the videos themselves."""
     channels: int = 3
     """Values of a pixel (or of a vector) in one time step, as the network gets it."""
     read_channels: int = 3
     """Values of a pixel (or of a vector) as it is read."""
     dtype: type[np.generic] = np.uint8
     """Type of the values as they are read."""
+    clip_dtype: type[np.generic] | None = None
+    """Type of the values as `fitted` gives them; None: as they are read."""
     is_picture: bool = True
     """Pictures are cropped, scaled, mirrored, recoloured and rotated; vectors are taken as they are."""
     is_in_place: bool = False
@@ -44,6 +52,10 @@ class Input:
     """The axis of time in what the network takes."""
     shows_stills: bool = True
     """Does one frame, held, show what a frame shows?"""
+
+    def stacked(self, stack: int) -> "Input":
+        """The input with stacks of another length. Raises UserError for an input without stacks."""
+        raise UserError(f"clip.stack: input '{self.name}' has no stacks. Leave it out")
 
     @property
     def has_colours(self) -> bool:
@@ -84,6 +96,12 @@ class Input:
 
         return recolored(x_BTHWC, jitter)
 
+    def rotated(self, x_BTHWC: "torch.Tensor", degrees_B: "torch.Tensor") -> "torch.Tensor":
+        """Clips turned about their centre, counter-clockwise."""
+        from muybridge.data.transforms import rotated
+
+        return rotated(x_BTHWC, degrees_B)
+
     def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
         """(B,T,H,W,C): a time step of the L frames that it is made of. x is (B,T,L,H,W,C)."""
         return x_BLTHWC.flatten(1, 2)
@@ -108,14 +126,14 @@ class Input:
         """
         import torch
 
-        from muybridge.data.transforms import normalised, rotated
+        from muybridge.data.transforms import normalised
 
         if flip_B is not None:
             x_BTHWC = torch.where(flip_B[:, None, None, None, None], self.mirrored(x_BTHWC), x_BTHWC)
         if jitter is not None:
             x_BTHWC = self.recoloured(x_BTHWC, jitter)
             if jitter.rotation_degrees_B is not None:
-                x_BTHWC = rotated(x_BTHWC, jitter.rotation_degrees_B)
+                x_BTHWC = self.rotated(x_BTHWC, jitter.rotation_degrees_B)
         if self.step_frames > 1:
             x_BTHWC = self.steps(x_BTHWC.unflatten(1, (-1, self.step_frames)))
         return normalised(x_BTHWC, self.offset(mean), std)
@@ -125,7 +143,7 @@ class Input:
         import torch
 
         shape = (batch_size, num_steps * self.step_frames, size, size, self.read_channels)
-        return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.dtype).name))
+        return torch.zeros(shape, dtype=getattr(torch, np.dtype(self.clip_dtype or self.dtype).name))
 
     def shown(self, frames_THWC: np.ndarray) -> np.ndarray:
         """A clip for human eyes: uint8 (T,H,W,3), of each time step the last frame.

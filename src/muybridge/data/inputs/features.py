@@ -44,6 +44,7 @@ class Features(Vectors):
     """Vectors of `width` numbers, read in place where a manifest's files hold them."""
 
     about = "stored vectors"
+    store = "features SOURCE --data MANIFEST --out STORE"
     is_in_place = True
 
     def __init__(self, width: int) -> None:
@@ -89,8 +90,8 @@ def named(name: str) -> Features | None:
     return Features(int(name.removeprefix(PREFIX)))
 
 
-def held_by(manifest: "Manifest") -> Features | None:
-    """The input that a manifest's files of vectors hold; None for files of pictures. Raises UserError where they differ."""
+def vectors_of(manifest: "Manifest") -> Features | None:
+    """The input that a manifest's files of vectors hold; None for other files. Raises UserError where they differ."""
     from muybridge.video import vectors
 
     widths = {vectors.width(path): path for path in manifest.array_paths if vectors.is_vectors(path)}

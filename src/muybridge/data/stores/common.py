@@ -8,9 +8,10 @@ import errno
 import hashlib
 import math
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,23 @@ class Form:
     quality: int
 
 
-def check_form(short_side: int | None, fps: float | None, codec: str, quality: int | None) -> Form:
-    """Check the options of a stored form and fill in the quality. Raises UserError."""
-    if codec not in QUALITIES:
-        raise UserError(f"--codec: '{codec}' is unknown. {nearest(codec, QUALITIES)}")
-    least, default, greatest = QUALITIES[codec]
+def check_form(
+    short_side: int | None,
+    fps: float | None,
+    codec: str,
+    quality: int | None,
+    *,
+    qualities: Mapping[str, tuple[int, int, int]] = QUALITIES,
+) -> Form:
+    """Check the options of a stored form and fill in the quality. Raises UserError.
+
+    `qualities`: lowest, default and highest of each codec that there is.
+    """
+    if codec not in qualities:
+        raise UserError(f"--codec: '{codec}' is unknown. {nearest(codec, qualities)}")
+    least, default, greatest = qualities[codec]
+    if quality is not None and least == greatest:
+        raise UserError(f"--quality {quality}: {codec} loses nothing and has no quality. Leave it out")
     if quality is not None and not least <= quality <= greatest:
         raise UserError(
             f"--quality {quality}: out of range. Give {least} to {greatest} for {codec} (default {default})"
@@ -68,12 +81,13 @@ def check_form(short_side: int | None, fps: float | None, codec: str, quality: i
 def videos_of(manifest: Manifest) -> list[np.ndarray]:
     """Row indices of each video, in the manifest's order.
 
-    Rows that are parts of one file are one video; in a pack or an array every row is a video. Raises UserError for stored
-    vectors, which have no frames.
+    Rows that are parts of one file are one video; in a pack or an array every row is a video. Raises UserError for a store
+    of vectors or of flow, which has no frames.
     """
-    if held_by(manifest) is not None:
+    held = held_by(manifest)
+    if held is not None:
         raise UserError(
-            "videos: they are stored vectors, which are read as fast as they are. Name the manifest of the videos"
+            f"videos: it is a store that holds {held.about} and needs no other form. Name the manifest of the videos"
         )
     paths = manifest.columns["path"]
     is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
@@ -177,10 +191,11 @@ class _Finished(TypedDict):
     psnr_db: dict[str, float]
 
 
-def read_record(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] | None:
+def read_record(out: Path, noun: str, about: dict[str, Any], *, finished: Any = _Finished) -> dict[str, Any] | None:
     """Read `NOUN.json` in the folder `out`; None for a folder that is new or empty.
 
-    Raises UserError where the record differs from `about`, and for a folder with other content.
+    `finished`: what a finished one has. Raises UserError where the record differs from `about`, and for a folder with
+    other content.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: it is a file. Name the folder to make by --out")
@@ -190,7 +205,7 @@ def read_record(out: Path, noun: str, about: dict[str, Any]) -> dict[str, Any] |
         return None
     record: dict[str, Any] = read_as(dict[str, Any], out / f"{noun}.json")
     if record.get("finished"):
-        as_kind(_Finished, record, str(out / f"{noun}.json"))
+        as_kind(finished, record, str(out / f"{noun}.json"))
     for name, value in about.items():
         if record.get(name) != value:
             what = "another manifest" if name == "source_sha256" else f"{name} {record.get(name)}, not {value}"
@@ -267,3 +282,14 @@ def check_unchanged(row: Row, sha256: str) -> None:
         hashes = {sha256_file(Path(row.path))}
     if sha256 not in hashes:
         raise DecodeError(row.path, "has changed since it was prepared (its hash differs). Prepare the set again")
+
+
+def shard_of(text: str | None) -> tuple[int, int]:
+    """First file and step of `i/n`; the whole without a text. Raises UserError."""
+    if text is None:
+        return 0, 1
+    number, slash, count = text.partition("/")
+    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
+    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
+        raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
+    return int(number) - 1, int(count)

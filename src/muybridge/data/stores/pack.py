@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.manifest import Manifest
 from muybridge.data.stores.common import (
     Form,
     announce,
@@ -32,10 +32,11 @@ from muybridge.data.stores.common import (
     video_name,
     videos_of,
 )
+from muybridge.data.stores.packed import check_bytes, check_manifest, close, placed
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
 from muybridge.runtime.console import log, progress
-from muybridge.runtime.files import sync_folder, within, write_json
+from muybridge.runtime.files import within, write_json
 from muybridge.video import packs
 from muybridge.video.packs import Coded
 
@@ -150,10 +151,10 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
                     writer.add(coded, about_video)
                 bar.advance()
                 if writer.num_bytes >= FILE_BYTES:
-                    files.append(_close(writer))
+                    files.append(close(writer))
                     writer = None
         if writer is not None:
-            files.append(_close(writer))
+            files.append(close(writer))
     finally:
         if writer is not None:
             writer.discard()
@@ -198,38 +199,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return min(100.0, 10 * float(np.log10(255**2 / error))) if error > 0 else 100.0
 
 
-def _close(writer: packs.Writer) -> Path:
-    """Finish a file and check it by reading it again."""
-    writer.close()
-    sync_folder(writer.path.parent)
-    packs.check(writer.path)
-    return writer.path
-
-
 def _stored(out: Path, source: Manifest, about: dict[str, Any]) -> tuple[Manifest, dict[str, Any]]:
     """Manifest and finished `pack.json` of the pack's files."""
-    columns = source.plain_columns()
-    index_of = {name: index for index, name in enumerate(columns["id"])}
-    files, psnr_db = [], []
-    for path in sorted(out.glob(f"frames-*{packs.SUFFIX}")):
-        described = packs.about(path)
-        for video in described["videos"]:
-            psnr_db += video["psnr_db"]
-            for row in video["rows"]:
-                changed = {
-                    **row, "path": path.name, "start_frame": video["first_frame"] + row["start_frame"],
-                    "width": video["width"], "height": video["height"], "seekable": 0,
-                }  # fmt: skip
-                for name, value in changed.items():
-                    columns[name][index_of[row["id"]]] = value
-        num_frames = sum(video["num_frames"] for video in described["videos"])
-        files.append({
-            "name": path.name, "bytes": path.stat().st_size, "frames": num_frames, "sha256": described["sha256"],
-        })  # fmt: skip
-    manifest = from_columns(
-        columns, classes=source.classes, root=out, mirror=source.mirror, reversed_pairs=source.reversed_pairs,
-        official_splits=source.official_splits, where=str(out),
-    )  # fmt: skip
+    manifest, files, videos = placed(out, source)
+    psnr_db = [value for video in videos for value in video["psnr_db"]]
     record = {
         **about, "finished": True, "frames": sum(file["frames"] for file in files),
         "bytes": sum(file["bytes"] for file in files),
@@ -246,26 +219,9 @@ def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any
 
 
 def _check_finished(out: Path, source: Manifest, about: dict[str, Any], record: dict[str, Any]) -> None:
-    """Read every byte again and write a missing manifest again.
-
-    Raises UserError for a manifest whose rows lie elsewhere (labels and splits may have been edited); DecodeError.
-    """
-    with progress("checking", len(record["files"])) as bar:
-        for file in record["files"]:
-            packs.check(out / file["name"])
-            bar.advance()
+    """Read every byte again and write a missing manifest again. Raises UserError, DecodeError."""
+    check_bytes(out, [file["name"] for file in record["files"]])
     manifest, expected = _stored(out, source, about)
     if expected != record:
         raise UserError(f"{out / 'pack.json'}: it does not belong to these files. Delete {out} and pack again")
-    if not (out / "manifest.csv").exists() or not (out / "manifest.csv.json").exists():
-        log(f"{out / 'manifest.csv'} was missing and is written again")
-        manifest.save(within(out, "manifest.csv"))
-    written = Manifest.load(out / "manifest.csv")
-    index_of = {name: index for index, name in enumerate(manifest.columns["id"].tolist())}
-    for column in ("path", "start_frame", "num_frames", "width", "height"):
-        for name, value in zip(written.columns["id"].tolist(), written.columns[column].tolist(), strict=True):
-            if name not in index_of or manifest.columns[column][index_of[name]] != value:
-                raise UserError(
-                    f"{out / 'manifest.csv'}: {column} of '{name.decode()}' is not what the pack's files say. Delete it and "
-                    "rerun the same command to write it again"
-                )
+    check_manifest(out, manifest)

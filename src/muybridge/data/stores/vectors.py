@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.manifest import FLOW, Manifest, from_columns
 from muybridge.data.subsets import training_rows
 from muybridge.errors import UserError
 from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
@@ -339,9 +339,9 @@ def _checksums(file: str, mtime_ns: int) -> dict[tuple[int, int], int]:
 
 
 def about(manifest: Manifest) -> dict[str, Any] | None:
-    """Content of features.json of the store that a manifest lies in; None for a manifest of videos. Raises UserError."""
+    """Content of features.json of the store of vectors that a manifest lies in; None for others. Raises UserError."""
     file = manifest.root / "features.json"
-    if not manifest.made_by:
+    if not manifest.made_by or manifest.made_by.startswith(FLOW):
         return None
     if not file.exists():
         raise UserError(f"{file}: it is missing, and says what computed these vectors. Restore it from the store")

@@ -195,7 +195,7 @@ def _clip(comparison: Comparison) -> str:
     )
     if not shared:
         return "one clip"
-    if not inputs.find(clip.modality).is_picture:
+    if not inputs.of(clip).is_picture:
         return f"one clip of {clip.num_frames} vectors"
     return f"one clip of {clip.num_frames} × {size} × {size}"
 

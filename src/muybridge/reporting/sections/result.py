@@ -21,7 +21,7 @@ def summary(chapter: Chapter) -> Section:
     baselines = c.baseline_rows(header)
     settings_differ = c.differences or c.varied
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
-    shown = inputs.find(clip.modality)
+    shown = inputs.of(clip)
     size = f" of {c.protocol.test_size} × {c.protocol.test_size}" if shown.is_picture else ""
     sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
     methods = listed(sorted({c.measure(model).method for model in c.models}))

@@ -1,7 +1,7 @@
 """`load_weights`: public weights or the user's into a model, by names and shapes; nothing is lost silently."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,8 @@ from muybridge.zoo.weights.source import Source, State
 
 Inflation = Literal["divide", "repeat"]
 Part = Literal["whole", "agreeing"]
+COLOURS = 3
+"""Channels of pictures."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Loaded:
     """Names that both have with different shapes, and the two shapes."""
     preprocessing: Preprocessing
     """The model's from now on."""
+    crossed: Mapping[str, int] = field(default_factory=dict)
+    """First layers that were averaged over red, green and blue and repeated, and for how many channels."""
     classes: tuple[str, ...] = ()
     """Names of the classes that the weights are for, in the order of their classifier; empty: not known."""
 
@@ -62,6 +66,7 @@ class Loaded:
             "source": self.source,
             "taken": list(self.taken),
             "inflated": self.inflated,
+            "crossed": dict(self.crossed),
             "fresh": {name: self.why(name) for name in self.fresh},
             "left_out": {name: self.why(name) for name in self.left_out},
         }
@@ -69,6 +74,10 @@ class Loaded:
     def __str__(self) -> str:
         how = "repeated along time" if self.inflation == "repeat" else "repeated along time and divided by its length"
         lines = [f"{self.source}: {self.matched} tensors" + (f", {self.inflated} {how}" if self.inflated else "")]
+        lines += [
+            f"{name}: averaged over red, green and blue, and repeated for {channels} channels"
+            for name, channels in self.crossed.items()
+        ]
         lines += [f"fresh: {_listed(self.fresh)}"] if self.fresh else []
         lines += [f"left out: {_listed(self.left_out)}"] if self.left_out else []
         shapes = [f"{name}: {shapes}" for name, shapes in self.other_shapes.items()]
@@ -93,7 +102,9 @@ def load_weights(
 
     `source`: a name in `model.published` ("imagenet", "kinetics400"), a URL, a file (.safetensors, or PyTorch's, of which
     only tensors are read), or a state dict. `inflation` of 2D kernels: "divide" (Carreira and Zisserman 2017, section
-    2.1: a still clip gives the image's response) or "repeat" (the 2021 study).
+    2.1: a still clip gives the image's response) or "repeat" (the 2021 study). A first layer of pictures is averaged over
+    red, green and blue and repeated for a model of other channels, and not scaled (cross-modality initialisation, Wang et
+    al. 2016, section 3.2); the model's mean is then .5, and its deviation the mean of those of the colours.
 
     The classifier stays fresh where the weights have none, or one for another number of classes, where they are known
     to be for `other_classes`, and where all of the model's `fresh_names` stay fresh, of which its features are made.
@@ -101,8 +112,8 @@ def load_weights(
     error. With the `part` "whole", only temporal modules may stay fresh beside it, where the weights have none at all, and
     anything else that does not fit is an error. With "agreeing", all tensors that match in name and shape are taken, 2D
     for 3D too, and the rest stays fresh; no match at all is an error. (An image network's names are those of the
-    model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the weights,
-    unless it is for another number of channels. Raises UserError, and changes nothing then.
+    model's `image_network`, such as SlowFast's slow pathway.) The model's preprocessing becomes that of the weights.
+    Raises UserError, and changes nothing then.
     """
     if inflation not in ("divide", "repeat"):
         raise UserError(f"inflation: '{inflation}' is unknown. Choose divide or repeat")
@@ -138,7 +149,8 @@ def load_weights(
         given = {_at_home(name, model): tensor for name, tensor in given.items()}
     ours = model.state_dict()
     given = {name: tensor for name, tensor in given.items() if name in ours or not _is_counter(name)}
-    fit = _fit(given, {name: tensor.shape for name, tensor in ours.items()}, inflation)
+    shapes_of = {name: tensor.shape for name, tensor in ours.items()}
+    fit = _fit(given, shapes_of, inflation, _channels(model))
     classifier = model.classifier_names()
     new = model.fresh_names()
     if new and not any(name in given for name in new):
@@ -166,6 +178,10 @@ def load_weights(
         for name, tensor in fitted.items():
             ours[name].copy_(tensor)
     theirs = preprocessing or kind.preprocessing or model.preprocessing
+    crossed = {name: shapes_of[name][1] for name in fit.crossed if name in fitted}
+    if crossed:
+        count = len(model.preprocessing.mean)
+        theirs = Preprocessing((0.5,) * count, (sum(theirs.std) / len(theirs.std),) * count)
     if len(theirs.mean) == len(model.preprocessing.mean):  # else the first layer, for other channels, stayed fresh
         model.preprocessing = theirs
     published = model.published.get(source) if isinstance(source, str) else None
@@ -178,6 +194,7 @@ def load_weights(
         left_out=tuple(name for name in given if name not in fitted and not _is_counter(name)),
         other_shapes=fit.other_shapes,
         preprocessing=model.preprocessing,
+        crossed=crossed,
         classes=classes,
     )
 
@@ -250,15 +267,26 @@ class _Fit(NamedTuple):
     inflated: set[str]
     other_shapes: dict[str, str]
     """Names that both have, with the two shapes."""
+    crossed: set[str]
+    """First layers of pictures that were made ones of other channels."""
 
 
-def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation) -> _Fit:
+def _channels(model: VideoModel) -> int | None:
+    """Channels of a model of clips that are not red, green and blue; None for other models."""
+    return model.in_channels if model.input_kind == "clip" and model.in_channels != COLOURS else None
+
+
+def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation, channels: int | None) -> _Fit:
     tensors: State = {}
     inflated: set[str] = set()
+    crossed: set[str] = set()
     other_shapes: dict[str, str] = {}
     for name, tensor in given.items():
         if name not in shapes:
             continue
+        if channels is not None and _is_first_layer(tensor, shapes[name], channels):
+            tensor = tensor.mean(1, keepdim=True).expand(-1, channels, *tensor.shape[2:])
+            crossed.add(name)
         fitting = _reshaped(tensor, shapes[name])
         if fitting is None and _is_2d_of(tensor, shapes[name]):
             fitting = inflate(tensor, shapes[name][2], inflation)
@@ -267,7 +295,7 @@ def _fit(given: State, shapes: Mapping[str, torch.Size], inflation: Inflation) -
             other_shapes[name] = f"{tuple(tensor.shape)} for {tuple(shapes[name])}"
         else:
             tensors[name] = fitting
-    return _Fit(tensors, inflated, other_shapes)
+    return _Fit(tensors, inflated, other_shapes, crossed)
 
 
 def _check_whole(kind: Source, model: VideoModel, given: State, fit: _Fit, other_classes: bool) -> None:
@@ -315,6 +343,15 @@ def inflate(weight_OIHW: torch.Tensor, frames: int, how: Inflation) -> torch.Ten
     """Make a 3D kernel of `frames` frames from a 2D one."""
     weight_OITHW = weight_OIHW[:, :, None].expand(-1, -1, frames, -1, -1)
     return weight_OITHW / frames if how == "divide" else weight_OITHW
+
+
+def _is_first_layer(tensor: torch.Tensor, shape: torch.Size, channels: int) -> bool:
+    """Is it a convolution of red, green and blue, where the model has one of `channels`?"""
+    sides = (tensor.shape[2:], shape[2:])
+    return (
+        tensor.dim() in (4, 5) and tensor.shape[:2] == (shape[0], COLOURS) and len(shape) > 3 and shape[1] == channels
+        and (sides[0] == sides[1] or sides[0] == sides[1][1:])
+    )  # fmt: skip
 
 
 def _is_2d_of(tensor: torch.Tensor, shape: torch.Size) -> bool:

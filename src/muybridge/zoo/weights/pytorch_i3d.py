@@ -1,7 +1,12 @@
-"""DeepMind's I3D as pytorch-i3d (piergiaj) converted it: `Mixed_3b.b1b.conv3d.weight`, `logits.conv3d.weight`."""
+"""DeepMind's I3D as pytorch-i3d (piergiaj) converted it: `Mixed_3b.b1b.conv3d.weight`, `logits.conv3d.weight`.
+
+Its files are of frames (`rgb_imagenet.pt`, `rgb_charades.pt`) and of flow (`flow_imagenet.pt`, `flow_charades.pt`), which
+differ in the first layer: 3 or 2 channels.
+"""
 
 import re
 
+from muybridge.errors import UserError
 from muybridge.zoo.base import VideoModel
 from muybridge.zoo.weights.source import Source, State
 
@@ -40,4 +45,14 @@ def _name(name: str) -> str:
     return f"backbone.{ours}.{rest.replace('conv3d.', 'conv.')}"
 
 
-SOURCE = Source("pytorch-i3d", _recognises, _convert)
+def _check(state: State, model: VideoModel) -> None:
+    """Raise UserError for weights of flow in a network of other channels."""
+    theirs = state["Conv3d_1a_7x7.conv3d.weight"].shape[1]
+    if theirs == 2 and model.in_channels != theirs:
+        raise UserError(
+            f"weights (pytorch-i3d): they are for single fields of flow, of 2 channels, and this network takes "
+            f"{model.in_channels}. Train on a store of flow (muybridge flow) with --set clip.stack=1"
+        )
+
+
+SOURCE = Source("pytorch-i3d", _recognises, _convert, check=_check)
