@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from muybridge.data.stores.pack import pack
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
+    from muybridge.evaluation.fuse import fuse
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
     from muybridge.training.loop import resume
@@ -49,6 +50,7 @@ _MODULES = {
     "features": "evaluation.extract",
     "find_lr": "api",
     "frames": "data.stores.jpegs",
+    "fuse": "evaluation.fuse",
     "load": "inference.predict",
     "measure": "api",
     "models": "api",
@@ -76,6 +78,7 @@ __all__ = [
     "features",
     "find_lr",
     "frames",
+    "fuse",
     "load",
     "measure",
     "models",

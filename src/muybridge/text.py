@@ -46,6 +46,12 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
+def ratio(weights: Sequence[float]) -> str:
+    """Format weights in proportion to the first that is not zero: "1 : 1.5"."""
+    unit = next((weight for weight in weights if weight), 1.0)
+    return " : ".join(f"{weight / unit:.3g}" for weight in weights)
+
+
 def duration(seconds: float) -> str:
     """Format a time, roughly: "45 s", "12 min", "3.5 h", "4.2 days"."""
     if seconds < 120:

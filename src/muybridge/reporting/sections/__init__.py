@@ -6,7 +6,7 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, data, learning, result, temporal, training, vectors
+from muybridge.reporting.sections import classes, cost, data, fused, learning, result, temporal, training, vectors
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -18,6 +18,7 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     result.summary,
     result.differences,
     result.significance,
+    fused.fused,
     result.by_setting,
     training.durations,
     cost.pareto,
