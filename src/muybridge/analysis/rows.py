@@ -77,6 +77,12 @@ class ModelResult(Evaluated):
         return frozenset() if self.fused else frozenset(fingerprint(run.recipe()) for run in self.runs)
 
     @property
+    def manifests(self) -> list[str]:
+        """Paths of the manifests of its runs; of fused scores those of the parts."""
+        of_parts = [str(part["manifest"]) for one in self.fused for part in one["parts"]]
+        return list(dict.fromkeys(of_parts or [run.recipe().data.manifest for run in self.runs]))
+
+    @property
     def trained_runs(self) -> tuple[Run, ...]:
         """Its runs; none of fused scores, which no training made."""
         return () if self.fused else self.runs

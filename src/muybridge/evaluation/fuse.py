@@ -64,13 +64,20 @@ class Chosen:
     high: float
 
     def __str__(self) -> str:
-        gain = (
-            f"right on {self.right} of them, equal weights on {self.right_equal} (a gain of "
-            f"{(self.right - self.right_equal) / self.videos:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-            + ("" if self.low > 0 else ", which is no sure one")
-            + ")"
+        on_val = f"weights {ratio(self.weights)}, chosen on {plural(self.videos, 'val video')}"
+        if self.right == self.right_equal:
+            of_loss = (
+                ""
+                if self.loss == self.loss_equal
+                else f"; the loss decided: {self.loss:.4f}, not {self.loss_equal:.4f}"
+            )
+            return f"{on_val}: right on {self.right} of them, as equal weights are{of_loss}"
+        gain = (self.right - self.right_equal) / self.videos
+        sure = "" if self.low > 0 else ", which may be chance"
+        return (
+            f"{on_val}: right on {self.right} of them, equal weights on {self.right_equal}; a gain of {gain:+.3f} "
+            f"[{self.low:+.3f}, {self.high:+.3f}]{sure}"
         )
-        return f"weights {ratio(self.weights)}, chosen on {plural(self.videos, 'val video')}: {gain}"
 
 
 @dataclass(frozen=True)

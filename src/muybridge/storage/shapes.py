@@ -171,6 +171,7 @@ class FusedPart(TypedDict):
     path: str
     name: str
     fingerprint: str
+    manifest: str
     setting: str
     seed: int
     fold: int | None
