@@ -442,9 +442,9 @@ def _write_as_run(made: Run, group: Group, scores_of: Mapping[str, Sequence[Scor
     if len(models) > 1:
         changes |= {"model.name": " + ".join(models), "model.options": {}}
     views = [part.num_views for part in scores_of["test"]]
-    if not _same_grid(scores_of["test"]):
+    if not _same_views(scores_of["test"]):
         changes |= {"evaluation.num_clips": 1, "evaluation.num_crops": 1}
-    num_views = views[0] if _same_grid(scores_of["test"]) else 1
+    num_views = views[0] if _same_views(scores_of["test"]) else 1
     costs = [run.cost() for run in group.parts]
     of_view = [run.view_cost() for run in group.parts]
     write_atomic(made.file("recipe.json"), to_json(with_fields(recipe, changes)))
@@ -589,13 +589,13 @@ def fused_scores(parts: Sequence[Scores], weights: Sequence[float], average: Ave
     stored as logarithms, whose softmax they are.
     """
     first = parts[0]
-    same = _same_grid(parts)
+    same = _same_views(parts)
     by_part = zip(_shares(weights), parts, strict=True)
     mean_NVK = reduce(add, (weight * _by_view(part, first, average, whole=not same) for weight, part in by_part))
     if average == "probabilities":
         mean_NVK = np.log(np.maximum(mean_NVK, LEAST_PROBABILITY))
     num_videos, num_views, num_classes = mean_NVK.shape
-    order_V = np.argsort(first.video_V, kind="stable") if same else np.zeros(num_videos, dtype=np.int64)
+    order_V = _views_NV(first, first).reshape(-1) if same else np.zeros(num_videos, dtype=np.int64)
     return replace(
         first,
         video_V=np.repeat(np.arange(num_videos), num_views),
@@ -609,8 +609,13 @@ def fused_scores(parts: Sequence[Scores], weights: Sequence[float], average: Ave
     )
 
 
-def _same_grid(parts: Sequence[Scores]) -> bool:
-    return parts[0].grid is not None and all(part.grid == parts[0].grid for part in parts)
+def _same_views(parts: Sequence[Scores]) -> bool:
+    """Whether all have the same grid of views, or, where it is unknown, as many views at the same places."""
+    first = parts[0]
+    if any(part.grid != first.grid or len(part.video_V) != len(first.video_V) for part in parts):
+        return False
+    places = [np.stack([part.clip_start_V, part.crop_V])[:, _views_NV(part, first).reshape(-1)] for part in parts]
+    return first.grid is not None or all(np.array_equal(each, places[0]) for each in places)
 
 
 def _places(part: Scores, first: Scores) -> np.ndarray:
@@ -622,13 +627,17 @@ def _places(part: Scores, first: Scores) -> np.ndarray:
 
 def _by_view(part: Scores, first: Scores, average: Average, *, whole: bool) -> np.ndarray:
     """(N,V,K) what is averaged of each view, or of the whole video as its one view, in the order of the first's videos."""
-    videos_N = _places(part, first)
     if whole:
         scores_NK: np.ndarray = replace(part, average=average).video_scores()
-        return scores_NK[videos_N][:, None]
-    order_NV = np.argsort(part.video_V, kind="stable").reshape(len(part.ids_N), -1)[videos_N]
-    logits_NVK = part.logits_VK[order_NV]
+        return scores_NK[_places(part, first)][:, None]
+    logits_NVK = part.logits_VK[_views_NV(part, first)]
     return softmax(logits_NVK) if average == "probabilities" else logits_NVK.astype(np.float64)
+
+
+def _views_NV(part: Scores, first: Scores) -> np.ndarray:
+    """(N,V) indices of each video's views, in the order of the first's videos; every video has as many."""
+    views_NV: np.ndarray = np.argsort(part.video_V, kind="stable").reshape(len(part.ids_N), -1)[_places(part, first)]
+    return views_NV
 
 
 def choose_weights(parts: Sequence[Scores], average: Average) -> Chosen:
