@@ -54,7 +54,7 @@ class ModelResult(Evaluated):
     further: tuple[Further, ...] = ()
     """Further evaluations that all its runs keep."""
     fused: tuple[Mapping[str, Any], ...] = ()
-    """Of fused scores what each run's fused.json holds: parts and weights; empty for a row that was trained."""
+    """Content of the fused.json of each run of fused scores: parts and weights; empty for a row that was trained."""
 
     @property
     def model(self) -> str:

@@ -98,7 +98,7 @@ class Fused:
 
     runs: tuple[Run, ...]
     comparisons: Mapping[str, Comparison] = field(repr=False)
-    """By the name of the data set."""
+    """The comparison of each data set, by its name."""
 
 
 def fuse(
@@ -145,7 +145,7 @@ def fuse(
 
 
 def parsed_weights(weights: str | Sequence[float]) -> tuple[Rule, tuple[float, ...]]:
-    """How weights come about, and those that are given. Raises UserError."""
+    """Rule by which weights come about, and those that are given. Raises UserError."""
     if weights in ("auto", "equal"):
         return cast(Rule, weights), ()
     parts = [part.strip() for part in weights.split(",")] if isinstance(weights, str) else list(weights)
@@ -159,7 +159,7 @@ def parsed_weights(weights: str | Sequence[float]) -> tuple[Rule, tuple[float, .
 
 
 def groups_of(runs: Sequence[Run], *, study: StudyRecord | None = None) -> list[Group]:
-    """What is fused with what: settings side by side, of the same fold and seed; of one setting alone, its seeds.
+    """Runs that are fused with each other: settings side by side, of the same fold and seed; of one alone, its seeds.
 
     A study with streams fuses those of each model. Raises UserError where a setting lacks a fold or a seed of the others.
     """
@@ -249,7 +249,7 @@ def _trained(runs: Sequence[Run], *, is_study: bool) -> list[Run]:
     trained = [run for run in runs if not run.is_fused]
     fused = [run for run in runs if run.is_fused]
     if fused and not is_study:
-        raise UserError(f"{fused[0].path}: it holds fused scores already. Fuse the runs themselves")
+        raise UserError(f"{fused[0].path}: it holds fused scores already. Name the runs that they are of instead")
     if not is_study:
         for run in trained:
             run.check_finished()
@@ -404,13 +404,13 @@ def _content(
 
 
 def _identity(content: Mapping[str, Any]) -> list[Any]:
-    """What two fusions of the same scores have in common, wherever these lie."""
+    """Facts that two fusions of the same scores have in common, wherever these lie."""
     parts = [[part["fingerprint"], part["test_sha256"], part["val_sha256"]] for part in content["parts"]]
     return [parts, content["setting"], list(content["weights"])]
 
 
 def _part(run: Run, name: str, setting: str, *, has_val: bool) -> dict[str, Any]:
-    """What fused.json says of a part."""
+    """Entry of a part in fused.json."""
     recipe = run.recipe()
     val = _val_file(run) if has_val else None
     return {
@@ -572,8 +572,8 @@ def _val_scores(parts: Sequence[Run], *, needed: bool) -> list[Scores]:
     missing = [run for run, file in zip(parts, files, strict=True) if file is None]
     if missing and needed:
         raise UserError(
-            f"{missing[0].path}: it keeps no val scores to choose weights on. Store them: muybridge evaluate "
-            f"{missing[0].path} --split val --keep (or give weights: --weights equal)"
+            f"{missing[0].path}: it keeps no val scores to choose weights on. Use --weights equal, or store them: muybridge "
+            f"evaluate {missing[0].path} --split val --keep"
         )
     if missing:
         return []

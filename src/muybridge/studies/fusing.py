@@ -1,4 +1,4 @@
-"""What a study does about its streams: checks before the first minute is spent, and fuses what is finished."""
+"""Streams of a study: checked before the first minute is spent, and fused when they are finished."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Colours of optical flow: the hue says the direction, the saturation how far (the wheel of Baker et al. 2011, Middlebury).
 
-White is no motion. NumPy alone, no torch.
+No motion is white. NumPy alone, without torch.
 """
 
 import numpy as np
