@@ -235,9 +235,7 @@ def test_two_stores_of_vectors_are_two_streams(run, made_set, tmp_path):
     for name, layer in (("first", None), ("second", "backbone.layer3.0.bn2")):
         made = muybridge.features(run.path, data=made_set, out=tmp_path / name, layer=layer)
         stores.append(made.path / "manifest.csv")
-    recipe = replace(
-        Recipe(), {"optim.batch_size": 16, "optim.warmup_epochs": 0, "precision": "fp32"}
-    )
+    recipe = replace(Recipe(), {"optim.batch_size": 16, "optim.warmup_epochs": 0, "precision": "fp32"})
     done = muybridge.compare(study="two_stream_features", data=stores, recipe=recipe, out=tmp_path / "study", epochs=1)
     assert len(done.comparisons) == 1
     assert {model.axes[STREAM] for model in done.comparison.models} == {"first", "second", "first+second"}
