@@ -125,7 +125,7 @@ def two_stream_features(
 
 
 def _of_study(data: Sequence[str], streams: Sequence[str] | None, study: str) -> tuple[list[list[Stream]], list[str]]:
-    """Streams that were asked for; or one for each manifest, named by the input that it holds."""
+    """Streams that were asked for; or one for each manifest, by its name: stores say by themselves what they hold."""
     if streams is not None:
         return parsed_streams(streams, data), list(data)
     if len(data) < 2:
@@ -133,8 +133,5 @@ def _of_study(data: Sequence[str], streams: Sequence[str] | None, study: str) ->
             f"--data: the study '{study}' takes a manifest for each stream, and one is given. Give --data A --data B, or "
             "--streams A,B"
         )
-    held = [inputs.held_by(Manifest.load(path)) for path in data]
-    names = [inputs.DEFAULT if of is None else of.name if of.is_picture else "" for of in held]
-    if "" in names or len(set(names)) < len(names):  # the inputs do not tell them apart
-        names = list(data_names(data).values())
+    names = data_names(data).values()
     return [[Stream(name, path, inputs.DEFAULT) for name, path in zip(names, data, strict=True)]], [data[0]]
