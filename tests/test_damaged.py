@@ -48,7 +48,7 @@ def odd(data):
 
 @pytest.fixture(scope="module")
 def study(recipe, tmp_path_factory):
-    """Two runs, one of them diagnosed and with a kept evaluation, and the report of both."""
+    """Two runs, one of them diagnosed and with a kept evaluation, both fused, and the report of both."""
     folder = tmp_path_factory.mktemp("damaged") / "study"
     small = replace(
         recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "evaluation.num_clips": 1, "evaluation.num_crops": 1}
@@ -56,16 +56,21 @@ def study(recipe, tmp_path_factory):
     muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data=small.data.manifest, recipe=small, out=folder)
     diagnose(folder / "runs" / RUN)
     muybridge.evaluate(folder / "runs" / RUN, changes={"evaluation.num_crops": 3}, keep=True)
+    muybridge.fuse(folder)
     return folder
 
 
 RUN = "tsm_resnet_tiny-seed0"
+FUSED = "tsn_resnet_tiny+tsm_resnet_tiny-seed0"
 NAMES = [
     *(f"runs/{RUN}/{name}" for name in (
         "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "metrics.jsonl",
         "timing.jsonl", "checkpoints/last", "checkpoints/best", "checkpoints/*/model.safetensors", "checkpoints/*/state.json",
         "checkpoints/*/optimizer.safetensors", "scores/test.npz", "scores/val.npz", "diagnosis/diagnosis.json",
         "diagnosis/shuffled.npz", "evaluations/*/evaluation.json", "evaluations/*/scores.npz", "result.json",
+    )),
+    *(f"runs/{FUSED}/{name}" for name in (
+        "fused.json", "recipe.json", "dataset.json", "environment.json", "cost.json", "scores/test.npz", "result.json",
     )),
     "study.json", "report.files/*", "report.json",
 ]  # fmt: skip
@@ -76,7 +81,7 @@ def commands(study, video):
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
-        "resume": ["train", "--resume", run],
+        "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)],
         "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
     }  # fmt: skip
 
@@ -110,7 +115,7 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "doctor"])
+@pytest.mark.parametrize("command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "doctor", "fuse"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):
     video = Manifest.load(made_set).row(0).path

@@ -140,6 +140,14 @@ def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns)
         ["runs", str(tmp_path)],
         ["models"],
         ["report", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
+        [
+            "fuse",
+            *map(str, (tmp_path / "study" / "runs").iterdir()),
+            "--weights",
+            "equal",
+            "--out",
+            str(tmp_path / "fused"),
+        ],
         ["describe", str(odd_manifest(tmp_path / "set.csv"))],
         ["doctor", str(odd_manifest(tmp_path / "set.csv")), "--quick"],
     ):
@@ -172,6 +180,12 @@ def test_names_in_the_tables_of_commands_are_no_markup(tmp_path):
     described = CliRunner().invoke(app, ["describe", str(odd_manifest(odd / "[b]" / "set.csv"))])
     assert described.exit_code == 0, described.output
     assert "[b]/set.csv" in described.stdout
+    make_run(odd / "other[/i]", model="[i]m:g[/i]", classes=("[/b]run", "\x1b[31mA\x07"))
+    words = ["fuse", str(odd / "run[/b]"), str(odd / "other[/i]"), "--weights", "equal", "--out", str(odd / "[u]fused")]
+    fused = CliRunner().invoke(app, words)
+    assert fused.exit_code == 0, fused.output
+    assert "[u]fused" in fused.stdout
+    assert "[i]m:g[/i]" in fused.stdout
     made = CliRunner().invoke(app, ["report", str(odd / "run[/b]"), "--out", str(tmp_path / "[red]r.html")])
     assert made.exit_code == 0
     assert "[red]r.html" in made.output

@@ -128,6 +128,7 @@ def commands(manifest):
         "evaluate to keep": ["evaluate", ".", "--split", "train", "--keep"], "describe": ["describe", manifest],
         "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
         "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
+        "fuse": ["fuse", ".", ".", "--weights", "equal", "--out", "../fused"],
         "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 
@@ -455,6 +456,19 @@ def test_a_report_is_written_through_no_link(tmp_path, home, name):
     result = call("report", tmp_path / "study")
     assert result.exit_code == 2
     assert "is a link" in result.stderr
+    assert untouched()
+
+
+@pytest.mark.parametrize("name", ["scores", "recipe.json", "result.json", "fused.json"])
+def test_fused_scores_are_written_through_no_link(tmp_path, home, name):
+    folder, untouched = home
+    runs = [make_run(tmp_path / model, model=f"{model}_resnet_tiny").path for model in ("tsn", "tsm")]
+    words = ["fuse", *runs, "--weights", "equal", "--out", tmp_path / "fused"]
+    assert call(*words).exit_code == 0
+    (tmp_path / "fused" / "result.json").unlink()  # as if it had been stopped
+    linked(tmp_path / "fused" / name, folder if name == "scores" else folder / "notes.txt")
+    result = call(*words)
+    assert result.exit_code == 2, result.output
     assert untouched()
 
 

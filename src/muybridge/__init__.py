@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from muybridge.data.verify import verify
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
+    from muybridge.evaluation.fuse import fuse
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
     from muybridge.training.loop import resume
@@ -54,6 +55,7 @@ _MODULES = {
     "find_lr": "api",
     "flow": "data.stores.flow",
     "frames": "data.stores.jpegs",
+    "fuse": "evaluation.fuse",
     "load": "inference.predict",
     "measure": "api",
     "models": "api",
@@ -84,6 +86,7 @@ __all__ = [
     "find_lr",
     "flow",
     "frames",
+    "fuse",
     "load",
     "measure",
     "models",

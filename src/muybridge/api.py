@@ -282,6 +282,7 @@ def plan(
     *,
     data: str | Path | Sequence[str | Path],
     heads: Sequence[str] | None = None,
+    streams: Sequence[str] | None = None,
     study: str | Plan | None = None,
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
@@ -305,8 +306,9 @@ def plan(
 
     They are models × seeds × folds by one recipe, or those of a `study` (its name, mine.py:function, or a Plan). `heads`:
     heads over stored vectors, the study of that name. `label_budget`: shares of the training videos, each run on every
-    one (what would more labels buy?). `only` picks some of them by their axes. A model in the user's own code that is named
-    neither in `models` nor by such a function needs `allow_code`.
+    one (what would more labels buy?). `streams`: the inputs on which each model is trained, and whose scores are fused:
+    `NAME`, or `NAME=MANIFEST` where another manifest holds it, as a store of flow does. `only` picks some of the runs by
+    their axes. A model in the user's own code that is named neither in `models` nor by such a function needs `allow_code`.
 
     With `out`, the folder of the study, the runs have the names and lengths that they will have there. Models, folds and
     splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. `estimate`: measure a
@@ -314,6 +316,7 @@ def plan(
     """
     from muybridge.studies import shipped as studies
     from muybridge.studies.plan import of_models, repeated
+    from muybridge.studies.two_streams import of_streams, parsed_streams
 
     if out is None and (tune or estimate or runtime is not None):
         raise UserError("tune, estimate, runtime: they are for a study's folder, and none is given. Give it: out=STUDY")
@@ -321,6 +324,8 @@ def plan(
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     if label_budget is not None:
         taken["data.train_share"] = "label_budget"
+    if streams is not None:
+        taken["clip.modality"] = "streams"
     for name in changes or {}:
         if name in taken:
             raise UserError(f"{name}: compare varies or takes it by itself. Use {taken[name]}")
@@ -348,12 +353,16 @@ def plan(
             )
             for model in models
         ]
-        made = of_models(list(models), recipe=recipes, data=manifests)
+        if streams is None:
+            made = of_models(list(models), recipe=recipes, data=manifests)
+        else:
+            made = of_streams(list(models), recipe=recipes, data=manifests, streams=parsed_streams(streams, manifests))
     else:
         if init is not None:
             raise UserError("--init: a study says itself what its runs start from. Use --init with models alone")
         given = {
             "models": None if models is None else tuple(models),
+            "streams": None if streams is None else tuple(streams),
             "pretrained": None if pretrained is None else str(pretrained),
             "recipe": shipped.load(recipe) if isinstance(recipe, str) else recipe,
         }
@@ -387,6 +396,7 @@ def compare(
     data: str | Path | Sequence[str | Path],
     out: str | Path,
     heads: Sequence[str] | None = None,
+    streams: Sequence[str] | None = None,
     study: str | Plan | None = None,
     recipe: str | Recipe | None = None,
     seeds: int | Sequence[int] = 1,
@@ -412,11 +422,13 @@ def compare(
     `tune`: validation trials of learning rate and weight decay for each setting. `label_budget`: shares of the training videos
     that every run is trained on, such as 0.25, 0.5 and 1: what would more labels buy? `measure`: also measure speed and memory.
     `largest`: measure, and search for the largest batch, too. `diagnose`: also score every run with its frames in other
-    orders. Raises UserError, Interrupted.
+    orders. Streams of a model are fused when all runs are finished (`fuse`), by weights chosen on val. Raises UserError,
+    Interrupted.
     """
     made = plan(
-        models, data=data, heads=heads, study=study, recipe=recipe, seeds=seeds, folds=folds, label_budget=label_budget,
-        only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title,
+        models, data=data, heads=heads, streams=streams, study=study, recipe=recipe, seeds=seeds, folds=folds,
+        label_budget=label_budget, only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten,
+        epochs=epochs, steps=steps, title=title,
         allow_code=allow_code,
     )  # fmt: skip
 
@@ -682,15 +694,16 @@ def _measured_runs(path: Path) -> list[Run]:
     if not (path / "study.json").exists():
         return [Run.open(path)]
     record = StudyRecord.load(path)
-    left_out = [name for name in record.runs if not record.run(name).is_finished]
-    if len(left_out) == len(record.runs):
+    trained = [name for name in record.runs if not record.run(name).is_fused]
+    left_out = [name for name in trained if not record.run(name).is_finished]
+    if len(left_out) == len(trained):
         raise UserError(
             f"{path}: no run of this study is finished. Continue it, or name one run alone: {path / 'runs' / 'NAME'}"
         )
     if left_out:
         log(f"{path}: left out, as not finished: {', '.join(left_out)}")
     settings: dict[str, Run] = {}
-    for name in record.runs:
+    for name in trained:
         if name not in left_out:
             recipe = record.run(name).recipe()
             settings.setdefault(name.removesuffix(repeat_name("", recipe.seed, recipe.data.fold)), record.run(name))

@@ -54,6 +54,12 @@ def counted(lines: Iterable[tuple[str, str]]) -> list[str]:
     return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} more like it)" for same in by_kind.values()]
 
 
+def ratio(weights: Sequence[float]) -> str:
+    """Format weights in proportion to the first that is not zero: "1 : 1.5"."""
+    unit = next((weight for weight in weights if weight), 1.0)
+    return " : ".join(f"{weight / unit:.3g}" for weight in weights)
+
+
 def duration(seconds: float) -> str:
     """Format a time, roughly: "45 s", "12 min", "3.5 h", "4.2 days"."""
     if seconds < 120:

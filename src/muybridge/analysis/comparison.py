@@ -134,6 +134,19 @@ class Comparison:
         verdicts = judged([paired_difference(samples[a], samples[b], usual) for a, b in pairs])
         return dict(zip(pairs, verdicts, strict=True))
 
+    def parts_of(self, rank: int) -> list[int]:
+        """Ranks of the rows whose scores are fused in a row, the best first; empty for a row that was trained."""
+        of_parts = {part["fingerprint"] for fused in self.models[rank].fused for part in fused["parts"]}
+        return [other for other, model in enumerate(self.models) if model.fingerprints & of_parts]
+
+    def minus(self, a: int, b: int) -> Verdict | None:
+        """Verdict on the accuracy of one row minus that of another, by their ranks; None without common videos."""
+        if a < b or (b, a) not in self.verdicts:
+            return self.verdicts.get((a, b))
+        one = self.verdicts[b, a]
+        difference = replace(one.difference, value=-one.difference.value)
+        return replace(one, difference=difference, low=-one.high, high=-one.low)
+
     @cached_property
     def letter_sets(self) -> list[tuple[int, ...]]:
         """Largest sets of models of which no two can be told apart, by their ranks; each has a letter."""
@@ -249,7 +262,7 @@ def find_runs(names: Iterable[str | Path | Run]) -> tuple[list[Run], Path | None
             record = StudyRecord.load(path)
             runs += [record.run(name) for name in record.runs]
         else:
-            runs.append(Run.open(path))
+            runs.append(Run.open(path, fused=True))
     return runs, paths[0] if paths == studies and len(paths) == 1 else None
 
 

@@ -13,7 +13,8 @@ MOST_NAMED = 12
 def findings(comparison: Comparison) -> list[str]:
     """Sentences on who won and how sure that is, what else may explain it, and who sees time's direction."""
     return [
-        *_who_won(comparison), *_no_better_than_a_guess(comparison), *_how_fair(comparison), *_who_sees_time(comparison)
+        *_who_won(comparison), *_no_better_than_a_guess(comparison), *_what_fusing_adds(comparison), *_how_fair(comparison),
+        *_who_sees_time(comparison),
     ]  # fmt: skip
 
 
@@ -207,6 +208,31 @@ def _needs(needed: Takes, sources: str) -> str:
     else:
         condition = f"if seeds of one model spread by {100 * needed.seed_sd:.1f} points, as they seem to do here"
     return f"roughly {needed.seeds} seeds each on {where} ({condition})"
+
+
+def _what_fusing_adds(c: Comparison) -> list[str]:
+    """A sentence on each row of fused scores: it against the better of its parts, by the paired test."""
+    sentences = []
+    for rank, fused in enumerate(c.models):
+        parts = c.parts_of(rank)
+        verdict = c.minus(rank, parts[0]) if parts else None
+        if verdict is None:
+            continue
+        best, others = c.models[parts[0]].name, [c.models[part].name for part in parts[1:]]
+        what = f"its {'best' if len(others) > 1 else 'better'} part, {best}" if others else f"single runs of {best}"
+        added = listed(others) if others else "averaging runs"
+        these = "" if verdict.difference.over_seeds else "In these runs, "
+        told = f"{verdict}, paired{_corrected(c)}"
+        adds = "adds" if len(others) < 2 else "add"
+        if not verdict.apart:
+            sentences.append(
+                f"{these}{fused.name} cannot be told from {what} ({told}): that {added} {adds} anything is not shown."
+            )
+        elif verdict.difference.value > 0:
+            sentences.append(f"{these}{fused.name} is better than {what} ({told}): {added} {adds} to it.")
+        else:
+            sentences.append(f"{these}{fused.name} is worse than {what} ({told}): fusing costs accuracy.")
+    return sentences
 
 
 def _how_fair(c: Comparison) -> list[str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from statistics import median
 from typing import Any
 
@@ -53,6 +54,8 @@ class ModelResult(Evaluated):
     """None where none of its seeds was diagnosed on all test videos."""
     further: tuple[Further, ...] = ()
     """Further evaluations that all its runs keep."""
+    fused: tuple[Mapping[str, Any], ...] = ()
+    """Content of the fused.json of each run of fused scores: parts and weights; empty for a row that was trained."""
 
     @property
     def model(self) -> str:
@@ -70,6 +73,22 @@ class ModelResult(Evaluated):
         return method_and_backbone(self.model)[1]
 
     @cached_property
+    def fingerprints(self) -> frozenset[str]:
+        """Hashes of its runs' recipes, by which fused scores know their parts; none of fused scores themselves."""
+        return frozenset() if self.fused else frozenset(fingerprint(run.recipe()) for run in self.runs)
+
+    @property
+    def manifests(self) -> list[str]:
+        """Paths of the manifests of its runs; of fused scores those of the parts."""
+        of_parts = [str(part["manifest"]) for one in self.fused for part in one["parts"]]
+        return list(dict.fromkeys(of_parts or [run.recipe().data.manifest for run in self.runs]))
+
+    @property
+    def trained_runs(self) -> tuple[Run, ...]:
+        """Its runs; none of fused scores, which no training made."""
+        return () if self.fused else self.runs
+
+    @cached_property
     def calibration(self) -> Calibration:
         """Calibration over the answers of all seeds."""
         return calibration(np.stack([answers.confidence_N for answers in self.answers]), self.correct_SN)
@@ -82,12 +101,12 @@ class ModelResult(Evaluated):
     @property
     def epochs(self) -> tuple[float, ...]:
         """Passes over the training videos, by each run's own count of steps an epoch."""
-        return tuple(steps / run.steps_per_epoch() for steps, run in zip(self.steps, self.runs, strict=True))
+        return tuple(run.epochs_trained() for run in self.runs)
 
     @cached_property
     def train_hours(self) -> tuple[float, ...]:
         """Hours of training of each run, validation not counted."""
-        return tuple(lines[-1]["seconds"] / 3600 if (lines := run.timing()) else 0.0 for run in self.runs)
+        return tuple(run.train_seconds() / 3600 for run in self.runs)
 
     @cached_property
     def train_clips_per_s(self) -> float | None:
@@ -158,6 +177,11 @@ class ModelResult(Evaluated):
             ],
             "diagnosis": None if self.diagnosed is None else self.diagnosed.as_json(),
             "further": [one.as_json() for one in self.further],
+            "fused": [
+                {"weights": one["weights"], "rule": one["rule"], "chosen": one["chosen"],
+                 "parts": [part["name"] for part in one["parts"]]}
+                for one in self.fused
+            ],
         }  # fmt: skip
         if pairs:
             value["pairs"] = {f"{a}/{b}": self.within_pairs([(a, b)]).value for a, b in pairs}
@@ -192,22 +216,59 @@ def rows_of(
 
     What is left out is added to `notes`. Raises UserError for runs that cannot be pooled.
     """
-    varies = {} if study is None else study.varies
     records = {run: _record(run, study) for run in finished}
     recipes = {run: _with_one_start(run.recipe(), records[run]) for run in finished}
-    settings: dict[Any, list[Run]] = {}
-    for run in finished:
-        axes = tuple(sorted((axis, value) for axis, value in records[run].axes.items() if axis not in REPEATED))
-        settings.setdefault((axes, _apart_from_repeats(recipes[run], varies)), []).append(run)
-    rows = list(settings.values())
-    axes_of_rows = [_row_axes(records[of_setting[0]]) for of_setting in rows]
-    names = _row_names([recipes[of_setting[0]] for of_setting in rows], axes_of_rows)
+    settings = settings_of(finished, study=study)
+    rows = [of_setting.runs for of_setting in settings]
+    axes_of_rows = [of_setting.axes for of_setting in settings]
+    names = [of_setting.name for of_setting in settings]
     pairs = [(str(a), str(b)) for a, b in finished[0].dataset()["reversed_pairs"]]
     models = [
         _model(name, of_setting, axes, recipes, pairs, notes)
         for name, of_setting, axes in zip(names, rows, axes_of_rows, strict=True)
     ]
     return models, recipes, records
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs whose recipes agree in all but seed and fold."""
+
+    name: str
+    axes: Mapping[str, Any]
+    """Axes by which a study tells it from others, seed and fold left out."""
+    digest: str
+    """Hash of what its runs share."""
+    runs: list[Run]
+
+
+def settings_of(runs: Sequence[Run], *, study: StudyRecord | None = None) -> list[Setting]:
+    """Settings of runs, named by what tells them apart, in the order of their first runs."""
+    varies = {} if study is None else study.varies
+    by_key: dict[Any, list[Run]] = {}
+    for run in runs:
+        record = _record(run, study)
+        axes = tuple(sorted(_row_axes(record).items()))
+        shared = _apart_from_repeats(_with_one_start(run.recipe(), record), varies)
+        fused = run.fused()
+        by_key.setdefault((axes, shared, None if fused is None else fused["setting"]), []).append(run)
+    axes_of = [_row_axes(_record(of_key[0], study)) for of_key in by_key.values()]
+    recipes = [_with_one_start(of_key[0].recipe(), _record(of_key[0], study)) for of_key in by_key.values()]
+    # fused scores that no study names have one of their own, and a part's recipe
+    fused_names = [
+        None if axes or (fused := of_key[0].fused()) is None else str(fused["name"])
+        for axes, of_key in zip(axes_of, by_key.values(), strict=True)
+    ]
+    trained = [number for number, name in enumerate(fused_names) if name is None]
+    by_recipe = _row_names([recipes[number] for number in trained], [axes_of[number] for number in trained])
+    names = dict(zip(trained, by_recipe, strict=True))
+    for number, (name, of_key) in enumerate(zip(fused_names, by_key.values(), strict=True)):
+        if name is not None:
+            names[number] = name if fused_names.count(name) == 1 else f"{name}, {of_key[0].name}"
+    return [
+        Setting(names[number], axes, sha256(repr(key).encode()).hexdigest()[:16], of_key)
+        for number, (axes, (key, of_key)) in enumerate(zip(axes_of, by_key.items(), strict=True))
+    ]
 
 
 def _record(run: Run, study: StudyRecord | None) -> RunRecord:
@@ -312,6 +373,7 @@ def _model(
         speed=speeds[0] if speeds else None, axes=axes,
         tested=tuple((run, counts_of[run]) for run in by_seed[kept[0]]),
         diagnosed=_diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
+        fused=tuple(fused for run in used if (fused := run.fused()) is not None),
     )  # fmt: skip
     return dataclasses.replace(model, further=further_of(model, [by_seed[seed] for seed in kept], notes))
 

@@ -59,11 +59,19 @@ def compare(
             metavar="A,B,…", help="Heads over stored vectors (lstm, attentive, …), many settings of each at once."
         ),
     ] = None,
+    streams: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B=MANIFEST,…",
+            help="Inputs to train each model on, and to fuse: names of inputs; NAME=MANIFEST where another manifest (a store of "
+            "flow) holds one.",
+        ),
+    ] = None,
     study: Annotated[
         str | None,
         typer.Option(
             help="study_2021, mini, pretraining, transfer, equal_time, heads, single_or_recurrent, recurrent_depth, "
-            "sequences, augmentation, or mine.py:function; none: all models by one recipe."
+            "sequences, augmentation, two_streams, two_stream_features, or mine.py:function; none: all models by one recipe."
         ),
     ] = None,
     only: Annotated[
@@ -125,6 +133,7 @@ def compare(
         asked: dict[str, Any] = {
             "models": split_list(models) if models is not None else None,
             "heads": split_list(heads) if heads is not None else None,
+            "streams": split_list(streams) if streams is not None else None,
             "data": [path for paths in data for path in ([paths] if Path(paths).exists() else split_list(paths))],
             "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
             "label_budget": [parse_share(share) for share in split_list(label_budget)] if label_budget else None,
@@ -234,4 +243,5 @@ def _print_plan(plan: Any, trials: int) -> None:
         if takes
         else ""
     )
-    say(f"{planned['title']}: {plural(count, 'run')}{about}{tuning}")
+    fused = f"; then {plural(len(planned['fused']), 'fused result')}" if planned["fused"] else ""
+    say(f"{planned['title']}: {plural(count, 'run')}{about}{tuning}{fused}")

@@ -22,10 +22,12 @@ from muybridge.evaluation.evaluate import Task, prepared
 from muybridge.evaluation.saliency import View, centre_view, saliency
 from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Runtime
+from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement
 from muybridge.runtime.locks import locked
 from muybridge.storage.run import DIAGNOSIS_VERSION, Run
 from muybridge.storage.scores import Scores
+from muybridge.text import listed
 from muybridge.user_code import Consent
 
 GRID = 8
@@ -135,6 +137,10 @@ def diagnose(
     folders, study = find_runs(several)
     if study is not None and several is not runs:
         raise UserError(f"{study}: it is a study, of any number of runs. Name it in a list: diagnose(['{study}'])")
+    fused = [folder for folder in folders if folder.is_fused]
+    if fused and len(fused) < len(folders):  # a study's, beside its runs
+        log(f"left out, as fused scores have no network: {listed([folder.name for folder in fused])}")
+        folders = [folder for folder in folders if folder not in fused]
     for folder in folders:
         folder.check_finished()
     diagnoses = []

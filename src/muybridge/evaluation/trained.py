@@ -57,6 +57,7 @@ def trained(
 
 def of_run(run: Run, *, allow_code: Consent = False) -> Trained:
     """A run with the weights of one of its checkpoints. Loading a user's model needs `allow_code`."""
+    run.check_has_network()
     recipe, dataset = run.recipe(), run.dataset()
 
     def load(which: str) -> VideoModel:

@@ -11,8 +11,8 @@ from muybridge.analysis.rows import ModelResult
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.vectors import about as stored
 from muybridge.errors import UserError
-from muybridge.video import FileReader
-from muybridge.video.strips import jpeg_bytes, strip
+from muybridge.video import FileReader, flow_colours
+from muybridge.video.strips import jpeg_bytes, stacked, strip
 
 FRAMES = 8
 HEIGHT = 72
@@ -76,7 +76,8 @@ class Frames:
             self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
 
     def strip(self, video_id: str) -> bytes | None:
-        """JPEG of a video's frames; None if it cannot be read: `problem` then says why."""
+        """JPEG of a video's frames, and of its flow below; None if it cannot be read: `problem` then says why."""
+        shown: dict[bool, np.ndarray] = {}
         for manifest, rows in self._sources:
             if video_id not in rows:
                 continue
@@ -87,7 +88,13 @@ class Frames:
             except (UserError, OSError) as error:
                 self.problem = str(error)
                 return None
-            return jpeg_bytes(strip(frames, height=HEIGHT, most=FRAMES), quality=75)
+            is_flow = frames.shape[-1] == 2
+            if is_flow:
+                flow_THW2 = frames.astype(np.float32) - flow_colours.MIDDLE
+                frames = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2))
+            shown.setdefault(is_flow, strip(frames, height=HEIGHT, most=FRAMES))
+        if shown:
+            return jpeg_bytes(stacked([shown[is_flow] for is_flow in sorted(shown)]), quality=75)
         self.problem = (
             self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, _ in self._sources)}"
         )

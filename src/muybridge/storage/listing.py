@@ -69,7 +69,7 @@ def standing(run: Run) -> Standing:
     result = Standing(run, "damaged", changed=_changed(run))
     try:
         result = replace(result, recipe=run.recipe())
-        state, epochs = run.state(), run.planned_epochs()
+        state, epochs = run.state(), None if run.is_fused else run.planned_epochs()
         train, val = run.metrics("train"), run.metrics("val")
         if state in ("stopped", "begun"):  # later lines are measured again
             saved = run.saved_step() or 0
@@ -77,9 +77,9 @@ def standing(run: Run) -> Standing:
         metrics = {**({"val": val[-1]} if val else {}), **(run.result() if state == "finished" else {})}
         split = next((split for split in ("test", "val") if split in metrics), None)
         return replace(
-            result, state=state, epoch=train[-1]["epoch"] if train else 0, epochs=epochs, split=split,
+            result, state=state, epoch=None if run.is_fused else train[-1]["epoch"] if train else 0, epochs=epochs, split=split,
             video_top1=metrics[split]["video_top1"] if split else None,
-            train_seconds=timing[-1]["seconds"] if (timing := run.timing()) else 0.0,
+            train_seconds=run.train_seconds(),
         )  # fmt: skip
     except UserError as error:
         reason = str(error)

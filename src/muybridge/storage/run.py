@@ -18,6 +18,8 @@ RUN/
   source/            source files of the user's model
   result.json        final metrics; a run is finished when it exists
   speed.json         speed and memory, written by `muybridge measure`
+  fused.json         of fused scores alone (`muybridge fuse`): the runs they are of, and weights; such a folder has no
+                     checkpoints, metrics or timing
 """
 
 import io
@@ -99,12 +101,17 @@ class Run:
         object.__setattr__(self, "path", Path(self.path))
 
     @staticmethod
-    def open(run: "str | Path | Run") -> "Run":
-        """Open an existing run folder. Raises UserError where it is missing or not a run."""
+    def open(run: "str | Path | Run", *, fused: bool = False) -> "Run":
+        """Open an existing run folder. Raises UserError where it is missing or not a run.
+
+        `fused`: whether fused scores will do, which have no network.
+        """
         path = run.path if isinstance(run, Run) else Path(run)
         if not (path / "recipe.json").exists():
             fault = "has no recipe.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
             raise UserError(f"{path}: no such run, as it {fault}. Name a folder that `muybridge train --out` made")
+        if not fused:
+            Run(path).check_has_network()
         return Run(path)
 
     @property
@@ -126,6 +133,32 @@ class Run:
     def is_finished(self) -> bool:
         """True where the run has a result."""
         return (self.path / "result.json").exists()
+
+    @property
+    def is_fused(self) -> bool:
+        """True for fused scores of other runs (`muybridge fuse`): they have no network of their own."""
+        return (self.path / "fused.json").exists()
+
+    def check_has_network(self) -> None:
+        """Raises UserError for fused scores."""
+        if self.is_fused:
+            parts = ", ".join(part["path"] for part in (self.fused() or {})["parts"])
+            raise UserError(
+                f"{self.path}: it holds fused scores of other runs, and no network. Name one of these instead: {parts}; or, "
+                f"for metrics, {self.scores_file('test')}"
+            )
+
+    def fused(self) -> dict[str, Any] | None:
+        """Content of fused.json: the runs whose scores were fused, and their weights; None for a run that was trained."""
+        file = self.path / "fused.json"
+        content: dict[str, Any] | None = read_as(shapes.Fused, file) if file.exists() else None
+        if content is not None and len(content["weights"]) != len(content["parts"]):
+            raise UserError(f"{file}: it is damaged: it has not a weight for each part. Restore it")
+        return content
+
+    def save_fused(self, content: Mapping[str, Any]) -> None:
+        """Write fused.json."""
+        write_json(self.file("fused.json"), {"format_version": FORMAT_VERSION, **content})
 
     @property
     def is_trial(self) -> bool:
@@ -199,7 +232,7 @@ class Run:
     def all_metrics(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl."""
         lines = _lines(shapes.Measured, self.metrics_file, whole=self.is_finished)
-        if not lines and self.is_finished and self.result()["steps"]:
+        if not lines and self.is_finished and not self.is_fused and self.result()["steps"]:
             raise UserError(
                 f"{self.metrics_file}: it is damaged or gone, as the run is finished, but it has no lines. Restore it"
             )
@@ -218,6 +251,22 @@ class Run:
             before = lines[-1]["seconds"] if lines else 0.0
             lines.append({"seconds": before + by_epoch[epoch]["train_seconds"]} | by_epoch[epoch])
         return lines
+
+    def train_seconds(self) -> float:
+        """Time of training in seconds, validation not counted; of fused scores the sum over their parts."""
+        fused = self.fused()
+        if fused is not None:
+            return float(sum(part["train_seconds"] for part in fused["parts"]))
+        lines = self.timing()
+        return lines[-1]["seconds"] if lines else 0.0
+
+    def epochs_trained(self) -> float:
+        """Passes over the training videos, by its own count of steps; of fused scores the sum over their parts."""
+        fused = self.fused()
+        if fused is not None:
+            return float(sum(part["epochs"] for part in fused["parts"]))
+        steps: int = self.result()["steps"]
+        return steps / self.steps_per_epoch()
 
     def scores_file(self, split: str) -> Path:
         """Per-view scores of a split, written when the run finishes."""

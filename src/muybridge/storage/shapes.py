@@ -1,7 +1,7 @@
 """Shapes of the files of a run, as they are checked when they are read (format: docs/formats.md)."""
 
 from math import inf
-from typing import Annotated, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -164,6 +164,51 @@ class Measured(TypedDict):
     dead_relus: NotRequired[_Count]
     dead: NotRequired[_Share]
     update: NotRequired[_Amount]
+
+
+@_more
+class FusedPart(TypedDict):
+    """A run whose scores were fused."""
+
+    path: str
+    name: str
+    fingerprint: str
+    manifest: str
+    setting: str
+    seed: int
+    fold: int | None
+    test_sha256: str
+    val_sha256: str | None
+    steps: _Count
+    epochs: _Amount
+    train_seconds: _Amount
+
+
+@_more
+class ChosenOnVal(TypedDict):
+    """Right answers on val by the weights that were chosen there, and by equal ones."""
+
+    videos: _Count
+    right: _Count
+    right_equal: _Count
+    loss: _Amount
+    loss_equal: _Amount
+    low: float
+    high: float
+
+
+@_more
+class Fused(TypedDict):
+    """fused.json."""
+
+    format_version: Literal[1]
+    name: str
+    setting: str
+    average: Literal["logits", "probabilities"]
+    rule: Literal["auto", "equal", "given"]
+    weights: Annotated[list[_Share], Field(min_length=2)]
+    chosen: ChosenOnVal | None
+    parts: Annotated[list[FusedPart], Field(min_length=2)]
 
 
 @_more

@@ -12,6 +12,8 @@ from muybridge.runtime.files import as_kind, read_as, within, write_json
 from muybridge.storage.run import Run
 
 FORMAT_VERSION = 3
+STREAM = "stream"
+"""Axis of a study's inputs: runs that differ in it alone are fused."""
 
 
 @dataclass(frozen=True)

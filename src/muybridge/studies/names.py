@@ -6,7 +6,7 @@ from typing import Any
 
 from muybridge.analysis.rows import REPEATED
 from muybridge.recipe import Recipe
-from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
+from muybridge.storage.study import STREAM, RunRecord, SetRecord, StudyRecord
 from muybridge.studies.plan import Plan, data_name, repeat_name, run_name
 from muybridge.studies.search import notes, searches
 from muybridge.studies.workplace import begun
@@ -68,9 +68,10 @@ def study_record(plan: Plan, out: Path) -> StudyRecord:
         for axis in dict.fromkeys(axis for record in runs.values() for axis in record.axes)
     }
     sets: dict[str, list[str]] = {}
-    for name in runs:
+    for name, record in runs.items():
         recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
-        sets.setdefault(data_name(recipe.data.manifest), []).append(name)
+        of_streams = record.axes.get("data") if STREAM in record.axes else None  # all are of the first one's set
+        sets.setdefault(str(of_streams or data_name(recipe.data.manifest)), []).append(name)
     set_records = {}
     for called, names in sets.items():
         recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}

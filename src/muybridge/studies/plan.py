@@ -18,6 +18,7 @@ from muybridge.recipe import Recipe, flat, replace
 from muybridge.recipe.fields import MODEL, with_network
 from muybridge.recipe.schedule import Budget, resized
 from muybridge.storage.run import data_name
+from muybridge.storage.study import STREAM
 
 Value = str | int | float | bool
 
@@ -26,6 +27,7 @@ START = ("model.pretrained", "model.pretrained_sha256", "model.strict")
 
 VARIES: Mapping[str, tuple[str, ...]] = {
     "data": ("data.manifest", "data.sha256"),
+    STREAM: ("clip.modality", "data.manifest", "data.sha256"),
     "model": MODEL,
     "method": MODEL,
     "backbone": MODEL,
@@ -76,6 +78,8 @@ class Plan:
     """The recipe fields that each axis sets on purpose."""
     needs: tuple[str, ...] = ()
     """Fields that no run's recipe may leave open, once all changes are made."""
+    has_streams: bool = False
+    """Whether runs that differ in the axis `stream` alone are fused when they are finished."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -104,6 +108,16 @@ class Plan:
         """Names as the plan has them, but each after the one that it starts from."""
         return list(dict.fromkeys(link for name in self.runs for link in self.chain(name)))
 
+    def fused(self) -> list[list[str]]:
+        """Names of the runs that are fused with each other, once they are finished."""
+        if not self.has_streams:
+            return []
+        groups: dict[Any, list[str]] = {}
+        for name, planned in self.runs.items():
+            shared = tuple(sorted((axis, value) for axis, value in planned.axes.items() if axis != STREAM))
+            groups.setdefault(shared, []).append(name)
+        return [names for names in groups.values() if len(names) > 1]
+
     def as_json(self) -> dict[str, Any]:
         """The plan as `muybridge compare --dry-run --json` prints it."""
         return {
@@ -115,6 +129,7 @@ class Plan:
                 }
                 for name in self.order()
             ],
+            "fused": self.fused(),
         }  # fmt: skip
 
     def manifests(self) -> list[str]:
@@ -174,6 +189,8 @@ class Plan:
         """
         for name in changes:
             axis = name.rpartition(".")[2]
+            if self.has_streams and name in self.varies[STREAM]:
+                raise UserError(f"{name}: the streams of this study say it. Leave it out")
             if name in self.varies.get(axis, ()) and any(axis in planned.axes for planned in self.runs.values()):
                 raise UserError(f"{name}: this study varies it. Choose among its runs: --only {axis}=…")
         return self.with_recipes({

@@ -23,6 +23,7 @@ from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
 from muybridge.runtime.locks import locked
 from muybridge.storage.run import Run
+from muybridge.studies.fusing import check_streams, fused_streams
 from muybridge.studies.names import named, study_record
 from muybridge.studies.plan import Plan
 from muybridge.studies.search import check_searches, tuned
@@ -80,6 +81,7 @@ def run(
             held.enter_context(_locked(workplace.out))
         plan = processes.broadcast(named(plan, workplace.out))
         workplace.check(plan, tuned=tune > 0)
+        check_streams(plan, workplace)
         if tune:
             check_searches(plan, tune, workplace)
         workplace.check_whole(plan, tuned=tune > 0)
@@ -110,6 +112,10 @@ def run(
                 diagnosis.diagnose(trained, runtime=workplace.runtime, allow_code="mine")
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
+        if plan.has_streams:
+            if processes.is_first:
+                record = fused_streams(plan, record)
+            record = processes.broadcast(record)
         comparisons = compared_study(record)
         if processes.is_first:
             Report.of(comparisons, title=record.title).write(workplace.out / "report.html")
@@ -139,6 +145,7 @@ def dry_run(
     with workplace.processes.report_failure():
         plan = named(plan, workplace.out)
         workplace.check(plan, tuned=tune > 0)
+        check_streams(plan, workplace)
         if tune:
             check_searches(plan, tune, workplace)
         seconds = _estimated(plan, workplace) if estimate else {}

@@ -34,6 +34,7 @@ from muybridge.studies.plan import (
     starting_from,
 )
 from muybridge.studies.two_stages import augmentation, heads, recurrent_depth, sequences, single_or_recurrent
+from muybridge.studies.two_streams import two_stream_features, two_streams
 from muybridge.user_code import allow, function_in_file
 
 MODELS_2021 = tuple(
@@ -220,6 +221,8 @@ SHIPPED: dict[str, Callable[..., Plan]] = {
         recurrent_depth,
         sequences,
         augmentation,
+        two_streams,
+        two_stream_features,
     )
 }
 

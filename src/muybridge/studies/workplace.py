@@ -155,4 +155,5 @@ def started(recipe: Recipe, base: Run | None) -> Recipe:
 def begun(out: Path) -> dict[str, Run]:
     """Runs of the folder that hold a checkpoint, or are finished."""
     runs = [Run(file.parent) for file in sorted((out / "runs").glob("*/recipe.json"))]
-    return {run.name: run for run in runs if run.is_finished or (run.checkpoints / "last").exists()}
+    trained = [run for run in runs if not run.is_fused]
+    return {run.name: run for run in trained if run.is_finished or (run.checkpoints / "last").exists()}

@@ -1,7 +1,10 @@
-"""Images of clips for people: strips of frames, heat maps over frames. NumPy and this package, no torch."""
+"""Images of clips for people: strips of frames and of their flow, heat maps over frames. NumPy and this package, no torch."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from muybridge.video import flow_colours
 from muybridge.video.jpeg import encode_jpeg
 from muybridge.video.scaling import scaled
 
@@ -28,6 +31,33 @@ def strip(frames_THWC: np.ndarray, *, height: int, most: int = 8, gap: int = 2) 
     for index in picked:
         parts += [between, scaled(frames_THWC[index], size)]
     return np.concatenate(parts[1:], axis=1)
+
+
+def stacked(strips: Sequence[np.ndarray], *, gap: int = 2) -> np.ndarray:
+    """Put strips below each other, `gap` pixels apart, with paper to the right of narrower ones."""
+    width = max(one.shape[1] for one in strips)
+    between = np.full((gap, width, 3), PAPER, dtype=np.uint8)
+    rows: list[np.ndarray] = []
+    for one in strips:
+        beside = np.full((one.shape[0], width - one.shape[1], 3), PAPER, dtype=np.uint8)
+        rows += [between, np.concatenate([one, beside], axis=1)]
+    return np.concatenate(rows[1:])
+
+
+def flow_strip(
+    frames_THWC: np.ndarray, flow_THW2: np.ndarray, *, height: int = 96, bound: float | None = None, most: int = 8
+) -> np.ndarray:
+    """Frames, and below each its flow in colours, with the key of the colours beside them, as (H,W,3) uint8.
+
+    `flow_THW2`: a field for each frame, or for each but the last. `bound`: length in pixels at which a colour is full; none:
+    the longest vector that is not among the longest hundredth.
+    """
+    count = len(flow_THW2)
+    colours = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2) if bound is None else bound)
+    both = stacked([strip(part, height=height, most=most) for part in (frames_THWC[:count], colours)])
+    paper = np.full((both.shape[0], height + 2, 3), PAPER, dtype=np.uint8)
+    paper[-height:, 2:] = flow_colours.key(height)
+    return np.concatenate([both, paper], axis=1)
 
 
 def heated(frames_THWC: np.ndarray, heat: np.ndarray) -> np.ndarray:

@@ -95,6 +95,8 @@ def load(name: str) -> Recipe:
         return SHIPPED[name]()
     if name.endswith(".json"):
         return from_json(Recipe, Path(name))
+    if (Path(name) / "fused.json").exists():
+        raise UserError(f"recipe '{name}': it holds fused scores, and each of the runs has a recipe. Name one of these")
     if (Path(name) / "recipe.json").exists():
         return from_json(Recipe, Path(name) / "recipe.json")
     file, colon, _ = name.rpartition(":")

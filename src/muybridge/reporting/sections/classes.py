@@ -193,7 +193,7 @@ def disagreements(chapter: Chapter) -> Section | None:
 
 def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], str]:
     c = chapter.comparison
-    frames = Frames([run.recipe().data.manifest for run in sides[0].right.runs])
+    frames = Frames([manifest for side in sides for manifest in side.right.manifests])
     pictures: list[Picture] = []
     for side in sides:
         for video, of_wrong in zip(side.videos[:MOST_STRIPS], side.of_wrong, strict=False):

@@ -8,11 +8,11 @@ from muybridge.text import plural
 def learning(chapter: Chapter) -> Section | None:
     """Section with the symptoms of each row, or with one sentence where nothing was found."""
     rows: list[list[str]] = []
-    runs = [run for model in chapter.comparison.models for run in model.runs]
+    runs = [run for model in chapter.comparison.models for run in model.trained_runs]
     if not any(run.metrics("train") for run in runs):
         return None
     for model in chapter.comparison.models:
-        found = [symptom for run in model.runs for symptom in symptoms(run)]
+        found = [symptom for run in model.trained_runs for symptom in symptoms(run)]
         for name in dict.fromkeys(symptom.name for symptom in found):
             of_name = [symptom for symptom in found if symptom.name == name]
             count = f"{len(of_name)} of {len(model.runs)}"

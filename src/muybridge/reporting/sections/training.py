@@ -18,7 +18,7 @@ def durations(chapter: Chapter) -> Section | None:
     if (
         stop.max_hours is None
         and stop.metric is None
-        and len({steps for model in c.models for steps in model.steps}) == 1
+        and len({steps for model in c.models if not model.fused for steps in model.steps}) == 1
     ):
         return None
 
@@ -35,7 +35,8 @@ def durations(chapter: Chapter) -> Section | None:
     return Section(
         title="Training duration",
         tables=(Table(["model", "steps", "epochs", "hours", "ended by"], rows, "words", "training"),),
-        caption="Of every run of a model. Hours of training, validation not counted, on the machine that trained.",
+        caption="Of every run of a model; of fused scores the sums over their parts. Hours of training, validation not "
+        "counted, on the machine that trained.",
     )
 
 
@@ -84,6 +85,8 @@ def _starts(c: Comparison) -> str:
     """Sentence on the weights that training started from."""
     starts: dict[str, list[str]] = {}
     for model in c.models:
+        if model.fused:
+            continue
         m = model.recipe.model
         part = "" if m.strict else ", matching tensors only"
         words = "fresh weights" if m.pretrained in (None, "auto") else f"{m.pretrained}{part}"
@@ -93,6 +96,8 @@ def _starts(c: Comparison) -> str:
                 + ("" if m.pretrained in (None, "auto") else f", then {words}")
             )
         starts.setdefault(words, []).append(model.name)
+    if not starts:
+        return ""
     if len(starts) == 1:
         return f"Every run started from {next(iter(starts))}."
     return "Started from " + "; ".join(f"{words}: {listed(names)}" for words, names in starts.items()) + "."
@@ -111,7 +116,7 @@ def protocol(chapter: Chapter) -> Section:
             value = value[part]
         shown = (c.differences | c.varied).get(name, [value])
         rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
-    runs = [run for model in c.models for run in model.runs]
+    runs = [run for model in c.models for run in model.trained_runs] or list(c.models[0].runs)
     sizes = runs[0].dataset()["split_sizes"]
     machines = {
         "{processor}, {device}, {cpu_threads}, torch {torch}, Python {python}".format(
@@ -125,7 +130,7 @@ def protocol(chapter: Chapter) -> Section:
             f"{plural(len(runs), 'run')}; videos in train, val, test: {sizes['train']}, {sizes['val']}, {sizes['test']}"
             + (" (of the first run's fold)." if c.protocol.data.fold else ".")
             + f" Trained on {'; '.join(machines)}.",
-            _starts(c),
+            *filter(None, [_starts(c)]),
         ),
         tables=(Table(["field", "value", "meaning"], rows, "words", "protocol"),),
         details=(("Runs", "\n".join(str(run.path) for run in runs)),),
