@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         runs,
         train,
     )
+    from muybridge.data.flow_picture import flow_picture
     from muybridge.data.overview import describe
     from muybridge.data.prepare.prepare import prepare
     from muybridge.data.sets.motions import motions
@@ -54,6 +55,7 @@ _MODULES = {
     "features": "evaluation.extract",
     "find_lr": "api",
     "flow": "data.stores.flow",
+    "flow_picture": "data.flow_picture",
     "frames": "data.stores.jpegs",
     "fuse": "evaluation.fuse",
     "load": "inference.predict",
@@ -85,6 +87,7 @@ __all__ = [
     "features",
     "find_lr",
     "flow",
+    "flow_picture",
     "frames",
     "fuse",
     "load",

@@ -10,7 +10,11 @@ import muybridge
 from muybridge.cli.app import app
 
 COMMANDS = get_command(app).commands
-VERBS = {"train": ("train", "resume", "estimate", "find_lr"), "compare": ("compare", "plan")}
+VERBS = {
+    "train": ("train", "resume", "estimate", "find_lr"),
+    "compare": ("compare", "plan"),
+    "flow": ("flow", "flow_picture"),
+}
 """Commands that more than one verb stands behind."""
 WITHOUT_A_COMMAND = {
     "load": "the class behind `predict`: a run that stays loaded",
@@ -23,6 +27,7 @@ SPELLED = {
     "resume": {"run"},
     "all": {"all_as"},
     "video": {"videos"},
+    "show": {"video"},
     "state": {"states"},
     "no_frames": {"with_frames"},
     "no_speed": {"speed"},
@@ -47,6 +52,8 @@ OTHER_DEFAULTS = {
     ("prepare", "out"): "required: the command says so in its own words",
     ("compare", "out"): "required, which `plan` alone does not",
     ("train", "out"): "required, unless a run is resumed",
+    ("flow", "out"): "required for a store; a picture has a name by itself",
+    ("flow", "manifest"): "required, unless a picture is drawn",
     ("runs", "folders"): "the current folder",
     ("diagnose", "video"): "none",
 }

@@ -11,8 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
-from making import write_clip
+from making import write_clip, write_video
 
 import muybridge
 from muybridge import build
@@ -535,3 +536,19 @@ def test_motion_tells_what_frames_do_not(tmp_path):
     assert within["rgb"] <= 0.65
     assert within["rgb_differences"] >= 0.9
     assert within["flow"] >= 0.9
+
+
+def test_a_picture_shows_a_video_and_its_flow(tmp_path):
+    video = tmp_path / "moving.mp4"
+    write_video(video, list(moving(next(iter(MOTIONS.values())), 5)), codec="mpeg4", fps=25, options={"qscale": "3"})
+    picture = muybridge.flow_picture(video, out=tmp_path / "flow.jpg")
+    assert simplejpeg.is_jpeg(picture.read_bytes())
+    image = simplejpeg.decode_jpeg(picture.read_bytes()).astype(int)
+    height = image.shape[0] // 2
+    colours = np.ptp(image[height + 10 :, : image.shape[1] // 2], axis=-1)
+    assert np.median(colours) > 40, "all of the frame moves, so its flow has a colour"
+    with pytest.raises(UserError, match=r"is not a \.jpg file"):
+        muybridge.flow_picture(video, out=tmp_path / "flow.png")
+    with pytest.raises(UserError, match="too few for flow over a distance of 500"):
+        muybridge.flow_picture(video, out=tmp_path / "far.jpg", frame_distance=500)
+    assert not (tmp_path / "far.jpg").exists()

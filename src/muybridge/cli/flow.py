@@ -7,12 +7,23 @@ import typer
 
 from muybridge.cli.options import Fps, Jobs, Json
 from muybridge.cli.output import answer, answering, say
+from muybridge.errors import UserError
 from muybridge.text import plural
 
 
 def flow(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, or a pack.")],
-    out: Annotated[Path, typer.Option(metavar="STORE", help="Folder to write; it is used like a manifest.")],
+    manifest: Annotated[
+        Path | None, typer.Argument(metavar="[MANIFEST]", help="Manifest that `prepare` wrote, or a pack.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Folder to write; it is used like a manifest.")
+    ] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VIDEO", help="Instead: draw frames of this video with their flow into --out, a .jpg file."
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -46,6 +57,17 @@ def flow(
     with answering(as_json):
         import muybridge
 
+        if show is not None:
+            if manifest is not None:
+                raise UserError("--show: it draws one video, and a manifest is named, too. Leave one of the two out")
+            picture = muybridge.flow_picture(
+                show, out=out or Path(f"{show.stem}-flow.jpg"), method=method, short_side=short_side or None,
+                frame_distance=frame_distance, warped=warped,
+            )  # fmt: skip
+            answer(as_json, lambda: {"path": str(picture)}, lambda: say(str(picture)))
+            return
+        if manifest is None or out is None:
+            raise UserError("MANIFEST, --out: one of them is missing. Give both, or --show VIDEO for a picture")
         computed = muybridge.flow(
             manifest, out=out, method=method, bound=bound, codec=codec, quality=quality, short_side=short_side or None,
             frame_distance=frame_distance, fps=fps, warped=warped, shard=shard, dry_run=dry_run, jobs=jobs,

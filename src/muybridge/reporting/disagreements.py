@@ -11,7 +11,7 @@ from muybridge.analysis.rows import ModelResult
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.vectors import about as stored
 from muybridge.errors import UserError
-from muybridge.video import FileReader, flow_colours
+from muybridge.video import FileReader, fields, flow_colours
 from muybridge.video.strips import jpeg_bytes, stacked, strip
 
 FRAMES = 8
@@ -90,7 +90,7 @@ class Frames:
                 return None
             is_flow = frames.shape[-1] == 2
             if is_flow:
-                flow_THW2 = frames.astype(np.float32) - flow_colours.MIDDLE
+                flow_THW2 = frames.astype(np.float32) - fields.ZERO
                 frames = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2))
             shown.setdefault(is_flow, strip(frames, height=HEIGHT, most=FRAMES))
         if shown:

@@ -15,8 +15,6 @@ TRANSITIONS = (
 )
 """From a colour to the next in a number of steps, more of them where the eye tells more hues apart (Baker et al. 2011)."""
 
-MIDDLE = 128
-"""Code of no motion where fields are stored in 8 bits."""
 BEYOND = 0.75
 """Brightness of vectors that are longer than the bound."""
 

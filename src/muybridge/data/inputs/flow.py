@@ -12,7 +12,7 @@ import numpy as np
 
 from muybridge.data.inputs.base import Input
 from muybridge.errors import UserError
-from muybridge.video import fields
+from muybridge.video import fields, flow_colours
 
 if TYPE_CHECKING:
     import torch
@@ -100,11 +100,9 @@ class Flow(Input):
         return [0.0] * len(mean)
 
     def shown(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Fields for human eyes, (T,H,W,3) uint8, of each time step the last: x as red, y as green, about gray."""
+        """Fields in the colours of Baker et al. 2011, (T,H,W,3) uint8, of each time step the last."""
         last_THW2 = frames_THWC[self.step_frames - 1 :: self.step_frames].astype(np.float32)
-        shown_THW3 = np.full((*last_THW2.shape[:3], 3), fields.ZERO, dtype=np.uint8)
-        shown_THW3[..., :2] = np.clip(np.rint(last_THW2) + fields.ZERO, 0, 255)
-        return shown_THW3
+        return flow_colours.coloured(last_THW2, flow_colours.longest(last_THW2))
 
 
 INPUT = Flow(
