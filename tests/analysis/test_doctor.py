@@ -240,6 +240,15 @@ def test_rates_and_lengths_against_the_clip_of_a_recipe(tmp_path):
     assert "shorter-than-a-clip" in found(sampling="uniform", num_frames=10)
 
 
+def test_a_short_video_that_moves_does_not_stand_still(tmp_path):
+    """It has fewer frames than are looked at, so some are looked at twice."""
+    frames_of = {"0.mp4": clip(0)[::4], "1.mp4": clip(1)[::3], "2.mp4": np.repeat(clip(2)[:1], 5, axis=0)}
+    prepared = videos(tmp_path, frames_of, ["train", "train", "test"])
+    found = checks(muybridge.doctor(prepared.manifest, jobs=1).as_json())
+    assert found["frozen"]["listed"] == ["2.mp4"]
+    assert "mostly-static" not in found
+
+
 def test_frames_that_are_looked_at_are_the_middles_of_even_parts():
     assert indices_of(160).tolist() == list(range(5, 160, 10))
     assert indices_of(3).max() == 2

@@ -25,6 +25,8 @@ MARK_EFFECT, MARK_CHANCE, MARK_SHARE = 1.0, 4.5, 0.12
 largest of some hundred cells is off by chance), on at most this share of cells."""
 FEW_MARKED, MARKED = 12, 0.8
 """Least videos of a class in which a mark is looked for, and the share of them that must have it (of the others, lack it)."""
+MOST_STILLS = 1000
+"""Stills of a class, and of all others, whose medians are taken, evenly picked."""
 CODING = 4.0
 """Levels of 255 below which a difference is coding."""
 FORM = ("width", "height", "frame rate", "codec", "container", "audio")
@@ -196,8 +198,9 @@ def _effect(stills_NHW3: np.ndarray, own_N: np.ndarray) -> tuple[np.ndarray, np.
     videos of its class: it varies no more than what others have in its place, as a person there would.
     """
     middles, spreads = [], []
-    for rows in (own_N, ~own_N):
-        part = stills_NHW3[rows].astype(np.float32)
+    for of_part in (own_N, ~own_N):
+        rows = np.flatnonzero(of_part)
+        part = stills_NHW3[rows[:: -(-len(rows) // MOST_STILLS)]].astype(np.float32)
         middle = np.median(part, axis=0)
         middles.append(middle)
         spreads.append(1.4826 * np.median(np.abs(part - middle), axis=0))

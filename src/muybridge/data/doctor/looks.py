@@ -29,7 +29,7 @@ STILL = (24, 32)
 """Rows and columns of the median colours."""
 READ_SIDE = 64
 """Short side in pixels at which frames are decoded and compared with the one before."""
-VERSION = 2
+VERSION = 3
 
 LOOK = np.dtype([
     ("key", "S40"),
@@ -40,7 +40,8 @@ LOOK = np.dtype([
     ("changes", "f4", (FRAMES - 1,)),
     ("contrast", "f4"),
 ])  # fmt: skip
-"""A row's look. changes: mean absolute difference of the pixels of one looked-at frame and the next, in levels of 255.
+"""A row's look. changes: mean absolute difference of the pixels of one looked-at frame and the next, in levels of 255;
+NaN where both are the same frame of a short video.
 contrast: the largest standard deviation of the pixels of any frame. problem: why it could not be read; else empty."""
 
 _GRAY = np.array([0.299, 0.587, 0.114])
@@ -127,7 +128,8 @@ def _look(rows: Sequence[Row], looks: np.ndarray) -> None:
     for indices, look in zip(asked, looks, strict=True):
         clip_THW3 = frames_THW3[np.searchsorted(distinct, indices)]
         gray_THW = clip_THW3 @ _GRAY
-        look["changes"] = np.abs(np.diff(gray_THW, axis=0)).mean((1, 2))
+        change_T = np.abs(np.diff(gray_THW, axis=0)).mean((1, 2))
+        look["changes"] = np.where(np.diff(indices) > 0, change_T, np.nan)
         look["contrast"] = gray_THW.std((1, 2)).max()
         look["gray"] = np.rint(np.stack([scaled(frame, (SIDE, SIDE)) for frame in clip_THW3]) @ _GRAY)
         look["still"] = scaled(np.median(clip_THW3, axis=0).astype(np.uint8), STILL[::-1])

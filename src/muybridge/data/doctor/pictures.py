@@ -33,7 +33,8 @@ def blank(case: Case) -> Iterator[Finding]:
     looks_N = case.looks_N
     read_N = looks_N["problem"] == b""
     blank_N = read_N & (looks_N["contrast"] < BLANK)
-    still_N = (looks_N["changes"] <= SAME).mean(1)
+    changes_NT = looks_N["changes"]
+    still_N = (changes_NT <= SAME).sum(1) / np.maximum(np.isfinite(changes_NT).sum(1), 1)  # (NaN is no change)
     frozen_N = read_N & ~blank_N & (still_N == 1)
     static_N = read_N & ~blank_N & ~frozen_N & (still_N >= 0.5)
     mean_N = looks_N["gray"].mean((1, 2, 3))
