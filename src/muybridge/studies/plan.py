@@ -75,6 +75,8 @@ class Plan:
     """The recipe fields that each axis sets on purpose."""
     needs: tuple[str, ...] = ()
     """Fields that no run's recipe may leave open, once all changes are made."""
+    searches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the search of each setting will take, once the plan has met its data; empty without a search."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -114,6 +116,7 @@ class Plan:
                 }
                 for name in self.order()
             ],
+            **({"searches": {name: dict(search) for name, search in self.searches.items()}} if self.searches else {}),
         }  # fmt: skip
 
     def manifests(self) -> list[str]:

@@ -6,7 +6,7 @@ SECTIONS. The page's template is in page/, charts are in charts/.
 
 from collections.abc import Callable
 
-from muybridge.reporting.sections import classes, cost, data, learning, result, temporal, training, vectors
+from muybridge.reporting.sections import classes, cost, data, learning, result, search, temporal, training, vectors
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
 from muybridge.reporting.sections.parts import Figure as Figure
@@ -19,6 +19,8 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     result.differences,
     result.significance,
     result.by_setting,
+    search.search,
+    search.race,
     training.durations,
     cost.pareto,
     cost.views_and_frames,
