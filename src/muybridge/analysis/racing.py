@@ -4,7 +4,7 @@ After a round of seeds every pair of models is compared on val (`muybridge.analy
 than the leader gets no more seeds. A study that is looked at L times is wrong more often than one that is looked at once:
 each look therefore has a level of 5 % / L (Bonferroni), and within a look the pairs share that level by Holm's rule. All
 pairs count at every look, also those of models that were stopped. So in at most 5 % of studies of equal models is any
-stopped, whatever the looks have in common. The last round decides nothing, and is no look.
+stopped, whatever the looks have in common. Nothing is left to decide after the last round, which is not looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from muybridge.analysis.statistics import (
 from muybridge.storage.run import Run
 
 ALPHA = 1 - CONFIDENCE
-"""How often a study of equal models may stop any."""
+"""Largest share of studies of equal models in which any may be stopped."""
 LEAST_SEEDS = SEEDS_OF_A_CLAIM
 """Rounds before the first look, at least: with fewer seeds nothing is said of a model."""
 

@@ -1,8 +1,8 @@
-"""Arithmetic of searches: rungs of successive halving, who goes on, what was spent, and what the winner loses on fresh seeds.
+"""Arithmetic of searches: rungs of successive halving, who is trained further, what was spent, and what the winner loses on fresh seeds.
 
 **Successive halving** (Jamieson & Talwalkar 2016): of n trials each is trained for a share of its length, the best n / eta of
 them for eta times as long, and so on; the last rung is the whole training. Every trial follows the schedule of its whole
-length, so that a survivor goes on as if it had never paused.
+length, so that a survivor continues as if it had never paused.
 """
 
 import math
@@ -67,7 +67,7 @@ def _whole_log(value: float, base: int) -> int:
 
 
 def most_trials(epochs: float, length: Budget, eta: int) -> int:
-    """Largest number of trials whose search takes no more than so many epochs; 0 where one takes more."""
+    """Largest number of trials whose search takes at most this number of epochs; 0 where one takes more."""
     assert length.steps is not None
     limit, most, trials = epochs * length.steps_per_epoch, 0, 1
     shortest = MIN_RUNG_STEPS if eta and length.steps < eta * length.steps_per_epoch else length.steps_per_epoch
@@ -96,7 +96,7 @@ def best_trial(trials: Sequence[Mapping[str, Any]]) -> int | None:
 
 @dataclass(frozen=True)
 class Spent:
-    """What the trials of a setting took."""
+    """Cost of the trials of a setting."""
 
     trials: int
     epochs: float | None
@@ -107,7 +107,7 @@ class Spent:
 
     @staticmethod
     def of(search: Mapping[str, Any]) -> "Spent":
-        """Of a setting's record in search.json."""
+        """Cost by a setting's record in search.json."""
         trials, per_epoch = search["trials"], search["steps_per_epoch"]
         steps, full = sum(trial["steps"] for trial in trials), [trial["full_steps"] for trial in trials]
         return Spent(
@@ -158,17 +158,17 @@ class Searched:
 
     @property
     def gap(self) -> float | None:
-        """What the winner has in the search more than on fresh seeds; None where no such run is finished."""
+        """Accuracy of the winner in the search less that of fresh seeds; None where no such run is finished."""
         return self.accuracy - sum(self.fresh) / len(self.fresh) if self.fresh else None
 
     @property
     def spent(self) -> Spent:
-        """What it took."""
+        """Cost of all trials."""
         return Spent.of(self.record)
 
     def curve(self, number: int) -> list[tuple[int, float]]:
         """Epochs and video accuracy on val of a trial; empty where its folder is gone."""
-        run = Run(self.study / self.trials[number]["run"])
+        run = searches.run_of(self.study, self.trials[number])
         return [(line["epoch"], line["video_top1"]) for line in run.metrics("val")] if run.path.is_dir() else []
 
     def as_json(self) -> dict[str, Any]:

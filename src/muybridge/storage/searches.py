@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
 from muybridge.runtime.files import read_as, within, write_json
+from muybridge.storage.run import Run
 
 FORMAT_VERSION = 1
 
@@ -42,7 +43,7 @@ class Trial(TypedDict):
 
 
 class Asked(TypedDict):
-    """What a search was asked for."""
+    """Options of a search."""
 
     space: list[str]
     by: str
@@ -57,7 +58,7 @@ class Search(TypedDict):
     asked: Asked
     steps_per_epoch: int
     trials: list[Trial]
-    chosen: int | None
+    chosen: _Count | None
     importance: NotRequired[dict[str, float]]
     """Share of each field in what tells the best trials from the others, on the first rung."""
 
@@ -83,7 +84,7 @@ class _TunedTrial(TypedDict):
 class _Tuned(TypedDict):
     axes: dict[str, Any]
     trials: list[_TunedTrial]
-    chosen: int | None
+    chosen: _Count | None
 
 
 class _Tuning(TypedDict):
@@ -97,14 +98,20 @@ def folder(study: Path) -> Path:
     return study / ("tuning" if (study / "tuning.json").exists() else "search")
 
 
+def run_of(study: Path, trial: Mapping[str, Any]) -> Run:
+    """Run folder of a trial. Raises UserError for one that leads out of the study."""
+    return Run(within(study, trial["run"]))
+
+
 def load(study: Path) -> dict[str, Search]:
     """Searches of a study's settings, by name: of search.json, or of an earlier version's tuning.json. Raises UserError."""
     file = study / "search.json"
     if file.exists():
         settings: dict[str, Search] = read_as(_Searches, file)["settings"]
         for name, search in settings.items():
-            if search["chosen"] is not None and search["chosen"] >= len(search["trials"]):
-                raise UserError(f"{file}: it is damaged: chosen of {name} is {search['chosen']}. Restore it")
+            chosen, trials = search["chosen"], search["trials"]
+            if chosen is not None and (chosen >= len(trials) or not trials[chosen]["rungs"]):
+                raise UserError(f"{file}: it is damaged: chosen of {name} is {chosen}, which has no result. Restore it")
         return settings
     former = study / "tuning.json"
     tuned = read_as(_Tuning, former)["settings"] if former.exists() else {}

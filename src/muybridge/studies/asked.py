@@ -1,4 +1,4 @@
-"""What a search is asked for, before anything that trains is imported."""
+"""Options of a search, read and checked before anything that trains is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Search:
         return Search(space, by, len(space.points()), halving=halving)
 
     def asked(self) -> Asked:
-        """What is kept of it, and must not change while a search goes on."""
+        """Options that are kept, and must not change until a search is finished."""
         unit, value = next(
             (unit, value)
             for unit, value in (("epochs", self.epochs), ("hours", self.hours), ("trials", self.trials))

@@ -76,7 +76,7 @@ class Plan:
     needs: tuple[str, ...] = ()
     """Fields that no run's recipe may leave open, once all changes are made."""
     searches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the search of each setting will take, once the plan has met its data; empty without a search."""
+    """Cost of the search of each setting, once the plan has met its data; empty without a search."""
 
     def __post_init__(self) -> None:
         if not self.runs:

@@ -1,5 +1,6 @@
 """Who proposes the trials of a search: a list that is known beforehand, or Optuna."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +77,7 @@ class Proposed:
         self.study.tell(number, accuracy, state=state, skip_if_finished=True)
 
     def importance(self) -> dict[str, float]:
-        """By PED-ANOVA (Watanabe, Bansal & Hutter 2023); empty where the trials do not differ in what it needs."""
+        """Importance by PED-ANOVA (Watanabe, Bansal & Hutter 2023); empty for fewer than four trials, or equal ones."""
         complete = [
             trial for trial in self.study.get_trials(deepcopy=False)
             if trial.state == self.optuna.trial.TrialState.COMPLETE
@@ -84,7 +85,9 @@ class Proposed:
         if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
             return {}
         evaluator = self.optuna.importance.PedAnovaImportanceEvaluator()
-        found: dict[str, float] = self.optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fields that few trials have, by a condition
+            found: dict[str, float] = self.optuna.importance.get_param_importances(self.study, evaluator=evaluator)
         return {name: float(share) for name, share in found.items()}
 
 
@@ -94,8 +97,8 @@ def imported() -> Any:
         import optuna
     except ImportError:
         raise UserError(
-            "--search: Optuna, which proposes trials, is not installed. Run: pip install 'muybridge[search]' (or search by "
-            "--search-by grid)"
+            "--search: Optuna, which proposes trials, is not installed. Install it: pip install 'muybridge[search]', or search a "
+            "grid: --search-by grid"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

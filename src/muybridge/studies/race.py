@@ -1,6 +1,6 @@
 """Racing: the seeds of a study in rounds, and no more seeds for models that val shows to be worse.
 
-What is decided is a function of the finished runs' scores on val: a study that was stopped decides alike when it goes on.
+What is decided is a function of the finished runs' scores on val: a study that was stopped decides alike when it continues.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from muybridge.storage import searches
 from muybridge.storage.run import Run
 from muybridge.studies.plan import Plan, Value, repeat_name
 from muybridge.studies.workplace import Workplace
-from muybridge.text import duration, listed, plural
+from muybridge.text import duration, plural
 
 
 def check_race(plan: Plan, start: int, workplace: Workplace) -> None:
@@ -115,7 +115,7 @@ def _look(
             f"{plural(saved, 'run')}, about {duration(stopped[-1]['saved_seconds'])} of training"
         )
     if not stopped:
-        log(f"{data}: after {plural(number, 'seed')}, none of {listed(active)} is worse than {seen.leader} on val")
+        log(f"{data}: after {plural(number, 'seed')} nobody is stopped: none is worse than {seen.leader} on val")
     race["looks"].append(
         {"seeds": number, "leader": seen.leader, "accuracy": dict(seen.accuracy), "stopped": stopped}
     )  # fmt: skip

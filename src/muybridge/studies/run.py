@@ -169,7 +169,7 @@ def dry_run(
 
 
 def _check(plan: Plan, search: Search | None, race_from: int | None, workplace: Workplace) -> None:
-    """What a search and a race need. Raises UserError."""
+    """Check that a search and a race can be. Raises UserError."""
     if search is not None:
         check_searches(plan, search, workplace)
     if race_from is not None:

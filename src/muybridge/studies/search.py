@@ -137,7 +137,9 @@ class _SettingSearch:
         made = started(_trial(self.recipe, changes), self.base)
         full = self.workplace.budget(made)
         if self.ladder.levels and full.steps is None:
-            raise UserError(f"{self.setting}: --halving: trial {number + 1} has no number of steps. Search without it")
+            raise UserError(
+                f"{self.setting}: --halving: trial {number + 1} has no number of steps. Leave the option out"
+            )
         return {
             "run": str(_folder(self.workplace.out, self.setting, number).path.relative_to(self.workplace.out)),
             "changes": changes, "fingerprint": fingerprint(self.workplace.jobs.resolved(made)), "rungs": [], "steps": 0,
@@ -205,7 +207,7 @@ def apart_from_seed(planned: Planned) -> dict[str, Any]:
 
 
 def stated(setting: str, search: Search, length: Budget) -> str:
-    """What the search of a setting will take, in a sentence."""
+    """Sentence on what the search of a setting will take."""
     count, ladder = search.count(length), search.ladder(length)
     if count is None:
         at_most = f"trials for {search.hours:g} hours of training"
@@ -329,7 +331,7 @@ def _check_fields(plan: Plan, planned: Planned, search: Search, workplace: Workp
         for name in changes:
             axes = [axis for axis, fields in plan.varies.items() if name in fields and axis in planned.axes]
             if axes:
-                raise UserError(f"--search: this study varies {name} itself ({axes[0]}). Search another field")
+                raise UserError(f"--search: this study varies {name} itself ({axes[0]}). Choose another field")
         try:
             workplace.jobs.cost(_trial(planned.recipe, changes))
         except UserError as error:
@@ -357,7 +359,7 @@ def _check_budget(setting: str, search: Search, length: Budget) -> None:
 def _check_earlier(
     setting: str, search: Search, earlier: searches.Search | None, trained: Path | None, *, count: int | None
 ) -> None:
-    """What was searched and trained before goes with what is asked for now."""
+    """Check that earlier trials and runs fit what is asked for now. Raises UserError."""
     asked, before = search.asked(), 0 if earlier is None else len(earlier["trials"])
     if trained is not None and (earlier is None or (count is not None and before != count)):
         again = f" (--{'tune' if search.by == 'halton' else 'trials'} {before} continues it)"
@@ -379,7 +381,7 @@ def _check_earlier(
 
 
 def budgets(plan: Plan, search: Search, workplace: Workplace) -> dict[str, dict[str, Any]]:
-    """What the search of each setting will take: trials, epochs and steps of its rungs (None: not known beforehand)."""
+    """Cost of the search of each setting: trials, epochs and steps of its rungs (None: not known beforehand)."""
     made = {}
     for setting, names in plan.settings().items():
         length = workplace.budget(plan.runs[names[0]].recipe)

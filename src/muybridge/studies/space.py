@@ -94,7 +94,7 @@ class Space:
     """All that a search varies."""
 
     texts: tuple[str, ...]
-    """As it was written, which tells two searches apart."""
+    """Text as it was written, which tells two searches apart."""
     dimensions: tuple[Choices | Range, ...]
     code: tuple[Code, ...] = ()
 

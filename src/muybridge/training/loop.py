@@ -60,8 +60,8 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
 def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False, until_step: int | None = None) -> Run:
     """Let a run folder be finished, whatever of the run is there: begun, continued, or left as it is.
 
-    `until_step`: pause there, by the schedule of the full length, and score val (`Run.pauses`). Called again, the training
-    goes on as if it had never paused, to the bit.
+    `until_step`: pause there, by the schedule of the full length, and score val (`Run.pauses`). Called again, it
+    continues as if it had never paused, to the bit.
 
     This is all that another process or machine needs to be given. The code of a model of the user's own is the one that
     lies on Python's path, and must be that of the job; it needs `allow_code`, unless the user has named it before. Raises
