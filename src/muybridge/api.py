@@ -428,11 +428,11 @@ def compare(
     """Train and score the runs of a `plan` into the folder `out`, and write the report.
 
     `search`: fields of the recipe that trials on val choose for each setting first (`FIELD=LOW..HIGH[:log]`,
-    `FIELD=A,B,…`, `mine.py:function`), by `search_by` ("tpe", "random", "grid"), with a budget of `trials`, `search_epochs`
-    or `search_hours`; `halving`: only the best 1 / `halving` of them are trained further. `tune`: the number of trials of learning
-    rate and weight decay around the recipe's. `race`: after `race_from` seeds, models that are worse on val get no more. `measure`:
-    also measure speed and memory. `largest`: measure, and search for the largest batch, too. `diagnose`: also score every
-    run with its frames in other orders. Raises UserError, Interrupted.
+    `FIELD=A,B,…`, `mine.py:function`), by `search_by` ("tpe", "random", "grid"), with a budget of `trials`,
+    `search_epochs` or `search_hours`; `halving`: only the best 1 / `halving` of them are trained further. `tune`: the
+    number of trials of learning rate and weight decay around the recipe's. `race`: after `race_from` seeds, models that are
+    worse on val get no more. `measure`: also measure speed and memory. `largest`: measure, and search for the largest
+    batch, too. `diagnose`: also score every run with its frames in other orders. Raises UserError, Interrupted.
     """
     from muybridge.studies.asked import Search
 

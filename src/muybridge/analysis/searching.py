@@ -1,4 +1,4 @@
-"""Arithmetic of searches: rungs of successive halving, who is trained further, what was spent, and what the winner loses on fresh seeds.
+"""Arithmetic of searches: rungs of successive halving, what was spent, and what the winner loses on fresh seeds.
 
 **Successive halving** (Jamieson & Talwalkar 2016): of n trials each is trained for a share of its length, the best n / eta of
 them for eta times as long, and so on; the last rung is the whole training. Every trial follows the schedule of its whole
