@@ -77,7 +77,7 @@ class Proposed:
         self.study.tell(number, accuracy, state=state, skip_if_finished=True)
 
     def importance(self) -> dict[str, float]:
-        """Importance by PED-ANOVA (Watanabe, Bansal & Hutter 2023); empty for fewer than four trials, or equal ones."""
+        """Importance by PED-ANOVA (Watanabe, Bansal & Hutter 2023); empty for one field, fewer than four trials, or equal ones."""
         complete = [
             trial for trial in self.study.get_trials(deepcopy=False)
             if trial.state == self.optuna.trial.TrialState.COMPLETE
@@ -88,7 +88,7 @@ class Proposed:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fields that few trials have, by a condition
             found: dict[str, float] = self.optuna.importance.get_param_importances(self.study, evaluator=evaluator)
-        return {name: float(share) for name, share in found.items()}
+        return {name: float(share) for name, share in found.items()} if len(found) > 1 else {}
 
 
 def imported() -> Any:
