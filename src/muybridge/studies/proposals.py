@@ -77,7 +77,7 @@ class Proposed:
         self.study.tell(number, accuracy, state=state, skip_if_finished=True)
 
     def importance(self) -> dict[str, float]:
-        """Importance by PED-ANOVA (Watanabe, Bansal & Hutter 2023); empty for one field, fewer than four trials, or equal ones."""
+        """Importance by PED-ANOVA (Watanabe et al. 2023); empty for one field, fewer than four trials, or equal ones."""
         complete = [
             trial for trial in self.study.get_trials(deepcopy=False)
             if trial.state == self.optuna.trial.TrialState.COMPLETE
