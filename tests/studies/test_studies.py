@@ -387,9 +387,9 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
     recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 4})
     trained, finish = [], workplace.finish
 
-    def noted(run, job, *, runtime):
+    def noted(run, job, **named):
         trained.append(run.name)
-        return finish(run, job, runtime=runtime)
+        return finish(run, job, **named)
 
     monkeypatch.setattr(workplace, "finish", noted)
 

@@ -24,7 +24,7 @@ from muybridge.analysis.statistics import (
 )
 from muybridge.storage.run import Run
 
-ALPHA = 1 - CONFIDENCE
+ALPHA = round(1 - CONFIDENCE, 6)
 """Largest share of studies of equal models in which any may be stopped."""
 LEAST_SEEDS = SEEDS_OF_A_CLAIM
 """Rounds before the first look, at least: with fewer seeds nothing is said of a model."""
