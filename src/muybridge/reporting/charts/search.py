@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from muybridge.analysis.searching import Searched
-from muybridge.reporting.charts.style import COLORS, GRAY, Chart, tips, values
+from muybridge.reporting.charts.style import COLORS, GRAY, Chart, log_ticks, tips, values
 
 
 def slices(settings: Sequence[Searched], field: str) -> Chart:
@@ -21,7 +21,8 @@ def slices(settings: Sequence[Searched], field: str) -> Chart:
     found = [row["at"] for row in rows]
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in found)
     if is_number and min(found) > 0 and max(found) / min(found) > 20:
-        x = alt.X("at:Q", title=field, scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", labelOverlap=True))
+        ticks = alt.Axis(values=log_ticks(min(found), max(found)), format="~g", labelOverlap=True)
+        x = alt.X("at:Q", title=field, scale=alt.Scale(type="log"), axis=ticks)
     elif is_number and len(set(found)) > 6:
         x = alt.X("at:Q", title=field, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g", labelOverlap=True))
     else:
@@ -51,8 +52,10 @@ def trials(one: Searched) -> Chart:
             for epoch, accuracy in one.curve(number)
         ]
     last = max((row["epoch"] for row in rows), default=1)
+    colors = {"winner": COLORS[0], "others": GRAY, "diverged": COLORS[1]}
+    shown = [which for which in colors if any(row["which"] == which for row in rows)]
     color = alt.Color(
-        "which:N", scale=alt.Scale(domain=["winner", "others", "diverged"], range=[COLORS[0], GRAY, COLORS[1]]),
+        "which:N", scale=alt.Scale(domain=shown, range=[colors[which] for which in shown]),
         legend=alt.Legend(orient="bottom", title=None),
     )  # fmt: skip
     return (
