@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from muybridge.analysis.racing import level, look
 from muybridge.analysis.statistics import (
     Sample,
     accuracy_interval,
@@ -22,6 +23,7 @@ from muybridge.analysis.statistics import (
 )
 
 TRUTH = 0.75
+SHARES = ("coverage", "told_apart", "wrongly", "rightly", "saved", "false_alarms", "shift")
 
 
 def chances(draw: np.random.Generator, videos: int, consistency: float) -> np.ndarray:
@@ -83,6 +85,77 @@ def apart(
     return called / studies, held / pairs
 
 
+def races(
+    draw: np.random.Generator,
+    studies: int,
+    *,
+    models: int,
+    videos: int,
+    seeds: int,
+    sd: float,
+    worse: float = 0.0,
+    alike: bool = True,
+    consistency: float = 1.0,
+    start: int = 3,
+) -> dict[str, float]:
+    """What races of models decide on val, whose truth is known. The last model is `worse` by so many points, all others equal.
+
+    `alike`: the same videos are hard for all. Shares of the races: `wrongly`, in which a model was stopped that is as good as
+    the best; `rightly`, in which the worse one was stopped. `saved`: share of all runs. `false_alarms`: share of the studies in
+    which the report of such a race, on as many test videos, calls equal models different. `shift`: points by which stopped
+    models that are as good as any are told too low on the test.
+    """
+    wrongly = rightly = saved = alarms = 0
+    shifts: list[float] = []
+    names_N, names = np.full(videos, ""), [str(number) for number in range(models)]
+    for _ in range(studies):
+        shift = dict.fromkeys(names, 0.0) | {names[-1]: -worse / 100}
+        seed_sd = {name: draw.normal(0, sd, (seeds, 1)) for name in names}  # a good seed is good on val and on test
+        val, test = (_answers_of(draw, names, videos, seed_sd, shift, alike, consistency) for _ in range(2))
+        stopped_after: dict[str, int] = {}
+        for number in range(start, seeds):
+            active = [name for name in names if name not in stopped_after]
+            if len(active) > 1:
+                samples = {name: Sample.of(val[name][: stopped_after.get(name, number)], names_N) for name in names}
+                seen = look(samples, active=active, at=level(seeds, start))
+                stopped_after |= dict.fromkeys(seen.worse, number)
+        equal = names[:-1] if worse else names
+        wrongly += any(name in stopped_after for name in equal)
+        rightly += bool(worse) and names[-1] in stopped_after
+        saved += sum(seeds - number for number in stopped_after.values())
+        tested = {name: Sample.of(test[name][: stopped_after.get(name, seeds)], names_N) for name in names}
+        pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
+        usual = usual_spread(list(tested.values()))
+        verdicts = judged([paired_difference(tested[a], tested[b], usual) for a, b in pairs])
+        alarms += any(one.apart for one, (a, b) in zip(verdicts, pairs, strict=True) if a in equal and b in equal)
+        shifts += [tested[name].value - TRUTH for name in equal if name in stopped_after]
+    return {
+        "wrongly": wrongly / studies, "rightly": rightly / studies, "saved": saved / studies / models / seeds,
+        "false_alarms": alarms / studies, "shift": 100 * float(np.mean(shifts)) if shifts else 0.0,
+    }  # fmt: skip
+
+
+def _answers_of(
+    draw: np.random.Generator,
+    names: list[str],
+    videos: int,
+    seed_sd: dict[str, np.ndarray],
+    shift: dict[str, float],
+    alike: bool,
+    consistency: float,
+) -> dict[str, np.ndarray]:
+    """(S,N) right answers of each model to new videos, its seeds better or worse by `seed_sd`."""
+    own_N, made = chances(draw, videos, consistency), {}
+    for name in names:
+        own_N = own_N if alike else chances(draw, videos, consistency)
+        slope, clipped = (own_N * (1 - own_N)).mean(), np.clip(own_N, 1e-9, 1 - 1e-9)
+        moved_S1 = (shift[name] + seed_sd[name]) / slope
+        made[name] = draw.random((len(moved_S1), videos)) < 1 / (
+            1 + np.exp(-np.log(clipped / (1 - clipped)) - moved_S1)
+        )
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -135,6 +208,14 @@ def main() -> None:
             "videos": videos, "seeds": seeds, "sd_points": sd, "points": points, "models": models, "consistency": consistency,
             "told_apart": called, "coverage": held,
         })  # fmt: skip
+    found["races"] = []
+    for models, videos, seeds, sd, worse, alike in [
+        (5, 100, 5, 1.0, 0, True), (5, 400, 5, 1.0, 0, True), (5, 400, 5, 1.0, 0, False), (5, 400, 5, 0.0, 0, True),
+        (5, 400, 5, 3.0, 0, True), (5, 400, 10, 1.0, 0, True), (2, 400, 5, 1.0, 0, True), (10, 400, 5, 1.0, 0, True),
+        (5, 400, 5, 1.0, 5, True), (5, 400, 5, 1.0, 10, True), (5, 400, 5, 1.0, 20, True), (5, 400, 10, 1.0, 10, True),
+    ]:  # fmt: skip
+        asked_for = {"models": models, "videos": videos, "seeds": seeds, "sd": sd / 100, "worse": worse, "alike": alike}
+        found["races"].append(asked_for | {"sd": sd} | races(draw, studies, **asked_for))
     if asked.json:
         print(json.dumps({"studies": studies, "seed": asked.seed, **found}, indent=2))
         return
@@ -144,9 +225,7 @@ def main() -> None:
         for line in lines:
             print(
                 "| "
-                + " | ".join(
-                    f"{value:.3f}" if key in ("coverage", "told_apart") else f"{value:g}" for key, value in line.items()
-                )
+                + " | ".join(f"{value:.3f}" if key in SHARES else f"{value:g}" for key, value in line.items())
                 + " |"
             )
     print(f"\n{time.time() - started:.0f} s")

@@ -299,6 +299,14 @@ def plan(
     allow_code: bool = False,
     out: str | Path | None = None,
     tune: int = 0,
+    search: Sequence[str] | None = None,
+    search_by: str = "tpe",
+    trials: int | None = None,
+    search_epochs: float | None = None,
+    search_hours: float | None = None,
+    halving: int = 0,
+    race: bool = False,
+    race_from: int = 3,
     estimate: bool = False,
     runtime: Runtime | None = None,
 ) -> Plan:
@@ -311,15 +319,21 @@ def plan(
     their axes. A model in the user's own code that is named neither in `models` nor by such a function needs `allow_code`.
 
     With `out`, the folder of the study, the runs have the names and lengths that they will have there. Models, folds and
-    splits are checked for it, with the trials of `tune` and the `runtime`, and nothing is written. `estimate`: measure a
-    step of each setting, and estimate computing times. Raises UserError.
+    splits are checked for it, with the search, the race and the `runtime`, and nothing is written; `searches` of the plan
+    says what a search will take. `estimate`: measure a step of each setting, and estimate computing times. Raises UserError.
     """
     from muybridge.studies import shipped as studies
+    from muybridge.studies.asked import Search
     from muybridge.studies.plan import of_models, repeated
     from muybridge.studies.two_streams import of_streams, parsed_streams
 
-    if out is None and (tune or estimate or runtime is not None):
-        raise UserError("tune, estimate, runtime: they are for a study's folder, and none is given. Give it: out=STUDY")
+    asked = Search.of(
+        search or (), by=search_by, trials=trials, epochs=search_epochs, hours=search_hours, halving=halving, tune=tune
+    )
+    if out is None and (asked or race or estimate or runtime is not None):
+        raise UserError(
+            "search, tune, race, estimate, runtime: they are for a study's folder, and none is given. Give it: out=STUDY"
+        )
     _check_one_length(changes, epochs=epochs, steps=steps)
     taken = {"model.name": "models", "seed": "seeds", "data.fold": "folds", "data.manifest": "data"}
     if label_budget is not None:
@@ -387,7 +401,9 @@ def plan(
 
     from muybridge.studies.run import dry_run
 
-    return dry_run(made, out=out, tune=tune, estimate=estimate, runtime=runtime)
+    return dry_run(
+        made, out=out, search=asked, race_from=race_from if race else None, estimate=estimate, runtime=runtime
+    )
 
 
 def compare(
@@ -404,6 +420,14 @@ def compare(
     label_budget: Sequence[float] | None = None,
     only: Mapping[str, Sequence[Value]] | None = None,
     tune: int = 0,
+    search: Sequence[str] | None = None,
+    search_by: str = "tpe",
+    trials: int | None = None,
+    search_epochs: float | None = None,
+    search_hours: float | None = None,
+    halving: int = 0,
+    race: bool = False,
+    race_from: int = 3,
     pretrained: str | Path | None = None,
     init: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -419,12 +443,20 @@ def compare(
 ) -> Study:
     """Train and score the runs of a `plan` into the folder `out`, and write the report.
 
-    `tune`: validation trials of learning rate and weight decay for each setting. `label_budget`: shares of the training videos
-    that every run is trained on, such as 0.25, 0.5 and 1: what would more labels buy? `measure`: also measure speed and memory.
-    `largest`: measure, and search for the largest batch, too. `diagnose`: also score every run with its frames in other
-    orders. Streams of a model are fused when all runs are finished (`fuse`), by weights chosen on val. Raises UserError,
-    Interrupted.
+    `search`: fields of the recipe that trials on val choose for each setting first (`FIELD=LOW..HIGH[:log]`,
+    `FIELD=A,B,…`, `mine.py:function`), by `search_by` ("tpe", "random", "grid"), with a budget of `trials`,
+    `search_epochs` or `search_hours`; `halving`: only the best 1 / `halving` of them are trained further. `tune`: the
+    number of trials of learning rate and weight decay around the recipe's. `race`: after `race_from` seeds, models that are
+    worse on val get no more. `label_budget`: shares of the training videos that every run is trained on, such as 0.25, 0.5
+    and 1: what would more labels buy? `measure`: also measure speed and memory. `largest`: measure, and search for the largest
+    batch, too. `diagnose`: also score every run with its frames in other orders. Streams of a model are fused when all runs
+    are finished (`fuse`), by weights chosen on val. Raises UserError, Interrupted.
     """
+    from muybridge.studies.asked import Search
+
+    asked = Search.of(
+        search or (), by=search_by, trials=trials, epochs=search_epochs, hours=search_hours, halving=halving, tune=tune
+    )
     made = plan(
         models, data=data, heads=heads, streams=streams, study=study, recipe=recipe, seeds=seeds, folds=folds,
         label_budget=label_budget, only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten,
@@ -440,7 +472,10 @@ def compare(
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
-    return run(made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose, runtime=runtime)
+    return run(
+        made, out=out, search=asked, race_from=race_from if race else None, measure=measure, largest=largest,
+        diagnose=diagnose, runtime=runtime,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -660,7 +695,7 @@ def runs(
 ) -> list[Standing]:
     """Runs at any depth below folders, and how far each has come, in the order of their paths.
 
-    `states`: only runs in these (see `muybridge.storage.run.State`). `trials`: also those of searches (`compare --tune`).
+    `states`: only runs in these (see `muybridge.storage.run.State`). `trials`: also those of searches (`compare --search`).
     `unreadable` hears of folders that cannot be looked into; none: they are raised. Raises UserError.
     """
     wanted = STATES if states is None else states

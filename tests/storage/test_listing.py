@@ -206,7 +206,7 @@ def test_hours_where_they_end_it(here):
 
 
 def test_trials_of_searches_are_counted_and_listed_when_asked(here):
-    for name in ("runs/a-seed0", "tuning/a/trial-0", "tuning/a/trial-1"):
+    for name in ("runs/a-seed0", "search/a/trial-0", "tuning/a/trial-1"):
         make_run(here / "study" / name)
     few, all_of_them = listed(), listed("--trials")
     assert [row["name"] for row in few["runs"]] == ["a-seed0"]

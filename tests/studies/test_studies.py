@@ -18,15 +18,13 @@ import muybridge
 from muybridge import api
 from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
-from muybridge.data.prepare.prepare import prepare
 from muybridge.data.sets.motions import motions
 from muybridge.errors import UserError
-from muybridge.recipe import Recipe, diff, replace, to_json
+from muybridge.recipe import diff, replace, to_json
 from muybridge.recipe.shipped import five_class, mini
 from muybridge.storage.run import Run
 from muybridge.storage.study import StudyRecord
 from muybridge.studies import run as study
-from muybridge.studies import search as searching
 from muybridge.studies import workplace
 from muybridge.studies.plan import Plan, Planned, data_name, of_models, parse_only, repeated
 from muybridge.studies.shipped import MODELS_2021, SHIPPED, of
@@ -199,16 +197,18 @@ def test_a_study_of_ones_own_and_a_dry_run(made_set, tmp_path, monkeypatch):
     assert listed["runs"][0]["axes"] == {"data": "set", "model": "tsm_resnet_tiny", "size": 64, "seed": 0}
     assert "tsm_resnet_tiny-32-seed0" in call(*words, "--dry-run").stdout
     listed = json.loads(call(*words, "--tune", 3, "--dry-run", "--json").stdout)
-    assert listed["trials"] == {"tsm_resnet_tiny-32": 3, "tsm_resnet_tiny-64": 3}
+    assert {name: search["trials"] for name, search in listed["searches"].items()} == {
+        "tsm_resnet_tiny-32": 3, "tsm_resnet_tiny-64": 3,
+    }  # fmt: skip
     asked = {"study": f"{tmp_path / 'mine.py'}:sizes", "data": made_set}
     planned = muybridge.plan(**asked, out=tmp_path / "s", tune=3)
     measured = [run.pop("estimated_seconds") for run in listed["runs"]]
     assert all(seconds > 0 for seconds in measured)
     counted = planned.as_json()
     assert [run.pop("estimated_seconds") for run in counted["runs"]] == [None] * len(measured)
-    assert counted == {name: value for name, value in listed.items() if name != "trials"}
+    assert counted == listed
     assert (counted["runs"][0]["steps"], counted["runs"][0]["epochs"]) == (1002, 334)
-    with pytest.raises(UserError, match="tune, estimate, runtime: they are for a study's folder"):
+    with pytest.raises(UserError, match="search, tune, race, estimate, runtime: they are for a study's folder"):
         muybridge.plan(**asked, tune=3)
     wrong = call(*words, "--models", "tsm_resnet_tny", "--dry-run")
     assert (wrong.exit_code, "tsm_resnet_tiny" in wrong.stderr) == (2, True)
@@ -388,9 +388,9 @@ def test_a_set_is_added_to_a_study_and_nothing_is_run_again(made_set, other_set,
     recipe = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 4})
     trained, finish = [], workplace.finish
 
-    def noted(run, job, *, runtime):
+    def noted(run, job, **named):
         trained.append(run.name)
-        return finish(run, job, runtime=runtime)
+        return finish(run, job, **named)
 
     monkeypatch.setattr(workplace, "finish", noted)
 
@@ -543,243 +543,6 @@ def test_a_slice_of_the_study_of_2021(made_set, other_set, tmp_path):
     pooled = StudyRecord.load(tmp_path / "study").run("other-tam_resnet_tiny-16f-tp-dense-seed0").recipe()
     assert pooled.model.temporal_pooling
     assert pooled.clip.sampling == "dense"
-
-
-# --- the same search for every model
-
-
-def tuned(recipe, out, **named):
-    return api.compare(
-        ["tsn_resnet_tiny", "tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, **named
-    )
-
-
-@pytest.fixture(scope="module")
-def searched(recipe, tmp_path_factory):
-    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "evaluation.num_clips": 1})
-    return short, tuned(short, tmp_path_factory.mktemp("tuned") / "study", seeds=(0, 1), tune=3)
-
-
-def test_every_model_has_the_same_search_and_no_trial_sees_the_test_split(searched):
-    recipe, compared = searched
-    told = json.loads((compared.path / "tuning.json").read_text())["settings"]
-    assert list(told) == ["tsn_resnet_tiny", "tsm_resnet_tiny"]
-    tried = {name: [(t["lr"], t["weight_decay"]) for t in known["trials"]] for name, known in told.items()}
-    assert tried["tsn_resnet_tiny"] == tried["tsm_resnet_tiny"]
-    assert tried["tsn_resnet_tiny"][0] == (recipe.optim.lr, recipe.optim.weight_decay)
-    assert len(set(tried["tsn_resnet_tiny"])) == 3
-    trials = [Run(compared.path / t["run"]) for known in told.values() for t in known["trials"]]
-    for trial in trials:
-        assert "test" not in trial.result()
-        assert not (trial.path / "scores" / "test.npz").exists()
-        assert trial.recipe().seed == searching.TUNING_SEED
-    assert len({trial.path for trial in trials}) == 6
-    for run in compared.runs:
-        assert run.recipe().seed in (0, 1)
-        assert "test" in run.result()
-
-
-def test_the_best_on_val_is_trained_with_fresh_seeds(searched):
-    _, compared = searched
-    told = json.loads((compared.path / "tuning.json").read_text())["settings"]
-    for name, known in told.items():
-        best = min(known["trials"], key=lambda trial: (-trial["val_video_top1"], trial["val_loss"]))
-        assert known["trials"][known["chosen"]] == best
-        for run in compared.runs:
-            if run.recipe().model.name == name:
-                assert (run.recipe().optim.lr, run.recipe().optim.weight_decay) == (best["lr"], best["weight_decay"])
-    assert compared.comparison.differences == {}, "that models have rates of their own is what tuning is for"
-    assert len(compared.comparison.models) == 2
-    notes = " ".join(compared.comparison.notes)
-    assert "No trial saw the test split" in notes
-    assert all(f"{name}: lr " in notes for name in told)
-    assert "of 3), video accuracy" in notes
-
-
-def test_a_trial_multiplies_where_the_warm_up_starts_too(recipe):
-    start = replace(recipe, {"optim.warmup_lr": 0.01})
-    made = searching._times(start, 2.0, 3.0)
-    assert set(diff(start, made)) == {"optim.lr", "optim.warmup_lr", "optim.weight_decay"}
-    assert (made.optim.lr, made.optim.warmup_lr, made.optim.weight_decay) == pytest.approx((0.04, 0.02, 1.5e-3))
-    assert searching._times(recipe, 2.0, 3.0).optim.warmup_lr is None
-
-
-def search(data, *values, chosen=0):
-    trials = [{"lr": lr, "weight_decay": decay, "val_video_top1": 0.5} for lr, decay in values]
-    return {"axes": {"data": data}, "trials": trials, "chosen": chosen}
-
-
-def notes(searches, called="set", **rates):
-    """Of runs of seed 0 with these learning rates, and a weight decay of 0."""
-    recipes = {
-        f"{name}-seed0": replace(Recipe(), {"optim.lr": lr, "optim.weight_decay": 0}) for name, lr in rates.items()
-    }
-    return searching.notes(searches, called, recipes)
-
-
-def test_a_report_tells_the_searches_that_its_runs_were_trained_by():
-    two = {"a": search("set", (0.1, 0), (0.2, 0), chosen=1), "b": search("set", (0.1, 0), (0.2, 0))}
-    general, *each = notes(two, a=0.2, b=0.1)
-    assert "with the same 2 trials for each" in general
-    assert [note[:2] for note in each] == ["a:", "b:"]
-    assert "trial 2 of 2" in each[0]
-    assert notes(two, called="other", a=0.2, b=0.1) == [], "another set's search"
-    assert notes({}, a=0.2) == []
-
-
-def test_searches_that_are_unequal_missing_or_from_elsewhere_are_told():
-    two = {"a": search("set", (0.1, 0), (0.2, 0)), "b": search("set", (0.1, 0), (0.2, 0), (0.3, 0))}
-    assert "unequal numbers of trials (2 for a; 3 for b)" in notes(two, a=0.1, b=0.1)[0]
-    assert not any("differ" in note for note in notes(two, a=0.1, b=0.1))
-    said = notes(two, a=0.1, c=0.1)
-    assert "with the same 2 trials for each" in said[0]
-    assert said[1].startswith("Trained without a search, by the recipe's values: c-seed0.")
-    assert not any(note.startswith("b:") for note in said)
-    unused = notes(two, a=0.1, b=0.3)
-    assert "Trained without a search, by the recipe's values: b-seed0." in unused[1], "trial 3 was not chosen"
-    apart = {"a": search("set", (0.1, 0), (0.2, 0)), "b": search("set", (0.5, 0), (0.1, 0), chosen=1)}
-    assert (
-        "The recipes' values, with which the searches begin, differ: lr 0.1 and weight decay 0 for a; lr 0.5 and weight "
-        "decay 0 for b."
-    ) in notes(apart, a=0.1, b=0.1)
-
-
-def test_a_search_that_would_not_be_used_is_refused_before_the_first_trial(searched, monkeypatch):
-    recipe, compared = searched
-    before = (compared.path / "tuning.json").read_text()
-    began = []
-    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
-    with pytest.raises(
-        UserError, match=r"was trained after a search of 3 trials .*5 trials now might choose otherwise"
-    ):
-        tuned(recipe, compared.path, tune=5)
-    with pytest.raises(UserError, match=r"trial-0: it holds a run of another recipe \(optim\.lr was 0\.02, is 0\.5"):
-        tuned(replace(recipe, {"optim.lr": 0.5}), compared.path, seeds=(2,), tune=3)
-    assert began == []
-    assert (compared.path / "tuning.json").read_text() == before
-
-
-def test_models_that_were_not_searched_are_told_and_not_searched_later(searched, tmp_path, monkeypatch):
-    recipe, compared = searched
-    shutil.copytree(compared.path, tmp_path / "study")
-    grown = api.compare(["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study")
-    told = " ".join(grown.comparison.notes)
-    assert "with the same 3 trials for each" in told
-    assert "Trained without a search, by the recipe's values: tam_resnet_tiny-seed0." in told
-    began = []
-    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
-    with pytest.raises(
-        UserError, match="tam_resnet_tiny-seed0: it was trained without a search, and 3 trials now might choose"
-    ):
-        api.compare(
-            ["tam_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study", seeds=(0, 1), tune=3
-        )
-    assert began == []
-
-
-def test_accuracy_on_val_comes_before_loss_and_loss_before_order():
-    def trial(accuracy, loss):
-        return {"val_video_top1": accuracy, "val_loss": loss}
-
-    assert searching.best_trial([trial(0.5, 0.1), trial(0.7, 0.9), trial(0.6, 0.2)]) == 1
-    assert searching.best_trial([trial(0.7, 0.9), trial(0.7, 0.3), trial(0.7, 0.3)]) == 1
-    assert searching.best_trial([{"failed": "nan"}, trial(0.0, 9.0)]) == 1
-    assert searching.best_trial([{"failed": "nan"}]) is None
-
-
-def test_a_search_is_gone_on_with(searched, monkeypatch):
-    recipe, compared = searched
-    begun = []
-    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: begun.append(run.path))
-    again = tuned(recipe, compared.path, seeds=(0, 1), tune=3)
-    assert begun == []
-    assert [run.name for run in again.runs] == [run.name for run in compared.runs]
-
-
-def test_more_trials_begin_with_the_same_ones():
-    assert searching.factors(1) == [(1.0, 1.0)]
-    assert searching.factors(9)[:5] == searching.factors(5)
-    assert len({lr for lr, _ in searching.factors(30)}) == 30, "a weight decay of 0 stays 0, and no trial is made twice"
-    values = [value for pair in searching.factors(40)[1:] for value in pair]
-    assert min(values) < 0.2
-    assert max(values) > 5
-    assert all(0.1 <= value <= 10 for value in values)
-    assert sum(value < 1 for value in values) == pytest.approx(len(values) / 2, abs=3)
-
-
-def test_a_trial_that_diverges_is_lost_and_no_more(searched, tmp_path, monkeypatch):
-    recipe, _ = searched
-    step = training.training_step
-
-    def diverging(model, optimizer, batch, where, recipe, **named):
-        loss, right = step(model, optimizer, batch, where, recipe, **named)
-        return (float("nan") if recipe.optim.lr > 0.02 else loss), right
-
-    monkeypatch.setattr(training, "training_step", diverging)
-    out = tmp_path / "study"
-    compared = api.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, tune=4)
-    trials = json.loads((out / "tuning.json").read_text())["settings"]["tsn_resnet_tiny"]["trials"]
-    lost = [trial for trial in trials if trial["lr"] > 0.02]
-    assert lost
-    assert all("loss: it became nan" in trial["failed"] for trial in lost)
-    assert len(lost) < len(trials)
-    assert compared.runs[0].recipe().optim.lr <= 0.02
-    began = []
-    monkeypatch.setattr(workplace, "finish", lambda run, job, *, runtime: began.append(run.path))
-    api.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=out, tune=4)
-    assert began == [], "it would diverge again"
-    monkeypatch.undo()
-    monkeypatch.setattr(training, "training_step", lambda *a, **named: (float("nan"), 0))
-    with pytest.raises(
-        UserError, match=r"not one of 2 trials came to an end\. Mend the cause of the last: loss: it became nan"
-    ):
-        api.compare(["tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "none", tune=2)
-
-
-def test_without_validation_videos_there_is_no_search(made_set, recipe, tmp_path):
-    manifest = changeable(made_set)
-    manifest.columns["split"][manifest.columns["split"] == b"val"] = b"train"
-    manifest.save(tmp_path / "set.csv")
-    with pytest.raises(UserError, match="no validation videos to tune on"):
-        tuned(replace(recipe, {"data.manifest": str(tmp_path / "set.csv")}), tmp_path / "study", tune=2)
-    assert not (tmp_path / "study").exists()
-    with pytest.raises(UserError, match="is that of the trials"):
-        tuned(recipe, tmp_path / "study", tune=2, seeds=(searching.TUNING_SEED,))
-
-
-@pytest.mark.slow
-def test_a_chain_is_searched_link_by_link(made_set, tmp_path):
-    """Trials of 16 frames start from the best trial of 8; folds have a search of their own each."""
-    compared = api.compare(
-        ["tsm_resnet_tiny"], data=made_set, out=tmp_path / "study", study="mini", only={"num_frames": [8, 16]},
-        shorten=SHORT, changes={**TINY, "model.pretrained": None}, tune=2,
-    )  # fmt: skip
-    told = json.loads((compared.path / "tuning.json").read_text())["settings"]
-    best = told["tsm_resnet_tiny-8f"]["trials"][told["tsm_resnet_tiny-8f"]["chosen"]]["run"]
-    for trial in told["tsm_resnet_tiny-16f"]["trials"]:
-        start = Path(Run(compared.path / trial["run"]).recipe().model.pretrained)
-        assert start.is_relative_to((compared.path / best).resolve())
-    final = compared.path / "runs" / "tsm_resnet_tiny-16f-seed0"
-    assert Path(Run(final).recipe().model.pretrained).is_relative_to(
-        (compared.path / "runs" / "tsm_resnet_tiny-8f-seed0").resolve()
-    )
-
-
-@pytest.mark.slow
-def test_each_fold_has_a_search_of_its_own_and_they_are_one_row(made_set, recipe, tmp_path):
-    prepare(made_set.parent, out=tmp_path / "set.csv", folds=2, val=0.3)
-    short = replace(recipe, {"optim.epochs": 1, "optim.warmup_epochs": 0, "data.manifest": str(tmp_path / "set.csv")})
-    compared = api.compare(["tsm_resnet_tiny"], data=short.data.manifest, recipe=short, out=tmp_path / "study", tune=4)
-    told = json.loads((compared.path / "tuning.json").read_text())["settings"]
-    assert list(told) == ["tsm_resnet_tiny-fold1", "tsm_resnet_tiny-fold2"]
-    assert {
-        Run(compared.path / trial["run"]).recipe().data.fold for trial in told["tsm_resnet_tiny-fold2"]["trials"]
-    } == {2}
-    rates = {known["trials"][known["chosen"]]["lr"] for known in told.values()}
-    assert {run.recipe().optim.lr for run in compared.runs} == rates
-    (model,) = compared.comparison.models
-    assert model.num_seeds == 1
-    assert compared.comparison.differences == {}
 
 
 # --- real processes

@@ -27,7 +27,7 @@ from muybridge.storage.run import Run
 from muybridge.training import loop as training
 from muybridge.training import session
 from muybridge.training.job import Jobs
-from muybridge.training.loop import resume, train
+from muybridge.training.loop import finish, resume, train
 
 
 def test_a_run_folder_is_whole(run, recipe):
@@ -97,6 +97,28 @@ def test_another_process_finishes_a_run_that_it_is_given(recipe, run, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"], "and a second call leaves it as it is"
     assert everything(Run(tmp_path / "run")) == everything(run)
+
+
+@pytest.mark.parametrize("steps", [(3,), (2, 4), (1, 3, 5)])
+def test_a_training_that_pauses_ends_with_the_same_bits(recipe, run, tmp_path, steps):
+    """Whether in the midst of an epoch or at its end: the schedule is that of the full length."""
+    paused, job = Run(tmp_path / "run"), Jobs(Runtime()).job(recipe)
+    for step in steps:
+        finish(paused, job, runtime=Runtime(), until_step=step)
+        assert not paused.is_finished
+        assert paused.saved_step() == step
+        assert list(paused.pauses())[-1] == step
+    kept = paused.pauses()
+    assert list(kept) == list(steps)
+    if 3 in kept:  # the end of the first epoch, where every training looks at val
+        at_epoch = next(line for line in run.metrics("val") if line["step"] == 3)
+        assert {name: kept[3][name] for name in ("video_top1", "loss")} == {
+            n: at_epoch[n] for n in ("video_top1", "loss")
+        }
+    finish(paused, job, runtime=Runtime(), until_step=100)
+    assert paused.is_finished, "it ended before"
+    assert everything(paused) == everything(run)
+    assert paused.pauses() == kept
 
 
 def test_with_everything_on_no_bit_depends_on_workers_or_on_a_stop(recipe, tmp_path, monkeypatch):

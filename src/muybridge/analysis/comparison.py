@@ -17,6 +17,7 @@ from muybridge.analysis.answers import Evaluated, weighing
 from muybridge.analysis.baselines import Baselines
 from muybridge.analysis.datasets import Dataset
 from muybridge.analysis.rows import ModelResult, Pair, rows_of, value_of
+from muybridge.analysis.searching import Searched, searched_settings
 from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
     Interval,
@@ -31,6 +32,7 @@ from muybridge.data.overview import is_uneven
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff
 from muybridge.storage.run import Run, data_name
+from muybridge.storage.searches import load_races
 from muybridge.storage.study import StudyRecord
 from muybridge.text import giga, listed, millions, plural
 
@@ -57,6 +59,10 @@ class Comparison:
     varied: dict[str, list[Any]]
     """Fields in which they differ as the study means them to."""
     notes: tuple[str, ...]
+    searches: tuple[Searched, ...] = ()
+    """Searches that chose fields of the recipes."""
+    race: Mapping[str, Any] | None = None
+    """The race that decided on numbers of seeds, as race.json has it; None without one."""
 
     @property
     def data(self) -> str:
@@ -246,6 +252,8 @@ class Comparison:
             "differences": self.differences,
             "varied": self.varied,
             "notes": list(self.notes),
+            **({"searches": [one.as_json() for one in self.searches]} if self.searches else {}),
+            **({} if self.race is None else {"race": dict(self.race)}),
         }  # fmt: skip
 
 
@@ -353,6 +361,8 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         differences={name: values for name, values in differences.items() if name not in on_purpose},
         varied={name: values for name, values in differences.items() if name in on_purpose},
         notes=(),
+        searches=() if study is None else searched_settings(study.path, finished),
+        race=None if study is None else load_races(study.path).get(data_name(recipes[finished[0]].data.manifest)),
     )
     tested = {model.num_videos for model in models}
     shared = len(made.common[0])

@@ -26,7 +26,7 @@ anything called so. The interval of a pair is the one by which the rule decided,
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -339,19 +339,24 @@ class Verdict:
     """The interval by which it was decided; it holds 0 where the two cannot be told apart."""
     apart: bool
 
+    def mirrored(self) -> "Verdict":
+        """The verdict on the same two, the other way round."""
+        other = replace(self.difference, value=-self.difference.value)
+        return Verdict(other, self.p, -self.high, -self.low, self.apart)
+
     def __str__(self) -> str:
         return f"{self.difference.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
-def judged(differences: Sequence[Difference]) -> list[Verdict]:
+def judged(differences: Sequence[Difference], *, alpha: float = 1 - CONFIDENCE) -> list[Verdict]:
     """Verdicts by Holm's rule (1979).
 
-    The smallest of m p-values is held against 5 % / m, the next against 5 % / (m - 1), … until one fails; the intervals of
-    that one and of all behind it are those of its level.
+    The smallest of m p-values is held against `alpha` / m, the next against `alpha` / (m - 1), … until one fails; the
+    intervals of that one and of all behind it are those of its level.
     """
     p_M, count = p_values(differences), len(differences)
     verdicts: dict[int, Verdict] = {}
-    alpha, largest, stopped = 1 - CONFIDENCE, 0.0, 0
+    largest, stopped = 0.0, 0
     for rank, index in enumerate(np.argsort(p_M, kind="stable")):
         left = stopped or count - rank
         largest = max(largest, min(1.0, float(p_M[index]) * (count - rank)))

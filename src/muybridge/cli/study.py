@@ -97,6 +97,31 @@ def compare(
             help="Tune lr and weight decay first, this many validation trials per model.",
         ),
     ] = 0,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=…",
+            help="Search a field of the recipe on val first: optim.lr=1e-4..1e-1:log, clip.num_frames=8,16 or "
+            "mine.py:function; repeatable.",
+        ),
+    ] = None,
+    search_by: Annotated[str, typer.Option(help="tpe, random or grid.")] = "tpe",
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials of a search per model; none: 16, or until another budget is spent."),
+    ] = None,
+    search_epochs: Annotated[float | None, typer.Option(help="Most epochs of a search per model.")] = None,
+    search_hours: Annotated[float | None, typer.Option(help="Most hours of training of a search per model.")] = None,
+    halving: Annotated[
+        int,
+        typer.Option(
+            metavar="ETA", help="Successive halving: only the best 1/ETA of the trials go on, ETA times as long."
+        ),
+    ] = 0,
+    race: Annotated[
+        bool, typer.Option("--race", help="Train seed by seed; models that are worse on val get no more seeds.")
+    ] = False,
+    race_from: Annotated[int, typer.Option(help="Seeds of each model before a race stops any.")] = 3,
     pretrained: Pretrained = None,
     init: Init = None,
     shorten: Shorten = None,
@@ -129,7 +154,8 @@ def compare(
         from muybridge.studies.plan import parse_only
 
         changes, runtime = parsed_settings(settings)
-        allow_named(*split_list(models or ""), *split_list(heads or ""), recipe, study, allow_code=allow_code)
+        spaces = [text for text in search or () if "=" not in text]  # the others are fields
+        allow_named(*split_list(models or ""), *split_list(heads or ""), recipe, study, *spaces, allow_code=allow_code)
         asked: dict[str, Any] = {
             "models": split_list(models) if models is not None else None,
             "heads": split_list(heads) if heads is not None else None,
@@ -138,14 +164,15 @@ def compare(
             "folds": [parse_number(fold, "--folds") for fold in split_list(folds)] if folds else None,
             "label_budget": [parse_share(share) for share in split_list(label_budget)] if label_budget else None,
             "out": out, "study": study, "recipe": recipe, "seeds": seeds, "only": parse_only(only or []), "tune": tune,
+            "search": search, "search_by": search_by, "trials": trials, "search_epochs": search_epochs,
+            "search_hours": search_hours, "halving": halving, "race": race, "race_from": race_from,
             "pretrained": pretrained, "init": init, "changes": changes, "shorten": shorten, "epochs": epochs,
             "steps": steps, "title": title,
             "allow_code": allow_code, "runtime": runtime,
         }  # fmt: skip
         if dry_run:
             plan = muybridge.plan(**asked, estimate=True)
-            trials = {"trials": dict.fromkeys(plan.settings(), tune)} if tune else {}
-            answer(as_json, lambda: plan.as_json() | trials, lambda: _print_plan(plan, tune))
+            answer(as_json, plan.as_json, lambda: _print_plan(plan))
         else:
             _answer_study(muybridge.compare(**asked, measure=measure, largest=largest, diagnose=diagnose), as_json)
 
@@ -224,7 +251,7 @@ def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
     say(f"report: {path}")
 
 
-def _print_plan(plan: Any, trials: int) -> None:
+def _print_plan(plan: Any) -> None:
     planned = plan.as_json()
     formats = {"steps": ",", "epochs": ",", "max_hours": "g"}
     known = [run["estimated_seconds"] for run in planned["runs"]]
@@ -235,8 +262,8 @@ def _print_plan(plan: Any, trials: int) -> None:
         for run, seconds in zip(planned["runs"], known, strict=True)
     ]  # fmt: skip
     table(["run", "starts from", "steps", "epochs", "hours at most", "computes for about"], lines, numeric=(2, 3, 4, 5))
-    count, settings = len(lines), len(plan.settings())
-    tuning = f"; first, {trials} trials for each of {settings} settings" if trials else ""
+    for search in plan.searches.values():
+        say(search["said"])
     takes = [seconds for seconds in known if seconds is not None]
     about = (
         f", about {duration(sum(takes))} of computing on this machine, the decoding of videos not counted"
@@ -244,4 +271,4 @@ def _print_plan(plan: Any, trials: int) -> None:
         else ""
     )
     fused = f"; then {plural(len(planned['fused']), 'fused result')}" if planned["fused"] else ""
-    say(f"{planned['title']}: {plural(count, 'run')}{about}{tuning}{fused}")
+    say(f"{planned['title']}: {plural(len(lines), 'run')}{about}{fused}")

@@ -119,7 +119,7 @@ def runs(
         str | None, typer.Option(metavar="A,B,…", help="List only runs in these states, such as finished,stopped.")
     ] = None,
     trials: Annotated[
-        bool, typer.Option("--trials", help="Also list the trials of searches (`compare --tune`).")
+        bool, typer.Option("--trials", help="Also list the trials of searches (`compare --search`).")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ RUN/
   scores/            test.npz, val.npz: per-view scores
   evaluations/       NAME/: further evaluations that `evaluate --keep` stored (`muybridge.storage.evaluations`)
   diagnosis/         results of `diagnose`: diagnosis.json, per-view scores of each order of frames, saliency/
+  pauses.json        val at the steps at which a search paused it
   skipped.json       videos that could not be read and were left out (data.on_error=skip)
   source/            source files of the user's model
   result.json        final metrics; a run is finished when it exists
@@ -162,9 +163,9 @@ class Run:
 
     @property
     def is_trial(self) -> bool:
-        """True for a trial of a search (`compare --tune`)."""
+        """True for a trial of a search (`compare --search`, `--tune`)."""
         path = self.path.resolve()
-        return path.parent.parent.name == "tuning" and path.name.startswith("trial-")
+        return path.parent.parent.name in ("search", "tuning") and path.name.startswith("trial-")
 
     def recipe(self) -> Recipe:
         """Read recipe.json, which names a model and a manifest."""
@@ -393,6 +394,17 @@ class Run:
         if content is not None and content["chosen"] >= len(content["tried"]):
             raise UserError(f"{file}: it is damaged: chosen is {content['chosen']}. Restore it")
         return content
+
+    def pauses(self) -> dict[int, dict[str, Any]]:
+        """Val at each step at which the training was paused (`muybridge.training.loop.finish`), and `seconds` until then."""
+        file = self.path / "pauses.json"
+        content: dict[str, dict[str, Any]] = read_as(shapes.Pauses, file)["steps"] if file.exists() else {}
+        return {int(step): figures for step, figures in content.items()}
+
+    def save_pause(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Add a step to pauses.json."""
+        steps = {str(one): known for one, known in sorted({**self.pauses(), step: figures}.items())}
+        write_json(self.file("pauses.json"), {"format_version": FORMAT_VERSION, "steps": steps})
 
     def save_init(self, loaded: dict[str, Any]) -> None:
         """Write init.json: pretrained tensors that were loaded, those that were not, and why."""

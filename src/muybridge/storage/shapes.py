@@ -90,6 +90,22 @@ class Candidates(TypedDict):
 
 
 @_more
+class Pause(TypedDict):
+    """Val where a training was paused."""
+
+    seconds: _Amount
+    video_top1: _Share
+    loss: _Amount
+
+
+@_more
+class Pauses(TypedDict):
+    """pauses.json."""
+
+    steps: dict[Annotated[str, Field(pattern=r"^[0-9]+$")], Pause]
+
+
+@_more
 class ViewCost(TypedDict):
     """Multiply-adds of a view of another size."""
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from muybridge.analysis.rows import REPEATED
 from muybridge.recipe import Recipe
+from muybridge.storage import searches
 from muybridge.storage.study import STREAM, RunRecord, SetRecord, StudyRecord
 from muybridge.studies.plan import Plan, data_name, repeat_name, run_name
-from muybridge.studies.search import notes, searches
+from muybridge.studies.search import notes
 from muybridge.studies.workplace import begun
 
 
@@ -72,8 +73,8 @@ def study_record(plan: Plan, out: Path) -> StudyRecord:
         recipe = plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe()
         of_streams = record.axes.get("data") if STREAM in record.axes else None  # all are of the first one's set
         sets.setdefault(str(of_streams or data_name(recipe.data.manifest)), []).append(name)
-    set_records = {}
+    set_records, known = {}, searches.load(out)
     for called, names in sets.items():
         recipes = {name: plan.runs[name].recipe if name in plan.runs else earlier.run(name).recipe() for name in names}
-        set_records[called] = SetRecord(tuple(names), tuple(notes(searches(out), called, recipes)))
+        set_records[called] = SetRecord(tuple(names), tuple(notes(known, called, recipes)))
     return StudyRecord(out, plan.title, runs, varies, set_records)

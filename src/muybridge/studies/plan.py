@@ -80,6 +80,8 @@ class Plan:
     """Fields that no run's recipe may leave open, once all changes are made."""
     has_streams: bool = False
     """Whether runs that differ in the axis `stream` alone are fused when they are finished."""
+    searches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Cost of the search of each setting, once the plan has met its data; empty without a search."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -130,6 +132,7 @@ class Plan:
                 for name in self.order()
             ],
             "fused": self.fused(),
+            **({"searches": {name: dict(search) for name, search in self.searches.items()}} if self.searches else {}),
         }  # fmt: skip
 
     def manifests(self) -> list[str]:

@@ -61,7 +61,7 @@ class Workplace:
             jobs.manifest(path)
         return Workplace(Path(out), runtime, processes, jobs)
 
-    def check(self, plan: Plan, *, tuned: bool) -> None:
+    def check(self, plan: Plan, *, searched: bool) -> None:
         """Names, clip lengths and splits. Raises UserError."""
         plan.check_needs()
         self._check_folds(plan)
@@ -73,16 +73,16 @@ class Workplace:
                     f"{recipe.data.manifest}: it has no test videos to compare models on. Prepare a set with a test "
                     "split"
                 )
-            if tuned and not len(manifest.split("val", recipe.data.fold)):
+            if searched and not len(manifest.split("val", recipe.data.fold)):
                 raise UserError(
-                    f"{recipe.data.manifest}: it has no validation videos to tune on, and the test split is never "
-                    "tuned on. Cut some from train: muybridge prepare --val 0.15"
+                    f"{recipe.data.manifest}: it has no validation videos to search on, and the test split is never "
+                    "searched on. Cut some from train: muybridge prepare --val 0.15"
                 )
             if planned.starts_from is not None:
                 self._check_unseen(plan, name)
             self.jobs.cost(recipe)
 
-    def check_whole(self, plan: Plan, *, tuned: bool) -> None:
+    def check_whole(self, plan: Plan, *, searched: bool) -> None:
         """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
         suggested = is_balance_told = not self.processes.is_first
         for name, planned in plan.runs.items():
@@ -90,7 +90,7 @@ class Workplace:
             if planned.starts_from is not None:
                 recipe = replace(recipe, {"model.pretrained": None})
             folder = Run(self.out / "runs" / name)
-            if planned.starts_from is None and not tuned:
+            if planned.starts_from is None and not searched:
                 folder.state_for(self.jobs.resolved(recipe))
             job = self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
             if planned.starts_from is None and not folder.is_finished:
@@ -123,17 +123,32 @@ class Workplace:
                     f"{base.manifest}. Use sets without common videos"
                 )
 
-    def finish(self, folder: Run, recipe: Recipe, text: str) -> None:
-        """Let a run be finished, whatever of it is there."""
+    def finish(self, folder: Run, recipe: Recipe, text: str, *, until_step: int | None = None) -> None:
+        """Let a run be finished, whatever of it is there, or trained as far as `until_step`.
+
+        Raises UserError where it was trained further and nobody looked at val there.
+        """
         within(self.out, folder.path.relative_to(self.out))
         state = self.processes.broadcast(folder.state_for(self.jobs.resolved(recipe)))
         if state == "finished":
             log(f"{text}: finished before")
             return
+        if until_step is not None and state == "begun":
+            paused, saved_step = self.processes.broadcast((folder.pauses(), folder.saved_step()))
+            if until_step in paused:
+                log(f"{text}: trained as far before")
+                return
+            if saved_step is not None and saved_step > until_step:
+                raise UserError(
+                    f"{folder.path}: it was trained to step {saved_step}, and its pauses.json has no val at step "
+                    f"{until_step}. Delete that folder: it is trained again"
+                )
         log(text)
         job = self.jobs.job(recipe, check=self.processes.is_first and state == "new")
         self.processes.broadcast(None)
-        finish(folder, job, runtime=self.runtime)
+        finish(folder, job, runtime=self.runtime, until_step=until_step)
+        if not folder.is_finished:
+            return
         result = folder.result()
         split = "test" if "test" in result else "val"
         if split in result:

@@ -58,8 +58,11 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
         return _begin(run, job, runtime, processes, stop)
 
 
-def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False) -> Run:
+def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False, until_step: int | None = None) -> Run:
     """Let a run folder be finished, whatever of the run is there: begun, continued, or left as it is.
+
+    `until_step`: pause there, by the schedule of the full length, and score val (`Run.pauses`). Called again, it
+    continues as if it had never paused, to the bit.
 
     This is all that another process or machine needs to be given. The code of a model of the user's own is the one that
     lies on Python's path, and must be that of the job; it needs `allow_code`, unless the user has named it before. Raises
@@ -80,18 +83,20 @@ def finish(run: Run, job: Job, *, runtime: Runtime, allow_code: bool = False) ->
             if not job.cost:  # it was made without a check
                 job = Jobs(runtime, processes=processes.count).job(job.recipe, check=processes.is_first)
             processes.broadcast(None)
-            return _begin(run, job, runtime, processes, stop)
+            return _begin(run, job, runtime, processes, stop, until_step=until_step)
     use_source(run.path, name, run.recipe().model.source_sha256, allow_code="mine")
-    return _continue(run, job, runtime)
+    return _continue(run, job, runtime, until_step=until_step)
 
 
-def _begin(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop) -> Run:
+def _begin(
+    run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop, *, until_step: int | None = None
+) -> Run:
     with run.lock() if processes.is_first else nullcontext():
         if processes.is_first:
             check_free(run)  # another process may have been there meanwhile
             describe(run, job, runtime, processes.count)
         with explaining(run), processes.report_failure():
-            return _train(run, job, runtime, processes, stop)
+            return _train(run, job, runtime, processes, stop, until_step)
 
 
 def resume(
@@ -132,7 +137,9 @@ def resume(
     return _continue(run, recipe, runtime, checkpoint=checkpoint)
 
 
-def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str = "last") -> Run:
+def _continue(
+    run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str = "last", until_step: int | None = None
+) -> Run:
     processes = distributed.join(find_device(runtime.device))
     with processes.report_failure(), stoppable(run) as stop:
         job = of if isinstance(of, Job) else Jobs(runtime).job(of, check=False)
@@ -152,16 +159,17 @@ def _continue(run: Run, of: Job | Recipe, runtime: Runtime, *, checkpoint: str =
                     checkpoints.rewind(run.checkpoints, checkpoint)
                 write_atomic(run.file("recipe.json"), to_json(job.recipe))
             with explaining(run), processes.report_failure():
-                return _train(run, job, runtime, processes, stop)
+                return _train(run, job, runtime, processes, stop, until_step)
 
 
-def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop) -> Run:
-    """Run the training loop; `Session` sets up, scores and saves."""
+def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop, until_step: int | None) -> Run:
+    """Run the training loop, as far as `until_step`; `Session` sets up, scores and saves."""
     recipe = job.recipe
     if not runtime.deterministic:
         log("runtime.deterministic is false: on a GPU, the last bits of two such runs may differ")
     session = Session(run, job, runtime, processes)
     state, unit, max_hours = session.state, recipe.optim.schedule_unit, recipe.stop.max_hours
+    pause_step = np.inf if until_step is None else until_step
     per_epoch, num_steps = session.per_epoch, session.num_steps
     schedule = lr_schedule(recipe, len(session.rows))
     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, state.clips
@@ -177,7 +185,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 session.validate(stop)
             batches = ahead_on_device(loader, session.where.device)
             asked_at = time.perf_counter()
-            while not state.ended:
+            while not state.ended and state.step < pause_step:
                 try:
                     batch = next(batches)
                 except (DecodeError, WorkerLost):
@@ -244,7 +252,10 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     state.ended = state.ended or ends_early(recipe.stop, state, "train", train, epoch)
                     due = bool(state.ended) or epoch % recipe.evaluation.every_epochs == 0
                     state.unvalidated = due and len(session.val_rows) > 0
-                if due or asked or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0):
+                if (
+                    due or asked or state.step == pause_step
+                    or (runtime.checkpoint_steps and state.step % runtime.checkpoint_steps == 0)
+                ):  # fmt: skip
                     session.save()
                 if asked and not is_epoch:
                     raise session.interrupted()
@@ -260,6 +271,9 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                             run.write_timing({**timing, "total_seconds": time.perf_counter() - last_epoch_at})
                     last_epoch_at, seconds_before, clips_before = time.perf_counter(), state.train_seconds, 0
                 asked_at = time.perf_counter()
-        session.finish(stop)
+        if state.ended:
+            session.finish(stop)
+        else:
+            session.pause(stop)
     processes.broadcast(None)  # the others leave when all is written
     return run

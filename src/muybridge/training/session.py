@@ -124,6 +124,7 @@ class Session:
         self.net = self._net()
         self.skipped = run.skipped()
         self.val_scores: Scores | None = None
+        self.validated_step = -1
         self.shown_val = ""
         self._paced_from: tuple[int, float] | None = None
         self._is_time_told = False
@@ -260,7 +261,7 @@ class Session:
 
         The training was saved before: an interruption loses nothing.
         """
-        self.val_scores = self.choose(stop)
+        self.val_scores, self.validated_step = self.choose(stop), self.state.step
         val, state = metrics(self.val_scores), self.state
         epoch = -(-state.step // self.per_epoch)
         if not np.isfinite(val["loss"]):
@@ -346,6 +347,18 @@ class Session:
             self.run.checkpoints, self.model, self.optimizer, self.state,
             scored=None if self.average is None else self.scored, is_best=is_best,
         )  # fmt: skip
+
+    def pause(self, stop: Stop) -> None:
+        """Score val with the weights of this step, and note it beside the run, which is left as it is. Raises Interrupted."""
+        scores = self.val_scores if self.validated_step == self.state.step else None
+        val = metrics(scores or self.choose(stop))
+        if not np.isfinite(val["loss"]):
+            raise Diverged(
+                f"validation loss: it became {val['loss']} at step {self.state.step}. Lower optim.lr, lengthen the "
+                f"warm-up, or use another precision. {last_good(self.run)}"
+            )
+        if self.processes.is_first:
+            self.run.save_pause(self.state.step, {"seconds": self.state.train_seconds, **val})
 
     def finish(self, stop: Stop) -> None:
         """Score val and test, once, and write the result. Raises Interrupted."""
