@@ -15,7 +15,7 @@ ROOT = Path(muybridge.__file__).parent
 ALLOWED = {
     "errors": set(),
     "text": set(),
-    "runtime": {"errors", "text"},
+    "runtime": {"__init__", "errors", "text"},
     "former_names": {"runtime"},
     "user_code": {"errors", "former_names", "runtime"},
     "video": {"errors", "runtime"},
@@ -34,7 +34,7 @@ ALLOWED = {
     },
     "studies": {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",
-        "training", "user_code",
+        "training", "user_code", "video",
     },
     "api": {
         "analysis", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.extract import features
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
+    from muybridge.studies.work import work
     from muybridge.training.loop import resume
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ _MODULES = {
     "resume": "training.loop",
     "runs": "api",
     "train": "api",
+    "work": "studies.work",
 }
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
@@ -90,6 +92,7 @@ __all__ = [
     "resume",
     "runs",
     "train",
+    "work",
 ]
 
 

@@ -398,6 +398,15 @@ def compare(
     largest: bool = False,
     diagnose: bool = False,
     title: str | None = None,
+    plan_only: bool = False,
+    cluster: str | None = None,
+    gpus_per_run: int | None = None,
+    cpus_per_run: int | None = None,
+    jobs: int | None = None,
+    time: str | None = None,
+    partition: str | None = None,
+    extra: Sequence[str] | None = None,
+    mixed_versions: bool = False,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
@@ -405,8 +414,24 @@ def compare(
 
     `tune`: validation trials of learning rate and weight decay for each setting. `measure`: also measure speed and memory.
     `largest`: measure, and search for the largest batch, too. `diagnose`: also score every run with its frames in other
-    orders. Raises UserError, Interrupted.
+    orders.
+
+    `plan_only`: write the study for workers (`muybridge.work`), and train nothing. `cluster`: train elsewhere: "ray" (this
+    machine), "ray://HOST:PORT", "slurm" or "pbs", whose job array is submitted, or with `plan_only` only written.
+    `gpus_per_run`, `cpus_per_run`: a run's share of a machine; `jobs`: the most runs at once. `time` (HH:MM:SS), `partition`
+    and `extra` (lines for the script's head) are of a job array. `mixed_versions`: let machines with other versions of
+    muybridge or torch join. Raises UserError, Interrupted.
     """
+    where: dict[str, Any] = {
+        "gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run, "jobs": jobs, "time": time, "partition": partition,
+        "extra": tuple(extra or ()), "mixed_versions": mixed_versions,
+    }  # fmt: skip
+    if cluster is not None or any(where.values()):
+        from muybridge.studies.elsewhere import check_cluster
+
+        check_cluster(cluster, where)
+    if cluster is not None and tune:
+        raise UserError("--tune: its trials are run here, before the plan is made. Leave out --cluster, or --tune")
     made = plan(
         models, data=data, heads=heads, study=study, recipe=recipe, seeds=seeds, folds=folds, only=only, pretrained=pretrained,
         init=init, changes=changes, shorten=shorten, epochs=epochs, steps=steps, title=title, allow_code=allow_code,
@@ -414,7 +439,16 @@ def compare(
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
-    return run(made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose, runtime=runtime)
+    study_run = run(
+        made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose,
+        plan_only=plan_only or cluster is not None, runtime=runtime,
+    )  # fmt: skip
+    if cluster is None:
+        return study_run
+
+    from muybridge.studies.elsewhere import carry_out
+
+    return carry_out(study_run, cluster, **where, plan_only=plan_only)
 
 
 @dataclasses.dataclass(frozen=True)

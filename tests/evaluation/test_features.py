@@ -517,7 +517,9 @@ def test_a_head_does_not_start_from_one_of_another_network(head_run, run, made_s
     other = features(run.path, data=made_set, out=tmp_path / "other", changes={"evaluation.size": 48})
     changes = {"data.manifest": str(other.path), "model.pretrained": str(head_run.path)}
     with pytest.raises(UserError, match=r"was trained on vectors of the network [0-9a-f]{64}, but those of"):
-        train(replace(head_run.recipe(), {**changes, "data.sha256": None, "clip.modality": "rgb"}), out=tmp_path / "run")
+        train(
+            replace(head_run.recipe(), {**changes, "data.sha256": None, "clip.modality": "rgb"}), out=tmp_path / "run"
+        )
 
 
 def test_a_head_predicts_from_a_file_of_vectors(head_run, stored, made_set, tmp_path):

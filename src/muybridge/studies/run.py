@@ -2,6 +2,7 @@
 
 STUDY/
   study.json       names and axes of the runs; the reports
+  plan.json        the recipe of every run, for workers; leases/ says who does which (`muybridge.studies.work`)
   runs/NAME/       one run folder each; a finished run is not run again
   tuning/ …        trials that chose learning rate and weight decay, on val alone
   tuning.json      what was tried, and what was chosen
@@ -16,19 +17,23 @@ from pathlib import Path
 from muybridge import build
 from muybridge.analysis.comparison import Comparison, compared_study
 from muybridge.errors import UserError
-from muybridge.evaluation import diagnose as diagnosis
-from muybridge.recipe import Runtime
-from muybridge.reporting.report import Report
+from muybridge.recipe import Runtime, replace
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
 from muybridge.runtime.locks import locked
+from muybridge.storage.plan import FILE as PLAN_FILE
+from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
+from muybridge.storage.study import StudyRecord
+from muybridge.studies.batch import Submitted
 from muybridge.studies.names import named, study_record
 from muybridge.studies.plan import Plan
 from muybridge.studies.search import check_searches, tuned
-from muybridge.studies.workplace import Workplace, started
+from muybridge.studies.work import FOLDER as LEASES
+from muybridge.studies.work import Worker, store
+from muybridge.studies.workplace import Workplace
+from muybridge.text import listed
 from muybridge.training.estimate import Estimates
-from muybridge.training.speed import measure_run
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Study:
     path: Path
     runs: tuple[Run, ...]
     comparisons: Mapping[str, Comparison] = field(repr=False)
-    """The comparison of each data set, by its name."""
+    """The comparison of each data set, by its name; empty while nothing was trained."""
+    submitted: Submitted | None = None
+    """The job array that trains the runs, where there is one."""
 
     @property
     def report(self) -> Path:
@@ -59,14 +66,16 @@ def run(
     measure: bool = False,
     largest: bool = False,
     diagnose: bool = False,
+    plan_only: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
     """Carry out a plan in the folder `out`, and write the report.
 
-    A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. `tune`: the
-    number of validation trials that choose each setting's learning rate and weight decay first. `measure`: then measure the
-    first run of every setting (speed, memory). `largest`: measure, and search for the largest batch. `diagnose`: then
-    score every run with its frames in other orders. Raises UserError, Interrupted.
+    A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. Workers
+    (`muybridge.work`) may be at work on the same study: each run is trained by one of them. `tune`: the number of validation
+    trials that choose each setting's learning rate and weight decay first. `measure`: then measure the first run of every
+    setting (speed, memory). `largest`: measure, and search for the largest batch. `diagnose`: score every run with its
+    frames in other orders, too. `plan_only`: write the plan for workers, and train nothing. Raises UserError, Interrupted.
     """
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
@@ -74,6 +83,11 @@ def run(
     if measure and processes.count > 1:
         raise UserError(
             "--measure, --largest: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
+        )
+    if plan_only and tune:
+        raise UserError(
+            "--tune: its trials choose the recipes of the plan, so they come before it. Leave out --plan-only: workers may "
+            "join once the trials are done"
         )
     with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
@@ -92,37 +106,50 @@ def run(
             plan = tuned(plan, tune, workplace)
         record = processes.broadcast(study_record(plan, workplace.out))
         if processes.is_first:
+            _say_left_out(record, workplace.out)
             record.save()
-        order = plan.order()
-        for number, name in enumerate(order, start=1):
-            planned = plan.runs[name]
-            base = None if planned.starts_from is None else record.run(planned.starts_from)
-            workplace.finish(record.run(name), started(planned.recipe, base), f"[{number}/{len(order)}] {name}")
-        first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
-        for trained in first_of:
-            known = trained.speed()
-            lacks_largest = largest and (known or {}).get("max_batch_size") is None
-            if known is None or known.get("memory_is_unknown") or lacks_largest:
-                measure_run(trained, runtime=workplace.runtime, largest=largest, allow_code="mine")
-        for trained in map(record.run, order if diagnose else []):
-            if processes.broadcast(trained.diagnosis() is None):
-                log(f"diagnosing {trained.name}")
-                diagnosis.diagnose(trained, runtime=workplace.runtime, allow_code="mine")
+            store(stored(plan, workplace, measure=measure, largest=largest, diagnose=diagnose))
+        processes.broadcast(None)
+        if plan_only:
+            return Study(workplace.out, tuple(record.run(name) for name in record.runs), {})
+        worker = Worker(workplace, stops_at_failure=True)
+        worker.say_done()
+        worker.run()
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
-        comparisons = compared_study(record)
-        if processes.is_first:
-            Report.of(comparisons, title=record.title).write(workplace.out / "report.html")
+        comparisons = worker.comparisons or compared_study(record)
         processes.broadcast(None)
     return Study(workplace.out, tuple(record.run(name) for name in record.runs), comparisons)
+
+
+def stored(plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool) -> StoredPlan:
+    """The plan as it is written for workers: hashes of data, code and weights filled in, the precision left to them."""
+    recipes = {}
+    for name in plan.order():
+        recipe = plan.runs[name].recipe
+        if plan.runs[name].starts_from is not None:
+            recipe = replace(recipe, {"model.pretrained": None})
+        recipes[name] = replace(workplace.jobs.resolved(recipe), {"precision": recipe.precision})
+    return StoredPlan.of(
+        workplace.out, plan.title, recipes, {name: plan.runs[name].starts_from for name in recipes}, plan.settings(),
+        runtime=workplace.runtime, measure=measure, largest=largest, diagnose=diagnose,
+    )  # fmt: skip
+
+
+def _say_left_out(record: StudyRecord, out: Path) -> None:
+    """Log runs of an earlier plan that this one leaves out; workers leave them alone from now on."""
+    if (out / PLAN_FILE).exists():
+        left_out = [name for name in StoredPlan.load(out).runs if name not in record.runs]
+        if left_out:
+            log(f"not planned any more: {listed(left_out)}. Repeat the call that planned them to add them again")
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """One process carries out a study."""
     with locked(out, "compares in it"):
-        clear_partials(out)
-        for name in ("runs", "tuning"):
+        clear_partials(out, of=("study.json", "tuning.json", PLAN_FILE))
+        for name in ("runs", "tuning", "code", LEASES):
             within(out, name)
         yield
 
