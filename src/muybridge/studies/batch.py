@@ -83,7 +83,8 @@ def submit(
         answered = subprocess.run(command, capture_output=True, text=True, check=False, cwd=plan.path)
     except FileNotFoundError:
         raise UserError(
-            f"--cluster {system}: {command[0]} is not on this machine. Call it on {script} where it is, or write the script alone: --dry-run"
+            f"--cluster {system}: {command[0]} is not on this machine. Call it on {script} where it is, or write the "
+            "script alone: --dry-run"
         ) from None
     if answered.returncode:
         reason = (answered.stderr.strip() or answered.stdout.strip() or f"it ended with {answered.returncode}")[:500]
