@@ -3,6 +3,7 @@
 Nothing of muybridge's state lives in Ray. What is mapped keeps its own state on the shared folder, and can be called again.
 """
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,7 @@ from typing import Any
 
 from muybridge import __version__
 from muybridge.errors import UserError
-from muybridge.runtime.console import log
+from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import within, write_atomic
 
 SCHEME = "ray"
@@ -123,6 +124,51 @@ def connected(cluster: str, shared: Path, *, mixed_versions: bool = False) -> It
         yield Cluster(ray, _proven(ray, shared, cluster, mixed_versions))
     finally:
         ray.shutdown()  # a cluster that others started keeps running
+
+
+SHARES_A_NODE = 4
+"""Shares of a work for each machine, so that a slow machine does fewer of them."""
+
+
+def map_shards(
+    cluster: str,
+    shared: Path,
+    function: Callable[..., Any],
+    *,
+    most: int,
+    begun: int | None = None,
+    gpus: bool = False,
+    mixed_versions: bool = False,
+) -> list[Any]:
+    """Call `function(shard="i/n", jobs=…)` for every i on the machines of a cluster, each with all CPUs of its machine.
+
+    `most`: the largest n. `begun`: the n of an earlier call, whose finished shares then count. `gpus`: give each a GPU where
+    there are some. Returns the answers as they came. Raises UserError, and what the function raises.
+    """
+    if not is_ray(cluster):
+        raise UserError(
+            f"--cluster: '{cluster}' does not share data sets. Give ray or ray://HOST:PORT, or start calls with --shard"
+        )
+    with connected(cluster, shared, mixed_versions=mixed_versions) as machines:
+        with_gpus = [node for node in machines.nodes if node.gpus] if gpus else []
+        places = sum(int(node.gpus) for node in with_gpus) or len(machines.nodes)
+        cpus = min(node.cpus // max(node.gpus, 1.0) for node in with_gpus or machines.nodes)
+        count = min(most, begun or SHARES_A_NODE * places)
+        log(f"{len(machines.nodes)} machines, {count} shares of the work, {cpus:g} CPUs for each at a time")
+        calls = [
+            functools.partial(function, shard=f"{number + 1}/{count}", jobs=max(1, int(cpus)))
+            for number in range(count)
+        ]
+        answers = []
+        with progress("shares", count) as bar:
+            for answer in machines.map(_called, calls, cpus=max(1.0, cpus), gpus=1.0 if with_gpus else 0.0):
+                answers.append(answer)
+                bar.advance()
+    return answers
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    return call()
 
 
 def versions() -> dict[str, str]:

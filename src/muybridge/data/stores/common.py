@@ -8,6 +8,7 @@ import errno
 import hashlib
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,17 @@ def check_form(short_side: int | None, fps: float | None, codec: str, quality: i
     if fps is not None and not 0 < fps < math.inf:
         raise UserError(f"--fps {fps}: not a frame rate. Give a number above 0")
     return Form(short_side, fps, cast(Codec, codec), default if quality is None else quality)
+
+
+def check_shard(text: str | None) -> tuple[int, int]:
+    """Index, from 0, and number of the calls that share a work: (1, 4) of "2/4", and (0, 1) without. Raises UserError."""
+    if text is None:
+        return 0, 1
+    number, slash, count = text.partition("/")
+    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
+    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
+        raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
+    return int(number) - 1, int(count)
 
 
 def videos_of(manifest: Manifest) -> list[np.ndarray]:
@@ -158,9 +170,9 @@ def resume_hint(out: Path, *, smaller: str = "a smaller --short-side or --fps") 
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Lock a folder and clear partial files. Raises UserError where another process holds the lock."""
-    with locked(folder, "writes it"):
+def exclusive(folder: Path, *, wait_seconds: float = 0.5) -> Iterator[None]:
+    """Lock a folder and clear partial files. Raises UserError where another process holds the lock for longer."""
+    with locked(folder, "writes it", wait_seconds=wait_seconds):
         clear_partials(folder)
         yield
 
