@@ -407,6 +407,7 @@ def compare(
     partition: str | None = None,
     extra: Sequence[str] | None = None,
     mixed_versions: bool = False,
+    lost_after: float = 60.0,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
@@ -420,7 +421,8 @@ def compare(
     machine), "ray://HOST:PORT", "slurm" or "pbs", whose job array is submitted, or with `plan_only` only written.
     `gpus_per_run`, `cpus_per_run`: a run's share of a machine; `jobs`: the most runs at once. `time` (HH:MM:SS), `partition`
     and `extra` (lines for the script's head) are of a job array. `mixed_versions`: let machines with other versions of
-    muybridge or torch join. Raises UserError, Interrupted.
+    muybridge or torch join. `lost_after`: seconds without a sign of life after which another worker's run is taken over.
+    Raises UserError, Interrupted.
     """
     where: dict[str, Any] = {
         "gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run, "jobs": jobs, "time": time, "partition": partition,
@@ -441,14 +443,14 @@ def compare(
 
     study_run = run(
         made, out=out, tune=tune, measure=measure, largest=largest, diagnose=diagnose,
-        plan_only=plan_only or cluster is not None, runtime=runtime,
+        plan_only=plan_only or cluster is not None, lost_after=lost_after, runtime=runtime,
     )  # fmt: skip
     if cluster is None:
         return study_run
 
     from muybridge.studies.elsewhere import carry_out
 
-    return carry_out(study_run, cluster, **where, plan_only=plan_only)
+    return carry_out(study_run, cluster, **where, lost_after=lost_after, plan_only=plan_only)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,10 @@ ShortSide = Annotated[
 Fps = Annotated[
     float | None, typer.Option(help="Frame rate to keep (a slower video keeps all frames); none: every frame.")
 ]
+LostAfter = Annotated[
+    float,
+    typer.Option(min=6.0, metavar="SECONDS", help="Take over a run whose worker gave no sign of life for this long."),
+]
 Shard = Annotated[
     str | None,
     typer.Option(

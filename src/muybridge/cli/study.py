@@ -12,6 +12,7 @@ from muybridge.cli.options import (
     Epochs,
     Init,
     Json,
+    LostAfter,
     Pretrained,
     Settings,
     Shorten,
@@ -127,6 +128,7 @@ def compare(
         bool,
         typer.Option("--mixed-versions", help="Let machines with another muybridge or torch join a Ray cluster."),
     ] = False,
+    lost_after: LostAfter = 60.0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -166,7 +168,7 @@ def compare(
             made = muybridge.compare(
                 **asked, measure=measure, largest=largest, diagnose=diagnose, plan_only=plan_only or dry_run, cluster=cluster,
                 gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, time=time, partition=partition, extra=extra,
-                mixed_versions=mixed_versions,
+                mixed_versions=mixed_versions, lost_after=lost_after,
             )  # fmt: skip
             (_answer_study if made.comparisons else answer_planned)(made, as_json)
 

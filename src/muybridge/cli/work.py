@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.options import AllowCode, Json, Settings, parsed_settings, runtime_with
+from muybridge.cli.options import AllowCode, Json, LostAfter, Settings, parsed_settings, runtime_with
 from muybridge.cli.output import answer, answering, say
 from muybridge.errors import UserError
 from muybridge.text import plural
@@ -17,12 +17,7 @@ def work(
         int | None, typer.Option(min=1, help="End after this number of runs; none: none is open.")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Take runs that failed, too.")] = False,
-    lost_after: Annotated[
-        float,
-        typer.Option(
-            min=6.0, metavar="SECONDS", help="Take over a run whose worker gave no sign of life for this long."
-        ),
-    ] = 60.0,
+    lost_after: LostAfter = 60.0,
     settings: Settings = None,
     allow_code: AllowCode = False,
     as_json: Json = False,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from muybridge.errors import UserError
 from muybridge.runtime.files import within, write_atomic
-from muybridge.runtime.leases import Leases
+from muybridge.runtime.leases import LOST_SECONDS, Leases
 from muybridge.storage.plan import StoredPlan
 from muybridge.studies.cluster import torchrun_arguments
 from muybridge.studies.work import FOLDER
@@ -46,6 +46,7 @@ def submit(
     time: str | None = None,
     partition: str | None = None,
     extra: Sequence[str] = (),
+    lost_after: float = LOST_SECONDS,
     allow_code: bool = False,
     only_write: bool = False,
 ) -> Submitted:
@@ -75,7 +76,7 @@ def submit(
     head = (_slurm if system == "slurm" else _pbs)(
         plan.path, elements, gpus=gpus, cpus=cpus_per_run or 4 * max(1, gpus), jobs=jobs, time=time, partition=partition
     )
-    write_atomic(script, "\n".join([*head, *extra, *_body(plan.path, gpus, allow_code), ""]))
+    write_atomic(script, "\n".join([*head, *extra, *_body(plan.path, gpus, lost_after, allow_code), ""]))
     command = (SYSTEMS[system], str(script))
     if only_write:
         return Submitted(script, command, elements, None)
@@ -132,9 +133,17 @@ def _pbs(
     ]
 
 
-def _body(study: Path, gpus: int, allow_code: bool) -> list[str]:
+def _body(study: Path, gpus: int, lost_after: float, allow_code: bool) -> list[str]:
     command = [sys.executable, *(torchrun_arguments(gpus) if gpus > 1 else ["-m", "muybridge"])]
-    options = ["work", str(study), "--max-runs", "1", *(["--allow-code"] if allow_code else [])]
+    options = [
+        "work",
+        str(study),
+        "--max-runs",
+        "1",
+        "--lost-after",
+        f"{lost_after:g}",
+        *(["--allow-code"] if allow_code else []),
+    ]
     return [
         "# An element takes the next open run. Submit this file again after a kill: finished runs are kept.",
         f"exec {shlex.join([*command, *options])}",

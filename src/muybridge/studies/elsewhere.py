@@ -7,6 +7,7 @@ from typing import Any
 from muybridge.analysis.comparison import compared_study
 from muybridge.errors import UserError, nearest
 from muybridge.runtime.cluster import is_ray
+from muybridge.runtime.leases import LOST_SECONDS
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.study import StudyRecord
 from muybridge.studies.batch import SYSTEMS, submit
@@ -39,6 +40,7 @@ def carry_out(
     partition: str | None = None,
     extra: Sequence[str] = (),
     mixed_versions: bool = False,
+    lost_after: float = LOST_SECONDS,
     plan_only: bool = False,
 ) -> Study:
     """Let a planned study be carried out on a cluster. Raises UserError, Interrupted.
@@ -49,13 +51,13 @@ def carry_out(
     if not is_ray(cluster):
         submitted = submit(
             study.path, cluster, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, time=time,
-            partition=partition, extra=extra, allow_code=has_code, only_write=plan_only,
+            partition=partition, extra=extra, lost_after=lost_after, allow_code=has_code, only_write=plan_only,
         )  # fmt: skip
         return replace(study, submitted=submitted)
     if plan_only:
         return study
     run_on_ray(
         study.path, cluster, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, allow_code=has_code,
-        mixed_versions=mixed_versions,
+        lost_after=lost_after, mixed_versions=mixed_versions,
     )  # fmt: skip
     return replace(study, comparisons=compared_study(StudyRecord.load(study.path)))

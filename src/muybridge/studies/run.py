@@ -20,6 +20,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
+from muybridge.runtime.leases import LOST_SECONDS
 from muybridge.runtime.locks import locked
 from muybridge.storage.plan import FILE as PLAN_FILE
 from muybridge.storage.plan import StoredPlan
@@ -67,6 +68,7 @@ def run(
     largest: bool = False,
     diagnose: bool = False,
     plan_only: bool = False,
+    lost_after: float = LOST_SECONDS,
     runtime: Runtime | None = None,
 ) -> Study:
     """Carry out a plan in the folder `out`, and write the report.
@@ -75,7 +77,8 @@ def run(
     (`muybridge.work`) may be at work on the same study: each run is trained by one of them. `tune`: the number of validation
     trials that choose each setting's learning rate and weight decay first. `measure`: then measure the first run of every
     setting (speed, memory). `largest`: measure, and search for the largest batch. `diagnose`: score every run with its
-    frames in other orders, too. `plan_only`: write the plan for workers, and train nothing. Raises UserError, Interrupted.
+    frames in other orders, too. `plan_only`: write the plan for workers, and train nothing. `lost_after`:
+    seconds without a sign of life after which another worker's run is taken over. Raises UserError, Interrupted.
     """
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
@@ -112,7 +115,7 @@ def run(
         processes.broadcast(None)
         if plan_only:
             return Study(workplace.out, tuple(record.run(name) for name in record.runs), {})
-        worker = Worker(workplace, stops_at_failure=True)
+        worker = Worker(workplace, lost_seconds=lost_after, stops_at_failure=True)
         worker.say_done()
         worker.run()
         if len(record.runs) > len(plan.runs):
