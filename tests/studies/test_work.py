@@ -237,15 +237,39 @@ def test_the_users_code_travels_with_its_hash(short, tmp_path, monkeypatch):
     (kept,) = (tmp_path / "s" / "code").glob("*/source/travelling.py")
     text = kept.read_text()
     kept.write_text(text + "\n# changed\n")
-    changed = call("work", tmp_path / "s", "--retry", "--allow-code")
+    changed = call("work", tmp_path / "s", "--allow-code")
     assert (changed.exit_code, "holds other files" in changed.stderr) == (2, True)
     kept.write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "muybridge", "work", str(tmp_path / "s"), "--retry", "--allow-code", "--json"],
+        [sys.executable, "-m", "muybridge", "work", str(tmp_path / "s"), "--allow-code", "--json"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["done"] == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda plan: plan["runs"].update({"../../home": {"recipe": {}}}), "'../../home' is not the name of a run's folder"),
+        (lambda plan: plan["runs"].update({"@report": {"recipe": {}}}), "'@report' is not the name of a run's folder"),
+        (lambda plan: plan["runs"]["tsn_resnet_tiny-seed0"].update(starts_from="x"), "starts from 'x', which is not before"),
+        (lambda plan: plan["settings"].update(other=["none"]), "a setting has a run that is not planned"),
+        (lambda plan: plan["recipe"]["optim"].update(lr=-1.0), r"tsn_resnet_tiny-seed0: optim\.lr"),
+        (lambda plan: plan.update(format_version=9), "format_version 9"),
+        (lambda plan: plan.pop("runs"), "runs: field required"),
+    ],
+)  # fmt: skip
+def test_a_damaged_plan_is_named(short, tmp_path, damage, message):
+    study = planned(short, tmp_path / "s")
+    file = study.path / "plan.json"
+    plan = json.loads(file.read_text())
+    damage(plan)
+    file.write_text(json.dumps(plan))
+    said_by_it = call("work", study.path)
+    assert said_by_it.exit_code == 2
+    assert re.search(rf"plan\.json.*{message}", said_by_it.stderr), said_by_it.stderr
+    assert not list((study.path / working.FOLDER).glob("*.failed")) or "optim" in message
 
 
 class Results:

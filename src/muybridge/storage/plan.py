@@ -17,6 +17,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime
 from muybridge.recipe.fields import validated
 from muybridge.runtime.files import as_kind, read_as, within, write_atomic
+from muybridge.user_code import parsed
 
 FILE = "plan.json"
 FORMAT_VERSION = 1
@@ -78,11 +79,14 @@ class StoredPlan:
             {name: _changes(common, values) for name, values in dumped.items()},
         )  # fmt: skip
 
-    @property
-    def has_code(self) -> bool:
-        """Whether a model of it is the user's own code."""
-        own = (self._common, *self._recipes.values())
-        return any((values.get("model") or {}).get("source_sha256") is not None for values in own)
+    def distinct_code(self) -> list[Recipe]:
+        """A recipe for each model in the user's own code."""
+        of_code: dict[tuple[str, str | None], str] = {}
+        for name, changes in self._recipes.items():
+            model = {**self._common["model"], **changes.get("model", {})}
+            if ":" in str(model.get("name")):
+                of_code.setdefault((str(model["name"]), model.get("source_sha256")), name)
+        return [recipe for recipe in map(self.recipe, of_code.values()) if parsed(recipe.model.name).code is not None]
 
     def recipe(self, name: str) -> Recipe:
         """Recipe of a run, without the weights of the run that it starts from. Raises UserError."""

@@ -47,7 +47,7 @@ def carry_out(
 
     On Ray it is finished when this returns; a job array is submitted, or with `plan_only` only written.
     """
-    has_code = StoredPlan.load(study.path).has_code  # whoever planned it has named it
+    has_code = bool(StoredPlan.load(study.path).distinct_code())  # whoever planned it has named it
     if not is_ray(cluster):
         submitted = submit(
             study.path, cluster, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, time=time,

@@ -24,6 +24,7 @@ from muybridge.recipe import Recipe, Runtime
 from muybridge.reporting.report import Report
 from muybridge.runtime.console import log
 from muybridge.runtime.distributed import ProcessLost
+from muybridge.runtime.files import within
 from muybridge.runtime.leases import LOST_SECONDS, Lease, LeaseLost, Leases, Standing
 from muybridge.runtime.signals import stop_signals
 from muybridge.storage.plan import StoredPlan
@@ -106,6 +107,7 @@ def work(
             "planning, and measure afterwards: muybridge measure STUDY"
         )
     with worker.workplace.processes.report_failure():
+        worker.use_code()
         if retry and worker.workplace.processes.is_first:
             worker.retry()
         worker.run()
@@ -160,6 +162,11 @@ class Worker:
         for key in self.leases.standing().failed:
             self.leases.forget(key, "failed")
             self.leases.forget(REPORT, "done")
+
+    def use_code(self) -> None:
+        """Find all of the user's own code that the plan needs. Raises UserError where it is not allowed or not there."""
+        for recipe in self.plan.distinct_code():
+            self._use_code(recipe)
 
     def say_done(self) -> None:
         """Log the runs that are done already."""
@@ -335,12 +342,8 @@ class Worker:
 
 def store(plan: StoredPlan) -> None:
     """Write a plan, with the user's own code that it needs, and open what is not done of it."""
-    known: set[str] = set()
-    for name in plan.runs:
-        recipe = plan.recipe(name)
-        if recipe.model.source_sha256 is not None and recipe.model.source_sha256 not in known:
-            known.add(recipe.model.source_sha256)
-            keep_source(_code(plan.path, recipe), recipe.model.name)
+    for recipe in plan.distinct_code():
+        keep_source(_code(plan.path, recipe), recipe.model.name)
     (plan.path / FOLDER).mkdir(exist_ok=True)
     leases = Leases(plan.path / FOLDER)
     standing = leases.standing()
@@ -368,7 +371,7 @@ def _run(plan: StoredPlan, name: str) -> Run:
 
 
 def _code(study: Path, recipe: Recipe) -> Path:
-    return study / "code" / (recipe.model.source_sha256 or "")[:16]
+    return within(study, f"code/{(recipe.model.source_sha256 or 'unknown')[:16]}")
 
 
 def _blocked(plan: StoredPlan, standing: Standing) -> set[str]:
