@@ -27,6 +27,8 @@ print("Submitted batch job 77" if "SBATCH" in script else "77[].server", flush=T
 if os.fork():
     sys.exit()
 os.setsid()
+for stream in (1, 2):  # whoever called it does not wait for the jobs
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 open(sys.argv[1] + ".pid", "w").write(str(os.getpid()))
 left, running = list(range(int(first), int(last) + 1)), []
 output = open(sys.argv[1] + ".txt", "a")

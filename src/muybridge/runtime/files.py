@@ -41,7 +41,7 @@ def fenced(check: Callable[[], None]) -> Iterator[None]:
 
 def check_fences() -> None:
     """Make the checks of all blocks of `fenced`; whatever writes in place calls it first."""
-    for check in _fences:
+    for check in tuple(_fences):
         check()
 
 

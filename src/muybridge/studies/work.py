@@ -59,7 +59,7 @@ class Worked:
     finished: tuple[str, ...]
     """Runs that this worker finished."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Runs that cannot be done, and why."""
+    """Runs (and @measure, @report) that cannot be done, and why."""
     blocked: tuple[str, ...] = ()
     """Runs that start from one of those."""
     is_reported: bool = False
@@ -123,8 +123,9 @@ def raise_failed(worked: Worked) -> None:
         return
     name, reason = next(iter(worked.failed.items()))
     more = f", and {len(worked.blocked)} that start from these wait" if worked.blocked else ""
+    runs = sum(key not in (MEASURE, REPORT) for key in worked.failed)
     raise UserError(
-        f"{worked.path}: {plural(len(worked.failed), 'run')} of {worked.runs} failed{more}. {name}: "
+        f"{worked.path}: {plural(runs, 'run')} of {worked.runs} failed{more}. {name}: "
         f"{reason.rstrip('.')}. Mend the cause, and open it again: muybridge work {worked.path} --retry"
     )
 
@@ -188,7 +189,7 @@ class Worker:
     def worked(self) -> Worked:
         """State of the study."""
         plan, standing = self.plan, self.leases.standing()
-        failed = {name: self.leases.reason(name) for name in plan.runs if name in standing.failed}
+        failed = {key: self.leases.reason(key) for key in (*plan.runs, MEASURE, REPORT) if key in standing.failed}
         blocked = tuple(name for name in _blocked(plan, standing) if name not in failed)
         done = sum(name in standing.done for name in plan.runs)
         return Worked(plan.path, len(plan.runs), done, tuple(self.finished), failed, blocked, REPORT in standing.done)
