@@ -221,7 +221,7 @@ def test_calls_that_share_a_pack_write_the_same_bytes(kinds_set, tmp_path, monke
     assert len(coded_names) <= len(set(coded_names)) + 3, "what was finished before the stop is not coded again"
     with pytest.raises(UserError, match="--shard: '4/3' is not i/n"):
         pack(kinds_set, out=out, shard="4/3", **asked)
-    with pytest.raises(UserError, match="Share it among fewer calls"):
+    with pytest.raises(UserError, match="Give fewer shares"):
         pack(kinds_set, out=tmp_path / "many", shard="1/999", **asked)
 
 

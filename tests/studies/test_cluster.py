@@ -22,7 +22,7 @@ from muybridge.runtime import cluster as clusters
 from muybridge.runtime.cluster import Cluster, Node
 from muybridge.runtime.leases import Leases
 from muybridge.studies import work as working
-from muybridge.studies.cluster import Board, Share, share_of
+from muybridge.studies.cluster import Board, Share, share_of, trial
 
 MODELS = ("tsn_resnet_tiny", "tsm_resnet_tiny", "tam_resnet_tiny")
 
@@ -186,6 +186,35 @@ def test_a_driver_may_be_killed_and_started_again(long, serial, tmp_path):
     assert {name: len(stamps) for name, stamps in results.seen.items()} == {run.name: 1 for run in serial.runs}
     assert scores(out) == scores(serial.path)
     assert said(out) == said(serial.path)
+
+
+@pytest.mark.slow
+def test_a_run_of_several_processes_is_started_by_torchrun(long, tmp_path):
+    study = muybridge.compare(MODELS[:1], data=long.data.manifest, recipe=long, out=tmp_path / "s", plan_only=True)
+    assert trial(str(study.path), 2, False, 8.0) == []
+    (run,) = study.runs
+    assert run.is_finished
+    assert run.environment()["processes"] == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_frees_the_runs(long, serial, tmp_path):
+    pytest.importorskip("ray")
+    endless, out = replace(long, {"optim.epochs": 400}), tmp_path / "s"
+    with two_nodes() as nodes:
+        driver = compare(nodes, endless, out, tmp_path)
+        while len(list(out.glob("runs/*/checkpoints/last"))) < 2:
+            assert driver.poll() is None, driver.stderr.read()
+            time.sleep(0.1)
+        os.killpg(driver.pid, signal.SIGINT)
+        told = driver.communicate(timeout=200)[1]
+    assert driver.returncode == 130, told
+    assert "Repeat the command to resume" in told
+    leases = Leases(out / working.FOLDER)
+    standing = leases.standing()
+    assert (standing.done, standing.failed) == (frozenset(), frozenset())
+    assert len(standing.numbers) >= 2
+    assert all(leases.holder(key, standing) is None for key in standing.numbers), "given back, not left to be lost"
 
 
 @pytest.mark.slow

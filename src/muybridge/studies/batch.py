@@ -110,7 +110,7 @@ def _slurm(
         *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
         *([f"#SBATCH --time={time}"] if time else []),
         *([f"#SBATCH --partition={partition}"] if partition else []),
-        f"#SBATCH --output={study}/cluster/slurm-%A-%a.txt",
+        f"#SBATCH --output={shlex.quote(f'{study}/cluster/slurm-%A-%a.txt')}",
         "#SBATCH --open-mode=append",
         "#SBATCH --requeue",
         f"#SBATCH --signal=B:TERM@{SAVE_SECONDS}",
@@ -128,7 +128,7 @@ def _pbs(
         *([f"#PBS -l walltime={time}"] if time else []),
         *([f"#PBS -q {partition}"] if partition else []),
         "#PBS -j oe",
-        f"#PBS -o {study}/cluster/",
+        f"#PBS -o {shlex.quote(f'{study}/cluster/')}",
         "#PBS -r y",
     ]
 

@@ -23,8 +23,7 @@ from muybridge.runtime.leases import LOST_SECONDS, Leases
 from muybridge.runtime.signals import stop_signals
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
-from muybridge.studies.work import FOLDER, MEASURE, REPORT, Worked, Worker, raise_failed, work
-from muybridge.studies.workplace import Workplace
+from muybridge.studies.work import FOLDER, MEASURE, REPORT, Worked, raise_failed, state_of, work
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +89,7 @@ def run_on_ray(
                         try:
                             machines.result(reference)
                             lost = 0
-                        except (RuntimeError, OSError, MemoryError) as error:
+                        except Exception as error:
                             lost += 1
                             log(f"a worker was lost: {error}")
                             if lost >= MOST_LOST:
@@ -104,7 +103,7 @@ def run_on_ray(
             machines.cancel(running, seconds=SAVE_SECONDS)
             raise Interrupted(f"Stopped; finished runs stay in {study}. Repeat the command to resume") from None
         machines.cancel(running, seconds=POLL_SECONDS)  # those that only wait
-    worked = Worker(Workplace.at(plan.path, plan.runtime)).worked()
+    worked = state_of(StoredPlan.load(plan.path), Leases(plan.path / FOLDER))
     raise_failed(worked)
     return worked
 

@@ -10,7 +10,7 @@ another is open once that one is done. `compare` is a worker, too: it stops at t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,8 @@ from muybridge.video import DecodeError
 FOLDER = "leases"
 MEASURE, REPORT = "@measure", "@report"
 """Pieces that follow the last run."""
-POLL_SECONDS = 0.5
-"""Time between two looks at leases that others hold."""
+POLL_SECONDS = (0.5, 5.0)
+"""Time between two looks at leases that others hold, at first and after a while."""
 TURN_SECONDS = 60.0
 """Longest wait of the first of several processes before the others hear of it."""
 _WAIT, _END = "", "."
@@ -187,12 +187,8 @@ class Worker:
                     self._do(key)
 
     def worked(self) -> Worked:
-        """State of the study."""
-        plan, standing = self.plan, self.leases.standing()
-        failed = {key: self.leases.reason(key) for key in (*plan.runs, MEASURE, REPORT) if key in standing.failed}
-        blocked = tuple(name for name in _blocked(plan, standing) if name not in failed)
-        done = sum(name in standing.done for name in plan.runs)
-        return Worked(plan.path, len(plan.runs), done, tuple(self.finished), failed, blocked, REPORT in standing.done)
+        """State of the study, and what this worker did of it."""
+        return state_of(self.plan, self.leases, finished=self.finished)
 
     # --- which piece
 
@@ -211,7 +207,7 @@ class Worker:
 
     def _take(self, held: ExitStack) -> str:
         """Hold the next piece until `held` ends; waits while all that is left is done by others."""
-        until = time.monotonic() + TURN_SECONDS
+        until, pause_seconds = time.monotonic() + TURN_SECONDS, POLL_SECONDS[0]
         with stop_signals():
             while True:
                 plan, standing = self.plan, self.leases.standing()
@@ -231,7 +227,8 @@ class Worker:
                     )
                 if time.monotonic() >= until and self.workplace.processes.count > 1:
                     return _WAIT
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause_seconds)
+                pause_seconds = min(1.5 * pause_seconds, POLL_SECONDS[1])
 
     def _has_enough(self) -> bool:
         return self.max_runs is not None and len(self.finished) + len(self.failed) >= self.max_runs
@@ -339,6 +336,15 @@ class Worker:
         use_copy(
             _code(self.workplace.out, recipe), recipe.model.name, recipe.model.source_sha256, allow_code=self.allow_code
         )
+
+
+def state_of(plan: StoredPlan, leases: Leases, *, finished: Sequence[str] = ()) -> Worked:
+    """State of a planned study. `finished`: runs that a worker finished."""
+    standing = leases.standing()
+    failed = {key: leases.reason(key) for key in (*plan.runs, MEASURE, REPORT) if key in standing.failed}
+    blocked = tuple(name for name in _blocked(plan, standing) if name not in failed)
+    done = sum(name in standing.done for name in plan.runs)
+    return Worked(plan.path, len(plan.runs), done, tuple(finished), failed, blocked, REPORT in standing.done)
 
 
 def store(plan: StoredPlan) -> None:

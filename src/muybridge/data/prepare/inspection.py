@@ -170,7 +170,7 @@ def _save_part(file: Path, seen: Sequence[_Seen]) -> None:
 
 
 def _loaded_parts(parts: Path, count: int) -> list[list[_Seen]] | None:
-    """What all calls saw; None while some are missing. Raises UserError for a damaged file."""
+    """All that the calls saw; None while some are missing. Raises UserError for a damaged file."""
     files = [_part_file(parts, number, count) for number in range(count)]
     missing = sum(not file.exists() for file in files)
     if missing:

@@ -121,7 +121,7 @@ def pack(
             out, False, len(videos), len(source), expected.frames, expected.bytes, num_files, {}, expected.seconds
         )
     if count > len(videos):
-        raise UserError(f"--shard {shard}: the set has {len(videos)} videos. Share it among fewer calls")
+        raise UserError(f"--shard {shard}: the set has {len(videos)} videos. Give fewer shares")
     out.mkdir(parents=True, exist_ok=True)
     if cluster is not None:
         shares = functools.partial(
