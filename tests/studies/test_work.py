@@ -349,6 +349,7 @@ def test_a_worker_that_was_asleep_stops_without_writing(short, tmp_path):
     os.kill(sleeper.pid, signal.SIGCONT)
     said_by_sleeper = sleeper.communicate(timeout=200)[1]
     assert "gave no sign of life, and another has taken it" in said_by_sleeper
-    assert other.wait(timeout=200) == 0
+    said_by_other = other.communicate(timeout=200)[1]
+    assert other.returncode == 0, said_by_other
     assert Run(last.parents[1]).is_finished
     assert sum(file.name.endswith(".done") for file in (study / working.FOLDER).iterdir()) == 2
