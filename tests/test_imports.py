@@ -15,14 +15,14 @@ ROOT = Path(muybridge.__file__).parent
 ALLOWED = {
     "errors": set(),
     "text": set(),
-    "runtime": {"errors", "text"},
+    "runtime": {"__init__", "errors", "text"},
     "former_names": {"runtime"},
     "user_code": {"errors", "former_names", "runtime"},
     "video": {"errors", "runtime"},
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "former_names", "runtime", "user_code"},
     "recipe": {"data", "errors", "runtime", "text", "user_code"},
-    "storage": {"errors", "recipe", "runtime", "zoo"},
+    "storage": {"errors", "recipe", "runtime", "user_code", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
@@ -34,7 +34,7 @@ ALLOWED = {
     },
     "studies": {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",
-        "training", "user_code",
+        "training", "user_code", "video",
     },
     "api": {
         "analysis", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code",

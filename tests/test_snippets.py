@@ -45,6 +45,8 @@ NOT_HERE = {
     "python3 -m venv": "installs",
     "pip install": "installs",
     "srun ": "needs a cluster",
+    "ray start ": "needs other machines",
+    "torchrun --nnodes": "needs other machines",
     "muybridge compare --study pretraining": "needs ImageNet's weights",
     "muybridge predict i3d --pretrained": "needs Kinetics' weights",
     "muybridge evaluate slowfast_resnet50 --pretrained": "needs Kinetics' weights",
@@ -64,6 +66,10 @@ INSTEAD = {
     "demo/videos-2000-seed0": "demo/videos-QUICK",
     ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out demo": ",tam_resnet_tiny --out demo/whole",
     "demo/runs/tam_resnet_tiny-seed0": "demo/whole/runs/tam_resnet_tiny-seed0",
+    " --cluster ray://FIRST:6379": " --dry-run",  # needs other machines
+    "--cluster slurm": "--cluster slurm --dry-run",
+    "--models i3d_resnet50 --out big": "--models tsn_resnet_tiny --out big",
+    "--out set.csv --shard 1/4": "--out shared.csv --shard 1/4",
     "--shorten 0.05": "--shorten 0.01",
     "benchmarks/cuda.py    ": "benchmarks/cuda.py --device cpu --quick    ",  # needs a GPU
     "--device cpu --quick": "--device cpu --quick --only environment",  # tests/test_benchmarks.py runs all of it

@@ -1,5 +1,6 @@
 """A stranger's run, study, recipe or set: no code of theirs runs without consent, and nothing leaves its folder."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -563,6 +564,26 @@ def test_a_study_names_runs_of_its_own_only(tmp_path, name):
         StudyRecord.load(tmp_path / "study")
     for command in ("report", "measure", "diagnose"):
         assert call(command, tmp_path / "study").exit_code == 2
+
+
+def test_a_strangers_plan_runs_no_code(recipe, tmp_path, monkeypatch):
+    """Neither the copy that it brings along, nor a module of that name where the user stands."""
+    study, mark = tmp_path / "study", tmp_path / "mark"
+    muybridge.compare(["tsn_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=study, plan_only=True)
+    trap = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+    plan = json.loads((study / "plan.json").read_text())
+    for name in ("evil:net", "tsm@evil:net"):
+        for sha256 in (None, hashlib.sha256(trap.encode()).hexdigest()):
+            for folder in (study / "code" / (sha256 or "unknown")[:16] / "source", study):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "evil.py").write_text(trap)
+            plan["recipe"]["model"] |= {"name": name, "source_sha256": sha256}
+            (study / "plan.json").write_text(json.dumps(plan))
+            monkeypatch.chdir(study)
+            refused = call("work", ".")
+            assert (refused.exit_code, "--allow-code" in refused.stderr) == (2, True), refused.stderr
+            assert not mark.exists()
+    assert not list((study / "leases").iterdir()), "nobody's fault: the run stays open"
 
 
 @pytest.mark.parametrize("pointer", ["../../../home", "/home", "step-00000006/../../..", "", "\udcff", "step-6"])

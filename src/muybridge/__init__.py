@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.fuse import fuse
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
+    from muybridge.studies.work import work
     from muybridge.training.loop import resume
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ _MODULES = {
     "runs": "api",
     "train": "api",
     "verify": "data.verify",
+    "work": "studies.work",
 }
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
@@ -105,6 +107,7 @@ __all__ = [
     "runs",
     "train",
     "verify",
+    "work",
 ]
 
 

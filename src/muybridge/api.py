@@ -438,6 +438,16 @@ def compare(
     largest: bool = False,
     diagnose: bool = False,
     title: str | None = None,
+    plan_only: bool = False,
+    cluster: str | None = None,
+    gpus_per_run: int | None = None,
+    cpus_per_run: int | None = None,
+    jobs: int | None = None,
+    time: str | None = None,
+    partition: str | None = None,
+    extra: Sequence[str] | None = None,
+    mixed_versions: bool = False,
+    lost_after: float = 60.0,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Study:
@@ -450,13 +460,32 @@ def compare(
     worse on val get no more. `label_budget`: shares of the training videos that every run is trained on, such as 0.25, 0.5
     and 1: what would more labels buy? `measure`: also measure speed and memory. `largest`: measure, and search for the largest
     batch, too. `diagnose`: also score every run with its frames in other orders. Streams of a model are fused when all runs
-    are finished (`fuse`), by weights chosen on val. Raises UserError, Interrupted.
+    are finished (`fuse`), by weights chosen on val.
+
+    `plan_only`: write the study for workers (`muybridge.work`), and train nothing. `cluster`: train elsewhere: "ray" (this
+    machine), "ray://HOST:PORT", "slurm" or "pbs", whose job array is submitted, or with `plan_only` only written.
+    `gpus_per_run`, `cpus_per_run`: a run's share of a machine; `jobs`: the most runs at once. `time` (HH:MM:SS), `partition`
+    and `extra` (lines for the script's head) are of a job array. `mixed_versions`: let machines with other versions of
+    muybridge or torch join. `lost_after`: seconds without a sign of life after which another worker's run is taken over.
+    Raises UserError, Interrupted.
     """
     from muybridge.studies.asked import Search
 
     asked = Search.of(
         search or (), by=search_by, trials=trials, epochs=search_epochs, hours=search_hours, halving=halving, tune=tune
     )
+    where: dict[str, Any] = {
+        "gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run, "jobs": jobs, "time": time, "partition": partition,
+        "extra": tuple(extra or ()), "mixed_versions": mixed_versions,
+    }  # fmt: skip
+    if cluster is not None or any(where.values()):
+        from muybridge.studies.elsewhere import check_cluster
+
+        check_cluster(cluster, where)
+    if cluster is not None and (asked or race):
+        raise UserError(
+            "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out --cluster"
+        )
     made = plan(
         models, data=data, heads=heads, streams=streams, study=study, recipe=recipe, seeds=seeds, folds=folds,
         label_budget=label_budget, only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten,
@@ -472,10 +501,16 @@ def compare(
 
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
-    return run(
-        made, out=out, search=asked, race_from=race_from if race else None, measure=measure, largest=largest,
-        diagnose=diagnose, runtime=runtime,
+    study_run = run(
+        made, out=out, search=asked, race_from=race_from if race else None, measure=measure, largest=largest, diagnose=diagnose,
+        plan_only=plan_only or cluster is not None, lost_after=lost_after, runtime=runtime,
     )  # fmt: skip
+    if cluster is None:
+        return study_run
+
+    from muybridge.studies.elsewhere import carry_out
+
+    return carry_out(study_run, cluster, **where, lost_after=lost_after, plan_only=plan_only)
 
 
 @dataclasses.dataclass(frozen=True)

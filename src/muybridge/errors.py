@@ -16,6 +16,10 @@ class Diverged(UserError):
     """The loss or a weight is not finite any more."""
 
 
+class InUse(UserError):
+    """Another process is at work in the folder."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user or the system asked to stop, and everything worth keeping is saved."""
 

@@ -374,6 +374,32 @@ def keep_source(run: Path, name: str) -> None:
         write_atomic(target, path.read_bytes())
 
 
+def use_copy(folder: Path, name: str, sha256: str | None, *, allow_code: bool) -> None:
+    """Let a model's code be imported from the copy in `folder` (made by `keep_source`), after all that is on Python's path.
+
+    A name that means no code is left alone. Raises UserError where the code is not allowed, or the copy is not that of
+    `sha256`.
+    """
+    code = parsed(name).code
+    if code is None:
+        return
+    source = folder / "source"
+    if code not in _allowed and not allow_code:
+        raise UserError(
+            f"{source}: the code of a model ('{name}') lies there, and can do anything. If you trust it: --allow-code "
+            "(in Python allow_code=True)"
+        )
+    files = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*.py")) if path.is_file()}
+    if _sha256(files) != sha256:
+        raise UserError(
+            f"{source}: it is missing, or holds other files than those of '{name}'. Repeat the call that planned the study"
+        )
+    allow(name)
+    if str(source.resolve()) not in sys.path:
+        sys.path.append(str(source.resolve()))
+        importlib.invalidate_caches()
+
+
 # --- code that a run keeps
 
 

@@ -192,6 +192,39 @@ def test_any_number_of_jobs_gives_the_same_bytes(kinds_set, tmp_path, monkeypatc
     assert len(list((tmp_path / "1").glob("*.pack"))) > 2
 
 
+@every_codec
+def test_calls_that_share_a_pack_write_the_same_bytes(kinds_set, tmp_path, monkeypatch, codec):
+    """In any order, one of them stopped and repeated; each video is coded once."""
+    monkeypatch.setattr(module, "FILE_BYTES", 60_000 if codec == "jpeg" else 9_000)
+    monkeypatch.setattr(module, "PART_BYTES", 20_000 if codec == "jpeg" else 3_000)
+    asked = {"short_side": 32, "codec": codec, "jobs": 1}
+    pack(kinds_set, out=tmp_path / "one", **asked)
+    real, coded_names, out = module._code, [], tmp_path / "three"
+
+    def code(source, indices, *others):
+        coded_names.append(common.video_name(source, indices))
+        if len(coded_names) == 3 and "stopped" not in coded_names:
+            coded_names.append("stopped")
+            raise KeyboardInterrupt
+        return real(source, indices, *others)
+
+    monkeypatch.setattr(module, "_code", code)
+    with pytest.raises(KeyboardInterrupt, match="Rerun the same command"):
+        pack(kinds_set, out=out, shard="2/3", **asked)
+    for shard in ("3/3", "2/3", "2/3"):
+        assert not pack(kinds_set, out=out, shard=shard, **asked).finished
+    last = pack(kinds_set, out=out, shard="1/3", **asked)
+    assert last.finished
+    assert digests(out) == digests(tmp_path / "one")
+    assert not list(out.glob(".parts*"))
+    assert pack(kinds_set, out=out, shard="2/3", **asked).bytes == last.bytes, "late, and nothing is done again"
+    assert len(coded_names) <= len(set(coded_names)) + 3, "what was finished before the stop is not coded again"
+    with pytest.raises(UserError, match="--shard: '4/3' is not i/n"):
+        pack(kinds_set, out=out, shard="4/3", **asked)
+    with pytest.raises(UserError, match="Give fewer shares"):
+        pack(kinds_set, out=tmp_path / "many", shard="1/999", **asked)
+
+
 # Frame rates
 
 

@@ -131,6 +131,29 @@ def test_the_same_arguments_give_the_same_bytes(videos, tmp_path):
     assert one.sha256 != prepare(videos, out=tmp_path / "c.csv", seed=5).sha256
 
 
+def test_calls_that_share_a_set_write_the_same_manifest(tmp_path):
+    """Broken files, warnings and all; in any order, and with options that are the same."""
+    root = write_set(tmp_path / "set", groups=4)
+    (root / "run" / "broken.avi").write_bytes(b"not a video")
+    shutil.copy(root / "run" / "v_g00_c00.avi", root / "walk" / "copy.avi")
+    whole = prepare(root, out=tmp_path / "one.csv", group=r"_(g\d+)_|copy()")
+    asked = {"group": r"_(g\d+)_|copy()", "out": tmp_path / "three.csv"}
+    for shard in ("2/3", "3/3"):
+        assert not prepare(root, shard=shard, **asked).finished
+    assert not prepare(root, shard="1/3", min_frames=2, **asked).finished, "other options share nothing with these"
+    assert not (tmp_path / "three.csv").exists()
+    last = prepare(root, shard="1/3", **asked)
+    for ending in (".csv", ".csv.json", ".rejected.csv"):
+        assert (tmp_path / f"one{ending}").read_bytes() == (tmp_path / f"three{ending}").read_bytes()
+    assert (last.warnings, last.rejected, last.splits) == (whole.warnings, whole.rejected, whole.splits)
+    assert whole.rejected
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "set", *(f"{name}{ending}" for name in ("one", "three") for ending in (".csv", ".csv.json", ".rejected.csv")),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="it is there already"):
+        prepare(root, shard="1/3", **asked)
+
+
 def test_without_a_group_the_split_is_random_and_says_so(videos, tmp_path, inspected_once):
     prepared = prepare(videos, out=tmp_path / "m.csv")
     [warning] = prepared.warnings

@@ -118,8 +118,8 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
     page = found.report.read_text()
     assert "Frame order" in page
     assert "Not diagnosed: " in page
-    monkeypatch.setattr("muybridge.studies.run.measure_run", lambda *_, **__: pytest.fail("measured twice"))
-    monkeypatch.setattr("muybridge.studies.run.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
+    monkeypatch.setattr("muybridge.studies.work.measure_run", lambda *_, **__: pytest.fail("measured twice"))
+    monkeypatch.setattr("muybridge.studies.work.diagnosis.diagnose", lambda *_, **__: pytest.fail("diagnosed twice"))
     muybridge.compare(["tsm_resnet_tiny"], **asked, measure=True, diagnose=True)
     measured = []
 
@@ -127,7 +127,7 @@ def test_a_study_is_measured_and_diagnosed_once(study, recipe, tmp_path, monkeyp
         measured.append((run.name, largest))
         run.save_speed(run.speed() | {"max_batch_size": 77})
 
-    monkeypatch.setattr("muybridge.studies.run.measure_run", measure_run)
+    monkeypatch.setattr("muybridge.studies.work.measure_run", measure_run)
     for _ in range(2):
         found = muybridge.compare(["tsm_resnet_tiny"], **asked, largest=True)
     assert measured == [("tsm_resnet_tiny-seed0", True)], "anew, as the largest batch was not known, and once"

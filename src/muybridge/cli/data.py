@@ -8,6 +8,7 @@ import typer
 
 from muybridge.cli.options import (
     LIMITS,
+    DataCluster,
     Fps,
     Jobs,
     Json,
@@ -16,6 +17,7 @@ from muybridge.cli.options import (
     MaxPixels,
     MaxSeconds,
     Settings,
+    Shard,
     ShortSide,
     allow_named,
     decode_limits,
@@ -159,6 +161,8 @@ def prepare(
     max_memory: MaxMemory = LIMITS["memory_gib"],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes; none: one per core.")] = None,
+    shard: Shard = None,
+    cluster: DataCluster = None,
     as_json: Json = False,
 ) -> None:
     """Decode every video once, list broken ones, split without leaks, and write a manifest."""
@@ -177,6 +181,7 @@ def prepare(
             arrays=arrays, labels=labels, groups=groups, classes=classes, layout=layout, group=group,
             train_list=train_list, val_list=val_list, test_list=test_list, folds=folds, all_as=all_as, val=val, test=test,
             min_frames=min_frames, image_fps=image_fps, exclude=exclude, mirror=mirror, seed=seed, jobs=jobs,
+            shard=shard, cluster=cluster,
             limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
@@ -293,6 +298,8 @@ def pack(
         int | None, typer.Option(help="JPEG quality (1 to 100, usually 90) or H.264 CRF (0 to 51, usually 23).")
     ] = None,
     jobs: Jobs = None,
+    shard: Shard = None,
+    cluster: DataCluster = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate size and time; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -305,9 +312,9 @@ def pack(
 
         packed = muybridge.pack(
             manifest, out=out, short_side=short_side or None, fps=fps, codec=codec, quality=quality, jobs=jobs,
-            dry_run=dry_run,
+            shard=shard, cluster=cluster, dry_run=dry_run,
         )  # fmt: skip
-        answer(as_json, packed.as_json, lambda: _print_packed(packed))
+        answer(as_json, packed.as_json, lambda: _print_packed(packed, dry_run))
 
 
 def frames(
@@ -355,6 +362,9 @@ def _print_sets(as_json: bool) -> None:
 def _print_prepared(prepared: Any) -> None:
     from muybridge.data.prepare.prepare import missing_file, rejected_file
 
+    if not prepared.finished:
+        say(f"not written yet, as other calls are at work: {prepared.manifest}")
+        return
     warnings = counted((_kind_of(warning), warning) for warning in prepared.warnings)
     for warning in warnings[:SCREEN_LINES]:
         say(f"warning: {warning}", err=True)
@@ -412,7 +422,10 @@ def _print_checkup(found: Any) -> None:
         say(f"page: {found.page}")
 
 
-def _print_packed(packed: Any) -> None:
+def _print_packed(packed: Any, dry_run: bool) -> None:
+    if not packed.finished and not dry_run:
+        say(f"its part is packed, other calls are at work: {packed.path}")
+        return
     size = f"{packed.bytes / 2**20:.1f} MiB in {packed.files} file(s)"
     counts = f"{packed.rows} clips of {packed.videos} videos, {packed.frames} frames"
     if not packed.finished:

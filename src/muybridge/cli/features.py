@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.options import AllowCode, Jobs, Json, Settings, parsed_settings
+from muybridge.cli.options import AllowCode, DataCluster, Jobs, Json, Settings, Shard, parsed_settings
 from muybridge.cli.output import answer, answering, say, table
 from muybridge.text import gib, plural
 
@@ -37,9 +37,8 @@ def features(
         typer.Option(min=1, help="Frames from a clip to the next; none: every frame, or clips side by side."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, or float16 for half the bytes.")] = "float32",
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Compute every N-th file only, for N calls at once.")
-    ] = None,
+    shard: Shard = None,
+    cluster: DataCluster = None,
     format: Annotated[
         str | None,
         typer.Option(help="Also write it as npy (STORE/npy, a file a video) or hdf5 (STORE/hdf5, a dataset a video)."),
@@ -64,7 +63,7 @@ def features(
         allow_named(*([] if Path(source).exists() else [source]), allow_code=allow_code)
         extracted = muybridge.features(
             source, data=data, out=out, pretrained=pretrained, checkpoint=checkpoint, layer=layer, tokens=tokens,
-            clip_frames=clip_frames, stride=stride, dtype=dtype, shard=shard, format=format, changes=changes,
+            clip_frames=clip_frames, stride=stride, dtype=dtype, shard=shard, cluster=cluster, format=format, changes=changes,
             dry_run=dry_run, jobs=jobs,
             allow_code=allow_code, runtime=runtime,
         )  # fmt: skip

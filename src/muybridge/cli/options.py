@@ -33,6 +33,19 @@ ShortSide = Annotated[
 Fps = Annotated[
     float | None, typer.Option(help="Frame rate to keep (a slower video keeps all frames); none: every frame.")
 ]
+LostAfter = Annotated[
+    float,
+    typer.Option(min=6.0, metavar="SECONDS", help="Take over a run whose worker gave no sign of life for this long."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N", help="Do the I-th of N shares of the work, for N calls at once; the last one joins them."
+    ),
+]
+DataCluster = Annotated[
+    str | None, typer.Option("--cluster", metavar="RAY", help="Share the work among machines: ray or ray://HOST:PORT.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")]
 Pretrained = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from muybridge.cli.options import (
     Epochs,
     Init,
     Json,
+    LostAfter,
     Pretrained,
     Settings,
     Shorten,
@@ -23,6 +24,7 @@ from muybridge.cli.options import (
     split_list,
 )
 from muybridge.cli.output import answer, answering, say, table
+from muybridge.cli.work import answer_planned
 from muybridge.text import duration, plural
 
 
@@ -138,8 +140,41 @@ def compare(
         bool, typer.Option("--diagnose", help="Also score every run on reordered frames for the report.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Write the study for `muybridge work`; train nothing.")
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help="Train elsewhere: ray, ray://HOST:PORT, slurm or pbs; none: here."),
+    ] = None,
+    gpus_per_run: Annotated[int | None, typer.Option(min=0, help="GPUs of a run on a cluster; none: one.")] = None,
+    cpus_per_run: Annotated[
+        int | None, typer.Option(min=1, help="CPUs of a run on a cluster; none: by its GPUs.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Most runs at once on a cluster; none: as many as fit.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Time limit of an element of a job array.")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option("--partition", "--queue", help="Slurm's partition, or PBS's queue.")
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LINE", help="Line for the job script's head, such as '#SBATCH --mem=32G'; repeatable."),
+    ] = None,
+    mixed_versions: Annotated[
+        bool,
+        typer.Option("--mixed-versions", help="Let machines with another muybridge or torch join a Ray cluster."),
+    ] = False,
+    lost_after: LostAfter = 60.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs, their steps and estimated times; train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List the runs, their steps and estimated times; with slurm or pbs, write the script alone. Train nothing.",
+        ),
     ] = False,
     settings: Settings = None,
     allow_code: AllowCode = False,
@@ -170,11 +205,16 @@ def compare(
             "steps": steps, "title": title,
             "allow_code": allow_code, "runtime": runtime,
         }  # fmt: skip
-        if dry_run:
+        if dry_run and cluster not in ("slurm", "pbs"):
             plan = muybridge.plan(**asked, estimate=True)
             answer(as_json, plan.as_json, lambda: _print_plan(plan))
         else:
-            _answer_study(muybridge.compare(**asked, measure=measure, largest=largest, diagnose=diagnose), as_json)
+            made = muybridge.compare(
+                **asked, measure=measure, largest=largest, diagnose=diagnose, plan_only=plan_only or dry_run, cluster=cluster,
+                gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, time=time, partition=partition, extra=extra,
+                mixed_versions=mixed_versions, lost_after=lost_after,
+            )  # fmt: skip
+            (_answer_study if made.comparisons else answer_planned)(made, as_json)
 
 
 def report(

@@ -5,6 +5,7 @@ weights. Heads are then trained on the store in seconds (docs/two-stages.md).
 """
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,14 @@ import torch
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores import layouts
 from muybridge.data.stores import vectors as store
-from muybridge.data.stores.common import resume_hint, shard_of
+from muybridge.data.stores.common import check_shard, resume_hint
 from muybridge.data.stores.layouts import check_layout
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
 from muybridge.evaluation.score import testing
 from muybridge.evaluation.vectors import Work, source_of
 from muybridge.recipe import Runtime
+from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import read_as, within, write_json
 from muybridge.runtime.locks import locked
@@ -81,6 +83,7 @@ def features(
     stride: int | None = None,
     dtype: str = "float32",
     shard: str | None = None,
+    cluster: str | None = None,
     format: str | None = None,
     changes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -94,8 +97,9 @@ def features(
     `layer`: a module, or several separated by commas, whose outputs are stored in place of what the classifier takes;
     `tokens`: all that it puts out, not their mean. `clip_frames`: frames of a clip (1: single frames); `stride`: frames
     between the starts of two clips. `dtype`: "float32" or "float16". `shard`: "i/n", every n-th file, beginning with the
-    i-th; the call that completes the store joins them. `format`: "npy" or "hdf5", a layout in which the finished store is
-    written once more (`muybridge.data.stores.layouts`). `changes`: fields of the recipe (`clip.size`). `jobs`: threads that
+    i-th; the call that completes the store joins them. `cluster`: "ray" or
+    "ray://HOST:PORT", whose machines share the files. `format`: "npy" or "hdf5", a layout in which the finished store is written
+    once more (`muybridge.data.stores.layouts`). `changes`: fields of the recipe (`clip.size`). `jobs`: threads that
     decode. `dry_run`: estimate bytes and time, and write nothing.
 
     The same call resumes a stopped one and checks a finished store. Raises UserError, DecodeError, Interrupted.
@@ -104,7 +108,7 @@ def features(
     out, runtime = Path(out), runtime or Runtime()
     if dtype not in ("float32", "float16"):
         raise UserError(f"--dtype: '{dtype}' is unknown. {nearest(dtype, ('float32', 'float16'))}")
-    first, step = shard_of(shard)
+    first, step = check_shard(shard)
     check_layout(format)
     manifest = Manifest.load(data)
     with ExitStack() as entered:
@@ -125,6 +129,14 @@ def features(
                 seconds / frames * total, {}, work.spec.num_frames,
             )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
+        if cluster is not None:
+            share = functools.partial(
+                features, str(Path(source).resolve()) if Path(source).exists() else source, data=str(Path(data).resolve()),
+                out=str(out.resolve()), pretrained=pretrained, checkpoint=checkpoint, layer=layer, tokens=tokens,
+                clip_frames=clip_frames, stride=stride, dtype=dtype, changes=changes, allow_code=allow_code, runtime=runtime,
+            )  # fmt: skip
+            map_shards(cluster, out, share, most=len(parts), gpus=True)
+            stored = _stored(out, about)
         with resume_hint(out, smaller="--dtype float16 or a larger --stride"):
             whole = all(store.is_written(out, part, work.kinds) for part in parts)
             is_checked = bool(stored.get("finished")) and whole and (out / "manifest.csv.json").exists()

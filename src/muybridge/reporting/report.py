@@ -108,6 +108,7 @@ class Report:
         folder.mkdir(exist_ok=True)
         with locked(folder, "writes this report", keep=False, wait_seconds=WAIT_SECONDS):
             clear_partials(folder)
+            clear_partials(out.parent, of=[page.name, text.name, numbers.name])
             for name in _files_of(numbers):
                 within(folder, name).unlink(missing_ok=True)
             files: list[str] = []

@@ -162,6 +162,10 @@ def _joined(device_type: str) -> Processes:
     launch = launched()
     os.environ |= {key: value for key, value in _address(launch).items() if key not in os.environ}
     store, rank, count = next(iter(dist.rendezvous("env://")))
+    if (
+        os.environ.get("GROUP_WORLD_SIZE") == "1"
+    ):  # torchrun restarts with the store of the attempt before, and its addresses
+        store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device_type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count)
     atexit.register(_leave)

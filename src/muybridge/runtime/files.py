@@ -14,8 +14,8 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,26 @@ from muybridge.errors import UserError
 
 PARTIAL = ".partial"
 """Suffix of files that are being written; a leading dot hides them."""
+
+
+_fences: list[Callable[[], None]] = []
+"""Checks that are made before every write."""
+
+
+@contextmanager
+def fenced(check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before every write of this process in the block; what it raises, the write raises."""
+    _fences.append(check)
+    try:
+        yield
+    finally:
+        _fences.remove(check)
+
+
+def check_fences() -> None:
+    """Make the checks of all blocks of `fenced`; whatever writes in place calls it first."""
+    for check in tuple(_fences):
+        check()
 
 
 def within(folder: Path, name: str | Path) -> Path:
@@ -56,16 +76,22 @@ def is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
-def clear_partials(folder: Path) -> None:
-    """Remove the unfinished files of killed processes. Call it only in the one process that may write there."""
+def clear_partials(folder: Path, *, of: Iterable[str] | None = None) -> None:
+    """Remove the unfinished files of killed processes. Call it only in the one process that may write there.
+
+    `of`: names of the files that only this process may write; none: all files of the folder.
+    """
+    begins = None if of is None else tuple(f".{name[:40]}." for name in of)
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
-            if is_partial(path.name) and not path.is_dir():
+            is_of = begins is None or path.name.startswith(begins)
+            if is_of and is_partial(path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
 
 
 def write_durable(path: Path, data: bytes) -> None:
     """Write a new file and flush it to the disk. Not atomic: for files inside a folder that is renamed as a whole."""
+    check_fences()
     new_only = os.O_CREAT | os.O_EXCL  # neither an existing file nor the target of a link
     binary = getattr(os, "O_BINARY", 0)  # Windows would write \r\n for \n
     descriptor = os.open(path, os.O_WRONLY | new_only | binary, 0o666)

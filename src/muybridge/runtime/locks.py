@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from muybridge.errors import UserError
+from muybridge.errors import InUse, UserError
 from muybridge.runtime.console import log
 from muybridge.runtime.files import within
 
@@ -22,7 +22,7 @@ def locked(
     """Hold the lock of a folder in the block.
 
     `what`: the other process's work, as in "trains in it". `keep`: leave the lock's file when the block ends. Raises
-    UserError with the holder where the lock is not released within `wait_seconds`.
+    InUse with the holder where the lock is not released within `wait_seconds`.
     """
     from filelock import FileLock, Timeout
 
@@ -32,14 +32,14 @@ def locked(
         lock.acquire(timeout=min(0.5, wait_seconds))  # `is_locked` holds it for a moment
     except Timeout:
         if wait_seconds <= 0.5:
-            raise UserError(
+            raise InUse(
                 f"{folder}: it is in use: {_holder(file)} {what}. Wait until that ends, or choose another folder"
             ) from None
         log(f"waiting: {_holder(file)} {what} ({folder})")
         try:
             lock.acquire(timeout=wait_seconds)
         except Timeout:
-            raise UserError(
+            raise InUse(
                 f"{folder}: it is in use: {_holder(file)} {what}. Wait until that ends, or choose another folder"
             ) from None
     try:

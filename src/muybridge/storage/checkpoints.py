@@ -26,6 +26,7 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.runtime.files import (
     as_kind,
+    check_fences,
     check_regular,
     is_partial,
     read_as,
@@ -97,6 +98,7 @@ def save(
     An existing checkpoint of the step gets the new state only: a step has one set of weights. `scored`: the averaged
     network, where that is scored instead of `model`.
     """
+    check_fences()
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{state.step:08d}"
     partial, final = within(folder, f".{name}.partial"), within(folder, name)

@@ -41,6 +41,7 @@ from muybridge.recipe import Recipe, Runtime, diff, fingerprint, from_json
 from muybridge.recipe.schedule import budget, steps_per_epoch
 from muybridge.runtime.files import (
     as_kind,
+    check_fences,
     clear_partials,
     is_partial,
     owned,
@@ -542,6 +543,7 @@ class Run:
         file = self.file("metrics.jsonl")
         if not file.exists():
             write_durable(file, b"")
+        check_fences()
         size = file.stat().st_size
         os.truncate(owned(file), min(size, length))
         owned(self.file("timing.jsonl"))
@@ -603,6 +605,7 @@ def _lines(kind: Any, path: Path, *, whole: bool = False) -> list[dict[str, Any]
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
+    check_fences()
     try:
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -1,5 +1,7 @@
 """Streams of a study: checked before the first minute is spent, and fused when they are finished."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from muybridge.errors import UserError
@@ -37,9 +39,9 @@ def check_streams(plan: Plan, workplace: Workplace) -> None:
                     )
 
 
-def fused_streams(plan: Plan, record: StudyRecord) -> StudyRecord:
-    """Fuse the streams of the plan's finished runs; the record with these results."""
-    names = [name for names in plan.fused() for name in names]
+def fused_streams(groups: Sequence[Sequence[str]], record: StudyRecord) -> StudyRecord:
+    """Fuse finished runs with each other, by groups of their names; the record with these results."""
+    names = [name for names in groups for name in names]
     if not names:
         return record
     record = with_fused(record, fused_in_study(record, names=names))

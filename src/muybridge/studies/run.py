@@ -2,6 +2,7 @@
 
 STUDY/
   study.json       names and axes of the runs; the reports
+  plan.json        the recipe of every run, for workers; leases/ says who does which (`muybridge.studies.work`)
   runs/NAME/       one run folder each; a finished run is not run again
   search/ …        trials of a search, on val alone, and the journal of who proposed them
   search.json      what was tried, and what was chosen
@@ -9,30 +10,36 @@ STUDY/
   report.html …    what it shows a person (`muybridge.reporting.report`)
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from muybridge import build
 from muybridge.analysis.comparison import Comparison, compared_study
 from muybridge.errors import UserError
-from muybridge.evaluation import diagnose as diagnosis
-from muybridge.recipe import Runtime
-from muybridge.reporting.report import Report
+from muybridge.recipe import Runtime, replace
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
+from muybridge.runtime.leases import LOST_SECONDS
 from muybridge.runtime.locks import locked
+from muybridge.storage.plan import FILE as PLAN_FILE
+from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
+from muybridge.storage.study import StudyRecord
 from muybridge.studies.asked import Search
-from muybridge.studies.fusing import check_streams, fused_streams
+from muybridge.studies.batch import Submitted
+from muybridge.studies.fusing import check_streams
 from muybridge.studies.names import named, study_record
 from muybridge.studies.plan import Plan
 from muybridge.studies.race import check_race, raced
 from muybridge.studies.search import budgets, check_searches, searched
-from muybridge.studies.workplace import Workplace, started
+from muybridge.studies.work import FOLDER as LEASES
+from muybridge.studies.work import Worker, store
+from muybridge.studies.workplace import Workplace
+from muybridge.text import listed
 from muybridge.training.estimate import Estimates
-from muybridge.training.speed import measure_run
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,9 @@ class Study:
     path: Path
     runs: tuple[Run, ...]
     comparisons: Mapping[str, Comparison] = field(repr=False)
-    """The comparison of each data set, by its name."""
+    """The comparison of each data set, by its name; empty while nothing was trained."""
+    submitted: Submitted | None = None
+    """The job array that trains the runs, where there is one."""
 
     @property
     def report(self) -> Path:
@@ -64,14 +73,19 @@ def run(
     measure: bool = False,
     largest: bool = False,
     diagnose: bool = False,
+    plan_only: bool = False,
+    lost_after: float = LOST_SECONDS,
     runtime: Runtime | None = None,
 ) -> Study:
     """Carry out a plan in the folder `out`, and write the report.
 
-    A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. `search`:
-    trials on val that choose fields of each setting's recipe first. `race_from`: seeds after which models that are worse on
-    val get no more. `measure`: then measure the first run of every setting (speed, memory). `largest`: measure, and search
-    for the largest batch. `diagnose`: then score every run with its frames in other orders. Raises UserError, Interrupted.
+    A finished run is not run again, a stopped one is continued; called again with more runs, it adds them. Workers
+    (`muybridge.work`) may be at work on the same study: each run is trained by one of them. `search`: trials on val that
+    choose fields of each setting's recipe first. `race_from`: seeds after which models that are worse on val get no more.
+    `measure`: then measure the first run of every setting (speed, memory). `largest`: measure, and search for the largest
+    batch. `diagnose`: score every run with its frames in other orders, too. `plan_only`: write the plan for workers, and
+    train nothing. `lost_after`: seconds without a sign of life after which another worker's run is taken over. Raises
+    UserError, Interrupted.
     """
     workplace = Workplace.of(plan, out, runtime)
     processes = workplace.processes
@@ -79,6 +93,11 @@ def run(
     if measure and processes.count > 1:
         raise UserError(
             "--measure, --largest: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
+        )
+    if plan_only and (search is not None or race_from is not None):
+        raise UserError(
+            "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out "
+            "--plan-only: workers may join meanwhile"
         )
     with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
@@ -95,56 +114,77 @@ def run(
                 raise UserError(f"{workplace.out}: another process began a study there meanwhile. Repeat the command")
         if search is not None:
             plan = searched(plan, search, workplace)
-        done: set[str] = set()
-        total = len(plan.runs)
+        if plan_only:
+            record = _planned(plan, workplace, measure=measure, largest=largest, diagnose=diagnose)
+            return Study(workplace.out, tuple(record.run(name) for name in record.runs), {})
+        worker = Worker(workplace, lost_seconds=lost_after, stops_at_failure=True)
 
         def train(part: Plan) -> None:
-            """The runs of a part of the plan that were not come to yet."""
-            record = processes.broadcast(study_record(part, workplace.out))
-            if processes.is_first:
-                record.save()
-            for name in part.order():
-                if name not in done:
-                    done.add(name)
-                    planned = part.runs[name]
-                    base = None if planned.starts_from is None else record.run(planned.starts_from)
-                    workplace.finish(record.run(name), started(planned.recipe, base), f"[{len(done)}/{total}] {name}")
+            """Train what is left of a part of the plan, and report it."""
+            _planned(part, workplace, measure=measure, largest=largest, diagnose=diagnose, is_whole=race_from is None)
+            if race_from is None:
+                worker.say_done()
+            worker.run()
 
-        if race_from is None:
-            train(plan)
-        else:
-            plan = raced(plan, race_from, workplace, train)
-        record = processes.broadcast(study_record(plan, workplace.out))
-        order = plan.order()
-        first_of = [record.run(names[0]) for names in plan.settings().values()] if measure else []
-        for trained in first_of:
-            known = trained.speed()
-            lacks_largest = largest and (known or {}).get("max_batch_size") is None
-            if known is None or known.get("memory_is_unknown") or lacks_largest:
-                measure_run(trained, runtime=workplace.runtime, largest=largest, allow_code="mine")
-        for trained in map(record.run, order if diagnose else []):
-            if processes.broadcast(trained.diagnosis() is None):
-                log(f"diagnosing {trained.name}")
-                diagnosis.diagnose(trained, runtime=workplace.runtime, allow_code="mine")
+        def train_round(part: Plan) -> None:
+            """Train what is left of a race's rounds until now."""
+            if not all(Run(workplace.out / "runs" / name).is_finished for name in part.runs):
+                train(part)
+
+        if race_from is not None:
+            plan = raced(plan, race_from, workplace, train_round)
+        train(plan)
+        record = processes.broadcast(StudyRecord.load(workplace.out))
         if len(record.runs) > len(plan.runs):
             log(f"the study holds {len(record.runs) - len(plan.runs)} runs of earlier calls, too")
-        if plan.has_streams:
-            if processes.is_first:
-                record = fused_streams(plan, record)
-            record = processes.broadcast(record)
-        comparisons = compared_study(record)
-        if processes.is_first:
-            Report.of(comparisons, title=record.title).write(workplace.out / "report.html")
+        comparisons = worker.comparisons or compared_study(record)
         processes.broadcast(None)
     return Study(workplace.out, tuple(record.run(name) for name in record.runs), comparisons)
+
+
+def _planned(
+    plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool, is_whole: bool = True
+) -> StudyRecord:
+    """Write the record of a plan, and the plan for workers. `is_whole`: it is not a part of a race."""
+    processes = workplace.processes
+    record = processes.broadcast(study_record(plan, workplace.out))
+    if processes.is_first:
+        if is_whole:
+            _say_left_out(record, workplace.out)
+        record.save()
+        store(stored(plan, workplace, measure=measure, largest=largest, diagnose=diagnose))
+    processes.broadcast(None)
+    return record
+
+
+def stored(plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool) -> StoredPlan:
+    """The plan as it is written for workers: hashes of data, code and weights filled in, the precision left to them."""
+    recipes = {}
+    for name in plan.order():
+        recipe = plan.runs[name].recipe
+        if plan.runs[name].starts_from is not None:
+            recipe = replace(recipe, {"model.pretrained": None})
+        recipes[name] = replace(workplace.jobs.resolved(recipe), {"precision": recipe.precision})
+    return StoredPlan.of(
+        workplace.out, plan.title, recipes, {name: plan.runs[name].starts_from for name in recipes}, plan.settings(),
+        fused=plan.fused(), runtime=workplace.runtime, measure=measure, largest=largest, diagnose=diagnose,
+    )  # fmt: skip
+
+
+def _say_left_out(record: StudyRecord, out: Path) -> None:
+    """Log runs of an earlier plan that this one leaves out; workers leave them alone from now on."""
+    if (out / PLAN_FILE).exists():
+        left_out = [name for name in StoredPlan.load(out).runs if name not in record.runs]
+        if left_out:
+            log(f"not planned any more: {listed(left_out)}. Repeat the call that planned them to add them again")
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """One process carries out a study."""
     with locked(out, "compares in it"):
-        clear_partials(out)
-        for name in ("runs", "search", "tuning"):
+        clear_partials(out, of=("study.json", "search.json", "race.json", "tuning.json", PLAN_FILE))
+        for name in ("runs", "search", "tuning", "code", LEASES):
             within(out, name)
         yield
 
@@ -172,7 +212,7 @@ def dry_run(
         seconds = _estimated(plan, workplace) if estimate else {}
         lengths = {name: (workplace.budget(planned.recipe), seconds.get(name)) for name, planned in plan.runs.items()}
         searches = {} if search is None else budgets(plan, search, workplace)
-    return replace(plan.with_lengths(lengths), searches=searches)
+    return dataclasses.replace(plan.with_lengths(lengths), searches=searches)
 
 
 def _check(plan: Plan, search: Search | None, race_from: int | None, workplace: Workplace) -> None:

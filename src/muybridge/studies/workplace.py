@@ -61,6 +61,12 @@ class Workplace:
             jobs.manifest(path)
         return Workplace(Path(out), runtime, processes, jobs)
 
+    @staticmethod
+    def at(out: Path, runtime: Runtime) -> "Workplace":
+        """The place of a plan that was checked before. Raises UserError for a device that is not there."""
+        processes = distributed.join(find_device(runtime.device))
+        return Workplace(out, runtime, processes, Jobs(runtime, processes=processes.count))
+
     def check(self, plan: Plan, *, searched: bool) -> None:
         """Names, clip lengths and splits. Raises UserError."""
         plan.check_needs()

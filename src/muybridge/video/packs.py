@@ -349,6 +349,26 @@ def _h264_encoder(width: int, height: int, *, crf: int, gray: bool) -> VideoCode
     return context
 
 
+def stored(path: str | os.PathLike[str], scratch: IO[bytes]) -> Iterator[tuple[Coded, dict[str, Any]]]:
+    """Videos of a file as `Writer.add` takes them, one after the other in `scratch`. Raises DecodeError."""
+    file = _opened(os.fspath(path))
+    for video in file.about()["videos"]:
+        scratch.seek(0)
+        scratch.truncate()
+        coded = Coded(scratch, file.codec, (video["width"], video["height"]))
+        first = video["first_frame"]
+        try:
+            for index in range(first, first + video["num_frames"]):
+                coded.add(file.blob(index), is_key=file.is_key(index))
+        except ValueError as error:
+            raise DecodeError(os.fspath(path), f"{error}: delete it and pack again") from None
+        yield coded, {name: value for name, value in video.items() if name not in _PLACE}
+
+
+_PLACE = ("first_frame", "num_frames", "width", "height")
+"""Fields of a video that a `Writer` sets."""
+
+
 class Writer:
     """Writes one file of a pack: videos in order, then `close`. The file is complete or absent.
 

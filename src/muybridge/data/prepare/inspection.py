@@ -3,16 +3,18 @@
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from muybridge.data.prepare.folders import Item
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
-from muybridge.runtime.console import progress
+from muybridge.runtime.console import log, progress
+from muybridge.runtime.files import read_as, within, write_json
 from muybridge.video import DecodeError
 from muybridge.video.limits import Limits
 from muybridge.video.safe import Looked, MachineFault, Missing, SafeReader
@@ -36,6 +38,34 @@ class VideoRow:
     seekable: bool = False
 
 
+class _Row(TypedDict):
+    """Fields of a `VideoRow`."""
+
+    id: str
+    path: str
+    label: str
+    group: str
+    split: str
+    start_frame: int
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    sha256: str
+    seekable: bool
+
+
+class _Video(TypedDict):
+    rows: list[_Row | str]
+    warnings: list[str]
+
+
+class _Part(TypedDict):
+    """Content of the file of a part."""
+
+    videos: list[_Video]
+
+
 @dataclass(frozen=True)
 class Inspection:
     """Usable and rejected items of a set."""
@@ -55,11 +85,16 @@ def inspect(
     image_fps: float,
     limits: Limits | None = None,
     jobs: int | None = None,
-) -> Inspection:
+    shard: tuple[int, int] = (0, 1),
+    parts: Path | None = None,
+) -> Inspection | None:
     """Decode every distinct video once, in parallel, in processes that a damaged file may take down.
 
-    Only a record of each stays in memory. Raises UserError where the machine is at fault, not a file.
+    Only a record of each stays in memory. `shard`: index, from 0, and number of the calls that share the videos by the
+    folder `parts`; None is returned while not all of them have ended. Raises UserError where the machine is at fault, not a
+    file.
     """
+    number, count = shard
     order = sorted(range(len(items)), key=lambda index: items[index].path)
     videos = [list(together) for _, together in groupby(order, key=lambda index: items[index].path)]
     existing = {path for indices in videos if (path := root / items[indices[0]].path).exists()}
@@ -87,16 +122,26 @@ def inspect(
             return [f"{image}{error.reason}" for _ in part], []
         return _rows(part, looked, min_frames, image_fps)
 
+    own = videos[number::count]
+    seen: list[_Seen] = []
+    if parts is None or not _part_file(parts, number, count).exists():
+        with SafeReader(limits) as safe, progress("decoding", len(own)) as bar:
+            for looked_at in in_order(look, own, jobs=jobs or os.cpu_count() or 1, give_up=safe.close):
+                seen.append(looked_at)
+                bar.advance()
+        if parts is not None:
+            _save_part(_part_file(parts, number, count), seen)
+    if parts is not None:
+        by_part = _loaded_parts(parts, count)
+        if by_part is None:
+            return None
+        seen = [by_part[place % count][place // count] for place in range(len(videos))]
     results: list[VideoRow | str] = [""] * len(items)
     warnings: dict[str, None] = {}  # each once
-    with SafeReader(limits) as safe, progress("decoding", len(videos)) as bar:
-        for indices, (rows, messages) in zip(
-            videos, in_order(look, videos, jobs=jobs or os.cpu_count() or 1, give_up=safe.close), strict=True
-        ):
-            for index, result in zip(indices, rows, strict=True):
-                results[index] = result
-            warnings |= dict.fromkeys(messages)
-            bar.advance()
+    for indices, (rows, messages) in zip(videos, seen, strict=True):
+        for index, result in zip(indices, rows, strict=True):
+            results[index] = result
+        warnings |= dict.fromkeys(messages)
     return Inspection(
         [result for result in results if isinstance(result, VideoRow)],
         [
@@ -106,6 +151,46 @@ def inspect(
         ],
         list(warnings),
     )
+
+
+_Seen = tuple[list[VideoRow | str], list[str]]
+"""Rows of a video, or the reasons for rejecting them; and warnings."""
+
+
+def _part_file(parts: Path, number: int, count: int) -> Path:
+    return within(parts, f"{number + 1}-of-{count}.json")
+
+
+def _save_part(file: Path, seen: Sequence[_Seen]) -> None:
+    videos = [
+        {"rows": [row if isinstance(row, str) else asdict(row) for row in rows], "warnings": messages}
+        for rows, messages in seen
+    ]
+    write_json(file, {"format_version": 1, "videos": videos})
+
+
+def _loaded_parts(parts: Path, count: int) -> list[list[_Seen]] | None:
+    """All that the calls saw; None while some are missing. Raises UserError for a damaged file."""
+    files = [_part_file(parts, number, count) for number in range(count)]
+    missing = sum(not file.exists() for file in files)
+    if missing:
+        log(
+            f"{count - missing} of {count} parts are inspected; the call that inspects the last one writes the manifest"
+        )
+        return None
+    try:
+        contents = [read_as(_Part, file) for file in files]
+    except UserError:
+        if all(file.exists() for file in files):
+            raise
+        return None  # another call saw the last one, too, and has joined them
+    return [
+        [
+            ([row if isinstance(row, str) else VideoRow(**row) for row in video["rows"]], video["warnings"])
+            for video in content["videos"]
+        ]
+        for content in contents
+    ]
 
 
 def no_frame_rate(image_fps: float) -> str:

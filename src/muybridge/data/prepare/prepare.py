@@ -1,11 +1,14 @@
 """`prepare`: decode every video once, list broken ones, split without leaks, write a manifest."""
 
+import hashlib
 import math
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ from muybridge.data.prepare.mirroring import mirror_map
 from muybridge.data.prepare.splits import assign
 from muybridge.data.sets import known
 from muybridge.data.sets.base import checked_root, downloaded
+from muybridge.data.stores.common import check_shard
 from muybridge.errors import UserError, nearest
+from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.files import csv_text, within, write_atomic
 from muybridge.runtime.locks import locked
 from muybridge.text import plural, spreadsheet
@@ -52,6 +57,8 @@ class Prepared:
     """Videos of official lists that are not there: name, label, and split where there is one."""
     excluded: int = 0
     """Number of videos that the list of `exclude` leaves out."""
+    finished: bool = True
+    """Whether the manifest is written: not before the last of several calls has ended."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -92,6 +99,8 @@ def prepare(
     limits: Limits | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    shard: str | None = None,
+    cluster: str | None = None,
 ) -> Prepared:
     """Write the manifest `out` for a folder of class folders, a standard set, a CSV, or arrays of clips.
 
@@ -123,9 +132,17 @@ def prepare(
     `mirror`: the effect of mirroring on labels. "same": none; "off": never mirror; "auto": classes that name left and
     right are swapped where both exist, and mirroring is off where only one does.
 
+    `shard`: "i/n", the i-th of n calls that share the decoding, on any machines that see the set and the folder of `out`
+    under the same paths; the last one writes the manifest, the same as one call would. `cluster`: "ray" or
+    "ray://HOST:PORT", whose machines share it.
+
     Raises UserError for mistakes in the set or the options.
     """
+    asked = {
+        name: value for name, value in locals().items() if name not in ("folder", "out", "jobs", "shard", "cluster")
+    }
     out = Path(out)
+    number, count = check_shard(shard)
     if out.suffix != ".csv":
         raise UserError(
             f"--out: '{out}' is not a .csv file, which a manifest is. Name one, for example --out {out.name}.csv"
@@ -182,6 +199,8 @@ def prepare(
         raise UserError(f"--image-fps {image_fps}: not a frame rate. Give frames a second, a number above 0")
     if mirror not in ("auto", "same", "off"):
         raise UserError(f"--mirror: '{mirror}' is unknown. Choose auto, same or off")
+    if arrays is not None and (count > 1 or cluster is not None):
+        raise UserError("--arrays: they are read at once, and not shared. Leave out --shard and --cluster")
     inputs = [
         path
         for path in (csv, arrays, labels, groups, classes, exclude, *lists.values())
@@ -189,7 +208,12 @@ def prepare(
     ]
     _check_out(out, [Path(path) for path in inputs])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.parent, f"prepares {out.name} there", name=f".{out.name}.lock", keep=False):
+    if cluster is not None:
+        return _on_cluster(cluster, folder, out, asked | {"download": False})  # it is there by now
+    if count > 1 and out.exists():
+        raise UserError(f"{out}: it is there already. Remove it before it is prepared by several calls")
+    own = f".{out.name}.lock" if count == 1 else f".{out.name}.{number + 1}-of-{count}.lock"
+    with locked(out.parent, f"prepares {out.name} there", name=own, keep=False):
         if arrays is not None:
             clips = labelled_clips(
                 arrays, labels, groups=groups, classes=classes, min_frames=min_frames, image_fps=image_fps, out=out
@@ -211,9 +235,15 @@ def prepare(
             items, excluded = kept, len(items) - len(kept)
             _check_items(items, folds, all_as, has_folds=bool(listed.folds))
             _check_out(out, [listed.root / item.path for item in items])
-            inspected = inspect(
-                listed.root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs
-            )
+            about = (str(listed.root.resolve()), min_frames, image_fps, limits, [astuple(item) for item in items])
+            parts = None if count == 1 else _parts_folder(out, str(about))
+            found = inspect(
+                listed.root, items, min_frames=min_frames, image_fps=image_fps, limits=limits, jobs=jobs,
+                shard=(number, count), parts=parts,
+            )  # fmt: skip
+            if found is None:
+                return Prepared(out, 0, [], [], {}, {}, 0, None, "", finished=False)
+            inspected = found
             inspected.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
             inspected.warnings[:0] = listed.warnings  # those of the whole list before those of single files
         warnings = inspected.warnings
@@ -234,13 +264,53 @@ def prepare(
             )  # fmt: skip
             _check_splits(manifest, warnings, is_given=is_given)
             warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
-        manifest.save(out)
-        _save_rejected(out, inspected.rejected)
         missing = [_named(item, listed.folds) for item in listed.missing]
-        _save_missing(out, missing)
+        with locked(
+            out.parent, f"prepares {out.name} there", name=f".{out.name}.joining.lock", keep=False, wait_seconds=600
+        ):
+            manifest.save(out)
+            _save_rejected(out, inspected.rejected)
+            _save_missing(out, missing)
+            if count > 1:
+                shutil.rmtree(within(out.parent, f"{out.name}{PARTS}"), ignore_errors=True)
         return summary(
             out, manifest, rejected=inspected.rejected, warnings=warnings, missing=missing, excluded=excluded
         )
+
+
+PARTS = ".parts"
+"""Ending of the folder of what several calls have seen."""
+
+
+def _parts_folder(out: Path, about: str) -> Path:
+    """Folder of the parts of a set: of these videos and options alone."""
+    name = hashlib.sha256(about.encode()).hexdigest()[:16]
+    folder = within(out.parent, f"{out.name}{PARTS}") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _on_cluster(cluster: str, folder: str | Path | None, out: Path, asked: Mapping[str, Any]) -> Prepared:
+    """Let the machines of a cluster share the decoding."""
+    if out.exists():
+        raise UserError(f"{out}: it is there already. Remove it before it is prepared by several machines")
+    paths = {
+        name: str(Path(value).resolve()) if name in _FILES and isinstance(value, str | Path) else value
+        for name, value in asked.items()
+    }
+    root = None if folder is None else str(Path(folder).resolve())
+    answers = map_shards(cluster, out.parent, partial(_share, root, str(out.resolve()), paths), most=MOST_SHARES)
+    return replace(next(answer for answer in answers if answer is not None and answer.finished), manifest=out)
+
+
+def _share(folder: str | None, out: str, asked: Mapping[str, Any], *, shard: str, jobs: int) -> Prepared | None:
+    """One of the calls; None where its machine was lost after the last one had ended."""
+    return None if Path(out).exists() else prepare(folder, out=out, **asked, shard=shard, jobs=jobs)
+
+
+_FILES = ("csv", "root", "classes", "exclude", "train_list", "val_list", "test_list")
+"""Arguments of `prepare` that name files."""
+MOST_SHARES = 1000
 
 
 @contextmanager

@@ -78,6 +78,17 @@ def check_form(
     return Form(short_side, fps, cast(Codec, codec), default if quality is None else quality)
 
 
+def check_shard(text: str | None) -> tuple[int, int]:
+    """Index, from 0, and number of the calls that share a work: (1, 4) of "2/4", and (0, 1) without. Raises UserError."""
+    if text is None:
+        return 0, 1
+    number, slash, count = text.partition("/")
+    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
+    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
+        raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
+    return int(number) - 1, int(count)
+
+
 def videos_of(manifest: Manifest) -> list[np.ndarray]:
     """Row indices of each video, in the manifest's order.
 
@@ -171,9 +182,9 @@ def resume_hint(out: Path, *, smaller: str = "a smaller --short-side or --fps") 
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Lock a folder and clear partial files. Raises UserError where another process holds the lock."""
-    with locked(folder, "writes it"):
+def exclusive(folder: Path, *, wait_seconds: float = 0.5) -> Iterator[None]:
+    """Lock a folder and clear partial files. Raises UserError where another process holds the lock for longer."""
+    with locked(folder, "writes it", wait_seconds=wait_seconds):
         clear_partials(folder)
         yield
 
@@ -282,14 +293,3 @@ def check_unchanged(row: Row, sha256: str) -> None:
         hashes = {sha256_file(Path(row.path))}
     if sha256 not in hashes:
         raise DecodeError(row.path, "has changed since it was prepared (its hash differs). Prepare the set again")
-
-
-def shard_of(text: str | None) -> tuple[int, int]:
-    """First file and step of `i/n`; the whole without a text. Raises UserError."""
-    if text is None:
-        return 0, 1
-    number, slash, count = text.partition("/")
-    are_numbers = all(re.fullmatch("[0-9]{1,6}", part) for part in (number, count))
-    if not (slash and are_numbers and 1 <= int(number) <= int(count)):
-        raise UserError(f"--shard: '{text}' is not i/n. For the second of four calls: --shard 2/4")
-    return int(number) - 1, int(count)

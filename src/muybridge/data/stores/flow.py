@@ -33,13 +33,13 @@ from muybridge.data.manifest import FLOW, Manifest
 from muybridge.data.stores.common import (
     Form,
     check_form,
+    check_shard,
     check_unchanged,
     decoded_frames,
     gib,
     kept_frames,
     read_record,
     resume_hint,
-    shard_of,
     stored_rows,
     video_name,
     videos_of,
@@ -159,7 +159,7 @@ def flow(
         raise UserError(
             f"--frame-distance {frame_distance}: out of range. Give 1 to {MOST_DISTANCE} frames (default 1)"
         )
-    first, step = shard_of(shard)
+    first, step = check_shard(shard)
     options = {
         "method": method, "warped": warped, "bound": float(bound), "frame_distance": frame_distance, **asdict(form)
     }  # fmt: skip

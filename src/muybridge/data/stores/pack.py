@@ -6,11 +6,14 @@ is finished, flushed and renamed, so a stopped call resumes after the last compl
 uninterrupted one.
 """
 
+import functools
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from muybridge.data.stores.common import (
     Form,
     announce,
     check_form,
+    check_shard,
     check_unchanged,
     decoded_frames,
     estimate,
@@ -35,6 +39,7 @@ from muybridge.data.stores.common import (
 from muybridge.data.stores.packed import check_bytes, check_manifest, close, placed
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import within, write_json
 from muybridge.video import packs
@@ -45,6 +50,12 @@ FILE_BYTES = 2**29
 """Size in bytes at which a file of a pack is finished."""
 LEAST_PSNR_DB = 35.0
 """Lowest quality of a compared JPEG that raises no warning."""
+PART_BYTES = 2**26
+"""Size in bytes at which a file of a part is finished; a killed call loses at most one."""
+PARTS = ".parts-of-"
+"""Folders of the parts that several calls write."""
+WAIT_SECONDS = 3600.0
+"""Longest wait for a call that joins the parts."""
 SCRATCH_BYTES = 2**25
 """Size in bytes above which a coded video waits on disk, not in memory."""
 
@@ -79,6 +90,8 @@ def pack(
     codec: str = "jpeg",
     quality: int | None = None,
     jobs: int | None = None,
+    shard: str | None = None,
+    cluster: str | None = None,
     dry_run: bool = False,
 ) -> Packed:
     """Write a pack of a manifest's videos into the folder `out`, which serves wherever a manifest does.
@@ -86,7 +99,9 @@ def pack(
     Frames are stored with the short side `short_side` (None: unscaled). With `fps`, the first frame of every 1/fps
     seconds is kept (a video of a lower rate keeps all). Without it every frame is stored, and a recipe picks the same
     frames as from the videos. `codec`: "jpeg", or "h264" for about a fifth of the bytes; `quality`: JPEG's (1 … 100,
-    None: 90), or H.264's CRF (0 … 51, None: 23). `dry_run` estimates bytes and time, and writes nothing.
+    None: 90), or H.264's CRF (0 … 51, None: 23). `shard`: "i/n", the i-th of n calls that share the work, on any machines that
+    share `out`; the last one joins them, to the same bytes. `cluster`: "ray" or "ray://HOST:PORT", whose machines share it.
+    `dry_run` estimates bytes and time, and writes nothing.
 
     The same call resumes a stopped one, and checks a finished pack by reading it again. Raises UserError; DecodeError
     for a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
@@ -94,6 +109,7 @@ def pack(
     started = time.monotonic()
     out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
     form = check_form(short_side, fps, codec, quality)
+    number, count = check_shard(shard)
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
     if codec == "h264":
         about["gop_frames"] = packs.GOP_FRAMES
@@ -105,16 +121,38 @@ def pack(
         return Packed(
             out, False, len(videos), len(source), expected.frames, expected.bytes, num_files, {}, expected.seconds
         )
+    if count > len(videos):
+        raise UserError(f"--shard {shard}: the set has {len(videos)} videos. Give fewer shares")
     out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out), resume_hint(out):
-        record = read_record(out, "pack", about)
-        if record is not None and record.get("finished"):
-            log(f"{out} is finished already; reading it again to check it")
-            _check_finished(out, source, about, record)
-        else:
-            write_json(within(out, "pack.json"), {**about, "finished": False})
-            _write_files(out, source, videos, form, jobs)
-            record = _finish(out, source, about)
+    if cluster is not None:
+        shares = functools.partial(
+            pack, str(Path(manifest).resolve()), out=str(out.resolve()), short_side=short_side, fps=fps, codec=codec,
+            quality=quality,
+        )  # fmt: skip
+        map_shards(cluster, out, shares, most=len(videos), begun=_begun_count(out))
+    shared = count > 1 or cluster is not None
+    with resume_hint(out):
+        if count > 1:
+            _write_share(out, source, videos, form, jobs, about, number, count)
+        with exclusive(out, wait_seconds=WAIT_SECONDS if shared else 0.5):
+            record = read_record(out, "pack", about)
+            parts = _parts(out, videos, count) if count > 1 else []
+            if record is not None and record.get("finished"):
+                log(f"{out} is finished already" + ("" if shared else "; reading it again to check it"))
+                if not shared:
+                    _check_finished(out, source, about, record)
+            elif count > 1 and len(parts) < count:
+                log(f"{len(parts)} of {count} parts are packed; the call that packs the last one joins them")
+                return Packed(out, False, len(videos), len(source), 0, 0, 0, {}, time.monotonic() - started)
+            else:
+                write_json(within(out, "pack.json"), {**about, "finished": False})
+                if parts:
+                    _join(out, source, videos, form, parts)
+                else:
+                    _write_files(out, source, videos, form, jobs)
+                record = _finish(out, source, about)
+                for folder in out.glob(f"{PARTS}*"):
+                    shutil.rmtree(within(out, folder.name))
     if codec == "jpeg" and record["psnr_db"]["least"] < LEAST_PSNR_DB:
         log(
             f"warning: the worst of the compared frames is {record['psnr_db']['least']:.1f} dB from its source. Hard edges "
@@ -126,14 +164,83 @@ def pack(
     )  # fmt: skip
 
 
-def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int) -> None:
+# --- parts, by several calls
+
+
+def _share(videos: list[np.ndarray], number: int, count: int) -> list[np.ndarray]:
+    """Videos of one of several calls: neighbours, so that parts are joined in order."""
+    return videos[len(videos) * number // count : len(videos) * (number + 1) // count]
+
+
+def _folder(out: Path, number: int, count: int) -> Path:
+    return within(out, f"{PARTS}{count}/{number + 1}")
+
+
+def _begun_count(out: Path) -> int | None:
+    """The number of calls that began to share this pack."""
+    counts = [folder.name.removeprefix(PARTS) for folder in out.glob(f"{PARTS}*")]
+    return max((int(count) for count in counts if count.isdecimal()), default=None)
+
+
+def _write_share(
+    out: Path,
+    source: Manifest,
+    videos: list[np.ndarray],
+    form: Form,
+    jobs: int,
+    about: dict[str, Any],
+    number: int,
+    count: int,
+) -> None:
+    """Pack the videos of one of several calls into files of their own."""
+    with exclusive(out, wait_seconds=WAIT_SECONDS):
+        record = read_record(out, "pack", about)
+        if record is not None and record.get("finished"):
+            return
+        write_json(within(out, "pack.json"), {**about, "finished": False})
+        folder = _folder(out, number, count)
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        _write_files(folder, source, _share(videos, number, count), form, jobs, file_bytes=PART_BYTES)
+
+
+def _parts(out: Path, videos: list[np.ndarray], count: int) -> list[list[Path]]:
+    """Files of the shares that are complete."""
+    complete = []
+    for number in range(count):
+        files = sorted(_folder(out, number, count).glob(f"frames-*{packs.SUFFIX}"))
+        if sum(len(packs.about(path)["videos"]) for path in files) == len(_share(videos, number, count)):
+            complete.append(files)
+    return complete
+
+
+def _join(out: Path, source: Manifest, videos: list[np.ndarray], form: Form, parts: list[list[Path]]) -> None:
+    """Write the files of the pack from those of its parts: the frames are copied as they were coded."""
+    with tempfile.SpooledTemporaryFile(SCRATCH_BYTES, dir=str(out)) as scratch:
+        every = (video for files in parts for path in files for video in packs.stored(path, scratch))
+        done = _done(out, source, videos)
+        _write(out, islice(every, done, None), form, done=done, total=len(videos), text="joining")
+
+
+# --- files
+
+
+def _done(out: Path, source: Manifest, videos: list[np.ndarray]) -> int:
+    """Videos that lie in finished files. Raises UserError for files of another pack."""
     files = sorted(out.glob(f"frames-*{packs.SUFFIX}"))
     done = [video["name"] for path in files for video in packs.about(path)["videos"]]
     if done != [video_name(source, indices) for indices in videos[: len(done)]]:
         raise UserError(f"{out}: it holds files of another pack. Delete it, or choose another --out")
+    return len(done)
+
+
+def _write_files(
+    out: Path, source: Manifest, videos: list[np.ndarray], form: Form, jobs: int, *, file_bytes: int | None = None
+) -> None:
+    done = _done(out, source, videos)
     if done:
-        log(f"{len(done)} of {len(videos)} videos are packed already")
-    left = videos[len(done) :]
+        log(f"{done} of {len(videos)} videos are packed already")
+    left = videos[done:]
     if not left:
         return
     announce(out, source, left, form, jobs)
@@ -141,20 +248,39 @@ def _write_files(out: Path, source: Manifest, videos: list[np.ndarray], form: Fo
     def code(indices: np.ndarray, stop: Callable[[], bool]) -> tuple[Coded, dict[str, Any]]:
         return _code(source, indices, form, out, stop)
 
+    def closing() -> Iterator[tuple[Coded, dict[str, Any]]]:
+        for coded, about_video in in_order(code, left, jobs=jobs, drop=_drop):
+            with coded.scratch:
+                yield coded, about_video
+
+    _write(out, closing(), form, done=done, total=len(videos), text="packing", file_bytes=file_bytes)
+
+
+def _write(
+    out: Path,
+    coded_videos: Iterator[tuple[Coded, dict[str, Any]]],
+    form: Form,
+    *,
+    done: int,
+    total: int,
+    text: str,
+    file_bytes: int | None = None,
+) -> None:
+    """Write coded videos into files behind those that are finished."""
+    number = len(list(out.glob(f"frames-*{packs.SUFFIX}")))
     writer: packs.Writer | None = None
     try:
-        with progress("packing", len(videos)) as bar:
-            bar.advance(len(done))
-            for coded, about_video in in_order(code, left, jobs=jobs, drop=_drop):
-                writer = writer or packs.Writer(within(out, f"frames-{len(files):05d}{packs.SUFFIX}"), form.codec)
-                with coded.scratch:
-                    writer.add(coded, about_video)
+        with progress(text, total) as bar:
+            bar.advance(done)
+            for coded, about_video in coded_videos:
+                writer = writer or packs.Writer(within(out, f"frames-{number:05d}{packs.SUFFIX}"), form.codec)
+                writer.add(coded, about_video)
                 bar.advance()
-                if writer.num_bytes >= FILE_BYTES:
-                    files.append(close(writer))
-                    writer = None
+                if writer.num_bytes >= (file_bytes or FILE_BYTES):
+                    close(writer)
+                    number, writer = number + 1, None
         if writer is not None:
-            files.append(close(writer))
+            close(writer)
     finally:
         if writer is not None:
             writer.discard()
