@@ -99,7 +99,7 @@ def test_test_scores_decide_nothing(recipe, tmp_path, trained, monkeypatch):
     def report(record):
         raise StopIteration
 
-    monkeypatch.setattr("muybridge.studies.run.compared_study", report)
+    monkeypatch.setattr("muybridge.studies.work.compared_study", report)
     with pytest.raises(StopIteration):
         compare(recipe, tmp_path / "study", seeds=5)
     assert set(read) == {"val"}
@@ -161,7 +161,7 @@ def test_seeds_that_skipped_videos_are_compared_on_common_ones(tmp_path):
         run.save_scores("val", made_scores(np.arange(videos) < 25))
         runs.append([run])
     sample = validated({"a": runs})["a"]
-    assert sample.means_SG.shape == (2, 50)
+    assert sample.moves_SG.shape == (2, 50)
     assert sample.value == pytest.approx(0.5)
 
 

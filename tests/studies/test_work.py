@@ -195,7 +195,7 @@ def test_a_run_waits_for_the_one_it_starts_from(made_set, short, tmp_path, monke
 
 
 def test_what_cannot_be_planned_is_refused(short, tmp_path):
-    with pytest.raises(UserError, match="--tune: its trials choose the recipes"):
+    with pytest.raises(UserError, match="--search, --tune, --race: what they train follows from what they see"):
         planned(short, tmp_path / "s", tune=2)
     with pytest.raises(UserError, match="has not been planned"):
         muybridge.work(tmp_path)

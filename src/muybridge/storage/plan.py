@@ -38,6 +38,7 @@ class _Stored(TypedDict):
     runs: dict[str, _Run]
     settings: dict[str, list[str]]
     fused: NotRequired[list[list[str]]]
+    is_round: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class StoredPlan:
     diagnose: bool = False
     fused: Sequence[Sequence[str]] = ()
     """Names of runs that are fused with each other once they are finished."""
+    is_round: bool = False
+    """Whether more runs will follow, as a race's rounds do: no report is written yet, which would look at the test."""
     _common: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -74,12 +77,13 @@ class StoredPlan:
         largest: bool = False,
         diagnose: bool = False,
         fused: Sequence[Sequence[str]] = (),
+        is_round: bool = False,
     ) -> Self:
         """Make it of recipes: what all share is kept once."""
         dumped = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
         common = next(iter(dumped.values()))
         return cls(
-            path, title, dict(starts), dict(settings), runtime, measure, largest, diagnose, fused, common,
+            path, title, dict(starts), dict(settings), runtime, measure, largest, diagnose, fused, is_round, common,
             {name: _changes(common, values) for name, values in dumped.items()},
         )  # fmt: skip
 
@@ -111,7 +115,8 @@ class StoredPlan:
         content = {
             "format_version": FORMAT_VERSION, "title": self.title, "runtime": self.runtime.model_dump(mode="json"),
             "measure": self.measure, "largest": self.largest, "diagnose": self.diagnose, "recipe": self._common,
-            "settings": self.settings, "fused": [list(names) for names in self.fused], "runs": runs,
+            "settings": self.settings, "fused": [list(names) for names in self.fused],
+            "is_round": self.is_round, "runs": runs,
         }  # fmt: skip
         write_atomic(within(self.path, FILE), json.dumps(content, indent=1) + "\n")
 
@@ -150,7 +155,8 @@ def _load(path: Path, _stamp: tuple[int, int, int]) -> StoredPlan:
         raise UserError(f"{file}: it is damaged: a setting has a run that is not planned. Restore it")
     return StoredPlan(
         path, stored["title"], runs, stored["settings"], validated(Runtime, stored["runtime"], where=str(file)),
-        stored["measure"], stored["largest"], stored["diagnose"], stored.get("fused", []), stored["recipe"],
+        stored["measure"], stored["largest"], stored["diagnose"], stored.get("fused", []), stored.get("is_round", False),
+        stored["recipe"],
         {name: run["recipe"] for name, run in stored["runs"].items()},
     )  # fmt: skip
 

@@ -119,9 +119,9 @@ def run(
             return Study(workplace.out, tuple(record.run(name) for name in record.runs), {})
         worker = Worker(workplace, lost_seconds=lost_after, stops_at_failure=True)
 
-        def train(part: Plan) -> None:
-            """Train what is left of a part of the plan, and report it."""
-            _planned(part, workplace, measure=measure, largest=largest, diagnose=diagnose, is_whole=race_from is None)
+        def train(part: Plan, *, is_round: bool = False) -> None:
+            """Train what is left of a part of the plan; report it, unless it is a round of a race."""
+            _planned(part, workplace, measure=measure, largest=largest, diagnose=diagnose, is_round=is_round)
             if race_from is None:
                 worker.say_done()
             worker.run()
@@ -129,7 +129,7 @@ def run(
         def train_round(part: Plan) -> None:
             """Train what is left of a race's rounds until now."""
             if not all(Run(workplace.out / "runs" / name).is_finished for name in part.runs):
-                train(part)
+                train(part, is_round=True)
 
         if race_from is not None:
             plan = raced(plan, race_from, workplace, train_round)
@@ -143,21 +143,24 @@ def run(
 
 
 def _planned(
-    plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool, is_whole: bool = True
+    plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool, is_round: bool = False
 ) -> StudyRecord:
-    """Write the record of a plan, and the plan for workers. `is_whole`: it is not a part of a race."""
+    """Write the record of a plan, and the plan for workers. `is_round`: it is a round of a race."""
     processes = workplace.processes
     record = processes.broadcast(study_record(plan, workplace.out))
     if processes.is_first:
-        if is_whole:
+        if not is_round:
             _say_left_out(record, workplace.out)
         record.save()
-        store(stored(plan, workplace, measure=measure, largest=largest, diagnose=diagnose))
+        wanted = {"measure": measure and not is_round, "largest": largest and not is_round, "diagnose": diagnose}
+        store(stored(plan, workplace, **wanted, is_round=is_round))
     processes.broadcast(None)
     return record
 
 
-def stored(plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool) -> StoredPlan:
+def stored(
+    plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, diagnose: bool, is_round: bool = False
+) -> StoredPlan:
     """The plan as it is written for workers: hashes of data, code and weights filled in, the precision left to them."""
     recipes = {}
     for name in plan.order():
@@ -167,7 +170,7 @@ def stored(plan: Plan, workplace: Workplace, *, measure: bool, largest: bool, di
         recipes[name] = replace(workplace.jobs.resolved(recipe), {"precision": recipe.precision})
     return StoredPlan.of(
         workplace.out, plan.title, recipes, {name: plan.runs[name].starts_from for name in recipes}, plan.settings(),
-        fused=plan.fused(), runtime=workplace.runtime, measure=measure, largest=largest, diagnose=diagnose,
+        fused=plan.fused(), is_round=is_round, runtime=workplace.runtime, measure=measure, largest=largest, diagnose=diagnose,
     )  # fmt: skip
 
 

@@ -241,7 +241,7 @@ class Worker:
         if left:
             ready = [name for name in left if plan.runs[name] is None or plan.runs[name] in standing.done]
             return ([] if self._has_enough() else ready), len(left) - len(ready)
-        for key, is_wanted in ((MEASURE, plan.measure or plan.largest), (REPORT, True)):
+        for key, is_wanted in ((MEASURE, plan.measure or plan.largest), (REPORT, not plan.is_round)):
             if is_wanted and key not in standing.done | standing.failed:
                 return [key], 0
         return [], 0

@@ -159,10 +159,8 @@ class Workplace:
         split = "test" if "test" in result else "val"
         if split in result:
             scored = result[split]
-            log(
-                f"    video accuracy {scored['video_top1']:.3f}, mean class {scored['mean_class']:.3f} on {scored['videos']} "
-                f"{split} videos"
-            )
+            by_class = f", mean class {scored['mean_class']:.3f}" if "mean_class" in scored else ""  # not of older runs
+            log(f"    video accuracy {scored['video_top1']:.3f}{by_class} on {scored['videos']} {split} videos")
 
 
 def started(recipe: Recipe, base: Run | None) -> Recipe:
