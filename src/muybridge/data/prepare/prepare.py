@@ -217,6 +217,8 @@ def prepare(
             inspected.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
             inspected.warnings[:0] = listed.warnings  # those of the whole list before those of single files
         warnings = inspected.warnings
+        missing = [_named(item, listed.folds) for item in listed.missing]
+        _save_missing(out, missing)  # also where their absence is the next error
         with _naming_rejected(inspected.rejected, out):
             columns, names = _columns(inspected, listed.classes, all_as)
             if all_as is not None:
@@ -236,8 +238,6 @@ def prepare(
             warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
         manifest.save(out)
         _save_rejected(out, inspected.rejected)
-        missing = [_named(item, listed.folds) for item in listed.missing]
-        _save_missing(out, missing)
         return summary(
             out, manifest, rejected=inspected.rejected, warnings=warnings, missing=missing, excluded=excluded
         )
@@ -462,8 +462,8 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
         if missing and is_given:
             where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
             raise UserError(
-                f"split: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
-                "split, or leave these classes out"
+                f"{column}: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
+                "split, add the videos that are missing, or leave these classes out"
             )
         if missing:
             raise UserError(
