@@ -1,6 +1,7 @@
 """The doctor finds what was planted, and nothing else."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -368,3 +369,26 @@ def test_a_study_answers_for_what_it_was_tested_on(run, made_set, tmp_path):
 
 def test_planted_classes_are_those_of_motions():
     assert {SIZED, MARKED} < set(CLASSES)
+
+
+def test_a_file_of_the_users_is_not_removed(sick, tmp_path):
+    _, prepared, _ = sick
+    (tmp_path / "p.files").mkdir()
+    (tmp_path / "p.files" / "frozen.csv").write_text("mine\n")
+    with pytest.raises(UserError, match=r"frozen\.csv: it is there already, and is not a list of muybridge's"):
+        muybridge.doctor(prepared.manifest, out=tmp_path / "p.html", jobs=2)
+    assert (tmp_path / "p.files" / "frozen.csv").read_text() == "mine\n"
+
+
+def test_a_pipe_in_the_place_of_a_video_is_told(tmp_path):
+    for label in "ab":
+        for number in range(4):
+            write_clip(tmp_path / "set" / label / f"{number}.avi", 10 * number + 100 * (label == "b"))
+    manifest = muybridge.prepare(tmp_path / "set", out=tmp_path / "m.csv", jobs=1).manifest
+    (tmp_path / "set" / "a" / "0.avi").unlink()
+    os.mkfifo(tmp_path / "set" / "a" / "0.avi")
+    found = checks(muybridge.doctor(manifest, jobs=1).as_json())
+    assert "not a regular file" in found["unreadable"]["text"] or found["unreadable"]["listed"] == ["a/0.avi"]
+    verified = muybridge.verify(manifest)
+    assert [fault["reason"] for fault in verified.faults if "not a regular file" in fault["reason"]]
+    assert len(verified.faults) == 1

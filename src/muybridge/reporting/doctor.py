@@ -34,6 +34,8 @@ TITLES = {
 }  # fmt: skip
 """Titles of the sections, by the check."""
 MARK = b"Made by muybridge"
+HEADER = b"id,path,label"
+"""Beginning of a list."""
 
 
 def check_free(page: Path) -> None:
@@ -42,6 +44,10 @@ def check_free(page: Path) -> None:
         raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or 'doctor'}-1.html")
     if page.exists() and MARK not in page.read_bytes():
         raise UserError(f"{page}: it is there already, and is not a page of muybridge's. Choose another --out")
+    for check in TITLES:
+        file = page.with_suffix(".files") / f"{check}.csv"
+        if file.is_file() and not file.read_bytes().startswith(HEADER):
+            raise UserError(f"{file}: it is there already, and is not a list of muybridge's. Choose another --out")
 
 
 def files_of(page: Path) -> Path:
