@@ -566,15 +566,21 @@ def doctor(
     """Look for what is wrong with a data set, and write a page with pictures and the commands that mend it.
 
     `out`: the HTML file; none: NAME.doctor.html beside the manifest. The lists that its commands name lie beside it, in
-    NAME.doctor.files. `recipe` and its `changes`: whose clip the videos' lengths and rates are held against. `features`, a
-    store of vectors of these videos, or `study`, whose runs were tested on them: whose answers tell which labels look wrong.
-    `quick`: read the manifest alone, look at no video and write nothing. Raises UserError.
+    NAME.doctor.files. `recipe` and its `changes`: whose clip the videos' lengths and rates are held against (none: the
+    study's, else the default one). `features`, a store of vectors of these videos, or `study`, whose runs were tested on
+    them: whose answers tell which labels look wrong. `quick`: read the manifest alone, look at no video and write nothing.
+    Raises UserError.
     """
+    from muybridge.analysis.comparison import find_runs
     from muybridge.analysis.doctor.checkup import check_manifest, examine
     from muybridge.reporting import doctor as page
 
     path = Path(manifest)
-    base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
+    of_study = [] if study is None or quick else find_runs([study])[0]
+    if recipe is None and of_study:
+        base = of_study[0].recipe()
+    else:
+        base = recipe if isinstance(recipe, Recipe) else shipped.load(recipe or shipped.DEFAULT)
     clip = replace(base, dict(changes or {})).clip
     if quick:
         given = {"--out": out, "--features": features, "--study": study}

@@ -1,6 +1,7 @@
 """The doctor finds what was planted, and nothing else."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -46,8 +47,9 @@ def test_what_is_planted_is_found(sick):
     truth, _, checkup = sick
     found = checks(checkup.as_json())
     either = {name: pair for pair in (*truth.copies, *truth.mirrored) for name in pair}
-    across = [either[name] for name in found["copies-across-splits"]["listed"]]
-    assert sorted(across) == sorted(truth.across)
+    assert f"Copies of {len(truth.across)} videos are in another split" in found["copies-across-splits"]["text"]
+    listed = [either[name] for name in found["copies-across-splits"]["listed"]]
+    assert sorted(listed) == sorted({*truth.copies, *truth.mirrored}), "another split may be drawn without some"
     within = [either[name] for name in found["copies-within-a-split"]["listed"]]
     assert sorted(within) == sorted({*truth.copies, *truth.mirrored} - {*truth.across})
     assert found["copies-within-a-split"]["figures"]["mirrored"] == len(truth.mirrored)
@@ -97,6 +99,18 @@ def test_its_lists_mend_the_set(sick, tmp_path):
         "black",
         "frozen",
     }
+
+
+def test_a_list_goes_on_leaving_out_what_it_left_out(sick, tmp_path):
+    truth, prepared, _ = sick
+    page = tmp_path / "doctor.html"
+    listed = muybridge.doctor(prepared.manifest, out=page, jobs=2).lists["copies-across-splits"]
+    names = {line.split(",")[0] for line in listed.read_text().splitlines()}
+    for _ in range(2):  # the same command, as often as you like
+        less = muybridge.prepare(csv=truth.csv, out=truth.csv.with_name("less.csv"), exclude=listed, jobs=2)
+        assert less.excluded == len(truth.copies) + len(truth.mirrored)
+        assert not muybridge.doctor(less.manifest, out=page, jobs=2).has_leak
+        assert {line.split(",")[0] for line in listed.read_text().splitlines()} == names
 
 
 def test_exit_codes_and_json(sick, healthy, tmp_path):
@@ -355,3 +369,26 @@ def test_a_study_answers_for_what_it_was_tested_on(run, made_set, tmp_path):
 
 def test_planted_classes_are_those_of_motions():
     assert {SIZED, MARKED} < set(CLASSES)
+
+
+def test_a_file_of_the_users_is_not_removed(sick, tmp_path):
+    _, prepared, _ = sick
+    (tmp_path / "p.files").mkdir()
+    (tmp_path / "p.files" / "frozen.csv").write_text("mine\n")
+    with pytest.raises(UserError, match=r"frozen\.csv: it is there already, and is not a list of muybridge's"):
+        muybridge.doctor(prepared.manifest, out=tmp_path / "p.html", jobs=2)
+    assert (tmp_path / "p.files" / "frozen.csv").read_text() == "mine\n"
+
+
+def test_a_pipe_in_the_place_of_a_video_is_told(tmp_path):
+    for label in "ab":
+        for number in range(4):
+            write_clip(tmp_path / "set" / label / f"{number}.avi", 10 * number + 100 * (label == "b"))
+    manifest = muybridge.prepare(tmp_path / "set", out=tmp_path / "m.csv", jobs=1).manifest
+    (tmp_path / "set" / "a" / "0.avi").unlink()
+    os.mkfifo(tmp_path / "set" / "a" / "0.avi")
+    found = checks(muybridge.doctor(manifest, jobs=1).as_json())
+    assert "not a regular file" in found["unreadable"]["text"] or found["unreadable"]["listed"] == ["a/0.avi"]
+    verified = muybridge.verify(manifest)
+    assert [fault["reason"] for fault in verified.faults if "not a regular file" in fault["reason"]]
+    assert len(verified.faults) == 1

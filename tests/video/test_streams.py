@@ -1,5 +1,6 @@
 """Which stream of a file is the video, and what its header may say wrongly of it."""
 
+import json
 import re
 import struct
 
@@ -127,7 +128,11 @@ def test_the_frame_rate_agrees_with_the_length(tmp_path):
     words = ["prepare", str(root), "--out", str(tmp_path / "set.csv"), "--all", "test", "--jobs", "1"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
-    assert all(f"its length {fps}, which is taken" in result.output for fps in rates.values())
+    assert "(and 2 more like it)" in result.output
+    as_json = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert all(
+        any(f"its length {fps}, which is taken" in line for line in as_json["warnings"]) for fps in rates.values()
+    )
     manifest = Manifest.load(tmp_path / "set.csv")
     assert [manifest.row(index).fps for index in range(3)] == list(rates.values())
     made = CliRunner().invoke(app, ["pack", str(tmp_path / "set.csv"), "--out", str(tmp_path / "pack"), "--fps", "5"])

@@ -138,8 +138,8 @@ def prepare(
             "--all", metavar="SPLIT", help="Put every video into this split, such as test for a set to evaluate on."
         ),
     ] = None,
-    val: Annotated[float, typer.Option(help="Fraction of train for validation, split by group.")] = 0.15,
-    test: Annotated[float, typer.Option(help="Fraction for the test split.")] = 0.2,
+    val: Annotated[float, typer.Option(help="Share of all videos for validation, cut from train by group.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Share of all videos for the test split.")] = 0.2,
     min_frames: Annotated[
         int, typer.Option(min=1, help="Fewest frames of a video; shorter ones are left out and listed.")
     ] = 4,

@@ -13,7 +13,9 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.stores.common import check_unchanged, videos_of
 from muybridge.data.stores.parallel import in_order
 from muybridge.data.stores.vectors import CheckedReader
+from muybridge.errors import UserError
 from muybridge.runtime.console import progress
+from muybridge.runtime.files import check_regular
 from muybridge.text import plural
 from muybridge.video import DecodeError, FileReader, packs
 from muybridge.video.readers import medium_of
@@ -70,13 +72,14 @@ def verify(manifest: str | Path, *, jobs: int | None = None) -> Verified:
         try:
             if not os.path.exists(file):
                 return MISSING
+            check_regular(Path(file))
             if held_by(source) is not None:
                 CheckedReader(FileReader()).read(row, np.arange(row.num_frames))
             elif medium_of(row.path) is packs:
                 packs.check(row.path)
             else:
                 check_unchanged(row, str(hashes[indices[0]]))
-        except (DecodeError, OSError) as error:
+        except (DecodeError, UserError, OSError) as error:
             return DecodeError.of(row.path, error).reason
         return ""
 

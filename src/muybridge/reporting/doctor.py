@@ -1,5 +1,6 @@
 """The doctor's page: one HTML file with pictures that opens from disk, and beside it the lists that its commands name."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ TITLES = {
 }  # fmt: skip
 """Titles of the sections, by the check."""
 MARK = b"Made by muybridge"
+HEADER = b"id,path,label"
+"""Beginning of a list."""
 
 
 def check_free(page: Path) -> None:
@@ -41,6 +44,10 @@ def check_free(page: Path) -> None:
         raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or 'doctor'}-1.html")
     if page.exists() and MARK not in page.read_bytes():
         raise UserError(f"{page}: it is there already, and is not a page of muybridge's. Choose another --out")
+    for check in TITLES:
+        file = page.with_suffix(".files") / f"{check}.csv"
+        if file.is_file() and not file.read_bytes().startswith(HEADER):
+            raise UserError(f"{file}: it is there already, and is not a list of muybridge's. Choose another --out")
 
 
 def files_of(page: Path) -> Path:
@@ -56,10 +63,16 @@ def write(checkup: Checkup, page: Path) -> Checkup:
     check_free(page)
     folder = files_of(page)
     listed = {finding.check: finding for finding in checkup.findings if finding.listed}
-    for check in TITLES.keys() - listed.keys():  # of an earlier call
-        within(folder, f"{check}.csv").unlink(missing_ok=True)
-    for check, finding in listed.items():
-        write_atomic(within(folder, f"{check}.csv"), _list(checkup.manifest, finding))
+    for check in TITLES.keys() | listed.keys():
+        file = within(folder, f"{check}.csv")
+        lines = [
+            *_left_out(file, checkup.manifest),
+            *(_lines(checkup.manifest, listed[check]) if check in listed else []),
+        ]
+        if lines:
+            write_atomic(file, csv_text([("id", "path", "label", *checkup.manifest.split_columns), *lines]))
+        else:
+            file.unlink(missing_ok=True)
     checkup = replace(checkup, page=page, lists={check: folder / f"{check}.csv" for check in listed})
     sections = [_summary(checkup), *(_section(checkup, finding) for finding in checkup.findings)]
     title = f"Checkup of {checkup.path.name}: {plural(len(checkup.manifest), 'video')}"
@@ -72,12 +85,29 @@ def title_of(finding: Finding) -> str:
     return TITLES.get(finding.check) or finding.check.replace("-", " ").capitalize()
 
 
-def _list(manifest: Manifest, finding: Finding) -> str:
-    """A finding's videos as CSV, with ids and paths as the manifest has them, as `prepare --exclude` reads it."""
+def _lines(manifest: Manifest, finding: Finding) -> list[tuple[str, ...]]:
+    """A finding's videos, with ids and paths as the manifest has them, as `prepare --exclude` reads them."""
     rows = np.array(finding.listed)
-    splits = [manifest.text(name, rows).tolist() for name in manifest.split_columns]
-    columns = [manifest.text(name, rows).tolist() for name in ("id", "path", "label")]
-    return csv_text([("id", "path", "label", *manifest.split_columns), *zip(*columns, *splits, strict=True)])
+    columns = [manifest.text(name, rows).tolist() for name in ("id", "path", "label", *manifest.split_columns)]
+    return list(zip(*columns, strict=True))
+
+
+def _left_out(file: Path, manifest: Manifest) -> list[tuple[str, ...]]:
+    """Lines of an earlier list whose videos the manifest lacks: whoever left them out needs them in the list again."""
+    if not file.is_file():
+        return []
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            earlier = list(csv.DictReader(lines))
+    except (UnicodeDecodeError, csv.Error):  # edited, and not a list any more
+        return []
+    known = set(manifest.text("id").tolist())
+    blank = [""] * len(manifest.split_columns)
+    return [
+        (line["id"], line.get("path") or line["id"], line.get("label") or "", *blank)
+        for line in earlier
+        if line.get("id") and line["id"] not in known
+    ]
 
 
 def _summary(checkup: Checkup) -> Section:

@@ -167,6 +167,13 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
+def allocate(path: Path) -> None:
+    """Take the space of a file now: a full disk is then an error, not the end of the process. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def check_regular(path: Path) -> None:
     """Raise UserError for a pipe or a device, which would be read for ever. A missing file is left to the reader."""
     with suppress(OSError):

@@ -24,11 +24,16 @@ def copies(case: Case) -> Iterator[Finding]:
             contrary.append(pair)
     if across:
         spare = _spare(case, across)
+        more = (
+            " The list has the copies within a split, too: without some videos another split is drawn."
+            if within
+            else ""
+        )
         yield Finding(
             "copies-across-splits", "leak",
             f"Copies of {plural(len(spare), 'video')} are in another split ({_counts(across)}): a test on what training saw "
-            f"flatters every model. {_first(case, across)}",
-            EXCLUDE, spare, _examples(case, across), _figures(across),
+            f"flatters every model. {_first(case, across)}{more}",
+            EXCLUDE, _spare(case, [*across, *within]), _examples(case, across), _figures(across),
         )  # fmt: skip
     if contrary:
         rows = tuple(sorted({row for pair in contrary for row in (pair.a, pair.b)}))

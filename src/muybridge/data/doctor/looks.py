@@ -5,6 +5,7 @@ Sixteen frames are decoded, evenly spaced over the row. Kept are their brightnes
 used, so a second call over unchanged files decodes nothing and memory stays flat.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ import numpy as np
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.common import videos_of
 from muybridge.data.stores.parallel import in_order
+from muybridge.errors import UserError
 from muybridge.runtime.console import progress
-from muybridge.runtime.files import partial_name, within
+from muybridge.runtime.files import allocate, check_regular, clear_partials, partial_name, within
+from muybridge.runtime.locks import locked
 from muybridge.video import DecodeError, FileReader, Row, decode
 from muybridge.video.readers import medium_of
 from muybridge.video.scaling import scaled
@@ -27,6 +30,8 @@ SIDE = 24
 """Pixels of the sides of a frame's brightness; the aspect is not kept."""
 STILL = (24, 32)
 """Rows and columns of the median colours."""
+WAIT_SECONDS = 3600.0
+"""Longest wait for another doctor of the same set."""
 READ_SIDE = 64
 """Short side in pixels at which frames are decoded and compared with the one before."""
 VERSION = 3
@@ -66,22 +71,31 @@ def look_at(manifest: Manifest, *, cache: Path, jobs: int | None = None) -> np.n
             _look([manifest.row(int(index)) for index in indices], looks)
         return looks
 
-    partial = partial_name(within(cache.parent, cache.name))
-    try:
-        looks_N = np.lib.format.open_memmap(partial, mode="w+", dtype=LOOK, shape=(len(manifest),))
-        for index, key in enumerate(keys_N.tolist()):
-            if known is not None and key in at:
-                looks_N[index] = known[at[key]]
-        with progress("looking at videos", len(todo)) as bar:
-            looked = in_order(look, todo, jobs=jobs or os.cpu_count() or 1)
-            for indices, looks in zip(todo, looked, strict=True):
-                looks["key"] = keys_N[indices]
-                looks_N[indices] = looks
-                bar.advance()
-        looks_N.flush()
-        partial.replace(cache)
-    finally:
-        partial.unlink(missing_ok=True)
+    with locked(cache.parent, "looks at the videos", keep=False, wait_seconds=WAIT_SECONDS):
+        clear_partials(cache.parent)
+        partial = partial_name(within(cache.parent, cache.name))
+        try:
+            looks_N = np.lib.format.open_memmap(partial, mode="w+", dtype=LOOK, shape=(len(manifest),))
+            allocate(partial)
+            for index, key in enumerate(keys_N.tolist()):
+                if known is not None and key in at:
+                    looks_N[index] = known[at[key]]
+            with progress("looking at videos", len(todo)) as bar:
+                looked = in_order(look, todo, jobs=jobs or os.cpu_count() or 1)
+                for indices, looks in zip(todo, looked, strict=True):
+                    looks["key"] = keys_N[indices]
+                    looks_N[indices] = looks
+                    bar.advance()
+            looks_N.flush()
+            partial.replace(cache)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{cache.parent}: the disk is full. Free some space, or name another page by --out"
+            ) from None
+        finally:
+            partial.unlink(missing_ok=True)
     return looks_N
 
 
@@ -116,13 +130,14 @@ def _look(rows: Sequence[Row], looks: np.ndarray) -> None:
     distinct = np.unique(np.concatenate(asked))
     whole = rows[0]._replace(start_frame=0, num_frames=int(distinct[-1]) + 1)
     try:
+        check_regular(Path(whole.path.partition("::")[0]))
         if medium_of(whole.path) is decode:
             header = decode.header(whole.path)
             looks["container"], looks["codec"] = header.container, header.codec
             looks["has_audio"], looks["declared_frames"] = header.has_audio, header.declared_frames
             looks["bytes"] = os.path.getsize(whole.path)
         frames_THW3 = FileReader(short_side=READ_SIDE).read(whole, distinct)
-    except (DecodeError, OSError) as error:
+    except (DecodeError, UserError, OSError) as error:
         looks["problem"] = DecodeError.of(whole.path, error).reason.encode()[:400]
         return
     for indices, look in zip(asked, looks, strict=True):

@@ -247,6 +247,8 @@ def prepare(
             inspected.rejected.extend({"path": path, "reason": reason} for path, reason in listed.strays)
             inspected.warnings[:0] = listed.warnings  # those of the whole list before those of single files
         warnings = inspected.warnings
+        missing = [_named(item, listed.folds) for item in listed.missing]
+        _save_missing(out, missing)  # also where their absence is the next error
         with _naming_rejected(inspected.rejected, out):
             columns, names = _columns(inspected, listed.classes, all_as)
             if all_as is not None:
@@ -264,13 +266,11 @@ def prepare(
             )  # fmt: skip
             _check_splits(manifest, warnings, is_given=is_given)
             warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
-        missing = [_named(item, listed.folds) for item in listed.missing]
         with locked(
             out.parent, f"prepares {out.name} there", name=f".{out.name}.joining.lock", keep=False, wait_seconds=600
         ):
             manifest.save(out)
             _save_rejected(out, inspected.rejected)
-            _save_missing(out, missing)
             if count > 1:
                 shutil.rmtree(within(out.parent, f"{out.name}{PARTS}"), ignore_errors=True)
         return summary(
@@ -532,8 +532,8 @@ def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) ->
         if missing and is_given:
             where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
             raise UserError(
-                f"split: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
-                "split, or leave these classes out"
+                f"{column}: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
+                "split, add the videos that are missing, or leave these classes out"
             )
         if missing:
             raise UserError(

@@ -54,6 +54,8 @@ class StandardSet:
     """Group of an item by the name in its list; empty: unknown."""
     ungrouped: str = ""
     """Names that `group` cannot read, for the message about them."""
+    options: str = ""
+    """Options of `prepare` that it needs, after a blank."""
     archives: tuple[Archive, ...] = ()
     any_case: bool = False
     """Whether lists and files may differ in capitals."""
@@ -64,7 +66,7 @@ class StandardSet:
         """Page for people: what to get, where to put it, how it is prepared."""
         where = root or f"datasets/{self.name}"
         return f"{self.title} ({self.source})\n\n{self.page.strip()}\n\n{self.protocol}\n\n" + (
-            f"Then: muybridge prepare --set {self.name} --root {where} --out {self.name}.csv"
+            f"Then: muybridge prepare --set {self.name} --root {where} --out {self.name}.csv{self.options}"
         )
 
 

@@ -28,6 +28,7 @@ def read(files: Files) -> Lists:
 
 SET = StandardSet(
     name="jester",
+    options=" --image-fps 12",
     title="Jester",
     source="Materzynska et al. 2019",
     page="""

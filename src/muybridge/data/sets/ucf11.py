@@ -40,8 +40,8 @@ Get UCF11_updated_mpg.rar from https://www.crcv.ucf.edu/data/UCF_YouTube_Action.
 
   UCF11_updated_mpg/basketball/v_shooting_01/v_shooting_01_01.mpg …   (the folders Annotation may stay)
 """,
-    protocol="No official split: the authors leave one of 25 groups out (--folds 25). Here it is one split by group, or --folds "
-    "K. A group is a class and its recording (the first number of a name).",
+    protocol="No official split: the authors leave the groups of one number out, 25 times. Here it is one split by group, or "
+    "--folds K, where each class has its own order of groups. A group is a class and its recording (the first number of a name).",
     num_classes=11,
     counts={"videos": 1_600},
     read=read,

@@ -24,8 +24,8 @@ Get UCF50.rar from https://www.crcv.ucf.edu/research/data-sets/ucf50/ and unpack
 
   UCF50/BaseballPitch/v_BaseballPitch_g01_c01.avi …   (or folders of frames of these names)
 """,
-    protocol="No official split: the authors leave one of 25 groups out (--folds 25). Here it is one split by group, or --folds "
-    "K. A group is a class and its recording (g01 to g25).",
+    protocol="No official split: the authors leave the groups of one number out, 25 times. Here it is one split by group, or "
+    "--folds K, where each class has its own order of groups. A group is a class and its recording (g01 to g25).",
     num_classes=50,
     counts={"videos": 6_618},
     read=read,

@@ -15,7 +15,6 @@ a journal of the rows that are in it, so a call that was killed continues behind
 import functools
 import hashlib
 import json
-import os
 import re
 import time
 import zlib
@@ -32,7 +31,16 @@ from typing_extensions import TypedDict
 from muybridge.data.manifest import FLOW, Manifest, from_columns
 from muybridge.data.subsets import training_rows
 from muybridge.errors import UserError
-from muybridge.runtime.files import check_regular, partial_name, read_as, sync_folder, within, write_atomic, write_json
+from muybridge.runtime.files import (
+    allocate,
+    check_regular,
+    partial_name,
+    read_as,
+    sync_folder,
+    within,
+    write_atomic,
+    write_json,
+)
 from muybridge.video import DecodeError, FileReader, Reader, Row, vectors
 
 FORMAT_VERSION = 1
@@ -124,7 +132,7 @@ class PartWriter:
                 self._files[kind] = np.lib.format.open_memmap(
                     path, mode="w+", dtype=kind_dtype, shape=(part.length, width)
                 )
-                _allocate(path)
+                allocate(path)
         self._at = sum(part.counts[: len(self.checksums)])
         self._new: list[int] = []
         self._noted_at = time.monotonic()
@@ -213,13 +221,6 @@ def _checksum(files: Mapping[str, np.ndarray], rows: slice) -> int:
         if kind in files:
             checksum = zlib.crc32(np.ascontiguousarray(files[kind][rows]).data, checksum)
     return checksum
-
-
-def _allocate(path: Path) -> None:
-    """Take the space of a file now: a full disk is then an error, not the end of the process. Raises OSError."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def begun_bytes(out: Path, parts: Sequence[Part]) -> int:
