@@ -190,7 +190,9 @@ class _Unpacking:
             with byte_progress(f"unpacking {archive.name}", content.num_bytes) as bar:
                 for member in content.members:
                     path = self._place(where, place, member)
-                    if path == place or member.is_folder:
+                    if path == place and not member.is_folder:
+                        raise ValueError("a file in it has no name")
+                    if member.is_folder:
                         (self.folder / path).mkdir(parents=True, exist_ok=True)
                         continue
                     num_files += 1
@@ -370,7 +372,21 @@ def _refuse_locked(where: str) -> NoReturn:
 def _zip(archive: Path, where: str) -> Iterator[_Content]:
     with zipfile.ZipFile(archive) as opened:
         infos = opened.infolist()
+        num_files = _zip_count(archive)
+        if num_files not in (len(infos) % 2**16, 2**16 - 1):
+            raise zipfile.BadZipFile(f"{plural(num_files, 'file')} announced, {len(infos)} found")
         yield _Content(_zip_members(opened, infos, where), len(infos), sum(info.file_size for info in infos))
+
+
+def _zip_count(archive: Path) -> int:
+    """Number of files that the end of a zip announces, modulo 2**16, or 2**16 - 1 for any (zip64). zipfile ignores it.
+
+    A wrong length in the list of files makes one entry swallow the next (APPNOTE.TXT 4.3.16).
+    """
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - (22 + 2**16)))
+        end = file.read()
+    return int.from_bytes(end[end.rindex(b"PK\5\6") + 10 :][:2], "little")
 
 
 def _zip_members(opened: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], where: str) -> Iterator[_Member]:
@@ -453,7 +469,7 @@ def _check_end(data: _TarBytes) -> None:
     while chunk := data.read(_CHUNK_BYTES):
         num_bytes += len(chunk)
         if chunk.count(0) < len(chunk):
-            raise tarfile.ReadError("a part in the middle is missing: zeros are in its place")
+            raise tarfile.ReadError("more follows its end, or zeros stand where a part is missing")
         if num_bytes > _MOST_PADDING_BYTES:
             raise tarfile.ReadError(f"more than {gib(_MOST_PADDING_BYTES)} at its end are zeros")
 
