@@ -158,7 +158,7 @@ def check_folder(path: Path) -> None:
 
 
 def used_up(error: OSError, folder: Path) -> str:
-    """What a folder has too little of, where that is why nothing could be written there; otherwise an empty string."""
+    """Reason why a folder takes no more (its disk is full), or an empty string where the error has another."""
     if error.errno == errno.EDQUOT:
         return "your quota is used up"
     if error.errno != errno.ENOSPC:

@@ -44,7 +44,7 @@ _CHUNK_BYTES = 1 << 20
 _RAR = b"Rar!\x1a\x07"
 _MOST_FOLDERS = 100
 _MOST_HEADER_BYTES = 1 << 22
-"""Of one file in a tar. They are kept in memory, names and all."""
+"""Headers of one file in a tar, which are kept in memory."""
 _MOST_PADDING_BYTES = 1 << 24
 """Zeros at the end of a tar. Tapes have a MiB; a download whose rest never came may have any number."""
 _ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\10")
@@ -401,7 +401,7 @@ def _zip_members(opened: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], wher
 
 
 class _TarBytes:
-    """What tarfile reads of a tar. While it reads a header, it is held to a number of bytes."""
+    """Bytes of a tar for tarfile. While it reads a header, it is held to a number of them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -412,7 +412,7 @@ class _TarBytes:
         """None: any number."""
 
     def read(self, num_bytes: int) -> bytes:
-        """Read so many bytes, or what is left. Raises tarfile.ReadError where a header is too long."""
+        """Read this number of bytes, or what is left. Raises tarfile.ReadError where a header is too long."""
         if self.left is not None:
             if not 0 <= num_bytes <= self.left:  # (a header may announce less than nothing)
                 raise tarfile.ReadError(f"a header in it is longer than {gib(_MOST_HEADER_BYTES)}")
@@ -529,14 +529,14 @@ def _refuse_volumes(where: str) -> NoReturn:
 
 
 def _more_volumes(rarfile: Any, block: Any) -> int:
-    """Flags of a block of rar that say that the archive goes on in another file."""
+    """Flags of a block of rar that say that another file continues the archive."""
     if block.type == rarfile.RAR_BLOCK_ENDARC:
         return int(rarfile.RAR_ENDARC_NEXT_VOLUME)
     return int(rarfile.RAR_FILE_SPLIT_AFTER) if block.type == rarfile.RAR_BLOCK_FILE else 0
 
 
 def _missing_end(rarfile: Any, blocks: Sequence[Any], num_bytes: int) -> str:
-    """What is wrong with the end of a rar, or an empty string. Rar 2 has no block for the end: its last one fills the file."""
+    """Fault of a rar's end, or an empty string. Rar 2 has no block for the end: its last block ends where the file does."""
     last = blocks[-1] if blocks else None
     if last is not None and last.type == rarfile.RAR_BLOCK_ENDARC:
         return ""
