@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import errno
+import gzip
 import hashlib
 import io
 import json
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from contextlib import suppress
@@ -298,6 +301,54 @@ DAMAGED = {
     "nothing": b"",
     "text": b"No archive at all, but text." * 1000,
 }
+
+
+def holed(data, start, num_bytes):
+    return data[:start] + bytes(num_bytes) + data[start + num_bytes :]
+
+
+def swallowed():
+    """A zip whose first entry has a comment of the length of the second."""
+    data = bytearray(zipped({"a": b"1", "b": b"2"}))
+    at = data.index(b"PK\1\2")
+    data[at + 32] = 46 + 1
+    return bytes(data)
+
+
+def of_size(size):
+    """A tar whose file is of this size, as a pax header says."""
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {"size": str(size)}
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info)
+    return data.getvalue()
+
+
+STORED = gzip.compress(tarred(FILES), compresslevel=0)
+DAMAGED |= {
+    "tar with a hole": holed(tarred(FILES), 512 + 40448, 41472),
+    "tar with a hole to its end": tarred(FILES)[: 512 + 40448] + bytes(1 << 25),
+    "tar and more": tarred(FILES) + b"more",
+    "tar in a tar's padding": tarred({"a": b"1"}) + tarred({"b": b"2"}),
+    "zeros": bytes(10240),
+    "stored gz of wrong content": flipped(STORED),
+    "cut end of gz": tarred(FILES, "w:gz")[:-6],
+    "cut end of bz2": tarred(FILES, "w:bz2")[:-6],
+    "cut end of xz": tarred(FILES, "w:xz")[:-6],
+    "rar of nothing": rar4({}),
+    "cut header of rar": rar4(FILES)[:-3],
+    "zip of nothing": zipped({}),
+    "zip of folders": zipped({"a/": b""}),
+    "zip that swallows": swallowed(),
+    "zip of no name": zipped({".": b"1", "a": b"2"}),
+    "rar of junk": b"Rar!\x1a\x07\x00junk",
+    "sizes that lead back": of_size(-5000),
+    "negative header": tar_of(type=tarfile.XHDTYPE, size=-5000),
+    "bad zip within": zipped({"a": b"1", "b.zip": cut(zipped(FILES), 0.9)}),
+    "bad rar within": zipped({"a": b"1", "b.rar": b"Rar!\x1a\x07\x00junk"}),
+    "empty tar within": tarred({"a": b"1", "b.tar": bytes(10240)}),
+}
 DAMAGED["tar with a broken header"][512 + 40448 : 512 + 40448 + 8] = b"\0broken!"
 
 
@@ -306,9 +357,62 @@ def test_damaged_archives_leave_nothing(tmp_path, kind):
     if "rar" in kind:
         pytest.importorskip("rarfile")
     archive = written(tmp_path / "a", bytes(DAMAGED[kind]))
-    with pytest.raises(UserError, match=r"a: it is damaged|in it is damaged"):
+    with pytest.raises(UserError, match=r"a: it is damaged|'b\.\w+' in it: it is damaged|avi' in it is damaged"):
         unpack(archive, tmp_path / "out")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [archive]
+
+
+@pytest.mark.parametrize("data", [RAR3_SOLID, RAR5_SOLID, RAR5_HARD_LINK], ids=["rar3", "rar5", "links"])
+def test_a_rar_cut_anywhere_is_damaged(tmp_path, data):
+    """Cut between blocks, too, where all headers that are left are right."""
+    pytest.importorskip("rarfile")
+    data = base64.b64decode(data)
+    for num_bytes in range(8, len(data)):
+        with pytest.raises(UserError, match="it is damaged, or not an archive"):
+            unpack(written(tmp_path / "a.rar", data[:num_bytes]), tmp_path / "out")
+
+
+def test_a_rar_of_rar_2_ends_with_its_last_file(tmp_path):
+    pytest.importorskip("rarfile")
+    unpack(written(tmp_path / "a.rar", rar4(FILES)[:-7]), tmp_path / "out")
+    assert content_of(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize("name", ["in/b.zip", "in/b.rar"])
+def test_what_is_wrong_within_names_the_file_outside(tmp_path, name):
+    pytest.importorskip("rarfile")
+    archive = written(tmp_path / "a.zip", zipped({name: b"PK\3\4" if name.endswith("zip") else b"Rar!\x1a\x07\x00"}))
+    said = rf"{archive}: '{name}' in it: it is damaged, .* Remove a.zip, and download it again"
+    with pytest.raises(UserError, match=said):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_headers_take_little_memory(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(unpacking, "_MOST_HEADER_BYTES", 1 << 20)
+    info = tarfile.TarInfo("a")
+    info.type, info.size = kind, 32 << 20
+    header, many = bytearray(info.tobuf()), 1 << 14
+    if kind == tarfile.GNUTYPE_SPARSE:  # it goes on in blocks of 21 places each
+        header[482] = 1
+        header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
+        data = (b"00000000001\0" * 42 + b"\1" + bytes(7)) * many
+    else:
+        data = bytes(32 << 20)
+    archive = written(tmp_path / "a.tgz", gzip.compress(bytes(header) + data, compresslevel=1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"header in it is longer than 1\.0 MiB"):
+            unpack(archive, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_folder_that_starts_like_a_zip_or_bzip2_is_in_a_tar(tmp_path):
+    for number, name in enumerate(("PK/a.avi", "BZh/a.avi")):
+        unpack(written(tmp_path / "a.tar", tarred({name: b"1"})), tmp_path / str(number))
+        assert content_of(tmp_path / str(number)) == {name: b"1"}
 
 
 def test_files_that_are_there_are_kept_or_nothing_comes(tmp_path):
@@ -473,6 +577,56 @@ def test_a_killed_unpackings_folder_is_cleared(tmp_path):
     written(rest / "half.avi", b"half")
     unpack(archive, tmp_path / "out")
     assert content_of(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize(
+    ("root", "folder", "said"),
+    [
+        ("file", "", "/file: it is a file, not a folder"),
+        ("file/sub", "", "/file: it is a file, not a folder"),
+        ("link", "", "/link: it is a broken link"),
+        ("root", "file", "/root/file: it is a file, not a folder"),
+        ("kept", "a", "/kept/.downloads: it is a file, not a folder"),
+    ],
+)
+def test_what_stands_where_the_folder_is_to_be_is_told_before_the_first_byte(server, tmp_path, root, folder, said):
+    server.files["a.zip"] = zipped(FILES)
+    for name in ("root", "kept"):
+        (tmp_path / name).mkdir()
+    for name in ("file", "root/file", "kept/.downloads"):
+        written(tmp_path / name, b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=rf"{said}\. Remove or rename it, or choose another folder"):
+        obtain([Archive((server.url("a.zip"),), folder)], tmp_path / root)
+    assert server.asked == []
+    assert not (tmp_path / "nowhere").exists()
+    if root != "kept":
+        with pytest.raises(UserError, match=said):
+            unpack(written(tmp_path / "a.zip", zipped(FILES)), tmp_path / root / folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "num_free", "said"),
+    [
+        (errno.ENOSPC, 0, "the disk takes no more files"),
+        (errno.ENOSPC, 5, "the disk is full"),
+        (errno.EDQUOT, 5, "your quota is used up"),
+    ],
+)
+def test_what_is_used_up_is_told(server, tmp_path, monkeypatch, number, num_free, said):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(unpacking, "_flush", fail)
+    if hasattr(os, "statvfs"):
+        fields = list(os.statvfs(tmp_path))
+        fields[5:8] = 10, num_free, num_free
+        monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 0, 2**40))
+    archive = written(tmp_path / "a.zip", zipped(FILES))
+    with pytest.raises(UserError, match=rf"{said}.*a\.zip needs more"):
+        unpack(archive, tmp_path / "out")
+    assert content_of(tmp_path / "out") == {}
 
 
 # Killed, and full

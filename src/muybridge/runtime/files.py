@@ -182,6 +182,27 @@ def check_regular(path: Path) -> None:
             raise UserError(f"{path}: not a regular file (a pipe or a device). Give a regular file")
 
 
+def check_folder(path: Path) -> None:
+    """Raise UserError where a folder is to be, and it, or one above it, is a file or a link to nothing."""
+    for place in (*reversed(path.parents), path):
+        if not place.is_dir() and (place.exists() or place.is_symlink()):
+            what = "a file, not a folder" if place.exists() else "a broken link"
+            raise UserError(f"{place}: it is {what}. Remove or rename it, or choose another folder")
+
+
+def used_up(error: OSError, folder: Path) -> str:
+    """Reason why a folder takes no more (its disk is full), or an empty string where the error has another."""
+    if error.errno == errno.EDQUOT:
+        return "your quota is used up"
+    if error.errno != errno.ENOSPC:
+        return ""
+    with suppress(OSError, AttributeError):  # (Windows has no inodes)
+        disk = os.statvfs(folder)
+        if disk.f_files and not disk.f_favail:
+            return "the disk takes no more files (its inodes are used up)"
+    return "the disk is full"
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     check_regular(path)

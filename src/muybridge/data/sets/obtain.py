@@ -5,7 +5,6 @@ each that is done (its SHA-256, where it was unpacked). A file that the user put
 taken instead of a download, and is never removed.
 """
 
-import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,16 @@ from muybridge.data.sets.unpack import Limits, Unpacked, check_unpacker, is_arch
 from muybridge.errors import UserError
 from muybridge.runtime.console import log
 from muybridge.runtime.download import NotDownloaded, begun_bytes, fetch
-from muybridge.runtime.files import PARTIAL, clear_partials, read_as, sha256_file, within, write_json
+from muybridge.runtime.files import (
+    PARTIAL,
+    check_folder,
+    clear_partials,
+    read_as,
+    sha256_file,
+    used_up,
+    within,
+    write_json,
+)
 from muybridge.runtime.locks import locked
 from muybridge.text import gib, plural
 
@@ -55,16 +63,17 @@ def obtain(
     """
     places = [_Place(archive, root) for archive in archives]
     try:
-        root.mkdir(parents=True, exist_ok=True)
         downloads = within(root, DOWNLOADS)
-        downloads.mkdir(exist_ok=True)
+        for folder in (downloads, *(folder for place in places for folder in (place.folder, place.file.parent))):
+            check_folder(folder)
+        downloads.mkdir(parents=True, exist_ok=True)
         with locked(downloads, "downloads into it"):
             _check_before(root, [place for place in places if place.done() is None], keep)
             return [place.obtain(keep, limits or Limits()) for place in places]
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if what := used_up(error, root):
             raise UserError(
-                f"{root}: the disk is full. Free some space, and repeat the command: what is downloaded stays"
+                f"{root}: {what}. Remove some files there, and repeat the command: what is downloaded stays"
             ) from None
         raise UserError(
             f"{error.filename or root}: {error.strerror}. Check that {root} may be written to, or choose another folder"

@@ -5,8 +5,9 @@ member passes one function here, which alone makes files. So one rule decides fo
 links, devices and other special files are never made.
 """
 
-import errno
+import bz2
 import filecmp
+import gzip
 import lzma
 import os
 import re
@@ -22,11 +23,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, NoReturn, cast
 
 from muybridge.errors import UserError
 from muybridge.runtime.console import byte_progress
-from muybridge.runtime.files import PARTIAL, check_regular, within
+from muybridge.runtime.files import PARTIAL, check_folder, check_regular, used_up, within
 from muybridge.text import gib, plural
 
 SUFFIXES = (".zip", ".rar", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -42,8 +43,15 @@ UNPACKERS = {
 _CHUNK_BYTES = 1 << 20
 _RAR = b"Rar!\x1a\x07"
 _MOST_FOLDERS = 100
+_MOST_HEADER_BYTES = 1 << 22
+"""Headers of one file in a tar, which are kept in memory."""
+_MOST_PADDING_BYTES = 1 << 24
+"""Zeros at the end of a tar. Tapes have a MiB; a download whose rest never came may have any number."""
+_ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\10")
 _STORED = 0x30
 """Rar's method without compression."""
+_RAR_3 = 29
+"""Version of rar that a file of rar 3 asks for, if it is compressed."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +109,21 @@ def unpack(file: Path, folder: Path, *, limits: Limits = Limits()) -> Unpacked:
     check_regular(file)
     if not file.is_file():
         raise UserError(f"{file}: not found. Check its name")
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = within(folder, f".{file.name}{PARTIAL}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = folder / f".{file.name}{PARTIAL}"
     try:
+        check_folder(unfinished)
+        folder.mkdir(parents=True, exist_ok=True)
+        within(folder, unfinished.name)
+        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         unpacking = _Unpacking(file, unfinished, limits)
         unpacking.all()
         _flush()
         entries = _move(file, unfinished, folder)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if what := used_up(error, folder):
             raise UserError(
-                f"{folder}: the disk is full: {gib(shutil.disk_usage(folder).free)} are free there, and {file.name} needs "
-                "more. Free some space, or choose another folder"
+                f"{folder}: {what}, and {file.name} needs more. Remove some files there, or choose another folder"
             ) from None
         raise UserError(
             f"{file}: it cannot be unpacked ({error.strerror}: {error.filename}). Check that {folder} may be written to, "
@@ -167,27 +176,34 @@ class _Unpacking:
     def _unpack(self, archive: Path, place: PurePosixPath) -> list[PurePosixPath]:
         """Unpack one archive; returns the paths of those inside it."""
         inner: list[PurePosixPath] = []
-        where = self.file if archive == self.file else archive.relative_to(self.folder)
-        with _opened(archive, str(where)) as content:
+        where, num_files = str(self.file), 0
+        if archive != self.file:
+            where += f": '{archive.relative_to(self.folder).as_posix()}' in it"
+        with _told(where, self.file.name), _opened(archive, where) as content:
             self._check(content.num_files or 0, content.num_bytes or 0)
             free_bytes = shutil.disk_usage(self.folder).free
             if (content.num_bytes or 0) > free_bytes:
                 raise UserError(
                     f"{self.folder.parent}: {gib(free_bytes)} are free there, and {gib(content.num_bytes or 0)} are needed to "
-                    f"unpack {where}. Free some space, or choose another folder"
+                    f"unpack {self.file.name}. Free some space, or choose another folder"
                 )
             with byte_progress(f"unpacking {archive.name}", content.num_bytes) as bar:
                 for member in content.members:
                     path = self._place(where, place, member)
-                    if path == place or member.is_folder:
+                    if path == place and not member.is_folder:
+                        raise ValueError("a file in it has no name")
+                    if member.is_folder:
                         (self.folder / path).mkdir(parents=True, exist_ok=True)
                         continue
+                    num_files += 1
                     self._write(where, self.folder / path, member, bar.advance)
                     if is_archive(path.name):
                         inner.append(path)
+            if not num_files:
+                raise ValueError("it holds no file")
         return list(dict.fromkeys(inner))
 
-    def _place(self, where: object, place: PurePosixPath, member: _Member) -> PurePosixPath:
+    def _place(self, where: str, place: PurePosixPath, member: _Member) -> PurePosixPath:
         """Path of a member inside the folder. Raises UserError where its name leads elsewhere, or collides."""
         name = member.name.replace("\\", "/")  # (archives that Windows made)
         path = PurePosixPath(name)
@@ -213,7 +229,7 @@ class _Unpacking:
                 )
         return path
 
-    def _write(self, where: object, path: Path, member: _Member, advance: Callable[[int], None]) -> None:
+    def _write(self, where: str, path: Path, member: _Member, advance: Callable[[int], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._compare(where, path, member)
@@ -228,7 +244,7 @@ class _Unpacking:
                 file.write(chunk)
                 advance(len(chunk))
 
-    def _compare(self, where: object, path: Path, member: _Member) -> None:
+    def _compare(self, where: str, path: Path, member: _Member) -> None:
         """Raise UserError unless a member has the content of the file that has its name."""
         with path.open("rb") as file:
             is_same = all(file.read(len(chunk)) == chunk for chunk in member.chunks()) and not file.read(1)
@@ -296,12 +312,16 @@ def _flush() -> None:
 
 @contextmanager
 def _opened(archive: Path, where: str) -> Iterator[_Content]:
-    """Open an archive by its content. Raises UserError."""
-    with archive.open("rb") as file:
-        start = file.read(len(_RAR))
-    opened = _rar if start == _RAR else _zip if start.startswith(b"PK") else _tar
-    with _told(where), opened(archive, where) as content:
+    """Open an archive by its content. Raises UserError, and what the libraries raise."""
+    start = _start(archive)
+    opened = _rar if start.startswith(_RAR) else _zip if start.startswith(_ZIP) else _tar
+    with opened(archive, where) as content:
         yield content
+
+
+def _start(archive: Path) -> bytes:
+    with archive.open("rb") as file:
+        return file.read(10)
 
 
 _DAMAGES: tuple[type[Exception], ...] = (
@@ -312,8 +332,8 @@ _DAMAGES: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Turn what libraries say about an archive in the block into a UserError."""
+def _told(where: str, name: str) -> Iterator[None]:
+    """Turn what libraries say about an archive in the block into a UserError. `name`: the file to download again."""
     try:
         yield
     except UserError:
@@ -322,8 +342,8 @@ def _told(where: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:  # the machine's; gzip's and bzip2's have no number
             raise
         raise UserError(
-            f"{where}: it is damaged, or not an archive that can be read here ({_said(error)}). Remove it, and "
-            "download it again"
+            f"{where}: it is damaged, or not an archive that can be read here ({_said(error)}). Remove {name}, "
+            "and download it again"
         ) from None
 
 
@@ -352,7 +372,21 @@ def _refuse_locked(where: str) -> NoReturn:
 def _zip(archive: Path, where: str) -> Iterator[_Content]:
     with zipfile.ZipFile(archive) as opened:
         infos = opened.infolist()
+        num_files = _zip_count(archive)
+        if num_files not in (len(infos) % 2**16, 2**16 - 1):
+            raise zipfile.BadZipFile(f"{plural(num_files, 'file')} announced, {len(infos)} found")
         yield _Content(_zip_members(opened, infos, where), len(infos), sum(info.file_size for info in infos))
+
+
+def _zip_count(archive: Path) -> int:
+    """Number of files that the end of a zip announces, modulo 2**16, or 2**16 - 1 for any (zip64). zipfile ignores it.
+
+    A wrong length in the list of files makes one entry swallow the next (APPNOTE.TXT 4.3.16).
+    """
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - (22 + 2**16)))
+        end = file.read()
+    return int.from_bytes(end[end.rindex(b"PK\5\6") + 10 :][:2], "little")
 
 
 def _zip_members(opened: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], where: str) -> Iterator[_Member]:
@@ -366,32 +400,78 @@ def _zip_members(opened: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], wher
         yield _Member(info.orig_filename, is_folder, partial(_chunks, opened.open, info))
 
 
-class _Header(tarfile.TarInfo):
-    """Header of a member; a damaged one is an error, where tarfile takes it for the end in silence."""
+class _TarBytes:
+    """Bytes of a tar for tarfile. While it reads a header, it is held to a number of them."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read a header."""
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if bytes(buf) == bytes(tarfile.BLOCKSIZE):  # the end as it should be
-                raise
-            raise tarfile.ReadError(f"it ends too early, or is damaged within: {error}") from None
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.last = b""
+        """What the last call read."""
+        self.left: int | None = _MOST_HEADER_BYTES
+        """None: any number."""
+
+    def read(self, num_bytes: int) -> bytes:
+        """Read this number of bytes, or what is left. Raises tarfile.ReadError where a header is too long."""
+        if self.left is not None:
+            if not 0 <= num_bytes <= self.left:  # (a header may announce less than nothing)
+                raise tarfile.ReadError(f"a header in it is longer than {gib(_MOST_HEADER_BYTES)}")
+            self.left -= num_bytes
+        self.last = self._file.read(num_bytes)
+        return self.last
 
 
 @contextmanager
 def _tar(archive: Path, where: str) -> Iterator[_Content]:
-    with tarfile.open(archive, "r:*", tarinfo=_Header) as opened:
-        yield _Content(_tar_members(opened, where))
+    with _decompressed(archive) as file:
+        data = _TarBytes(file)
+        with tarfile.open(fileobj=cast(IO[bytes], data), mode="r:") as opened:
+            yield _Content(_tar_members(opened, data, where))
 
 
-def _tar_members(opened: tarfile.TarFile, where: str) -> Iterator[_Member]:
+def _decompressed(archive: Path) -> IO[bytes]:
+    start = _start(archive)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(archive))
+    if re.match(rb"BZh[1-9]1AY&SY", start):
+        return cast(IO[bytes], bz2.open(archive))
+    if start.startswith(b"\xfd7zXZ"):
+        return cast(IO[bytes], lzma.open(archive))
+    return archive.open("rb")
+
+
+def _tar_members(opened: tarfile.TarFile, data: _TarBytes, where: str) -> Iterator[_Member]:
+    end = 0
     while (info := opened.next()) is not None:
+        data.left = None
         vars(opened)["members"] = []  # (it would keep all of them)
+        if opened.offset <= end:  # sizes below zero lead there, for ever
+            raise tarfile.ReadError("its headers lead back")
+        if sum(len(field) + len(value) for field, value in opened.pax_headers.items()) > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"its headers are longer than {gib(_MOST_HEADER_BYTES)}")
+        end = opened.offset
         if not (info.isreg() or info.isdir()):
             _refuse_special(where, info.name)
         yield _Member(info.name, info.isdir(), partial(_chunks, opened.extractfile, info))
+        data.left = _MOST_HEADER_BYTES
+    data.left = None
+    _check_end(data)
+
+
+def _check_end(data: _TarBytes) -> None:
+    """Read to the end, where compression has its checksums. Raises tarfile.ReadError unless all of it are zeros.
+
+    tarfile takes a damaged header for the end in silence, and zeros within, where a part of a download is missing.
+    """
+    if data.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends too early, or is damaged within")
+    num_bytes = 0
+    while chunk := data.read(_CHUNK_BYTES):
+        num_bytes += len(chunk)
+        if chunk.count(0) < len(chunk):
+            raise tarfile.ReadError("more follows its end, or zeros stand where a part is missing")
+        if num_bytes > _MOST_PADDING_BYTES:
+            raise tarfile.ReadError(f"more than {gib(_MOST_PADDING_BYTES)} at its end are zeros")
 
 
 # Rar
@@ -411,15 +491,16 @@ def _rarfile(where: str) -> Any:
 def _rar(archive: Path, where: str) -> Iterator[_Content]:
     """Read headers by rarfile, and content by a program that prints it: none is given a path to write to."""
     rarfile = _rarfile(where)
+    blocks: list[Any] = []
     try:
-        with rarfile.RarFile(archive) as opened:
+        with rarfile.RarFile(archive, info_callback=blocks.append) as opened:
             if opened.needs_password():
                 _refuse_locked(where)
-            if len(opened.volumelist()) > 1:
-                raise UserError(
-                    f"{where}: it is one of several volumes. To have them all the same, unpack them by hand"
-                )
+            if any(block.flags & _more_volumes(rarfile, block) for block in blocks):
+                _refuse_volumes(where)
             infos = opened.infolist()
+            if fault := opened.strerror() or _missing_end(rarfile, blocks, archive.stat().st_size):
+                raise ValueError(fault)
             for info in infos:
                 if info.file_redir or not (info.is_file() or info.is_dir()):
                     _refuse_special(where, info.filename)
@@ -437,10 +518,32 @@ def _rar(archive: Path, where: str) -> Iterator[_Content]:
 
                 members = (_Member(info.filename, info.is_dir(), partial(chunks, info)) for info in infos)
                 yield _Content(members, len(infos), sum(info.file_size for info in files))
+    except rarfile.NeedFirstVolume:
+        _refuse_volumes(where)
     except rarfile.Error as error:
-        raise UserError(
-            f"{where}: it is damaged, or not an archive that can be read here ({error}). Remove it, and download it again"
-        ) from None
+        raise ValueError(str(error)) from None
+
+
+def _refuse_volumes(where: str) -> NoReturn:
+    raise UserError(f"{where}: it is one of several volumes. To have them all the same, unpack them by hand")
+
+
+def _more_volumes(rarfile: Any, block: Any) -> int:
+    """Flags of a block of rar that say that another file continues the archive."""
+    if block.type == rarfile.RAR_BLOCK_ENDARC:
+        return int(rarfile.RAR_ENDARC_NEXT_VOLUME)
+    return int(rarfile.RAR_FILE_SPLIT_AFTER) if block.type == rarfile.RAR_BLOCK_FILE else 0
+
+
+def _missing_end(rarfile: Any, blocks: Sequence[Any], num_bytes: int) -> str:
+    """Fault of a rar's end, or an empty string. Rar 2 has no block for the end: its last block ends where the file does."""
+    last = blocks[-1] if blocks else None
+    if last is not None and last.type == rarfile.RAR_BLOCK_ENDARC:
+        return ""
+    newest = max((block.extract_version or 0 for block in blocks if block.type == rarfile.RAR_BLOCK_FILE), default=0)
+    if last is not None and newest < _RAR_3 and last.data_offset + last.add_size == num_bytes:
+        return ""
+    return "its end is missing"
 
 
 def _unpackers() -> list[str]:
