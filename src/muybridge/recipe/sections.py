@@ -250,7 +250,8 @@ class Optim(Section):
     training videos. none: every video counts the same."""
     logit_adjustment: float = Field(default=0.0, ge=0, le=1000)
     """Factor tau of logit adjustment: in training, tau times the logarithm of a class's share of the training videos is added
-    to its logit, so that without it rare classes are answered more often (Menon et al. 2021; 1 is theirs). 0: off."""
+    to its logit, so that without it rare classes are answered more often (Menon et al. 2021; 1 is theirs). 0: off; at most
+    1000."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; larger ones are scaled down to it. none: no clipping."""
 
