@@ -673,6 +673,9 @@ def test_numbers_of_a_csv_get_their_names(tmp_path):
     rows, manifest = manifest_of(prepared)
     assert manifest.classes == ("sit", "run")
     assert {path: row["label"] for path, row in rows.items()}["3.avi"] == "run"
+    write_lines(tmp_path / "l.csv", ["path,label", *(f"{n}.avi,{'²³'[n % 2]}" for n in range(6))])
+    told = message(csv=tmp_path / "l.csv", classes=tmp_path / "names.txt", out=tmp_path / "m.csv")
+    assert "--classes: 'sit' is not a class of the set" in told, "and no number"
 
 
 def test_published_subsets_take_their_list_and_say_where_it_is(tmp_path):
