@@ -115,6 +115,17 @@ def test_a_plan_repeats_every_run_on_every_share(recipe):
             plan.budgeted(shares)
 
 
+def test_a_plan_refuses_the_shares_that_training_does(recipe, tmp_path):
+    with pytest.raises(UserError, match=r"--label-budget\): 1e-09 of .* is 1 training video, and two are needed"):
+        muybridge.plan(
+            ["tsm_resnet_tiny"],
+            data=recipe.data.manifest,
+            recipe=recipe,
+            out=tmp_path / "study",
+            label_budget=[1e-9, 1.0],
+        )
+
+
 def test_compare_trains_nested_shares_and_says_what_they_buy(recipe, tmp_path):
     study = muybridge.compare(
         ["tsm_resnet_tiny"], data=recipe.data.manifest, recipe=recipe, out=tmp_path / "study", label_budget=[0.5, 1.0],

@@ -139,6 +139,25 @@ WRONG = {
         ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--folds", "one"],
         "is not a number",
     ),
+    "folds in digits that are no numbers": (
+        ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--folds", "²"],
+        "'²' is not a number",
+    ),
+    "a label budget of one video": (
+        ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--label-budget", "1e-9,1",
+         "--dry-run"],
+        "1 training video, and two are needed",
+    ),
+    "weights of no numbers": (
+        ["train", "--model", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/r", "--set",
+         "optim.class_weights=balance"],
+        "'balance' is neither balanced nor numbers above 0",
+    ),
+    "weights too far apart": (
+        ["compare", "--models", "tsn_resnet_tiny", "--data", "{manifest}", "--out", "{tmp}/s", "--dry-run", "--set",
+         "optim.class_weights=[1e30,1e-30,1,1,1,1,1,1,1,1]"],
+        "too large, or too far apart",
+    ),
     "motions into a full folder": (["motions", "{one}"], "not empty"),
     "too few motions": (["motions", "{tmp}/m", "--clips", "3"], "too few"),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from faulty_server import Server
 from making import write_clip
 from making_sets import (
     SPLITS_OF_UCF101,
+    TEMPLATES,
     WRITERS,
     Films,
     hmdb51_names,
@@ -469,8 +470,41 @@ def test_a_root_without_the_lists_says_which(tmp_path, name):
         ),
         ("jester", "jester-v1-train.csv", ";", ",", "is not `ID;label`"),
         ("kinetics400", "annotations/train.csv", ",0,10,", ",soon,10,", "line 2: its times are not numbers"),
+        ("kinetics400", "annotations/train.csv", ",0,10,", ",nan,10,", "line 2: its times are not numbers"),
+        ("kinetics400", "annotations/train.csv", ",0,10,", ",0,inf,", "line 2: its times are not numbers"),
+        ("kinetics400", "annotations/train.csv", "-a_train00", "", "line 2: it has no youtube_id"),
         ("kinetics400", "annotations/train.csv", "time_start", "begin", "it has no column time_start"),
         ("diving48", "Diving48_V2_train.json", '"label": 1', '"label": 48', "no label from 0 to 1"),
+        ("diving48", "Diving48_V2_train.json", '"label": 1', '"label": "²"', "no label from 0 to 1"),
+        ("diving48", "Diving48_V2_train.json", '"label": 1', f'"label": "{"9" * 5000}"', "no label from 0 to 1"),
+        ("kth", "00sequences.txt", "1-6", f"1-{'9' * 3000}", "line 6: '1…-999999999…' are no frames"),
+        ("kth", "00sequences.txt", "1-6", f"1-{'9' * 5000}", "line 6: it has 5,0"),
+        ("jester", "jester-v1-train.csv", "1;", ";", "line 1: ';Swiping Left' is not `ID;label`"),
+        ("ucf101", "ucfTrainTestlist/trainlist01.txt", "c01.avi 1", "c01.avi 99", "and Class000 has 1 in "),
+        (
+            "ucf101",
+            "ucfTrainTestlist/trainlist01.txt",
+            "c01.avi 1",
+            "c01.avi ²",
+            "with or without the number of its class",
+        ),
+        ("ucf101", "ucfTrainTestlist/trainlist01.txt", "Class000/v", "/etc/v", "is not CLASS/v_CLASS_gNN_cNN.avi"),
+        ("ucf101", "ucfTrainTestlist/trainlist01.txt", "Class000/v", "../../v", "is not CLASS/v_CLASS_gNN_cNN.avi"),
+        ("something_something_v2", "something-something-v2-train.json", '"id": "1", ', "", "entry 1: it has no id"),
+        (
+            "something_something_v2",
+            "something-something-v2-train.json",
+            f'"{TEMPLATES[0]}"',
+            "null",
+            "entry 1: it has no id",
+        ),
+        (
+            "something_something_v2",
+            "something-something-v2-train.json",
+            f'"{TEMPLATES[0]}"',
+            '{"text": "a"}',
+            "entry 1: it has no id, or no template that is text",
+        ),
         ("moments_in_time", "Moments_in_Time_Raw/trainingSet.csv", ",clapping", ",", "it is not `path,label,…`"),
         (
             "something_something_v2",
@@ -490,6 +524,57 @@ def test_a_damaged_list_is_told_with_its_place(tmp_path, name, file, old, new, s
     told = message(set=name, root=tmp_path, out=tmp_path / "m.csv")
     assert path.name in told
     assert said in told
+
+
+def test_times_of_a_json_list_are_numbers(tmp_path):
+    touch(tmp_path / "v5.mp4")
+    (tmp_path / "train.json").write_text('{"v5": {"annotations": {"label": "a", "segment": [0, Infinity]}}}')
+    told = message(set="kinetics400", root=tmp_path, out=tmp_path / "m.csv")
+    assert "train.json, entry 1: its times are not numbers" in told
+
+
+def test_numbers_of_ucf101_agree_without_a_file_of_classes_too(tmp_path):
+    WRITERS["ucf101"](tmp_path, touch)
+    (tmp_path / "ucfTrainTestlist" / "classInd.txt").unlink()
+    before = listed("ucf101", tmp_path).items
+    path = tmp_path / "ucfTrainTestlist" / "trainlist02.txt"
+    path.write_text(path.read_text().replace("c01.avi 2", "c01.avi 1", 1))
+    told = message(set="ucf101", root=tmp_path, out=tmp_path / "m.csv")
+    assert "has the number 1, and Class001 has 2 in" in told
+    assert "trainlist01.txt, line" in told
+    path.write_text("".join(f"{line.split()[0]}\n" for line in path.read_text().splitlines()))
+    assert listed("ucf101", tmp_path).items == before, "numbers may be left out"
+
+
+@pytest.mark.parametrize(
+    ("label", "said"), [("class_00", "has two marks in this list"), ("class_01", "a list of class_00, too")]
+)
+def test_a_video_of_hmdb51_has_one_class_and_one_mark(tmp_path, label, said):
+    WRITERS["hmdb51"](tmp_path, touch)
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    name = (lists / "class_00_test_split1.txt").read_text().split()[0]
+    with (lists / f"{label}_test_split1.txt").open("a") as file:
+        file.write(f"{name} 0 \n")
+    told = message(set="hmdb51", root=tmp_path, out=tmp_path / "m.csv")
+    assert f"{label}_test_split1.txt, line " in told
+    assert f"'{name}'" in told
+    assert said in told
+
+
+def test_a_video_that_lists_name_with_two_labels_is_told_with_the_one_that_is_taken(tmp_path):
+    write_lines(
+        tmp_path / "train.csv", ["label,youtube_id,time_start,time_end", "a,one,0,10", "b,one,0,10", "b,two,0,10"]
+    )
+    write_lines(tmp_path / "val.csv", ["label,youtube_id,time_start,time_end", "a,two,0,10"])
+    for name in ("one", "two"):
+        touch(tmp_path / f"{name}_000000_000010.mp4")
+    found = listed("kinetics400", tmp_path)
+    assert {item.path[:3]: (item.label, item.split) for item in found.items} == {
+        "one": ("a", "train"),
+        "two": ("a", "val"),
+    }
+    [told] = [warning for warning in found.warnings if "two labels" in warning]
+    assert "2 videos (the first: one_000000_000010.mp4, as a, not b)" in told
 
 
 # --- subsets
@@ -536,6 +621,11 @@ def test_half_of_the_classes_is_drawn_by_its_seed(tmp_path):
     assert len(kept(tmp_path, "kinetics400", num_classes=7).classes) == 7
     with pytest.raises(UserError, match="21 classes of 20"):
         kept(tmp_path, "kinetics400", num_classes=21)
+    with pytest.raises(UserError, match="--half, --num-classes: each says how many"):
+        kept(tmp_path, "kinetics400", half=0, num_classes=7)
+    with pytest.raises(UserError, match="--half 0: the set has 3 classes, and a half is fewer than two"):
+        kept(tmp_path, "kinetics400", classes=labels[:3], half=0)
+    assert len(kept(tmp_path, "kinetics400", classes=labels[:4], half=0).classes) == 2
 
 
 def test_videos_of_a_class_are_limited_before_validation_becomes_the_test(tmp_path):
@@ -583,6 +673,9 @@ def test_numbers_of_a_csv_get_their_names(tmp_path):
     rows, manifest = manifest_of(prepared)
     assert manifest.classes == ("sit", "run")
     assert {path: row["label"] for path, row in rows.items()}["3.avi"] == "run"
+    write_lines(tmp_path / "l.csv", ["path,label", *(f"{n}.avi,{'²³'[n % 2]}" for n in range(6))])
+    told = message(csv=tmp_path / "l.csv", classes=tmp_path / "names.txt", out=tmp_path / "m.csv")
+    assert "--classes: 'sit' is not a class of the set" in told, "and no number"
 
 
 def test_published_subsets_take_their_list_and_say_where_it_is(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from command import call, document
 from making import write_clip
+from making_images import write_images
 
 import muybridge
 from muybridge.data.manifest import Manifest
@@ -76,6 +77,46 @@ def test_an_entry_that_names_nothing_is_an_error_that_names_the_nearest(made, tm
             tmp_path / "v", out=list_file.rename(tmp_path / "l.csv"), exclude=tmp_path / "l.csv", all_as="train"
         )
     assert sha256_file(tmp_path / "l.csv") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a/0.avi\n" + "x" * 140_000, "an entry of 140,000 characters"),
+        ("x" * 140_000, "it cannot be read"),
+        ("id,why\na/0.avi," + "x" * 140_000, "it cannot be read"),
+        ('id\n"a/0\n.avi"\n', r"'a/0\\n.avi' is not a video"),
+    ],
+)
+def test_a_list_with_an_entry_that_is_no_path_is_told_in_one_line(made, tmp_path, text, said):
+    (tmp_path / "out.txt").write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        muybridge.prepare(
+            tmp_path / "v", out=tmp_path / "less.csv", exclude=tmp_path / "out.txt", all_as="train", jobs=1
+        )
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_lines_without_columns_are_no_csv(made, tmp_path):
+    """A quotation mark at the start of a plain list would swallow the lines below it."""
+    (tmp_path / "v" / "a").rename(tmp_path / "v" / '"a')
+    (tmp_path / "out.txt").write_text('"a/0.avi\n' + "\n" * 140_000 + "b/1.avi\n")
+    prepared = muybridge.prepare(
+        tmp_path / "v", out=tmp_path / "less.csv", exclude=tmp_path / "out.txt", all_as="train", jobs=1
+    )
+    assert (prepared.videos, prepared.excluded) == (2, 2)
+
+
+def test_a_folder_that_lost_its_images_is_told_with_a_remedy(tmp_path):
+    for number in range(2):
+        write_images(tmp_path / "v" / "ab"[number] / f"{number}", number, 8)
+    made = muybridge.prepare(tmp_path / "v", out=tmp_path / "set.csv", all_as="train", jobs=1).manifest
+    for image in (tmp_path / "v" / "a" / "0").iterdir():
+        image.unlink()
+    [fault] = muybridge.verify(made, jobs=1).faults
+    assert fault["path"] == "a/0"
+    assert fault["reason"].endswith("Restore them, or leave it out")
 
 
 def test_an_id_leaves_out_one_part_and_a_path_all_parts_of_a_file(made, tmp_path):

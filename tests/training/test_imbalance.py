@@ -120,10 +120,43 @@ def test_weights_that_are_not_of_these_classes_are_told_before_anything_is_writt
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("weights", ["even", [0, 1], [-1, 1], {"a": "much"}])
-def test_what_is_no_weight_is_refused(weights):
-    with pytest.raises(UserError, match=r"optim\.class_weights"):
+@pytest.mark.parametrize(
+    "weights",
+    ["even", "balance", [0, 1], [-1, 1], {"a": "much"}, {"a": 0}, [1, float("nan")], [True, 1], [], [1, 10**400]],
+)
+def test_what_is_no_weight_is_refused_in_one_sentence(weights):
+    with pytest.raises(UserError, match=r"optim\.class_weights: .* is neither balanced nor numbers above 0") as caught:
         replace(Recipe(), {"optim.class_weights": weights})
+    assert ";" not in str(caught.value)
+    assert "tuple" not in str(caught.value)
+
+
+def test_a_class_with_two_weights_is_refused():
+    with pytest.raises(UserError, match=r"optim\.class_weights: it names 'a' twice"):
+        parse_overrides(['optim.class_weights={"a": 2, "a": 3}'])
+    with pytest.raises(UserError, match="'a' has two weights"):
+        replace(Recipe(), {"optim.class_weights": [["a", 2], ["a", 3]]})
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [1e308] * 10,
+        [1e308, *[1.0] * 9],
+        [1.0] * 9 + [1e308],
+        [1e30, 1e-30, *[1.0] * 8],
+        [1e20, 1e-20, *[1.0] * 8],
+    ],
+)
+def test_weights_that_leave_single_precision_are_refused(uneven, weights):
+    with pytest.raises(UserError, match=r"optim\.class_weights: the numbers are too large, or too far apart"):
+        balance(replace(uneven, {"optim.class_weights": weights}), Manifest.load(uneven.data.manifest))
+
+
+@pytest.mark.parametrize("tau", [1e39, 1e308])
+def test_a_factor_of_logit_adjustment_that_leaves_single_precision_is_refused(tau):
+    with pytest.raises(UserError, match=r"optim\.logit_adjustment"):
+        replace(Recipe(), {"optim.logit_adjustment": tau})
 
 
 @pytest.mark.parametrize(

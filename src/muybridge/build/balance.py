@@ -42,11 +42,24 @@ def balance(recipe: Recipe, manifest: Manifest, device: torch.device | str = "cp
     weight_K = shift_K = None
     if given is not None:
         raw_K = 1 / np.maximum(counts_K, 1) if given == "balanced" else _weights(given, manifest.classes)
-        weight_K = torch.tensor(raw_K * counts_K.sum() / (raw_K * counts_K).sum(), dtype=torch.float32, device=device)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled_K = (raw_K * counts_K.sum() / (raw_K * counts_K).sum()).astype(np.float32)
+        _check_scaled(scaled_K, manifest.classes)
+        weight_K = torch.tensor(scaled_K, device=device)
     if tau:
         shares_K = np.maximum(counts_K, 1) / counts_K.sum()
         shift_K = torch.tensor(tau * np.log(shares_K), dtype=torch.float32, device=device)
     return Balance(weight_K, shift_K)
+
+
+def _check_scaled(weight_K: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Raise UserError for weights that are no numbers above 0 any more, once they have a mean of 1."""
+    for name, weight in zip(classes, weight_K.tolist(), strict=True):
+        if not float(np.finfo(np.float32).tiny) <= weight < float("inf"):
+            raise UserError(
+                f"optim.class_weights: the numbers are too large, or too far apart: scaled to a mean of 1 over the training "
+                f"videos, the weight of '{name}' would be {weight:g}. Give numbers nearer to 1"
+            )
 
 
 def _weights(given: tuple[float, ...] | tuple[tuple[str, float], ...], classes: tuple[str, ...]) -> np.ndarray:

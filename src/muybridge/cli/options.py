@@ -1,5 +1,6 @@
 """Options that several commands share, and the parsing of `--set`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,7 +172,7 @@ def split_list(text: str) -> list[str]:
 
 def parse_number(text: str, option: str) -> int:
     """Parse a whole number. Raises UserError that names the option."""
-    if not text.isdigit():
+    if not re.fullmatch("[0-9]{1,15}", text):
         raise UserError(f"{option}: '{text}' is not a number. Give whole numbers")
     return int(text)
 

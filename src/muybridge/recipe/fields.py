@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -76,11 +77,20 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
         if not equals or not dotted.strip():
             raise UserError(f"--set: '{setting}' is not section.field=value. For example: --set optim.lr=0.02")
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=functools.partial(_once, dotted.strip()))
+        except UserError:
+            raise
         except (ValueError, RecursionError):
             value = {"None": None, "none": None, "True": True, "False": False}.get(text, _number(text))
         changes[dotted.strip()] = value
     return changes
+
+
+def _once(dotted: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of a field's value. Raises UserError for a name that it has twice."""
+    if twice := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise UserError(f"{dotted}: it names '{twice[0]}' twice. Name it once")
+    return dict(pairs)
 
 
 def _number(text: str) -> float | str:

@@ -1,5 +1,7 @@
 """Sections of a recipe and of a runtime: every field, its default and its meaning."""
 
+import sys
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -91,10 +93,25 @@ def _one_or_more(value: Any) -> Any:
 
 
 def _as_weights(value: Any) -> Any:
-    """Weights of classes as tuples: of numbers, or of pairs of a name and a number."""
-    if isinstance(value, dict):
-        value = list(value.items())
-    return tuple(map(_plain_tuple, value)) if isinstance(value, list) else value
+    """Weights of classes as tuples: of numbers, or of pairs of a name and a number. Raises ValueError for others."""
+    if value is None or value == "balanced":
+        return value
+    given = list(value.items()) if isinstance(value, dict) else value
+    weights = tuple(map(_plain_tuple, given)) if isinstance(given, list | tuple) else ()
+    named = [one for one in weights if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str)]
+    numbers = [number for _, number in named] if len(named) == len(weights) else weights
+    if not numbers or not all(_is_weight(number) for number in numbers):
+        raise ValueError(
+            f"optim.class_weights: {value!r} is neither balanced nor numbers above 0. Write balanced, a number for each class "
+            'as [1, 3], or some by name as {"NAME": 3}'
+        )
+    if twice := [name for name, count in Counter(name for name, _ in named).items() if count > 1]:
+        raise ValueError(f"optim.class_weights: '{twice[0]}' has two weights. Give each class one")
+    return weights
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class Augment(Section):
@@ -231,9 +248,10 @@ class Optim(Section):
     """Weights of the classes in the loss. balanced: inverse to their numbers of training videos; or numbers, one for each
     class in the manifest's order, or by name as {"NAME": 3} (the others have 1). They are scaled to a mean of 1 over the
     training videos. none: every video counts the same."""
-    logit_adjustment: float = Field(default=0.0, ge=0)
+    logit_adjustment: float = Field(default=0.0, ge=0, le=1000)
     """Factor tau of logit adjustment: in training, tau times the logarithm of a class's share of the training videos is added
-    to its logit, so that without it rare classes are answered more often (Menon et al. 2021; 1 is theirs). 0: off."""
+    to its logit, so that without it rare classes are answered more often (Menon et al. 2021; 1 is theirs). 0: off; at most
+    1000."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; larger ones are scaled down to it. none: no clipping."""
 

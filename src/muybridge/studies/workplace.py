@@ -17,7 +17,7 @@ from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import within
 from muybridge.storage.run import Run, is_run_of
 from muybridge.studies.plan import START, Plan
-from muybridge.training.job import Jobs, suggest_balance, suggest_weights
+from muybridge.training.job import Jobs, check_data, suggest_balance, suggest_weights
 from muybridge.training.loop import finish
 
 
@@ -86,6 +86,7 @@ class Workplace:
                 )
             if planned.starts_from is not None:
                 self._check_unseen(plan, name)
+            check_data(recipe, manifest)
             self.jobs.cost(recipe)
 
     def check_whole(self, plan: Plan, *, searched: bool) -> None:

@@ -146,16 +146,31 @@ def suggest_balance(job: Job) -> bool:
     return True
 
 
+def check_data(recipe: Recipe, manifest: Manifest) -> int:
+    """Check that a recipe's training videos are enough, and its levers against imbalance those of their classes.
+
+    Returns the number of videos. Raises UserError.
+    """
+    videos = len(build.train_rows(recipe, manifest))
+    if videos < 2:
+        share, counted = recipe.data.train_share, plural(videos, "training video")
+        if share < 1 and len(manifest.split("train", recipe.data.fold)) > 1:
+            raise UserError(
+                f"data.train_share (--label-budget): {share:g} of {recipe.data.manifest} is {counted}, and two are needed. "
+                "Give a larger share"
+            )
+        raise UserError(f"{recipe.data.manifest}: it has {counted}, and two are needed. Give at least two")
+    build.balance(recipe, manifest)
+    return videos
+
+
 def check(recipe: Recipe, manifest: Manifest, net: VideoModel, *, processes: int = 1) -> None:
     """Check a resolved recipe before the first file is written. `net`: the outline of its network.
 
     Raises UserError.
     """
     sizes = {split: len(manifest.split(split, recipe.data.fold)) for split in ("val", "test")}
-    sizes["train"] = len(build.train_rows(recipe, manifest))
-    if sizes["train"] < 2:
-        raise UserError(f"{recipe.data.manifest}: {sizes['train']} training videos are too few. Give at least two")
-    build.balance(recipe, manifest)
+    sizes["train"] = check_data(recipe, manifest)
     smallest = sizes["train"] // num_batches(sizes["train"], recipe.optim.batch_size)
     if smallest < processes:
         raise UserError(

@@ -106,7 +106,9 @@ def _series(path: str, mtime_ns: int) -> Series:
         if other != name:
             raise DecodeError(path, f"{other} and {name} have the same number")
     if not by_series:
-        raise DecodeError(path, "is a folder without numbered images (00001.jpg, img_00001.jpg)")
+        raise DecodeError(
+            path, "is a folder without numbered images (00001.jpg, img_00001.jpg). Restore them, or leave it out"
+        )
     chosen = [name for name in by_series if not any("flow" in part.lower() for part in name)] or sorted(by_series)
     if len(chosen) > 1:
         counts = ", ".join(f"{before}*{after}: {len(by_series[before, after])}" for before, after in sorted(chosen))

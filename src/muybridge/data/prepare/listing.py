@@ -1,5 +1,6 @@
 """Videos to prepare, by name: of a standard set, a CSV, lists, or a folder of class folders."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,8 @@ def listing(
 ) -> Listed:
     """List the videos of one of the sources, and keep the part that is asked for. Raises UserError."""
     names = class_names(Path(classes)) if isinstance(classes, str | Path) else classes
+    if part.half is not None and part.num_classes is not None:
+        raise UserError("--half, --num-classes: each says how many classes are kept. Leave one of them out")
     if part.subset is not None and standard is None:
         raise UserError(f"--subset {part.subset}: it is a part of a standard set. Give --set NAME with it")
     if standard is not None:
@@ -103,7 +106,7 @@ def _with(listed: Listed, names: Names | None) -> Listed:
     """Give numbers their names, or keep the classes that are named."""
     if names is None:
         return listed
-    if not all(name.isdigit() for name in listed.classes):
+    if not all(re.fullmatch("[0-9]{1,15}", name) for name in listed.classes):
         return with_classes(listed, in_order(names), "--classes")
     by_number = names_by_number(names, {int(name) for name in listed.classes})
     for item in listed.items:
@@ -119,6 +122,11 @@ def _part_of(listed: Listed, part: Part, standard: str | None) -> Listed:
     if part.half is not None:
         if part.half < 0:
             raise UserError(f"--half {part.half}: not a seed. Give a whole number from 0")
+        if len(listed.classes) < 4:
+            raise UserError(
+                f"--half {part.half}: the set has {plural(len(listed.classes), 'class')}, and a half is fewer than two. Leave "
+                "it out, or name classes: --classes FILE"
+            )
         listed = some_classes(listed, len(listed.classes) // 2, seed=part.half, option="--half")
     if part.num_classes is not None:
         listed = some_classes(listed, part.num_classes, seed=part.seed, option="--num-classes")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from muybridge.data.prepare.folders import AUTO, Item, class_folders, walk
+from muybridge.data.prepare.folders import AUTO, MOST_CHARACTERS, Item, class_folders, walk
 from muybridge.errors import UserError
 from muybridge.text import plural
 from muybridge.video import DecodeError
@@ -355,11 +355,16 @@ def _list_lines(file: Path) -> list[tuple[int, str]]:
 
 
 def numbered_lines(file: Path) -> list[tuple[int, str]]:
-    """Numbered lines that are not empty, without the blanks around them."""
+    """Numbered lines that are not empty, without the blanks around them. Raises UserError."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: it cannot be read: {error}. Check its path, and save it as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MOST_CHARACTERS:
+            raise UserError(
+                f"{file}, line {number}: it has {len(line):,} characters, and at most {MOST_CHARACTERS:,} are read. Shorten it"
+            )
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

@@ -230,14 +230,24 @@ def _once(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     ranks = {"test": 0, "val": 1}
     first: dict[str, Item] = {}
     again: list[str] = []
+    other: dict[str, str] = {}
     for item in items:
         before = first.setdefault(item.id, item)
         if before is not item:
             again.append(item.id)
-            if ranks.get(item.split, 2) < ranks.get(before.split, 2):
-                first[item.id] = item
+            is_kept = ranks.get(item.split, 2) < ranks.get(before.split, 2)
+            first[item.id], left = (item, before) if is_kept else (before, item)
+            if left.label != first[item.id].label:
+                other.setdefault(item.id, left.label)
     told = f"named again by another row, and left out there: {plural(len(again), 'video')}" if again else ""
-    return list(first.values()), [f"{told} (the first: {again[0]})"] if again else []
+    warnings = [f"{told} (the first: {again[0]})"] if again else []
+    if other:
+        id_, label = next(iter(other.items()))
+        warnings.append(
+            f"named with two labels, of which that of the tested, or else the first row is taken: {plural(len(other), 'video')} "
+            f"(the first: {id_}, as {first[id_].label}, not {label})"
+        )
+    return list(first.values()), warnings
 
 
 def reported(listed: Listed, standard: StandardSet) -> Listed:

@@ -34,7 +34,7 @@ def _list_items(file: Path, split: str, classes: list[str]) -> list[Item]:
     items = []
     for place, row in read_table(file).rows:
         name, label = row.get("vid_name", ""), row.get("label", "")
-        if not name or not label.isdigit() or int(label) >= len(classes):
+        if not name or not re.fullmatch("[0-9]{1,4}", label) or int(label) >= len(classes):
             raise UserError(
                 f"{file}, {place}: it has no vid_name, or no label from 0 to {len(classes) - 1}. Restore the list"
             )

@@ -35,8 +35,11 @@ def read(files: Files) -> Lists:
             name, _, mark = text.rpartition(" ")
             if mark not in _SPLITS or not name:
                 raise UserError(f"{file}, line {line}: '{text}' is not NAME.avi and 0, 1 or 2. Restore the list")
-            fold[name.strip()] = _SPLITS[mark]
-            labels[name.strip()] = label
+            name = name.strip()
+            if labels.setdefault(name, label) != label:
+                raise UserError(f"{file}, line {line}: '{name}' is in a list of {labels[name]}, too. Restore the lists")
+            if fold.setdefault(name, _SPLITS[mark]) != _SPLITS[mark]:
+                raise UserError(f"{file}, line {line}: '{name}' has two marks in this list. Restore the list")
     if not folds:
         raise no_lists("hmdb51", files, ["brush_hair_test_split1.txt", "…"])
     return Lists([Item(name, label) for name, label in labels.items()], sorted(set(labels.values())), folds)

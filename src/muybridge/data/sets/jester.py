@@ -13,7 +13,7 @@ def read(files: Files) -> Lists:
         file = files.list(f"jester-v1-{name}.csv", f"{name}.csv")
         for line, text in numbered_lines(file) if file else []:
             id_, mark, label = text.partition(";")
-            if not mark or not label.strip():
+            if not mark or not id_.strip() or not label.strip():
                 raise UserError(f"{file}, line {line}: '{text}' is not `ID;label`. Restore the list")
             items.append(Item(id_.strip(), label.strip(), split=split))
     if not items:

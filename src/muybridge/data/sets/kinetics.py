@@ -1,5 +1,6 @@
 """Kinetics-400, -600 and -700: clips of ten seconds of YouTube videos, by lists in CSV or JSON."""
 
+import math
 import re
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -75,7 +76,11 @@ def _list_items(file: Path, split: str) -> tuple[list[Item], int]:
         try:
             start, end = float(cells["start"]), float(cells["end"])
         except ValueError:
-            raise UserError(f"{file}, {place}: its times are not numbers of seconds. Restore the list") from None
+            start = end = math.nan
+        if not (math.isfinite(start) and math.isfinite(end)):
+            raise UserError(f"{file}, {place}: its times are not numbers of seconds. Restore the list")
+        if not cells["id"]:
+            raise UserError(f"{file}, {place}: it has no {_COLUMNS['id'][0]}. Restore the list")
         if not cells["label"]:
             unlabelled += 1
             continue

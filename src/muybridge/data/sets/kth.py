@@ -7,6 +7,7 @@ from muybridge.data.prepare.folders import Item
 from muybridge.data.prepare.lists import numbered_lines
 from muybridge.data.sets.archives import Archive
 from muybridge.data.sets.base import Files, Lists, StandardSet
+from muybridge.errors import UserError
 
 CLASSES = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 _PEOPLE = {
@@ -17,6 +18,9 @@ _PEOPLE = {
 """Split of each person, as 00sequences.txt has it."""
 _SPLITS = {person: split for split, people in _PEOPLE.items() for person in people}
 _NAME = re.compile(rf"(?P<name>person(?P<person>\d\d)_(?P<label>{'|'.join(CLASSES)})_d\d)")
+
+_MOST_DIGITS = 9
+"""Digits of the number of a frame."""
 
 
 def group(item: Item) -> str:
@@ -41,6 +45,8 @@ def read(files: Files) -> Lists:
             continue  # the text above the list
         name = f"{match['name']}_uncomp" if files.has(f"{match['name']}_uncomp") else match["name"]
         for first, last in re.findall(r"(\d+)\s*-\s*(\d+)", text[match.end() :]):
+            if max(len(first), len(last)) > _MOST_DIGITS:
+                raise UserError(f"{file}, line {line}: '{first[:9]}…-{last[:9]}…' are no frames. Restore the list")
             if int(first) > int(last):
                 notes.append(f"{file}, line {line}: frames {first}-{last} of {name} are no sequence and left out")
             else:

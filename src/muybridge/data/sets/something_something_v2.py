@@ -40,7 +40,13 @@ def _list_items(file: Path, split: str) -> list[Item]:
     for column in ("id", "template"):
         if column not in table.columns:
             raise UserError(f"{file}: its entries have no {column}. Restore the list")
-    return [Item(row["id"], row["template"].replace("[", "").replace("]", ""), split=split) for _, row in table.rows]
+    items = []
+    for place, row in table.rows:
+        id_, label = row.get("id", ""), row.get("template", "").replace("[", "").replace("]", "")
+        if not id_ or not label:
+            raise UserError(f"{file}, {place}: it has no id, or no template that is text. Restore the list")
+        items.append(Item(id_, label, split=split))
+    return items
 
 
 SET = StandardSet(

@@ -1,6 +1,7 @@
 """UCF101: 13,320 videos of 101 actions, three official splits (trainlist01.txt, testlist01.txt, …; classInd.txt)."""
 
 import re
+from collections.abc import Mapping
 
 from muybridge.data.prepare.folders import Item
 from muybridge.data.prepare.lists import class_names, in_order, numbered_lines
@@ -22,6 +23,9 @@ def read(files: Files) -> Lists:
     """Read whichever of the three splits are there."""
     labels: dict[str, str] = {}
     folds: dict[int, dict[str, str]] = {}
+    index = files.list("classInd.txt")
+    classes = class_names(index) if index else []
+    marks = {name: (mark, str(index)) for mark, name in classes.items()} if isinstance(classes, Mapping) else {}
     for number in (1, 2, 3):
         lists = {split: files.list(f"{split}list{number:02d}.txt") for split in ("train", "test")}
         if lists["train"] is None or lists["test"] is None:
@@ -29,19 +33,28 @@ def read(files: Files) -> Lists:
         fold = folds.setdefault(number, {})
         for split, file in lists.items():
             for line, text in numbered_lines(file) if file else []:
-                name = text.split()[0]
-                label, slash, _ = name.partition("/")
-                if not slash:
-                    raise UserError(f"{file}, line {line}: '{text}' is not CLASS/v_CLASS_gNN_cNN.avi. Restore the list")
+                name, *mark = text.split()
+                label, *below = name.split("/")
+                if not below or {label, *below} & {"", ".", ".."} or not re.fullmatch("([0-9]{1,9})?", " ".join(mark)):
+                    raise UserError(
+                        f"{file}, line {line}: '{text}' is not CLASS/v_CLASS_gNN_cNN.avi, with or without the number of its "
+                        "class. Restore the list"
+                    )
+                if mark:
+                    known, where = marks.setdefault(label, (int(mark[0]), f"{file}, line {line}"))
+                    if known != int(mark[0]):
+                        raise UserError(
+                            f"{file}, line {line}: '{name}' has the number {mark[0]}, and {label} has {known} in {where}. "
+                            "Restore the lists"
+                        )
                 if fold.setdefault(name, split) != split:
                     raise UserError(f"{file}, line {line}: '{name}' is in the list of train, too. Restore the lists")
                 labels[name] = label
     if not folds:
         raise no_lists("ucf101", files, ["trainlist01.txt", "testlist01.txt", "…"])
-    file = files.list("classInd.txt")
-    order = in_order(class_names(file)) if file else sorted(set(labels.values()))
+    order = in_order(classes) if index else sorted(set(labels.values()))
     if other := sorted(set(labels.values()) - set(order)):
-        raise UserError(f"{file}: it does not name {other[0]}, a class of the lists. Restore it, or remove it")
+        raise UserError(f"{index}: it does not name {other[0]}, a class of the lists. Restore it, or remove it")
     present = set(labels.values())
     return Lists(
         [Item(name, label) for name, label in labels.items()], [name for name in order if name in present], folds
