@@ -315,14 +315,43 @@ def swallowed():
     return bytes(data)
 
 
+def sparse_header():
+    """The header of a sparse file that goes on in a block, which is missing."""
+    info = tarfile.TarInfo("a")
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf())
+    header[482] = 1
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
+    return bytes(header)
+
+
 def of_size(size):
     """A tar whose file is of this size, as a pax header says."""
     info = tarfile.TarInfo("a")
     info.pax_headers = {"size": str(size)}
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("first"))
         archive.addfile(info)
     return data.getvalue()
+
+
+def volume():
+    """The first of several volumes of rar 4: its end says that another follows."""
+    end = struct.pack("<BHH", 0x7B, 0x4001, 7)
+    return rar4(FILES)[:-7] + struct.pack("<H", binascii.crc32(end) & 0xFFFF) + end
+
+
+def global_headers():
+    """A tar with many short files, each behind a global header that adds a field to all that follow."""
+    data = io.BytesIO()
+    for number in range(40):
+        part = io.BytesIO()
+        with tarfile.open(fileobj=part, mode="w", pax_headers={f"field{number}": "x" * 50_000}) as archive:
+            archive.addfile(tarfile.TarInfo(str(number)))
+            num_bytes = archive.offset
+        data.write(part.getvalue()[:num_bytes])
+    return data.getvalue() + bytes(1024)
 
 
 STORED = gzip.compress(tarred(FILES), compresslevel=0)
@@ -343,7 +372,8 @@ DAMAGED |= {
     "zip that swallows": swallowed(),
     "zip of no name": zipped({".": b"1", "a": b"2"}),
     "rar of junk": b"Rar!\x1a\x07\x00junk",
-    "sizes that lead back": of_size(-5000),
+    "sizes that lead back": of_size(-1536),
+    "sparse tar cut in its header": sparse_header(),
     "negative header": tar_of(type=tarfile.XHDTYPE, size=-5000),
     "bad zip within": zipped({"a": b"1", "b.zip": cut(zipped(FILES), 0.9)}),
     "bad rar within": zipped({"a": b"1", "b.rar": b"Rar!\x1a\x07\x00junk"}),
@@ -388,18 +418,20 @@ def test_what_is_wrong_within_names_the_file_outside(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
-def test_headers_take_little_memory(tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("is_first", [True, False])
+def test_headers_take_little_memory(tmp_path, monkeypatch, kind, is_first):
     monkeypatch.setattr(unpacking, "_MOST_HEADER_BYTES", 1 << 20)
     info = tarfile.TarInfo("a")
     info.type, info.size = kind, 32 << 20
-    header, many = bytearray(info.tobuf()), 1 << 14
-    if kind == tarfile.GNUTYPE_SPARSE:  # it goes on in blocks of 21 places each
-        header[482] = 1
-        header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * 32)
-        data = (b"00000000001\0" * 42 + b"\1" + bytes(7)) * many
+    header = info.tobuf()
+    if kind == tarfile.GNUTYPE_SPARSE:  # blocks of 21 places each
+        header, data = sparse_header(), (b"00000000001\0" * 42 + b"\1" + bytes(7)) * (1 << 14)
     else:
         data = bytes(32 << 20)
-    archive = written(tmp_path / "a.tgz", gzip.compress(bytes(header) + data, compresslevel=1))
+    archive = written(
+        tmp_path / "a.tgz",
+        gzip.compress((b"" if is_first else tarfile.TarInfo("first").tobuf()) + header + data, compresslevel=1),
+    )
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=r"header in it is longer than 1\.0 MiB"):
@@ -407,6 +439,25 @@ def test_headers_take_little_memory(tmp_path, monkeypatch, kind):
         assert tracemalloc.get_traced_memory()[1] < 12 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_global_headers_take_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_MOST_HEADER_BYTES", 1 << 20)
+    archive = written(tmp_path / "a.tar", global_headers())
+    with pytest.raises(UserError, match=r"headers are longer than 1\.0 MiB"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_files_in_a_tar_may_be_longer_than_headers(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_MOST_HEADER_BYTES", 2048)
+    unpack(written(tmp_path / "a.tar", tarred(FILES)), tmp_path / "out")
+    assert content_of(tmp_path / "out") == FILES
+
+
+def test_a_volume_is_not_taken_for_the_whole(tmp_path):
+    pytest.importorskip("rarfile")
+    with pytest.raises(UserError, match="one of several volumes"):
+        unpack(written(tmp_path / "a.rar", volume()), tmp_path / "out")
 
 
 def test_a_folder_that_starts_like_a_zip_or_bzip2_is_in_a_tar(tmp_path):

@@ -325,8 +325,8 @@ def _start(archive: Path) -> bytes:
 
 
 _DAMAGES: tuple[type[Exception], ...] = (
-    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, RuntimeError,
-    ValueError, OSError,
+    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, IndexError, NotImplementedError,
+    RuntimeError, ValueError, OSError,
 )  # fmt: skip
 """Errors of the libraries that mean a bad archive."""
 
