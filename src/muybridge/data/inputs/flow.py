@@ -12,7 +12,6 @@ import numpy as np
 
 from muybridge.data.inputs.base import Input
 from muybridge.errors import UserError
-from muybridge.video import fields, flow_colours
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +59,8 @@ class Flow(Input):
         import torch
         from torch.nn.functional import interpolate
 
+        from muybridge.video import fields
+
         assert box is not None
         top, left, height, width = box
         cropped_THW2 = frames_THWC[:, top : top + height, left : left + width]
@@ -101,6 +102,8 @@ class Flow(Input):
 
     def shown(self, frames_THWC: np.ndarray) -> np.ndarray:
         """Fields in the colours of Baker et al. 2011, (T,H,W,3) uint8, of each time step the last."""
+        from muybridge.video import flow_colours
+
         last_THW2 = frames_THWC[self.step_frames - 1 :: self.step_frames].astype(np.float32)
         return flow_colours.coloured(last_THW2, flow_colours.longest(last_THW2))
 
