@@ -529,7 +529,7 @@ def test_motion_tells_what_frames_do_not(tmp_path):
     within = {}
     for name, data in shown.items():
         run = muybridge.train(
-            "demo", model="tsn_resnet_tiny", data=data, out=tmp_path / name, changes={"clip.modality": name}
+            "demo", model="tsn_resnet_tiny", data=data, out=tmp_path / "runs" / name, changes={"clip.modality": name}
         )
         scores = run.scores("test")
         within[name] = np.concatenate([scores.within(*pair)[1] for pair in PAIRS]).mean()
