@@ -51,11 +51,15 @@ NOT_HERE = {
     "muybridge predict i3d --pretrained": "needs Kinetics' weights",
     "muybridge evaluate slowfast_resnet50 --pretrained": "needs Kinetics' weights",
     "python benchmarks/loader.py": "needs the readers that it compares with",
+    "python benchmarks/imbalance.py": "takes an hour",
+    "muybridge prepare --set": "needs the videos of that set; tests/data/test_sets.py makes some",
+    "muybridge train small --model i3d --data flow": "needs pytorch-i3d's weights of flow",
 }
 if importlib.util.find_spec("timm") is None:
     NOT_HERE["muybridge train --model i3d@timm"] = "needs timm"
 INSTEAD = {
     "--pretrained imagenet": "--pretrained none",  # are fetched
+    "features tsn_efficientnet_lite0 --pretrained none": "features tsn_efficientnet_lite0 --pretrained imagenet",  # a package's
     "--pretrained kinetics400": "--pretrained none",
     "hf:MCG-NJU/videomae-base-finetuned-kinetics": "hf:videomae",
     "tsm@mynets:mnasnet": "tsm@mynets:network",  # needs torchvision
@@ -155,6 +159,7 @@ def base(tmp_path_factory):
 
 
 GIVEN = {
+    "docs/cluster.md": {"runs/tsm": "tsm"},
     "docs/diagnosis.md": {"run": "tsm"},
     "docs/evaluation.md": {"run": "tsm"},
     "docs/learning.md": {"runs/tsm": "tsm"},
