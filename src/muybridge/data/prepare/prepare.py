@@ -23,7 +23,7 @@ from muybridge.data.prepare.folders import AUTO, Item, Listed, grouped
 from muybridge.data.prepare.inspection import Inspection, VideoRow, inspect, no_frame_rate
 from muybridge.data.prepare.listing import Part, listing
 from muybridge.data.prepare.mirroring import mirror_map
-from muybridge.data.prepare.splits import assign
+from muybridge.data.prepare.splits import check_splits, official_folds, split_columns
 from muybridge.data.sets import known
 from muybridge.data.sets.base import checked_root, downloaded
 from muybridge.data.stores.common import check_shard
@@ -256,15 +256,15 @@ def prepare(
             is_given = bool((columns["split"] != "").any()) or bool(listed.folds)
             val_share = 0.0 if all_as else val
             if listed.folds:
-                columns |= _official_folds(columns, listed.folds, val=val_share, seed=seed)
+                columns |= official_folds(columns, listed.folds, val=val_share, seed=seed)
             else:
-                columns |= _splits(columns, folds=folds, val=val_share, test=test, seed=seed, warnings=warnings)
+                columns |= split_columns(columns, folds=folds, val=val_share, test=test, seed=seed, warnings=warnings)
             mirrored = _mirror(mirror, names, warnings)
             manifest = from_columns(
                 columns, classes=names, root=listed.root, mirror=mirrored, official_splits=len(listed.folds) > 1,
                 where=str(out),
             )  # fmt: skip
-            _check_splits(manifest, warnings, is_given=is_given)
+            check_splits(manifest, warnings, is_given=is_given)
             warnings += [finding.text for finding in found_by(CHEAP, Case(manifest))]
         with locked(
             out.parent, f"prepares {out.name} there", name=f".{out.name}.joining.lock", keep=False, wait_seconds=600
@@ -444,104 +444,6 @@ def _check_items(items: Sequence[Item], folds: int | None, all_as: str | None, *
         raise UserError("--folds: it cuts folds by itself, and does not go with an official split. Leave --folds out")
     if 0 < num_split < len(items):
         raise UserError(f"split: the column is filled in {num_split} of {len(items)} rows. Fill all or none")
-
-
-def _splits(
-    columns: dict[str, Any], *, folds: int | None, val: float, test: float, seed: int, warnings: list[str]
-) -> dict[str, np.ndarray]:
-    """Split columns, in place of `split` as given.
-
-    The rows of a group stay together; without a group, those of a file and its exact copies.
-    """
-    given, groups, hashes, labels = (columns.pop("split"), *(columns[name] for name in ("group", "sha256", "label")))
-    units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
-    has_groups = bool((groups != "").any())
-    if (given != "").any():
-        split = given.astype("<U6")
-        if not (split == "val").any():
-            _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
-        return {"split": split}
-    if not has_groups:
-        warnings.append(
-            "no group is known, so the split is random: clips cut from one recording may fall on both sides, and the "
-            "test would flatter every model. Where names tell the source, give it: --group 'REGEX' (of arrays: --groups FILE)"
-        )
-    elif (groups == "").any():
-        warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
-    num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
-    if num_units < num_parts:
-        what = plural(num_units, "group" if has_groups else "different video")
-        raise UserError(f"videos: {what} are too few for {num_parts} parts. Give each part at least one")
-    if folds is None:
-        part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
-        split = np.array(["train", "val", "test"])[part]
-        return {"split": split}
-    fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
-    by_fold = {}
-    for fold in range(folds):
-        split = np.where(fold_N == fold, "test", "train").astype("<U5")
-        _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
-        by_fold[f"split_{fold + 1}"] = split
-    return by_fold
-
-
-def _official_folds(
-    columns: dict[str, Any], folds: Mapping[int, Mapping[str, str]], *, val: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Split columns of several official splits, in place of `split`; val is cut from train in each, by group."""
-    columns.pop("split")
-    units = np.where(
-        columns["group"] == "",
-        np.char.add("sha256:", columns["sha256"]),
-        np.char.add("group:", columns["group"]),
-    )
-    by_fold = {}
-    for number, splits in folds.items():
-        split = np.array([splits.get(path, "unused") for path in columns["path"].tolist()], dtype="<U6")
-        _cut_val(split, units, columns["label"], val=val, seed=seed, purpose=f"val of fold {number}")
-        by_fold[f"split_{number}"] = split
-    return by_fold
-
-
-def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: float, seed: int, purpose: str) -> None:
-    """Turn a part of train into val, in place: the share `val` of all that is used, at most half of train."""
-    train = np.flatnonzero(split == "train")
-    if val == 0 or len(train) == 0:
-        return
-    share = min(0.5, val * int((split != "unused").sum()) / len(train))
-    cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
-    split[train[cut == 1]] = "val"
-
-
-def _check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
-    """Check that the split serves training. Raises UserError.
-
-    `is_given`: the split is the user's.
-    """
-    for column in manifest.split_columns:
-        split = manifest.text(column)
-        labels = manifest.text("label")
-        trained = set(labels[split == "train"].tolist())
-        if not trained and is_given:
-            present = [part for part in ("val", "test", "unused") if (split == part).any()]
-            warnings.append(
-                f"{column}: all videos are in {' and '.join(present)}; the set serves to evaluate on, not to train"
-            )
-            continue
-        missing = [name for name in manifest.classes if name not in trained]
-        if missing and is_given:
-            where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
-            raise UserError(
-                f"{column}: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
-                "split, add the videos that are missing, or leave these classes out"
-            )
-        if missing:
-            raise UserError(
-                f"{column}: too few clips, as {', '.join(missing[:5])} would have none in train. Add clips or groups "
-                "of these classes, or give a smaller --val or --test"
-            )
-        if not (split == "test").any() and not is_given:
-            raise UserError(f"{column}: too few clips, as no test video is left. Add clips, or give a larger --test")
 
 
 def _mirror(mirror: str, classes: list[str], warnings: list[str]) -> dict[str, str] | None:

@@ -1,8 +1,14 @@
 """Cut a set into parts without leaks: whole groups, classes as even as the groups allow."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from muybridge.data.manifest import Manifest
 from muybridge.data.random import generator
+from muybridge.errors import UserError
+from muybridge.text import plural
 
 _CHUNK = 1024
 """Units whose counts of all classes are in memory at once."""
@@ -46,3 +52,101 @@ def assign(units_N: np.ndarray, labels_N: np.ndarray, shares: list[float], *, se
         part_U[unit] = part
         filled_PK[part, own] += counts
     return part_U[units_N]
+
+
+def split_columns(
+    columns: dict[str, Any], *, folds: int | None, val: float, test: float, seed: int, warnings: list[str]
+) -> dict[str, np.ndarray]:
+    """Split columns, in place of `split` as given.
+
+    The rows of a group stay together; without a group, those of a file and its exact copies.
+    """
+    given, groups, hashes, labels = (columns.pop("split"), *(columns[name] for name in ("group", "sha256", "label")))
+    units = np.where(groups == "", np.char.add("sha256:", hashes), np.char.add("group:", groups))
+    has_groups = bool((groups != "").any())
+    if (given != "").any():
+        split = given.astype("<U6")
+        if not (split == "val").any():
+            _cut_val(split, units, labels, val=val, seed=seed, purpose="val")
+        return {"split": split}
+    if not has_groups:
+        warnings.append(
+            "no group is known, so the split is random: clips cut from one recording may fall on both sides, and the "
+            "test would flatter every model. Where names tell the source, give it: --group 'REGEX' (of arrays: --groups FILE)"
+        )
+    elif (groups == "").any():
+        warnings.append(f"{int((groups == '').sum())} rows have no group; each of them is taken as a source of its own")
+    num_units, num_parts = len(set(units.tolist())), folds or (3 if val > 0 else 2)
+    if num_units < num_parts:
+        what = plural(num_units, "group" if has_groups else "different video")
+        raise UserError(f"videos: {what} are too few for {num_parts} parts. Give each part at least one")
+    if folds is None:
+        part = assign(units, labels, [1 - val - test, val, test], seed=seed, purpose="split")
+        split = np.array(["train", "val", "test"])[part]
+        return {"split": split}
+    fold_N = assign(units, labels, [1.0] * folds, seed=seed, purpose="folds")
+    by_fold = {}
+    for fold in range(folds):
+        split = np.where(fold_N == fold, "test", "train").astype("<U5")
+        _cut_val(split, units, labels, val=val, seed=seed, purpose=f"val of fold {fold + 1}")
+        by_fold[f"split_{fold + 1}"] = split
+    return by_fold
+
+
+def official_folds(
+    columns: dict[str, Any], folds: Mapping[int, Mapping[str, str]], *, val: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Split columns of several official splits, in place of `split`; val is cut from train in each, by group."""
+    columns.pop("split")
+    units = np.where(
+        columns["group"] == "",
+        np.char.add("sha256:", columns["sha256"]),
+        np.char.add("group:", columns["group"]),
+    )
+    by_fold = {}
+    for number, splits in folds.items():
+        split = np.array([splits.get(path, "unused") for path in columns["path"].tolist()], dtype="<U6")
+        _cut_val(split, units, columns["label"], val=val, seed=seed, purpose=f"val of fold {number}")
+        by_fold[f"split_{number}"] = split
+    return by_fold
+
+
+def _cut_val(split: np.ndarray, units: np.ndarray, labels: np.ndarray, *, val: float, seed: int, purpose: str) -> None:
+    """Turn a part of train into val, in place: the share `val` of all that is used, at most half of train."""
+    train = np.flatnonzero(split == "train")
+    if val == 0 or len(train) == 0:
+        return
+    share = min(0.5, val * int((split != "unused").sum()) / len(train))
+    cut = assign(units[train], labels[train], [1 - share, share], seed=seed, purpose=purpose)
+    split[train[cut == 1]] = "val"
+
+
+def check_splits(manifest: Manifest, warnings: list[str], *, is_given: bool) -> None:
+    """Check that the split serves training. Raises UserError.
+
+    `is_given`: the split is the user's.
+    """
+    for column in manifest.split_columns:
+        split = manifest.text(column)
+        labels = manifest.text("label")
+        trained = set(labels[split == "train"].tolist())
+        if not trained and is_given:
+            present = [part for part in ("val", "test", "unused") if (split == part).any()]
+            warnings.append(
+                f"{column}: all videos are in {' and '.join(present)}; the set serves to evaluate on, not to train"
+            )
+            continue
+        missing = [name for name in manifest.classes if name not in trained]
+        if missing and is_given:
+            where = [f"{name} ({', '.join(sorted(set(split[labels == name].tolist())))})" for name in missing[:5]]
+            raise UserError(
+                f"{column}: it has no training video of {', '.join(where)}, which no model can learn then. Change the "
+                "split, add the videos that are missing, or leave these classes out"
+            )
+        if missing:
+            raise UserError(
+                f"{column}: too few clips, as {', '.join(missing[:5])} would have none in train. Add clips or groups "
+                "of these classes, or give a smaller --val or --test"
+            )
+        if not (split == "test").any() and not is_given:
+            raise UserError(f"{column}: too few clips, as no test video is left. Add clips, or give a larger --test")
