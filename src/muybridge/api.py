@@ -493,12 +493,6 @@ def compare(
         allow_code=allow_code,
     )  # fmt: skip
 
-    from muybridge.analysis.doctor.checkup import warnings
-
-    for path in [data] if isinstance(data, str | Path) else data:
-        for warning in warnings(path):
-            log(f"warning: {warning}")
-
     from muybridge.studies.run import run  # imports all that training needs: mistakes in the plan are said before
 
     study_run = run(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from muybridge import build
 from muybridge.analysis.comparison import Comparison, compared_study
+from muybridge.analysis.doctor.checkup import warnings
 from muybridge.errors import UserError
 from muybridge.recipe import Runtime, replace
 from muybridge.runtime.console import log, progress
@@ -99,6 +100,10 @@ def run(
             "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out "
             "--plan-only: workers may join meanwhile"
         )
+    if processes.is_first:
+        for path in plan.manifests():
+            for warning in warnings(path, workplace.jobs.manifest(path)):
+                log(f"warning: {warning}")
     with processes.report_failure(), ExitStack() as held:
         if processes.is_first and workplace.out.is_dir():
             held.enter_context(_locked(workplace.out))

@@ -79,9 +79,9 @@ class Checkup:
 MOST_WARNINGS = 6
 
 
-def warnings(path: str | Path) -> list[str]:
-    """Doubts about a data set that its manifest alone gives, a line a kind, at most a screen. Raises UserError."""
-    found = [finding for finding in found_by(CHEAP, Case(Manifest.load(path))) if finding.rank != "note"]
+def warnings(path: str | Path, manifest: Manifest) -> list[str]:
+    """Doubts about a data set that its manifest alone gives, a line a kind, at most a screen."""
+    found = [finding for finding in found_by(CHEAP, Case(manifest)) if finding.rank != "note"]
     lines = counted((finding.check, f"{path}: {finding.text}") for finding in found)
     more = [f"{path}: {len(lines) - MOST_WARNINGS} more. See all: muybridge doctor {path}"]
     return lines[:MOST_WARNINGS] + (more if len(lines) > MOST_WARNINGS else [])

@@ -5,7 +5,6 @@ Sixteen frames are decoded, evenly spaced over the row. Kept are their brightnes
 used, so a second call over unchanged files decodes nothing and memory stays flat.
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from muybridge.data.stores.common import videos_of
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
 from muybridge.runtime.console import progress
-from muybridge.runtime.files import allocate, check_regular, clear_partials, partial_name, within
+from muybridge.runtime.files import allocate, check_regular, clear_partials, partial_name, used_up, within
 from muybridge.runtime.locks import locked
 from muybridge.video import DecodeError, FileReader, Row, decode
 from muybridge.video.readers import medium_of
@@ -89,11 +88,9 @@ def look_at(manifest: Manifest, *, cache: Path, jobs: int | None = None) -> np.n
             looks_N.flush()
             partial.replace(cache)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not (reason := used_up(error, cache.parent)):
                 raise
-            raise UserError(
-                f"{cache.parent}: the disk is full. Free some space, or name another page by --out"
-            ) from None
+            raise UserError(f"{cache.parent}: {reason}. Free some space, or name another page by --out") from None
         finally:
             partial.unlink(missing_ok=True)
     return looks_N

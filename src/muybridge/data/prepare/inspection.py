@@ -38,25 +38,8 @@ class VideoRow:
     seekable: bool = False
 
 
-class _Row(TypedDict):
-    """Fields of a `VideoRow`."""
-
-    id: str
-    path: str
-    label: str
-    group: str
-    split: str
-    start_frame: int
-    num_frames: int
-    fps: float
-    width: int
-    height: int
-    sha256: str
-    seekable: bool
-
-
 class _Video(TypedDict):
-    rows: list[_Row | str]
+    rows: list[VideoRow | str]
     warnings: list[str]
 
 
@@ -184,13 +167,7 @@ def _loaded_parts(parts: Path, count: int) -> list[list[_Seen]] | None:
         if all(file.exists() for file in files):
             raise
         return None  # another call saw the last one, too, and has joined them
-    return [
-        [
-            ([row if isinstance(row, str) else VideoRow(**row) for row in video["rows"]], video["warnings"])
-            for video in content["videos"]
-        ]
-        for content in contents
-    ]
+    return [[(video["rows"], video["warnings"]) for video in content["videos"]] for content in contents]
 
 
 def no_frame_rate(image_fps: float) -> str:
