@@ -53,11 +53,14 @@ def judged(truth: Planted, answer: dict) -> dict[str, dict[str, int]]:
     either = {name: pair for pair in (*truth.copies, *truth.mirrored) for name in pair}
     inside = pairs("copies-within-a-split", "copies-across-splits")
     named = {either.get(name, name) for name in inside}
-    across = {either.get(name, name) for name in listed("copies-across-splits")}
+    # the list of copies across splits has those within a split, too
+    across, within = (
+        {either.get(name, name) for name in listed(f"copies-{where}")} for where in ("across-splits", "within-a-split")
+    )
     marked = {finding["figures"]["class"] for finding in answer["findings"] if finding["check"].startswith("a-mark")}
     return {
         "coded again at another size and rate": counted(set(truth.copies), named - set(truth.mirrored)),
-        "of these across splits": counted(set(truth.across), across),
+        "of these across splits": counted(set(truth.across), across - within),
         "mirrored": counted(set(truth.mirrored), named & set(truth.mirrored)),
         "frozen": counted(set(truth.frozen), listed("frozen") | listed("mostly-static")),
         "black": counted(set(truth.black), listed("black")),
