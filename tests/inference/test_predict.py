@@ -196,23 +196,23 @@ def test_a_folder_of_images_is_a_video(predictor, tmp_path):
 
 def test_threads_get_the_answer_of_one(predictor):
     """And leave the network as it was: a batch norm that trains for a moment changes its statistics for good."""
-    rows = [Manifest.load(predictor._recipe.data.manifest).row(index) for index in range(4)]
+    rows = [Manifest.load(predictor.answering.recipe.data.manifest).row(index) for index in range(4)]
     alone = [predictor(row.path) for row in rows]
-    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in predictor.answering.model.state_dict().items()}
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
             answers = list(pool.map(predictor, [row.path for row in rows] * 4))
             assert answers == alone * 4
-    after = predictor.model.state_dict()
+    after = predictor.answering.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert not any(module.training for module in predictor.model.modules())
+    assert not any(module.training for module in predictor.answering.model.modules())
 
 
 def test_a_predictor_is_in_evaluation_mode_from_the_start_and_stays(run):
     loaded = muybridge.load(run)
-    assert not any(module.training for module in loaded.model.modules())
+    assert not any(module.training for module in loaded.answering.model.modules())
     switched = []
-    for module in loaded.model.modules():
+    for module in loaded.answering.model.modules():
         module.train = lambda mode=True: switched.append(mode)
     loaded(Manifest.load(run.recipe().data.manifest).row(0).path)
     assert switched == []

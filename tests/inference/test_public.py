@@ -138,7 +138,7 @@ def test_a_classifier_of_the_hub_answers_by_its_own_names(hub, video):
     predictor = muybridge.load(f"hf:{hub}", pretrained="hub", changes={"precision": "fp32"})
     net = transformers.AutoModelForVideoClassification.from_pretrained(hub).eval()
     clips = []
-    predictor.model.register_forward_pre_hook(lambda module, args: clips.append(args[0]))
+    predictor.answering.model.register_forward_pre_hook(lambda module, args: clips.append(args[0]))
     [answer] = predictor(video)
     with torch.no_grad():
         expected_K = net(clips[0].transpose(1, 2)).logits.softmax(-1)[0]

@@ -13,10 +13,8 @@ from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
-from muybridge.evaluation.score import score
-from muybridge.evaluation.trained import trained
+from muybridge.inference.answering import Answering, TrainedNetwork
 from muybridge.recipe import Runtime
-from muybridge.runtime.device import to_device
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.video import DecodeError, FileReader, Reader, VideoInfo
@@ -72,19 +70,11 @@ class Predictor:
         Raises UserError for a run that is not there or not whole, for a model of its own without `allow_code`, and for
         weights that give no answers.
         """
-        if changes and pretrained is None:
-            raise UserError(
-                f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
-            )
-        network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
-        self._recipe = network.recipe
-        self._dataset = network.dataset
-        self._input = inputs.of(self._recipe.clip)
-        self.classes: tuple[str, ...] = network.classes
-        self._where = build.placement(self._recipe, runtime or Runtime())
-        self.model = network.load(self._recipe.evaluation.checkpoint)
-        to_device(self.model, self._where)
-        self.model.eval()  # for good: other threads may be computing while one begins
+        self.answering: Answering = TrainedNetwork(
+            run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code
+        )
+        self.classes: tuple[str, ...] = tuple(self.answering.dataset["classes"])
+        self._input = inputs.of(self.answering.recipe.clip)
         self._files = SafeReader(limits)
 
     def __enter__(self) -> Self:
@@ -116,7 +106,7 @@ class Predictor:
             info = self._input.look(Path(video), lambda path: self._files.look(path, with_hash=False).video)
         except MachineFault as error:
             raise DecodeError(video, str(error).removeprefix(f"{video}: ")) from None
-        rows = _windows(Path(video), info, self._dataset, window_seconds)
+        rows = _windows(Path(video), info, self.answering.dataset, window_seconds)
         probabilities_NK = self.score(rows).video_probabilities()
         predictions = []
         for index in range(len(rows)):
@@ -145,19 +135,9 @@ class Predictor:
 
     def score(self, rows: Manifest) -> Scores:
         """Per-view scores of rows, as an evaluation gives them."""
-        recipe = self._recipe
+        recipe = self.answering.recipe
         frames: Reader = FileReader() if self._input.is_in_place else self._files.reader(recipe.clip.short_side)
-        return score(
-            self.model,
-            build.video_views(recipe, rows, self._input.reader(frames)),
-            range(len(rows)),
-            where=self._where,
-            labels_N=np.full(len(rows), -1),
-            classes=self.classes,
-            average=recipe.evaluation.average,
-            batch_size=build.scoring_batch_size(recipe),
-            text="predicting",
-        )["ordered"]
+        return self.answering.scores(build.video_views(recipe, rows, self._input.reader(frames)))
 
 
 def predict(
