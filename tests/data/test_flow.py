@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from muybridge.data.stores.flow import flow
 from muybridge.data.transforms import Jitter
 from muybridge.errors import UserError
 from muybridge.recipe import Clip, Recipe, replace
+from muybridge.reporting.disagreements import Frames
 from muybridge.video import DecodeError, FileReader, fields, packs
 from muybridge.video import flow as methods
+from muybridge.video.jpeg import decode_jpeg
 
 cv2 = pytest.importorskip("cv2")
 
@@ -552,3 +555,17 @@ def test_a_picture_shows_a_video_and_its_flow(tmp_path):
     with pytest.raises(UserError, match="too few for flow over a distance of 500"):
         muybridge.flow_picture(video, out=tmp_path / "far.jpg", frame_distance=500)
     assert not (tmp_path / "far.jpg").exists()
+
+
+def test_a_report_on_flow_alone_shows_the_videos_too(parts_set, parts_store, tmp_path):
+    name = Manifest.load(parts_set).text("id")[0]
+    alone, both = Frames([str(parts_set)]), Frames([str(parts_store.path)])
+    heights = [decode_jpeg(found.strip(name)).shape[0] for found in (alone, both)]
+    assert heights[1] > 1.8 * heights[0]
+    moved = tmp_path / "moved"
+    shutil.copytree(parts_store.path, moved)
+    about = json.loads((moved / "flow.json").read_text())
+    (moved / "flow.json").write_text(json.dumps({**about, "manifest": str(tmp_path / "gone.csv")}))
+    without = Frames([str(moved)])
+    assert decode_jpeg(without.strip(name)).shape[0] < heights[1]
+    assert "gone.csv" in without.problem

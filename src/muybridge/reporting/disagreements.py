@@ -9,6 +9,7 @@ import numpy as np
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
 from muybridge.data.manifest import Manifest
+from muybridge.data.stores.flow import source_of
 from muybridge.data.stores.vectors import about as stored
 from muybridge.errors import UserError
 from muybridge.video import FileReader, fields, flow_colours
@@ -67,13 +68,17 @@ class Frames:
         for path in dict.fromkeys(manifests):
             try:
                 manifest = Manifest.load(path)
-                about = stored(manifest)
+                about, videos = stored(manifest), source_of(manifest)
                 if about is not None:  # vectors show nothing: the videos that they were computed of do
                     manifest = Manifest.load(about["manifest"])
+                self._add(manifest)
+                if videos:
+                    self._add(Manifest.load(videos))
             except UserError as error:
                 self.problem = str(error)
-                continue
-            self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
+
+    def _add(self, manifest: Manifest) -> None:
+        self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
 
     def strip(self, video_id: str) -> bytes | None:
         """JPEG of a video's frames, and of its flow below; None if it cannot be read: `problem` then says why."""
@@ -87,7 +92,7 @@ class Frames:
                 frames = FileReader(short_side=HEIGHT).read(row, indices)
             except (UserError, OSError) as error:
                 self.problem = str(error)
-                return None
+                continue
             is_flow = frames.shape[-1] == 2
             if is_flow:
                 flow_THW2 = frames.astype(np.float32) - fields.ZERO

@@ -459,6 +459,13 @@ def _joined(out: Path, work: _Work, number: int, files: Sequence[Path]) -> None:
         raise
 
 
+def source_of(manifest: Manifest) -> str:
+    """The manifest of the videos that a store of flow was computed of, as it was called then; empty for other manifests."""
+    if not manifest.made_by.startswith(FLOW):
+        return ""
+    return str(read_as(dict[str, Any], manifest.root / "flow.json").get("manifest", ""))
+
+
 def _join(out: Path, work: _Work, names: Sequence[str], about: dict[str, Any]) -> dict[str, Any]:
     """Finish the store where all of its files are there; else say how many are."""
     written = sum((out / name).exists() for name in names)
