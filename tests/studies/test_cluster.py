@@ -218,21 +218,31 @@ def test_ctrl_c_saves_and_frees_the_runs(long, serial, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_machines_pack_and_prepare_what_one_does(tmp_path):
+def test_two_machines_make_the_stores_that_one_makes(tmp_path):
     pytest.importorskip("ray")
+    pytest.importorskip("cv2")
     made = motions(tmp_path / "set", clips=120, seed=1)
-    muybridge.pack(made.manifest, out=tmp_path / "one")
+    run = muybridge.train(model="tsn_resnet_tiny", data=made.manifest, out=tmp_path / "run", steps=1)
+    muybridge.pack(made.manifest, out=tmp_path / "pack-one")
+    muybridge.flow(made.manifest, out=tmp_path / "flow-one")
+    muybridge.features(run.path, data=made.manifest, out=tmp_path / "features-one")
     muybridge.prepare(tmp_path / "set", out=tmp_path / "one.csv", group=None)
     with two_nodes() as nodes:
         for words in (
-            ["pack", str(made.manifest), "--out", str(tmp_path / "two")],
+            ["pack", str(made.manifest), "--out", str(tmp_path / "pack-two")],
+            ["flow", str(made.manifest), "--out", str(tmp_path / "flow-two")],
+            ["features", str(run.path), "--data", str(made.manifest), "--out", str(tmp_path / "features-two")],
             ["prepare", str(tmp_path / "set"), "--out", str(tmp_path / "two.csv")],
         ):
             command = [sys.executable, "-m", "muybridge", *words, "--cluster", f"ray://{nodes.address}", "--json"]
             done = subprocess.run(command, env=nodes.environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout).get("finished") is True
-    one, two = ({f.name: f.read_bytes() for f in (tmp_path / name).glob("*")} for name in ("one", "two"))
-    assert one == two
+            assert json.loads(done.stdout).get("finished") is True, words
+    for kind in ("pack", "flow", "features"):
+        one, two = (
+            {f.name: f.read_bytes() for f in (tmp_path / f"{kind}-{name}").glob("*") if f.is_file()}
+            for name in ("one", "two")
+        )
+        assert one == two, kind
     for ending in (".csv", ".csv.json"):
         assert (tmp_path / f"one{ending}").read_bytes() == (tmp_path / f"two{ending}").read_bytes()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from muybridge.cli.options import Fps, Jobs, Json
+from muybridge.cli.options import DataCluster, Fps, Jobs, Json
 from muybridge.cli.output import answer, answering, say
 from muybridge.errors import UserError
 from muybridge.text import plural
@@ -44,6 +44,7 @@ def flow(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Compute every N-th file only, for N calls at once.")
     ] = None,
+    cluster: DataCluster = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate size and time by a few videos; write nothing.")
     ] = False,
@@ -70,7 +71,7 @@ def flow(
             raise UserError("MANIFEST, --out: one of them is missing. Give both, or --show VIDEO for a picture")
         computed = muybridge.flow(
             manifest, out=out, method=method, bound=bound, codec=codec, quality=quality, short_side=short_side or None,
-            frame_distance=frame_distance, fps=fps, warped=warped, shard=shard, dry_run=dry_run, jobs=jobs,
+            frame_distance=frame_distance, fps=fps, warped=warped, shard=shard, cluster=cluster, dry_run=dry_run, jobs=jobs,
         )  # fmt: skip
         answer(as_json, computed.as_json, lambda: _print_computed(computed, dry_run))
 

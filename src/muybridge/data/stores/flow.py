@@ -13,6 +13,7 @@ Which videos a file holds follows from the manifest alone. A call that was kille
 several calls may share the work by files (`shard`), and the bytes are the same in the end.
 """
 
+import functools
 import json
 import math
 import os
@@ -47,6 +48,7 @@ from muybridge.data.stores.common import (
 from muybridge.data.stores.packed import check_bytes, check_manifest, close, placed
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, read_as, sync_folder, within, write_json
 from muybridge.runtime.locks import locked
@@ -134,6 +136,7 @@ def flow(
     fps: float | None = None,
     warped: bool = False,
     shard: str | None = None,
+    cluster: str | None = None,
     dry_run: bool = False,
     jobs: int | None = None,
 ) -> Computed:
@@ -144,8 +147,8 @@ def flow(
     `frame_distance` later; with `fps` among the first frames of every 1/fps seconds. Both components are stored in 8 bits
     up to ±`bound` pixels, by the `codec` "jpeg", "h264" or "png" (without loss); `quality`: JPEG's (1 … 100, None: 95), or
     H.264's CRF (0 … 51, None: 18). `warped`: without the camera's motion. `shard`: "i/n", every n-th file, beginning with
-    the i-th; the call that completes the store joins them. `jobs`: threads. `dry_run`: estimate bytes and time, and write
-    nothing.
+    the i-th; the call that completes the store joins them. `cluster`: "ray" or "ray://HOST:PORT", whose machines share the
+    files. `jobs`: threads. `dry_run`: estimate bytes and time, and write nothing.
 
     The same call resumes a stopped one, and checks a finished store by reading it again. Raises UserError; DecodeError for
     a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
@@ -197,10 +200,17 @@ def flow(
                     "finished": False,
                 }
                 write_json(within(out, "flow.json"), {**about, **began})
+            if cluster is not None:
+                shares = functools.partial(
+                    flow, str(Path(manifest).resolve()), out=str(out.resolve()), method=method, bound=bound, codec=codec,
+                    quality=quality, short_side=short_side, frame_distance=frame_distance, fps=fps, warped=warped,
+                )  # fmt: skip
+                done = map_shards(cluster, out, shares, most=len(parts), gpus=method == "raft")
+                computed = sum(part.computed for part in done)
             _announce(
                 out, work, [part for name, part in zip(names, parts, strict=True) if not (out / name).exists()], jobs
             )
-            computed = _write(out, work, list(enumerate(parts))[first::step], jobs)
+            computed += _write(out, work, list(enumerate(parts))[first::step], jobs)
             record = _join(out, work, names, about)
     return _told(
         out, work, record, record.get("bytes", 0), computed, time.monotonic() - started, jobs,
