@@ -520,11 +520,31 @@ def test_a_function_of_the_users_proposes_with_conditions(recipe, tmp_path):
     with pytest.raises(UserError, match=r"learning_rate: a recipe has no such field"):
         api.compare(["tsm_resnet_tiny"], out=tmp_path / "none", search=[f"{tmp_path / 'mine.py'}:wrong"], **named)
     assert not (tmp_path / "none").exists()
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("1e-1)", "1e-2)"))
+    with pytest.raises(UserError, match=r"mine\.py:space has changed since the search began"):
+        api.compare(
+            ["tsm_resnet_tiny"], out=tmp_path / "study", search=[f"{tmp_path / 'mine.py'}:space", "clip.num_frames=4,8"], **named
+        )  # fmt: skip
+
+
+def test_epochs_are_counted_by_each_trials_own_batches(recipe, tmp_path):
+    short = replace(recipe, {**LONG, "optim.epochs": 2, "optim.warmup_epochs": 0})
+    compared = api.compare(
+        ["tsm_resnet_tiny"], out=tmp_path / "study", data=short.data.manifest, recipe=short,
+        search=["optim.batch_size=4,8,40"], search_by="grid",
+    )  # fmt: skip
+    assert len({trial["steps"] for trial in record_of(compared)["trials"]}) == 3
+    [told] = compared.comparison.as_json()["searches"]
+    assert told["epochs"] == 6
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"search": ["optim.epochs=3,20"], "search_epochs": 300.0, "search_by": "random"},
+            "a trial may take 20 epochs instead of",
+        ),
         ({"search": ["optim.learning_rate=1,2"]}, "has no such field"),
         ({"search": ["optim.lr=-1,2"]}, "optim.lr -1: recipe: optim.lr"),
         ({"search": ["optim.lr=1,2"], "search_epochs": 1.0}, "fewer than one trial takes"),

@@ -108,10 +108,16 @@ class Spent:
     @staticmethod
     def of(search: Mapping[str, Any]) -> "Spent":
         """Cost by a setting's record in search.json."""
-        trials, per_epoch = search["trials"], search["steps_per_epoch"]
+        trials = search["trials"]
+        per_epoch = [trial.get("steps_per_epoch", search["steps_per_epoch"]) for trial in trials]
         steps, full = sum(trial["steps"] for trial in trials), [trial["full_steps"] for trial in trials]
+        epochs = (
+            sum(trial["steps"] / of_one for trial, of_one in zip(trials, per_epoch, strict=True))
+            if all(per_epoch)
+            else None
+        )
         return Spent(
-            len(trials), steps / per_epoch if per_epoch else None, sum(trial["seconds"] for trial in trials) / 3600,
+            len(trials), epochs, sum(trial["seconds"] for trial in trials) / 3600,
             steps / sum(full) if full and None not in full else None,
         )  # fmt: skip
 

@@ -37,6 +37,8 @@ class Trial(TypedDict):
     """Steps that it was trained for, at most."""
     full_steps: int | None
     """Steps of its whole training; None where hours end it."""
+    steps_per_epoch: NotRequired[int]
+    """Of its own batch size; absent: that of the setting (an earlier version's)."""
     seconds: float
     """Time of its training, without validation."""
     failed: NotRequired[str]
@@ -49,6 +51,8 @@ class Asked(TypedDict):
     by: str
     budget: str
     halving: int
+    code_sha256: NotRequired[str]
+    """Hash of the files whose functions the space names."""
 
 
 class Search(TypedDict):

@@ -80,7 +80,12 @@ class Search:
             for unit, value in (("epochs", self.epochs), ("hours", self.hours), ("trials", self.trials))
             if value is not None
         )
-        return {"space": list(self.space.texts), "by": self.by, "budget": f"{value:g} {unit}", "halving": self.halving}
+        asked: Asked = {
+            "space": list(self.space.texts), "by": self.by, "budget": f"{value:g} {unit}", "halving": self.halving
+        }  # fmt: skip
+        if self.space.code:
+            asked["code_sha256"] = self.space.code_sha256()
+        return asked
 
     def points(self, recipe: Recipe) -> list[dict[str, Any]] | None:
         """All trials of a recipe, where they are known beforehand."""

@@ -136,6 +136,7 @@ class _SettingSearch:
         """A trial that was not trained yet."""
         made = started(_trial(self.recipe, changes), self.base)
         full = self.workplace.budget(made)
+        _check_length(self.setting, self.search, full, self.length)
         if self.ladder.levels and full.steps is None:
             raise UserError(
                 f"{self.setting}: --halving: trial {number + 1} has no number of steps. Leave the option out"
@@ -143,7 +144,7 @@ class _SettingSearch:
         return {
             "run": str(_folder(self.workplace.out, self.setting, number).path.relative_to(self.workplace.out)),
             "changes": changes, "fingerprint": fingerprint(self.workplace.jobs.resolved(made)), "rungs": [], "steps": 0,
-            "full_steps": full.steps, "seconds": 0.0,
+            "full_steps": full.steps, "steps_per_epoch": full.steps_per_epoch, "seconds": 0.0,
         }  # fmt: skip
 
     def _train(self, number: int, *, rung: int) -> None:
@@ -332,10 +333,21 @@ def _check_fields(plan: Plan, planned: Planned, search: Search, workplace: Workp
             axes = [axis for axis, fields in plan.varies.items() if name in fields and axis in planned.axes]
             if axes:
                 raise UserError(f"--search: this study varies {name} itself ({axes[0]}). Choose another field")
+        made = _trial(planned.recipe, changes)
         try:
-            workplace.jobs.cost(_trial(planned.recipe, changes))
+            workplace.jobs.cost(made)
         except UserError as error:
             raise UserError(f"--search {shown(changes)}: {error}") from None
+        _check_length(shown(changes), search, workplace.budget(made), workplace.budget(planned.recipe))
+
+
+def _check_length(what: str, search: Search, own: Budget, usual: Budget) -> None:
+    """Raise UserError for a trial of another number of epochs, where a budget in epochs was turned into a number of trials."""
+    if search.epochs is not None and own.epochs != usual.epochs:
+        raise UserError(
+            f"--search-epochs: a trial may take {own.epochs:g} epochs instead of {usual.epochs:g} ({what}), so their number "
+            "is not known beforehand. Give --trials or --search-hours"
+        )
 
 
 def _check_budget(setting: str, search: Search, length: Budget) -> None:
@@ -373,6 +385,11 @@ def _check_earlier(
     longer = {**earlier["asked"], "budget": asked["budget"]} == asked and not asked["halving"]
     if not longer or trained is not None:
         was = earlier["asked"]
+        if was["space"] == asked["space"] and was.get("code_sha256") != asked.get("code_sha256"):
+            raise UserError(
+                f"{setting}: the file of {', '.join(code.name for code in search.space.code)} has changed since the search "
+                "began. Restore it, or choose another --out"
+            )
         halving = f", halving {was['halving']}" if was["halving"] else ""
         raise UserError(
             f"{setting}: it was searched otherwise here ({', '.join(was['space'])}, by {was['by']}, {was['budget']}{halving}). "

@@ -9,17 +9,20 @@ mine.py:space                a function of an Optuna trial that returns fields a
 Functions run as the user's own code: they are named by the user, never by a file.
 """
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, flat, parse_overrides
 from muybridge.recipe.sections import Section
+from muybridge.runtime.files import sha256_file
 from muybridge.user_code import function_in_file
 
 TAKEN = {"model.name": "--models", "seed": "--seeds", "data.fold": "--folds", "data.manifest": "--data"}
@@ -82,7 +85,7 @@ class Code:
         made = self.function(trial)
         if not isinstance(made, Mapping) or not all(isinstance(name, str) for name in made):
             raise UserError(
-                f"{self.name}: it returned a {type(made).__name__}. Return fields with values, as {{'optim.lr': 0.1}}"
+                f"{self.name}: it returned '{type(made).__name__}'. Return fields with values, as {{'optim.lr': 0.1}}"
             )
         for name in made:
             _check_free(name)
@@ -120,6 +123,11 @@ class Space:
         if twice:
             raise UserError(f"--search: {twice[0]} is given twice. Give all its values at once")
         return Space(tuple(texts), tuple(dimensions), tuple(code))
+
+    def code_sha256(self) -> str:
+        """Hash of the files of its functions, in their order."""
+        files = [sha256_file(Path(code.name.rpartition(":")[0])) for code in self.code]
+        return hashlib.sha256(" ".join(files).encode()).hexdigest()
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Fields and values of an Optuna trial. Raises UserError where two parts set the same field."""

@@ -59,8 +59,8 @@ def _sentence(one: Searched) -> str:
     if one.gap is None:
         return f"{words}."
     seeds = "a fresh seed" if len(one.fresh) == 1 else f"{len(one.fresh)} fresh seeds (mean)"
-    lasted = f"{one.gap:.3f} of it did not last" if one.gap > 0 else "it lasted"
-    return f"{words}, and {one.accuracy - one.gap:.3f} with {seeds}: {lasted}."
+    lost = f": {one.gap:.3f} of it did not last" if one.gap > 0 else ""
+    return f"{words}, and {one.accuracy - one.gap:.3f} with {seeds}{lost}."
 
 
 def _winners(settings: tuple[Searched, ...], fields: list[str]) -> Table:
