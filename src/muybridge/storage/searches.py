@@ -38,7 +38,7 @@ class Trial(TypedDict):
     full_steps: int | None
     """Steps of its whole training; None where hours end it."""
     steps_per_epoch: NotRequired[int]
-    """Of its own batch size; absent: that of the setting (an earlier version's)."""
+    """Steps of an epoch with its own batch size; absent in earlier versions: that of the setting."""
     seconds: float
     """Time of its training, without validation."""
     failed: NotRequired[str]

@@ -333,8 +333,8 @@ def _check_fields(plan: Plan, planned: Planned, search: Search, workplace: Workp
             axes = [axis for axis, fields in plan.varies.items() if name in fields and axis in planned.axes]
             if axes:
                 raise UserError(f"--search: this study varies {name} itself ({axes[0]}). Choose another field")
-        made = _trial(planned.recipe, changes)
         try:
+            made = _trial(planned.recipe, changes)
             workplace.jobs.cost(made)
         except UserError as error:
             raise UserError(f"--search {shown(changes)}: {error}") from None
