@@ -214,7 +214,7 @@ def test_missing_val_scores_are_asked_for_with_the_command(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "what"),
     [("1", "1 are given for 2 parts"), ("1,2,3", "3 are given for 2"), ("1,x", "1,x"), ("0,0", "0,0"), ("-1,2", "-1,2"),
-     ("best", "best"), ("nan,1", "nan")],
+     ("best", "best"), ("nan,1", "nan"), ("1e308,1e308", "1e308")],
 )  # fmt: skip
 def test_weights_that_are_none_are_refused(tmp_path, weights, what):
     with pytest.raises(UserError, match=what):

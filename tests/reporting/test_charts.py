@@ -97,6 +97,18 @@ def test_differences_are_from_the_best_downwards(tmp_path):
     assert row["high"] < 0
 
 
+@pytest.mark.parametrize("name", ["a\x1bb", "a\\x1bb"])
+def test_a_title_holds_no_control_characters(tmp_path, name):
+    runs = [
+        make_run(tmp_path / str(n), model=m, videos=30, accuracy=a)
+        for n, (m, a) in enumerate([(name, 0.9), ("c", 0.5)])
+    ]
+    svg = svg_of(accuracy.from_the_best(compared(runs)))
+    assert "x1bb" in svg
+    assert "\x1b" not in svg
+    assert vl_convert.svg_to_png(svg)
+
+
 def test_long_names_are_shortened_in_charts_and_stay_distinct(tmp_path):
     base = "package_with_a_long_name.module:"
     models = [base + "build_first_long_network_name", base + "build_other_long_network_name", base + "x" * 60]

@@ -178,11 +178,25 @@ def test_a_store_of_other_videos_is_refused_before_anything_is_trained(made_set,
 @pytest.mark.parametrize(
     ("streams", "what"),
     [(["rgb"], "not two different inputs"), (["rgb", "rgb"], "not two different"), (["rgb", "optical"], "optical"),
-     (["rgb", "rgb_difference="], "names no manifest")],
+     (["rgb", "rgb_difference="], "names no manifest"), (["rgb", "=x.csv"], "'' is not a name"),
+     (["rgb", "a/b=x.csv"], "'a/b' is not a name"), (["rgb", "a\x1bb=x.csv"], "is not a name")],
 )  # fmt: skip
 def test_streams_that_are_none_are_refused(made_set, streams, what):
     with pytest.raises(UserError, match=what):
         muybridge.plan(["tsn_resnet_tiny"], data=made_set, streams=streams)
+
+
+def test_a_stream_is_called_what_it_holds_and_named_once(made_set, tmp_path):
+    pytest.importorskip("cv2")
+    store = muybridge.flow(made_set, out=tmp_path / "store").path
+    assert parsed_streams(["rgb", f"motion={store}"], [made_set])
+    for streams, what in (
+        (["rgb", f"warped_flow={store}"], "holds 'flow', not 'warped_flow'"),
+        ([f"a={store}", f"b={store}"], "'a' and 'b' are the same input"),
+        (["rgb", f"mine={made_set}"], "names of one's own are for stores"),
+    ):
+        with pytest.raises(UserError, match=what):
+            parsed_streams(streams, [made_set])
 
 
 def test_a_manifest_of_a_stream_is_of_one_set(made_set):

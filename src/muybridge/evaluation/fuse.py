@@ -153,7 +153,7 @@ def parsed_weights(weights: str | Sequence[float]) -> tuple[Rule, tuple[float, .
         values = tuple(float(part) for part in parts)
     except (TypeError, ValueError):
         values = ()
-    if not values or not all(np.isfinite(values)) or min(values) < 0 or not sum(values):
+    if not values or not np.isfinite(sum(values)) or min(values) < 0 or not sum(values):
         raise UserError(f"--weights: '{weights}' is not auto, equal, or a number for each run. For example: 1,1.5")
     return "given", values
 

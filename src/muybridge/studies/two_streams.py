@@ -3,6 +3,7 @@
 muybridge compare --data set.csv --streams rgb,flow=STORE --models tsn_resnet50 --out streams
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +17,9 @@ from muybridge.recipe.fields import with_network
 from muybridge.recipe.shipped import lstm_ucf101, mini
 from muybridge.storage.study import STREAM
 from muybridge.studies.plan import Plan, Planned, data_names, model_axes, run_name, starting_from
+
+_NAME = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*")
+"""Names that no folder spells otherwise, so that runs of two streams have two folders."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,38 @@ def parsed_streams(streams: Sequence[str], data: Sequence[str]) -> list[list[Str
         )
     if len(data) > 1 and any("=" in text for text in streams):
         raise UserError("--streams: NAME=MANIFEST is of one set, and several are given. Give one --data")
-    return [[_stream(text, manifest) for text in streams] for manifest in data]
+    sets = [[_stream(text, manifest) for text in streams] for manifest in data]
+    for of_set in sets:
+        for index, stream in enumerate(of_set):
+            same = [
+                one.name for one in of_set[:index] if (one.manifest, one.modality) == (stream.manifest, stream.modality)
+            ]
+            if same:
+                raise UserError(
+                    f"--streams: '{same[0]}' and '{stream.name}' are the same input of {stream.manifest}. Name one"
+                )
+    return sets
 
 
 def _stream(text: str, data: str) -> Stream:
     name, equals, path = (part.strip() for part in text.partition("="))
     if equals and not path:
         raise UserError(f"--streams: '{text}' names no manifest. Write {name}=MANIFEST, or {name} alone")
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"--streams: {name!r} is not a name. Write letters and digits, with _ or - between them, for example rgb"
+        )
     manifest = path or data
-    if equals and inputs.held_by(Manifest.load(manifest)) is not None:  # it says by itself what it holds
+    held = inputs.held_by(Manifest.load(manifest)) if equals else None  # a store says by itself what it holds
+    if held is not None and name in inputs.INPUTS and name != held.name:
+        raise UserError(f"--streams: {manifest} holds '{held.name}', not '{name}'. Write {held.name}={path}")
+    if held is not None:
         return Stream(name, manifest, inputs.DEFAULT)
-    return Stream(name, manifest, inputs.find(name).name)
+    try:
+        return Stream(name, manifest, inputs.find(name).name)
+    except UserError as error:
+        of_videos = f"{path} lists videos, and names of one's own are for stores; " if equals else ""
+        raise UserError(f"--streams: {of_videos}{str(error).removeprefix('clip.modality: ')}") from None
 
 
 def of_streams(

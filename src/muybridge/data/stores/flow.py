@@ -64,7 +64,7 @@ QUALITIES = {"jpeg": (1, 95, 100), "h264": (0, 18, 51), "png": (0, 0, 0)}
 RAW_BYTES = 2**33
 """Bytes of codes, before they are compressed, at which a file of a store ends."""
 MOST_DISTANCE = 1024
-LARGEST_BOUND = 1e4
+LEAST_BOUND, LARGEST_BOUND = 0.01, 1e4
 SCRATCH_BYTES = 2**25
 """Size in bytes above which a coded video waits on disk, not in memory."""
 SAMPLE_VIDEOS, SAMPLE_FIELDS = 4, 4
@@ -156,8 +156,10 @@ def flow(
     started = time.monotonic()
     out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
     form = check_form(short_side, fps, codec, quality, qualities=QUALITIES)
-    if not 0 < bound <= LARGEST_BOUND:
-        raise UserError(f"--bound {bound:g}: out of range. Give pixels above 0, at most {LARGEST_BOUND:g} (default 20)")
+    if not LEAST_BOUND <= bound <= LARGEST_BOUND:
+        raise UserError(
+            f"--bound {bound:g}: out of range. Give {LEAST_BOUND:g} to {LARGEST_BOUND:g} pixels (default 20)"
+        )
     if not 1 <= frame_distance <= MOST_DISTANCE:
         raise UserError(
             f"--frame-distance {frame_distance}: out of range. Give 1 to {MOST_DISTANCE} frames (default 1)"

@@ -28,6 +28,7 @@ DARKEST, LIGHTEST = 0.14, 0.28
 GRAY = "#7d8590"
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 LONGEST_NAME = 36
+BACKSLASH = "\u29f5"
 SI = "format(datum.value, '~s')"
 """Each tick with its own prefix, 50M and 1.2G; an axis format would give all the same."""
 FADED = 0.12
@@ -184,11 +185,14 @@ def themed(chart: Chart) -> dict[str, Any]:
 
 
 def _shown(part: Any) -> Any:
-    """A part of a chart without characters that no drawing can show: at some the renderer ends the process."""
+    """A part of a chart without characters that no drawing can show: at some the renderer ends the process.
+
+    Vega puts titles into expressions, where a backslash would begin an escape: a character that looks like it stands for it.
+    """
     if isinstance(part, str):
-        return printable(part)
+        return printable(part).replace("\\", BACKSLASH)
     if isinstance(part, dict):
-        return {printable(name): _shown(value) for name, value in part.items()}
+        return {_shown(name): _shown(value) for name, value in part.items()}
     return [_shown(value) for value in part] if isinstance(part, list) else part
 
 
