@@ -50,10 +50,12 @@ class _OpenCV:
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         try:
             return np.asarray(self._calc(first, second), dtype=np.float32)
-        except opencv().error as error:
+        except opencv().error:
             height, width = first.shape[:2]
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"OpenCV finds no flow in frames of {width}x{height} ({reason})") from None
+            raise ValueError(
+                f"OpenCV finds no flow in frames of {width}x{height} by this method. Take the video out of the set, or choose "
+                "another --method or --short-side"
+            ) from None
 
 
 def _dis() -> Method:

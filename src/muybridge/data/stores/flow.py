@@ -209,10 +209,9 @@ def flow(
                 )  # fmt: skip
                 done = map_shards(cluster, out, shares, most=len(parts), gpus=method == "raft")
                 computed = sum(part.computed for part in done)
-            _announce(
-                out, work, [part for name, part in zip(names, parts, strict=True) if not (out / name).exists()], jobs
-            )
-            computed += _write(out, work, list(enumerate(parts))[first::step], jobs)
+            own = list(enumerate(parts))[first::step]
+            _announce(out, work, [part for number, part in own if not (out / names[number]).exists()], jobs)
+            computed += _write(out, work, own, jobs)
             record = _join(out, work, names, about)
     return _told(
         out, work, record, record.get("bytes", 0), computed, time.monotonic() - started, jobs,
