@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, replace
@@ -18,7 +17,6 @@ from muybridge.runtime.console import log
 from muybridge.storage.run import Run
 from muybridge.user_code import parsed
 from muybridge.zoo.registry import entry
-from muybridge.zoo.steps import steps as step_by_step
 
 STEPS_SHARE = 0.1
 """Share of the run's steps that the fine-tuning has."""
@@ -82,12 +80,9 @@ def _check_network(run: Run, recipe: Recipe) -> None:
                 f"{run.path}: its temporal pooling looks ahead. Train a {name} with --set model.temporal_pooling=false"
             )
         return
+    advice = f"Use it as it is: muybridge stream {run.path} SOURCE"
     if name.startswith("tcn"):
-        advice = "Train one that looks back only: --set model.options.causal=true"
-    elif _goes_by_steps(recipe):
-        advice = f"Use it as it is, frame by frame: muybridge stream {run.path} SOURCE"
-    else:
-        advice = f"Use it by sliding windows: muybridge stream {run.path} SOURCE"
+        advice = "Train one with --set model.options.causal=true"
     raise UserError(f"{run.path}: {name} cannot be turned to look back only, as tsm can. {advice}")
 
 
@@ -96,12 +91,6 @@ def _is_tsm(name: str) -> bool:
     if parts.method:
         return parts.method == "tsm"
     return parts.code is None and not parts.library and entry(name).family == "tsm"
-
-
-def _goes_by_steps(recipe: Recipe) -> bool:
-    if parsed(recipe.model.name).code is not None:
-        return False  # nobody's code is called to word a message
-    return step_by_step(build.outline(recipe, num_classes=2), recipe.clip.num_frames) is not None
 
 
 def _with_a_rate(run: Run, recipe: Recipe) -> Recipe:
