@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muybridge.api import (
+        causal,
         compare,
         doctor,
         estimate,
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "calibrate": "evaluation.calibrate",
+    "causal": "api",
     "compare": "api",
     "demo": "studies.demo",
     "describe": "data.overview",
@@ -82,6 +84,7 @@ _MODULES = {
 
 __all__ = [
     "calibrate",
+    "causal",
     "compare",
     "demo",
     "describe",

@@ -45,7 +45,7 @@ def _main(
 
 for _command in (
     study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
-    features.features, flow.flow, train.train, evaluate.evaluate, evaluate.diagnose, calibrate.calibrate,
+    features.features, flow.flow, train.train, train.causal, evaluate.evaluate, evaluate.diagnose, calibrate.calibrate,
     study.compare, work.work, fuse.fuse, study.report, use.predict, models.models, models.recipes, models.measure,
     train.runs,
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""What modules keep of the steps before, where the steps of a stream (frames, or vectors) come one by one.
+"""Memory of modules that look back, where the steps of a stream (frames, or vectors) come one by one.
 
 A module that looks back sees zeros before a clip's first step. In a stream it sees what it has kept instead, so that
 steps one by one give what the clip gives. `muybridge.zoo.steps` makes it so.
@@ -43,7 +43,7 @@ def stream(before: Memory) -> Iterator[Memory]:
 
 
 def kept(module: nn.Module, *shape: int) -> torch.Tensor | None:
-    """What a module has kept; None at the start of a stream, and in whole clips.
+    """Tensor that a module has kept; None at the start of a stream, and in whole clips.
 
     Raises UserError where that has another shape than the module needs.
     """
