@@ -23,9 +23,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import betaincinv, stdtrit
 
-from muybridge.analysis.statistics import unit_numbers
+from muybridge.analysis.statistics import calibration, unit_numbers
 from muybridge.errors import UserError
-from muybridge.storage.calibration import tempered
+from muybridge.storage.calibration import Calibrated, tempered
+from muybridge.storage.scores import Scores
 from muybridge.text import plural
 
 TAIL = 0.025
@@ -261,6 +262,23 @@ def _refusal(wanted: float, evidence: Sequence[Evidence], num_units: int) -> str
     if times is None:
         return f"{told}. Ask for less, or train a better model"
     return f"{told}. Answered alike, about {times * videos} val videos could. Ask for less, or calibrate with more"
+
+
+def applied(calibrated: Calibrated, scores: Scores) -> dict[str, Any]:
+    """What a temperature and a threshold make of the videos with a label: losses, calibration errors, answers."""
+    videos = scores.labelled()
+    labels_N, correct_N = scores.labels_N[videos], scores.correct()[videos]
+    before_NK = scores.video_probabilities()[videos]
+    after_NK = calibrated.probabilities(before_NK)
+    answered_N = after_NK.max(1) >= calibrated.threshold
+    return {
+        "temperature": calibrated.temperature, "threshold": calibrated.threshold or None,
+        "loss": mean_loss(after_NK, labels_N), "loss_before": mean_loss(before_NK, labels_N),
+        "calibration_error": calibration(after_NK.max(1), correct_N).error,
+        "calibration_error_before": calibration(before_NK.max(1), correct_N).error,
+        "answered": float(answered_N.mean()),
+        "precision": float(correct_N[answered_N].mean()) if answered_N.any() else None,
+    }  # fmt: skip
 
 
 def parsed_threshold(threshold: str | Mapping[str, float]) -> Rule | None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+COVERAGES = (1.0, 0.9, 0.8, 0.5)
+"""Shares of answered videos at which accuracies are told."""
 KEPT = 0.95
 """Share of the known clips that a false positive rate is told at."""
 

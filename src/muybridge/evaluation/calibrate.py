@@ -7,17 +7,16 @@ from typing import Any
 
 from muybridge.analysis.calibration import (
     Rule,
+    applied,
     choose_threshold,
     fit_temperature,
-    mean_loss,
     parsed_threshold,
 )
-from muybridge.analysis.statistics import calibration
 from muybridge.errors import UserError
 from muybridge.recipe import Runtime
 from muybridge.runtime.files import sha256_file
-from muybridge.storage import calibration as storage
-from muybridge.storage.calibration import Calibrated
+from muybridge.storage.calibration import Calibrated, weights_of
+from muybridge.storage.evaluations import val_file
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 
@@ -64,42 +63,44 @@ def calibrate(
     """
     opened = Run.open(run, fused=True)
     opened.check_finished()
-    before = storage.read(opened)
+    before = opened.calibration()
     if threshold is not None:
         rule = parsed_threshold(threshold)
     else:
         rule = Rule.parsed(before["threshold"]["rule"]) if before and before["threshold"] else None
-    scores = _val_scores(opened, data=data, allow_code=allow_code, runtime=runtime)
+    file = _val_file(opened, data=data, allow_code=allow_code, runtime=runtime)
+    scores = Scores.load(file)
     videos = scores.labelled()
     probabilities_NK, labels_N = scores.video_probabilities()[videos], scores.labels_N[videos]
     groups_N, correct_N = scores.groups_N[videos], scores.correct()[videos]
     temperature = fit_temperature(probabilities_NK, labels_N, groups_N)
-    after_NK = Calibrated(temperature.value).probabilities(probabilities_NK)
-    chosen = None if rule is None else choose_threshold(rule, after_NK.max(1), correct_N, groups_N)
-    storage.write(opened, {
+    calibrated = Calibrated(temperature.value)
+    confidence_N = calibrated.probabilities(probabilities_NK).max(1)
+    on_val = applied(calibrated, scores)
+    chosen = None if rule is None else choose_threshold(rule, confidence_N, correct_N, groups_N)
+    opened.save_calibration({
         "temperature": temperature.value, "low": temperature.low, "high": temperature.high, "videos": len(videos),
         "sources": int((groups_N == "").sum()) + len(set(groups_N.tolist()) - {""}),
-        "loss": mean_loss(after_NK, labels_N), "loss_before": mean_loss(probabilities_NK, labels_N),
-        "calibration_error": calibration(after_NK.max(1), correct_N).error,
-        "calibration_error_before": calibration(probabilities_NK.max(1), correct_N).error,
-        "checkpoint": opened.recipe().evaluation.checkpoint, "weights": storage.weights_of(opened),
-        "scores_sha256": sha256_file(opened.scores_file("val")), "threshold": None if chosen is None else chosen.as_json(),
+        **{name: on_val[name] for name in ("loss", "loss_before", "calibration_error", "calibration_error_before")},
+        "checkpoint": opened.recipe().evaluation.checkpoint, "weights": weights_of(opened),
+        "scores_sha256": sha256_file(file), "threshold": None if chosen is None else chosen.as_json(),
     })  # fmt: skip
-    return Calibration(opened, storage.read(opened) or {})
+    return Calibration(opened, opened.calibration() or {})
 
 
-def _val_scores(run: Run, *, data: str | Path | None, allow_code: bool, runtime: Runtime | None) -> Scores:
+def _val_file(run: Run, *, data: str | Path | None, allow_code: bool, runtime: Runtime | None) -> Path:
     """Val scores that the run has; else they are made and kept. Raises UserError for a set without val."""
-    if run.scores_file("val").exists():
+    there = val_file(run)
+    if there is not None:
         if data is not None:
-            raise UserError(f"--data: {run.scores_file('val')} has the val scores already. Leave it out")
-        return run.scores("val")
+            raise UserError(f"--data: {there} has the val scores already. Leave it out")
+        return there
     if not run.dataset()["split_sizes"].get("val"):
         raise UserError(
             f"{run.path}: its data set has no val videos, and test decides nothing. Prepare a set with a val split, and "
             "train on it"
         )
-    from muybridge.evaluation.evaluate import prepared
+    from muybridge.evaluation.evaluate import prepared  # imports torch
     from muybridge.evaluation.trained import trained
 
     network = trained(run, runtime=runtime, allow_code=allow_code)
@@ -111,4 +112,4 @@ def _val_scores(run: Run, *, data: str | Path | None, allow_code: bool, runtime:
         scores = task.scores()["ordered"]
         if task.processes.is_first:
             run.save_scores("val", scores)
-        return scores
+    return run.scores_file("val")

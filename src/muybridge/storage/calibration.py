@@ -6,18 +6,15 @@ them by `Calibrated`. NumPy only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from muybridge.errors import UserError
-from muybridge.runtime.files import read_as, write_json
-from muybridge.storage import shapes
-from muybridge.storage.run import Run, pointed_by
+from muybridge.runtime.files import sha256_file
+from muybridge.storage.evaluations import val_file
+from muybridge.storage.run import CALIBRATION_FILE, Run, pointed_by
 
-FORMAT_VERSION = 1
-NAME = "calibration.json"
 UNKNOWN = "unknown"
 """Label of an answer that is not sure enough."""
 
@@ -42,12 +39,12 @@ class Calibrated:
     @classmethod
     def of(cls, run: Run) -> Self:
         """Calibration of a run; the default where there is none. Raises UserError where it is not of the run's weights."""
-        kept = read(run)
+        kept = run.calibration()
         if kept is None:
             return cls()
         if (weights := weights_of(run)) != kept["weights"]:
             raise UserError(
-                f"{file_of(run)}: it is of the checkpoint {kept['weights']}, but the run answers with {weights}. Calibrate "
+                f"{run.path / CALIBRATION_FILE}: it is of {kept['weights']}, but the run answers with {weights}. Calibrate "
                 f"again: muybridge calibrate {run.path}"
             )
         return cls.from_json(kept)
@@ -77,19 +74,7 @@ def weights_of(run: Run) -> str:
     return "" if run.is_fused else pointed_by(run.checkpoints / run.recipe().evaluation.checkpoint)
 
 
-def file_of(run: Run) -> Path:
-    """Path of a run's calibration.json."""
-    return run.path / NAME
-
-
-def read(run: Run) -> dict[str, Any] | None:
-    """Content of calibration.json; None where the run is not calibrated. Raises UserError."""
-    if not file_of(run).exists():
-        return None
-    content: dict[str, Any] = read_as(shapes.Calibration, file_of(run))
-    return content
-
-
-def write(run: Run, content: Mapping[str, Any]) -> None:
-    """Write calibration.json."""
-    write_json(run.file(NAME), {"format_version": FORMAT_VERSION, **content})
+def is_of_val_scores(run: Run, kept: Mapping[str, Any]) -> bool:
+    """Whether the content of calibration.json is of the val scores that the run has, or the run has none any more."""
+    file = val_file(run)
+    return file is None or sha256_file(file) == kept["scores_sha256"]
