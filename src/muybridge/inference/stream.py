@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from muybridge import build
+from muybridge.analysis.events import Event, Hysteresis, Rules
 from muybridge.data import inputs
 from muybridge.data.manifest import from_columns
 from muybridge.data.transforms import MIRRORED_FROM, Box, test_boxes
@@ -70,6 +71,10 @@ class Answer:
     """From the moment when the last frame was there to the answer."""
     dropped: int = 0
     """Frames of the stream that were dropped so far."""
+    open: tuple[Event, ...] = ()
+    """Events that last, as far as they have come."""
+    closed: tuple[Event, ...] = ()
+    """Events that have ended since the answer before."""
     probabilities_K: np.ndarray | None = None
     """Of all classes, in the order of the run's."""
 
@@ -89,7 +94,8 @@ class Answer:
             "kind": "answer", "time_seconds": round(self.time_seconds, 6), "frame": self.frame, "label": self.label,
             "labels": list(self.labels), "scores": list(self.scores), "is_unknown": self.is_unknown,
             "start_seconds": round(self.start_seconds, 6), "milliseconds": round(self.milliseconds, 3),
-            "dropped": self.dropped,
+            "dropped": self.dropped, "open": [event.as_json() for event in self.open],
+            "closed": [event.as_json() for event in self.closed],
         }  # fmt: skip
 
 
@@ -125,13 +131,14 @@ class Stream:
         every_seconds: float | None = None,
         crops: int | None = None,
         fps: float | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """Load a run, as `muybridge.load` does, or take a network that is loaded.
 
         `every_seconds`: time between answers, rounded to whole steps; None: each step of a network that goes frame by frame,
         else a quarter of a window. `crops`: None: those of the run's evaluation; 1: the centre alone. `fps`: frames a second
-        of the stream, for the times that are named where the run has no rate. Raises UserError, also for a run whose clips
-        no stream has.
+        of the stream, for the times that are named where the run has no rate. `rules`: of events. Raises UserError, also for
+        a run whose clips no stream has.
         """
         if isinstance(run, str | Path | Run):
             run = answering(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
@@ -145,6 +152,8 @@ class Stream:
         self.network = run
         self.classes: tuple[str, ...] = tuple(run.dataset["classes"])
         self.top = top
+        rules = changed(rules or Rules(), unknown_below=run.calibrated.threshold)
+        self._events, self._closed = Hysteresis(self.classes, rules), list[Event]()
         recipe = run.recipe
         self._clip, self._input = recipe.clip, inputs.of(recipe.clip)
         self._crops = crops or recipe.evaluation.num_crops
@@ -243,6 +252,11 @@ class Stream:
         self._last = None
         return self._answer_due(is_late=False)
 
+    def end_events(self) -> list[Event]:
+        """Close the events that last, at the middle of the last window: those since the last answer."""
+        closed, self._closed = [*self._closed, *self._events.finish()], []
+        return closed
+
     def save_state(self, path: str | Path) -> None:
         """Write the state of a network that goes frame by frame into a file, with the network's hash. Raises UserError."""
         self._one_state().save_state(path, self._states[0])
@@ -266,6 +280,7 @@ class Stream:
         """Begin a window."""
         self._first_seconds, self._first_number, self._next = time_seconds, number, 0
         self._last = self._before_last = None
+        self._closed = self.end_events()
         self._waiting: deque[list[_Frame]] = deque()
         self._window: deque[list[_Frame]] = deque(maxlen=self._clip.num_frames)
         if self._is_loaded:
@@ -352,11 +367,14 @@ class Stream:
         calibrated = self.network.calibrated
         (probabilities_K,) = calibrated.probabilities(probabilities_1K)
         best = best_first(probabilities_K)[: self.top]
+        start_seconds = self._window[0][0].time_seconds
+        closed = [*self._closed, *self._events.push((start_seconds + last.time_seconds) / 2, probabilities_K)]
+        self._closed = []
         return Answer(
-            last.time_seconds, self._window[0][0].time_seconds, last.number,
+            last.time_seconds, start_seconds, last.number,
             tuple(self.classes[k] for k in best), tuple(float(probabilities_K[k]) for k in best),
             calibrated.is_unknown(probabilities_K.max()), 1000 * (time.monotonic() - last.arrived),
-            probabilities_K=probabilities_K,
+            open=tuple(self._events.open), closed=tuple(closed), probabilities_K=probabilities_K,
         )  # fmt: skip
 
     def _pictures(self, frame: _Frame) -> np.ndarray:
@@ -443,6 +461,11 @@ def stream(
     record: str | Path | None = None,
     max_delay_seconds: float = MOST_DELAY_SECONDS,
     retries: int | None = None,
+    start_above: float = 0.5,
+    end_below: float = 0.3,
+    min_seconds: float = 0.0,
+    merge_seconds: float = 0.0,
+    background: str | None = None,
     changes: Mapping[str, Any] | None = None,
     allow_code: bool = False,
     limits: Limits | None = None,
@@ -453,7 +476,8 @@ def stream(
 
     `source`, `raw`: as in `muybridge.video.source.source_of`. `real_time`, `record`, `max_delay_seconds`, `retries`: as in
     `muybridge.video.live.LiveFrames`. `run`, `pretrained`, `changes`, `top`, `every_seconds`, `crops`: as in `Stream`.
-    `for_seconds`: of the stream, after which it ends. `told` hears what happens to the source; None: it is logged.
+    `for_seconds`: of the stream, after which it ends. `start_above` to `background`: rules of events, as in
+    `muybridge.analysis.events.Rules`. `told` hears what happens to the source; None: it is logged.
 
     Raises UserError, also for a source that ends before its first window is full.
     """
@@ -462,7 +486,7 @@ def stream(
     opened = source_of(source, raw=raw)
     network = Stream(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, top=top,
-        every_seconds=every_seconds, crops=crops,
+        every_seconds=every_seconds, crops=crops, rules=Rules(start_above, end_below, min_seconds, merge_seconds, background),
     )  # fmt: skip
     live = LiveFrames(
         opened, short_side=network.network.recipe.clip.short_side, limits=limits, real_time=real_time, record=record,
@@ -507,6 +531,7 @@ def _answers(
         about = {
             "frames": frames, "answers": answers, "skipped": network.skipped, "dropped": live.dropped,
             "damaged": live.damaged, "seconds": seconds, "recordings": list(map(str, live.recordings)),
+            "closed": [event.as_json() for event in network.end_events()],
         }  # fmt: skip
     told(Note("ended", f"{plural(answers, 'answer')} for {plural(frames, 'frame')}, {live.dropped} dropped", about))
 
@@ -519,11 +544,7 @@ def _pushed(network: Stream, live: LiveFrames, frame: LiveFrame) -> Answer | Non
         frame.pixels_HW3, frame.time_seconds, number=frame.number, begins=frame.begins, arrived=frame.arrived,
         is_late=is_late,
     )  # fmt: skip
-    return None if answer is None else _with_dropped(answer, live.dropped)
-
-
-def _with_dropped(answer: Answer, dropped: int) -> Answer:
-    return changed(answer, dropped=dropped)
+    return None if answer is None else changed(answer, dropped=live.dropped)
 
 
 def _told(about: Mapping[str, Any]) -> str:
