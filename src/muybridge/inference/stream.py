@@ -11,7 +11,7 @@ other is given the whole window for each answer. A frame is decoded, scaled and 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -471,7 +471,7 @@ def stream(
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     told: Callable[[Note], None] | None = None,
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Answer for a source as its frames come: `for answer in muybridge.stream(run, "rtsp://…")`.
 
     `source`, `raw`: as in `muybridge.video.source.source_of`. `real_time`, `record`, `max_delay_seconds`, `retries`: as in
@@ -497,43 +497,51 @@ def stream(
 
 def _answers(
     network: Stream, live: LiveFrames, for_seconds: float | None, told: Callable[[Note], None]
-) -> Iterator[Answer]:
-    """Answers of a source, to its end."""
-    frames = answers = 0
+) -> Generator[Answer, None, None]:
+    """Answers of a source, to its end; then a note of how it ended."""
+    about: dict[str, Any] = {"reason": "stopped", "seconds": 0.0, "frames": 0, "answers": 0}
     until = float("inf") if for_seconds is None else for_seconds
-    started, seconds, is_over = time.monotonic(), 0.0, False
-    with live:
-        while not is_over:
-            waited = time.monotonic() - started
-            item = live.take(max(0.0, until - waited) if live.drops and until < float("inf") else None)
-            if item is None:
-                answer, is_over = network.finish(), True
-            elif isinstance(item, Note):
-                told(item)
-                if item.kind == "opened":
-                    about = network.about(item.about["fps"])
-                    told(Note("about", _told(about), about))
-                continue
-            elif item.time_seconds >= until:
-                answer, is_over = network.finish(), True
-            else:
-                frames, seconds = frames + 1, item.time_seconds
-                answer = _pushed(network, live, item)
-            if answer is not None:
-                answers += 1
-                yield answer
-        if not answers and until == float("inf"):
-            window_seconds = network.about()["window_seconds"]
-            raise UserError(
-                f"{live.source.name}: it ended after {seconds:.2f} s, before the first window of {window_seconds:.2f} s was "
-                "full. Use muybridge predict for short videos"
+    started = time.monotonic()
+    failed = False
+    try:
+        with live:
+            while about["reason"] == "stopped":
+                left = max(0.0, until - time.monotonic() + started)
+                item = live.take(left if live.drops and for_seconds is not None else None)
+                if isinstance(item, Note):
+                    told(item)
+                    if item.kind == "opened":
+                        looks = network.about(item.about["fps"])
+                        told(Note("about", _told(looks), looks))
+                    continue
+                if item is None or item.time_seconds >= until:
+                    about["reason"] = "ended" if live.has_ended else f"{for_seconds:g} seconds are over"
+                    answer = network.finish()
+                else:
+                    about |= {"seconds": item.time_seconds, "frames": about["frames"] + 1}
+                    answer = _pushed(network, live, item)
+                if answer is not None:
+                    about["answers"] += 1
+                    yield answer
+            if not about["answers"] and about["reason"] == "ended":
+                raise UserError(
+                    f"{live.source.name}: it ended after {about['seconds']:.2f} s, before the first window of "
+                    f"{network.about()['window_seconds']:.2f} s was full. Use muybridge predict for short videos"
+                )
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            text = (
+                f"{plural(about['answers'], 'answer')} for {plural(about['frames'], 'frame')}, {live.dropped} dropped"
             )
-        about = {
-            "frames": frames, "answers": answers, "skipped": network.skipped, "dropped": live.dropped,
-            "damaged": live.damaged, "seconds": seconds, "recordings": list(map(str, live.recordings)),
-            "closed": [event.as_json() for event in network.end_events()],
-        }  # fmt: skip
-    told(Note("ended", f"{plural(answers, 'answer')} for {plural(frames, 'frame')}, {live.dropped} dropped", about))
+            about |= {
+                "skipped": network.skipped, "dropped": live.dropped, "damaged": live.damaged,
+                "recordings": list(map(str, live.recordings)),
+                "closed": [event.as_json() for event in network.end_events()],
+            }  # fmt: skip
+            told(Note("ended", f"{live.source.name}: {about['reason']}; {text}", about))
 
 
 def _pushed(network: Stream, live: LiveFrames, frame: LiveFrame) -> Answer | None:

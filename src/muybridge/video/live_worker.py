@@ -172,6 +172,9 @@ class Player:
                 self._decode(container)
         except av.error.ExitError:
             raise DecodeError(source.name, f"no data came for {self.asked.stall_seconds:g} seconds") from None
+        except av.error.InvalidDataError as error:
+            hint = "; a pipe takes what can be read from front to back, such as MPEG-TS or Matroska"
+            raise DecodeError(source.name, reason(error) + (hint if source.kind == "pipe" else "")) from None
         except av.error.FFmpegError as error:
             raise DecodeError(source.name, reason(error)) from None
 
