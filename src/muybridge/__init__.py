@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muybridge.api import (
+        causal,
         compare,
         doctor,
         estimate,
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.data.verify import verify
+    from muybridge.evaluation.calibrate import calibrate
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
     from muybridge.inference.predict import load, predict
+    from muybridge.inference.stream import stream
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
     from muybridge.training.loop import resume
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "calibrate": "evaluation.calibrate",
+    "causal": "api",
     "compare": "api",
     "demo": "studies.demo",
     "describe": "data.overview",
@@ -72,6 +77,7 @@ _MODULES = {
     "report": "api",
     "resume": "training.loop",
     "runs": "api",
+    "stream": "inference.stream",
     "train": "api",
     "verify": "data.verify",
     "work": "studies.work",
@@ -79,6 +85,8 @@ _MODULES = {
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
 __all__ = [
+    "calibrate",
+    "causal",
     "compare",
     "demo",
     "describe",
@@ -105,6 +113,7 @@ __all__ = [
     "report",
     "resume",
     "runs",
+    "stream",
     "train",
     "verify",
     "work",

@@ -31,6 +31,9 @@ SPELLED = {
     "state": {"states"},
     "no_frames": {"with_frames"},
     "no_speed": {"speed"},
+    "every": {"every_seconds"},
+    "for": {"for_seconds"},
+    "max_delay": {"max_delay_seconds"},
     **{f"max_{what}": {"limits"} for what in ("pixels", "frames", "seconds", "memory_gib")},
 }
 """Options that are keywords under other names: they are written as a person types them."""
@@ -46,6 +49,7 @@ OF_THE_TERMINAL = {
 OF_PYTHON = {
     ("compare", "estimate"): "what --dry-run asks for",
     ("predict", "ready"): "prints each answer as it comes",
+    ("stream", "told"): "prints what happens to the source",
     ("runs", "unreadable"): "prints a warning for each folder",
 }
 OTHER_DEFAULTS = {
