@@ -28,7 +28,7 @@ class Answering(Protocol):
     dataset: Mapping[str, Any]
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
     calibrated: Calibrated
-    """How its probabilities become answers (`muybridge calibrate`)."""
+    """Its temperature and threshold (`muybridge calibrate`)."""
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores of every row of the views, in order. Their labels are -1."""
