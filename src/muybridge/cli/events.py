@@ -24,8 +24,20 @@ from muybridge.text import plural
 
 
 def events(
-    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or (with --pretrained) a model.")],
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|STUDY|MODEL",
+            help="A run folder, a study (its best run on val), or (with --pretrained) a model.",
+        ),
+    ],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VIDEO…",
+            help="Files, folders, patterns in quotes, lists, manifests, or -, as `predict` takes them.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +52,9 @@ def events(
         ),
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window that the next one shows, too.")] = 0.5,
+    fps: Annotated[
+        float | None, typer.Option(help="Frame rate of folders of images and of arrays, which hold none; none: 25.")
+    ] = None,
     smooth_seconds: Annotated[
         float, typer.Option(help="Smooth scores over time: standard deviation of the Gaussian; 0: not at all.")
     ] = 0.0,
@@ -85,7 +100,7 @@ def events(
                 _print_video(result)
 
         found = muybridge.events(
-            run, videos, out=out, window_seconds=window_seconds, overlap=overlap, smooth_seconds=smooth_seconds,
+            run, videos, out=out, window_seconds=window_seconds, overlap=overlap, fps=fps, smooth_seconds=smooth_seconds,
             start_above=start_above, end_below=end_below, min_seconds=min_seconds, merge_seconds=merge_seconds,
             background=background, truth=truth, pretrained=pretrained, changes=changes, allow_code=allow_code,
             runtime=runtime, ready=None if as_json else show,

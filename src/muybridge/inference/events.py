@@ -11,9 +11,12 @@ from muybridge.analysis.events import events as events_of
 from muybridge.data.annotations import Annotation, read_annotations
 from muybridge.errors import UserError
 from muybridge.inference.event_files import EventFiles
+from muybridge.inference.listing import listed
 from muybridge.inference.over_time import OverTime, check_windows
 from muybridge.inference.predictor import Predictor
+from muybridge.inference.sources import name_of
 from muybridge.recipe import Runtime
+from muybridge.runtime.console import log
 from muybridge.storage.run import Run
 from muybridge.video import DecodeError
 from muybridge.video.limits import Limits
@@ -64,11 +67,12 @@ class Events:
 
 def events(
     run: str | Path | Run,
-    videos: str | Path | Sequence[str | Path],
+    videos: Any,
     *,
     out: str | Path | None = None,
     window_seconds: float | None = None,
     overlap: float = 0.5,
+    fps: float | None = None,
     smooth_seconds: float = 0.0,
     start_above: float = 0.5,
     end_below: float = 0.3,
@@ -85,18 +89,30 @@ def events(
 ) -> Events:
     """Find events in videos: windows with overlap, smoothed scores, hysteresis (`muybridge.analysis.events.Rules`).
 
-    `window_seconds`, `overlap`: as in `Predictor.over_time`. `smooth_seconds`: standard deviation of a Gaussian over time.
-    `out`: a .csv or .json of all videos, or a .srt or .vtt for each, with `{name}` for the video's name. `truth`: a CSV of
-    annotated events, which the found ones are held against. `ready` is called with each video, or its error, as it is done.
+    `videos`: as in `muybridge.predict`. `window_seconds`, `overlap`, `fps`: as in `Predictor.over_time`. `smooth_seconds`:
+    standard deviation of a Gaussian over time. `out`: a .csv or .json of all videos, or a .srt or .vtt for each, with
+    `{name}` for the video's name. `truth`: a CSV of annotated events, which the found ones are held against. `ready` is
+    called with each video, or its error, as it is done.
+
     Raises UserError for a run that is not there, for rules that make no events, and for files that are there already.
     """
     check_windows(window_seconds, overlap)
     if not 0 <= smooth_seconds < float("inf"):
         raise UserError(f"--smooth-seconds {smooth_seconds:g}: not a length. Give seconds, from 0 on")
     rules = Rules(start_above, end_below, min_seconds, merge_seconds, background)
-    names = [str(video) for video in ([videos] if isinstance(videos, str | Path) else videos)]
-    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-        raise UserError(f"{twice[0]}: it is given twice. Name each video once")
+    is_several = isinstance(videos, list | tuple) and not hasattr(videos, "_fields")
+    given = listed(videos if is_several else [videos])
+    for line in given.told():
+        log(line)
+    by_name: dict[str, Any] = {}
+    for video in given.videos:
+        name = name_of(video) or "array"
+        if name in by_name:
+            raise UserError(f"{name}: it is given twice. Name each video once")
+        by_name[name] = video
+    if not by_name:
+        raise UserError("videos: none is given. Name files, folders or lists of them")
+    names = list(by_name)
     files = None if out is None else EventFiles.checked(out, names)
     found: list[VideoEvents] = []
     failed: list[DecodeError] = []
@@ -105,9 +121,9 @@ def events(
     ) as predictor:
         rules.check(predictor.classes)
         expected = None if truth is None else _expected(Path(truth), predictor.classes, background, names)
-        for name in names:
+        for name, source in by_name.items():
             try:
-                over_time = predictor.over_time(name, window_seconds=window_seconds, overlap=overlap)
+                over_time = predictor.over_time(source, window_seconds=window_seconds, overlap=overlap, fps=fps)
             except DecodeError as error:
                 failed.append(error)
                 if ready is not None:
@@ -134,7 +150,8 @@ def events(
 def _events(over_time: OverTime, rules: Rules) -> list[Event]:
     return events_of(
         over_time.times_N, over_time.probabilities_NK, over_time.classes,
-        replace(rules, unknown_below=over_time.unknown_below), end_seconds=over_time.end_seconds,
+        replace(rules, unknown_below=over_time.unknown_below), start_seconds=over_time.start_seconds,
+        end_seconds=over_time.end_seconds,
     )  # fmt: skip
 
 

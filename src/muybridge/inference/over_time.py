@@ -18,7 +18,7 @@ class OverTime:
     path: str
     classes: tuple[str, ...]
     times_N: np.ndarray
-    """Centre of each window, in seconds from the first frame: halfway from where its first frame begins to where its last
+    """Centre of each window, in seconds from the file's first frame: halfway from where its first frame begins to where its last
     one ends, by the time stamps of the video."""
     probabilities_NK: np.ndarray
     frame_times_F: np.ndarray
@@ -28,6 +28,11 @@ class OverTime:
     step_seconds: float
     unknown_below: float = 0.0
     """Probability below which the run answers "unknown"; 0: it always answers."""
+
+    @property
+    def start_seconds(self) -> float:
+        """Time of the first frame: 0, but for a part of a file."""
+        return float(self.frame_times_F[0])
 
     def smoothed(self, seconds: float) -> "OverTime":
         """The same with smoothed probabilities (`muybridge.analysis.events.smoothed`)."""

@@ -185,7 +185,7 @@ class Predictor:
             manifest = self._manifest([(row, size) for row in rows])
             views = build.video_views(self.answering.recipe, manifest, self._input.reader(reader))
             probabilities_NK = self.answering.scores(views).video_probabilities()
-        times_F = rising(times_F, whole.fps)
+        times_F = rising(times_F, whole.fps) + whole.start_frame / whole.fps
         end_seconds = float(times_F[-1]) + 1 / whole.fps
         return OverTime(
             path=source.name, classes=self.classes, times_N=centres(times_F, end_seconds, starts_N, length),
