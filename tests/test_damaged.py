@@ -82,6 +82,8 @@ def commands(study, video):
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)],
+        "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
+                   "--set", "clip.fps=24"],
         "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
     }  # fmt: skip
 
@@ -115,7 +117,9 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "doctor", "fuse"])
+@pytest.mark.parametrize(
+    "command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse"]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):
     video = Manifest.load(made_set).row(0).path

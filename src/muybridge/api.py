@@ -134,6 +134,34 @@ def train(
     )
 
 
+def causal(
+    run: str | Path | Run,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Turn a trained TSM into one that looks back only, fine-tune it briefly, and return that run, in the folder `out`.
+
+    It answers frame by frame then (`muybridge.zoo.steps`). `epochs`, `steps`: the length of the fine-tuning; none: a tenth
+    of the run's steps. `data`: the manifest, where the run's was moved, or another one. `changes`: dotted fields of the
+    recipe. Clips that are uniform cannot stream. See `muybridge causal --help`. Raises UserError.
+    """
+    from muybridge.training import loop
+    from muybridge.training.causal import looking_back, tell
+
+    run = Run.open(run)
+    _check_one_length(changes, epochs=epochs, steps=steps)
+    recipe = looking_back(run, data=None if data is None else str(data), epochs=epochs, steps=steps, changes=changes)
+    check_consent(recipe.model.name, where=str(run.path), allow_code=allow_code)
+    tell(run, recipe)
+    return loop.train(recipe, out=out, runtime=runtime)
+
+
 def estimate(
     recipe: str | Recipe | None = None,
     *,
@@ -219,6 +247,7 @@ def evaluate(
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     keep: bool = False,
+    unknown: bool = False,
     allow_code: bool = False,
     runtime: Runtime | None = None,
 ) -> Scores:
@@ -235,6 +264,9 @@ def evaluate(
     error, or, with `data.on_error` skip, said and left out. Scores are written to `out`, where it is given.
     `keep`: store them in the run (`evaluations/NAME/`), whose reports then show this evaluation as a row of its own; of the
     run's own data set and fold only, and never over another.
+    `unknown`: the videos of `data` are of none of the run's classes. They are scored as the run's own test was, all of them
+    unless `split` is given, and kept in the run, whose reports then say how well it tells them from its own. Their labels
+    are -1.
     A run of a `module:function` model brings that file along; it is imported only with `allow_code`.
 
     `run` may also be such a file of scores (.npz). It is read without the model, and nothing but `average` applies.
@@ -247,7 +279,7 @@ def evaluate(
     if not isinstance(run, Run) and Path(run).suffix == ".npz":
         options = {
             "--pretrained": pretrained, "--data": data, "--split": split, "--fold": fold is not None,
-            "--checkpoint": checkpoint, "--out": out, "--keep": keep,
+            "--checkpoint": checkpoint, "--out": out, "--keep": keep, "--unknown": unknown,
             "--set": changes or runtime not in (None, Runtime()), "--allow-code": allow_code,
         }  # fmt: skip
         extra = [name for name, value in options.items() if value]
@@ -266,8 +298,9 @@ def evaluate(
     network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
     with prepared(
         network, data=data, split=split, fold=fold, checkpoint=checkpoint,
-        changes=changes if pretrained is None else None, runtime=runtime,
+        changes=changes if pretrained is None else None, runtime=runtime, unknown=unknown,
     ) as task:  # fmt: skip
+        keep = keep or unknown
         name = task.name_to_keep() if keep else ""
         scores = task.scores()["ordered"]
         if out is not None and task.processes.is_first:

@@ -154,6 +154,7 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
         "Classes",
         "Confusion matrix",
         "Calibration",
+        "Coverage",
         "Data",
         "Protocol",
     ]
@@ -164,7 +165,7 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
     assert Page(page_of(runs)).headings == [
         "Result", "Protocol differences", "Significance", "Cost",
         "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Data", "Does it learn?", "Learning curves", "Protocol",
+        "Disagreements", "Calibration", "Coverage", "Data", "Does it learn?", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -585,7 +586,7 @@ def test_which_published_results_lie_beside_which_of_several_sets(tmp_path, two)
 
 def test_calibration_says_who_is_too_sure(tmp_path):
     section = section_of([make_run(tmp_path / "a", accuracy=0.5)], "Calibration")
-    [(name, error, over, confidence, right)] = section.tables[0].rows
+    [(name, error, over, confidence, right, _)] = section.tables[0].rows
     sure = np.exp(4) / (np.exp(4) + 5)
     assert (name, right) == ("tsm_resnet_tiny", "0.500")
     assert float(confidence) == pytest.approx(sure, abs=1e-3)

@@ -10,6 +10,7 @@ import numpy as np
 from muybridge.analysis.statistics import Interval, Weighed, accuracy_interval
 from muybridge.analysis.temporal import Pair
 from muybridge.recipe import Recipe
+from muybridge.storage.calibration import Calibrated, tempered
 from muybridge.storage.run import Run
 from muybridge.storage.scores import (
     Scores,
@@ -22,6 +23,10 @@ from muybridge.storage.scores import (
     within_pair,
 )
 
+ALONG_VIDEOS = (
+    "ids_N", "labels_N", "groups_N", "predicted_N", "confidence_N", "truth_N", "sure_N", "sure_truth_N", "answered_N",
+)  # fmt: skip
+"""Fields of `Answers` that have a value for each video."""
 MORE_ANSWERS = (5, 10)
 """Numbers k of the top-k accuracies beside top-1; each only of more than k classes."""
 
@@ -53,6 +58,12 @@ class Answers:
     """Video accuracy if the label need only be among the first k answers, by k of `MORE_ANSWERS`."""
     split_N: np.ndarray
     """Number of the official split that tests the video; 0 where the set has none."""
+    sure_N: np.ndarray
+    """`confidence_N` at the run's temperature, where it is calibrated."""
+    sure_truth_N: np.ndarray
+    """`truth_N` at the run's temperature."""
+    answered_N: np.ndarray
+    """(N,) bool: whether the answer is not "unknown", by the run's threshold."""
 
     @property
     def correct_N(self) -> np.ndarray:
@@ -60,34 +71,50 @@ class Answers:
         return self.predicted_N == self.labels_N
 
     @staticmethod
-    def of(scores: Scores, pairs: Sequence[Pair] = ()) -> "Answers":
-        """Answers to the videos with a known label. Raises UserError for scores without any."""
+    def of(scores: Scores, pairs: Sequence[Pair] = (), calibrated: Sequence[Calibrated] = ()) -> "Answers":
+        """Answers to the videos with a known label. Raises UserError for scores without any.
+
+        `calibrated`: how each video of the scores is answered; none: as its probabilities are.
+        """
         videos = scores.labelled()
         scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
         predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
+        calibrated_N = [calibrated[video] for video in videos] if calibrated else [Calibrated()] * len(videos)
+        sure_NK = tempered(probabilities_NK, np.array([one.temperature for one in calibrated_N]))
+        sure_N = sure_NK[everything, predicted_N]
         return Answers(
             ids_N=scores.ids_N[videos], labels_N=labels_N, groups_N=scores.groups_N[videos], predicted_N=predicted_N,
             confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
             within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
             clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
             top={k: topk_accuracy(scores_NK, labels_N, k) for k in MORE_ANSWERS if len(scores.classes) > k},
-            split_N=np.zeros(len(videos), dtype=np.int64),
+            split_N=np.zeros(len(videos), dtype=np.int64), sure_N=sure_N, sure_truth_N=sure_NK[everything, labels_N],
+            answered_N=sure_N >= np.array([one.threshold for one in calibrated_N]),
         )  # fmt: skip
 
     @staticmethod
-    def pooled(runs: Sequence[Run], scores: Callable[[Run], Scores], pairs: Sequence[Pair] = ()) -> "Answers":
+    def pooled(
+        runs: Sequence[Run],
+        scores: Callable[[Run], Scores],
+        pairs: Sequence[Pair] = (),
+        calibrated: Mapping[Run, Calibrated] | None = None,
+    ) -> "Answers":
         """Answers of one seed's runs, a run a fold: the folds' tests joined, or official splits side by side.
 
-        Raises UserError, or ValueError for scores that cannot be joined.
+        `calibrated`: how runs answer, where they are calibrated. Raises UserError, or ValueError for scores that cannot be
+        joined.
         """
         parts = [scores(run) for run in runs]
+        answering = [(calibrated or {}).get(run, Calibrated()) for run in runs]
         if not all(map(official_splits, runs)):
-            return Answers.of(concatenate(parts), pairs)
+            of_videos = [one for part, one in zip(parts, answering, strict=True) for _ in part.ids_N]
+            return Answers.of(concatenate(parts), pairs, of_videos)
         if any(part.classes != parts[0].classes for part in parts):
             raise ValueError("scores of different classes cannot be joined")
         split_of = [run.recipe().data.fold or 0 for run in runs]
-        return _side_by_side([Answers.of(part, pairs) for part in parts], split_of, parts[0].classes)
+        answers = [Answers.of(part, pairs, [one] * len(part.ids_N)) for part, one in zip(parts, answering, strict=True)]
+        return _side_by_side(answers, split_of, parts[0].classes)
 
 
 def official_splits(run: Run) -> list[int]:
@@ -110,7 +137,7 @@ def _side_by_side(parts: Sequence[Answers], split_of: Sequence[int], classes: Se
         within[pair] = right_N[order][is_of_pair_N[order]]
     clips = set.intersection(*(set(part.by_clips) for part in parts))
     return Answers(
-        **{name: joined(name)[order] for name in ("ids_N", "labels_N", "groups_N", "predicted_N", "confidence_N", "truth_N")},
+        **{name: joined(name)[order] for name in ALONG_VIDEOS},
         within=within, clip_top1=float(np.mean([part.clip_top1 for part in parts])), num_views=parts[0].num_views,
         by_clips={m: float(np.mean([part.by_clips[m] for part in parts])) for m in sorted(clips)},
         top={k: float(np.mean([part.top[k] for part in parts])) for k in parts[0].top}, split_N=split_N[order],

@@ -67,9 +67,12 @@ def further_of(own: Evaluated, runs_by_seed: Sequence[Sequence[Run]], notes: lis
     for run in runs:
         for name in evaluations.names(run):
             try:
-                kept.setdefault(name, {})[run] = evaluations.kept(run, name)
+                of_run = evaluations.kept(run, name)
             except UserError as error:
                 notes.append(f"{run.name}: an evaluation is left out, as it cannot be read: {error}")
+                continue
+            if not of_run.unknown:
+                kept.setdefault(name, {})[run] = of_run
     found = []
     for name, by_run in sorted(kept.items()):
         if len(by_run) < len(runs):

@@ -19,16 +19,19 @@ from typing import Any
 import numpy as np
 
 from muybridge.analysis.answers import Answers, Evaluated, official_splits, weighing
+from muybridge.analysis.coverage import COVERAGES, RiskCoverage
 from muybridge.analysis.curves import ACCURACY, Part, Point, curve
 from muybridge.analysis.further import Further, further_of
 from muybridge.analysis.statistics import CONFIDENCE, Calibration, Interval, Weighed, accuracy_interval, calibration
 from muybridge.analysis.temporal import FrameOrders, Pair
+from muybridge.analysis.unknown import Unknown, unknown_of
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, fingerprint, replace
+from muybridge.storage.calibration import Calibrated, is_of_val_scores
 from muybridge.storage.run import Run
 from muybridge.storage.scores import concatenate
 from muybridge.storage.study import RunRecord, StudyRecord
-from muybridge.text import listed
+from muybridge.text import listed, plural
 
 REPEATED = ("seed", "fold")
 """Axes over which a row is pooled."""
@@ -54,6 +57,10 @@ class ModelResult(Evaluated):
     """None where none of its seeds was diagnosed on all test videos."""
     further: tuple[Further, ...] = ()
     """Further evaluations that all its runs keep."""
+    unknown: tuple[Unknown, ...] = ()
+    """Clips of no class that all its runs keep, a data set each."""
+    calibrations: tuple[Mapping[str, Any], ...] = ()
+    """Content of the calibration.json of each of its runs; empty where one is not calibrated."""
     fused: tuple[Mapping[str, Any], ...] = ()
     """Content of the fused.json of each run of fused scores: parts and weights; empty for a row that was trained."""
 
@@ -92,6 +99,47 @@ class ModelResult(Evaluated):
     def calibration(self) -> Calibration:
         """Calibration over the answers of all seeds."""
         return calibration(np.stack([answers.confidence_N for answers in self.answers]), self.correct_SN)
+
+    @cached_property
+    def calibrated(self) -> Calibration | None:
+        """Calibration over the answers of all seeds at the runs' temperatures; None where a run has none."""
+        if not self.calibrations:
+            return None
+        return calibration(np.stack([answers.sure_N for answers in self.answers]), self.correct_SN)
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log probability of the labels."""
+        return _loss([answers.truth_N for answers in self.answers])
+
+    @property
+    def loss_calibrated(self) -> float | None:
+        """The same at the runs' temperatures; None where a run has none."""
+        return _loss([answers.sure_truth_N for answers in self.answers]) if self.calibrations else None
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Temperature of each run; empty where one is not calibrated."""
+        return tuple(of_run["temperature"] for of_run in self.calibrations)
+
+    @cached_property
+    def risk_coverage(self) -> RiskCoverage:
+        """Errors if only the surest answers are given, at the runs' temperatures where they have any."""
+        return RiskCoverage.of(np.stack([answers.sure_N for answers in self.answers]), self.correct_SN)
+
+    @cached_property
+    def above_threshold(self) -> tuple[str, float, float | None] | None:
+        """Rule of the runs' thresholds, share of the videos with an answer, and share of those that is right.
+
+        None where a run has no threshold, or another rule.
+        """
+        rules = {None if (kept := of_run["threshold"]) is None else str(kept["rule"]) for of_run in self.calibrations}
+        rule = rules.pop() if len(rules) == 1 else None
+        if rule is None:
+            return None
+        answered_SN = np.stack([answers.answered_N for answers in self.answers])
+        precision = float(self.correct_SN[answered_SN].mean()) if answered_SN.any() else None
+        return rule, float(answered_SN.mean()), precision
 
     @cached_property
     def steps(self) -> tuple[int, ...]:
@@ -166,6 +214,10 @@ class ModelResult(Evaluated):
             "runs": [str(run.path) for run in self.runs], "seeds": self.num_seeds, **self.metrics_as_json(),
             "training_clip_top1": self.training_clip_accuracy, "training_video_top1": self.training_accuracy,
             "calibration_error": self.calibration.error, "overconfidence": self.calibration.overconfidence,
+            "loss": self.loss, "calibrated": self._calibrated_as_json(),
+            "risk_coverage_area": self.risk_coverage.area,
+            "accuracy_at_coverage": {str(share): self.risk_coverage.accuracy(share) for share in COVERAGES},
+            "unknown": [one.as_json() for one in self.unknown],
             "train_clips_per_s": self.train_clips_per_s, "speed": self.speed, "steps": list(self.steps),
             "epochs": list(self.epochs), "train_hours": list(self.train_hours),
             "curves": [point.as_json() for points in self.curves.values() for point in points],
@@ -190,6 +242,17 @@ class ModelResult(Evaluated):
             outside = self.outside_pairs(pairs)
             value["outside_pairs"] = None if outside is None else outside.value
         return value
+
+    def _calibrated_as_json(self) -> dict[str, Any] | None:
+        """What the runs' temperatures and thresholds make of the test; None where a run has none."""
+        if self.calibrated is None:
+            return None
+        rule, answered, precision = self.above_threshold or (None, None, None)
+        return {
+            "temperatures": list(self.temperatures), "loss": self.loss_calibrated,
+            "calibration_error": self.calibrated.error, "overconfidence": self.calibrated.overconfidence,
+            "threshold_rule": rule, "answered": answered, "precision": precision,
+        }  # fmt: skip
 
     def _by_class(self, values_K: np.ndarray) -> dict[str, float]:
         """Finite values by the class's name."""
@@ -327,6 +390,8 @@ def _model(
     by_seed: dict[int, list[Run]] = {}
     for run in runs:
         by_seed.setdefault(recipes[run].seed, []).append(run)
+    calibrations = _calibrations(name, runs, notes)
+    calibrated = {run: Calibrated.from_json(kept) for run, kept in calibrations.items()}
     pooled: dict[int, Answers] = {}
     counts_of: dict[Run, np.ndarray] = {}
     for seed, of_seed in sorted(by_seed.items()):
@@ -340,7 +405,7 @@ def _model(
         parts = {run: run.scores("test") for run in of_seed}
         counts_of |= {run: part.videos_of_classes() for run, part in parts.items()}
         try:
-            pooled[seed] = Answers.pooled(of_seed, parts.__getitem__, pairs)
+            pooled[seed] = Answers.pooled(of_seed, parts.__getitem__, pairs, calibrated)
         except UserError as error:
             raise UserError(f"{of_seed[0].scores_file('test')}: {error}") from None
         except ValueError as error:
@@ -375,7 +440,26 @@ def _model(
         diagnosed=_diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
         fused=tuple(fused for run in used if (fused := run.fused()) is not None),
     )  # fmt: skip
-    return dataclasses.replace(model, further=further_of(model, [by_seed[seed] for seed in kept], notes))
+    return dataclasses.replace(
+        model, further=further_of(model, [by_seed[seed] for seed in kept], notes), unknown=unknown_of(used, name, notes),
+        calibrations=tuple(calibrations[run] for run in used) if calibrations else (),
+    )  # fmt: skip
+
+
+def _calibrations(name: str, runs: Sequence[Run], notes: list[str]) -> dict[Run, dict[str, Any]]:
+    """Content of each run's calibration.json; empty unless all have one, of their val scores. What is left out is noted."""
+    kept = {run: content for run in runs if (content := _optional(run, run.calibration, notes)) is not None}
+    others = [run for run, content in kept.items() if not is_of_val_scores(run, content)]
+    if others:
+        notes.append(f"{name}: {others[0].name} is calibrated by other val scores than it has; that is left out.")
+    elif kept and len(kept) < len(runs):
+        notes.append(f"{name}: {len(kept)} of {plural(len(runs), 'run')} are calibrated; that is left out.")
+    return kept if len(kept) == len(runs) and not others else {}
+
+
+def _loss(truth_SN: Sequence[np.ndarray]) -> float:
+    """Mean negative log of probabilities."""
+    return float(-np.log(np.maximum(np.stack(truth_SN), 1e-12)).mean())
 
 
 def _optional(run: Run, read: Callable[[], dict[str, Any] | None], notes: list[str]) -> dict[str, Any] | None:

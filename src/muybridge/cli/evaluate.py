@@ -33,6 +33,13 @@ def evaluate(
     keep: Annotated[
         bool, typer.Option("--keep", help="Store the evaluation in the run, for its reports: a row of its own.")
     ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="The videos of --data are of none of the run's classes: keep how sure it is of them, for its reports.",
+        ),
+    ] = False,
     average: Annotated[
         str | None, typer.Option(help="Average over a video's views: logits or probabilities; none: the recipe's.")
     ] = None,
@@ -47,7 +54,7 @@ def evaluate(
     """Score a run: clip and video accuracy, with any number of views (--set evaluation.num_clips=10).
 
     Given a score file, compute all metrics from it, without the model. With --pretrained, score public weights, where the
-    manifest's classes are among theirs.
+    manifest's classes are among theirs. With --unknown, score clips of no class, which the run should be less sure of.
     """
     with answering(as_json):
         import muybridge
@@ -58,14 +65,19 @@ def evaluate(
         changes, runtime = parsed_settings(settings)
         scores = muybridge.evaluate(
             run, pretrained=pretrained, data=data, split=split, fold=fold, checkpoint=checkpoint, average=average,
-            changes=changes, out=out, keep=keep, allow_code=allow_code, runtime=runtime,
+            changes=changes, out=out, keep=keep, unknown=unknown, allow_code=allow_code, runtime=runtime,
         )  # fmt: skip
+        if unknown:
+            _answer_unknown(run, str(data), scores, as_json=as_json)
+            return
         named = {"run": run} if pretrained is None else {"run": run, "pretrained": pretrained}
         value: dict[str, Any] = {**named, scores.split or "scores": metrics(scores), "average": scores.average}
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:
             value["views_curve"] = scores.views_curve()
+        if pretrained is None and Path(run).suffix != ".npz" and checkpoint is None:
+            value |= _calibrated(run, scores)
         answer(as_json, lambda: value, lambda: _print_evaluated(value, scores))
 
 
@@ -106,11 +118,53 @@ def diagnose(
         answer(as_json, lambda: values if len(values) > 1 else values[0], lambda: _print_diagnoses(values))
 
 
+def _calibrated(run: str, scores: Any) -> dict[str, Any]:
+    """What a run's temperature and threshold make of scores; empty for a run that is not calibrated."""
+    from muybridge.analysis.calibration import applied
+    from muybridge.storage.calibration import Calibrated
+    from muybridge.storage.run import Run
+
+    opened = Run(Path(run))
+    if opened.calibration() is None or not (scores.labels_N >= 0).any():
+        return {}
+    return {"calibrated": applied(Calibrated.of(opened), scores)}
+
+
+def _answer_unknown(run: str, data: str, scores: Any, *, as_json: bool) -> None:
+    from muybridge.analysis.unknown import known_scores, unknown_by
+    from muybridge.storage.run import Run, data_name
+
+    opened = Run(Path(run))
+    found = unknown_by([opened], [scores], data=data_name(data))
+    known = known_scores(opened)
+
+    def show() -> None:
+        apart = found.apart
+        lines = [[found.data, str(found.videos), *(f"{value:.3f}" for value in (apart.auroc, apart.aupr, apart.fpr95))]]
+        table(["clips of no class", "videos", "AUROC", "AUPR", "FPR at 95 %"], lines, numeric=(1, 2, 3, 4))
+        say(f"held against {len(known.ids_N)} videos of {known.split}, by the highest probability; chance: AUROC 0.5")
+        if found.refused is not None:
+            say(f'answered "unknown": {found.refused:.1%} of them, and {found.refused_known:.1%} of {known.split}')
+        say(f"kept in {run}, for its reports")
+
+    answer(as_json, lambda: {"run": run, "unknown": found.as_json(), "known": known.split}, show)
+
+
 def _print_evaluated(value: dict[str, Any], scores: Any) -> None:
     print_result(value["run"], value)
     grid = scores.grid
     if grid is not None:
         say(f"mean {scores.average} of {grid.num_clips} {grid.sampling} clip(s) × {grid.num_crops} crop(s)")
+    if "calibrated" in value:
+        of = value["calibrated"]
+        words = (
+            f"at its temperature of {of['temperature']:.2f}: loss {of['loss_before']:.3f} becomes {of['loss']:.3f}, calibration "
+            f"error {of['calibration_error_before']:.3f} becomes {of['calibration_error']:.3f}"
+        )
+        if of["threshold"] is not None:
+            right = "" if of["precision"] is None else f", and {of['precision']:.3f} of the answers are right"
+            words += f'; "unknown" below {of["threshold"]:.3f}: {of["answered"]:.1%} get an answer{right}'
+        say(words)
     if "views_curve" not in value:
         return
     rows, left_out = value["views_curve"]["rows"], value["views_curve"]["left_out"]

@@ -120,5 +120,7 @@ def _print_count(predictions: list[Any], failed: list[Any], out: Path | None) ->
 def _print_predictions(predictions: list[Any]) -> None:
     for prediction in predictions:
         say(f"{prediction.path}  {clock(prediction.start_seconds)} – {clock(prediction.end_seconds)}")
+        if prediction.is_unknown:
+            say("  unknown, as the best guess is below the threshold:")
         for label, score in zip(prediction.labels, prediction.scores, strict=True):
             say(f"  {score:6.3f}  {label}")

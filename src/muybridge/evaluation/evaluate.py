@@ -27,11 +27,14 @@ from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, find_device, to_device
 from muybridge.runtime.distributed import Processes
 from muybridge.storage import evaluations
-from muybridge.storage.run import Run, view_cost
+from muybridge.storage.run import Run, data_name, view_cost
 from muybridge.storage.scores import Scores
+from muybridge.text import listed
 from muybridge.video import Reader
 from muybridge.zoo import VideoModel
 
+EVERY = "all"
+"""Split of all videos of a manifest."""
 FEW = 5
 """Classes that an error lists."""
 
@@ -52,6 +55,8 @@ class Task:
     labels_N: np.ndarray
     trained_on_N: np.ndarray
     """bool."""
+    is_unknown: bool
+    """Whether the videos are of none of the network's classes; their labels are -1."""
     model: VideoModel
     where: Placement
     reader: Reader
@@ -100,7 +105,14 @@ class Task:
         }
 
     def name_to_keep(self) -> str:
-        """Name under which the run keeps this evaluation of its own data set. Raises UserError where it cannot."""
+        """Name under which the run keeps this evaluation: of its own data set, or of clips of none of its classes.
+
+        Raises UserError where it cannot.
+        """
+        if self.is_unknown:
+            name = evaluations.name_of_unknown(data_name(self.data), self.manifest.sha256())
+            evaluations.check_new(self.run, name)
+            return name
         trained = self.run.recipe()
         if self.manifest.sha256() != trained.data.sha256 or self.fold != trained.data.fold:
             raise UserError(
@@ -119,8 +131,9 @@ class Task:
         num_classes = len(self.dataset["classes"])
         cost = view_cost(build.cost(self.recipe, build.outline(self.recipe, num_classes), num_classes))
         stored = evaluations.keep(
-            self.run, name, scores, self.recipe, split=self.split, checkpoint=self.checkpoint, cost=cost
-        )
+            self.run, name, scores, self.recipe, split=self.split, checkpoint=self.checkpoint, cost=cost,
+            unknown=data_name(self.data) if self.is_unknown else "",
+        )  # fmt: skip
         log(f"kept in {self.run.path / stored.scores_file}, for the report")
 
 
@@ -134,11 +147,17 @@ def prepared(
     checkpoint: str | None,
     changes: Mapping[str, Any] | None,
     runtime: Runtime | None,
+    unknown: bool = False,
 ) -> Iterator[Task]:
-    """Load and check everything needed to score a network; errors in the block reach all processes."""
+    """Load and check everything needed to score a network; errors in the block reach all processes.
+
+    `unknown`: the videos are of none of the network's classes.
+    """
     run, asked = trained.run, trained.recipe
     if run is None:
         _check_public(data, checkpoint)
+    if unknown:
+        _check_unknown(data, checkpoint, changes or {})
     wrong = [name for name in changes or {} if not name.startswith(evaluations.OPEN_FIELDS)]
     if wrong:
         raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
@@ -170,16 +189,22 @@ def prepared(
                 "like that"
             )
         fold = recipe.data.fold if fold is None and data is None else fold
+        if unknown:
+            split = split or EVERY
         if split is None:
             split = next((name for name in ("test", "val") if len(manifest.split(name, fold))), "test")
             if split == "val":
                 log(f"{data or recipe.data.manifest} has no test split: val is scored, on which settings may be chosen")
-        rows = manifest.split(split, fold)
+        rows = np.arange(len(manifest)) if split == EVERY and unknown else manifest.split(split, fold)
         if len(rows) == 0:
             there = [name for name in SPLITS if len(manifest.split(name, fold))]
             advice = f"Choose {' or '.join(there)}" if split in SPLITS else nearest(split, SPLITS)
             raise UserError(f"--split: no video is in '{split}' of {data or recipe.data.manifest}. {advice}")
-        if run is not None:
+        if unknown:
+            _check_of_no_class(manifest, rows, trained)
+            trained_on_N = np.zeros(len(rows), bool) if run is None else _trained_on(run, manifest, rows, EVERY)
+            labels_N = np.full(len(rows), -1)
+        elif run is not None:
             trained_on_N = _trained_on(run, manifest, rows, split)
             labels_N = class_indices(manifest, rows, trained.classes)
         else:
@@ -204,6 +229,7 @@ def prepared(
             rows=rows,
             labels_N=labels_N,
             trained_on_N=trained_on_N,
+            is_unknown=unknown,
             model=model,
             where=where,
             reader=reader,
@@ -237,6 +263,28 @@ def _check_public(data: str | Path | None, checkpoint: str | None) -> None:
         raise UserError("--data: public weights bring no videos. Name a manifest: --data MANIFEST")
     if checkpoint is not None:
         raise UserError("--checkpoint: public weights have no checkpoints. Leave it out")
+
+
+def _check_unknown(data: str | Path | None, checkpoint: str | None, changes: Mapping[str, Any]) -> None:
+    """Refuse what would make another evaluation than the run's own test, beside which clips of no class are held."""
+    if data is None:
+        raise UserError("--unknown: it is for clips of none of the run's classes. Name their manifest: --data MANIFEST")
+    other = ["--checkpoint"] if checkpoint is not None else [name for name in changes if name != "data.on_error"]
+    if other:
+        raise UserError(f"{other[0]}: clips of no class are scored as the run's own test was (--unknown). Leave it out")
+
+
+def _check_of_no_class(manifest: Manifest, rows: np.ndarray, trained: Trained) -> None:
+    """Raise UserError where a label is one of the classes, by its name but for case, spaces and underscores."""
+    known = {_plain(name): name for name in trained.classes}
+    labels = manifest.text("label", rows).tolist()
+    shared = sorted({label for label in labels if _plain(label) in known})
+    if shared:
+        count = sum(label in shared for label in labels)
+        raise UserError(
+            f"--unknown: {count} of {len(rows)} videos are of classes that {trained.name} knows: {listed(shared)}. Leave them "
+            "out of the manifest, or evaluate without --unknown"
+        )
 
 
 def _warning_of_public(pretrained: str | None) -> str:

@@ -412,7 +412,7 @@ def _identity(content: Mapping[str, Any]) -> list[Any]:
 def _part(run: Run, name: str, setting: str, *, has_val: bool) -> dict[str, Any]:
     """Entry of a part in fused.json."""
     recipe = run.recipe()
-    val = _val_file(run) if has_val else None
+    val = evaluations.val_file(run) if has_val else None
     return {
         "path": str(run.path.resolve()), "name": name, "model": recipe.model.name, "fingerprint": fingerprint(recipe),
         "setting": setting, "seed": recipe.seed, "fold": recipe.data.fold, "manifest": recipe.data.manifest,
@@ -551,24 +551,11 @@ def _scores(run: Run, split: str) -> Scores:
     return replace(run.scores(split), split=split)
 
 
-def _val_file(run: Run) -> Path | None:
-    """Scores of val: the run's own, or an evaluation that it keeps; None without either."""
-    kept = [run.scores_file("val")]
-    kept += [
-        run.path / one.scores_file for one in (evaluations.kept(run, n) for n in evaluations.names(run)) if _is_val(one)
-    ]
-    return next((file for file in kept if file.exists()), None)
-
-
-def _is_val(kept: evaluations.Kept) -> bool:
-    return kept.split == "val" and not kept.changes and kept.checkpoint == kept.run.recipe().evaluation.checkpoint
-
-
 def _val_scores(parts: Sequence[Run], *, needed: bool) -> list[Scores]:
     """Scores of val; empty where no run has val videos, or, unless they are `needed`, where scores are missing."""
     if not any(run.dataset()["split_sizes"].get("val") for run in parts):
         return []
-    files = [_val_file(run) for run in parts]
+    files = [evaluations.val_file(run) for run in parts]
     missing = [run for run, file in zip(parts, files, strict=True) if file is None]
     if missing and needed:
         raise UserError(

@@ -47,7 +47,7 @@ def score(
     Raises UserError if no video can be read, Diverged for logits that are not finite.
     """
     rows = np.array([int(row) for row in rows], dtype=np.int64)
-    mirrored_K = _mirrored_classes(views.manifest.mirror, classes) if views.num_crops > MIRRORED_FROM else None
+    mirrored_K = mirrored_classes(views.manifest.mirror, classes) if views.num_crops > MIRRORED_FROM else None
     shard = processes.shard(range(len(rows)))
     scored: list[int] = []
     left_out: dict[int, Unreadable] = {}
@@ -133,7 +133,7 @@ def testing(model: VideoModel) -> Iterator[None]:
             module.training = True
 
 
-def _mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:
+def mirrored_classes(mirror: Mapping[str, str] | None, classes: Sequence[str]) -> np.ndarray:
     """(K,) index of the class that each class becomes in a mirrored image."""
     names = list(classes)
     return np.array([names.index((mirror or {}).get(name, name)) for name in names])

@@ -2,26 +2,31 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from muybridge import build
+from muybridge.data import inputs
+from muybridge.data.inputs import Input
 from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
 from muybridge.recipe import Recipe, Runtime
 from muybridge.runtime.console import log
-from muybridge.runtime.device import to_device
+from muybridge.runtime.device import Placement, to_device
+from muybridge.storage.calibration import Calibrated
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.storage.study import StudyRecord
 from muybridge.text import plural
+from muybridge.zoo.steps import State, Steps, steps
 
 
 class Answering(Protocol):
@@ -33,6 +38,8 @@ class Answering(Protocol):
     """Its `clip` and `evaluation` say what the network is shown."""
     dataset: Mapping[str, Any]
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
+    calibrated: Calibrated
+    """How its probabilities become answers (`muybridge calibrate`)."""
 
     @property
     def sha256(self) -> str:
@@ -41,6 +48,38 @@ class Answering(Protocol):
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores of every row of the views, in order. Their labels are -1."""
+        ...
+
+
+class FrameByFrame(Protocol):
+    """A network that answers a frame at a time, with a state from one to the next. Any number of threads may ask it."""
+
+    def start(self) -> State:
+        """The state before the first frame."""
+        ...
+
+    def step(self, frames_LHWC: np.ndarray, state: State, *, is_mirrored: bool = False) -> tuple[np.ndarray, State]:
+        """Logits (K,) at a time step, made of L frames of the network's size, and the state after it.
+
+        `is_mirrored`: the network is shown the mirror images.
+        """
+        ...
+
+    def save_state(self, path: str | Path, state: State) -> None:
+        """Write a state as a file. Raises UserError."""
+        ...
+
+    def load_state(self, path: str | Path) -> State:
+        """Read a state. Raises UserError for that of another network."""
+        ...
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """What may answer frame by frame."""
+
+    def frame_by_frame(self) -> FrameByFrame | None:
+        """The network frame by frame; None where it takes whole clips only."""
         ...
 
 
@@ -107,6 +146,7 @@ class TrainedNetwork:
             )
         network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
         self.name, self.recipe, self.dataset = network.name, network.recipe, network.dataset
+        self.calibrated = Calibrated() if network.run is None else Calibrated.of(network.run)
         self.where = build.placement(self.recipe, runtime or Runtime())
         self.model = network.load(self.recipe.evaluation.checkpoint)
         to_device(self.model, self.where)
@@ -123,6 +163,11 @@ class TrainedNetwork:
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def frame_by_frame(self) -> FrameByFrame | None:
+        """The network frame by frame; None where it takes whole clips only."""
+        each = steps(self.model, self.recipe.clip.num_frames)
+        return None if each is None else _NetworkSteps(each, inputs.of(self.recipe.clip), self.where)
+
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores, by the evaluation's code."""
         rows = views.manifest
@@ -137,3 +182,30 @@ class TrainedNetwork:
             batch_size=build.scoring_batch_size(self.recipe),
             text="predicting" if len(views.ready) < len(rows) else None,
         )["ordered"]
+
+
+@dataclass(frozen=True)
+class _NetworkSteps:
+    """A network's steps, from frames as they are read."""
+
+    steps: Steps
+    input: Input
+    where: Placement
+
+    def start(self) -> State:
+        return self.steps.start()
+
+    def step(self, frames_LHWC: np.ndarray, state: State, *, is_mirrored: bool = False) -> tuple[np.ndarray, State]:
+        x_1LHWC = torch.from_numpy(frames_LHWC)[None].to(self.where.device)
+        flip_1 = torch.ones(1, dtype=torch.bool, device=self.where.device) if is_mirrored else None
+        preprocessing = self.steps.model.preprocessing
+        with torch.inference_mode(), self.where.autocast():
+            x_1C1HW = self.input.to_model(x_1LHWC, flip_1, mean=preprocessing.mean, std=preprocessing.std)
+            logits_1K, state = self.steps.step(x_1C1HW.squeeze(self.input.time_axis), state)
+        return logits_1K[0].float().cpu().numpy(), state
+
+    def save_state(self, path: str | Path, state: State) -> None:
+        self.steps.save_state(path, state)
+
+    def load_state(self, path: str | Path) -> State:
+        return self.steps.load_state(path)

@@ -21,6 +21,7 @@ class OverTime:
     """Centre of each window, in seconds from the file's first frame: halfway from where its first frame begins to where its last
     one ends, by the time stamps of the video."""
     probabilities_NK: np.ndarray
+    """At the run's temperature where it is calibrated."""
     frame_times_F: np.ndarray
     """Time of each frame of the video."""
     end_seconds: float

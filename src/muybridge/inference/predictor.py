@@ -184,7 +184,8 @@ class Predictor:
                 reader = Overlapping(reader, whole.start_frame + starts_N, shown)
             manifest = self._manifest([(row, size) for row in rows])
             views = build.video_views(self.answering.recipe, manifest, self._input.reader(reader))
-            probabilities_NK = self.answering.scores(views).video_probabilities()
+            calibrated = self.answering.calibrated
+            probabilities_NK = calibrated.probabilities(self.answering.scores(views).video_probabilities())
         times_F = rising(times_F, whole.fps) + whole.start_frame / whole.fps
         end_seconds = float(times_F[-1]) + 1 / whole.fps
         return OverTime(
@@ -192,6 +193,7 @@ class Predictor:
             probabilities_NK=probabilities_NK, frame_times_F=times_F, end_seconds=end_seconds,
             window_seconds=length / whole.fps,
             step_seconds=float(starts_N[1]) / whole.fps if len(starts_N) > 1 else end_seconds,
+            unknown_below=calibrated.threshold,
         )  # fmt: skip
 
     def annotate(self, video: Any, answer: Predictions, out: str | Path, *, fps: float | None = None) -> None:
@@ -357,6 +359,7 @@ class Predictor:
             reader = self._input.reader(_Sources(in_memory, self._frames(held)))
             views = build.video_views(self.answering.recipe, manifest, reader, ready=ready)
             probabilities_NK = self.answering.scores(views).video_probabilities()
+        probabilities_NK = self.answering.calibrated.probabilities(probabilities_NK)
         first = 0
         for one in opened:
             yield self._predictions(one, probabilities_NK[first : first + len(one.rows)], asked.top)
@@ -373,6 +376,7 @@ class Predictor:
                     (row.start_frame + row.num_frames) / row.fps,
                     tuple(self.classes[k] for k in order),
                     tuple(float(probabilities_K[k]) for k in order),
+                    self.answering.calibrated.is_unknown(probabilities_K.max()),
                 )
             )
         return Predictions(predictions, classes=self.classes, probabilities_WK=probabilities_WK)

@@ -1,17 +1,19 @@
-"""Further evaluations that a run keeps: other views, another size, another split, of its own data set.
+"""Further evaluations that a run keeps: other views, another size, another split; clips of none of its classes.
 
 RUN/evaluations/NAME/
   scores.npz         per-view scores
   evaluation.json    split, checkpoint, the fields that differ from the run's recipe, and the cost of a view; written last
 
-NAME says what differs from the run's own evaluation, so that two different evaluations have two names.
+NAME says what differs from the run's own evaluation, so that two different evaluations have two names. Clips of no class,
+which are of another data set, are in `unknown-DATA-HASH`: `unknown` of evaluation.json names that set.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -37,6 +39,7 @@ class _Kept(TypedDict):
     split: str
     checkpoint: str
     changes: dict[str, Any]
+    unknown: NotRequired[str]
     params: _Count
     conv_macs: _Count
     macs: _Count
@@ -56,6 +59,8 @@ class Kept:
     """The run's recipe with these changes."""
     cost: Mapping[str, int]
     """Parameters, and multiply-adds of one view."""
+    unknown: str = ""
+    """Name of another data set, whose clips are of none of the run's classes; empty for the run's own."""
 
     @property
     def scores_file(self) -> str:
@@ -89,6 +94,12 @@ def name_of(run: Run, recipe: Recipe, *, split: str, checkpoint: str) -> str:
     return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def name_of_unknown(data: str, sha256: str) -> str:
+    """Name of the evaluation of clips of no class, by their data set's name and the hash of its manifest."""
+    plain = re.sub(r"[^\w=.-]+", "_", data)
+    return f"unknown-{plain[:LONGEST_NAME]}-{sha256[:8]}"
+
+
 def check_new(run: Run, name: str) -> None:
     """Check, before anything is computed, that the run does not have this evaluation. Raises UserError."""
     run.check_finished()
@@ -98,16 +109,28 @@ def check_new(run: Run, name: str) -> None:
 
 
 def keep(
-    run: Run, name: str, scores: Scores, recipe: Recipe, *, split: str, checkpoint: str, cost: Mapping[str, int]
+    run: Run,
+    name: str,
+    scores: Scores,
+    recipe: Recipe,
+    *,
+    split: str,
+    checkpoint: str,
+    cost: Mapping[str, int],
+    unknown: str = "",
 ) -> Kept:
-    """Store an evaluation in the run. It is there when its evaluation.json is. Raises UserError."""
+    """Store an evaluation in the run. It is there when its evaluation.json is. Raises UserError.
+
+    `unknown`: the data set of clips of no class.
+    """
     check_new(run, name)
     changes = {field: value for field, (_, value) in diff(run.recipe(), recipe).items()}
-    kept = Kept(run, name, split, checkpoint, changes, recipe, cost)
+    kept = Kept(run, name, split, checkpoint, changes, recipe, cost, unknown)
     run.folder(f"evaluations/{name}")
     scores.save(run.file(kept.scores_file))
     write_json(run.file(f"evaluations/{name}/evaluation.json"), {
-        "format_version": FORMAT_VERSION, "split": split, "checkpoint": checkpoint, "changes": changes, **cost,
+        "format_version": FORMAT_VERSION, "split": split, "checkpoint": checkpoint, "changes": changes,
+        **({"unknown": unknown} if unknown else {}), **cost,
     })  # fmt: skip
     return kept
 
@@ -124,10 +147,24 @@ def kept(run: Run, name: str) -> Kept:
     except UserError as error:
         raise UserError(f"{file}: it is damaged: changes: {error}") from None
     cost = {key: content[key] for key in ("params", "conv_macs", "macs")}
-    return Kept(run, name, content["split"], content["checkpoint"], content["changes"], recipe, cost)
+    return Kept(
+        run, name, content["split"], content["checkpoint"], content["changes"], recipe, cost, content.get("unknown", "")
+    )
 
 
 def names(run: Run) -> list[str]:
     """Names of the evaluations that a run keeps, sorted."""
     folder = run.path / "evaluations"
     return sorted(file.parent.name for file in folder.glob("*/evaluation.json")) if folder.is_dir() else []
+
+
+def val_file(run: Run) -> Path | None:
+    """Scores of val: the run's own, or an evaluation that it keeps; None without either. Raises UserError."""
+    kept_ones = (kept(run, name) for name in names(run))
+    files = [run.scores_file("val"), *(run.path / one.scores_file for one in kept_ones if _is_val(one))]
+    return next((file for file in files if file.exists()), None)
+
+
+def _is_val(one: Kept) -> bool:
+    is_own = one.split == "val" and not one.unknown
+    return is_own and not one.changes and one.checkpoint == one.run.recipe().evaluation.checkpoint

@@ -13,6 +13,7 @@ RUN/
   checkpoints/       step-00000120/ …, and the pointers `last` and `best`
   scores/            test.npz, val.npz: per-view scores
   evaluations/       NAME/: further evaluations that `evaluate --keep` stored (`muybridge.storage.evaluations`)
+  calibration.json   temperature and threshold of its answers, written by `muybridge calibrate`
   diagnosis/         results of `diagnose`: diagnosis.json, per-view scores of each order of frames, saliency/
   pauses.json        val at the steps at which a search paused it
   skipped.json       videos that could not be read and were left out (data.on_error=skip)
@@ -66,6 +67,7 @@ SPEED_VERSION = 2
 """Format version of speed.json."""
 DIAGNOSIS_VERSION = 2
 """Version of diagnosis.json and the names of its scores."""
+CALIBRATION_FILE = "calibration.json"
 DIAGNOSIS_FILE = "diagnosis/diagnosis.json"
 TODAYS_ORDERS = {"single_frame": "frozen_frame", "thinned": "subsampled"}
 """Orders of frames by the names that a diagnosis of version 1 has for them."""
@@ -422,6 +424,16 @@ class Run:
     def save_init(self, loaded: dict[str, Any]) -> None:
         """Write init.json: pretrained tensors that were loaded, those that were not, and why."""
         write_json(self.file("init.json"), {"format_version": FORMAT_VERSION, **loaded})
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Content of calibration.json; None where the run is not calibrated. Raises UserError."""
+        file = self.path / CALIBRATION_FILE
+        content: dict[str, Any] | None = read_as(shapes.Calibration, file) if file.exists() else None
+        return content
+
+    def save_calibration(self, content: Mapping[str, Any]) -> None:
+        """Write calibration.json."""
+        write_json(self.file(CALIBRATION_FILE), {"format_version": FORMAT_VERSION, **content})
 
     def speed(self) -> dict[str, Any] | None:
         """Speed and memory from `muybridge measure`; None where it has not run.

@@ -70,7 +70,7 @@ def probe(
     kinds: set[tuple[object, ...]] = set()
     width = height = 0
     trial, watch = _Trial(), Watch(path, limits, alive)
-    convert = None if keep is None else _Converter(path, keep.short_side)
+    convert = None if keep is None else Converter(path, keep.short_side)
     with _listening() as complaints, _opened(path, limits) as (container, stream):
         declared_frames = stream.frames
         declared = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
@@ -84,7 +84,7 @@ def probe(
                 keep.add(convert(frame))
             elif (kind := _pixel_kind(frame)) not in kinds:  # can these pixels be converted?
                 kinds.add(kind)
-                _Converter(path, None)(frame)
+                Converter(path, None)(frame)
             if keep is None:
                 trial.watch(len(times), frame)
             times.append(frame.time)
@@ -195,7 +195,7 @@ def frames(
 
     They are scaled to a short side of `short_side` pixels.
     """
-    convert = _Converter(path, short_side)
+    convert = Converter(path, short_side)
     with _opened(path) as (container, stream):
         for position, frame in enumerate(container.decode(stream)):
             convert.fix_size(frame)
@@ -215,17 +215,17 @@ def read_frames(
     `seekable`: the result of `probe`. Raises DecodeError where the file cannot be decoded or ends before the largest index.
     """
     distinct, positions = distinct_frames(indices)
-    convert, clip = _Converter(path, short_side), None
+    convert, clip = Converter(path, short_side), None
     if seekable:
         index = _index_of(path)
         clip = _stacked(_by_time_stamps(path, index, distinct.tolist()), len(distinct), convert)
     if clip is None:
-        convert = _Converter(path, short_side)
+        convert = Converter(path, short_side)
         clip = _counted(path, distinct.tolist(), convert)
     return as_asked(clip, positions)
 
 
-def _stacked(frames: Iterator[VideoFrame], num_frames: int, convert: "_Converter") -> np.ndarray | None:
+def _stacked(frames: Iterator[VideoFrame], num_frames: int, convert: "Converter") -> np.ndarray | None:
     """Convert exactly `num_frames` frames to (T,H,W,3); None where there are fewer."""
     clip: np.ndarray | None = None
     count = 0
@@ -247,7 +247,7 @@ def times_seconds(path: str | os.PathLike[str]) -> np.ndarray | None:
     return None if index is None else (index.pts_N - index.pts_N[0]) * index.tick_seconds
 
 
-def _counted(path: str | os.PathLike[str], wanted: list[int], convert: "_Converter") -> np.ndarray:
+def _counted(path: str | os.PathLike[str], wanted: list[int], convert: "Converter") -> np.ndarray:
     """Decode sequentially to the frames at `wanted` (sorted, distinct), as (T,H,W,3).
 
     All frames on the way are converted, too: a decoder conceals damage with the content of its buffers, and the scaler holds
@@ -412,7 +412,7 @@ class _Trial:
         return self._reformatter.reformat(frame, format="gray", threads=1).to_ndarray()
 
 
-class _Converter:
+class Converter:
     """Converts frames to upright RGB arrays of one size; its scalers serve the whole clip."""
 
     def __init__(self, path: str | os.PathLike[str], short_side: int | None) -> None:
@@ -431,6 +431,7 @@ class _Converter:
         return self._size
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
+        """Pixels (H,W,3) uint8. Raises DecodeError."""
         width, height = self.fix_size(frame)
         try:
             if frame.format.name in _SCALED_FIRST and (frame.width, frame.height) != (width, height):
@@ -474,7 +475,7 @@ def _is_mirrored(frame: VideoFrame) -> bool:
     return bool(a * d - b * c < 0)
 
 
-_LISTS = {"concat", "hls", "dash", "sdp", "imf", "webm_dash_manifest"}
+LISTS = {"concat", "hls", "dash", "sdp", "imf", "webm_dash_manifest"}
 """Formats whose files refer to other files."""
 
 
@@ -486,9 +487,9 @@ def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Itera
     try:
         # names may have colons; tags may have any encoding
         with av.open(f"file:{os.fspath(path)}", metadata_errors="replace") as container:
-            if not _LISTS.isdisjoint(container.format.name.split(",")):
+            if not LISTS.isdisjoint(container.format.name.split(",")):
                 raise DecodeError(path, f"is a list of other files ({container.format.name}), not a video")
-            stream = _main_stream(container, path)
+            stream = main_stream(container, path)
             if limits is not None:
                 limits.check_size(path, stream.codec_context.width, stream.codec_context.height)
                 stream.codec_context.options = {
@@ -498,14 +499,14 @@ def _opened(path: str | os.PathLike[str], limits: Limits | None = None) -> Itera
             stream.thread_type = "NONE"  # one thread per reader: processes scale better
             yield container, stream
     except av.error.FFmpegError as error:
-        raise DecodeError(path, _reason(error)) from None
+        raise DecodeError(path, reason(error)) from None
     except MemoryError:
         raise
     except Exception as error:
         raise DecodeError.of(path, error) from None
 
 
-def _main_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+def main_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
     """The decoder's choice of stream, never a cover image. Raises DecodeError."""
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
@@ -517,12 +518,13 @@ def _main_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vid
     return main
 
 
-def _reason(error: av.error.FFmpegError) -> str:
-    reason = error.strerror or type(error).__name__
+def reason(error: av.error.FFmpegError) -> str:
+    """What FFmpeg says of an error, with its last message."""
+    text = error.strerror or type(error).__name__
     if error.log is not None:
         _, component, message = cast(tuple[int, str, str], error.log)  # PyAV's stub names two
-        reason += f" ({component}: {message.strip()})"
-    return reason
+        text += f" ({component}: {message.strip()})"
+    return text
 
 
 def _in_order(times: Sequence[float | None]) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from muybridge.reporting.sections import (
     classes,
+    confidence,
     cost,
     data,
     fused,
@@ -46,7 +47,8 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     classes.gains,
     classes.confusion,
     classes.disagreements,
-    result.calibration,
+    confidence.calibration,
+    confidence.coverage,
     data.overview,
     vectors.change,
     learning.learning,

@@ -1,4 +1,4 @@
-"""Sections on accuracy: result, protocol differences, significance, settings, calibration."""
+"""Sections on accuracy: result, protocol differences, significance, settings."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
-from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, share, spoken
+from muybridge.reporting.sections.parts import Chapter, Figure, Section, Table, share, spoken
 from muybridge.text import listed, plural
 
 MOST_PAIRS = 66
@@ -155,32 +155,4 @@ def by_setting(chapter: Chapter) -> Section | None:
         title=f"{c.measured.capitalize()} by {across}",
         tables=(Table(header, lines + foot, name="settings", foot=len(foot)),),
         caption="The same accuracies as above, with their 95 % intervals, settings that differ in one thing side by side.",
-    )
-
-
-def calibration(chapter: Chapter) -> Section:
-    """Section on how far confidence is from accuracy."""
-    c = chapter.comparison
-    lines = [
-        [model.name, f"{model.calibration.error:.3f}", f"{model.calibration.overconfidence:+.3f}",
-         f"{model.accuracy.value + model.calibration.overconfidence:.3f}", f"{model.accuracy.value:.3f}"]
-        for model in c.models
-    ]  # fmt: skip
-    drawn = f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else ""
-    spoken = "Accuracy over confidence. " + "; ".join(
-        f"{model.name}: error {model.calibration.error:.3f}, "
-        f"{'over' if model.calibration.overconfidence > 0 else 'under'}confident by {abs(model.calibration.overconfidence):.3f}"
-        for model in c.models
-    )
-    header = ["model", "calibration error", "overconfidence", "mean confidence", "accuracy"]
-    return Section(
-        title="Calibration",
-        tables=(Table(header, lines, name="calibration"),),
-        figures=(Figure("calibration", spoken, accuracy.reliability(c, MOST_MATRICES)),),
-        has_key=True,
-        caption=(
-            "A model whose points lie on the dashed line is right as often as it says; below the line it is too sure. "
-            "Calibration error: the mean over videos of the distance from the line, in 15 bins of equal width (expected "
-            f"calibration error, Guo et al. 2017). Videos of all seeds together.{drawn}"
-        ),
     )
