@@ -22,6 +22,7 @@ from muybridge.inference import predictor as predicting
 from muybridge.inference.event_files import COLUMNS, srt, vtt
 from muybridge.inference.over_time import centres, usual_window_seconds, window_starts
 from muybridge.inference.predictor import Predictor
+from muybridge.storage.calibration import Calibrated
 from muybridge.storage.scores import Scores
 from muybridge.video import Row, decode
 from muybridge.video.limits import Limits
@@ -194,6 +195,8 @@ CLASSES = ("bright", "dark", "middling")
 class Brightness:
     """Answers by the mean brightness of a window: white is "bright", black is "dark"."""
 
+    calibrated = Calibrated()
+
     def __init__(self, like):
         self.name, self.recipe = like.name, like.recipe
         self.dataset = {**like.dataset, "classes": list(CLASSES), "mirror": {}}
@@ -231,6 +234,23 @@ def test_events_are_where_they_are(by_brightness, tmp_path):
     assert edges == pytest.approx([0.0, 3.0, 6.0, 10.0], abs=0.1)
     quiet = muybridge.events(by_brightness, [tmp_path / "v.mp4"], window_seconds=0.5, background="dark").videos[0]
     assert [e.label for e in quiet.events] == ["bright"]
+
+
+def test_what_the_run_calls_unknown_is_no_event(by_brightness, tmp_path, monkeypatch):
+    """Light gray is bright with 0.7, which is not sure enough."""
+    write_video(tmp_path / "v.mp4", gray([255] * 40 + [178] * 40 + [255] * 40), fps=20)
+    words = {"window_seconds": 0.5, "overlap": 0.8}
+    (all_bright,) = muybridge.events(by_brightness, tmp_path / "v.mp4", **words).videos
+    assert len(all_bright.events) == 1
+    monkeypatch.setattr(Brightness, "calibrated", Calibrated(threshold=0.8))
+    (sure,) = muybridge.events(by_brightness, tmp_path / "v.mp4", **words).videos
+    assert [e.label for e in sure.events] == ["bright", "bright"]
+    assert (sure.events[0].end_seconds, sure.events[1].start_seconds) == pytest.approx((2.0, 4.0), abs=0.25)
+    monkeypatch.setattr(Brightness, "calibrated", Calibrated(temperature=2.0))
+    (mild,) = muybridge.events(by_brightness, tmp_path / "v.mp4", **words).videos
+    at_3s = np.abs(mild.over_time.times_N - 3.0).argmin()
+    share = mild.over_time.probabilities_NK[at_3s, 0] / mild.over_time.probabilities_NK[at_3s, 1]
+    assert share == pytest.approx((0.7 / 0.3) ** 0.5, rel=0.05)
 
 
 def test_times_are_those_of_the_time_stamps_not_of_counting(by_brightness, tmp_path):
