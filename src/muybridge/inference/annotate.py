@@ -65,6 +65,7 @@ def _encoder(path: Path, times_seconds: np.ndarray) -> Iterator[Callable[[np.nda
     """A function that takes the next frame. The file gets its name when all are written."""
     partial = partial_name(path).with_suffix(path.suffix)
     ticks = np.round(np.asarray(times_seconds) * _TICKS).astype(np.int64).tolist()
+    usual = Fraction(_TICKS, max(1, int(np.median(np.diff(ticks))))) if len(ticks) > 1 else Fraction(25)
     stream: Any = None
     check_fences()
     try:
@@ -74,9 +75,9 @@ def _encoder(path: Path, times_seconds: np.ndarray) -> Iterator[Callable[[np.nda
             def encode(frame_HW3: np.ndarray) -> None:
                 nonlocal stream, count
                 if stream is None:
-                    stream = container.add_stream("libx264", rate=None, options={"crf": "20", "preset": "fast"})
+                    stream = container.add_stream("libx264", rate=usual.limit_denominator(1001), options={"crf": "20", "preset": "fast"})
                     stream.height, stream.width = frame_HW3.shape[:2]
-                    stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, _TICKS)
+                    stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, _TICKS)
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HW3), format="rgb24")
                 picture.pts, picture.time_base = ticks[count], Fraction(1, _TICKS)
                 container.mux(stream.encode(picture))

@@ -432,7 +432,7 @@ def _naming(source: File | InMemory) -> Iterator[None]:
 
 
 def _in_blocks(reader: Reader, row: Row, num_frames: int) -> Iterator[np.ndarray]:
-    """All frames of a row in order, read so many at a time."""
+    """All frames of a row in order, `num_frames` read at a time."""
     for start in range(0, row.num_frames, num_frames):
         yield from reader.read(row, np.arange(start, min(start + num_frames, row.num_frames)))
 
