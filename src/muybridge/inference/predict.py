@@ -1,203 +1,153 @@
-"""Use a run, or public weights: labels for a video file, by the evaluation's code; time-stamped windows for a long one."""
+"""The verb `predict`: label any number of videos with a run, keep the answers, and write them into copies of the videos."""
 
-import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-
-from muybridge import build
-from muybridge.data import inputs
-from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
-from muybridge.inference.answering import Answering, TrainedNetwork
+from muybridge.inference import annotate as annotating
+from muybridge.inference import answers
+from muybridge.inference.listing import listed
+from muybridge.inference.predictor import Predictor
+from muybridge.inference.results import Prediction, Predictions
+from muybridge.inference.sources import name_of
 from muybridge.recipe import Runtime
+from muybridge.runtime.console import log, progress
 from muybridge.storage.run import Run
-from muybridge.storage.scores import Scores
-from muybridge.video import DecodeError, FileReader, Reader, VideoInfo
+from muybridge.text import plural
+from muybridge.video import DecodeError
 from muybridge.video.limits import Limits
-from muybridge.video.safe import MachineFault, SafeReader
-
-LONG = 2.0
-"""A video this many times longer than the longest that was trained on is cut into windows."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The labels that a run gives a video, or one window of it."""
-
-    path: str
-    start_seconds: float
-    end_seconds: float
-    labels: tuple[str, ...]
-    """Best first."""
-    scores: tuple[float, ...]
-    """Probabilities of `labels`."""
-
-    @property
-    def label(self) -> str:
-        """The best label."""
-        return self.labels[0]
-
-    def as_json(self) -> dict[str, Any]:
-        """One prediction of `muybridge predict --json`."""
-        return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
-
-
-class Predictor:
-    """A loaded run, or a network with public weights: `predictor("some.mp4")`. Any number of threads may call it.
-
-    Files are opened in processes of their own: one that crashes a decoder, hangs in it or passes one of the `limits` is an
-    error of that file. They end with the predictor, or at the end of a `with` block.
-    """
-
-    def __init__(
-        self,
-        run: str | Path | Run,
-        *,
-        pretrained: str | Path | None = None,
-        changes: Mapping[str, Any] | None = None,
-        runtime: Runtime | None = None,
-        allow_code: bool = False,
-        limits: Limits | None = None,
-    ) -> None:
-        """Load a run; or, with `pretrained`, the network called `run` with these weights and their own classifier.
-
-        `changes`: with `pretrained` alone, dotted fields of what it is shown (`clip.num_frames`) and of the model's options.
-        Raises UserError for a run that is not there or not whole, for a model of its own without `allow_code`, and for
-        weights that give no answers.
-        """
-        self.answering: Answering = TrainedNetwork(
-            run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code
-        )
-        self.classes: tuple[str, ...] = tuple(self.answering.dataset["classes"])
-        self._input = inputs.of(self.answering.recipe.clip)
-        self._files = SafeReader(limits)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the processes that open files; the next call starts new ones."""
-        self._files.close()
-
-    def __call__(self, video: str | Path, *, top: int = 5, window_seconds: float | None = None) -> list[Prediction]:
-        """Label a video: one prediction, or one a window of a long video (`window_seconds=0`: never windows).
-
-        Raises DecodeError (a UserError) for a file that cannot be read as a video.
-        """
-        if window_seconds is not None and not 0 <= window_seconds < math.inf:
-            raise UserError(
-                f"--window-seconds {window_seconds}: not a length. Give seconds above 0, or 0 for no windows"
-            )
-        if top < 1:
-            raise UserError(f"--top {top}: too few labels. Give at least 1")
-        try:
-            os.fspath(video).encode()
-        except UnicodeEncodeError:
-            raise DecodeError(video, "its name is not UTF-8 text; rename it") from None
-        try:
-            info = self._input.look(Path(video), lambda path: self._files.look(path, with_hash=False).video)
-        except MachineFault as error:
-            raise DecodeError(video, str(error).removeprefix(f"{video}: ")) from None
-        rows = _windows(Path(video), info, self.answering.dataset, window_seconds)
-        probabilities_NK = self.score(rows).video_probabilities()
-        predictions = []
-        for index in range(len(rows)):
-            order = np.argsort(-probabilities_NK[index], kind="stable")[:top]
-            row = rows.row(index)
-            predictions.append(
-                Prediction(
-                    str(video),
-                    row.start_frame / row.fps,
-                    (row.start_frame + row.num_frames) / row.fps,
-                    tuple(self.classes[k] for k in order),
-                    tuple(float(probabilities_NK[index, k]) for k in order),
-                )
-            )
-        return predictions
-
-    def each(
-        self, videos: Iterable[str | Path], *, top: int = 5, window_seconds: float | None = None
-    ) -> Iterator[tuple[str, list[Prediction] | DecodeError]]:
-        """The predictions for each file, or the error that it gave, in order, as they come."""
-        for video in videos:
-            try:
-                yield str(video), self(video, top=top, window_seconds=window_seconds)
-            except DecodeError as error:
-                yield str(video), error
-
-    def score(self, rows: Manifest) -> Scores:
-        """Per-view scores of rows, as an evaluation gives them."""
-        recipe = self.answering.recipe
-        frames: Reader = FileReader() if self._input.is_in_place else self._files.reader(recipe.clip.short_side)
-        return self.answering.scores(build.video_views(recipe, rows, self._input.reader(frames)))
 
 
 def predict(
     run: str | Path | Run,
-    videos: str | Path | Sequence[str | Path],
+    videos: Any,
     *,
     pretrained: str | Path | None = None,
     top: int = 5,
     window_seconds: float | None = None,
+    fps: float | None = None,
+    out: str | Path | None = None,
+    annotate: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     allow_code: bool = False,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
-    ready: Callable[[list[Prediction] | DecodeError], None] | None = None,
+    ready: Callable[[Predictions | DecodeError], None] | None = None,
 ) -> tuple[list[Prediction], list[DecodeError]]:
-    """Label files with a run, or with a network called `run` and `pretrained` weights.
+    """Label videos with a run, with the best run of a study, or with a network called `run` and `pretrained` weights.
 
-    Returns predictions in order, and the errors of files that cannot be read. `ready` is called with the predictions of
-    each file, or its error, as soon as they are there. `pretrained`, `changes`, `top`, `window_seconds`: as in `Predictor`.
-    Raises UserError for a run that is not there.
+    `videos`: one or several of what `muybridge.inference.listing.listed` reads (files, folders, globs, lists, manifests,
+    "-"), or of what a `Predictor` takes (arrays, bytes, …). `out`: a file of answers, .csv or .jsonl, written as they come;
+    one that is there is continued: videos whose answers it holds are left out. `annotate`: a copy of the video with the
+    labels in its frames; of several videos a folder of such. Nothing is overwritten.
+
+    Returns the new predictions in order, and the errors of files that cannot be read. `ready` is called with the
+    predictions of each video, or its error, as soon as they are there. `pretrained`, `changes`, `top`, `window_seconds`,
+    `fps`: as in `Predictor`. Raises UserError for a run that is not there, and for files that are in the way.
     """
-    files = [videos] if isinstance(videos, str | Path) else videos
+    names = list(videos) if isinstance(videos, list | tuple) and not hasattr(videos, "_fields") else [videos]
+    several = listed(names)
+    for line in several.told():
+        log(line)
+    into = None if annotate is None else _Copies(Path(annotate), is_one=several.total == 1)
+    if out is not None:
+        answers.check_answers(Path(out))
     predictions: list[Prediction] = []
     failed: list[DecodeError] = []
     with Predictor(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits
     ) as predictor:
-        for _, answer in predictor.each(files, top=top, window_seconds=window_seconds):
-            if ready is not None:
-                ready(answer)
-            if isinstance(answer, DecodeError):
-                failed.append(answer)
-            else:
-                predictions += answer
+        about = [predictor.answering.sha256, top, window_seconds, fps] if out is not None else []
+        answered_by = sha256(json.dumps(about).encode()).hexdigest()[:16]
+        of_file = nullcontext() if out is None else answers.opened(Path(out), answered_by=answered_by, top=top)
+        shown = None if ready is not None and out is None else "predicting"
+        with of_file as kept, progress(shown, several.total) as bar:
+            there = set(kept.done) if kept is not None else set()
+            if kept is not None and kept.done:
+                unread = f", {kept.num_failed} of which could not be read" if kept.num_failed else ""
+                log(f"{out}: it holds the answers of {plural(len(kept.done), 'video')} already{unread}")
+            asked: deque[Any] = deque()  # videos whose copies are not written yet
+
+            def new() -> Iterator[Any]:
+                for video in several.videos:
+                    if kept is not None:
+                        key = kept.key(_name(video))
+                        if key in there:
+                            bar.advance()
+                            continue
+                        there.add(key)
+                    if into is not None:
+                        asked.append(video)
+                    yield video
+
+            for name, answer in predictor.each(new(), top=top, window_seconds=window_seconds, fps=fps):
+                if into is not None:
+                    answer = into.write(predictor, asked.popleft(), name, answer, fps=fps)
+                if kept is not None:
+                    kept.add(name, answer)
+                if ready is not None:
+                    ready(answer)
+                if isinstance(answer, DecodeError):
+                    failed.append(answer)
+                else:
+                    predictions += answer
+                bar.advance()
     return predictions, failed
 
 
-def _windows(video: Path, info: VideoInfo, dataset: Mapping[str, Any], window_seconds: float | None) -> Manifest:
-    """A manifest of one file: the whole, or equal windows. `dataset`: what the run knows of its own."""
-    longest_trained_seconds, classes = dataset["longest_trained_seconds"], dataset["classes"]
-    length = info.num_frames
-    if window_seconds is None:
-        is_long = info.num_frames / info.fps > LONG * longest_trained_seconds
-        window_seconds = longest_trained_seconds if is_long else 0.0
-    if window_seconds:
-        length = max(1, round(window_seconds * info.fps))
-    starts = np.arange(0, info.num_frames, length)
-    if len(starts) > 1 and info.num_frames - starts[-1] < length / 2:
-        starts = starts[:-1]  # a short rest joins the last window
-    ends = [*starts[1:], info.num_frames]
-    count = len(starts)
-    return from_columns(
-        {
-            "id": [f"{video}#{start}" for start in starts], "path": [str(video.resolve())] * count,
-            "start_frame": starts, "num_frames": np.array(ends) - starts, "label": [classes[0]] * count,
-            "group": [""] * count, "fps": [info.fps] * count, "width": [info.width] * count,
-            "height": [info.height] * count, "sha256": [""] * count, "split": ["unused"] * count,
-        },
-        classes=classes, root=Path("/"), mirror=dataset["mirror"], where=str(video),
-    )  # fmt: skip
+def _name(video: Any) -> str:
+    name = name_of(video)
+    if name is None:
+        raise UserError(
+            "--out: a video has no name, by which its answers are found again. Give paths, or rows of a manifest"
+        )
+    return name
+
+
+class _Copies:
+    """Copies of videos with their labels: one file, or files in a folder, each called as its video."""
+
+    def __init__(self, path: Path, *, is_one: bool) -> None:
+        self._path, self._is_one = path, is_one and path.suffix != ""
+        self._taken: set[str] = set()
+        if self._is_one:
+            annotating.check_target(path)
+        elif path.suffix in annotating.ENDINGS or path.is_file():
+            raise UserError(f"--annotate: '{path}' is one file, but there are several videos. Name a folder")
+
+    def write(
+        self, predictor: Predictor, video: Any, name: str, answer: Predictions | DecodeError, *, fps: float | None
+    ) -> Predictions | DecodeError:
+        """Write the copy of a video; returns its answer, or the error that reading it once more gave.
+
+        In a folder a copy that is there already is left as it is, which is logged.
+        """
+        path = self._path if self._is_one else self._path / self._called(name)
+        if isinstance(answer, DecodeError):
+            return answer
+        if not self._is_one and path.exists():
+            log(f"{path}: it exists already, and is left as it is")
+            return answer
+        try:
+            predictor.annotate(video, answer, path, fps=fps)
+            return answer
+        except DecodeError as error:
+            return error
+
+    def _called(self, name: str) -> str:
+        """File name of a copy; a second video of the same name gets a number."""
+        stem = Path(name).stem or "video"
+        called, number = f"{stem}.mp4", 1
+        while called in self._taken:
+            number += 1
+            called = f"{stem}-{number}.mp4"
+        self._taken.add(called)
+        return called
 
 
 load = Predictor
