@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
+    from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
@@ -53,6 +54,7 @@ _MODULES = {
     "doctor": "api",
     "estimate": "api",
     "evaluate": "api",
+    "export": "inference.export",
     "features": "evaluation.extract",
     "find_lr": "api",
     "flow": "data.stores.flow",
@@ -86,6 +88,7 @@ __all__ = [
     "doctor",
     "estimate",
     "evaluate",
+    "export",
     "features",
     "find_lr",
     "flow",

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from muybridge import __version__
-from muybridge.cli import data, evaluate, features, flow, fuse, models, study, train, use, work
+from muybridge.cli import data, evaluate, export, features, flow, fuse, models, study, train, use, work
 from muybridge.cli.output import answered
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def _main(
 for _command in (
     study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
     features.features, flow.flow, train.train, evaluate.evaluate, evaluate.diagnose, study.compare, work.work, fuse.fuse,
-    study.report, use.predict, models.models, models.recipes, models.measure, train.runs,
+    study.report, use.predict, export.export, models.models, models.recipes, models.measure, train.runs,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -130,6 +130,30 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def rename_new(source: Path, target: Path) -> None:
+    """Give a whole file its name, never in the place of another. Raises UserError where the name is taken."""
+    check_fences()
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if target.exists() or target.is_symlink():
+                raise FileExistsError from None
+            os.rename(source, target)
+        else:
+            source.unlink()
+    except FileExistsError:
+        raise UserError(f"{target}: it is there already. Choose another name, or remove it") from None
+    sync_folder(target.parent)
+
+
 def write_together(contents: Mapping[Path, str]) -> None:
     """Replace files that belong together.
 

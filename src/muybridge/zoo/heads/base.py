@@ -33,7 +33,7 @@ class Head(nn.Module):
 
 def whole(g_BE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Features of the answer as the only step, which counts in full."""
-    return g_BE[:, None], g_BE.new_ones(len(g_BE), 1)
+    return g_BE[:, None], g_BE.new_ones(g_BE.shape[0], 1)
 
 
 def without_absent(x_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
