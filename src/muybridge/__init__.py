@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muybridge.api import (
+        causal,
         compare,
         doctor,
         estimate,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "causal": "api",
     "compare": "api",
     "demo": "studies.demo",
     "describe": "data.overview",
@@ -81,6 +83,7 @@ _MODULES = {
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
 __all__ = [
+    "causal",
     "compare",
     "demo",
     "describe",

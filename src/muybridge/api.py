@@ -134,6 +134,34 @@ def train(
     )
 
 
+def causal(
+    run: str | Path | Run,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    allow_code: bool = False,
+    runtime: Runtime | None = None,
+) -> Run:
+    """Turn a trained TSM into one that looks back only, fine-tune it briefly, and return that run, in the folder `out`.
+
+    It answers frame by frame then (`muybridge.zoo.steps`). `epochs`, `steps`: the length of the fine-tuning; none: a tenth
+    of the run's steps. `data`: the manifest, where the run's was moved, or another one. `changes`: dotted fields of the
+    recipe. Clips that are uniform cannot stream. See `muybridge causal --help`. Raises UserError.
+    """
+    from muybridge.training import loop
+    from muybridge.training.causal import looking_back, tell
+
+    run = Run.open(run)
+    _check_one_length(changes, epochs=epochs, steps=steps)
+    recipe = looking_back(run, data=None if data is None else str(data), epochs=epochs, steps=steps, changes=changes)
+    check_consent(recipe.model.name, where=str(run.path), allow_code=allow_code)
+    tell(run, recipe)
+    return loop.train(recipe, out=out, runtime=runtime)
+
+
 def estimate(
     recipe: str | Recipe | None = None,
     *,

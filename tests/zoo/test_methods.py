@@ -42,6 +42,44 @@ def test_shift_moves_an_eighth_from_the_next_and_an_eighth_from_the_previous_fra
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
+def test_a_shift_from_the_past_leaves_the_present_where_the_next_frame_would_be(channels_last):
+    x_BTCHW = torch.randn(2, 5, 16, 3, 4)
+    module = TemporalShift(axis_of(2), 16, direction="past")
+    out = module(folded(x_BTCHW, channels_last=channels_last)).unflatten(0, (2, 5))
+    assert torch.equal(out[:, :, :2], x_BTCHW[:, :, :2])
+    assert torch.equal(out[:, 1:, 2:4], x_BTCHW[:, :-1, 2:4])
+    assert torch.equal(out[:, 0, 2:4], torch.zeros(2, 2, 3, 4))
+    assert torch.equal(out[:, :, 4:], x_BTCHW[:, :, 4:])
+
+
+@pytest.mark.parametrize("direction", ["both", "past"])
+def test_the_gradient_of_a_shift_is_that_of_its_slices(direction):
+    x_BTCHW = torch.randn(2, 4, 8, 1, 2, dtype=torch.float64, requires_grad=True)
+    module = TemporalShift(axis_of(2), 8, share=4, direction=direction)
+    assert torch.autograd.gradcheck(lambda x: module(x.flatten(0, 1)), x_BTCHW)
+
+
+def test_weights_of_a_tsm_keep_their_meaning_when_it_looks_back_only():
+    """On a still video both directions see the same frame everywhere, far from the ends of the clip."""
+    torch.manual_seed(0)
+    both = create("tsm_resnet_tiny", num_classes=5, num_frames=16).eval()
+    past = create("tsm_resnet_tiny", num_classes=5, num_frames=16, direction="past").eval()
+    past.load_state_dict(both.state_dict())
+    x_BCTHW = torch.randn(1, 3, 1, 32, 32).expand(-1, -1, 16, -1, -1)
+    with torch.no_grad():
+        one, other = both.features(x_BCTHW), past.features(x_BCTHW)
+    assert torch.allclose(one[:, 6:10], other[:, 6:10], atol=1e-5)
+    assert not torch.allclose(one[:, -1], other[:, -1], atol=1e-3)  # where zeros come from behind the end
+
+
+def test_a_direction_that_is_none_or_cannot_be_is_refused():
+    with pytest.raises(UserError, match=r"^model\.options\.direction: 'future' is unknown. Choose both or past"):
+        create("tsm_resnet_tiny", num_classes=5, direction="future")
+    with pytest.raises(UserError, match=r"^model\.options\.direction: temporal pooling looks ahead"):
+        create("tsm_resnet_tiny", num_classes=5, direction="past", temporal_pooling=True)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
 def test_aggregation_is_a_depthwise_temporal_convolution_and_relu(channels_last):
     x_BTCHW = torch.randn(2, 6, 8, 3, 5)
     module = TemporalAggregation(axis_of(2), 8)

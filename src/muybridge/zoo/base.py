@@ -105,8 +105,11 @@ class VideoModel(nn.Module):
     """The name that `create` was called with, for messages."""
     input_kind: Literal["clip", "features"] = "clip"
     """Input of the network: "clip" x_BCTHW, or "features" f_BTD; C or D is `in_channels`."""
-    looks_at: Literal["clip", "frame"] = "clip"
-    """Reach of the features: "frame" means that those of a frame are the same in every clip; only the head sees time."""
+    looks_at: Literal["clip", "frame", "past"] = "clip"
+    """Reach of the features: "frame" means that those of a frame are the same in every clip; only the head sees time.
+
+    "past": a frame's see it and the frames before, and what looks back does so by `muybridge.zoo.memory`.
+    """
     preprocessing: Preprocessing = IMAGENET
     class_names: tuple[str, ...] = ()
     """Names of the classes, in the order of the classifier, kept with the weights; empty: not known."""

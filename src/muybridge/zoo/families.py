@@ -146,6 +146,8 @@ def grow(
     )
     model.averages_features = getattr(net, "averages_features", False)
     model.looks_at = "clip" if method.looks_along_time or temporal_pooling else "frame"
+    if options.get("direction") == "past":
+        model.looks_at = "past"
     return introduced(model, net)
 
 

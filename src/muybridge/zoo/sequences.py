@@ -29,9 +29,13 @@ class Answering(VideoModel):
 
     sequence: Head
 
+    def vectors(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Vectors f_BTD that the head gets, and which of them are there (B,T); None: all."""
+        raise NotImplementedError
+
     def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features g_BSE of the head's steps, and weights_BS."""
-        raise NotImplementedError
+        return self.sequence(*self.vectors(x))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Features of the answer, f_B1E."""
@@ -69,17 +73,18 @@ class VectorsNet(Answering):
         """`num_frames`: the only number of steps that the head takes, where there is one."""
         super().__init__(head.num_features, num_classes, dropout=dropout, in_channels=head.num_inputs)
         self.sequence = head
+        self.looks_at = "past" if head.looks_back else "clip"
         self.fixed_frames = num_frames
         self.register_buffer("mean_D", torch.zeros(head.num_inputs))
         self.register_buffer("std_D", torch.ones(head.num_inputs))
 
-    def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of the head's steps, and weights. Raises UserError for a video without any step."""
+    def vectors(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Standardised vectors, and which are there. Raises UserError for a video without any."""
         f_BTD = (x - self.mean_D) / self.std_D
         present_BT = self._present(x)
         if present_BT is not None:
             f_BTD = f_BTD.masked_fill(~present_BT[..., None], 0.0)
-        return self.sequence(f_BTD, present_BT)
+        return f_BTD, present_BT
 
     @torch.compiler.disable
     def _present(self, x: torch.Tensor) -> torch.Tensor | None:
@@ -106,10 +111,11 @@ class FramesSequence(Answering, FramesNet):
         """`arguments`: those of `FramesNet`."""
         super().__init__(backbone, FrameAxis(), num_features=head.num_features, **arguments)
         self.sequence = head
+        self.looks_at = "past" if head.looks_back else "clip"
 
-    def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of the head's steps, and weights."""
-        return self.sequence(FramesNet.features(self, x), None)
+    def vectors(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Vectors of all frames."""
+        return FramesNet.features(self, x), None
 
     def fresh_names(self) -> tuple[str, ...]:
         """The head's parameters: weights of an image network have none of them."""

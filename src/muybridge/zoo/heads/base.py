@@ -17,6 +17,11 @@ class Head(nn.Module):
 
     every_step = False
     """Whether training takes the loss of every step, by its weight, or that of the answer alone."""
+    looks_back = False
+    """Whether a step is seen by itself and later ones alone, and the answer is a weighted mean over steps.
+
+    Such a head takes steps one by one, too (`muybridge.zoo.memory`).
+    """
 
     def __init__(self, num_inputs: int, num_features: int) -> None:
         """`num_inputs`: D of the vectors. `num_features`: E of what `forward` gives."""
@@ -29,6 +34,11 @@ class Head(nn.Module):
         `present_BT`: which steps are there, at least one of each video; None: all. The others have no influence.
         """
         raise NotImplementedError
+
+    def weights(self, f_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
+        """Weights (B,T) of the steps in the answer, where a head looks back: all alike. Rows sum to 1."""
+        there_BT = torch.ones_like(f_BTD[..., 0]) if present_BT is None else present_BT.to(f_BTD.dtype)
+        return there_BT / there_BT.sum(1, keepdim=True)
 
 
 def whole(g_BE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

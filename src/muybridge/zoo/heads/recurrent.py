@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from muybridge.errors import UserError
+from muybridge.zoo import memory
 from muybridge.zoo.heads.base import Head, check_count, order, taken, without_absent
 
 MOST_LAYERS = 5
@@ -65,6 +66,7 @@ class Recurrent(Head):
         if late and last:
             raise UserError("model.options.late: with last=true one step alone counts. Leave one of the two out")
         super().__init__(num_inputs, hidden or width * (1 + bidirectional))
+        self.looks_back = not bidirectional
         self.truncate, self.late, self.last = truncate, float(late), last
         self.norm = nn.BatchNorm1d(num_inputs) if batch_norm else None
         self.rnn = self.cells(
@@ -102,15 +104,23 @@ class Recurrent(Head):
         if length_B is not None and self.rnn.bidirectional:
             packed = pack_padded_sequence(f_BTD, length_B.cpu(), batch_first=True, enforce_sorted=False)
             return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=f_BTD.shape[1])[0]
+        state = self._state_before(len(f_BTD))
         if not self.truncate or not torch.is_grad_enabled():
-            return self.rnn(f_BTD)[0]
+            out_BTE, state = self.rnn(f_BTD, state)
+            memory.keep(self.rnn, torch.stack(state) if isinstance(state, tuple) else state)
+            return out_BTE
         outputs: list[torch.Tensor] = []
-        state: Any = None
         for part_BLD in f_BTD.split(self.truncate, dim=1):
             out_BLE, state = self.rnn(part_BLD, state)
             outputs.append(out_BLE)
             state = tuple(each.detach() for each in state) if isinstance(state, tuple) else state.detach()
         return torch.cat(outputs, dim=1)
+
+    def _state_before(self, clips: int) -> Any:
+        """State of the cells in a stream; None: zeros."""
+        layers, is_lstm = (self.rnn.num_layers, clips, self.rnn.hidden_size), isinstance(self.rnn, nn.LSTM)
+        state = None if self.rnn.bidirectional else memory.kept(self.rnn, *((2,) if is_lstm else ()), *layers)
+        return tuple(state) if is_lstm and state is not None else state
 
 
 class LSTM(Recurrent):
