@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
     from muybridge.data.verify import verify
+    from muybridge.evaluation.calibrate import calibrate
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "calibrate": "evaluation.calibrate",
     "causal": "api",
     "compare": "api",
     "demo": "studies.demo",
@@ -83,6 +85,7 @@ _MODULES = {
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
 __all__ = [
+    "calibrate",
     "causal",
     "compare",
     "demo",

@@ -116,6 +116,16 @@ def recipe_changes(settings: list[str] | None) -> dict[str, Any]:
     return changes
 
 
+def runtime_only(settings: list[str] | None) -> Any:
+    """The runtime by `--set runtime.FIELD`. Raises UserError for a field of the recipe."""
+    changes, runtime = parsed_settings(settings)
+    if changes:
+        raise UserError(
+            f"--set: '{next(iter(changes))}' cannot be set here, as the run's recipe holds. Set runtime.FIELD"
+        )
+    return runtime
+
+
 def runtime_with(settings: list[str] | None, base: Any) -> Any:
     """Runtime with the changes of `--set runtime.FIELD=VALUE`."""
     from muybridge.recipe import parse_overrides, replace

@@ -81,5 +81,7 @@ def predict(
 def _print_predictions(predictions: list[Any]) -> None:
     for prediction in predictions:
         say(f"{prediction.path}  {clock(prediction.start_seconds)} – {clock(prediction.end_seconds)}")
+        if prediction.is_unknown:
+            say("  unknown, as the best guess is below the threshold:")
         for label, score in zip(prediction.labels, prediction.scores, strict=True):
             say(f"  {score:6.3f}  {label}")

@@ -13,6 +13,7 @@ from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
 from muybridge.recipe import Recipe, Runtime
 from muybridge.runtime.device import to_device
+from muybridge.storage.calibration import Calibrated
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 
@@ -26,6 +27,8 @@ class Answering(Protocol):
     """Its `clip` and `evaluation` say what the network is shown."""
     dataset: Mapping[str, Any]
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
+    calibrated: Calibrated
+    """How its probabilities become answers (`muybridge calibrate`)."""
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores of every row of the views, in order. Their labels are -1."""
@@ -51,6 +54,7 @@ class TrainedNetwork:
             )
         network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
         self.name, self.recipe, self.dataset = network.name, network.recipe, network.dataset
+        self.calibrated = Calibrated() if network.run is None else Calibrated.of(network.run)
         self.where = build.placement(self.recipe, runtime or Runtime())
         self.model = network.load(self.recipe.evaluation.checkpoint)
         to_device(self.model, self.where)

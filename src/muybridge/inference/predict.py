@@ -15,6 +15,7 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.errors import UserError
 from muybridge.inference.answering import Answering, TrainedNetwork
 from muybridge.recipe import Runtime
+from muybridge.storage.calibration import UNKNOWN
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.video import DecodeError, FileReader, Reader, VideoInfo
@@ -35,16 +36,18 @@ class Prediction:
     labels: tuple[str, ...]
     """Best first."""
     scores: tuple[float, ...]
-    """Probabilities of `labels`."""
+    """Probabilities of `labels`, at the run's temperature where it is calibrated."""
+    is_unknown: bool = False
+    """Whether the best label's probability is below the run's threshold (`muybridge calibrate --threshold`)."""
 
     @property
     def label(self) -> str:
-        """The best label."""
-        return self.labels[0]
+        """The best label, or "unknown"."""
+        return UNKNOWN if self.is_unknown else self.labels[0]
 
     def as_json(self) -> dict[str, Any]:
         """One prediction of `muybridge predict --json`."""
-        return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
+        return {"label": self.label, **asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
 
 
 class Predictor:
@@ -107,7 +110,8 @@ class Predictor:
         except MachineFault as error:
             raise DecodeError(video, str(error).removeprefix(f"{video}: ")) from None
         rows = _windows(Path(video), info, self.answering.dataset, window_seconds)
-        probabilities_NK = self.score(rows).video_probabilities()
+        calibrated = self.answering.calibrated
+        probabilities_NK = calibrated.probabilities(self.score(rows).video_probabilities())
         predictions = []
         for index in range(len(rows)):
             order = np.argsort(-probabilities_NK[index], kind="stable")[:top]
@@ -119,6 +123,7 @@ class Predictor:
                     (row.start_frame + row.num_frames) / row.fps,
                     tuple(self.classes[k] for k in order),
                     tuple(float(probabilities_NK[index, k]) for k in order),
+                    calibrated.is_unknown(probabilities_NK[index].max()),
                 )
             )
         return predictions

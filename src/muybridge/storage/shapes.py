@@ -228,6 +228,40 @@ class Fused(TypedDict):
 
 
 @_more
+class Threshold(TypedDict):
+    """Probability below which a run answers "unknown", and what that gives on val."""
+
+    rule: str
+    value: _Share
+    answered: _Share
+    precision: _Share
+    precision_low: _Share
+    method: str
+    cost: _Amount | None
+    cost_of_all: _Amount | None
+
+
+@_more
+class Calibration(TypedDict):
+    """calibration.json."""
+
+    format_version: Literal[1]
+    temperature: _Rate
+    low: _Rate | None
+    high: _Rate | None
+    videos: _Count
+    sources: _Count
+    loss: _Amount
+    loss_before: _Amount
+    calibration_error: _Share
+    calibration_error_before: _Share
+    checkpoint: str
+    weights: str
+    scores_sha256: str
+    threshold: Threshold | None
+
+
+@_more
 class Timing(TypedDict):
     """A line of timing.jsonl."""
 
