@@ -17,7 +17,7 @@ from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation.diagnose import diagnose
-from muybridge.inference.predict import Predictor
+from muybridge.inference.predictor import Predictor
 from muybridge.recipe import replace
 from muybridge.storage import checkpoints as checkpoint
 from muybridge.storage.run import Run
@@ -132,7 +132,7 @@ NOT_READ = """
 import sys
 from pathlib import Path
 from muybridge.errors import UserError
-from muybridge.inference.predict import Predictor
+from muybridge.inference.predictor import Predictor
 from muybridge.analysis.comparison import compared
 from muybridge.storage.listing import standing
 from muybridge.storage.run import Run

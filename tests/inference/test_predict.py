@@ -15,12 +15,13 @@ from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.data.sets.motions import encode, render
 from muybridge.errors import UserError
-from muybridge.inference.predict import Predictor, predict
+from muybridge.inference.predict import predict
+from muybridge.inference.predictor import Predictor
 from muybridge.recipe import replace
 from muybridge.training.loop import train
 from muybridge.video import decode, frames
 from muybridge.video.limits import Limits
-from muybridge.video.safe import Frames, MachineFault
+from muybridge.video.safe import Held, MachineFault
 from muybridge.video.worker import Worker
 
 
@@ -237,7 +238,7 @@ def test_what_cannot_be_read_is_told_and_the_next_is_answered_as_it_comes(run, t
     with Predictor(run) as predictor:
         answers = predictor.each(files)
         seen = [next(answers) for _ in range(3)]
-        assert [type(answer).__name__ for _, answer in seen] == ["DecodeError", "DecodeError", "list"]
+        assert [type(answer).__name__ for _, answer in seen] == ["DecodeError", "DecodeError", "Predictions"]
         rest = list(answers)
         assert [path for path, _ in [*seen, *rest]] == [str(file) for file in files]
         assert rest[-1][1] == seen[2][1]
@@ -250,7 +251,7 @@ def test_what_cannot_be_read_is_told_and_the_next_is_answered_as_it_comes(run, t
     predictions, failed = predict(run, files, ready=heard.append)
     assert predictions == [one for answer in heard if isinstance(answer, list) for one in answer]
     assert failed == [answer for answer in heard if not isinstance(answer, list)]
-    assert [type(answer).__name__ for answer in heard[:3]] == ["DecodeError", "DecodeError", "list"], "in order"
+    assert [type(answer).__name__ for answer in heard[:3]] == ["DecodeError", "DecodeError", "Predictions"], "in order"
     assert predict(run, good) == (predict(run, [good])[0], []), "one file may be given alone"
     assert "is empty (0 bytes)" in result.stderr
 
@@ -267,7 +268,7 @@ def test_one_document_has_the_answers_and_the_failures(run, tmp_path):
 
 def test_a_share_that_goes_away_is_told_of_each_file(run, monkeypatch):
     good = Manifest.load(run.recipe().data.manifest).row(0).path
-    read, calls = Frames.read, []
+    read, calls = Held.read, []
 
     def gone_once(self, row, indices):
         calls.append(row)
@@ -275,7 +276,7 @@ def test_a_share_that_goes_away_is_told_of_each_file(run, monkeypatch):
             raise MachineFault(f"{row.path}: Stale file handle")
         return read(self, row, indices)
 
-    monkeypatch.setattr(Frames, "read", gone_once)
+    monkeypatch.setattr(Held, "read", gone_once)
     found, failed = predict(run, [good, good])
     assert [error.path for error in failed] == [good]
     assert "Stale file handle" in failed[0].reason

@@ -22,7 +22,7 @@ from muybridge.data.loader import train_batches
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation.trained import of_run
-from muybridge.inference.predict import Predictor
+from muybridge.inference.predictor import Predictor
 from muybridge.recipe import Recipe, Runtime, fields, parse_overrides, replace
 from muybridge.runtime.device import Placement
 from muybridge.storage import checkpoints as checkpoint

@@ -13,7 +13,7 @@ from muybridge import build
 from muybridge.data.manifest import Manifest
 from muybridge.errors import Interrupted, UserError
 from muybridge.evaluation.trained import of_run
-from muybridge.inference.predict import Predictor
+from muybridge.inference.predictor import Predictor
 from muybridge.recipe import Runtime, fingerprint, replace
 from muybridge.training.job import Jobs
 from muybridge.training.loop import resume, train

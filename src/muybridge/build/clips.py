@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -12,7 +12,7 @@ from muybridge.data.inputs import Input
 from muybridge.data.manifest import Manifest
 from muybridge.data.sampling import ClipSpec, Order
 from muybridge.data.stores.vectors import CheckedReader
-from muybridge.data.views import TrainClips, VideoViews
+from muybridge.data.views import TrainClips, VideoViews, Views
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log, progress
@@ -86,9 +86,14 @@ def train_clips(recipe: Recipe, manifest: Manifest, reader: Reader) -> TrainClip
 
 
 def video_views(
-    recipe: Recipe, manifest: Manifest, reader: Reader, *, orders: Sequence[Order] = ("ordered",)
+    recipe: Recipe,
+    manifest: Manifest,
+    reader: Reader,
+    *,
+    orders: Sequence[Order] = ("ordered",),
+    ready: Mapping[int, Views] | None = None,
 ) -> VideoViews:
-    """Test views of a recipe (clips × crops), with frames in each of `orders`."""
+    """Test views of a recipe (clips × crops), with frames in each of `orders`. `ready`: those that were made before."""
     e = recipe.evaluation
     return VideoViews(
         manifest,
@@ -101,6 +106,7 @@ def video_views(
         crop_fraction=e.crop_fraction,
         orders=orders,
         seed=recipe.seed,
+        ready=ready,
     )
 
 

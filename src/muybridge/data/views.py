@@ -3,7 +3,7 @@
 `TrainClips` makes one random clip, keyed by (seed, epoch, video id) alone; `VideoViews` makes every view of one video.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -174,8 +174,9 @@ class _Clip(NamedTuple):
 class VideoViews(Dataset[Any]):
     """Every view (order × clip × crop) of a row, by its `key`; each distinct frame is read once.
 
-    `orders`: arrangements of each clip's time steps; `seed` keys the shuffled ones. Raises UserError where crops are to
-    be mirrored and the manifest has switched mirroring off.
+    `orders`: arrangements of each clip's time steps; `seed` keys the shuffled ones. `ready`: views of some rows, by their
+    indices, that were made before: these rows are not read. Raises UserError where crops are to be mirrored and the manifest
+    has switched mirroring off.
     """
 
     def __init__(
@@ -191,8 +192,10 @@ class VideoViews(Dataset[Any]):
         crop_fraction: float,
         orders: Sequence[Order] = ("ordered",),
         seed: int = 0,
+        ready: Mapping[int, Views] | None = None,
     ) -> None:
         self.manifest, self.reader, self.spec, self.input, self.size = manifest, reader, spec, input, size
+        self.ready = {} if ready is None else ready
         self.num_clips, self.num_crops, self.crop_fraction = num_clips, num_crops, crop_fraction
         self.orders, self.seed = tuple(orders), seed
         if num_crops > 1 and not input.is_picture:
@@ -221,6 +224,8 @@ class VideoViews(Dataset[Any]):
     def __getitem__(self, key: ViewKey) -> Views | Unreadable:
         with _naming(key.row):
             row_index, row = key
+            if row_index in self.ready:
+                return self.ready[row_index]
             indices_MTL = test_indices(row.num_frames, row.fps, self.spec, num_clips=self.num_clips)
             indices_OMTL = np.stack([self._rearranged(indices_MTL, order, row) for order in self.orders])
             distinct, position = np.unique(indices_OMTL, return_inverse=True)

@@ -32,7 +32,7 @@ def score(
     average: Average,
     batch_size: int,
     num_workers: int = 0,
-    text: str = "evaluating",
+    text: str | None = "evaluating",
     loader: ViewLoader | None = None,
     skip: Callable[[Unreadable], None] | None = None,
     processes: Processes = ALONE,
@@ -42,7 +42,7 @@ def score(
     `labels_N` are class indices of the `rows`. Several `processes` score a part each, and all get the whole. `loader` is
     one of these `views` whose worker processes are kept; by default one is started for this call. `skip` is called with
     each video that cannot be read, which is then left out of the scores, while they name it; by default its DecodeError
-    is raised. The model is left in the mode it came in.
+    is raised. The model is left in the mode it came in. `text` stands beside the bar; None: no bar.
 
     Raises UserError if no video can be read, Diverged for logits that are not finite.
     """

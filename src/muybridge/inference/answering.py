@@ -1,10 +1,14 @@
 """The networks that predictions and streams ask: a run, public weights, or an exported file."""
 
+import json
 from collections.abc import Mapping
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from muybridge import build
 from muybridge.data.views import VideoViews
@@ -12,10 +16,13 @@ from muybridge.errors import UserError
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
 from muybridge.recipe import Recipe, Runtime
+from muybridge.runtime.console import log
 from muybridge.runtime.device import to_device
 from muybridge.storage.calibration import Calibrated
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
+from muybridge.storage.study import StudyRecord
+from muybridge.text import plural
 
 
 class Answering(Protocol):
@@ -30,9 +37,58 @@ class Answering(Protocol):
     calibrated: Calibrated
     """How its probabilities become answers (`muybridge calibrate`)."""
 
+    @property
+    def sha256(self) -> str:
+        """Hash of all that decides its answers: weights, classes, what it is shown. A copy of a run has the same."""
+        ...
+
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores of every row of the views, in order. Their labels are -1."""
         ...
+
+
+def answering(
+    source: str | Path | Run,
+    *,
+    pretrained: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
+    allow_code: bool = False,
+) -> Answering:
+    """Load what answers: a run; of a study the run that is best on val; with `pretrained`, a network by its name.
+
+    Raises UserError for what is not there or not whole, and as `muybridge.evaluation.trained` does.
+    """
+    if pretrained is None and not isinstance(source, Run) and (Path(source) / "study.json").exists():
+        source = best_on_val(Path(source))
+    return TrainedNetwork(source, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
+
+
+def best_on_val(study: Path) -> Run:
+    """The finished run of a study with the highest val accuracy, which is logged; of equals the first.
+
+    Raises UserError where no run has one, and where runs are on several data sets.
+    """
+    record = StudyRecord.load(study)
+    if len(record.sets) > 1:
+        raise UserError(
+            f"{study}: its runs are on {len(record.sets)} data sets, whose accuracies cannot be compared. Name a run: "
+            f"{study / 'runs' / 'NAME'}"
+        )
+    runs = [run for name in record.runs if (run := record.run(name)).is_finished and not run.is_fused]
+    on_val = [(run, run.result()["val"]) for run in runs if "val" in run.result()]
+    if not on_val:
+        raise UserError(
+            f"{study}: no finished run of this study was scored on val, by which the best is chosen. Name a run: "
+            f"{study / 'runs' / 'NAME'}"
+        )
+    best, val = max(on_val, key=lambda pair: pair[1]["video_top1"])
+    videos = f" ({plural(int(val['videos']), 'video')})" if "videos" in val else ""
+    log(
+        f"{study}: {best.name} answers, whose val accuracy is the highest of {plural(len(on_val), 'finished run')}: "
+        f"{val['video_top1']:.3f}{videos}"
+    )
+    return best
 
 
 class TrainedNetwork:
@@ -60,6 +116,17 @@ class TrainedNetwork:
         to_device(self.model, self.where)
         self.model.eval()  # for good: other threads may be computing while one begins
 
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights, the classes and what the network is shown."""
+        shown = self.recipe.model_dump(mode="json", include={"clip", "evaluation", "precision"})
+        about = [self.recipe.model.name, shown, self.dataset["classes"], self.dataset["mirror"]]
+        digest = sha256(json.dumps(about, sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores, by the evaluation's code."""
         rows = views.manifest
@@ -72,5 +139,5 @@ class TrainedNetwork:
             classes=tuple(self.dataset["classes"]),
             average=self.recipe.evaluation.average,
             batch_size=build.scoring_batch_size(self.recipe),
-            text="predicting",
+            text="predicting" if len(views.ready) < len(rows) else None,
         )["ordered"]

@@ -78,11 +78,11 @@ _display = _Display()
 class Bar:
     """One task's progress: `advance()` per item, `describe()` to change its text."""
 
-    def __init__(self, text: str, total: int | None) -> None:
+    def __init__(self, text: str | None, total: int | None) -> None:
         self._text, self._total, self._done = text, total, 0
         self._progress: Progress | None = None
         self._next_line = time.monotonic() + _LINE_SECONDS
-        if console().is_terminal:
+        if text is not None and console().is_terminal:
             self._progress = _display.enter()
             self._task = self._progress.add_task(printable(text), total=total)
 
@@ -91,7 +91,7 @@ class Bar:
         self._done += items
         if self._progress is not None:
             self._progress.advance(self._task, items)
-        elif time.monotonic() >= self._next_line:
+        elif self._text is not None and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
             log(f"{self._text}: {self._done}" + (f"/{self._total}" if self._total is not None else ""))
 
@@ -109,8 +109,8 @@ class Bar:
 
 
 @contextmanager
-def progress(text: str, total: int | None) -> Iterator[Bar]:
-    """Show a progress bar in the block; without a `total` it only counts."""
+def progress(text: str | None, total: int | None) -> Iterator[Bar]:
+    """Show a progress bar in the block; without a `total` it only counts, without a `text` it is not shown."""
     bar = Bar(text, total)
     try:
         yield bar

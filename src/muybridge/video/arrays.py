@@ -94,8 +94,18 @@ def read_frames(
 
     Raises DecodeError past the last one.
     """
+    return frames_at(clips_of(path), indices, short_side=short_side, path=path)
+
+
+def frames_at(
+    clips_NTHW3: np.ndarray,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    short_side: int | None,
+    path: str | os.PathLike[str],
+) -> np.ndarray:
+    """Frames of clips in memory, as `read_frames` reads those of a file. `path` names them in errors."""
     distinct, positions = distinct_frames(indices)
-    clips_NTHW3 = clips_of(path)
     num_clips, num_frames, height, width, _ = clips_NTHW3.shape
     if distinct[-1] >= num_clips * num_frames:
         total = num_clips * num_frames

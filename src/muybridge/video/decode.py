@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
+from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits, Watch
 from muybridge.video.scaling import scaled_size
 
@@ -52,11 +53,16 @@ class VideoInfo:
 
 
 def probe(
-    path: str | os.PathLike[str], *, limits: Limits | None = None, alive: Callable[[], None] = lambda: None
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits | None = None,
+    alive: Callable[[], None] = lambda: None,
+    keep: KeptFrames | None = None,
 ) -> VideoInfo:
     """Decode the whole file once, without keeping pixels.
 
-    `alive` is called while decoding. Raises DecodeError with the decoder's last message, or where a limit is passed.
+    `alive` is called while decoding. `keep`: gets every frame, as `frames` gives it; whether the file is seekable is then
+    not tried. Raises DecodeError with the decoder's last message, or where a limit is passed.
     """
     times: list[float | None] = []
     pts: list[int | None] = []
@@ -64,6 +70,7 @@ def probe(
     kinds: set[tuple[object, ...]] = set()
     width = height = 0
     trial, watch = _Trial(), Watch(path, limits, alive)
+    convert = None if keep is None else _Converter(path, keep.short_side)
     with _listening() as complaints, _opened(path, limits) as (container, stream):
         declared_frames = stream.frames
         declared = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
@@ -73,10 +80,13 @@ def probe(
             if not times:
                 quarter_turns = round(frame.rotation / 90) % 2
                 width, height = (frame.height, frame.width) if quarter_turns else (frame.width, frame.height)
-            if (kind := _pixel_kind(frame)) not in kinds:  # can these pixels be converted?
+            if keep is not None and convert is not None and keep.is_open:
+                keep.add(convert(frame))
+            elif (kind := _pixel_kind(frame)) not in kinds:  # can these pixels be converted?
                 kinds.add(kind)
                 _Converter(path, None)(frame)
-            trial.watch(len(times), frame)
+            if keep is None:
+                trial.watch(len(times), frame)
             times.append(frame.time)
             pts.append(frame.pts)
             sizes.add((frame.width, frame.height))
@@ -97,7 +107,7 @@ def probe(
     if odd:  # its time stamps are unreliable
         return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, False, odd)
     # Concealment of errors depends on the frames decoded before; and a later size must not become the clip's.
-    seekable = not complaints and len(sizes) == 1 and trial.passes(path, pts, watch.tick)
+    seekable = keep is None and not complaints and len(sizes) == 1 and trial.passes(path, pts, watch.tick)
     return VideoInfo(len(times), declared_frames, fps, width, height, times_seconds, seekable)
 
 

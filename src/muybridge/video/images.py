@@ -24,6 +24,7 @@ from muybridge.video.decode import VideoInfo
 from muybridge.video.errors import DecodeError
 from muybridge.video.indices import as_asked, distinct_frames
 from muybridge.video.jpeg import decode_jpeg, jpeg_size
+from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits, Watch
 from muybridge.video.scaling import scaled, scaled_size
 
@@ -152,17 +153,23 @@ def probe(
     fps: float,
     limits: Limits | None = None,
     alive: Callable[[], None] = lambda: None,
+    keep: KeptFrames | None = None,
 ) -> VideoInfo:
     """Decode every image once, without keeping pixels; `fps` is given, as images hold none.
 
-    `alive` is called while decoding. Raises DecodeError with the path of a broken image, or where a limit is passed.
+    `alive` is called while decoding. `keep`: gets every frame, as `frames` gives it. Raises DecodeError with the path of a
+    broken image, or where a limit is passed.
     """
     images, watch = series(path), Watch(path, limits, alive)
     if limits is not None and len(images) > limits.frames:
         raise DecodeError(path, f"it has {len(images)} frames; at most {limits.frames} are read (--max-frames)")
     size = scaled_size(*_first_size(os.fspath(path), _mtime_ns(path), limits), None)
     for name in images.names_of(range(len(images))):
-        _frame(os.path.join(path, name), size, None, limits)
+        image = os.path.join(path, name)
+        if keep is not None and keep.is_open:
+            keep.add(_frame(image, scaled_size(*size, keep.short_side), keep.short_side, limits))
+        else:
+            _frame(image, size, None, limits)
         watch.frame(*size)
     return VideoInfo(len(images), 0, fps, *size, np.arange(len(images)) / fps, seekable=False)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from muybridge.video import arrays, decode, images, packs, vectors
 from muybridge.video.errors import DecodeError
+from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits, Watch
 
 
@@ -64,20 +65,21 @@ def probe(
     image_fps: float = 25.0,
     limits: Limits | None = None,
     alive: Callable[[], None] = lambda: None,
+    keep: KeptFrames | None = None,
 ) -> decode.VideoInfo:
     """Decode all frames of a video file, a folder of images, an array of one clip or one of vectors once.
 
-    Images and arrays, which hold no frame rate, get `image_fps`. `alive` is called while decoding. Raises DecodeError, also
-    where a limit is passed.
+    Images and arrays, which hold no frame rate, get `image_fps`. `alive` is called while decoding. `keep` gets the frames
+    of files and images; whether a file is seekable is then not tried. Raises DecodeError, also where a limit is passed.
     """
     medium = medium_of(os.fspath(path))
     if medium is images:
-        return images.probe(path, fps=image_fps, limits=limits, alive=alive)
+        return images.probe(path, fps=image_fps, limits=limits, alive=alive, keep=keep)
     if medium is vectors:
         return vectors.probe(path, fps=image_fps)
     if medium is arrays:
         return arrays.probe(path, fps=image_fps, limits=limits)
-    return decode.probe(path, limits=limits, alive=alive)
+    return decode.probe(path, limits=limits, alive=alive, keep=keep)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -62,8 +63,10 @@ class SafeReader:
     As a context manager it ends its processes.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, most_processes: int | None = None) -> None:
+        """Set limits. `most_processes`: callers beyond this number wait for one to be free; None: there is one for each."""
         self.limits = limits or Limits()
+        self._room = nullcontext() if most_processes is None else threading.BoundedSemaphore(most_processes)
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._all: list[_Process] = []
         self._lock = threading.Lock()
@@ -87,31 +90,43 @@ class SafeReader:
         """
         question = {"what": "look", "path": os.fspath(path), "image_fps": image_fps, "with_hash": with_hash}
         with self._process() as process:
-            about, payload = process.ask(question, os.fspath(path))
-        video = VideoInfo(
-            about["num_frames"], about["declared_frames"], about["fps"], about["width"], about["height"],
-            np.frombuffer(payload, dtype="<f8"), about["seekable"], about["odd"],
-        )  # fmt: skip
-        numbers: Sequence[int] = about["numbers"] or (1, video.num_frames + 1)
-        numbers = range(*numbers) if about["is_range"] else numbers
-        return Looked(video, numbers, about["sha256"], about["says_no_rate"])
+            return _looked(*process.ask(question, os.fspath(path)))
 
     def reader(self, short_side: int | None) -> "Frames":
         """A `Reader` of frames, scaled to a short side of `short_side` pixels."""
         return Frames(self, short_side)
 
     @contextmanager
+    def held(self, short_side: int | None) -> Iterator["Held"]:
+        """Look at one video and read it in the block, for one thread: what was decoded for the look is not decoded again.
+
+        Frames are scaled to a short side of `short_side` pixels. The process is taken by the first question, and kept from
+        others until the end of the block.
+        """
+        with ExitStack() as stack:
+            yield Held(lambda: stack.enter_context(self._forgetful()), short_side)
+
+    @contextmanager
+    def _forgetful(self) -> Iterator["_Process"]:
+        with self._process() as process:
+            try:
+                yield process
+            finally:
+                process.forget()
+
+    @contextmanager
     def _process(self) -> Iterator["_Process"]:
-        try:
-            process = self._idle.get_nowait()
-        except queue.Empty:
-            process = _Process(self.limits)
-            with self._lock:
-                self._all.append(process)
-        try:
-            yield process
-        finally:
-            self._idle.put(process)
+        with self._room:
+            try:
+                process = self._idle.get_nowait()
+            except queue.Empty:
+                process = _Process(self.limits)
+                with self._lock:
+                    self._all.append(process)
+            try:
+                yield process
+            finally:
+                self._idle.put(process)
 
 
 @dataclass(frozen=True)
@@ -123,12 +138,50 @@ class Frames:
 
     def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
         """Frames at `indices` as (T,H,W,3) uint8. Raises DecodeError, MachineFault."""
-        question = {
-            "what": "read", "row": list(row), "indices": np.asarray(indices).tolist(), "short_side": self.short_side,
-        }  # fmt: skip
         with self.source._process() as process:
-            about, payload = process.ask(question, row.path)
-        return np.frombuffer(bytearray(payload), dtype=np.uint8).reshape(about["shape"])
+            return _read(process, row, indices, self.short_side)
+
+
+class Held:
+    """Looks at one video and reads its frames, as `Frames` does, in the same process (`SafeReader.held`)."""
+
+    def __init__(self, take: "Callable[[], _Process]", short_side: int | None) -> None:
+        self._take, self._short_side = take, short_side
+
+    @cached_property
+    def _process(self) -> "_Process":
+        return self._take()
+
+    def look(self, path: str | os.PathLike[str], *, image_fps: float = 25.0) -> Looked:
+        """Inspect a video, and keep its frames for `read`, as far as they fit.
+
+        Its hash, and whether it is seekable, are left out. Raises DecodeError, also where a limit is passed, and MachineFault.
+        """
+        question = {
+            "what": "look", "path": os.fspath(path), "image_fps": image_fps, "with_hash": False, "keep": True,
+            "short_side": self._short_side,
+        }  # fmt: skip
+        return _looked(*self._process.ask(question, os.fspath(path)))
+
+    def read(self, row: Row, indices: np.ndarray) -> np.ndarray:
+        """Frames at `indices` as (T,H,W,3) uint8. Raises DecodeError, MachineFault."""
+        return _read(self._process, row, indices, self._short_side)
+
+
+def _looked(about: dict[str, Any], payload: bytes) -> Looked:
+    video = VideoInfo(
+        about["num_frames"], about["declared_frames"], about["fps"], about["width"], about["height"],
+        np.frombuffer(payload, dtype="<f8"), about["seekable"], about["odd"],
+    )  # fmt: skip
+    numbers: Sequence[int] = about["numbers"] or (1, video.num_frames + 1)
+    numbers = range(*numbers) if about["is_range"] else numbers
+    return Looked(video, numbers, about["sha256"], about["says_no_rate"])
+
+
+def _read(process: "_Process", row: Row, indices: np.ndarray, short_side: int | None) -> np.ndarray:
+    question = {"what": "read", "row": list(row), "indices": np.asarray(indices).tolist(), "short_side": short_side}
+    about, payload = process.ask(question, row.path)
+    return np.frombuffer(bytearray(payload), dtype=np.uint8).reshape(about["shape"])
 
 
 def _end_all(processes: list["_Process"]) -> None:
@@ -190,6 +243,12 @@ class _Process:
         except BaseException:  # the next question must not get this answer
             self.end()
             raise
+
+    def forget(self) -> None:
+        """Let the process drop what it keeps of a video, if it is alive."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(DecodeError, MachineFault):
+                self.ask({"what": "forget"}, "the process that opens videos")
 
     def _line(self, process: subprocess.Popen[bytes], path: str) -> bytes:
         while b"\n" not in self._buffer:

@@ -21,6 +21,7 @@ import numpy as np
 from muybridge.runtime.launch import end_with_parent
 from muybridge.video import arrays, images
 from muybridge.video.errors import DecodeError
+from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits, Watch
 from muybridge.video.readers import ForwardReader, Row, medium_of, probe
 
@@ -32,6 +33,8 @@ MACHINE = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
 """Error numbers of the machine, not of a file: a share went away, or descriptors ran out."""
 
 _CHUNK_BYTES = 2**20
+KEPT_BYTES = 2**28
+"""Most memory for the frames of the video that was looked at last; a quarter of what the process may have, if that is less."""
 
 
 class Worker:
@@ -40,18 +43,25 @@ class Worker:
     def __init__(self, limits: Limits, alive: Callable[[], None]) -> None:
         self.limits, self.alive = limits, alive
         self._reader: tuple[int | None, ForwardReader] | None = None
+        self._kept: KeptFrames | None = None
 
-    def look(self, path: str, image_fps: float, with_hash: bool) -> tuple[dict[str, Any], bytes]:
+    def look(
+        self, path: str, image_fps: float, with_hash: bool, keep: bool = False, short_side: int | None = None
+    ) -> tuple[dict[str, Any], bytes]:
         """Decode a video once: its properties, the numbers by which lists name its frames, and its hash.
 
-        The payload is the time of each frame, float64.
+        `keep`: its frames, scaled to `short_side`, are kept for `read`, as far as they fit; whether it is seekable is not
+        tried. The payload is the time of each frame, float64.
         """
+        self.forget()
+        if keep:
+            self._kept = KeptFrames(path, short_side, min(KEPT_BYTES, self.limits.memory_bytes // 4))
         medium, watch = medium_of(path), Watch(path, self.limits, self.alive)
         is_folder, digest, numbers = medium is images, "", None
         if not is_folder:
             _check_regular(path)
             digest = _sha256(path, watch) if with_hash else ""
-        video = probe(path, image_fps=image_fps, limits=self.limits, alive=self.alive)
+        video = probe(path, image_fps=image_fps, limits=self.limits, alive=self.alive, keep=self._kept)
         if is_folder:
             in_names = images.series(path).numbers()
             numbers = list(in_names) if not isinstance(in_names, range) else [in_names.start, in_names.stop]
@@ -67,12 +77,21 @@ class Worker:
     def read(self, row: list[Any], indices: list[int], short_side: int | None) -> tuple[dict[str, Any], bytes]:
         """Read frames of a row, counted from its start; the payload is (T,H,W,3) uint8.
 
-        Questions in order decode a file once.
+        Questions in order decode a file once, and one whose frames were kept is not decoded again.
         """
-        if self._reader is None or self._reader[0] != short_side:
-            self._reader = (short_side, ForwardReader(short_side=short_side, limits=self.limits, alive=self.alive))
-        frames_THW3 = self._reader[1].read(Row(*row), np.array(indices))
+        frames_THW3 = None
+        if self._kept is not None:
+            frames_THW3 = self._kept.read(row[1], np.array(indices) + row[2], short_side)
+        if frames_THW3 is None:
+            if self._reader is None or self._reader[0] != short_side:
+                self._reader = (short_side, ForwardReader(short_side=short_side, limits=self.limits, alive=self.alive))
+            frames_THW3 = self._reader[1].read(Row(*row), np.array(indices))
         return {"shape": list(frames_THW3.shape)}, np.ascontiguousarray(frames_THW3).tobytes()
+
+    def forget(self) -> tuple[dict[str, Any], bytes]:
+        """Drop the frames that are kept, and close the file that is read."""
+        self._kept = self._reader = None
+        return {}, b""
 
 
 def _check_regular(path: str) -> None:
@@ -149,7 +168,7 @@ def main() -> None:
     say({"ready": True})
     for line in sys.stdin:
         question = json.loads(line)
-        what, path = question.pop("what"), question["path"] if "path" in question else question["row"][1]
+        what, path = question.pop("what"), question.get("path") or question.get("row", ["", ""])[1]
         try:
             say(*getattr(worker, what)(**question))
         except Exception as error:
