@@ -29,6 +29,8 @@ from muybridge.recipe import Recipe, replace
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement
 from muybridge.runtime.files import partial_name, rename_new
+from muybridge.storage import calibration
+from muybridge.storage.calibration import Calibrated, tempered
 from muybridge.storage.run import Run
 
 TOLERANCE = 1e-4
@@ -93,10 +95,9 @@ def export(
             f"{network.name}: it was trained in {recipe.precision}. The graph computes in fp32, as the run it is held against"
         )
         recipe = replace(recipe, {"precision": "fp32"})
-    calibration: dict[str, Any] | None = None
-    graph = graph_of(network, recipe)
+    graph = graph_of(network, recipe, temperature=Calibrated.of(run).temperature)
     shown_to = tried(network, recipe, data)
-    about = described(run, recipe, calibration=calibration, steps=False)
+    about = described(run, recipe, calibration=calibration.read(run), steps=False)
     with beside(out) as folder:
         file = folder / out.name
         WRITERS[to](graph, recipe, about, file)
@@ -127,8 +128,7 @@ def references(
         batch_size=1, text="asking the run",
     )["ordered"]  # fmt: skip
     logits_NVK = scores.logits_VK.reshape(len(items), -1, len(network.classes))
-    powers_NK = scores.video_probabilities() ** (1 / graph.temperature)
-    probabilities_NK = powers_NK / powers_NK.sum(1, keepdims=True)
+    probabilities_NK = tempered(scores.video_probabilities(), graph.temperature)
     return list(zip(probabilities_NK, logits_NVK, strict=True)), [frames_of(item) for _, item in items]
 
 

@@ -5,7 +5,8 @@ no inner graphs, all weights inside the file, an input and outputs that fit its 
 bytes, so that no path in it means anything. No code of it runs. It may still be slow or want much memory, as any network.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -48,7 +49,8 @@ class ExportedNetwork:
                 "without --one-frame"
             )
         self.name, self.recipe, self.dataset = str(file), about.recipe, about.dataset
-        self.calibration: Mapping[str, Any] | None = about.values["calibration"]
+        self.calibrated = about.calibrated
+        self.sha256 = hashlib.sha256(data).hexdigest()
         self.session = session(data, str(file), runtime=runtime)
 
     def scores(self, views: VideoViews) -> Scores:

@@ -19,7 +19,8 @@ from muybridge.data import inputs
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, fingerprint, validated
 from muybridge.runtime.files import as_kind, parsed_json, sha256_file
-from muybridge.storage import checkpoints
+from muybridge.storage import checkpoints, shapes
+from muybridge.storage.calibration import Calibrated
 from muybridge.storage.portable import portable
 from muybridge.storage.run import Run
 
@@ -115,6 +116,9 @@ class About:
         known, shape = set(labels), tuple(self.values["shape"])
         named = set(mirror or {}).union((mirror or {}).values())
         expected = input_shape(self.recipe)
+        kept = self.values["calibration"]
+        calibration = None if kept is None else as_kind(shapes.Calibration, kept, f"{where}: calibration")
+        self.calibrated = Calibrated() if calibration is None else Calibrated.from_json(calibration)
         fault = (
             "a label is named twice" if len(known) < len(labels)
             else "mirror names a class that is not among its labels" if named - known
