@@ -275,6 +275,7 @@ class Predictor:
             reader = self._input.reader(_Sources(in_memory, self._frames(held)))
             views = build.video_views(self.answering.recipe, manifest, reader, ready=ready)
             probabilities_NK = self.answering.scores(views).video_probabilities()
+        probabilities_NK = self.answering.calibrated.probabilities(probabilities_NK)
         first = 0
         for one in opened:
             yield self._predictions(one, probabilities_NK[first : first + len(one.rows)], asked.top)
@@ -291,6 +292,7 @@ class Predictor:
                     (row.start_frame + row.num_frames) / row.fps,
                     tuple(self.classes[k] for k in order),
                     tuple(float(probabilities_K[k]) for k in order),
+                    self.answering.calibrated.is_unknown(probabilities_K.max()),
                 )
             )
         return Predictions(predictions, classes=self.classes, probabilities_WK=probabilities_WK)

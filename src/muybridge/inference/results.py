@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.errors import UserError
+from muybridge.storage.calibration import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Prediction:
     labels: tuple[str, ...]
     """Best first."""
     scores: tuple[float, ...]
-    """Probabilities of `labels`."""
+    """Probabilities of `labels`, at the run's temperature where it is calibrated."""
+    is_unknown: bool = False
+    """Whether the best label's probability is below the run's threshold (`muybridge calibrate --threshold`)."""
 
     @property
     def label(self) -> str:
-        """The best label."""
-        return self.labels[0]
+        """The best label, or "unknown"."""
+        return UNKNOWN if self.is_unknown else self.labels[0]
 
     @property
     def score(self) -> float:
@@ -42,7 +45,7 @@ class Prediction:
 
     def as_json(self) -> dict[str, Any]:
         """One prediction of `muybridge predict --json`."""
-        return {**asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
+        return {"label": self.label, **asdict(self), "labels": list(self.labels), "scores": list(self.scores)}
 
     def as_row(self) -> dict[str, Any]:
         """The prediction as one row of a table: label and score of the best, then label_2, score_2, ..."""
