@@ -21,6 +21,10 @@ def export(
             metavar="MANIFEST", help="Videos that graph and run are both tried on; none: the run's own val or test."
         ),
     ] = None,
+    one_frame: Annotated[
+        bool,
+        typer.Option("--one-frame", help="One frame and its state in, the answer at it out (networks that look back)."),
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="8-bit integers, kept only if val shows no loss of accuracy (onnx).")
     ] = False,
@@ -38,7 +42,9 @@ def export(
     with answering(as_json):
         import muybridge
 
-        made = muybridge.export(run, out=out, to=to, data=data, int8=int8, fp16=fp16, allow_code=allow_code)
+        made = muybridge.export(
+            run, out=out, to=to, data=data, one_frame=one_frame, int8=int8, fp16=fp16, allow_code=allow_code
+        )
         answer(as_json, made.as_json, lambda: _print_exported(made))
 
 

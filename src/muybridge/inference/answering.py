@@ -56,10 +56,10 @@ def answering(
     runtime: Runtime | None = None,
     allow_code: bool = False,
 ) -> Answering:
-    """Load what answers: a run, or a bundle; of a study the run that is best on val; an exported file (.onnx); with
-    `pretrained`, a network by its name.
+    """Load what answers: a run, a study, an exported file, or a network by its name.
 
-    Raises UserError for what is not there or not whole, and as `muybridge.evaluation.trained` does.
+    Of a study it is the run that is best on val; an exported file ends in .onnx; a name needs `pretrained` weights. Raises
+    UserError for what is not there or not whole, and as `muybridge.evaluation.trained` does.
     """
     if pretrained is None and is_exported(source):
         _refuse(changes)

@@ -20,12 +20,13 @@ from muybridge.errors import UserError
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import Trained, of_run
 from muybridge.inference import lower
+from muybridge.inference import one_frame as frame_by_frame
 from muybridge.inference.clips import PARITY, Tried, tried
-from muybridge.inference.exported import Session, frames_of
+from muybridge.inference.exported import ExportedSteps, Session, frames_of
 from muybridge.inference.formats import SUFFIXES, WRITERS, Kind, by_torch, check_installed, load
 from muybridge.inference.graph import Graph, graph_of
 from muybridge.inference.metadata import check_new, described
-from muybridge.recipe import Recipe, replace
+from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement
 from muybridge.runtime.files import partial_name, rename_new
@@ -68,6 +69,7 @@ def export(
     out: str | Path,
     to: Kind = "onnx",
     data: str | Path | None = None,
+    one_frame: bool = False,
     int8: bool = False,
     fp16: bool = False,
     allow_code: bool = False,
@@ -75,7 +77,8 @@ def export(
     """Write a run's network as a graph from uint8 frames to probabilities, if it answers as the run does.
 
     `to`: onnx, torch (a program of torch.export), or openvino. `data`: a manifest whose videos both are tried on, where the
-    run's own are gone. `int8`, `fp16`: weights of fewer bits, kept only if a paired test on val finds no loss of accuracy.
+    run's own are gone. `one_frame`: of a network that looks back only, a graph of one frame with its state as inputs and
+    outputs (onnx). `int8`, `fp16`: weights of fewer bits, kept only if a paired test on val finds no loss of accuracy.
     Raises UserError where the answers differ, a file of the name is there, or the network cannot be exported.
     """
     out = Path(out)
@@ -85,6 +88,8 @@ def export(
         raise UserError("--int8, --fp16: they are two precisions. Choose one")
     if (int8 or fp16) and to != "onnx":
         raise UserError(f"--to {to}: --int8 and --fp16 are for onnx. Leave them out, or export to onnx")
+    if one_frame and (to != "onnx" or int8 or fp16):
+        raise UserError("--one-frame: it is for onnx in fp32. Leave out --to, --int8 and --fp16")
     check_new(out, SUFFIXES[to])
     check_installed(to)
     run = Run.open(run)
@@ -97,7 +102,9 @@ def export(
         recipe = replace(recipe, {"precision": "fp32"})
     graph = graph_of(network, recipe, temperature=Calibrated.of(run).temperature)
     shown_to = tried(network, recipe, data)
-    about = described(run, recipe, calibration=calibration.read(run), steps=False)
+    about = described(run, recipe, calibration=calibration.read(run), steps=one_frame)
+    if one_frame:
+        return _one_frame(graph, network, recipe, about, shown_to, out)
     with beside(out) as folder:
         file = folder / out.name
         WRITERS[to](graph, recipe, about, file)
@@ -115,6 +122,35 @@ def export(
     return Exported(
         out, to, verdict.precision if verdict else "fp32", size, difference, shown_to.about, ms, torch_ms, verdict
     )
+
+
+def _one_frame(
+    graph: Graph, network: Trained, recipe: Recipe, about: Mapping[str, Any], shown_to: Tried, out: Path
+) -> Exported:
+    """Write a graph of one frame, if it answers as the network does step by step, and at a clip's end as the run."""
+    module = frame_by_frame.one_frame(graph.model, recipe, temperature=graph.temperature)
+    reference, frames = references(network, recipe, graph, shown_to)
+    with beside(out) as folder:
+        file = folder / out.name
+        frame_by_frame.write(module, recipe, about, file)
+        asked = ExportedSteps(file, runtime=Runtime(threads=torch.get_num_threads()))
+        worst = max(
+            frame_by_frame.parity(module, asked, frames_VFHWC[0], logits_VK[0])
+            for frames_VFHWC, (_, logits_VK) in zip(frames, reference, strict=True)
+        )
+        _check({1: worst}, where=f"{network.name} frame by frame")
+        size = file.stat().st_size
+        step, state, there = frames[0][0][: module.input.step_frames], asked.start(), module.each.start()
+
+        def by_steps(_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return asked.step(step, state)[:2]
+
+        def by_module(_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return by_torch(lambda x: module(x, there)[:2], step[None])
+
+        ms, torch_ms = latency(by_steps, by_module, step)
+        rename_new(file, out)
+    return Exported(out, "onnx", "fp32", size, {1: worst}, shown_to.about, ms, torch_ms)
 
 
 def references(
@@ -159,13 +195,18 @@ def parity(
                     float(np.abs(given[1][place] - expected[1]).max()) / scale,
                 )
         found[len(batch[0])] = worst
-    if max(found.values()) > TOLERANCE:
+    _check(found, where=where)
+    return found
+
+
+def _check(found: Mapping[int, float], *, where: str) -> None:
+    """Raise UserError where a difference is too large."""
+    if not max(found.values()) <= TOLERANCE:
         told = ", ".join(f"{value:.2g} for {count}" for count, value in found.items())
         raise UserError(
             f"{where}: its answers differ from the run's by {told} video(s) at a time, more than {TOLERANCE:g}, so no file is "
             "written. Report it, or export to another format (--to)"
         )
-    return found
 
 
 def latency(one: Session, other: Session, frames: np.ndarray) -> tuple[float, float]:

@@ -6,9 +6,10 @@ bytes, so that no path in it means anything. No code of it runs. It may still be
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ import numpy as np
 from muybridge import build
 from muybridge.data.views import Unreadable, VideoViews, Views
 from muybridge.errors import Diverged, UserError
-from muybridge.inference.metadata import FRAMES, KEY, LOGITS, PROBABILITIES, About
+from muybridge.inference.metadata import (
+    AFTER,
+    FRAMES,
+    KEY,
+    LOGITS,
+    LOGITS_1K,
+    ONE_FRAME,
+    PROBABILITIES,
+    PROBABILITIES_1K,
+    STATE,
+    About,
+)
 from muybridge.recipe import Runtime
 from muybridge.runtime.files import check_regular
 from muybridge.storage.scores import Scores, ViewGrid
@@ -25,6 +37,8 @@ from muybridge.storage.scores import Scores, ViewGrid
 SUFFIX = ".onnx"
 LARGEST_FILE_BYTES = 2**31 - 1
 """Largest file that protobuf can hold."""
+LARGEST_STATE = 2**28
+"""Most numbers that a stream may remember."""
 STANDARD = ("", "ai.onnx")
 """Names of the domain of standard operators."""
 
@@ -48,7 +62,8 @@ class ExportedNetwork:
                 f"{file}: it takes one frame and its state, and no clips. Ask it with muybridge stream, or export the run "
                 "without --one-frame"
             )
-        self.name, self.recipe, self.dataset = str(file), about.recipe, about.dataset
+        self.name, self.recipe = str(file), about.recipe
+        self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.session = session(data, str(file), runtime=runtime)
@@ -80,6 +95,57 @@ class ExportedNetwork:
         )
 
 
+Numbers = dict[str, np.ndarray]
+"""A stream's state by names."""
+
+
+class ExportedSteps:
+    """An ONNX file of `muybridge export --one-frame`: the answer at each frame of a stream.
+
+    Any number of streams and threads may ask one: what a stream remembers is the state that goes in and comes out.
+    """
+
+    def __init__(self, file: str | Path, *, runtime: Runtime | None = None) -> None:
+        """Load and check it. Raises UserError for a file that is damaged, of another kind, or not to be trusted."""
+        data, about = checked(Path(file))
+        if not about.steps:
+            raise UserError(f"{file}: it takes whole clips. Export the run with --one-frame")
+        self.name, self.recipe = str(file), about.recipe
+        self.dataset: Mapping[str, Any] = about.dataset
+        self.calibrated = about.calibrated
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._loaded = _loaded(data, self.name, runtime)
+        self._state = {
+            value.name: (tuple(value.shape), np.int64 if "int64" in value.type else np.float32)
+            for value in self._loaded.get_inputs()
+            if value.name.startswith(STATE)
+        }
+        kept = [f"{AFTER}{name.removeprefix(STATE)}" for name in self._state]
+        given = {value.name for value in self._loaded.get_outputs()}
+        sizes = [size for shape, _ in self._state.values() for size in shape]
+        if given != {PROBABILITIES_1K, LOGITS_1K, *kept} or not all(
+            isinstance(size, int) and size > 0 for size in sizes
+        ):
+            raise UserError(f"{file}: its state does not come out as it goes in. Export the run again")
+        if sum(prod(shape) for shape, _ in self._state.values()) > LARGEST_STATE:
+            raise UserError(f"{file}: its state is larger than that of any network. Export the run again")
+        self._outputs = [PROBABILITIES_1K, LOGITS_1K, *kept]
+
+    def start(self) -> Numbers:
+        """The state before the first frame."""
+        return {name.removeprefix(STATE): np.zeros(shape, dtype) for name, (shape, dtype) in self._state.items()}
+
+    def step(self, frames_LHWC: np.ndarray, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Numbers]:
+        """Probabilities (K,) and logits (K,) at a frame, and the state after it.
+
+        `frames_LHWC`: uint8, cut and scaled as the recipe says: one frame, or the L of a time step (`Input.step_frames`).
+        Raises UserError for frames or a state of another shape.
+        """
+        fed = {ONE_FRAME: frames_LHWC[None], **{f"{STATE}{name}": kept for name, kept in state.items()}}
+        probabilities_1K, logits_1K, *after = _run(self._loaded, self._outputs, fed, self.name)
+        return probabilities_1K[0], logits_1K[0], dict(zip(self.start(), after, strict=True))
+
+
 def frames_of(item: Views) -> np.ndarray:
     """Input of a graph for one video: (V,F,H,W,C) uint8, or float32 where the network takes no pictures of 8 bits."""
     frames_VFHWC = item.pictures_PHWC.numpy()[item.picture_VF]
@@ -101,28 +167,37 @@ def batches(items: Iterator[Views | Unreadable], most: int) -> Iterator[list[Vie
 
 
 def session(model: bytes, where: str, *, runtime: Runtime | None = None) -> Session:
-    """A graph that ONNX Runtime has loaded. `where`: the file, for messages. Raises UserError."""
-    ort = needed("onnxruntime")
-    runtime = runtime or Runtime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if runtime.threads is not None:
-        options.intra_op_num_threads = runtime.threads
-    try:
-        loaded = ort.InferenceSession(model, options, providers=_providers(ort, runtime.device))
-    except Exception as error:  # its own classes, one a fault
-        raise UserError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}. Export the run again") from None
+    """A graph of clips that ONNX Runtime has loaded. `where`: the file, for messages. Raises UserError."""
+    loaded = _loaded(model, where, runtime)
 
     def run(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            probabilities_BK, logits_BVK = loaded.run([PROBABILITIES, LOGITS], {FRAMES: frames})
-        except Exception as error:
-            raise UserError(
-                f"{where}: ONNX Runtime cannot compute an answer: {_first_line(error)}. Export the run again"
-            ) from None
+        probabilities_BK, logits_BVK = _run(loaded, [PROBABILITIES, LOGITS], {FRAMES: frames}, where)
         return probabilities_BK, logits_BVK
 
     return run
+
+
+def _loaded(model: bytes, where: str, runtime: Runtime | None) -> Any:
+    ort = needed("onnxruntime")
+    runtime = runtime or Runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if runtime.threads is not None:
+        options.intra_op_num_threads = runtime.threads
+    try:
+        return ort.InferenceSession(model, options, providers=_providers(ort, runtime.device))
+    except Exception as error:  # its own classes, one a fault
+        raise UserError(f"{where}: ONNX Runtime cannot load it: {_first_line(error)}. Export the run again") from None
+
+
+def _run(loaded: Any, outputs: list[str], fed: Mapping[str, np.ndarray], where: str) -> list[np.ndarray]:
+    try:
+        answers: list[np.ndarray] = loaded.run(outputs, dict(fed))
+    except Exception as error:
+        raise UserError(
+            f"{where}: ONNX Runtime cannot compute an answer: {_first_line(error)}. Export the run again"
+        ) from None
+    return answers
 
 
 def needed(module: str) -> Any:
@@ -185,13 +260,18 @@ def _fault(model: Any, about: About) -> str:
     named = {initializer.name for initializer in graph.initializer}
     taken = [value.name for value in graph.input if value.name not in named]
     given = [value.name for value in graph.output]
-    if about.steps:
-        return ""
-    if taken != [FRAMES] or given != [PROBABILITIES, LOGITS]:
-        return f"its input and outputs are not {FRAMES}, {PROBABILITIES} and {LOGITS}"
-    sizes = [None if size.dim_param else size.dim_value for size in graph.input[0].type.tensor_type.shape.dim]
+    sizes = (
+        [None if size.dim_param else size.dim_value for size in graph.input[0].type.tensor_type.shape.dim]
+        if taken
+        else []
+    )
     if sizes != about.values["shape"]:
         return "its input is not the one that its metadata names"
+    if about.steps:
+        states = all(name.startswith(STATE) for name in taken[1:])
+        return "" if taken[0] == ONE_FRAME and states else f"its inputs are not {ONE_FRAME} and a state"
+    if taken != [FRAMES] or given != [PROBABILITIES, LOGITS]:
+        return f"its input and outputs are not {FRAMES}, {PROBABILITIES} and {LOGITS}"
     return ""
 
 

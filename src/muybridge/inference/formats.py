@@ -45,10 +45,15 @@ def program(graph: Graph, recipe: Recipe) -> torch.export.ExportedProgram:
         raise UserError(
             f"{recipe.model.name}: torch.export cannot trace it: {first_line(error)}. Use the run itself"
         ) from error
+    return untraced(traced)
+
+
+def untraced(traced: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A program without the paths of this machine that tracing has written into it."""
     for module in traced.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)  # paths of this machine
+                node.meta.pop("stack_trace", None)
     return traced
 
 
@@ -60,15 +65,19 @@ def write_onnx(graph: Graph, recipe: Recipe, about: Mapping[str, Any], file: Pat
             made = torch.onnx.export(
                 traced, dynamo=True, input_names=[FRAMES], output_names=[PROBABILITIES, LOGITS], verbose=False
             )
-        assert made is not None
-        for node in made.model.graph.all_nodes():
-            node.metadata_props.clear()  # of tracing: half the size of a small network
-        made.model.metadata_props[KEY] = json.dumps(about)
-        made.save(file)
+        save_onnx(made, about, file)
     except Exception as error:
         raise UserError(
             f"{recipe.model.name}: it cannot be written as ONNX: {first_line(error)}. Try --to torch, or use the run itself"
         ) from error
+
+
+def save_onnx(made: Any, about: Mapping[str, Any], file: Path) -> None:
+    """Save what torch.onnx.export has made, with its metadata and without that of tracing (half of a small file)."""
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()
+    made.model.metadata_props[KEY] = json.dumps(about)
+    made.save(file)
 
 
 def write_torch(graph: Graph, recipe: Recipe, about: Mapping[str, Any], file: Path) -> None:

@@ -31,10 +31,12 @@ LARGEST_BYTES = 2**24
 """Longest document that is read."""
 LARGEST_INPUT_BYTES = 2**31
 """Largest input of one video that is read."""
-FRAMES, STEP = "frames_BVTHWC", "frame_BHWC"
-"""Name of the input: the frames of all views, or of a one-frame graph the next frame."""
-PROBABILITIES, LOGITS = "probabilities_BK", "logits_BVK"
-"""Names of the outputs."""
+FRAMES, PROBABILITIES, LOGITS = "frames_BVTHWC", "probabilities_BK", "logits_BVK"
+"""Names of the input and the outputs of a graph of clips."""
+ONE_FRAME, PROBABILITIES_1K, LOGITS_1K = "frames_1LHWC", "probabilities_1K", "logits_1K"
+"""Names of a graph of one frame: the L frames of the next time step, and the answer at it."""
+STATE, AFTER = "state.", "after."
+"""Beginnings of the names of the state that goes in, and of the one that comes out."""
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -67,6 +69,12 @@ def input_shape(recipe: Recipe) -> tuple[int | None, ...]:
     return None, e.num_clips * e.num_crops, steps, *pixels, shown.read_channels
 
 
+def step_shape(recipe: Recipe) -> tuple[int | None, ...]:
+    """Shape of the frames that a graph of one frame takes."""
+    shown = inputs.of(recipe.clip)
+    return 1, shown.step_frames, recipe.test_size, recipe.test_size, shown.read_channels
+
+
 def described(run: Run, recipe: Recipe, *, calibration: Mapping[str, Any] | None, steps: bool) -> dict[str, Any]:
     """The document of a run. `recipe`: as it is exported. `steps`: of a graph of one frame and its state."""
     dataset, c, e = run.dataset(), recipe.clip, recipe.evaluation
@@ -79,7 +87,7 @@ def described(run: Run, recipe: Recipe, *, calibration: Mapping[str, Any] | None
         "labels": dataset["classes"],
         "mirror": dataset["mirror"],
         "longest_trained_seconds": dataset["longest_trained_seconds"],
-        "shape": [1, *input_shape(recipe)[3:]] if steps else list(input_shape(recipe)),
+        "shape": list(step_shape(recipe) if steps else input_shape(recipe)),
         "steps": steps,
         "input": {"name": shown.name, "about": shown.meaning, "values": values},
         "sampling": {
@@ -115,7 +123,7 @@ class About:
         labels, mirror = self.values["labels"], self.values["mirror"]
         known, shape = set(labels), tuple(self.values["shape"])
         named = set(mirror or {}).union((mirror or {}).values())
-        expected = input_shape(self.recipe)
+        expected = step_shape(self.recipe) if self.values["steps"] else input_shape(self.recipe)
         kept = self.values["calibration"]
         calibration = None if kept is None else as_kind(shapes.Calibration, kept, f"{where}: calibration")
         self.calibrated = Calibrated() if calibration is None else Calibrated.from_json(calibration)
@@ -123,7 +131,7 @@ class About:
             "a label is named twice" if len(known) < len(labels)
             else "mirror names a class that is not among its labels" if named - known
             else "the recipe names no model" if not self.recipe.model.name
-            else "its input is not the one of its recipe" if not self.values["steps"] and shape != expected
+            else "its input is not the one of its recipe" if shape != expected
             else "its input is too large" if prod(size or 1 for size in expected) > LARGEST_INPUT_BYTES
             else ""
         )  # fmt: skip

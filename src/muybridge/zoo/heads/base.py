@@ -61,7 +61,7 @@ def front(f_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> tuple[torch.T
 
 def order(present_BT: torch.Tensor) -> torch.Tensor:
     """Indices (B,T) of the steps that are there, and after them those of the others."""
-    return (~present_BT).to(torch.uint8).argsort(dim=1, stable=True)
+    return (~present_BT).to(torch.int32).argsort(dim=1, stable=True)
 
 
 def taken(x_BTD: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:
