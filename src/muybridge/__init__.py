@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
+    from muybridge.inference.bundle import bundle
     from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.studies.demo import demo
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "bundle": "inference.bundle",
     "calibrate": "evaluation.calibrate",
     "causal": "api",
     "compare": "api",
@@ -85,6 +87,7 @@ _MODULES = {
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
 __all__ = [
+    "bundle",
     "calibrate",
     "causal",
     "compare",

@@ -1,4 +1,4 @@
-"""Commands that hand a trained network on: `export`."""
+"""Commands that hand a trained network on: `export`, `bundle`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,6 +46,32 @@ def export(
             run, out=out, to=to, data=data, one_frame=one_frame, int8=int8, fp16=fp16, allow_code=allow_code
         )
         answer(as_json, made.as_json, lambda: _print_exported(made))
+
+
+def bundle(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run, or a bundle.")],
+    out: Annotated[
+        Path, typer.Option(metavar="NAME.muy|FOLDER", help="File or folder to write; never one that is there.")
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Licence for whoever gets it, such as CC-BY-4.0; none: not stated."),
+    ] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Take the scores of val and test along, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write what is needed of a run to use it elsewhere: weights, labels, rules, results, without paths of this machine.
+
+    It loads wherever a run does (predict, evaluate, train --init). Every file is checked by its hash, and no code runs.
+    """
+    with answering(as_json):
+        import muybridge
+
+        made = muybridge.bundle(run, out=out, licence=licence, scores=scores)
+        answer(
+            as_json, made.as_json,
+            lambda: say(f"{made.path} ({made.files} files, {made.bytes / 1e6:.1f} MB, licence: {made.licence})"),
+        )  # fmt: skip
 
 
 def _print_exported(made: Any) -> None:

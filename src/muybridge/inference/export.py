@@ -4,10 +4,8 @@ The graph is written beside its place, loaded from there by its own runtime, and
 gets its name only where both agree. Only torch.export makes graphs: the older exporter is wrong for TSM without a word.
 """
 
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -29,7 +27,7 @@ from muybridge.inference.metadata import check_new, described
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement
-from muybridge.runtime.files import partial_name, rename_new
+from muybridge.runtime.files import beside, rename_new
 from muybridge.storage import calibration
 from muybridge.storage.calibration import Calibrated, tempered
 from muybridge.storage.run import Run
@@ -221,14 +219,3 @@ def latency(one: Session, other: Session, frames: np.ndarray) -> tuple[float, fl
             asked(frames)
             taken.append(1e3 * (time.perf_counter() - start))
     return median(times[0]), median(times[1])
-
-
-@contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """A hidden folder beside a file to be, which is gone after the block."""
-    folder = partial_name(out)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
