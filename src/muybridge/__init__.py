@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
+    from muybridge.inference.bundle import bundle
     from muybridge.inference.events import events
+    from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
     from muybridge.studies.demo import demo
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "bundle": "inference.bundle",
     "calibrate": "evaluation.calibrate",
     "causal": "api",
     "compare": "api",
@@ -60,6 +63,7 @@ _MODULES = {
     "estimate": "api",
     "evaluate": "api",
     "events": "inference.events",
+    "export": "inference.export",
     "features": "evaluation.extract",
     "find_lr": "api",
     "flow": "data.stores.flow",
@@ -87,6 +91,7 @@ _MODULES = {
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
 
 __all__ = [
+    "bundle",
     "calibrate",
     "causal",
     "compare",
@@ -97,6 +102,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "events",
+    "export",
     "features",
     "find_lr",
     "flow",

@@ -8,7 +8,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.stores import vectors
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
-from muybridge.storage import checkpoints
+from muybridge.storage import bundle, checkpoints
 from muybridge.storage.run import Run
 
 PUBLIC = ("imagenet", "kinetics400", "hub")
@@ -25,14 +25,14 @@ def starts_from(recipe: Recipe) -> str | None:
 def weights_file(pretrained: str | None) -> Path | None:
     """File of the weights that `model.pretrained` names; None for public weights, and for a path that does not exist.
 
-    It names a file, a run folder (its last checkpoint) or a run's checkpoint (`RUN/checkpoints/best`). Raises UserError
-    for a folder without weights, and where a recipe leaves the run open ("the run of 8 frames").
+    It names a file, a run folder or a bundle (its last checkpoint) or a run's checkpoint (`RUN/checkpoints/best`). Raises
+    UserError for a folder without weights, and where a recipe leaves the run open ("the run of 8 frames").
     """
     if (pretrained or "").startswith("the run "):
         raise UserError(f"model.pretrained: this recipe starts from {pretrained}. Name it: --pretrained RUN")
     if not pretrained or pretrained in PUBLIC or not Path(pretrained).expanduser().exists():
         return None
-    path = Path(pretrained).expanduser().resolve()
+    path = bundle.opened(Path(pretrained).expanduser().resolve())
     if (path / "model.safetensors").is_file():
         file = path / "model.safetensors"
     elif path.parent.name == "checkpoints" and path.name in ("last", "best"):

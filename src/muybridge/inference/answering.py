@@ -18,6 +18,7 @@ from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
+from muybridge.inference.exported import ExportedNetwork, is_exported
 from muybridge.recipe import Recipe, Runtime
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, to_device
@@ -91,10 +92,14 @@ def answering(
     runtime: Runtime | None = None,
     allow_code: bool = False,
 ) -> Answering:
-    """Load what answers: a run; of a study the run that is best on val; with `pretrained`, a network by its name.
+    """Load what answers: a run, a study, an exported file, or a network by its name.
 
-    Raises UserError for what is not there or not whole, and as `muybridge.evaluation.trained` does.
+    Of a study it is the run that is best on val; an exported file ends in .onnx; a name needs `pretrained` weights. Raises
+    UserError for what is not there or not whole, and as `muybridge.evaluation.trained` does.
     """
+    if pretrained is None and is_exported(source):
+        _refuse(changes)
+        return ExportedNetwork(str(source), runtime=runtime)
     if pretrained is None and not isinstance(source, Run) and (Path(source) / "study.json").exists():
         source = best_on_val(Path(source))
     return TrainedNetwork(source, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
@@ -127,6 +132,14 @@ def best_on_val(study: Path) -> Run:
     return best
 
 
+def _refuse(changes: Mapping[str, Any] | None) -> None:
+    """Raise UserError where a run's recipe is to be changed."""
+    if changes:
+        raise UserError(
+            f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
+        )
+
+
 class TrainedNetwork:
     """A run, or public weights, on the device that the runtime names."""
 
@@ -140,10 +153,8 @@ class TrainedNetwork:
         allow_code: bool = False,
     ) -> None:
         """Load it. `changes`: with `pretrained` alone. Raises UserError, as `muybridge.evaluation.trained` does."""
-        if changes and pretrained is None:
-            raise UserError(
-                f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
-            )
+        if pretrained is None:
+            _refuse(changes)
         network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
         self.name, self.recipe, self.dataset = network.name, network.recipe, network.dataset
         self.calibrated = Calibrated() if network.run is None else Calibrated.of(network.run)

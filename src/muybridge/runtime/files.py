@@ -13,6 +13,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -128,6 +129,42 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside a file or folder to be, which is gone after the block with all that is still in it."""
+    check_fences()
+    folder = partial_name(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Give a whole file its name, never in the place of another. Raises UserError where the name is taken."""
+    check_fences()
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if target.exists() or target.is_symlink():
+                raise FileExistsError from None
+            os.rename(source, target)
+        else:
+            source.unlink()
+    except FileExistsError:
+        raise UserError(f"{target}: it is there already. Choose another name, or remove it") from None
+    sync_folder(target.parent)
 
 
 def write_together(contents: Mapping[Path, str]) -> None:

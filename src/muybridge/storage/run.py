@@ -56,7 +56,7 @@ from muybridge.runtime.files import (
     write_json,
 )
 from muybridge.runtime.locks import is_locked, locked
-from muybridge.storage import shapes
+from muybridge.storage import bundle, shapes
 from muybridge.storage.scores import Scores, load_arrays
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ class Run:
 
     @staticmethod
     def open(run: "str | Path | Run", *, fused: bool = False) -> "Run":
-        """Open an existing run folder. Raises UserError where it is missing or not a run.
+        """Open an existing run folder, or a bundle, whose files are checked. Raises UserError where it is missing or no run.
 
         `fused`: whether fused scores will do, which have no network.
         """
-        path = run.path if isinstance(run, Run) else Path(run)
+        path = bundle.opened(run.path if isinstance(run, Run) else Path(run))
         if not (path / "recipe.json").exists():
             fault = "has no recipe.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
             raise UserError(f"{path}: no such run, as it {fault}. Name a folder that `muybridge train --out` made")
@@ -519,11 +519,13 @@ class Run:
         return count
 
     def file(self, name: str) -> Path:
-        """Path of a file of the run for writing or deleting. Raises UserError for a link."""
+        """Path of a file of the run for writing or deleting. Raises UserError for a link, and for a bundle in one file."""
+        bundle.check_writable(self.path)
         return within(self.path, name)
 
     def folder(self, name: str) -> Path:
-        """Path of a folder of the run for writing, created if missing. Raises UserError for a link."""
+        """Path of a folder of the run for writing, created if missing. Raises UserError as `file` does."""
+        bundle.check_writable(self.path)
         folder = within(self.path, name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

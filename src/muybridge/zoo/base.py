@@ -191,14 +191,14 @@ class VideoModel(nn.Module):
         """Raise UserError for clips (or vectors) that do not fit the network, with what would."""
         name = self.name or type(self).__name__
         if self.input_kind == "features":
-            if x_BCTHW.dim() != 3 or not len(x_BCTHW) or x_BCTHW.shape[2] != self.in_channels:
+            if x_BCTHW.dim() != 3 or x_BCTHW.shape[0] < 1 or x_BCTHW.shape[2] != self.in_channels:
                 raise UserError(
                     f"{name}: the input has shape {tuple(x_BCTHW.shape)}. Give vectors (B,T,{self.in_channels}), at "
                     "least one"
                 )
             self.check_frames(x_BCTHW.shape[1])
             return
-        if x_BCTHW.dim() != 5 or not len(x_BCTHW):
+        if x_BCTHW.dim() != 5 or x_BCTHW.shape[0] < 1:
             raise UserError(f"{name}: the input has shape {tuple(x_BCTHW.shape)}. Give clips (B,C,T,H,W), at least one")
         channels, frames, height, width = x_BCTHW.shape[1:]
         if channels != self.in_channels:

@@ -38,4 +38,4 @@ class AttentivePool(Head):
         x_BTD = without_absent(f_BTD, present_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, present_BT)
-        return whole(self.cross(self.query.repeat(len(x_BTD), 1, 1), x_BTD, present_BT)[:, 0])
+        return whole(self.cross(self.query.repeat(x_BTD.shape[0], 1, 1), x_BTD, present_BT)[:, 0])

@@ -43,7 +43,7 @@ class Head(nn.Module):
 
 def whole(g_BE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Features of the answer as the only step, which counts in full."""
-    return g_BE[:, None], g_BE.new_ones(len(g_BE), 1)
+    return g_BE[:, None], g_BE.new_ones(g_BE.shape[0], 1)
 
 
 def without_absent(x_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> torch.Tensor:
@@ -61,7 +61,7 @@ def front(f_BTD: torch.Tensor, present_BT: torch.Tensor | None) -> tuple[torch.T
 
 def order(present_BT: torch.Tensor) -> torch.Tensor:
     """Indices (B,T) of the steps that are there, and after them those of the others."""
-    return (~present_BT).to(torch.uint8).argsort(dim=1, stable=True)
+    return (~present_BT).to(torch.int32).argsort(dim=1, stable=True)
 
 
 def taken(x_BTD: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ class LateFusion(Head):
         if present_BT is None:
             last_BD = f_BTD[:, -1]
         else:
-            last_BD = f_BTD[torch.arange(len(f_BTD), device=f_BTD.device), present_BT.sum(1) - 1]
+            last_BD = f_BTD[torch.arange(f_BTD.shape[0], device=f_BTD.device), present_BT.sum(1) - 1]
         return whole(F.relu(self.hidden(torch.cat([f_BTD[:, 0], last_BD], dim=1))))
 
 

@@ -104,7 +104,7 @@ class Recurrent(Head):
         if length_B is not None and self.rnn.bidirectional:
             packed = pack_padded_sequence(f_BTD, length_B.cpu(), batch_first=True, enforce_sorted=False)
             return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=f_BTD.shape[1])[0]
-        state = self._state_before(len(f_BTD))
+        state = self._state_before(f_BTD.shape[0])
         if not self.truncate or not torch.is_grad_enabled():
             out_BTE, state = self.rnn(f_BTD, state)
             memory.keep(self.rnn, torch.stack(state) if isinstance(state, tuple) else state)

@@ -73,12 +73,12 @@ class SlowFast(VideoModel):
                 f"but got {frames}. Change clip.num_frames"
             )
 
-    def slow_frames(self, frames: int) -> list[int]:
+    def slow_frames(self, frames: int) -> torch.Tensor:
         """Indices of the frames that the slow pathway sees, as many as a stride of alpha leaves.
 
         From the first to the last at even distances, rounded down (PySlowFast's choice, not every alpha-th).
         """
-        return torch.linspace(0, frames - 1, frames // self.alpha, device="cpu").long().tolist()
+        return torch.linspace(0, frames - 1, frames // self.alpha, device="cpu").long()
 
     def features(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         """Clips x_BCTHW to f_BTD, T = 1."""
