@@ -388,6 +388,24 @@ def test_another_set_and_changed_videos_are_refused(known_set, parts_store, tmp_
         flow(tmp_path / "set.csv", out=tmp_path / "s")
 
 
+def test_a_finished_store_is_refused_once_its_videos_change(tmp_path, capsys):
+    for number in range(2):
+        write_clip(tmp_path / "v" / "ab"[number] / f"{number}.avi", number, 8)
+    prepare(tmp_path / "v", out=tmp_path / "set.csv", all_as="train")
+    makers = {write: tmp_path / write.__name__ for write in (flow, muybridge.pack, muybridge.frames)}
+    for write, out in makers.items():
+        write(tmp_path / "set.csv", out=out)
+    kept = (tmp_path / "v" / "a" / "0.avi").read_bytes()
+    write_clip(tmp_path / "v" / "a" / "0.avi", 5, 8)
+    for write, out in makers.items():
+        with pytest.raises(DecodeError, match=r"a/0\.avi: .*has changed since it was prepared"):
+            write(tmp_path / "set.csv", out=out)
+    (tmp_path / "v" / "a" / "0.avi").write_bytes(kept)
+    (tmp_path / "v" / "b" / "1.avi").unlink()
+    assert flow(tmp_path / "set.csv", out=makers[flow]).checked
+    assert "1 video of 2 is gone, so whether it changed is not known" in capsys.readouterr().err
+
+
 @every_codec
 def test_a_changed_frame_is_refused_where_it_is_read(known_set, stores, tmp_path, codec):
     path = tmp_path / "frames-00000.pack"

@@ -217,6 +217,9 @@ def test_shards_are_joined_to_the_same_bytes(in_files, frame_run, made_set, tmp_
     assert bytes_of(out) == in_files
     again = features(frame_run.path, data=made_set, out=out)
     assert (again.finished, again.frames) == (True, 0)
+    monkeypatch.setattr("muybridge.data.stores.common.sha256_file", lambda path: "another")
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
+        features(frame_run.path, data=made_set, out=out)
     for wrong in ("0/2", "3/2", "2", "a/b"):
         with pytest.raises(UserError, match="is not i/n"):
             features(frame_run.path, data=made_set, out=out, shard=wrong)

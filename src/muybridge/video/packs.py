@@ -111,7 +111,7 @@ def check(path: str | os.PathLike[str]) -> None:
             digest.update(chunk)
             left -= len(chunk)
     if digest.hexdigest() != file.about()["sha256"]:
-        raise DecodeError(path, "its bytes are not those that were written: delete it and pack again")
+        raise DecodeError(path, "its bytes are not those that were written: delete it and make it again")
 
 
 class CodedFrames(Protocol):
@@ -219,7 +219,7 @@ class _File:
         self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
         table_bytes = 8 * (self.num_frames + 1) + (1 if self.channels == 3 else 5) * self.num_frames
         if self.hashed_bytes < table_bytes:
-            raise DecodeError(path, "its end is damaged: delete it and pack again")
+            raise DecodeError(path, "its end is damaged: delete it and make it again")
         try:
             described = self.about()  # not kept: it is large, and many files are open
             self.codec: Codec = described["codec"]
@@ -231,7 +231,7 @@ class _File:
                 raise ValueError("a video has an impossible size")
             table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
-            raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
+            raise DecodeError(path, f"its end is damaged ({error}): delete it and make it again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
         keys = np.asarray(table[8 * (self.num_frames + 1) :])
         self._keys, checksums = keys[: self.num_frames], keys[self.num_frames :]
@@ -361,7 +361,7 @@ def stored(path: str | os.PathLike[str], scratch: IO[bytes]) -> Iterator[tuple[C
             for index in range(first, first + video["num_frames"]):
                 coded.add(file.blob(index), is_key=file.is_key(index))
         except ValueError as error:
-            raise DecodeError(os.fspath(path), f"{error}: delete it and pack again") from None
+            raise DecodeError(os.fspath(path), f"{error}: delete it and make it again") from None
         yield coded, {name: value for name, value in video.items() if name not in _PLACE}
 
 
