@@ -460,6 +460,21 @@ def recipe_of(store, **changes):
     })  # fmt: skip
 
 
+def test_training_says_what_the_store_holds_and_which_stacks_are_filled(parts_store, parts_set, tmp_path, capsys):
+    """The default modality cannot be told from none, so nobody is told "rgb" and shown flow in silence."""
+    muybridge.train(recipe_of(parts_store.path, **{"clip.modality": "rgb", "clip.stack": 10}), out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the input is stacks of optical flow, as {parts_store.path} holds it (clip.modality=flow)" in said
+    assert (
+        "2 videos of 7 are too short for stacks of 10 fields: frames start over from the first (clip.past_end=wrap)"
+        in said
+    )
+    muybridge.train(recipe_of(parts_set, **{"clip.past_end": "repeat"}), out=tmp_path / "rgb")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the input is" not in said
+    assert "too short" not in said
+
+
 @pytest.mark.parametrize(("stack", "rotation"), [(None, 10.0), (1, 0.0)])
 def test_a_run_takes_the_flow_of_its_store(parts_store, parts_set, tmp_path, stack, rotation):
     recipe = recipe_of(parts_store.path, **{"clip.stack": stack, "augment.rotation_degrees": rotation})
