@@ -527,6 +527,13 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     assert "frame differences (" in section_of(runs, "Result").caption
 
 
+def test_a_field_of_motion_is_no_still(tmp_path):
+    text = " ".join(section_of(diagnosed(tmp_path, **{"clip.modality": "flow"}), "Frame order").text)
+    assert "these runs are shown stacks of optical flow, of which a held frame has none" in text
+    assert "from one frame is right" not in text
+    assert "Such a model sees a set of stacks of 5 fields, no order; the motion inside a stack is not shuffled." in text
+
+
 def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):
     shown = diagnosed(tmp_path / "rgb")[1]
     text = " ".join(

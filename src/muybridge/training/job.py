@@ -109,7 +109,7 @@ FILLED = {
     "repeat": "the last frame is repeated", "mirror": "frames run back and forth",
     "wrap": "frames start over from the first", "absent": "what is missing is left out",
 }  # fmt: skip
-"""What follows the last frame of a video, by `clip.past_end`."""
+"""Words for what follows the last frame of a video, by `clip.past_end`."""
 LEAST_SIZE = 96
 """Pixels of the sides of a clip that image networks' weights see something in."""
 

@@ -33,7 +33,7 @@ class Input:
     step_frames: int = 1
     """Frames of the video that make one time step."""
     frame_called: str = "frame"
-    """What is read at a time, in words."""
+    """Word for what is read at a time."""
     stack: int | None = None
     """Differences, or fields of motion, that lie in one time step (`clip.stack`); None: not a stack."""
     store: str = ""
