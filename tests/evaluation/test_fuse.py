@@ -413,6 +413,19 @@ def test_nothing_is_claimed_where_fusing_adds_nothing(tmp_path):
     assert sentence.startswith("In these runs")
 
 
+def test_a_part_that_is_not_compared_is_named(tmp_path):
+    """Against one part alone nothing is said: neither that it is the better one, nor of seeds."""
+    runs = [make_run(tmp_path / m, model=f"{m}_resnet_tiny", accuracy=0.6) for m in ("tsn", "tsm")]
+    (fused,) = muybridge.fuse(runs, weights="equal", out=tmp_path / "fused").runs
+    (comparison,) = compared_runs([runs[0], fused]).values()
+    said = " ".join(findings(comparison))
+    assert "of its parts tsm_resnet_tiny is not compared here" in said
+    assert "averaging runs" not in said
+    assert "better part" not in said
+    sections = {section.title: section for section in Report.of({"set": comparison}).chapters[0].sections}
+    assert sections["Fused scores"].tables[0].rows[0][-4:] == ["–"] * 4
+
+
 def test_costs_are_the_sum_of_the_parts(tmp_path):
     runs = halves(tmp_path, seeds=1)
     (fused,) = muybridge.fuse(runs, out=tmp_path / "fused").runs
