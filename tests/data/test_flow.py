@@ -171,6 +171,17 @@ def test_codes_by_their_definition():
     assert np.abs(fields.vectors_of(fields.coded(draw, 9), 9) - draw).max() <= 9 / 127 / 2 + 1e-6
 
 
+def test_a_field_that_is_enlarged_is_not_cut_at_the_bound():
+    """12 pixels on frames of twice the size are 24, whatever the bound of the store."""
+    codes = fields.coded(np.full((6, 8, 2), (12.0, -19.0)), 20)
+    twice = fields.resized(codes, (16, 12))
+    np.testing.assert_allclose(fields.vectors_of(twice, 20), np.broadcast_to((24.0, -38.0), (12, 16, 2)), atol=0.2)
+    shown = inputs.find("flow").stacked(1)
+    clip = torch.from_numpy(shown.fitted(twice[None], (0, 0, 12, 12), 12)).float() * 20 / 127
+    np.testing.assert_allclose(clip[0, 5, 5], (24.0, -38.0), atol=0.2)
+    assert fields.resized(codes, (8, 6)) is codes
+
+
 def test_turning_a_field_turns_its_vectors():
     """Counter-clockwise, as frames are turned: what moves to the right then moves up."""
     shown = inputs.find("flow").stacked(1)

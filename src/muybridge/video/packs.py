@@ -66,7 +66,7 @@ def read_frames(
 ) -> np.ndarray:
     """Read the frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8, or (T,H,W,2) of vectors.
 
-    Scaled vectors become longer or shorter with the frame. Raises DecodeError.
+    Scaled vectors become longer or shorter with the frame, and are float16. Raises DecodeError.
     """
     distinct, positions = distinct_frames(indices)
     file = _opened(path)
@@ -137,10 +137,11 @@ class CodedFrames(Protocol):
 def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
     """Decode frames at sorted, distinct indices, of one size, to (T,H,W,3) uint8 RGB, or to (T,H,W,2) codes of vectors.
 
-    Raises ValueError, FFmpegError.
+    Codes of scaled vectors are float16, and may be beyond the largest code. Raises ValueError, FFmpegError.
     """
     width, height = size = scaled_size(*coded.size_of(indices[0]), short_side)
-    clip_THWC = np.empty((len(indices), height, width, coded.channels), np.uint8)
+    kind = np.float16 if coded.channels == 2 and size != coded.size_of(indices[0]) else np.uint8
+    clip_THWC = np.empty((len(indices), height, width, coded.channels), kind)
     if coded.channels == 2:
         grays = map(decode_gray_jpeg if coded.codec == "jpeg" else _decode_png, map(coded.blob, indices))
         if coded.codec == "h264":

@@ -44,6 +44,8 @@ class Input:
     """Values of a pixel (or of a vector) as it is read."""
     dtype: type[np.generic] = np.uint8
     """Type of the values as they are read."""
+    scaled_dtype: type[np.generic] | None = None
+    """Type of the values where they are scaled while they are read (`clip.short_side`); None: the same."""
     clip_dtype: type[np.generic] | None = None
     """Type of the values as `fitted` gives them; None: as they are read."""
     is_picture: bool = True
