@@ -604,12 +604,21 @@ def test_a_picture_shows_a_video_and_its_flow(tmp_path):
 def test_a_report_on_flow_alone_shows_the_videos_too(parts_set, parts_store, tmp_path):
     name = Manifest.load(parts_set).text("id")[0]
     alone, both = Frames([str(parts_set)]), Frames([str(parts_store.path)])
-    heights = [decode_jpeg(found.strip(name)).shape[0] for found in (alone, both)]
+    heights = [decode_jpeg(found.strip(name).jpeg).shape[0] for found in (alone, both)]
     assert heights[1] > 1.8 * heights[0]
     moved = tmp_path / "moved"
     shutil.copytree(parts_store.path, moved)
     about = json.loads((moved / "flow.json").read_text())
     (moved / "flow.json").write_text(json.dumps({**about, "manifest": str(tmp_path / "gone.csv")}))
     without = Frames([str(moved)])
-    assert decode_jpeg(without.strip(name)).shape[0] < heights[1]
+    assert decode_jpeg(without.strip(name).jpeg).shape[0] < heights[1]
     assert "gone.csv" in without.problem
+    assert str(alone.strip(name)) == ""
+
+
+def test_a_strip_shows_and_names_both_kinds_of_flow(parts_set, parts_store, tmp_path):
+    name = Manifest.load(parts_set).text("id")[0]
+    warped = flow(parts_set, out=tmp_path / "w", warped=True).path
+    shown = Frames([str(warped), str(parts_store.path)]).strip(name)
+    assert str(shown) == "From above: frames, flow, warped flow."
+    assert decode_jpeg(shown.jpeg).shape[0] == 3 * 72 + 2 * 2

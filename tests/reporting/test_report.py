@@ -479,6 +479,23 @@ def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
     assert section_of(runs, "Disagreements", with_frames=False).pictures == ()
 
 
+def test_flow_is_named_below_the_frames_and_its_colours_have_one_key(filmed, tmp_path):
+    pytest.importorskip("cv2")
+    from muybridge.data.stores.flow import flow
+
+    runs, changed, manifest = filmed
+    store = flow(runs[0].recipe().data.manifest, out=tmp_path / "flow").path
+    of_flow = []
+    for run in runs:
+        changes = {"data.manifest": str(store), "clip.modality": "flow"}
+        of_flow.append(make_run(tmp_path / run.name, model=run.name, classes=manifest.classes, changes=changes))
+        of_flow[-1].save_scores("test", run.scores())
+    pictures = section_of(of_flow, "Disagreements").pictures
+    assert [picture.name for picture in pictures[-1:]] == ["colours-of-flow"]
+    assert len(pictures) == len(changed) + 1
+    assert all(picture.caption.endswith("From above: frames, flow.") for picture in pictures[:-1])
+
+
 def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     runs, changed, _ = filmed
     gone = [make_run(tmp_path / run.name, model=run.name, classes=run.dataset()["classes"]) for run in runs]
