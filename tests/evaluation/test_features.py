@@ -510,9 +510,11 @@ def test_a_padded_batch_gives_each_video_its_own_answer(head_run, stored):
 def test_a_head_takes_vectors_of_its_own_network_alone(head_run, stored, run, made_set, tmp_path):
     other = features(run.path, data=made_set, out=tmp_path / "other").path
     ours, theirs = (Manifest.load(path).made_by for path in (stored.path, other))
-    with pytest.raises(UserError, match=f"were computed by {theirs}, but .* was trained on those of {ours}"):
+    with pytest.raises(
+        UserError, match=f"holds vectors computed by {theirs}, but .* was trained on vectors computed by {ours}"
+    ):
         muybridge.evaluate(head_run, data=other, split="test")
-    with pytest.raises(UserError, match=f"computed by no network .videos., but .* was trained on those of {ours}"):
+    with pytest.raises(UserError, match=f"holds videos, but .* was trained on vectors computed by {ours}"):
         muybridge.evaluate(head_run, data=made_set, split="test")
 
 
