@@ -241,7 +241,7 @@ class FrameOrders:
         `num_frames`: time steps of a clip; `shown`: its input, by whose words they are called.
         """
         words = _words(shown)
-        if num_frames == shown.step_frames == 1:
+        if max(num_frames, shown.step_frames) == 1:
             return ["A clip has one time step: it has no order that could be used."]
         if all(self.ignores(order) for order in self.largest_change):
             return [
