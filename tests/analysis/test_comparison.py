@@ -10,7 +10,7 @@ from made_runs import CLASSES, PAIRS, made_scores, make_run
 
 from muybridge.analysis.comparison import Comparison, compared, compared_runs, find_runs
 from muybridge.analysis.findings import findings
-from muybridge.analysis.rows import method_and_backbone
+from muybridge.analysis.rows import method_and_backbone, settings_of
 from muybridge.errors import UserError
 from muybridge.reporting.sections.parts import Chapter
 from muybridge.reporting.sections.result import significance
@@ -510,3 +510,20 @@ def test_videos_of_unknown_truth_count_for_nothing(tmp_path):
     np.savez(run.path / "scores" / "test.npz", **{**arrays, "logits": arrays["logits"] * np.float32(np.nan)})
     with pytest.raises(UserError, match=r"test\.npz: it holds no scores: logits that are not finite"):
         compared([run])
+
+
+def test_rows_of_other_inputs_are_named_by_these_alone(tmp_path):
+    """Not by the hash of a store, which differs with the input; nor by a length of stacks that nobody set."""
+    flow = {"clip.modality": "flow", "data.sha256": "b" * 64}
+    asked = {
+        "rgb": {}, "flow": flow, "single": {**flow, "clip.stack": 1}, "other": {**flow, "data.sha256": "c" * 64},
+    }  # fmt: skip
+    runs = {name: make_run(tmp_path / name, changes=changes) for name, changes in asked.items()}
+    named = {run: setting.name for setting in settings_of([runs["rgb"], runs["flow"]]) for run in setting.runs}
+    assert list(named.values()) == ["tsm_resnet_tiny (modality=rgb)", "tsm_resnet_tiny (modality=flow)"]
+    assert [setting.name for setting in settings_of([runs["flow"], runs["single"]])] == [
+        "tsm_resnet_tiny", "tsm_resnet_tiny (stack=1)",
+    ]  # fmt: skip
+    assert [setting.name for setting in settings_of([runs["flow"], runs["other"]])] == [
+        "tsm_resnet_tiny (sha256=bbbbbbbb)", "tsm_resnet_tiny (sha256=cccccccc)",
+    ]  # fmt: skip

@@ -171,6 +171,17 @@ def test_codes_by_their_definition():
     assert np.abs(fields.vectors_of(fields.coded(draw, 9), 9) - draw).max() <= 9 / 127 / 2 + 1e-6
 
 
+def test_a_field_that_is_enlarged_is_not_cut_at_the_bound():
+    """12 pixels on frames of twice the size are 24, whatever the bound of the store."""
+    codes = fields.coded(np.full((6, 8, 2), (12.0, -19.0)), 20)
+    twice = fields.resized(codes, (16, 12))
+    np.testing.assert_allclose(fields.vectors_of(twice, 20), np.broadcast_to((24.0, -38.0), (12, 16, 2)), atol=0.2)
+    shown = inputs.find("flow").stacked(1)
+    clip = torch.from_numpy(shown.fitted(twice[None], (0, 0, 12, 12), 12)).float() * 20 / 127
+    np.testing.assert_allclose(clip[0, 5, 5], (24.0, -38.0), atol=0.2)
+    assert fields.resized(codes, (8, 6)) is codes
+
+
 def test_turning_a_field_turns_its_vectors():
     """Counter-clockwise, as frames are turned: what moves to the right then moves up."""
     shown = inputs.find("flow").stacked(1)
@@ -388,6 +399,24 @@ def test_another_set_and_changed_videos_are_refused(known_set, parts_store, tmp_
         flow(tmp_path / "set.csv", out=tmp_path / "s")
 
 
+def test_a_finished_store_is_refused_once_its_videos_change(tmp_path, capsys):
+    for number in range(2):
+        write_clip(tmp_path / "v" / "ab"[number] / f"{number}.avi", number, 8)
+    prepare(tmp_path / "v", out=tmp_path / "set.csv", all_as="train")
+    makers = {write: tmp_path / write.__name__ for write in (flow, muybridge.pack, muybridge.frames)}
+    for write, out in makers.items():
+        write(tmp_path / "set.csv", out=out)
+    kept = (tmp_path / "v" / "a" / "0.avi").read_bytes()
+    write_clip(tmp_path / "v" / "a" / "0.avi", 5, 8)
+    for write, out in makers.items():
+        with pytest.raises(DecodeError, match=r"a/0\.avi: .*has changed since it was prepared"):
+            write(tmp_path / "set.csv", out=out)
+    (tmp_path / "v" / "a" / "0.avi").write_bytes(kept)
+    (tmp_path / "v" / "b" / "1.avi").unlink()
+    assert flow(tmp_path / "set.csv", out=makers[flow]).checked
+    assert "1 video of 2 is gone, so whether it changed is not known" in capsys.readouterr().err
+
+
 @every_codec
 def test_a_changed_frame_is_refused_where_it_is_read(known_set, stores, tmp_path, codec):
     path = tmp_path / "frames-00000.pack"
@@ -442,6 +471,21 @@ def recipe_of(store, **changes):
     })  # fmt: skip
 
 
+def test_training_says_what_the_store_holds_and_which_stacks_are_filled(parts_store, parts_set, tmp_path, capsys):
+    """The default modality cannot be told from none, so nobody is told "rgb" and shown flow in silence."""
+    muybridge.train(recipe_of(parts_store.path, **{"clip.modality": "rgb", "clip.stack": 10}), out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the input is stacks of optical flow, as {parts_store.path} holds it (clip.modality=flow)" in said
+    assert (
+        "2 videos of 7 are too short for stacks of 10 fields: frames start over from the first (clip.past_end=wrap)"
+        in said
+    )
+    muybridge.train(recipe_of(parts_set, **{"clip.past_end": "repeat"}), out=tmp_path / "rgb")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the input is" not in said
+    assert "too short" not in said
+
+
 @pytest.mark.parametrize(("stack", "rotation"), [(None, 10.0), (1, 0.0)])
 def test_a_run_takes_the_flow_of_its_store(parts_store, parts_set, tmp_path, stack, rotation):
     recipe = recipe_of(parts_store.path, **{"clip.stack": stack, "augment.rotation_degrees": rotation})
@@ -454,7 +498,8 @@ def test_a_run_takes_the_flow_of_its_store(parts_store, parts_set, tmp_path, sta
     video = Manifest.load(parts_set).row(0).path
     with muybridge.load(run) as predictor, pytest.raises(DecodeError, match="takes flow that is computed beforehand"):
         predictor(video)
-    with pytest.raises(UserError, match=r"its vectors were computed by no network \(videos\)"):
+    refused = r"it holds videos, but .* was trained on flow computed by \{.*\"dis\".*store that was made like that"
+    with pytest.raises(UserError, match=refused):
         muybridge.evaluate(run, data=parts_set)
     extracted = muybridge.features(run.path, data=parts_store.path, out=tmp_path / "features")
     assert extracted.rows == 7
@@ -560,12 +605,21 @@ def test_a_picture_shows_a_video_and_its_flow(tmp_path):
 def test_a_report_on_flow_alone_shows_the_videos_too(parts_set, parts_store, tmp_path):
     name = Manifest.load(parts_set).text("id")[0]
     alone, both = Frames([str(parts_set)]), Frames([str(parts_store.path)])
-    heights = [decode_jpeg(found.strip(name)).shape[0] for found in (alone, both)]
+    heights = [decode_jpeg(found.strip(name).jpeg).shape[0] for found in (alone, both)]
     assert heights[1] > 1.8 * heights[0]
     moved = tmp_path / "moved"
     shutil.copytree(parts_store.path, moved)
     about = json.loads((moved / "flow.json").read_text())
     (moved / "flow.json").write_text(json.dumps({**about, "manifest": str(tmp_path / "gone.csv")}))
     without = Frames([str(moved)])
-    assert decode_jpeg(without.strip(name)).shape[0] < heights[1]
+    assert decode_jpeg(without.strip(name).jpeg).shape[0] < heights[1]
     assert "gone.csv" in without.problem
+    assert str(alone.strip(name)) == ""
+
+
+def test_a_strip_shows_and_names_both_kinds_of_flow(parts_set, parts_store, tmp_path):
+    name = Manifest.load(parts_set).text("id")[0]
+    warped = flow(parts_set, out=tmp_path / "w", warped=True).path
+    shown = Frames([str(warped), str(parts_store.path)]).strip(name)
+    assert str(shown) == "From above: frames, flow, warped flow."
+    assert decode_jpeg(shown.jpeg).shape[0] == 3 * 72 + 2 * 2

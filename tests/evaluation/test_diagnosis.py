@@ -18,7 +18,7 @@ import muybridge
 from muybridge.analysis.comparison import compared
 from muybridge.analysis.temporal import sentences
 from muybridge.cli.app import app
-from muybridge.data.inputs import RGB, RGB_DIFFERENCE
+from muybridge.data.inputs import RGB, RGB_DIFFERENCE, find
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.random import generator
 from muybridge.data.sampling import ORDERS, ClipSpec, rearranged
@@ -424,10 +424,10 @@ def made(answers, *, groups=None):
     )  # fmt: skip
 
 
-def found_in(pairs=(("grow", "shrink"),), num_frames=8, groups=None, **answers):
+def found_in(pairs=(("grow", "shrink"),), num_frames=8, groups=None, shown=RGB, **answers):
     """`answers` by order; an order that is not named is answered as the ordered one."""
     scores = {order: made(answers.get(order, answers["ordered"]), groups=groups) for order in ORDERS}
-    return Diagnosis(Run(Path("run")), scores, "last", "set.csv", num_frames, tuple(pairs))
+    return Diagnosis(Run(Path("run")), scores, "last", "set.csv", num_frames, shown, tuple(pairs))
 
 
 RIGHT = [0, 1] * 10
@@ -449,6 +449,37 @@ def test_findings_tell_what_is_lost():
     ]  # fmt: skip
     assert found.reversed_as() == {"grow": {"shrink": 10}, "shrink": {"grow": 9, "rest": 1}}
     assert found.largest_change() == {"shuffled": 1.0, "reversed": 1.0, "frozen_frame": 0.0, "subsampled": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("shown", "steps", "step"),
+    [
+        (find("flow"), "stacks of 5 fields", "stack"),
+        (find("warped_flow").stacked(1), "fields", "field"),
+        (find("rgb_differences").stacked(3), "stacks of 3 differences", "stack"),
+        (RGB_DIFFERENCE, "differences of 2 frames", "difference"),
+    ],
+)
+def test_of_steps_that_show_motion_no_more_is_said_than_was_tried(shown, steps, step):
+    """Whole steps were shuffled: the motion in each is left, and with it what tells a pair apart."""
+    set_of, *_, pairs = found_in(ordered=RIGHT, reversed=[1, 0] * 10, shown=shown).findings()
+    assert set_of == (
+        f"Scores are equal to 1e-5 whether {steps} are shuffled or not: the model sees a set of {steps}, no order; the motion "
+        f"inside a {step} is not shuffled."
+    )
+    assert f"1.000 with shuffled {steps}, each of which shows motion" in pairs
+    assert "chance" not in pairs
+
+
+def test_fields_that_are_held_or_turned_round_are_no_stills_and_no_backward_videos():
+    found = found_in(ordered=RIGHT, reversed=[1, 0] * 10, shown=find("flow"))
+    assert found.findings()[1:3] == [
+        "Putting the fields in reverse order costs 1.000 of accuracy (1.000 to 0.000): the model uses their order.",
+        "Scores are equal to 1e-5 for the clip and for one field of it, held: the model sees no more than one field.",
+    ]
+    assert "with fields backwards, 1.000 are taken for the partner" in found.findings()[-1]
+    one_step = found_in(ordered=RIGHT, reversed=[1, 0] * 10, shown=find("flow"), num_frames=1)
+    assert "costs 1.000 of accuracy" in " ".join(one_step.findings()), "a stack has an order of its own"
 
 
 def test_what_chance_may_do_is_told_as_such():

@@ -217,6 +217,9 @@ def test_shards_are_joined_to_the_same_bytes(in_files, frame_run, made_set, tmp_
     assert bytes_of(out) == in_files
     again = features(frame_run.path, data=made_set, out=out)
     assert (again.finished, again.frames) == (True, 0)
+    monkeypatch.setattr("muybridge.data.stores.common.sha256_file", lambda path: "another")
+    with pytest.raises(DecodeError, match="has changed since it was prepared"):
+        features(frame_run.path, data=made_set, out=out)
     for wrong in ("0/2", "3/2", "2", "a/b"):
         with pytest.raises(UserError, match="is not i/n"):
             features(frame_run.path, data=made_set, out=out, shard=wrong)
@@ -507,9 +510,11 @@ def test_a_padded_batch_gives_each_video_its_own_answer(head_run, stored):
 def test_a_head_takes_vectors_of_its_own_network_alone(head_run, stored, run, made_set, tmp_path):
     other = features(run.path, data=made_set, out=tmp_path / "other").path
     ours, theirs = (Manifest.load(path).made_by for path in (stored.path, other))
-    with pytest.raises(UserError, match=f"were computed by {theirs}, but .* was trained on those of {ours}"):
+    with pytest.raises(
+        UserError, match=f"holds vectors computed by {theirs}, but .* was trained on vectors computed by {ours}"
+    ):
         muybridge.evaluate(head_run, data=other, split="test")
-    with pytest.raises(UserError, match=f"computed by no network .videos., but .* was trained on those of {ours}"):
+    with pytest.raises(UserError, match=f"holds videos, but .* was trained on vectors computed by {ours}"):
         muybridge.evaluate(head_run, data=made_set, split="test")
 
 

@@ -345,10 +345,14 @@ def test_seeds_of_one_setting_are_an_ensemble(tmp_path):
     assert any("single runs of tsm_resnet_tiny" in sentence for sentence in findings(comparison))
 
 
-def test_models_of_other_seeds_are_fused_where_each_has_one(tmp_path):
+def test_models_of_other_seeds_are_fused_where_each_has_one(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", seed=3), make_run(tmp_path / "b", model="tsn_resnet_tiny", seed=8)
     (fused,) = muybridge.fuse([a, b], weights="equal", out=tmp_path / "fused").runs
     assert [part["seed"] for part in fused.fused()["parts"]] == [3, 8]
+    assert "the parts are of other seeds (tsm_resnet_tiny 3 and tsn_resnet_tiny 8)" in capsys.readouterr().err
+    c = make_run(tmp_path / "c", model="tsn_resnet_tiny", seed=3)
+    muybridge.fuse([a, c], weights="equal", out=tmp_path / "same")
+    assert "other seeds" not in capsys.readouterr().err
 
 
 # --- what a report makes of it
@@ -413,6 +417,19 @@ def test_nothing_is_claimed_where_fusing_adds_nothing(tmp_path):
     assert sentence.startswith("In these runs")
 
 
+def test_a_part_that_is_not_compared_is_named(tmp_path):
+    """Against one part alone nothing is said: neither that it is the better one, nor of seeds."""
+    runs = [make_run(tmp_path / m, model=f"{m}_resnet_tiny", accuracy=0.6) for m in ("tsn", "tsm")]
+    (fused,) = muybridge.fuse(runs, weights="equal", out=tmp_path / "fused").runs
+    (comparison,) = compared_runs([runs[0], fused]).values()
+    said = " ".join(findings(comparison))
+    assert "of its parts tsm_resnet_tiny is not compared here" in said
+    assert "averaging runs" not in said
+    assert "better part" not in said
+    sections = {section.title: section for section in Report.of({"set": comparison}).chapters[0].sections}
+    assert sections["Fused scores"].tables[0].rows[0][-4:] == ["–"] * 4
+
+
 def test_costs_are_the_sum_of_the_parts(tmp_path):
     runs = halves(tmp_path, seeds=1)
     (fused,) = muybridge.fuse(runs, out=tmp_path / "fused").runs
@@ -442,6 +459,8 @@ def test_a_fused_result_is_listed_and_scored_from_its_file(tmp_path):
     assert scored.video_accuracy() == fused.result()["test"]["video_top1"]
     (standing,) = [one for one in muybridge.runs(tmp_path) if one.run == fused]
     assert standing.state == "finished"
+    assert standing.as_json()["fused"] == fused.fused()["name"]
+    assert [one.as_json()["fused"] for one in muybridge.runs(tmp_path) if one.run != fused] == [None] * 2
     assert standing.epoch is None
     assert standing.video_top1 == scored.video_accuracy()
 

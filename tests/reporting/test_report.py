@@ -480,6 +480,23 @@ def test_videos_that_changed_sides_are_shown_with_what_was_said(filmed):
     assert section_of(runs, "Disagreements", with_frames=False).pictures == ()
 
 
+def test_flow_is_named_below_the_frames_and_its_colours_have_one_key(filmed, tmp_path):
+    pytest.importorskip("cv2")
+    from muybridge.data.stores.flow import flow
+
+    runs, changed, manifest = filmed
+    store = flow(runs[0].recipe().data.manifest, out=tmp_path / "flow").path
+    of_flow = []
+    for run in runs:
+        changes = {"data.manifest": str(store), "clip.modality": "flow"}
+        of_flow.append(make_run(tmp_path / run.name, model=run.name, classes=manifest.classes, changes=changes))
+        of_flow[-1].save_scores("test", run.scores())
+    pictures = section_of(of_flow, "Disagreements").pictures
+    assert [picture.name for picture in pictures[-1:]] == ["colours-of-flow"]
+    assert len(pictures) == len(changed) + 1
+    assert all(picture.caption.endswith("From above: frames, flow.") for picture in pictures[:-1])
+
+
 def test_videos_that_are_gone_are_told_and_the_rest_is_there(filmed, tmp_path):
     runs, changed, _ = filmed
     gone = [make_run(tmp_path / run.name, model=run.name, classes=run.dataset()["classes"]) for run in runs]
@@ -526,6 +543,13 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     assert "takes more than one frame" not in text
     assert "from one frame is right" not in text
     assert "frame differences (" in section_of(runs, "Result").caption
+
+
+def test_a_field_of_motion_is_no_still(tmp_path):
+    text = " ".join(section_of(diagnosed(tmp_path, **{"clip.modality": "flow"}), "Frame order").text)
+    assert "these runs are shown stacks of optical flow, of which a held frame has none" in text
+    assert "from one frame is right" not in text
+    assert "Such a model sees a set of stacks of 5 fields, no order; the motion inside a stack is not shuffled." in text
 
 
 def test_a_still_tells_only_of_runs_that_are_shown_frames(tmp_path):

@@ -145,6 +145,13 @@ class Comparison:
         of_parts = {part["fingerprint"] for fused in self.models[rank].fused for part in fused["parts"]}
         return [other for other, model in enumerate(self.models) if model.fingerprints & of_parts]
 
+    def missing_parts(self, rank: int) -> list[str]:
+        """Names of the settings whose scores are fused in a row, and of which no run is compared here."""
+        here = set().union(*(model.fingerprints for model in self.models))
+        parts = [part for fused in self.models[rank].fused for part in fused["parts"]]
+        present = {part["setting"] for part in parts if part["fingerprint"] in here}
+        return list(dict.fromkeys(part["name"] for part in parts if part["setting"] not in present))
+
     def minus(self, a: int, b: int) -> Verdict | None:
         """Verdict on the accuracy of one row minus that of another, by their ranks; None without common videos."""
         if a < b or (b, a) not in self.verdicts:

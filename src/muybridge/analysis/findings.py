@@ -214,7 +214,13 @@ def _what_fusing_adds(c: Comparison) -> list[str]:
     """A sentence on each row of fused scores: it against the better of its parts, by the paired test."""
     sentences = []
     for rank, fused in enumerate(c.models):
-        parts = c.parts_of(rank)
+        parts, missing = c.parts_of(rank), c.missing_parts(rank)
+        if missing:
+            are = "is" if len(missing) == 1 else "are"
+            sentences.append(
+                f"What fusing adds in {fused.name} is not told: of its parts {listed(missing)} {are} not compared here."
+            )
+            continue
         verdict = c.minus(rank, parts[0]) if parts else None
         if verdict is None:
             continue

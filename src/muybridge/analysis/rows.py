@@ -361,9 +361,11 @@ def _row_axes(record: RunRecord) -> dict[str, Any]:
 def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
     """Names of rows: the model's.
 
-    Where settings share one: with the axes by which they differ, or, if these are the same, too, with the fields.
+    Where settings share one: with the axes by which they differ, or, if these are the same, too, with the fields. The hash
+    of the data is among them only where nothing else tells two apart, and the length of stacks only where it is set.
     """
-    names = []
+    plain: list[str] = []
+    hashed: list[str] = []
     for setting, axes in zip(settings, axes_of_rows, strict=True):
         rivals = [
             (other, others)
@@ -373,10 +375,13 @@ def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> li
         varied = {axis: axes.get(axis) for axis in axes if any(others.get(axis) != axes[axis] for _, others in rivals)}
         named_by = {"seed", "data.fold"} | ({"data.manifest"} if setting.data.sha256 else set())
         fields = {name for other, others in rivals if others == axes for name in diff(setting, other)} - named_by
-        values = [f"{axis}={_short(value)}" for axis, value in varied.items()]
-        values += [f"{name.rsplit('.', 1)[-1]}={_short(value_of(setting, name))}" for name in sorted(fields)]
-        names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
-    return names
+        if setting.clip.stack is None:
+            fields.discard("clip.stack")
+        for names, of_name in ((plain, fields - {"data.sha256"}), (hashed, fields)):
+            values = [f"{axis}={_short(value)}" for axis, value in varied.items()]
+            values += [f"{name.rsplit('.', 1)[-1]}={_short(value_of(setting, name))}" for name in sorted(of_name)]
+            names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
+    return [short if plain.count(short) == 1 else long for short, long in zip(plain, hashed, strict=True)]
 
 
 def _model(

@@ -42,28 +42,53 @@ class _Words:
     """Meaning of scores that do not change."""
 
 
-WORDS: Mapping[str, _Words] = {
-    "shuffled": _Words(
-        "Shuffling the frames",
-        "the model uses their order",
-        "whether frames are shuffled or not: the model sees a set of frames, no order",
-    ),
-    "reversed": _Words(
-        "Playing videos backwards",
-        "the model uses the direction of time",
-        "whether videos run forwards or backwards: the model does not see the direction of time",
-    ),
-    "frozen_frame": _Words(
-        "Holding one frame",
-        "the model uses more than a still",
-        "for the clip and for one frame of it, held: the model sees no more than a still",
-    ),
-    "subsampled": _Words(
-        "Holding every second frame for two",
-        "the model uses the frames between",
-        "without every second frame: the model does not use them",
-    ),
-}
+def _words(shown: inputs.Input) -> Mapping[str, _Words]:
+    """Words for each order, with the input's own for what it is that is put in order."""
+    frame, (step, steps), still = shown.frame_called, shown.step_called, _still(shown)
+    return {
+        "shuffled": _Words(
+            f"Shuffling the {steps}",
+            "the model uses their order",
+            f"whether {steps} are shuffled or not: the model {_sees_a_set(shown)}",
+        ),
+        "reversed": _Words(
+            "Playing videos backwards",
+            "the model uses the direction of time",
+            "whether videos run forwards or backwards: the model does not see the direction of time",
+        )
+        if _shows_frames(shown)
+        else _Words(
+            f"Putting the {frame}s in reverse order",
+            "the model uses their order",
+            f"whether {frame}s run forwards or backwards: the model does not see which comes first",
+        ),
+        "frozen_frame": _Words(
+            f"Holding one {frame}",
+            f"the model uses more than {still}",
+            f"for the clip and for one {frame} of it, held: the model sees no more than {still}",
+        ),
+        "subsampled": _Words(
+            f"Holding every second {step} for two",
+            f"the model uses the {steps} between",
+            f"without every second {step}: the model does not use them",
+        ),
+    }
+
+
+def _shows_frames(shown: inputs.Input) -> bool:
+    """Whether what is read at a time is a frame, not a field of motion."""
+    return shown.frame_called == inputs.RGB.frame_called
+
+
+def _still(shown: inputs.Input) -> str:
+    return "a still" if _shows_frames(shown) else f"one {shown.frame_called}"
+
+
+def _sees_a_set(shown: inputs.Input) -> str:
+    """Words for a model whose scores are those of any order of its time steps."""
+    step, steps = shown.step_called
+    inside = "" if shown.shows_stills else f"; the motion inside a {step.split()[0]} is not shuffled"
+    return f"sees a set of {steps}, no order{inside}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,31 +235,37 @@ class FrameOrders:
         wanted_N = np.array([partner.get(int(label), -1) for label in self.labels_N])
         return float((self.predicted["reversed"] == wanted_N)[:, chosen_N].mean())
 
-    def findings(self, num_frames: int) -> list[str]:
-        """Sentences about one model; a change that chance explains is called that. `num_frames`: time steps of a clip."""
-        if num_frames == 1:
+    def findings(self, num_frames: int, shown: inputs.Input = inputs.RGB) -> list[str]:
+        """Sentences about one model; a change that chance explains is called that.
+
+        `num_frames`: time steps of a clip; `shown`: its input, by whose words they are called.
+        """
+        words = _words(shown)
+        if max(num_frames, shown.step_frames) == 1:
             return ["A clip has one time step: it has no order that could be used."]
         if all(self.ignores(order) for order in self.largest_change):
             return [
-                "Scores are equal to 1e-5 in every order, even for one frame that is held: nothing moves in these "
-                "videos, or the model sees no more than a still."
+                f"Scores are equal to 1e-5 in every order, even for one {shown.frame_called} that is held: nothing moves in "
+                f"these videos, or the model sees no more than {_still(shown)}."
             ]
-        sentences = [self._finding(order) for order in self.largest_change]
+        sentences = [self._finding(order, words[order]) for order in self.largest_change]
         if self.pairs:
             count = sum(pair["videos"] for pair in self.pairs)
             of_all = {
                 name: sum(pair[name] * pair["videos"] for pair in self.pairs) / count
                 for name in ("ordered_within", "shuffled_within", "reversed_partner")
             }
+            left = "where chance gives 0.5" if shown.shows_stills else "each of which shows motion"
+            backwards = "played backwards" if _shows_frames(shown) else f"with {shown.frame_called}s backwards"
             sentences.append(
                 f"Within pairs of classes that are each other's reversal ({count} videos) {of_all['ordered_within']:.3f} are "
-                f"right, {of_all['shuffled_within']:.3f} with shuffled frames, where chance gives 0.5; played backwards, "
-                f"{of_all['reversed_partner']:.3f} are taken for the partner."
+                f"right, {of_all['shuffled_within']:.3f} with shuffled {shown.step_called[1]}, {left}; "
+                f"{backwards}, {of_all['reversed_partner']:.3f} are taken for the partner."
             )
         return sentences
 
-    def _finding(self, order: str) -> str:
-        words, before, after = WORDS[order], self.accuracy("ordered"), self.accuracy(order)
+    def _finding(self, order: str, words: _Words) -> str:
+        before, after = self.accuracy("ordered"), self.accuracy(order)
         if self.ignores(order):
             return f"Scores are equal to 1e-5 {words.unused}."
         p = self.changes[order].p
@@ -297,12 +328,15 @@ def sentences(rows: Sequence[Row], noun: str) -> list[str]:
     """Sentences about a comparison of which some rows were diagnosed. `noun`: the name of a row, e.g. "model"."""
     entries = diagnosed(rows)
     sentences = [_dependence(entries, noun)]
-    blind = [row.name for row, orders in entries if orders.ignores("shuffled")]
-    if blind:
-        sentences.append(
-            f"{listed(blind)}: scores are equal to 1e-5 whether frames are shuffled or not. Such a model sees a set of frames "
-            "and no order."
-        )
+    blind: dict[tuple[str, str], list[str]] = {}
+    for row, orders in entries:
+        if orders.ignores("shuffled"):
+            shown = _input(row)
+            blind.setdefault((shown.step_called[1], _sees_a_set(shown)), []).append(row.name)
+    sentences += [
+        f"{listed(names)}: scores are equal to 1e-5 whether {steps} are shuffled or not. Such a model {sees_a_set}."
+        for (steps, sees_a_set), names in blind.items()
+    ]
     verdicts = judged([orders.difference("shuffled") for _, orders in entries])
     users = [row.name for (row, _), verdict in zip(entries, verdicts, strict=True) if _falls(verdict)]
     if users:

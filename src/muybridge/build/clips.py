@@ -167,4 +167,5 @@ def _decoded_bytes(manifest: Manifest, rows: np.ndarray, short_side: int | None,
     short = np.minimum(columns["width"], columns["height"])
     scale = 1.0 if short_side is None else short_side / short
     frame_bytes_N = input.frame_bytes(columns["width"] * scale, columns["height"] * scale)
-    return float((columns["num_frames"] * frame_bytes_N).sum())
+    wider = np.dtype(input.scaled_dtype or input.dtype).itemsize / np.dtype(input.dtype).itemsize
+    return float((columns["num_frames"] * frame_bytes_N * np.where(scale == 1, 1, wider)).sum())

@@ -201,9 +201,9 @@ def _print_runs(rows: list[dict[str, Any]], left_out: int) -> None:
         return f"{row['epoch']} of {row['epochs']}"
 
     def cells(row: dict[str, Any]) -> dict[str, str]:
-        top1 = row["video_top1"]
+        top1, model = row["video_top1"], f"fused: {row['fused']}" if row["fused"] else row["model"]
         texts = {
-            "run": row["path"], "model": row["model"], "data": row["data"], "seed": row["seed"], "fold": row["fold"],
+            "run": row["path"], "model": model, "data": row["data"], "seed": row["seed"], "fold": row["fold"],
             "state": row["state"], "epoch": None if row["epoch"] is None else done(row),
             "video top-1": None if top1 is None else f"{top1:.3f} {row['split']}",
             "trained for": None if row["train_seconds"] is None else hours(row["train_seconds"]),

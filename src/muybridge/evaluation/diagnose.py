@@ -47,6 +47,8 @@ class Diagnosis:
     data: str
     num_frames: int
     """Time steps of a clip."""
+    shown: inputs.Input
+    """Input of the network."""
     reversed_pairs: tuple[tuple[str, str], ...]
     """Classes that are each other's reversal in time."""
 
@@ -78,7 +80,7 @@ class Diagnosis:
 
     def findings(self) -> list[str]:
         """Sentences for a person."""
-        return self.answers.findings(self.num_frames)
+        return self.answers.findings(self.num_frames, self.shown)
 
     def as_json(self) -> dict[str, Any]:
         """Content of diagnosis.json (docs/formats.md)."""
@@ -170,6 +172,7 @@ def _diagnosis(task: Task, *, videos: Sequence[str | Path], grid: int) -> Diagno
         checkpoint=task.checkpoint,
         data=task.data,
         num_frames=task.recipe.clip.num_frames,
+        shown=inputs.of(task.recipe.clip),
         reversed_pairs=tuple((a, b) for a, b in task.dataset["reversed_pairs"]),
     )
     first = task.processes.is_first

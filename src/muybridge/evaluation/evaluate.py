@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from muybridge import build
-from muybridge.data.manifest import SPLITS, Manifest
+from muybridge.data.manifest import FLOW, SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.score import score
@@ -184,9 +184,8 @@ def prepared(
         theirs = trained.dataset.get("features", {}).get("network", "") or trained.dataset.get("made_by", "")
         if manifest.made_by != theirs:
             raise UserError(
-                f"{data or recipe.data.manifest}: its vectors were computed by {manifest.made_by or 'no network (videos)'}, "
-                f"but {trained.name} was trained on those of {theirs or 'no network (videos)'}. Use a store that was made "
-                "like that"
+                f"{data or recipe.data.manifest}: it holds {_made(manifest.made_by)}, but {trained.name} was trained on "
+                f"{_made(theirs)}. {'Use a store that was made like that' if theirs else 'Name a manifest of videos'}"
             )
         fold = recipe.data.fold if fold is None and data is None else fold
         if unknown:
@@ -236,6 +235,13 @@ def prepared(
             num_workers=workers,
             processes=processes,
         )
+
+
+def _made(made_by: str) -> str:
+    """Words for what files hold, by what computed it (`Manifest.made_by`)."""
+    if made_by.startswith(FLOW):
+        return f"flow computed by {made_by.removeprefix(FLOW)}"
+    return f"vectors computed by {made_by}" if made_by else "videos"
 
 
 def check_scores_file(out: Path) -> None:

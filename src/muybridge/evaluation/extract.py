@@ -21,7 +21,7 @@ import torch
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores import layouts
 from muybridge.data.stores import vectors as store
-from muybridge.data.stores.common import check_shard, resume_hint
+from muybridge.data.stores.common import check_shard, check_sources, resume_hint
 from muybridge.data.stores.layouts import check_layout
 from muybridge.errors import UserError, nearest
 from muybridge.evaluation.drift import accuracy, change
@@ -102,7 +102,7 @@ def features(
     once more (`muybridge.data.stores.layouts`). `changes`: fields of the recipe (`clip.size`). `jobs`: threads that
     decode. `dry_run`: estimate bytes and time, and write nothing.
 
-    The same call resumes a stopped one and checks a finished store. Raises UserError, DecodeError, Interrupted.
+    The same call resumes a stopped one, and checks a finished store and its videos. Raises UserError, DecodeError, Interrupted.
     """
     started = time.monotonic()
     out, runtime = Path(out), runtime or Runtime()
@@ -145,6 +145,7 @@ def features(
                 log(f"{out} is finished already; reading it again to check it")
                 for part in parts:
                     store.check(out, part, manifest, work.kinds)
+                check_sources(manifest, jobs=jobs or os.cpu_count() or 1)
             else:
                 _announce(out, parts, work, estimate)
                 write_json(within(out, "features.json"), about)

@@ -197,6 +197,10 @@ def _groups(settings: Sequence[Setting]) -> Iterator[Group]:
     else:
         by_fold = places
     every = list(dict.fromkeys(place for by_place in by_fold for place in by_place))
+    seeds = [sorted({seed for seed, _ in by_place}) for by_place in places]
+    if by_fold is not places and len({each[0] for each in seeds}) > 1:
+        told = listed([f"{setting.name} {each[0]}" for setting, each in zip(settings, seeds, strict=True)])
+        log(f"the parts are of other seeds ({told}): what fusing adds holds for these runs, not for seeds side by side")
     for seed, fold in every:
         lacking = [setting for setting, by_place in zip(settings, by_fold, strict=True) if (seed, fold) not in by_place]
         if lacking:

@@ -65,9 +65,9 @@ class Clip(Section):
     """Frame rate in frames per second at which dense sampling counts its stride, so that a clip spans the same time in
     every video. none: the video's own."""
     past_end: Literal["repeat", "mirror", "wrap", "absent"] = "wrap"
-    """Dense sampling past the end of a short video. repeat: hold the last frame; mirror: run back and forth; wrap: start
-    over; absent: the network leaves such steps out (for stored vectors; `num_frames` is then the longest
-    clip)."""
+    """Past the end of a short video, in dense sampling and in stacks longer than the video (`stack`). repeat: hold the
+    last frame; mirror: run back and forth; wrap: start over; absent: the network leaves such steps out (for stored
+    vectors; `num_frames` is then the longest clip)."""
     order: Literal["ordered", "shuffled"] = "ordered"
     """Order of the time steps of a training clip. ordered: as they are in the video; shuffled: at random, anew for every
     clip. Tests keep the order of the video (`muybridge diagnose` tests other orders)."""

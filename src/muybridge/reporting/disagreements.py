@@ -8,6 +8,7 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.rows import ModelResult
+from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.flow import source_of
 from muybridge.data.stores.vectors import about as stored
@@ -18,6 +19,8 @@ from muybridge.video.strips import jpeg_bytes, stacked, strip
 FRAMES = 8
 HEIGHT = 72
 """Pixels of a strip."""
+PICTURES = "frames"
+"""Kind of a row that shows frames; others are named by their inputs."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,28 @@ def answer_of(model: ModelResult, video: int, *, right: bool) -> str:
     return f"{model.classes[top]} ({sure:.2f}{seeds})"
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Picture of a video: a row of frames, and a row of each kind of flow."""
+
+    jpeg: bytes
+    rows: tuple[str, ...]
+    """Kinds of the rows, from above: "frames", "flow", "warped flow"."""
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether any row is of flow."""
+        return self.rows != (PICTURES,)
+
+    def __str__(self) -> str:
+        return f"From above: {', '.join(self.rows)}." if self.has_flow else ""
+
+
 class Frames:
     """Frames of test videos, as strips; each manifest is read once."""
 
     def __init__(self, manifests: Sequence[str]) -> None:
-        self._sources: list[tuple[Manifest, dict[str, int]]] = []
+        self._sources: list[tuple[Manifest, dict[str, int], str]] = []
         self.problem = ""
         """Reason why frames are missing; empty if they are not."""
         for path in dict.fromkeys(manifests):
@@ -78,12 +98,14 @@ class Frames:
                 self.problem = str(error)
 
     def _add(self, manifest: Manifest) -> None:
-        self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}))
+        held = inputs.held_by(manifest)
+        kind = PICTURES if held is None else held.name.replace("_", " ")
+        self._sources.append((manifest, {name: i for i, name in enumerate(manifest.text("id").tolist())}, kind))
 
-    def strip(self, video_id: str) -> bytes | None:
-        """JPEG of a video's frames, and of its flow below; None if it cannot be read: `problem` then says why."""
-        shown: dict[bool, np.ndarray] = {}
-        for manifest, rows in self._sources:
+    def strip(self, video_id: str) -> Strip | None:
+        """A video's frames, and its flow below; None if it cannot be read: `problem` then says why."""
+        shown: dict[str, np.ndarray] = {}
+        for manifest, rows, kind in self._sources:
             if video_id not in rows:
                 continue
             row = manifest.row(rows[video_id])
@@ -93,15 +115,15 @@ class Frames:
             except (UserError, OSError) as error:
                 self.problem = str(error)
                 continue
-            is_flow = frames.shape[-1] == 2
-            if is_flow:
+            if frames.shape[-1] == 2:
                 flow_THW2 = frames.astype(np.float32) - fields.ZERO
                 frames = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2))
-            shown.setdefault(is_flow, strip(frames, height=HEIGHT, most=FRAMES))
+            shown.setdefault(kind, strip(frames, height=HEIGHT, most=FRAMES))
         if shown:
-            return jpeg_bytes(stacked([shown[is_flow] for is_flow in sorted(shown)]), quality=75)
+            kinds = sorted(shown, key=lambda kind: (kind != PICTURES, kind))
+            return Strip(jpeg_bytes(stacked([shown[kind] for kind in kinds]), quality=75), tuple(kinds))
         self.problem = (
-            self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, _ in self._sources)}"
+            self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, *_ in self._sources)}"
         )
         return None
 

@@ -35,6 +35,8 @@ class Standing:
     """Time of the last write by training."""
     reason: str = ""
     """Fault of a damaged run; empty for others."""
+    fused: str = ""
+    """Name of fused scores, which says of what they are; empty for a run that was trained."""
 
     @property
     def shown_path(self) -> str:
@@ -49,6 +51,7 @@ class Standing:
             "path": self.shown_path,
             "name": self.run.path.absolute().resolve().name,
             "model": recipe and recipe.model.name,
+            "fused": self.fused or None,
             "data": recipe and data_name(recipe.data.manifest),
             "seed": recipe and recipe.seed,
             "fold": recipe and recipe.data.fold,
@@ -69,6 +72,7 @@ def standing(run: Run) -> Standing:
     result = Standing(run, "damaged", changed=_changed(run))
     try:
         result = replace(result, recipe=run.recipe())
+        result = replace(result, fused=(run.fused() or {"name": ""})["name"])
         state, epochs = run.state(), None if run.is_fused else run.planned_epochs()
         train, val = run.metrics("train"), run.metrics("val")
         if state in ("stopped", "begun"):  # later lines are measured again

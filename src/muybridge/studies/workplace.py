@@ -17,7 +17,7 @@ from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import within
 from muybridge.storage.run import Run, is_run_of
 from muybridge.studies.plan import START, Plan
-from muybridge.training.job import Jobs, check_data, suggest_balance, suggest_weights
+from muybridge.training.job import Jobs, check_data, input_notes, suggest_balance, suggest_weights
 from muybridge.training.loop import finish
 
 
@@ -92,6 +92,7 @@ class Workplace:
     def check_whole(self, plan: Plan, *, searched: bool) -> None:
         """Whatever else can be told before the first minute is spent: weights are fetched, and fit. Raises UserError."""
         suggested = is_balance_told = not self.processes.is_first
+        told: set[str] = set()
         for name, planned in plan.runs.items():
             recipe = planned.recipe
             if planned.starts_from is not None:
@@ -100,6 +101,11 @@ class Workplace:
             if planned.starts_from is None and not searched:
                 folder.state_for(self.jobs.resolved(recipe))
             job = self.jobs.job(recipe, check=self.processes.is_first and not folder.is_finished)
+            if self.processes.is_first and not folder.is_finished:
+                for note in input_notes(job):
+                    if note not in told:
+                        log(note)
+                    told.add(note)
             if planned.starts_from is None and not folder.is_finished:
                 suggested = suggested or suggest_weights(job)
                 is_balance_told = is_balance_told or suggest_balance(job)

@@ -105,8 +105,29 @@ FEW_VIDEOS = 2000
 """Training videos below which fresh weights are a poor start."""
 TRAINED_BYTES = 16
 """Bytes of a weight in training: itself, its gradient, two moments of AdamW."""
+FILLED = {
+    "repeat": "the last frame is repeated", "mirror": "frames run back and forth",
+    "wrap": "frames start over from the first", "absent": "what is missing is left out",
+}  # fmt: skip
+"""Words for what follows the last frame of a video, by `clip.past_end`."""
 LEAST_SIZE = 96
 """Pixels of the sides of a clip that image networks' weights see something in."""
+
+
+def input_notes(job: Job) -> list[str]:
+    """Sentences on what the network is shown: what a store holds, and what fills time steps that videos are too short for."""
+    recipe, manifest, shown = job.recipe, job.manifest, inputs.of(job.recipe.clip)
+    notes = []
+    if inputs.held_by(manifest) is not None:
+        notes.append(f"the input is {shown.about}, as {recipe.data.manifest} holds it (clip.modality={shown.name})")
+    num_short = int((manifest.columns["num_frames"] < shown.step_frames).sum())
+    if num_short:
+        notes.append(
+            f"{plural(num_short, 'video')} of {len(manifest)} "
+            f"{'is' if num_short == 1 else 'are'} too short for {shown.step_called[1]}: {FILLED[recipe.clip.past_end]} "
+            f"(clip.past_end={recipe.clip.past_end})"
+        )
+    return notes
 
 
 def suggest_weights(job: Job) -> bool:

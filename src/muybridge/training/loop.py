@@ -28,7 +28,7 @@ from muybridge.runtime.signals import Stop
 from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
 from muybridge.training.health import relative_update, trained_weights
-from muybridge.training.job import Job, Jobs, suggest_balance, suggest_weights
+from muybridge.training.job import Job, Jobs, input_notes, suggest_balance, suggest_weights
 from muybridge.training.provenance import describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
 from muybridge.training.step import set_lr, training_step
@@ -53,6 +53,8 @@ def train(recipe: Recipe, *, out: str | Path, allow_code: bool = False, runtime:
         job = Jobs(runtime, processes=processes.count).job(recipe, check=processes.is_first)
         processes.broadcast(None)
         if processes.is_first:
+            for note in input_notes(job):
+                log(note)
             suggest_weights(job)
             suggest_balance(job)
         return _begin(run, job, runtime, processes, stop)

@@ -51,11 +51,14 @@ def unstacked(gray_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized(codes_HW2: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The field scaled to `size` (width, height): its vectors become longer or shorter with it."""
+    """The field scaled to `size` (width, height), float16 about `ZERO`: its vectors become longer or shorter with it.
+
+    Longer ones may be beyond the bound, and are not cut. A field of that size already is given as it is.
+    """
     height, width = codes_HW2.shape[:2]
     if size == (width, height):
         return codes_HW2
     components = [scaled(np.ascontiguousarray(codes_HW2[..., axis]), size) for axis in (0, 1)]
     from_zero_HW2 = np.stack(components, axis=-1).astype(np.float32) - ZERO
     longer_2 = np.array([size[0] / width, size[1] / height], dtype=np.float32)
-    return (np.clip(np.rint(from_zero_HW2 * longer_2), -LEVELS, LEVELS) + ZERO).astype(np.uint8)
+    return (from_zero_HW2 * longer_2 + ZERO).astype(np.float16)

@@ -66,7 +66,7 @@ def read_frames(
 ) -> np.ndarray:
     """Read the frames at `indices` (any order, repeats allowed; of one video) as (T,H,W,3) uint8, or (T,H,W,2) of vectors.
 
-    Scaled vectors become longer or shorter with the frame. Raises DecodeError.
+    Scaled vectors become longer or shorter with the frame, and are float16. Raises DecodeError.
     """
     distinct, positions = distinct_frames(indices)
     file = _opened(path)
@@ -111,7 +111,7 @@ def check(path: str | os.PathLike[str]) -> None:
             digest.update(chunk)
             left -= len(chunk)
     if digest.hexdigest() != file.about()["sha256"]:
-        raise DecodeError(path, "its bytes are not those that were written: delete it and pack again")
+        raise DecodeError(path, "its bytes are not those that were written: delete it and make it again")
 
 
 class CodedFrames(Protocol):
@@ -137,10 +137,11 @@ class CodedFrames(Protocol):
 def decode(coded: CodedFrames, indices: Sequence[int], short_side: int | None = None) -> np.ndarray:
     """Decode frames at sorted, distinct indices, of one size, to (T,H,W,3) uint8 RGB, or to (T,H,W,2) codes of vectors.
 
-    Raises ValueError, FFmpegError.
+    Codes of scaled vectors are float16, and may be beyond the largest code. Raises ValueError, FFmpegError.
     """
     width, height = size = scaled_size(*coded.size_of(indices[0]), short_side)
-    clip_THWC = np.empty((len(indices), height, width, coded.channels), np.uint8)
+    kind = np.float16 if coded.channels == 2 and size != coded.size_of(indices[0]) else np.uint8
+    clip_THWC = np.empty((len(indices), height, width, coded.channels), kind)
     if coded.channels == 2:
         grays = map(decode_gray_jpeg if coded.codec == "jpeg" else _decode_png, map(coded.blob, indices))
         if coded.codec == "h264":
@@ -219,7 +220,7 @@ class _File:
         self._json_bytes, self.hashed_bytes = json_bytes, size_bytes - _TAIL.size - json_bytes
         table_bytes = 8 * (self.num_frames + 1) + (1 if self.channels == 3 else 5) * self.num_frames
         if self.hashed_bytes < table_bytes:
-            raise DecodeError(path, "its end is damaged: delete it and pack again")
+            raise DecodeError(path, "its end is damaged: delete it and make it again")
         try:
             described = self.about()  # not kept: it is large, and many files are open
             self.codec: Codec = described["codec"]
@@ -231,7 +232,7 @@ class _File:
                 raise ValueError("a video has an impossible size")
             table = np.memmap(path, np.uint8, "r", offset=self.hashed_bytes - table_bytes, shape=(table_bytes,))
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
-            raise DecodeError(path, f"its end is damaged ({error}): delete it and pack again") from None
+            raise DecodeError(path, f"its end is damaged ({error}): delete it and make it again") from None
         self.offsets: np.ndarray = np.asarray(table[: 8 * (self.num_frames + 1)]).view("<u8")
         keys = np.asarray(table[8 * (self.num_frames + 1) :])
         self._keys, checksums = keys[: self.num_frames], keys[self.num_frames :]
@@ -361,7 +362,7 @@ def stored(path: str | os.PathLike[str], scratch: IO[bytes]) -> Iterator[tuple[C
             for index in range(first, first + video["num_frames"]):
                 coded.add(file.blob(index), is_key=file.is_key(index))
         except ValueError as error:
-            raise DecodeError(os.fspath(path), f"{error}: delete it and pack again") from None
+            raise DecodeError(os.fspath(path), f"{error}: delete it and make it again") from None
         yield coded, {name: value for name, value in video.items() if name not in _PLACE}
 
 

@@ -32,6 +32,8 @@ class Input:
     """The definition of the input, for the help."""
     step_frames: int = 1
     """Frames of the video that make one time step."""
+    frame_called: str = "frame"
+    """Word for what is read at a time."""
     stack: int | None = None
     """Differences, or fields of motion, that lie in one time step (`clip.stack`); None: not a stack."""
     store: str = ""
@@ -42,6 +44,8 @@ class Input:
     """Values of a pixel (or of a vector) as it is read."""
     dtype: type[np.generic] = np.uint8
     """Type of the values as they are read."""
+    scaled_dtype: type[np.generic] | None = None
+    """Type of the values where they are scaled while they are read (`clip.short_side`); None: the same."""
     clip_dtype: type[np.generic] | None = None
     """Type of the values as `fitted` gives them; None: as they are read."""
     is_picture: bool = True
@@ -51,11 +55,19 @@ class Input:
     time_axis: int = 2
     """The axis of time in what the network takes."""
     shows_stills: bool = True
-    """Does one frame, held, show what a frame shows?"""
+    """Does one frame, held, show what a frame shows? No: a time step shows motion."""
 
     def stacked(self, stack: int) -> "Input":
         """The input with stacks of another length. Raises UserError for an input without stacks."""
         raise UserError(f"clip.stack: input '{self.name}' has no stacks. Leave it out")
+
+    @property
+    def step_called(self) -> tuple[str, str]:
+        """A time step in words, and several of them."""
+        frames = f"{self.frame_called}s"
+        if self.step_frames == 1:
+            return self.frame_called, frames
+        return f"stack of {self.step_frames} {frames}", f"stacks of {self.step_frames} {frames}"
 
     @property
     def has_colours(self) -> bool:

@@ -34,7 +34,9 @@ class Flow(Input):
     """
 
     read_channels = 2
-    clip_dtype = np.float16
+    clip_dtype = scaled_dtype = np.float16
+    frame_called = "field"
+    shows_stills = False
     store = "flow MANIFEST --out STORE"
 
     def __init__(self, name: str, about: str, meaning: str, stack: int = STACK) -> None:

@@ -22,6 +22,11 @@ class Differences(Input):
     step_frames = 2
     shows_stills = False
 
+    @property
+    def step_called(self) -> tuple[str, str]:
+        """A time step in words, and several of them."""
+        return "difference of 2 frames", "differences of 2 frames"
+
     def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
         """Difference of the two frames of each time step."""
         first, second = x_BLTHWC.float().unbind(2)

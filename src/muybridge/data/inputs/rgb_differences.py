@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from muybridge.data.inputs.base import Input
+from muybridge.text import plural
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,12 @@ class StackedDifferences(Input):
     def stacked(self, stack: int) -> "StackedDifferences":
         """The input with stacks of another length."""
         return StackedDifferences(stack)
+
+    @property
+    def step_called(self) -> tuple[str, str]:
+        """A time step in words, and several of them."""
+        differences = plural(self.step_frames - 1, "difference")
+        return f"stack of {differences}", f"stacks of {differences}"
 
     def steps(self, x_BLTHWC: "torch.Tensor") -> "torch.Tensor":
         """Differences of neighbouring frames of each time step, the first one's colours first."""

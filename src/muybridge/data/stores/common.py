@@ -23,11 +23,12 @@ from typing_extensions import TypedDict
 
 from muybridge.data.inputs import held_by
 from muybridge.data.manifest import Manifest
+from muybridge.data.stores.parallel import in_order
 from muybridge.errors import Interrupted, UserError, nearest
-from muybridge.runtime.console import log
+from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import as_kind, clear_partials, is_partial, read_as, sha256_file
 from muybridge.runtime.locks import locked
-from muybridge.text import duration, gib
+from muybridge.text import duration, gib, plural
 from muybridge.video import DecodeError, Row, arrays, images, packs
 from muybridge.video.decode import times_seconds
 from muybridge.video.packs import Codec
@@ -100,6 +101,10 @@ def videos_of(manifest: Manifest) -> list[np.ndarray]:
         raise UserError(
             f"videos: it is a store that holds {held.about} and needs no other form. Name the manifest of the videos"
         )
+    return _units(manifest)
+
+
+def _units(manifest: Manifest) -> list[np.ndarray]:
     paths = manifest.columns["path"]
     is_store = np.char.endswith(paths, packs.SUFFIX.encode()) | np.char.endswith(paths, b".npy")
     units = np.where(is_store, manifest.columns["id"], paths)
@@ -293,3 +298,25 @@ def check_unchanged(row: Row, sha256: str) -> None:
         hashes = {sha256_file(Path(row.path))}
     if sha256 not in hashes:
         raise DecodeError(row.path, "has changed since it was prepared (its hash differs). Prepare the set again")
+
+
+def check_sources(source: Manifest, *, jobs: int) -> None:
+    """Compare every video that a finished store was made of with its hash in the manifest.
+
+    Videos that are gone cannot be compared, and their number is logged. Raises DecodeError for the first that has changed.
+    """
+    units, hashes = _units(source), source.text("sha256")
+
+    def check(indices: np.ndarray, stop: Callable[[], bool]) -> bool:
+        row = source.row(int(indices[0]))
+        check_unchanged(row, str(hashes[indices[0]]))
+        return os.path.exists(row.path.partition("::")[0])
+
+    gone = 0
+    with progress("hashing", len(units)) as bar:
+        for is_there in in_order(check, units, jobs=jobs):
+            gone += not is_there
+            bar.advance()
+    if gone:
+        words = "is gone, so whether it" if gone == 1 else "are gone, so whether they"
+        log(f"{plural(gone, 'video')} of {len(units)} {words} changed is not known")

@@ -35,6 +35,7 @@ from muybridge.data.stores.common import (
     Form,
     check_form,
     check_shard,
+    check_sources,
     check_unchanged,
     decoded_frames,
     gib,
@@ -150,8 +151,8 @@ def flow(
     the i-th; the call that completes the store joins them. `cluster`: "ray" or "ray://HOST:PORT", whose machines share the
     files. `jobs`: threads. `dry_run`: estimate bytes and time, and write nothing.
 
-    The same call resumes a stopped one, and checks a finished store by reading it again. Raises UserError; DecodeError for
-    a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
+    The same call resumes a stopped one, and checks a finished store and its videos by reading them again. Raises UserError;
+    DecodeError for a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
     out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
@@ -188,6 +189,7 @@ def flow(
         if is_checked:
             log(f"{out} is finished already; reading it again to check it")
             check_bytes(out, names)
+            check_sources(source, jobs=jobs)
             stored, expected = work.stored(out, about)
             if expected != record:
                 raise UserError(

@@ -122,9 +122,9 @@ def _write(folder: Path, rows: Sequence[Row], sha256: str, form: Form, stop: Cal
     """Write a video's folder, complete or not at all; a complete one is kept."""
     kept = kept_frames(rows, form.fps)
     images = [folder / f"{number:05d}.jpg" for number in range(1, len(kept) + 1)]
+    check_unchanged(rows[0], sha256)
     size = _size_of(images)
     if size is None:
-        check_unchanged(rows[0], sha256)
         partial = within(folder.parent, f".{folder.name}.partial")
         for old in (folder, partial):
             if old.is_dir():

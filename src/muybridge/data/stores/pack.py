@@ -25,6 +25,7 @@ from muybridge.data.stores.common import (
     announce,
     check_form,
     check_shard,
+    check_sources,
     check_unchanged,
     decoded_frames,
     estimate,
@@ -140,7 +141,7 @@ def pack(
             if record is not None and record.get("finished"):
                 log(f"{out} is finished already" + ("" if shared else "; reading it again to check it"))
                 if not shared:
-                    _check_finished(out, source, about, record)
+                    _check_finished(out, source, about, record, jobs)
             elif count > 1 and len(parts) < count:
                 log(f"{len(parts)} of {count} parts are packed; the call that packs the last one joins them")
                 return Packed(out, False, len(videos), len(source), 0, 0, 0, {}, time.monotonic() - started)
@@ -344,9 +345,10 @@ def _finish(out: Path, source: Manifest, about: dict[str, Any]) -> dict[str, Any
     return record
 
 
-def _check_finished(out: Path, source: Manifest, about: dict[str, Any], record: dict[str, Any]) -> None:
-    """Read every byte again and write a missing manifest again. Raises UserError, DecodeError."""
+def _check_finished(out: Path, source: Manifest, about: dict[str, Any], record: dict[str, Any], jobs: int) -> None:
+    """Read every byte again, of the videos, too, and write a missing manifest again. Raises UserError, DecodeError."""
     check_bytes(out, [file["name"] for file in record["files"]])
+    check_sources(source, jobs=jobs)
     manifest, expected = _stored(out, source, about)
     if expected != record:
         raise UserError(f"{out / 'pack.json'}: it does not belong to these files. Delete {out} and pack again")

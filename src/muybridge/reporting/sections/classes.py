@@ -11,9 +11,13 @@ from muybridge.reporting.charts import classes
 from muybridge.reporting.disagreements import Changed, Frames, answer_of, changed_sides
 from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table, share
 from muybridge.text import listed, plural
+from muybridge.video import flow_colours
+from muybridge.video.strips import jpeg_bytes
 
 MOST_CLASSES = 16
 """Classes in the table on the page, where there is one model."""
+KEY_SIDE = 96
+"""Pixels of the sides of the key of flow's colours."""
 MOST_STRIPS = 6
 """Videos of each kind that are shown."""
 
@@ -195,16 +199,24 @@ def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], 
     c = chapter.comparison
     frames = Frames([manifest for side in sides for manifest in side.right.manifests])
     pictures: list[Picture] = []
+    has_flow = False
     for side in sides:
         for video, of_wrong in zip(side.videos[:MOST_STRIPS], side.of_wrong, strict=False):
             name = str(side.right.answers[0].ids_N[video])
-            jpeg = frames.strip(name)
-            if jpeg is None:
+            shown = frames.strip(name)
+            if shown is None:
                 continue
+            has_flow |= shown.has_flow
             truth = c.classes[side.right.labels_N[video]]
             caption = (
                 f"{name} is {truth}. {side.right.name}: {answer_of(side.right, video, right=True)}, right; {side.wrong.name}: "
-                f"{answer_of(side.wrong, of_wrong, right=False)}, wrong."
+                f"{answer_of(side.wrong, of_wrong, right=False)}, wrong. {shown}"
             )
-            pictures.append(Picture(f"changed-{len(pictures) + 1}", caption, jpeg))
+            pictures.append(Picture(f"changed-{len(pictures) + 1}", caption.strip(), shown.jpeg))
+    if has_flow:
+        caption = (
+            "Key of the flow's colours: each is the motion from the centre to where it stands; white: none. Full colours are a "
+            "strip's longest vectors, but for the longest hundredth."
+        )
+        pictures.append(Picture("colours-of-flow", caption, jpeg_bytes(flow_colours.key(KEY_SIDE))))
     return pictures, frames.problem

@@ -23,7 +23,8 @@ def fused(chapter: Chapter) -> Section | None:
             "The weighted mean of the parts' scores of each video, by weights of each fold and seed (several: with the number "
             "of results). Chosen on val by accuracy, then by loss, and never on test; what they reach on val flatters them. "
             "Right on val: summed over folds and seeds. The better part is the one with the higher accuracy on these test "
-            "videos. The difference from it is the pair of the section on significance. Parameters, MACs and hours of a fused "
+            "videos, where all parts are compared here. "
+            "The difference from it is the pair of the section on significance. Parameters, MACs and hours of a fused "
             "row are sums over its parts."
         ),
     )
@@ -34,7 +35,7 @@ def _row(c: Comparison, rank: int) -> list[str]:
     model = c.models[rank]
     weights = Counter(ratio(one["weights"]) for one in model.fused)
     shown = [value if len(weights) == 1 else f"{value} ({count})" for value, count in weights.most_common()]
-    parts = c.parts_of(rank)
+    parts = [] if c.missing_parts(rank) else c.parts_of(rank)
     verdict = c.minus(rank, parts[0]) if parts else None
     return [
         model.name, listed(list(dict.fromkeys(part["name"] for one in model.fused for part in one["parts"]))),

@@ -83,8 +83,9 @@ def frame_order(chapter: Chapter) -> Section | None:
         ),
         figures=(Figure("time", "Accuracy with frames in other orders. " + spoken, frame_orders.orders(c)),),
         caption=(
-            "The same test clips with their frames in other orders (docs/diagnosis.md). What order is worth: accuracy as "
-            "evaluated minus accuracy with frames shuffled, on the same videos. No model was trained on shuffled or held frames: "
+            "The same test clips with their frames in other orders (docs/diagnosis.md). Where a time step "
+            "shows motion, whole steps are shuffled, and the motion inside stays. What order is worth: accuracy as evaluated "
+            "minus accuracy with frames shuffled, on the same videos. No model was trained on shuffled or held frames: "
             "a loss says what this model leans on, not what could be learnt without it."
         ),
     )  # fmt: skip
