@@ -84,6 +84,19 @@ def is_run_of(names: Container[str]) -> bool:
     return "recipe.json" in names and any(name in names for name in _BESIDE_RECIPE)
 
 
+MOST_NAME_BYTES = 200
+"""Longest name of a run's folder; files beside it have longer ones."""
+
+
+def check_name(name: str, file: Path) -> None:
+    """Raise UserError for a name in a file of a study that cannot be that of a run's folder."""
+    is_name = name.isprintable() and Path(name).name == name and not name.startswith("@") and name not in (".", "..")
+    if not name or not is_name or len(name.encode()) > MOST_NAME_BYTES:
+        raise UserError(
+            f"{file}: it is damaged: {name[:MOST_NAME_BYTES]!r} is not the name of a run's folder. Restore it"
+        )
+
+
 def view_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters, and multiply-adds of a view of a test, of what cost.json holds."""
     of_view = cost.get("test", cost)
