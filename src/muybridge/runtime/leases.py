@@ -123,7 +123,7 @@ class Leases:
         """Content of the leases of others, and when this process first saw it, by its own clock."""
 
     def standing(self) -> Standing:
-        """Look once at the names in the folder. Raises UserError for what is no file, and no lease of anybody's."""
+        """Look once at the names in the folder. Raises UserError for a pipe, a link and the like."""
         done: set[str] = set()
         failed: set[str] = set()
         numbers: dict[str, list[int]] = {}
