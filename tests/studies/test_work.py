@@ -16,12 +16,13 @@ import pytest
 from command import call, document
 
 import muybridge
-from muybridge.errors import Diverged, UserError
+from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.recipe import replace
 from muybridge.runtime.leases import Leases
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
 from muybridge.studies import work as working
+from muybridge.training import loop
 
 MODELS = ("tsn_resnet_tiny", "tsm_resnet_tiny")
 TIMES = re.compile(r"seconds|_per_s$|^(train_)?hours$")
@@ -401,3 +402,22 @@ def test_leases_behind_a_link_are_not_written(unworked, tmp_path):
     with pytest.raises(UserError, match="leases: it is a link"):
         muybridge.work(unworked)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_run_that_was_stopped_is_continued_by_a_worker(short, unworked, tmp_path, monkeypatch):
+    """Not by `train --resume`, which holds no lease."""
+    step, calls = loop.training_step, []
+
+    def stopping(*arguments, **named):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return step(*arguments, **named)
+
+    monkeypatch.setattr(loop, "training_step", stopping)
+    runtime = replace(StoredPlan.load(unworked).runtime, {"checkpoint_steps": 1})
+    with pytest.raises(Interrupted, match=rf"Continue: repeat the command, or muybridge work {unworked}$"):
+        muybridge.work(unworked, runtime=runtime)
+    alone = Run(tmp_path / "my run")
+    assert alone.how_to_continue == f"Continue: muybridge train --resume '{alone.path}'"
+    assert Run(unworked / "search" / "a" / "trial-0").how_to_continue == "Continue: repeat the command"

@@ -27,6 +27,7 @@ import io
 import json
 import os
 import re
+import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,6 +181,16 @@ class Run:
         """True for a trial of a search (`compare --search`, `--tune`)."""
         path = self.path.resolve()
         return path.parent.parent.name in ("search", "tuning") and path.name.startswith("trial-")
+
+    @property
+    def how_to_continue(self) -> str:
+        """The order that continues it: a run of a planned study is continued by a worker, which holds its lease."""
+        if self.is_trial:
+            return "Continue: repeat the command"
+        folder = self.path.absolute().parent
+        if folder.name == "runs" and (folder.parent / "plan.json").exists():
+            return f"Continue: repeat the command, or {shlex.join(['muybridge', 'work', str(folder.parent)])}"
+        return f"Continue: {shlex.join(['muybridge', 'train', '--resume', str(self.path)])}"
 
     def recipe(self) -> Recipe:
         """Read recipe.json, which names a model and a manifest."""
