@@ -365,6 +365,7 @@ FIRST = "tsn_resnet_tiny-seed0"
         (("runs", "x\0"), {"recipe": {}}, "is not the name of a run's folder"),
         (("runs", "x" * 300), {"recipe": {}}, "is not the name of a run's folder"),
         (("recipe",), {"model": 5}, "model"),
+        (("recipe",), {}, "recipe has no 'augment'. Restore it"),
         (("recipe", "model"), [1], "model"),
         (("recipe", "zz"), {"a": 1}, "zz"),
         (("runs", FIRST, "recipe"), {"model": 5}, f"recipe of {FIRST}: 'model' has not its kind. Restore it"),

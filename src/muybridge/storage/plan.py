@@ -150,6 +150,8 @@ def _load(path: Path, _stamp: tuple[int, int, int]) -> StoredPlan:
     if any(name not in runs for names in (*stored["settings"].values(), *stored.get("fused", ())) for name in names):
         raise UserError(f"{file}: it is damaged: a setting has a run that is not planned. Restore it")
     common = validated(Recipe, stored["recipe"], where=str(file)).model_dump()
+    if missing := common.keys() - stored["recipe"].keys():
+        raise UserError(f"{file}: it is damaged: recipe has no '{min(missing)}'. Restore it")
     for name, run in stored["runs"].items():
         for section, changed in run["recipe"].items():
             if isinstance(changed, dict) != isinstance(common.get(section), dict):
