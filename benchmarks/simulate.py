@@ -10,6 +10,7 @@ of one model by `sd` points of accuracy beyond what their videos make them diffe
 import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def races(
     models: int,
     videos: int,
     seeds: int,
-    sd: float,
+    sd: float | Sequence[float],
     worse: float = 0.0,
     alike: bool = True,
     consistency: float = 1.0,
@@ -103,17 +104,20 @@ def races(
 ) -> dict[str, float]:
     """What races of models decide on val, whose truth is known. The last model is `worse` by so many points, all others equal.
 
-    `alike`: the same videos are hard for all. Shares of the races: `wrongly`, in which a model was stopped that is as good as
-    the best; `rightly`, in which the worse one was stopped. `saved`: share of all runs. `false_alarms`: share of the studies in
-    which the report of such a race, on as many test videos, calls equal models different. `shift`: points by which stopped
-    models that are as good as any are told too low on the test.
+    `sd`: that of the seeds of all models, or of each. `alike`: the same videos are hard for all. Shares of the races:
+    `wrongly`, in which a model was stopped that is as good as the best; `rightly`, in which the worse one was stopped. `saved`:
+    share of all runs. `false_alarms`: share of the studies in which the report of such a race, on as many test videos, calls
+    equal models different. `shift`: points by which stopped models that are as good as any are told too low on the test.
     """
     wrongly = rightly = saved = alarms = 0
     shifts: list[float] = []
+    sds = [sd] * models if isinstance(sd, float) else sd
     names_N, names = np.full(videos, ""), [str(number) for number in range(models)]
     for _ in range(studies):
         shift = dict.fromkeys(names, 0.0) | {names[-1]: -worse / 100}
-        seed_sd = {name: draw.normal(0, sd, (seeds, 1)) for name in names}  # a good seed is good on val and on test
+        seed_sd = {
+            name: draw.normal(0, own, (seeds, 1)) for name, own in zip(names, sds, strict=True)
+        }  # a good seed is good on val and on test
         val, test = (_answers_of(draw, names, videos, seed_sd, shift, alike, consistency) for _ in range(2))
         stopped_after: dict[str, int] = {}
         for number in range(start, seeds):
@@ -252,9 +256,12 @@ def main() -> None:
         (5, 100, 5, 1.0, 0, True), (5, 400, 5, 1.0, 0, True), (5, 400, 5, 1.0, 0, False), (5, 400, 5, 0.0, 0, True),
         (5, 400, 5, 3.0, 0, True), (5, 400, 10, 1.0, 0, True), (2, 400, 5, 1.0, 0, True), (10, 400, 5, 1.0, 0, True),
         (5, 400, 5, 1.0, 5, True), (5, 400, 5, 1.0, 10, True), (5, 400, 5, 1.0, 20, True), (5, 400, 10, 1.0, 10, True),
+        (2, 400, 5, (8.0, 0.0), 0, True), (5, 400, 5, 6.0, 0, True), (5, 60, 5, 5.0, 0, True),
     ]:  # fmt: skip
-        asked_for = {"models": models, "videos": videos, "seeds": seeds, "sd": sd / 100, "worse": worse, "alike": alike}
-        found["races"].append(asked_for | {"sd": sd} | races(draw, studies, **asked_for))
+        sds = [sd / 100] * models if isinstance(sd, float) else [of_model / 100 for of_model in sd]
+        asked_for = {"models": models, "videos": videos, "seeds": seeds, "sd": sds, "worse": worse, "alike": alike}
+        told = races(draw, studies, **asked_for)
+        found["races"].append({**asked_for, "sd": sds[0] * 100, "sd_of_last": sds[-1] * 100, **told})
     found["temperatures"] = [
         {"videos": videos, "sources": sources,
          "coverage": temperatures(draw, min(studies, 1000), videos=videos, sources=sources)}

@@ -58,6 +58,8 @@ def study(recipe, tmp_path_factory):
     muybridge.evaluate(folder / "runs" / RUN, changes={"evaluation.num_crops": 3}, keep=True)
     muybridge.calibrate(folder / "runs" / RUN)
     muybridge.fuse(folder)
+    (folder / "search.json").write_text('{"format_version": 1, "seed": 1000000, "settings": {}}')
+    (folder / "race.json").write_text('{"format_version": 1, "sets": {}}')
     return folder
 
 
@@ -73,7 +75,7 @@ NAMES = [
     *(f"runs/{FUSED}/{name}" for name in (
         "fused.json", "recipe.json", "dataset.json", "environment.json", "cost.json", "scores/test.npz", "result.json",
     )),
-    "study.json", "report.files/*", "report.json",
+    "study.json", "plan.json", "leases/*", "search.json", "race.json", "report.files/*", "report.json",
 ]  # fmt: skip
 
 
@@ -84,6 +86,7 @@ def commands(study, video):
         "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)], "calibrate": ["calibrate", run],
+        "work": ["work", str(study), "--retry"],
         "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
                    "--set", "clip.fps=24"],
         "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
@@ -118,10 +121,35 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"), [("plan.json", "work"), ("search.json", "report"), ("race.json", "report")]
+)
+def test_what_a_study_is_made_by_is_named(study, tmp_path, name, command):
+    for number, damage in enumerate(DAMAGES):
+        shutil.copytree(study, tmp_path / str(number))
+        file = tmp_path / str(number) / name
+        file.write_bytes(DAMAGES[damage](file.read_bytes()))
+        told = CliRunner().invoke(app, commands(file.parent, "")[command])
+        assert (told.exit_code, name in told.output) == (2, True), (damage, told.output)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse", "calibrate"],
+    [
+        "runs",
+        "report",
+        "predict",
+        "events",
+        "evaluate",
+        "diagnose",
+        "resume",
+        "causal",
+        "doctor",
+        "fuse",
+        "calibrate",
+        "work",
+    ],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):

@@ -498,7 +498,7 @@ def compare(
     `plan_only`: write the study for workers (`muybridge.work`), and train nothing. `cluster`: train elsewhere: "ray" (this
     machine), "ray://HOST:PORT", "slurm" or "pbs", whose job array is submitted, or with `plan_only` only written.
     `gpus_per_run`, `cpus_per_run`: a run's share of a machine; `jobs`: the most runs at once. `time` (HH:MM:SS), `partition`
-    and `extra` (lines for the script's head) are of a job array. `mixed_versions`: let machines with other versions of
+    and `extra` (lines for the script) are of a job array. `mixed_versions`: let machines with other versions of
     muybridge or torch join. `lost_after`: seconds without a sign of life after which another worker's run is taken over.
     Raises UserError, Interrupted.
     """
@@ -511,14 +511,10 @@ def compare(
         "gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run, "jobs": jobs, "time": time, "partition": partition,
         "extra": tuple(extra or ()), "mixed_versions": mixed_versions,
     }  # fmt: skip
-    if cluster is not None or any(where.values()):
+    if plan_only or cluster is not None or any(value not in (None, False, ()) for value in where.values()):
         from muybridge.studies.elsewhere import check_cluster
 
-        check_cluster(cluster, where)
-    if cluster is not None and (asked or race):
-        raise UserError(
-            "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out --cluster"
-        )
+        check_cluster(cluster, where, out=Path(out), plan_only=plan_only, is_decided_here=asked is not None or race)
     made = plan(
         models, data=data, heads=heads, streams=streams, study=study, recipe=recipe, seeds=seeds, folds=folds,
         label_budget=label_budget, only=only, pretrained=pretrained, init=init, changes=changes, shorten=shorten,

@@ -232,15 +232,16 @@ def explained(what: str, file: Path | None = None) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         path, line = _line(error, file)
         where = (
             f"{what}, line {line}" if file is not None and line else f"'{what}', {path}, line {line}" if line else what
         )
-        raise UserError(f"{where}: {type(error).__name__}: {error}. Correct this code") from error
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{where}: {type(error).__name__}: {said}. Correct this code") from error
 
 
-def _line(error: Exception, file: Path | None) -> tuple[str, int | None]:
+def _line(error: BaseException, file: Path | None) -> tuple[str, int | None]:
     frames = traceback.extract_tb(error.__traceback__)
     if file is not None:
         users = [frame for frame in frames if Path(frame.filename).absolute() == file.absolute()]

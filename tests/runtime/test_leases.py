@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from muybridge.errors import UserError
 from muybridge.runtime import leases as leasing
 from muybridge.runtime.files import write_atomic
 from muybridge.runtime.leases import LeaseLost, Leases
@@ -172,3 +173,46 @@ def test_a_failed_piece_is_left_alone_until_it_is_opened_again(tmp_path):
     a.forget("run", "failed")
     with a.hold("run", a.standing()) as held:
         assert held is not None
+
+
+def test_a_high_number_that_somebody_wrote_holds_nobody_up(tmp_path):
+    """Only numbers that are there are removed."""
+    (tmp_path / "run.00003.lease").write_text('{"state": "free"}')
+    (tmp_path / "run.100000000.lease").write_text('{"state": "free"}')
+    leases = Leases(tmp_path)
+    began = time.monotonic()
+    with leases.hold("run", leases.standing()) as held:
+        assert held.path.name == "run.100000001.lease"
+        assert [file.name for file in tmp_path.iterdir()] == [held.path.name]
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("name", ["run.00001.lease", "run.done", "run.failed"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_file_is_named(tmp_path, name, kind):
+    make = {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda path: os.symlink("/dev/zero", path)}
+    make[kind](tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}: it is damaged: not a regular file. Remove it"):
+        Leases(tmp_path).standing()
+
+
+def test_numbers_that_nobody_reaches_and_times_that_never_end_are_refused(tmp_path):
+    for seconds in (float("inf"), float("nan")):
+        with pytest.raises(UserError, match="--lost-after"):
+            Leases(tmp_path, lost_seconds=seconds)
+    (tmp_path / f"run.{'9' * 100}.lease").touch()
+    with pytest.raises(UserError, match=r"no lease has so high a number. Remove it"):
+        Leases(tmp_path).standing()
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "leases").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leases: it is a link"):
+        Leases(tmp_path / "leases")
+
+
+def test_a_mark_without_a_reason_says_so(tmp_path):
+    for content in ('{"reason": ""}', "{}", "[1]"):
+        (tmp_path / "run.failed").write_text(content)
+        assert Leases(tmp_path).reason("run") == "its mark does not say why"

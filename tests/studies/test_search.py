@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from muybridge.data.prepare.prepare import prepare
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff, replace
 from muybridge.recipe.schedule import budget
+from muybridge.storage import searches
 from muybridge.storage.run import Run
 from muybridge.studies import asked, workplace
 from muybridge.studies import search as searching
 from muybridge.studies.asked import Search
+from muybridge.studies.proposals import Proposed
 from muybridge.studies.space import Space
 from muybridge.training import loop as training
 
@@ -327,6 +330,11 @@ def test_fields_of_whole_numbers_are_searched_in_whole_numbers(name, low, high, 
         (["model.name=a,b"], "Use --models"),
         (["evaluation.score_test=true,false"], "filled in by the search"),
         (["no/such.py:space"], "no such file"),
+        (["optim.lr=1..2:99999999999"], r"is not FIELD=LOW\.\.HIGH"),
+        (["optim.lr=1..2:9999"], "more than 1,000 values"),
+        (["optim.lr=" + ",".join(map(str, range(1, 1003)))], "more than 1,000 values"),
+        (["optim.lr=1..2:" + "9" * 5000], r"optim\.lr=1\.\.2:9+…' is not FIELD"),
+        (["clip.num_frames=1..1e300"], r"clip\.num_frames=1\.\.1e300' has ends that are too large"),
     ],
 )
 def test_a_space_that_cannot_be_is_refused(texts, message):
@@ -345,6 +353,10 @@ def test_a_space_that_cannot_be_is_refused(texts, message):
         ({"search": ["optim.lr=1,2"], "by": "bayes"}, "'bayes' is unknown"),
         ({"search": ["optim.lr=1,2"], "halving": 1}, "keeps every trial"),
         ({"search": ["optim.lr=1,2"], "epochs": 0.0}, "not above 0"),
+        ({"search": ["optim.lr=1,2"], "epochs": float("inf")}, "--search-epochs: inf is not a number to count to"),
+        ({"search": ["optim.lr=1,2"], "hours": float("nan")}, "--search-hours: nan is not a number to count to"),
+        ({"search": ["optim.lr=1..2"], "trials": 10_001}, "--trials: more than 10,000 are too many"),
+        ({"tune": 10_000_000}, "--tune: more than 10,000 are too many"),
         ({"search": ["optim.lr=1,2"], "tune": 2}, "--tune: it is a search of its own"),
     ],
 )
@@ -542,9 +554,10 @@ def test_epochs_are_counted_by_each_trials_own_batches(recipe, tmp_path):
     ("options", "message"),
     [
         (
-            {"search": ["optim.epochs=3,20"], "search_epochs": 300.0, "search_by": "random"},
-            "a trial may take 3 epochs instead of 2",
+            {"search": ["optim.epochs=2,20"], "search_epochs": 300.0, "search_by": "random"},
+            "a trial may take 20 epochs instead of",
         ),
+        ({"search": ["optim.lr=1,2"], "search_epochs": 1e300}, r"1e\+300 epochs are more than 10,000 trials"),
         ({"search": ["optim.learning_rate=1,2"]}, "has no such field"),
         ({"search": ["optim.lr=-1,2"]}, "optim.lr -1: recipe: optim.lr"),
         ({"search": ["optim.lr=1,2"], "search_epochs": 1.0}, "fewer than one trial takes"),
@@ -593,3 +606,132 @@ def test_a_study_that_an_earlier_version_searched_goes_on(searched, tmp_path, mo
     again = tuned(recipe, former, seeds=(0, 1), tune=3)
     assert began == []
     assert again.comparison.notes == compared.comparison.notes
+
+
+# --- what others have written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content, first: content.update(format_version=9), "it has format_version 9, but this muybridge reads 1"),
+        (lambda content, first: first["trials"][0].update(run="/etc"), "'/etc' leads out of the study. Restore it"),
+        (lambda content, first: first["trials"][0].update(run="../x"), "'../x' leads out of the study. Restore it"),
+        (lambda content, first: first["trials"][0].update(seconds=float("nan")), "seconds"),
+        (lambda content, first: first["trials"][0].update(steps=10**300), "steps"),
+        (lambda content, first: first.update(steps_per_epoch=-1), "steps_per_epoch"),
+        (lambda content, first: first.update(importance={"optim.lr": float("nan")}), "importance"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_of_a_search_is_named(searched, tmp_path, change, message):
+    content = json.loads((searched[1].path / "search.json").read_text())
+    change(content, next(iter(content["settings"].values())))
+    (tmp_path / "search.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"search\.json: .*{message}"):
+        searches.load(tmp_path)
+
+
+def test_a_race_of_a_later_version_is_not_read_as_one_of_today(tmp_path):
+    (tmp_path / "race.json").write_text('{"format_version": 2, "sets": {}}')
+    with pytest.raises(UserError, match=r"race\.json: it has format_version 2, but this muybridge reads 1"):
+        searches.load_races(tmp_path)
+
+
+SPACE = Space.parse(["optim.lr=1e-4..1e-1:log"])
+
+
+def proposed(out, numbers):
+    """Trials that TPE proposes, each told an accuracy."""
+    proposals = Proposed(out, "a", SPACE, "tpe", 0)
+    changes = []
+    for number in numbers:
+        changes.append(proposals.changes(number))
+        proposals.tell(number, number / 10)
+    return changes
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """A journal of eight trials, and what they were."""
+    return tmp_path / "search" / "journal.log", proposed(tmp_path, range(8))
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 30, 100])
+def test_a_torn_line_of_the_journal_is_cut_and_proposed_again(journal, tmp_path, cut_bytes):
+    file, changes = journal
+    whole = file.read_bytes()
+    last = whole.rstrip().rfind(b"\n") + 1
+    file.write_bytes(whole[: max(last + 1, len(whole) - cut_bytes)])
+    assert proposed(tmp_path, range(8)) == changes
+    assert all(isinstance(json.loads(line), dict) for line in file.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"\xff\xfe\n",
+        lambda whole: b'{"a": 1}\n',
+        lambda whole: b"[]\n" + whole,
+        lambda whole: b"[" * 100_000 + b"\n",
+        lambda whole: b'{"op_code": 99}\n',
+        lambda whole: whole.replace(b"\n", b"}\n", 3),
+        lambda whole: whole.replace(b"optim.lr", b"model.name"),
+    ],
+)
+def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(journal, tmp_path, damage):
+    file, _ = journal
+    file.write_bytes(damage(file.read_bytes()))
+    before = file.read_bytes()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"journal\.log: it is damaged \(.*\)\. Restore it, or remove it"):
+            proposed(tmp_path, [0])
+    assert file.read_bytes().startswith(before)
+
+
+def test_a_removed_journal_is_proposed_again_and_a_pipe_is_not_read(journal, tmp_path):
+    file, changes = journal
+    file.unlink()
+    assert proposed(tmp_path, range(8)) == changes
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="not a regular file"):
+        proposed(tmp_path, [0])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return {'optim.lr': object()}", r"it returned a 'object' for optim\.lr, which a recipe cannot hold\. Return"),
+        ("raise SystemExit(3)", r"mine\.py:space, line 3: SystemExit: 3\. Correct this code"),
+        ("raise ValueError('two\\n lines.')", r"line 3: ValueError: two lines\. Correct this code"),
+    ],
+)
+def test_a_fault_of_a_users_function_is_named_in_one_line(tmp_path, body, message):
+    (tmp_path / "mine.py").write_text(f"import numpy as np\ndef space(trial):\n    {body}\n")
+    space = Space.parse([f"{tmp_path / 'mine.py'}:space"])
+    for _ in range(2):  # what was proposed stays in the journal
+        with pytest.raises(UserError, match=message):
+            Proposed(tmp_path, "a", space, "random", 0).changes(0)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef space(trial):\n    return {'optim.lr': np.float32(0.5), 'optim.epochs': np.int64(3)}\n"
+    )
+    changes = Proposed(tmp_path, "a", Space.parse([f"{tmp_path / 'mine.py'}:space"]), "random", 0).changes(0)
+    assert (changes, [type(value) for value in changes.values()]) == (
+        {"optim.lr": 0.5, "optim.epochs": 3},
+        [float, int],
+    )
+
+
+def test_a_trial_that_no_recipe_can_have_is_named(recipe, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def space(trial):\n    return {'optim.lr': 0.1 if trial.number == 0 else -1.0}\n"
+    )
+    short = replace(recipe, {**LONG, "optim.epochs": 1, "optim.warmup_epochs": 0})
+    with pytest.raises(UserError, match=r"tsm_resnet_tiny: trial 2 \(optim\.lr -1\): .*optim\.lr"):
+        api.compare(
+            ["tsm_resnet_tiny"], out=tmp_path / "study", data=short.data.manifest, recipe=short, trials=2,
+            search=[f"{tmp_path / 'mine.py'}:space"],
+        )  # fmt: skip

@@ -16,12 +16,13 @@ import pytest
 from command import call, document
 
 import muybridge
-from muybridge.errors import Diverged, UserError
+from muybridge.errors import Diverged, Interrupted, UserError
 from muybridge.recipe import replace
 from muybridge.runtime.leases import Leases
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
 from muybridge.studies import work as working
+from muybridge.training import loop
 
 MODELS = ("tsn_resnet_tiny", "tsm_resnet_tiny")
 TIMES = re.compile(r"seconds|_per_s$|^(train_)?hours$")
@@ -46,6 +47,17 @@ def planned(short, out, **more):
     return muybridge.compare(
         MODELS, data=short.data.manifest, recipe=short, seeds=2, out=out, plan_only=True, **more
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def a_plan(short, tmp_path_factory):
+    return planned(short, tmp_path_factory.mktemp("unworked") / "s").path
+
+
+@pytest.fixture
+def unworked(a_plan, tmp_path):
+    """Folder of a planned study that nobody has begun."""
+    return Path(shutil.copytree(a_plan, tmp_path / "unworked"))
 
 
 def without_times(value):
@@ -248,30 +260,6 @@ def test_the_users_code_travels_with_its_hash(short, tmp_path, monkeypatch):
     assert json.loads(done.stdout)["done"] == 1
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda plan: plan["runs"].update({"../../home": {"recipe": {}}}), "'../../home' is not the name of a run's folder"),
-        (lambda plan: plan["runs"].update({"@report": {"recipe": {}}}), "'@report' is not the name of a run's folder"),
-        (lambda plan: plan["runs"]["tsn_resnet_tiny-seed0"].update(starts_from="x"), "starts from 'x', which is not before"),
-        (lambda plan: plan["settings"].update(other=["none"]), "a setting has a run that is not planned"),
-        (lambda plan: plan["recipe"]["optim"].update(lr=-1.0), r"tsn_resnet_tiny-seed0: optim\.lr"),
-        (lambda plan: plan.update(format_version=9), "format_version 9"),
-        (lambda plan: plan.pop("runs"), "runs: field required"),
-    ],
-)  # fmt: skip
-def test_a_damaged_plan_is_named(short, tmp_path, damage, message):
-    study = planned(short, tmp_path / "s")
-    file = study.path / "plan.json"
-    plan = json.loads(file.read_text())
-    damage(plan)
-    file.write_text(json.dumps(plan))
-    said_by_it = call("work", study.path)
-    assert said_by_it.exit_code == 2
-    assert re.search(rf"plan\.json.*{message}", said_by_it.stderr), said_by_it.stderr
-    assert not list((study.path / working.FOLDER).glob("*.failed")) or "optim" in message
-
-
 class Results:
     """Watches the results of runs: each may come once, and never change."""
 
@@ -353,3 +341,84 @@ def test_a_worker_that_was_asleep_stops_without_writing(short, tmp_path):
     assert other.returncode == 0, said_by_other
     assert Run(last.parents[1]).is_finished
     assert sum(file.name.endswith(".done") for file in (study / working.FOLDER).iterdir()) == 2
+
+
+def damaged(study, *path, to):
+    """Another value in plan.json, at a path of keys."""
+    file = study / "plan.json"
+    values = json.loads(file.read_text())
+    inner = values
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = to
+    file.write_text(json.dumps(values))
+
+
+FIRST = "tsn_resnet_tiny-seed0"
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "message"),
+    [
+        (("runs", ""), {"recipe": {}}, "it is damaged: '' is not the name of a run's folder. Restore it"),
+        (("runs", "x\n"), {"recipe": {}}, "is not the name of a run's folder"),
+        (("runs", "x\0"), {"recipe": {}}, "is not the name of a run's folder"),
+        (("runs", "x" * 300), {"recipe": {}}, "is not the name of a run's folder"),
+        (("recipe",), {"model": 5}, "model"),
+        (("recipe",), {}, "recipe has no 'augment'. Restore it"),
+        (("recipe", "model"), [1], "model"),
+        (("recipe", "zz"), {"a": 1}, "zz"),
+        (("runs", FIRST, "recipe"), {"model": 5}, f"recipe of {FIRST}: 'model' has not its kind. Restore it"),
+        (("runs", FIRST, "recipe"), {"zz": {"a": 1}}, f"recipe of {FIRST}: 'zz' has not its kind. Restore it"),
+        (("fused",), [["../../x", "y"]], "a run that is not planned. Restore it"),
+        (("settings",), {"x": []}, "it is damaged: settings.x"),
+        (("runtime", "threads"), 10**30, "threads"),
+        (("format_version",), "1", 'it has format_version "1", but this muybridge reads 1'),
+        (("runs", "../../home"), {"recipe": {}}, "'../../home' is not the name of a run's folder"),
+        (("runs", "@report"), {"recipe": {}}, "'@report' is not the name of a run's folder"),
+        (("runs", FIRST, "starts_from"), "x", "starts from 'x', which is not before"),
+        (("settings", "other"), ["none"], "a setting has a run that is not planned"),
+        (("recipe", "optim", "lr"), -1.0, r"optim\.lr is -1\.0"),
+        (("runs",), None, "it is damaged: runs"),
+        (("format_version",), 2, "it has format_version 2, but this muybridge reads 1"),
+    ],
+)  # fmt: skip
+def test_a_damaged_plan_is_named_before_anything_is_done(unworked, path, to, message):
+    damaged(unworked, *path, to=to)
+    told = call("work", unworked)
+    assert (told.exit_code, told.stderr.count("\n")) == (2, 1), told.stderr
+    assert re.search(rf"plan\.json.*{message}", told.stderr), told.stderr
+    assert list((unworked / "leases").iterdir()) == []
+
+
+def test_a_plan_is_looked_for_in_a_folder(unworked):
+    with pytest.raises(UserError, match=r"plan\.json: it is a file. Give the folder of a study"):
+        muybridge.work(unworked / "plan.json")
+
+
+def test_leases_behind_a_link_are_not_written(unworked, tmp_path):
+    (unworked / "leases").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (unworked / "leases").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leases: it is a link"):
+        muybridge.work(unworked)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_run_that_was_stopped_is_continued_by_a_worker(short, unworked, tmp_path, monkeypatch):
+    """Not by `train --resume`, which holds no lease."""
+    step, calls = loop.training_step, []
+
+    def stopping(*arguments, **named):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return step(*arguments, **named)
+
+    monkeypatch.setattr(loop, "training_step", stopping)
+    runtime = replace(StoredPlan.load(unworked).runtime, {"checkpoint_steps": 1})
+    with pytest.raises(Interrupted, match=rf"Continue: repeat the command, or muybridge work {unworked}$"):
+        muybridge.work(unworked, runtime=runtime)
+    alone = Run(tmp_path / "my run")
+    assert alone.how_to_continue == f"Continue: muybridge train --resume '{alone.path}'"
+    assert Run(unworked / "search" / "a" / "trial-0").how_to_continue == "Continue: repeat the command"

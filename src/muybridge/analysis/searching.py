@@ -16,6 +16,8 @@ from muybridge.recipe.schedule import Budget
 from muybridge.storage import searches
 from muybridge.storage.run import Run
 
+MOST_TRIALS = 10_000
+"""Most trials of a search."""
 MIN_RUNG_STEPS = 20
 """Least steps of the first rung, where a whole training has too few epochs to be cut between them."""
 
@@ -67,11 +69,14 @@ def _whole_log(value: float, base: int) -> int:
 
 
 def most_trials(epochs: float, length: Budget, eta: int) -> int:
-    """Largest number of trials whose search takes at most this number of epochs; 0 where one takes more."""
+    """Largest number of trials whose search takes at most this number of epochs; 0 where one takes more.
+
+    More than MOST_TRIALS are not told from one more than them.
+    """
     assert length.steps is not None
     limit, most, trials = epochs * length.steps_per_epoch, 0, 1
     shortest = MIN_RUNG_STEPS if eta and length.steps < eta * length.steps_per_epoch else length.steps_per_epoch
-    while trials * min(shortest if eta else length.steps, length.steps) <= limit:
+    while trials <= MOST_TRIALS + 1 and trials * min(shortest if eta else length.steps, length.steps) <= limit:
         if Ladder.of(trials, length, eta).steps(trials, length) <= limit:
             most = trials
         trials += 1

@@ -366,7 +366,7 @@ def _print_prepared(prepared: Any) -> None:
     from muybridge.data.prepare.prepare import missing_file, rejected_file
 
     if not prepared.finished:
-        say(f"not written yet, as other calls are at work: {prepared.manifest}")
+        say(f"not written yet, as other shares are missing: {prepared.manifest}")
         return
     warnings = counted((_kind_of(warning), warning) for warning in prepared.warnings)
     for warning in warnings[:SCREEN_LINES]:
@@ -427,7 +427,7 @@ def _print_checkup(found: Any) -> None:
 
 def _print_packed(packed: Any, dry_run: bool) -> None:
     if not packed.finished and not dry_run:
-        say(f"its part is packed, other calls are at work: {packed.path}")
+        say(f"its part is packed, other shares are missing: {packed.path}")
         return
     size = f"{packed.bytes / 2**20:.1f} MiB in {packed.files} file(s)"
     counts = f"{packed.rows} clips of {packed.videos} videos, {packed.frames} frames"

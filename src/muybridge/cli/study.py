@@ -155,14 +155,17 @@ def compare(
         int | None, typer.Option(min=1, help="Most runs at once on a cluster; none: as many as fit.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="HH:MM:SS", help="Time limit of an element of a job array.")
+        str | None, typer.Option(metavar="[D-]HH:MM:SS", help="Time limit of an element of a job array.")
     ] = None,
     partition: Annotated[
         str | None, typer.Option("--partition", "--queue", help="Slurm's partition, or PBS's queue.")
     ] = None,
     extra: Annotated[
         list[str] | None,
-        typer.Option(metavar="LINE", help="Line for the job script's head, such as '#SBATCH --mem=32G'; repeatable."),
+        typer.Option(
+            metavar="LINE",
+            help="Line for the job script: '#SBATCH --mem=32G' for its head, 'module load cuda' for its body; repeatable.",
+        ),
     ] = None,
     mixed_versions: Annotated[
         bool,
@@ -205,14 +208,21 @@ def compare(
             "steps": steps, "title": title,
             "allow_code": allow_code, "runtime": runtime,
         }  # fmt: skip
+        where: dict[str, Any] = {
+            "gpus_per_run": gpus_per_run, "cpus_per_run": cpus_per_run, "jobs": jobs, "time": time, "partition": partition,
+            "extra": tuple(extra or ()), "mixed_versions": mixed_versions,
+        }  # fmt: skip
         if dry_run and cluster not in ("slurm", "pbs"):
+            from muybridge.studies.elsewhere import check_cluster
+
+            decided_here = bool(search or tune or race)
+            check_cluster(cluster, where, out=out, plan_only=plan_only, is_decided_here=decided_here)
             plan = muybridge.plan(**asked, estimate=True)
             answer(as_json, plan.as_json, lambda: _print_plan(plan))
         else:
             made = muybridge.compare(
                 **asked, measure=measure, largest=largest, diagnose=diagnose, plan_only=plan_only or dry_run, cluster=cluster,
-                gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run, jobs=jobs, time=time, partition=partition, extra=extra,
-                mixed_versions=mixed_versions, lost_after=lost_after,
+                **where, lost_after=lost_after,
             )  # fmt: skip
             (_answer_study if made.comparisons else answer_planned)(made, as_json)
 

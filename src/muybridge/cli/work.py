@@ -1,5 +1,6 @@
 """The command of workers: `work`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,17 +57,20 @@ def answer_planned(study: Any, as_json: bool) -> None:
     def as_dict() -> dict[str, Any]:
         array = submitted and {
             "script": str(submitted.script), "command": list(submitted.command), "elements": submitted.elements,
-            "answer": submitted.answer,
+            "runs_each": submitted.runs_each, "answer": submitted.answer,
         }  # fmt: skip
         return {"study": str(study.path), "runs": [run.name for run in study.runs], "array": array}
 
     def show() -> None:
         say(f"{plural(len(study.runs), 'run')} planned: {study.path}")
         if submitted is None:
-            say(f"train them, in as many shells as you like: muybridge work {study.path}")
-        elif submitted.answer is None:
-            say(f"an array of {plural(submitted.elements, 'element')}; submit it: {' '.join(submitted.command)}")
+            say(f"train them, in as many shells as you like: {shlex.join(['muybridge', 'work', str(study.path)])}")
+            return
+        each = f" of up to {submitted.runs_each} runs each" if submitted.runs_each > 1 else ""
+        array = f"an array of {plural(submitted.elements, 'element')}{each}"
+        if submitted.answer is None:
+            say(f"{array}; submit it: {shlex.join(submitted.command)}")
         else:
-            say(f"an array of {plural(submitted.elements, 'element')}: {submitted.answer} ({submitted.script})")
+            say(f"{array}: {submitted.answer} ({submitted.script})")
 
     answer(as_json, as_dict, show)

@@ -336,11 +336,11 @@ class Runtime(Section):
 
     device: str = "auto"
     """Device: cpu, cuda, cuda:1, … auto: CUDA where there is one, else the CPU."""
-    num_workers: int | None = Field(default=None, ge=0)
+    num_workers: int | None = Field(default=None, ge=0, le=4096)
     """Number of decoding processes. none: 0 where the set fits the RAM cache, else one per core (at most 8)."""
     cache_gib: float | None = Field(default=None, ge=0)
     """Memory for decoded frames, in GiB. none: a quarter of the free memory; 0: no cache."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads of the network. none: PyTorch's choice. Runs are identical to the bit under the same number only."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Steps between extra checkpoints, beside those of `evaluation.every_epochs`. none: no extra ones."""

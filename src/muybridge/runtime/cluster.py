@@ -154,7 +154,7 @@ def map_shards(
         places = sum(int(node.gpus) for node in with_gpus) or len(machines.nodes)
         cpus = min(node.cpus // max(node.gpus, 1.0) for node in with_gpus or machines.nodes)
         count = min(most, begun or SHARES_A_NODE * places)
-        log(f"{len(machines.nodes)} machines, {count} shares of the work, {cpus:g} CPUs for each at a time")
+        log(f"{count} shares of the work on {len(machines.nodes)} machine(s), {cpus:g} CPUs for each at a time")
         calls = [
             functools.partial(function, shard=f"{number + 1}/{count}", jobs=max(1, int(cpus)))
             for number in range(count)

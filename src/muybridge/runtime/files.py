@@ -300,6 +300,16 @@ def as_kind(kind: Any, value: Any, where: str) -> Any:
         ) from None
 
 
+def check_format(values: Mapping[str, Any], known: int, where: str | Path) -> None:
+    """Raise UserError where what was read has another `format_version` than the one that is known."""
+    version = values.get("format_version")
+    if type(version) is not int or version != known:
+        raise UserError(
+            f"{where}: it has format_version {json.dumps(version)[:40]}, but this muybridge reads {known}. Use the muybridge "
+            "that wrote it"
+        )
+
+
 @functools.cache
 def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter

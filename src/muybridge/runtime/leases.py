@@ -13,6 +13,7 @@ is still there (`runtime.files.fenced`): who was asleep while the piece was take
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from muybridge.errors import UserError
 from muybridge.runtime.console import log
 from muybridge.runtime.files import fenced, read_json, within, write_json
 
@@ -36,6 +38,8 @@ LEAST_LOST_SECONDS = 3 * BEAT_SECONDS
 _FILE = re.compile(r"(?P<key>.+)\.(?:(?P<number>[0-9]{5,})\.lease|(?P<mark>done|failed))")
 _CONTENT_BYTES = 512
 """Length of a lease's file, so that a shorter content leaves nothing of a longer one."""
+_MOST_DIGITS = 9
+"""Most digits of a lease's number: nobody takes a piece a billion times."""
 
 
 class LeaseLost(Exception):
@@ -50,6 +54,8 @@ class Standing:
     failed: frozenset[str] = frozenset()
     numbers: Mapping[str, int] = field(default_factory=dict)
     """The highest number of each piece that is or was held."""
+    lower: Mapping[str, list[int]] = field(default_factory=dict)
+    """Its other numbers that are still there."""
 
 
 @dataclass
@@ -107,27 +113,39 @@ class Leases:
     """The leases of a folder, as one process sees them."""
 
     def __init__(self, folder: Path, *, lost_seconds: float = LOST_SECONDS) -> None:
-        self.folder = folder
+        if not math.isfinite(lost_seconds):
+            raise UserError(
+                f"--lost-after: {lost_seconds} seconds never end. Give a number, such as {LOST_SECONDS:.0f}"
+            )
+        self.folder = within(folder.parent, folder.name)
         self.lost_seconds = max(lost_seconds, LEAST_LOST_SECONDS)
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Content of the leases of others, and when this process first saw it, by its own clock."""
 
     def standing(self) -> Standing:
-        """Look once at the names in the folder."""
+        """Look once at the names in the folder. Raises UserError for a pipe, a link and the like."""
         done: set[str] = set()
         failed: set[str] = set()
-        numbers: dict[str, int] = {}
+        numbers: dict[str, list[int]] = {}
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
                 found = _FILE.fullmatch(entry.name)
                 if found is None:
                     continue
+                if not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
+                    raise UserError(f"{entry.path}: it is damaged: not a regular file. Remove it")
                 key = found["key"]
                 if found["mark"]:
                     (done if found["mark"] == "done" else failed).add(key)
+                elif len(found["number"]) > _MOST_DIGITS:
+                    raise UserError(f"{entry.path}: it is damaged: no lease has so high a number. Remove it")
                 else:
-                    numbers[key] = max(numbers.get(key, 0), int(found["number"]))
-        return Standing(frozenset(done), frozenset(failed), numbers)
+                    numbers.setdefault(key, []).append(int(found["number"]))
+        ordered = {key: sorted(of_key) for key, of_key in numbers.items()}
+        return Standing(
+            frozenset(done), frozenset(failed), {key: of_key[-1] for key, of_key in ordered.items()},
+            {key: of_key[:-1] for key, of_key in ordered.items() if len(of_key) > 1},
+        )  # fmt: skip
 
     def holder(self, key: str, standing: Standing) -> dict[str, Any] | None:
         """Who holds a piece (host, pid, beats); None where nobody does, or a holder is lost."""
@@ -171,7 +189,7 @@ class Leases:
     def reason(self, key: str) -> str:
         """Why a piece cannot be done."""
         found = read_json(self._mark(key, "failed"))
-        return str(found.get("reason", "")) if isinstance(found, dict) else ""
+        return str((found.get("reason") if isinstance(found, dict) else "") or "its mark does not say why")
 
     def forget(self, key: str, mark: str) -> None:
         """Remove a mark, "done" or "failed": the piece is open again."""
@@ -185,9 +203,12 @@ class Leases:
 
     def _content(self, key: str, number: int) -> bytes | None:
         try:
-            return self._path(key, number).read_bytes() if number else None
+            if number:
+                with self._path(key, number).open("rb") as file:
+                    return file.read(_CONTENT_BYTES)
         except FileNotFoundError:
-            return None
+            pass
+        return None
 
     def _is_free(self, key: str, number: int, content: bytes) -> bool:
         """Whether a lease was given back, or its holder is lost: no sign of life, by this process's own clock."""
@@ -224,7 +245,7 @@ class Leases:
             return None
         if judged is not None and b'"state": "free"' not in judged:
             log(f"{key}: its holder gave no sign of life for {self.lost_seconds:.0f} seconds; taken over")
-        for lower in range(1, number + 1):
+        for lower in now.lower.get(key, ()):
             self._path(key, lower).unlink(missing_ok=True)
         self._seen.pop(f"{key}.{number}", None)
         return lease

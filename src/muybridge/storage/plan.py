@@ -9,14 +9,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, Self
+from typing import Annotated, Any, NotRequired, Self
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime
 from muybridge.recipe.fields import validated
-from muybridge.runtime.files import as_kind, read_as, within, write_atomic
+from muybridge.runtime.files import as_kind, check_format, read_as, within, write_atomic
+from muybridge.storage.run import check_name
 from muybridge.user_code import parsed
 
 FILE = "plan.json"
@@ -36,8 +38,8 @@ class _Stored(TypedDict):
     diagnose: bool
     recipe: dict[str, Any]
     runs: dict[str, _Run]
-    settings: dict[str, list[str]]
-    fused: NotRequired[list[list[str]]]
+    settings: dict[str, Annotated[list[str], Field(min_length=1)]]
+    fused: NotRequired[list[Annotated[list[str], Field(min_length=2)]]]
     is_round: NotRequired[bool]
 
 
@@ -98,12 +100,9 @@ class StoredPlan:
 
     def recipe(self, name: str) -> Recipe:
         """Recipe of a run, without the weights of the run that it starts from. Raises UserError."""
-        values = {
-            section: {**of_section, **self._recipes[name].get(section, {})}
-            if isinstance(of_section, dict)
-            else self._recipes[name].get(section, of_section)
-            for section, of_section in self._common.items()
-        }
+        values = dict(self._common)
+        for section, changed in self._recipes[name].items():
+            values[section] = {**values[section], **changed} if isinstance(changed, dict) else changed
         return validated(Recipe, values, where=f"{self.path / FILE}, {name}")
 
     def save(self) -> None:
@@ -124,6 +123,8 @@ class StoredPlan:
     def load(path: Path) -> "StoredPlan":
         """Read plan.json of a study's folder; a file that has not changed is not read again. Raises UserError."""
         file = path / FILE
+        if path.is_file():
+            raise UserError(f"{path}: it is a file. Give the folder of a study")
         try:
             stat = os.stat(file)
         except FileNotFoundError:
@@ -137,22 +138,24 @@ class StoredPlan:
 def _load(path: Path, _stamp: tuple[int, int, int]) -> StoredPlan:
     file = path / FILE
     values: dict[str, Any] = read_as(dict[str, Any], file)
-    if values.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{file}: it has format_version {values.get('format_version')}, but this muybridge reads {FORMAT_VERSION}. "
-            "Use the muybridge that wrote it"
-        )
+    check_format(values, FORMAT_VERSION, file)
     stored = as_kind(_Stored, values, str(file))
     runs = {name: run.get("starts_from") for name, run in stored["runs"].items()}
     seen: set[str] = set()
     for name, base in runs.items():
-        if Path(name).name != name or name in (".", "..") or name.startswith("@"):
-            raise UserError(f"{file}: it is damaged: '{name}' is not the name of a run's folder. Restore it")
+        check_name(name, file)
         if base is not None and base not in seen:
             raise UserError(f"{file}: it is damaged: {name} starts from '{base}', which is not before it. Restore it")
         seen.add(name)
-    if any(name not in runs for names in stored["settings"].values() for name in names):
+    if any(name not in runs for names in (*stored["settings"].values(), *stored.get("fused", ())) for name in names):
         raise UserError(f"{file}: it is damaged: a setting has a run that is not planned. Restore it")
+    common = validated(Recipe, stored["recipe"], where=str(file)).model_dump()
+    if missing := common.keys() - stored["recipe"].keys():
+        raise UserError(f"{file}: it is damaged: recipe has no '{min(missing)}'. Restore it")
+    for name, run in stored["runs"].items():
+        for section, changed in run["recipe"].items():
+            if isinstance(changed, dict) != isinstance(common.get(section), dict):
+                raise UserError(f"{file}: it is damaged: recipe of {name}: '{section}' has not its kind. Restore it")
     return StoredPlan(
         path, stored["title"], runs, stored["settings"], validated(Runtime, stored["runtime"], where=str(file)),
         stored["measure"], stored["largest"], stored["diagnose"], stored.get("fused", []), stored.get("is_round", False),

@@ -28,6 +28,7 @@ import io
 import json
 import os
 import re
+import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,6 +88,19 @@ RUN_FOLDERS = ("checkpoints", "diagnosis", "evaluations", "scores", "source", "t
 def is_run_of(names: Container[str]) -> bool:
     """Whether a folder that holds files and folders of these names is a run."""
     return "recipe.json" in names and any(name in names for name in _BESIDE_RECIPE)
+
+
+MOST_NAME_BYTES = 200
+"""Longest name of a run's folder; files beside it have longer ones."""
+
+
+def check_name(name: str, file: Path) -> None:
+    """Raise UserError for a name in a file of a study that cannot be that of a run's folder."""
+    is_name = name.isprintable() and Path(name).name == name and not name.startswith("@") and name not in (".", "..")
+    if not name or not is_name or len(name.encode()) > MOST_NAME_BYTES:
+        raise UserError(
+            f"{file}: it is damaged: {name[:MOST_NAME_BYTES]!r} is not the name of a run's folder. Restore it"
+        )
 
 
 def view_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,6 +195,16 @@ class Run:
         """True for a trial of a search (`compare --search`, `--tune`)."""
         path = self.path.resolve()
         return path.parent.parent.name in ("search", "tuning") and path.name.startswith("trial-")
+
+    @property
+    def how_to_continue(self) -> str:
+        """The order that continues it: a run of a planned study is continued by a worker, which holds its lease."""
+        if self.is_trial:
+            return "Continue: repeat the command"
+        folder = self.path.absolute().parent
+        if folder.name == "runs" and (folder.parent / "plan.json").exists():
+            return f"Continue: repeat the command, or {shlex.join(['muybridge', 'work', str(folder.parent)])}"
+        return f"Continue: {shlex.join(['muybridge', 'train', '--resume', str(self.path)])}"
 
     def recipe(self) -> Recipe:
         """Read recipe.json, which names a model and a manifest."""

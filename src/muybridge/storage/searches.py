@@ -8,13 +8,15 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
-from muybridge.runtime.files import read_as, within, write_json
+from muybridge.runtime.files import as_kind, check_format, read_as, within, write_json
 from muybridge.storage.run import Run
 
 FORMAT_VERSION = 1
 
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Rung(TypedDict):
@@ -35,11 +37,11 @@ class Trial(TypedDict):
     """One for each rung that it has reached."""
     steps: _Count
     """Steps that it was trained for, at most."""
-    full_steps: int | None
+    full_steps: _Count | None
     """Steps of its whole training; None where hours end it."""
-    steps_per_epoch: NotRequired[int]
+    steps_per_epoch: NotRequired[_Count]
     """Steps of an epoch with its own batch size; absent in earlier versions: that of the setting."""
-    seconds: float
+    seconds: _Seconds
     """Time of its training, without validation."""
     failed: NotRequired[str]
 
@@ -60,10 +62,10 @@ class Search(TypedDict):
 
     axes: dict[str, Any]
     asked: Asked
-    steps_per_epoch: int
+    steps_per_epoch: _Count
     trials: list[Trial]
     chosen: _Count | None
-    importance: NotRequired[dict[str, float]]
+    importance: NotRequired[dict[str, _Finite]]
     """Share of each field in what tells the best trials from the others, on the first rung."""
 
 
@@ -111,8 +113,11 @@ def load(study: Path) -> dict[str, Search]:
     """Searches of a study's settings, by name: of search.json, or of an earlier version's tuning.json. Raises UserError."""
     file = study / "search.json"
     if file.exists():
-        settings: dict[str, Search] = read_as(_Searches, file)["settings"]
+        settings: dict[str, Search] = _read(_Searches, file)["settings"]
         for name, search in settings.items():
+            for trial in search["trials"]:
+                if Path(trial["run"]).is_absolute() or ".." in Path(trial["run"]).parts:
+                    raise UserError(f"{file}: it is damaged: '{trial['run']}' leads out of the study. Restore it")
             chosen, trials = search["chosen"], search["trials"]
             if chosen is not None and (chosen >= len(trials) or not trials[chosen]["rungs"]):
                 raise UserError(f"{file}: it is damaged: chosen of {name} is {chosen}, which has no result. Restore it")
@@ -159,7 +164,7 @@ class Stopped(TypedDict):
     seeds: _Count
     """Seeds that it has."""
     saved_runs: _Count
-    saved_seconds: float
+    saved_seconds: _Seconds
     """Its mean time of training, for each run that was saved."""
 
 
@@ -195,8 +200,15 @@ class _Races(TypedDict):
 def load_races(study: Path) -> dict[str, Raced]:
     """Races of a study, by data set; empty without any. Raises UserError."""
     file = study / "race.json"
-    races: dict[str, Raced] = read_as(_Races, file)["sets"] if file.exists() else {}
+    races: dict[str, Raced] = _read(_Races, file)["sets"] if file.exists() else {}
     return races
+
+
+def _read(kind: Any, file: Path) -> Any:
+    """Read a file of this format version. Raises UserError."""
+    values = read_as(dict[str, Any], file)
+    check_format(values, FORMAT_VERSION, file)
+    return as_kind(kind, values, str(file))
 
 
 def save_races(study: Path, sets: Mapping[str, Raced]) -> None:

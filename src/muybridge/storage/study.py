@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
 from muybridge.runtime.files import as_kind, read_as, within, write_json
-from muybridge.storage.run import Run
+from muybridge.storage.run import Run, check_name
 
 FORMAT_VERSION = 3
 STREAM = "stream"
@@ -97,8 +97,7 @@ class StudyRecord:
             values["sets"] = values.get("reports")
         record = as_kind(_Study, values, str(file))
         for name in record["runs"]:
-            if Path(name).name != name or name in (".", ".."):
-                raise UserError(f"{file}: it is damaged: '{name}' is not the name of a run's folder. Restore it")
+            check_name(name, file)
         named = {name for of_set in record["sets"].values() for name in of_set["runs"]}
         named |= {run["starts_from"] for run in record["runs"].values() if run.get("starts_from") is not None}
         if not named <= record["runs"].keys():

@@ -1,10 +1,11 @@
 """Options of a search, read and checked before anything that trains is imported."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muybridge.analysis.searching import Ladder, most_trials
+from muybridge.analysis.searching import MOST_TRIALS, Ladder, most_trials
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe
 from muybridge.recipe.schedule import Budget
@@ -53,6 +54,8 @@ class Search:
             return None
         if halving and halving < 2:
             raise UserError(f"--halving: {halving} keeps every trial. Give at least 2")
+        if max(tune, trials or 0) > MOST_TRIALS:
+            raise UserError(f"--{'tune' if tune else 'trials'}: more than {MOST_TRIALS:,} are too many. Give fewer")
         if tune:
             if search or given or by != "tpe":
                 raise UserError("--tune: it is a search of its own. Give it alone, or write it as --search")
@@ -62,6 +65,10 @@ class Search:
         if len(given) > 1:
             raise UserError(f"{given[1]}: {given[0]} is given, too. Give one budget")
         for name in given:
+            if not math.isfinite(budgets[name] or 0):
+                raise UserError(
+                    f"{name}: {budgets[name]} is not a number to count to. Give one, or leave the option out"
+                )
             if budgets[name] <= 0:  # type: ignore[operator]
                 raise UserError(f"{name}: it is not above 0. Give a larger budget")
         space = Space.parse(search)

@@ -24,6 +24,7 @@ from muybridge.runtime.signals import stop_signals
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
 from muybridge.studies.work import FOLDER, MEASURE, REPORT, Worked, raise_failed, state_of, work
+from muybridge.text import plural, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +74,8 @@ def run_on_ray(
             for node in machines.nodes
         )
         log(
-            f"{len(machines.nodes)} machines, {int(fits)} runs at once ({share.gpus} GPUs and {share.cpus:g} CPUs each): "
+            f"{plural(len(machines.nodes), 'machine')}, {plural(int(fits), 'run')} at once ({plural(share.gpus, 'GPU')} and "
+            f"{plural(int(share.cpus), 'CPU')} each): "
             f"{', '.join(sorted({node.host for node in machines.nodes}))}"
         )
         running: list[Any] = []
@@ -94,8 +96,8 @@ def run_on_ray(
                             log(f"a worker was lost: {error}")
                             if lost >= MOST_LOST:
                                 raise UserError(
-                                    f"--cluster {cluster}: {lost} workers in a row were lost, the last by: {error}. Mend that "
-                                    "and repeat the command: finished runs are kept"
+                                    f"--cluster {cluster}: {lost} workers in a row were lost, the last by: "
+                                    f"{str(error).rstrip('.')}. Mend that and repeat the command: finished runs are kept"
                                 ) from None
                     board.refresh()
         except KeyboardInterrupt:
@@ -232,8 +234,6 @@ class Board:
     def _table(self) -> "Table":
         from rich.table import Table
         from rich.text import Text
-
-        from muybridge.text import printable
 
         table = Table(title=self._summary(), title_justify="left", box=None)
         for column in ("run", "state", "epoch", "val", "machine"):

@@ -1,7 +1,9 @@
 """A study that is trained elsewhere: on a Ray cluster, or by a job array of Slurm or PBS."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from muybridge.analysis.comparison import compared_study
@@ -10,16 +12,34 @@ from muybridge.runtime.cluster import is_ray
 from muybridge.runtime.leases import LOST_SECONDS
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.study import StudyRecord
-from muybridge.studies.batch import SYSTEMS, submit
+from muybridge.studies.batch import SYSTEMS, check_options, submit
 from muybridge.studies.cluster import run_on_ray
 from muybridge.studies.run import Study
 
 ONLY_BATCH = ("time", "partition", "extra")
 ONLY_RAY = ("mixed_versions",)
+_ADDRESS = re.compile(r"ray://(auto|[^\s/]+:[0-9]{1,5})")
 
 
-def check_cluster(cluster: str | None, options: Mapping[str, Any]) -> None:
-    """Check the name of a cluster, and that the options go with it. Raises UserError."""
+def check_cluster(
+    cluster: str | None,
+    options: Mapping[str, Any],
+    *,
+    out: Path,
+    plan_only: bool = False,
+    is_decided_here: bool = False,
+) -> None:
+    """Check the name of a cluster, and that the options go with it. Raises UserError.
+
+    `is_decided_here`: what is trained follows from what is seen (a search, a race).
+    """
+    if is_decided_here and (plan_only or cluster is not None):
+        raise UserError(
+            "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out "
+            f"{'--cluster' if cluster is not None else '--plan-only'}: workers may join meanwhile"
+        )
+    if cluster is not None and cluster.startswith("ray:") and not _ADDRESS.fullmatch(cluster):
+        raise UserError(f"--cluster: {cluster!r} names no machine. Give ray://HOST:PORT, or ray for this machine alone")
     if cluster is not None and not is_ray(cluster) and cluster not in SYSTEMS:
         raise UserError(f"--cluster: '{cluster}' is unknown. {nearest(cluster, ('ray', *SYSTEMS))} Or ray://HOST:PORT")
     for name, value in options.items():
@@ -27,6 +47,8 @@ def check_cluster(cluster: str | None, options: Mapping[str, Any]) -> None:
         if value not in (None, False, ()) and not fits:
             whose = " or ".join(SYSTEMS) if name in ONLY_BATCH else "ray"
             raise UserError(f"--{name.replace('_', '-')}: it is for runs on a cluster. Give it with --cluster {whose}")
+    if cluster in SYSTEMS:
+        check_options(out.resolve(), cluster, **{name: options[name] for name in ONLY_BATCH})
 
 
 def carry_out(

@@ -1,12 +1,14 @@
 """Who proposes the trials of a search: a list that is known beforehand, or Optuna."""
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from muybridge.errors import UserError
-from muybridge.runtime.files import within
+from muybridge.runtime.files import check_regular, owned, within
 from muybridge.studies.space import Space
 
 STARTUP_TRIALS = 5
@@ -54,10 +56,15 @@ class Proposed:
         self.optuna, self.space, self.by, self.seed = imported(), space, by, seed
         journal = within(out, "search/journal.log")
         journal.parent.mkdir(parents=True, exist_ok=True)
-        storage = self.optuna.storages.JournalStorage(self.optuna.storages.journal.JournalFileBackend(str(journal)))
-        self.study = self.optuna.create_study(
-            storage=storage, study_name=setting, direction="maximize", load_if_exists=True
-        )
+        journals = self.optuna.storages.journal
+        _cut_torn_line(journal, journals.JournalFileSymlinkLock(str(journal)))
+        with _named(journal):
+            storage = self.optuna.storages.JournalStorage(journals.JournalFileBackend(str(journal)))
+            self.study = self.optuna.create_study(
+                storage=storage, study_name=setting, direction="maximize", load_if_exists=True
+            )
+            for trial in self.study.get_trials(deepcopy=False):
+                space.check(trial.user_attrs.get("changes"))
 
     def changes(self, number: int) -> dict[str, Any]:
         """Fields and values of a trial: those of the journal, or new ones."""
@@ -89,6 +96,34 @@ class Proposed:
             warnings.simplefilter("ignore")  # of fields that few trials have, by a condition
             found: dict[str, float] = self.optuna.importance.get_param_importances(self.study, evaluator=evaluator)
         return {name: float(share) for name, share in found.items()} if len(found) > 1 else {}
+
+
+def _cut_torn_line(journal: Path, lock: Any) -> None:
+    """Cut what a process that was killed wrote of a line; the same trial is proposed again."""
+    check_regular(journal)
+    if not journal.exists():
+        return
+    lock.acquire()  # nobody else is writing that line
+    try:
+        content = journal.read_bytes()
+        whole_bytes = content.rfind(b"\n") + 1
+        if whole_bytes < len(content):
+            os.truncate(owned(journal), whole_bytes)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _named(journal: Path) -> Iterator[None]:
+    """Report whatever Optuna stumbles over as damage of its journal."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{journal}: it is damaged ({type(error).__name__}). Restore it, or remove it: the same trials are proposed again"
+        ) from error
 
 
 def imported() -> Any:

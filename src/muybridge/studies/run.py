@@ -95,11 +95,6 @@ def run(
         raise UserError(
             "--measure, --largest: speed is measured by one process, alone. Measure afterwards: muybridge measure STUDY"
         )
-    if plan_only and (search is not None or race_from is not None):
-        raise UserError(
-            "--search, --tune, --race: what they train follows from what they see, so it is decided here. Leave out "
-            "--plan-only: workers may join meanwhile"
-        )
     if processes.is_first:
         for path in plan.manifests():
             for warning in warnings(path, workplace.jobs.manifest(path)):

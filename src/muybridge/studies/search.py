@@ -10,7 +10,7 @@ from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
-from muybridge.analysis.searching import Spent, best_trial, follows, ranked
+from muybridge.analysis.searching import MOST_TRIALS, Spent, best_trial, follows, ranked
 from muybridge.errors import Diverged, UserError
 from muybridge.recipe import Recipe, fingerprint, flat, replace
 from muybridge.recipe.schedule import Budget
@@ -26,8 +26,6 @@ from muybridge.text import listed, plural
 
 SEARCH_SEED = 1_000_000
 """The seed of all trials; the runs that are compared have others."""
-MOST_TRIALS = 1000
-"""Most trials of a search whose budget is hours."""
 
 
 def _trial(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -134,7 +132,10 @@ class _SettingSearch:
 
     def _begun(self, number: int, changes: dict[str, Any]) -> searches.Trial:
         """A trial that was not trained yet."""
-        made = started(_trial(self.recipe, changes), self.base)
+        try:
+            made = started(_trial(self.recipe, changes), self.base)
+        except UserError as error:
+            raise UserError(f"{self.setting}: trial {number + 1} ({shown(changes)}): {error}") from None
         full = self.workplace.budget(made)
         _check_length(self.setting, self.search, full, self.length)
         if self.ladder.levels and full.steps is None:
@@ -357,6 +358,10 @@ def _check_budget(setting: str, search: Search, length: Budget) -> None:
             f"{setting}: {option}: hours end its training, which has no number of steps. Leave it out, or give --epochs"
         )
     count = search.count(length)
+    if count is not None and count > MOST_TRIALS:
+        raise UserError(
+            f"{setting}: --search-epochs: {search.epochs:g} epochs are more than {MOST_TRIALS:,} trials. Give fewer"
+        )
     if count == 0:
         raise UserError(
             f"{setting}: --search-epochs: {search.epochs:g} epochs are fewer than one trial takes ({length.epochs}). Give more"

@@ -19,6 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
+from muybridge.analysis.searching import MOST_TRIALS
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, flat, parse_overrides
 from muybridge.recipe.sections import Section
@@ -35,8 +38,10 @@ FIXED = (
     "evaluation.score_test",
 )
 """Fields that are filled in, or that a search sets itself."""
-MOST_POINTS = 10_000
-"""Most points of a grid."""
+MOST_VALUES = 1000
+"""Most values of a field, each of which is tried on every recipe before a search."""
+MOST_WHOLE = 2**53
+"""Largest whole number that a range may end with: up to it they are exact."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,20 @@ class Code:
             )
         for name in made:
             _check_free(name)
-        return dict(made)
+        return {name: self._plain(name, value) for name, value in made.items()}
+
+    def _plain(self, name: str, value: Any) -> Any:
+        """A value as JSON holds it; a scalar of NumPy as a number."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            raise UserError(
+                f"{self.name}: it returned a '{type(value).__name__}' for {name}, which a recipe cannot hold. Return a number, "
+                "text or a list of these"
+            ) from None
+        return value
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,16 @@ class Space:
             fields |= made
         return fields
 
+    def check(self, changes: Any) -> None:
+        """Raise ValueError where what a journal holds for a trial cannot be of this space; None: nothing yet."""
+        if changes is None:
+            return
+        own = {dimension.name for dimension in self.dimensions}
+        if not isinstance(changes, dict) or not (own <= changes.keys() if self.code else own == changes.keys()):
+            raise ValueError("not the fields of the space")
+        for name in changes:
+            _check_free(name)
+
     def points(self) -> list[dict[str, Any]]:
         """All points of a grid. Raises UserError where a part has not a finite number of values."""
         if self.code:
@@ -154,7 +182,7 @@ class Space:
             whole = isinstance(dimension, Range)
             sides.append(range(int(dimension.low), int(dimension.high) + 1) if whole else dimension.values)  # type: ignore[union-attr]
         count = math.prod(map(len, sides))
-        if count > MOST_POINTS:
+        if count > MOST_TRIALS:
             raise UserError(f"--search-by grid: it has {count:,} points. Give fewer values, or use random or tpe")
         names = [dimension.name for dimension in self.dimensions]
         return [dict(zip(names, values, strict=True)) for values in product(*sides)]
@@ -171,10 +199,13 @@ def _check_free(name: str) -> None:
         raise UserError(f"--search: {name} is filled in by the search. Leave it out")
 
 
-_RANGE = re.compile(r"(?P<low>[^:,\[\]]+?)\.\.(?P<high>[^:,\[\]]+?)(?P<log>:log)?(?::(?P<count>\d+))?")
+_SHOWN = 80
+"""Characters of a `--search` that an error shows."""
+_RANGE = re.compile(r"(?P<low>[^:,\[\]]+?)\.\.(?P<high>[^:,\[\]]+?)(?P<log>:log)?(?::(?P<count>[0-9]{1,9}))?")
 
 
 def _dimension(name: str, values: str, text: str) -> Choices | Range:
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     match = _RANGE.fullmatch(values)
     if match is None:
         if ".." in values:
@@ -192,10 +223,16 @@ def _dimension(name: str, values: str, text: str) -> Choices | Range:
     if log and low <= 0:
         raise UserError(f"--search: '{text}' has no logarithm at {low:g}. Begin above 0, or leave out :log")
     whole = _is_whole(name, match["low"], match["high"])
+    if whole and max(abs(low), abs(high)) > MOST_WHOLE:
+        raise UserError(f"--search: '{text}' has ends that are too large for whole numbers. Give smaller ones")
     if count is None:
         if whole and not (low.is_integer() and high.is_integer()):
             raise UserError(f"--search: '{text}': {name} takes whole numbers. Give whole ends")
         return Range(name, int(low) if whole else low, int(high) if whole else high, log, whole)
+    if int(count) > MOST_VALUES:
+        raise UserError(
+            f"--search: '{text}' has more than {MOST_VALUES:,} values. Give fewer, or leave their number out"
+        )
     if int(count) < 2:
         raise UserError(f"--search: '{text}' has fewer than two values. Give a number of at least 2")
     shares = [step / (int(count) - 1) for step in range(int(count))]
@@ -209,6 +246,8 @@ def _choices(name: str, text_of_values: str, text: str) -> Choices:
     except (ValueError, RecursionError):
         listed_values = [parse_overrides([f"{name}={part.strip()}"])[name] for part in text_of_values.split(",")]
     values = tuple({_label(value): value for value in listed_values}.values())
+    if len(values) > MOST_VALUES:
+        raise UserError(f"--search: '{text}' has more than {MOST_VALUES:,} values. Give fewer, or a range")
     if len(values) < len(listed_values):
         raise UserError(f"--search: '{text}' has a value twice. Give different values")
     return Choices(name, values)

@@ -322,9 +322,7 @@ class Session:
     def interrupted(self) -> Interrupted:
         """The error that says where the run stopped."""
         of_all = f" of {self.num_steps}" if self.num_steps else ""
-        return Interrupted(
-            f"Stopped at step {self.state.step}{of_all}; saved. Continue: muybridge train --resume {self.run.path}"
-        )
+        return Interrupted(f"Stopped at step {self.state.step}{of_all}; saved. {self.run.how_to_continue}")
 
     def save(self, *, is_best: bool = False) -> None:
         """A checkpoint. Raises Diverged where a weight, or a norm's statistic, is not finite."""
@@ -421,7 +419,7 @@ def last_good(run: Run) -> str:
     """A sentence that names the last good checkpoint."""
     if not checkpoints.exists(run.checkpoints):
         return "No checkpoint was saved before. Train again"
-    return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. Continue: muybridge train --resume {run.path}"
+    return f"The last good checkpoint is {checkpoints.directory(run.checkpoints)}. {run.how_to_continue}"
 
 
 @contextmanager
