@@ -47,6 +47,8 @@ FPS = 25.0
 """Frame rate of a stream that says none."""
 ROUNDING_SECONDS = 1e-3
 """Time stamps differ from the true times by less, as containers round them."""
+LEAST_SECONDS = 1e-6
+"""Time between two steps, whatever the time stamps say."""
 ANSWERS_A_WINDOW = 4
 """Answers while a window passes, of a network that takes whole windows."""
 
@@ -56,9 +58,9 @@ class Answer:
     """The labels at a moment of a stream."""
 
     time_seconds: float
-    """Time in the stream of the last frame that was looked at."""
+    """Time in the stream of the last step that was looked at."""
     start_seconds: float
-    """Of the first frame of its window."""
+    """Of the first step of its window."""
     frame: int
     """Number of the last frame, from 0."""
     labels: tuple[str, ...]
@@ -106,6 +108,14 @@ class _Frame:
         self.pixels_HW3, self.time_seconds, self.number, self.arrived = pixels_HW3, time_seconds, number, arrived
         self.pictures_BHWC: np.ndarray | None = None
         """One a distinct box."""
+
+
+@dataclass
+class _Step:
+    """A time step of a clip."""
+
+    time_seconds: float
+    frames: list[_Frame]
 
 
 class Stream:
@@ -236,11 +246,10 @@ class Stream:
         position = self._position(frame)
         if self._last is not None:
             self._hold(position)
-        for frames in self._waiting:  # steps of several frames
-            frames += [frame][: self._input.step_frames - len(frames)]
+        for step in self._waiting:  # of several frames
+            step.frames += [frame][: self._input.step_frames - len(step.frames)]
         if self._next <= position + self._rounding:
-            self._waiting.append([frame])
-            self._next += 1
+            self._take(frame)
         self._before_last, self._last = self._last, frame
         return self._answer_due(is_late=is_late)
 
@@ -279,10 +288,11 @@ class Stream:
     def _begin(self, time_seconds: float, number: int) -> None:
         """Begin a window."""
         self._first_seconds, self._first_number, self._next = time_seconds, number, 0
+        self._step_seconds = time_seconds - LEAST_SECONDS
         self._last = self._before_last = None
         self._closed = self.end_events()
-        self._waiting: deque[list[_Frame]] = deque()
-        self._window: deque[list[_Frame]] = deque(maxlen=self._clip.num_frames)
+        self._waiting: deque[_Step] = deque()
+        self._window: deque[_Step] = deque(maxlen=self._clip.num_frames)
         if self._is_loaded:
             self._is_loaded = False
             return
@@ -305,19 +315,29 @@ class Stream:
         assert self._last is not None
         self._next = max(self._next, int(position) - self._clip.num_frames)  # a frame that is held fills the window
         while self._next + self._rounding < position:
-            self._waiting.append([self._last])
-            self._next += 1
+            self._take(self._last)
+
+    def _take(self, frame: _Frame) -> None:
+        """Begin the next step with a frame, which may have been shown for a while."""
+        shown_seconds = (self._next - self._position(frame)) * self.step_seconds
+        self._step_seconds = max(frame.time_seconds + shown_seconds, self._step_seconds + LEAST_SECONDS)
+        self._waiting.append(_Step(self._step_seconds, [frame]))
+        self._next += 1
 
     def _answer_due(self, *, is_late: bool) -> Answer | None:
         """Show the network the steps that are whole; the last answer that is due."""
-        answer = None
-        while self._waiting and len(self._waiting[0]) == self._input.step_frames:
-            answer = self._step(self._waiting.popleft(), is_late=is_late) or answer
-        return answer
+        answer: Answer | None = None
+        closed: list[Event] = []
+        while self._waiting and len(self._waiting[0].frames) == self._input.step_frames:
+            due = self._step(self._waiting.popleft(), is_late=is_late)
+            if due is not None:
+                answer, closed = due, [*closed, *due.closed]
+        return None if answer is None else changed(answer, closed=tuple(closed))
 
-    def _step(self, frames: list[_Frame], *, is_late: bool) -> Answer | None:
+    def _step(self, step: _Step, *, is_late: bool) -> Answer | None:
         """Show the network a step; an answer, where one is due."""
-        self._window.append(frames)
+        frames = step.frames
+        self._window.append(step)
         self._count += 1
         logits_CK = None
         if self._steps is not None:
@@ -339,7 +359,7 @@ class Stream:
             self.skipped += 1
             return None
         probabilities_1K = self._of_window() if logits_CK is None else self._of_logits(logits_CK)
-        return self._answer(probabilities_1K, frames[-1])
+        return self._answer(probabilities_1K, step)
 
     def _of_logits(self, logits_CK: np.ndarray) -> np.ndarray:
         """(1,K) probabilities, the mean over crops as the recipe averages views."""
@@ -349,7 +369,7 @@ class Stream:
 
     def _of_window(self) -> np.ndarray:
         """(1,K) probabilities of the window, by the evaluation's code."""
-        frames = [frame for step in self._window for frame in step]
+        frames = [frame for step in self._window for frame in step.frames]
         pictures_FBHWC = np.stack([self._pictures(frame) for frame in frames])
         num_frames, num_boxes = pictures_FBHWC.shape[:2]
         box_C = np.array([self._box_of(crop) for crop in range(self._crops)])
@@ -363,15 +383,15 @@ class Stream:
         )
         return self.network.scores(self._views).video_probabilities()
 
-    def _answer(self, probabilities_1K: np.ndarray, last: _Frame) -> Answer:
+    def _answer(self, probabilities_1K: np.ndarray, step: _Step) -> Answer:
         calibrated = self.network.calibrated
         (probabilities_K,) = calibrated.probabilities(probabilities_1K)
         best = best_first(probabilities_K)[: self.top]
-        start_seconds = self._window[0][0].time_seconds
-        closed = [*self._closed, *self._events.push((start_seconds + last.time_seconds) / 2, probabilities_K)]
+        start_seconds, last = self._window[0].time_seconds, step.frames[-1]
+        closed = [*self._closed, *self._events.push((start_seconds + step.time_seconds) / 2, probabilities_K)]
         self._closed = []
         return Answer(
-            last.time_seconds, start_seconds, last.number,
+            step.time_seconds, start_seconds, last.number,
             tuple(self.classes[k] for k in best), tuple(float(probabilities_K[k]) for k in best),
             calibrated.is_unknown(probabilities_K.max()), 1000 * (time.monotonic() - last.arrived),
             open=tuple(self._events.open), closed=tuple(closed), probabilities_K=probabilities_K,
