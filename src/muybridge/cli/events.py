@@ -134,7 +134,7 @@ def _print_truth(found: Any) -> None:
     judged = found.judgement
     if judged is None:
         return
-    from muybridge.analysis.detection import OVERLAPS, TOLERANCES_SECONDS
+    from muybridge.analysis.detection import OVERLAPS, TOLERANCES_SECONDS, Estimate
 
     lines = [
         *([f"events, overlap {at:g}", str(e)] for at, e in zip(OVERLAPS, judged.event_map_O, strict=True)),
@@ -146,8 +146,8 @@ def _print_truth(found: Any) -> None:
     table(["mean average precision", plural(judged.num_videos, "video")], lines, numeric=(1,))
     at = OVERLAPS.index(0.5)
     cells = [
-        [name, str(judged.num_true_C[c]), str(judged.num_found_C[c]), f"{judged.event_ap_OC[at, c]:.3f}",
-         f"{judged.frame_ap_C[c]:.3f}", f"{judged.calibrated_ap_C[c]:.3f}"]
+        [name, str(judged.num_true_C[c]), str(judged.num_found_C[c]),
+         *(str(Estimate(ap_C[c])) for ap_C in (judged.event_ap_OC[at], judged.frame_ap_C, judged.calibrated_ap_C))]
         for c, name in enumerate(judged.classes)
     ]  # fmt: skip
     header = ["class", "annotated", "found", "events, overlap 0.5", "frames", "frames, calibrated"]
