@@ -193,7 +193,7 @@ def test_a_stream_is_called_what_it_holds_and_named_once(made_set, tmp_path):
     for streams, what in (
         (["rgb", f"warped_flow={store}"], "holds 'flow', not 'warped_flow'"),
         ([f"a={store}", f"b={store}"], "'a' and 'b' are the same input"),
-        (["rgb", f"mine={made_set}"], "names of one's own are for stores"),
+        (["rgb", f"mine={made_set}"], "own names are for stores"),
     ):
         with pytest.raises(UserError, match=what):
             parsed_streams(streams, [made_set])

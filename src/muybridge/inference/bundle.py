@@ -13,7 +13,7 @@ from muybridge.recipe import Runtime, to_json
 from muybridge.runtime.console import log
 from muybridge.runtime.files import beside, read_as, rename_new, sha256_file, write_json
 from muybridge.storage import bundle as bundles
-from muybridge.storage import calibration, checkpoints
+from muybridge.storage import checkpoints
 from muybridge.storage.portable import last, portable
 from muybridge.storage.run import Run
 from muybridge.user_code import parsed
@@ -70,7 +70,7 @@ def bundle(run: str | Path | Run, *, out: str | Path, licence: str | None = None
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-        about = described(run, recipe, calibration=calibration.read(run), steps=False)
+        about = described(run, recipe, calibration=run.calibration(), steps=False)
         result = run.result()
         write_json(folder / bundles.NAME, {
             **about, "format_version": bundles.FORMAT_VERSION, "licence": licence,

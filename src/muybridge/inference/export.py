@@ -28,7 +28,6 @@ from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement
 from muybridge.runtime.files import beside, rename_new
-from muybridge.storage import calibration
 from muybridge.storage.calibration import Calibrated, tempered
 from muybridge.storage.run import Run
 
@@ -100,7 +99,7 @@ def export(
         recipe = replace(recipe, {"precision": "fp32"})
     graph = graph_of(network, recipe, temperature=Calibrated.of(run).temperature)
     shown_to = tried(network, recipe, data)
-    about = described(run, recipe, calibration=calibration.read(run), steps=one_frame)
+    about = described(run, recipe, calibration=run.calibration(), steps=one_frame)
     if one_frame:
         return _one_frame(graph, network, recipe, about, shown_to, out)
     with beside(out) as folder:

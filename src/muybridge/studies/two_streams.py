@@ -70,7 +70,7 @@ def _stream(text: str, data: str) -> Stream:
     try:
         return Stream(name, manifest, inputs.find(name).name)
     except UserError as error:
-        of_videos = f"{path} lists videos, and names of one's own are for stores; " if equals else ""
+        of_videos = f"{path} lists videos, and own names are for stores. " if equals else ""
         raise UserError(f"--streams: {of_videos}{str(error).removeprefix('clip.modality: ')}") from None
 
 
