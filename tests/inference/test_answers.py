@@ -113,6 +113,17 @@ def test_a_manifest_is_its_rows_and_parts_are_told_apart(run, made_set, tmp_path
     assert predict(run, paths[2])[0][0].labels == found[2].labels
 
 
+def test_a_manifest_that_is_named_from_the_current_folder(run, made_set, monkeypatch):
+    monkeypatch.chdir(made_set.parent.parent)
+    found, failed = predict(run.path, f"{made_set.parent.name}/{made_set.name}")
+    assert (len(found), failed) == (60, [])
+    paths = [one.path for one in found]
+    monkeypatch.chdir(made_set.parent)
+    [alone] = predict(run.path, f"../{paths[7]}")[0]
+    assert alone.labels == found[7].labels
+    assert alone.scores == pytest.approx(found[7].scores, abs=1e-6)
+
+
 def test_paths_on_standard_input(run, folder):
     given = f"{folder}/b.mp4\n\n{folder}/none.mp4\n{folder}/in/a.mp4"
     words = [sys.executable, "-m", "muybridge", "predict", str(run.path), "-", "--json"]

@@ -44,7 +44,7 @@ class Answering(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Hash of all that decides its answers: weights, classes, what it is shown. A copy of a run has the same."""
+        """Hash of all that decides its answers: weights, classes, calibration, what it is shown. A copy has the same."""
         ...
 
     def scores(self, views: VideoViews) -> Scores:
@@ -165,9 +165,10 @@ class TrainedNetwork:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the weights, the classes and what the network is shown."""
+        """Hash of the weights, the classes, the calibration and what the network is shown."""
         shown = self.recipe.model_dump(mode="json", include={"clip", "evaluation", "precision"})
-        about = [self.recipe.model.name, shown, self.dataset["classes"], self.dataset["mirror"]]
+        calibrated = [self.calibrated.temperature, self.calibrated.threshold]
+        about = [self.recipe.model.name, shown, self.dataset["classes"], self.dataset["mirror"], calibrated]
         digest = sha256(json.dumps(about, sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -72,7 +72,8 @@ def source_of(video: Any, *, short_side: int | None, vector_width: int | None, l
     `vector_width`: of a network of vectors their length; None: it takes pictures.
     """
     if isinstance(video, Row):
-        return File(part_name(video), str(Path.cwd() / video.path), video)
+        path = str(Path.cwd() / video.path)
+        return File(part_name(video), path, video._replace(path=path))
     if isinstance(video, str | os.PathLike):
         return _named(video)
     if isinstance(video, bytes | bytearray | memoryview):
