@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "former_names", "runtime", "user_code"},
     "recipe": {"data", "errors", "runtime", "text", "user_code"},
-    "storage": {"errors", "recipe", "runtime", "user_code", "zoo"},
+    "storage": {"__init__", "errors", "recipe", "runtime", "user_code", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
@@ -86,7 +86,7 @@ def test_imports_are_those_of_the_table():
 
 def test_the_table_has_no_cycles_and_no_dead_entries():
     order, rest = [], dict(ALLOWED)
-    rest["__init__"] = set()  # the lazy door to the verbs: nothing below asks it for more than the version
+    rest["__init__"] = set()  # the lazy door to the verbs: nothing below asks it for anything when it is imported
     while rest:
         free = [part for part, needs in rest.items() if not needs - set(order)]
         assert free, f"a cycle among {sorted(rest)}"

@@ -132,7 +132,7 @@ WRONG = {
     "a path through a file": (["motions", "{video}/made"], r"\.mp4: .*\. Check that the path is right"),
     "no such split": (["evaluate", "{run}", "--split", "tset"], "no video is in 'tset'"),
     "no such checkpoint": (["evaluate", "{run}", "--checkpoint", "bset"], "no checkpoint 'bset'"),
-    "a file that is no video": (["predict", "{run}", "{manifest}"], "manifest.csv: "),
+    "a file that is no video": (["predict", "{run}", "{manifest}.json"], "manifest.csv.json: "),
     "no such video": (["predict", "{run}", "{tmp}/none.mp4"], "No such file"),
     "a report of nothing": (["report", "{tmp}/none"], "no such run"),
     "folds that are no numbers": (

@@ -20,16 +20,47 @@ from muybridge.cli.options import (
     parsed_settings,
 )
 from muybridge.cli.output import answer, answering, clock, say
+from muybridge.text import plural
 
 
 def predict(
-    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or (with --pretrained) a model.")],
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|STUDY|MODEL",
+            help="A run folder, a study (its best run on val), or (with --pretrained) a model.",
+        ),
+    ],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VIDEO…",
+            help="Files, folders, patterns in quotes ('day/**/*.mp4'), lists (FILE.txt, a path a line, from the list's "
+            "folder on), manifests (FILE.csv), or - for paths on standard input.",
+        ),
+    ],
     pretrained: ReadyMade = None,
     top: Annotated[int, typer.Option(min=1, help="Number of labels per window.")] = 5,
     window_seconds: Annotated[
         float | None,
         typer.Option(help="Window length; 0: never cut; none: cut videos far longer than the training videos."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frame rate of folders of images and of arrays, which hold none; none: 25.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ANSWERS",
+            help="Write answers as they come to a .csv or .jsonl file; the same command continues it.",
+        ),
+    ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VIDEO|FOLDER",
+            help="Write a copy of the video with its labels in the frames, without sound; of several videos into a folder.",
+        ),
     ] = None,
     max_pixels: MaxPixels = LIMITS["pixels"],
     max_frames: MaxFrames = LIMITS["frames"],
@@ -41,7 +72,8 @@ def predict(
 ) -> None:
     """Label videos with a run, or with public weights; long videos give time-stamped windows.
 
-    Each result is printed as soon as it is ready. Files that cannot be read are reported, and the others labelled.
+    Each result is printed as soon as it is ready, or written to --out. Files that cannot be read are reported, and the others
+    labelled.
     """
     with answering(as_json):
         import muybridge
@@ -54,12 +86,12 @@ def predict(
         def show(result: Any) -> None:
             if isinstance(result, DecodeError):
                 say(f"error: {result}", err=True)
-            else:
+            elif out is None:
                 _print_predictions(result)
 
         predictions, failed = muybridge.predict(
-            run, videos, pretrained=pretrained, top=top, window_seconds=window_seconds, changes=changes,
-            allow_code=allow_code, runtime=runtime, ready=None if as_json else show,
+            run, videos, pretrained=pretrained, top=top, window_seconds=window_seconds, fps=fps, out=out,
+            annotate=annotate, changes=changes, allow_code=allow_code, runtime=runtime, ready=None if as_json else show,
             limits=decode_limits(max_pixels, max_frames, max_seconds, max_memory),
         )  # fmt: skip
         value = {
@@ -70,12 +102,19 @@ def predict(
         }
         if as_json and failed and not predictions:
             raise failed[0]
-        answer(as_json, lambda: value, lambda: None)
+        answer(as_json, lambda: value, lambda: _print_count(predictions, failed, out))
         if as_json:
             for error in failed:
                 say(f"error: {error}", err=True)
         if failed:
             raise typer.Exit(2)
+
+
+def _print_count(predictions: list[Any], failed: list[Any], out: Path | None) -> None:
+    if out is not None:
+        videos = len({prediction.path for prediction in predictions})
+        unread = f"; {plural(len(failed), 'video')} could not be read" if failed else ""
+        say(f"{plural(videos, 'video')} answered{unread}: {out}")
 
 
 def _print_predictions(predictions: list[Any]) -> None:

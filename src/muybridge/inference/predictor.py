@@ -18,6 +18,7 @@ from muybridge.data import inputs
 from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.views import Views
 from muybridge.errors import UserError
+from muybridge.inference.annotate import check_target, write_annotated
 from muybridge.inference.answering import Answering, answering
 from muybridge.inference.results import Prediction, Predictions, best_first
 from muybridge.inference.sources import File, InMemory, check_rate, is_several, source_of
@@ -34,6 +35,8 @@ MOST_TOGETHER = 16
 """Most videos that go through the network together."""
 READY_BYTES = 2**25
 """Most memory for the pictures of a video that are read ahead; further windows of a long video are read as they come."""
+BLOCK_BYTES = 2**25
+"""About the memory for frames that are read at a time to be written into."""
 FPS = 25.0
 """Frame rate of what holds none, as `muybridge prepare` has it."""
 
@@ -143,6 +146,35 @@ class Predictor:
     ) -> Iterator[tuple[str, Predictions | DecodeError]]:
         """The name of each video with its predictions, or with the error that it gave; in order, as they come."""
         return self._each(videos, self._asked(top, window_seconds, fps))
+
+    def annotate(self, video: Any, answer: Predictions, out: str | Path, *, fps: float | None = None) -> None:
+        """Write a copy of a video with the labels of its answer in the frames (.mp4, .mkv or .mov), without sound.
+
+        `fps`: as it was given for the answer. Raises DecodeError where the video cannot be read, and UserError for a path
+        that holds a file already, or for a network of vectors, which saw no frames.
+        """
+        check_target(Path(out))
+        if not self._input.is_picture:
+            raise UserError("--annotate: this network takes vectors, which cannot be shown. Leave it out")
+        source = source_of(video, short_side=None, vector_width=None, limits=self._files.limits)
+        with self._files.held(None) as held, _naming(source):
+            reader: Reader = held
+            if isinstance(source, InMemory):
+                reader, info = source, source.info(fps or self.answering.recipe.clip.fps or FPS)
+                row = Row(source.name, source.name, 0, info.num_frames, info.fps)
+            else:
+                info = held.look(source.path, image_fps=fps or FPS).video
+                row = source.row or Row(source.name, source.path, 0, info.num_frames, info.fps)
+            times_seconds = info.times_seconds[row.start_frame : row.start_frame + row.num_frames]
+            starts_seconds = row.start_frame / row.fps
+            shown = [
+                replace(
+                    one, start_seconds=one.start_seconds - starts_seconds, end_seconds=one.end_seconds - starts_seconds
+                )
+                for one in answer
+            ]
+            frames = _in_blocks(reader, row, max(1, BLOCK_BYTES // (3 * info.width * info.height)))
+            write_annotated(Path(out), frames, times_seconds - times_seconds[0], shown, fps=row.fps)
 
     def score(self, rows: Manifest) -> Scores:
         """Per-view scores of rows, as an evaluation gives them."""
@@ -345,6 +377,12 @@ def _naming(source: File | InMemory) -> Iterator[None]:
         if isinstance(source, File) and error.path.startswith(source.path):
             raise DecodeError(source.name + error.path.removeprefix(source.path), error.reason) from None
         raise
+
+
+def _in_blocks(reader: Reader, row: Row, num_frames: int) -> Iterator[np.ndarray]:
+    """All frames of a row in order, `num_frames` read at a time."""
+    for start in range(0, row.num_frames, num_frames):
+        yield from reader.read(row, np.arange(start, min(start + num_frames, row.num_frames)))
 
 
 def windows(whole: Row, dataset: Mapping[str, Any], window_seconds: float | None) -> list[Row]:

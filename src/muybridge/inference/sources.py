@@ -91,6 +91,13 @@ def source_of(video: Any, *, short_side: int | None, vector_width: int | None, l
     return InMemory("array", _checked_vectors(video, vector_width))
 
 
+def name_of(video: Any) -> str | None:
+    """The name of a video that has one of its own: a path, or a row of a manifest; None for all else."""
+    if isinstance(video, Row):
+        return part_name(video)
+    return os.fspath(video) if isinstance(video, str | os.PathLike) else None
+
+
 def part_name(row: Row) -> str:
     """A part of a file by its first and last frame, counted from 0; the file alone where the row is called as it."""
     return row.path if row.id == row.path else f"{row.path}#{row.start_frame}-{row.start_frame + row.num_frames - 1}"

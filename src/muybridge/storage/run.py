@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -58,6 +58,9 @@ from muybridge.runtime.files import (
 from muybridge.runtime.locks import is_locked, locked
 from muybridge.storage import shapes
 from muybridge.storage.scores import Scores, load_arrays
+
+if TYPE_CHECKING:
+    from muybridge import load as Predictor  # its class, by the package's door
 
 FORMAT_VERSION = 1
 SPEED_VERSION = 2
@@ -117,6 +120,15 @@ class Run:
         if not fused:
             Run(path).check_has_network()
         return Run(path)
+
+    def predictor(self, **options: Any) -> "Predictor":
+        """The network of the run, ready to label videos: `run.predictor()("some.mp4")`.
+
+        `options` are those of `muybridge.load`. Raises UserError.
+        """
+        import muybridge
+
+        return muybridge.load(self, **options)
 
     @property
     def name(self) -> str:
