@@ -52,6 +52,7 @@ NOT_HERE = {
     "muybridge evaluate slowfast_resnet50 --pretrained": "needs Kinetics' weights",
     "python benchmarks/loader.py": "needs the readers that it compares with",
     "python benchmarks/imbalance.py": "takes an hour",
+    "OMP_NUM_THREADS=1 python benchmarks/predict.py": "takes minutes",
     "muybridge prepare --set": "needs the videos of that set; tests/data/test_sets.py makes some",
     "muybridge train small --model i3d --data flow": "needs pytorch-i3d's weights of flow",
 }

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.fuse import fuse
     from muybridge.inference.events import events
     from muybridge.inference.predict import load, predict
+    from muybridge.inference.stream import stream
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
     from muybridge.training.loop import resume
@@ -78,6 +79,7 @@ _MODULES = {
     "report": "api",
     "resume": "training.loop",
     "runs": "api",
+    "stream": "inference.stream",
     "train": "api",
     "verify": "data.verify",
     "work": "studies.work",
@@ -114,6 +116,7 @@ __all__ = [
     "report",
     "resume",
     "runs",
+    "stream",
     "train",
     "verify",
     "work",

@@ -31,6 +31,9 @@ SPELLED = {
     "state": {"states"},
     "no_frames": {"with_frames"},
     "no_speed": {"speed"},
+    "every": {"every_seconds"},
+    "for": {"for_seconds"},
+    "max_delay": {"max_delay_seconds"},
     **{f"max_{what}": {"limits"} for what in ("pixels", "frames", "seconds", "memory_gib")},
 }
 """Options that are keywords under other names: they are written as a person types them."""
@@ -47,6 +50,7 @@ OF_PYTHON = {
     ("compare", "estimate"): "what --dry-run asks for",
     ("events", "ready"): "prints each video as it is done",
     ("predict", "ready"): "prints each answer as it comes",
+    ("stream", "told"): "prints what happens to the source",
     ("runs", "unreadable"): "prints a warning for each folder",
 }
 OTHER_DEFAULTS = {

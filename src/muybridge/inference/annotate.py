@@ -75,7 +75,9 @@ def _encoder(path: Path, times_seconds: np.ndarray) -> Iterator[Callable[[np.nda
             def encode(frame_HW3: np.ndarray) -> None:
                 nonlocal stream, count
                 if stream is None:
-                    stream = container.add_stream("libx264", rate=usual.limit_denominator(1001), options={"crf": "20", "preset": "fast"})
+                    stream = container.add_stream(
+                        "libx264", rate=usual.limit_denominator(1001), options={"crf": "20", "preset": "fast"}
+                    )
                     stream.height, stream.width = frame_HW3.shape[:2]
                     stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, _TICKS)
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HW3), format="rgb24")

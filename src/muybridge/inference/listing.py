@@ -41,9 +41,9 @@ def listed(names: Sequence[Any]) -> Listing:
     """The videos of several names in order.
 
     A folder of numbered images is one video. Of another folder all videos at any depth are taken, sorted; a folder without
-    any stands for itself. A name with * ? [ is a glob, unless there is such a file. FILE.txt has a path a line, from its own folder on;
-    FILE.csv is a manifest; "-" stands for paths on standard input, a line each, from the current folder on. All else is one
-    video. Raises UserError for a glob, a list or a manifest that gives no video.
+    any stands for itself. A name with * ? [ is a glob, unless there is such a file. FILE.txt has a path a line, from its own
+    folder on; FILE.csv is a manifest; "-" stands for paths on standard input, a line each, from the current folder on. All
+    else is one video. Raises UserError for a glob, a list or a manifest that gives no video.
     """
     left_out: Counter[str] = Counter()
     parts: list[Iterable[Any]] = []

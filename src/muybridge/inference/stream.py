@@ -11,7 +11,7 @@ other is given the whole window for each answer. A frame is decoded, scaled and 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from muybridge import build
+from muybridge.analysis.events import Event, Hysteresis, Rules
 from muybridge.data import inputs
 from muybridge.data.manifest import from_columns
 from muybridge.data.transforms import MIRRORED_FROM, Box, test_boxes
@@ -46,6 +47,8 @@ FPS = 25.0
 """Frame rate of a stream that says none."""
 ROUNDING_SECONDS = 1e-3
 """Time stamps differ from the true times by less, as containers round them."""
+LEAST_SECONDS = 1e-6
+"""Time between two steps, whatever the time stamps say."""
 ANSWERS_A_WINDOW = 4
 """Answers while a window passes, of a network that takes whole windows."""
 
@@ -55,9 +58,9 @@ class Answer:
     """The labels at a moment of a stream."""
 
     time_seconds: float
-    """Time in the stream of the last frame that was looked at."""
+    """Time in the stream of the last step that was looked at."""
     start_seconds: float
-    """Of the first frame of its window."""
+    """Of the first step of its window."""
     frame: int
     """Number of the last frame, from 0."""
     labels: tuple[str, ...]
@@ -70,6 +73,10 @@ class Answer:
     """From the moment when the last frame was there to the answer."""
     dropped: int = 0
     """Frames of the stream that were dropped so far."""
+    open: tuple[Event, ...] = ()
+    """Events that last, as far as they have come."""
+    closed: tuple[Event, ...] = ()
+    """Events that have ended since the answer before."""
     probabilities_K: np.ndarray | None = None
     """Of all classes, in the order of the run's."""
 
@@ -89,7 +96,8 @@ class Answer:
             "kind": "answer", "time_seconds": round(self.time_seconds, 6), "frame": self.frame, "label": self.label,
             "labels": list(self.labels), "scores": list(self.scores), "is_unknown": self.is_unknown,
             "start_seconds": round(self.start_seconds, 6), "milliseconds": round(self.milliseconds, 3),
-            "dropped": self.dropped,
+            "dropped": self.dropped, "open": [event.as_json() for event in self.open],
+            "closed": [event.as_json() for event in self.closed],
         }  # fmt: skip
 
 
@@ -100,6 +108,14 @@ class _Frame:
         self.pixels_HW3, self.time_seconds, self.number, self.arrived = pixels_HW3, time_seconds, number, arrived
         self.pictures_BHWC: np.ndarray | None = None
         """One a distinct box."""
+
+
+@dataclass
+class _Step:
+    """A time step of a clip."""
+
+    time_seconds: float
+    frames: list[_Frame]
 
 
 class Stream:
@@ -125,13 +141,14 @@ class Stream:
         every_seconds: float | None = None,
         crops: int | None = None,
         fps: float | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """Load a run, as `muybridge.load` does, or take a network that is loaded.
 
         `every_seconds`: time between answers, rounded to whole steps; None: each step of a network that goes frame by frame,
         else a quarter of a window. `crops`: None: those of the run's evaluation; 1: the centre alone. `fps`: frames a second
-        of the stream, for the times that are named where the run has no rate. Raises UserError, also for a run whose clips
-        no stream has.
+        of the stream, for the times that are named where the run has no rate. `rules`: of events. Raises UserError, also for
+        a run whose clips no stream has.
         """
         if isinstance(run, str | Path | Run):
             run = answering(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
@@ -145,6 +162,8 @@ class Stream:
         self.network = run
         self.classes: tuple[str, ...] = tuple(run.dataset["classes"])
         self.top = top
+        rules = changed(rules or Rules(), unknown_below=run.calibrated.threshold)
+        self._events, self._closed = Hysteresis(self.classes, rules), list[Event]()
         recipe = run.recipe
         self._clip, self._input = recipe.clip, inputs.of(recipe.clip)
         self._crops = crops or recipe.evaluation.num_crops
@@ -227,11 +246,10 @@ class Stream:
         position = self._position(frame)
         if self._last is not None:
             self._hold(position)
-        for frames in self._waiting:  # steps of several frames
-            frames += [frame][: self._input.step_frames - len(frames)]
+        for step in self._waiting:  # of several frames
+            step.frames += [frame][: self._input.step_frames - len(step.frames)]
         if self._next <= position + self._rounding:
-            self._waiting.append([frame])
-            self._next += 1
+            self._take(frame)
         self._before_last, self._last = self._last, frame
         return self._answer_due(is_late=is_late)
 
@@ -242,6 +260,11 @@ class Stream:
         self._hold(2 * self._position(self._last) - self._position(self._before_last))
         self._last = None
         return self._answer_due(is_late=False)
+
+    def end_events(self) -> list[Event]:
+        """Close the events that last, at the middle of the last window: those since the last answer."""
+        closed, self._closed = [*self._closed, *self._events.finish()], []
+        return closed
 
     def save_state(self, path: str | Path) -> None:
         """Write the state of a network that goes frame by frame into a file, with the network's hash. Raises UserError."""
@@ -265,9 +288,11 @@ class Stream:
     def _begin(self, time_seconds: float, number: int) -> None:
         """Begin a window."""
         self._first_seconds, self._first_number, self._next = time_seconds, number, 0
+        self._step_seconds = time_seconds - LEAST_SECONDS
         self._last = self._before_last = None
-        self._waiting: deque[list[_Frame]] = deque()
-        self._window: deque[list[_Frame]] = deque(maxlen=self._clip.num_frames)
+        self._closed = self.end_events()
+        self._waiting: deque[_Step] = deque()
+        self._window: deque[_Step] = deque(maxlen=self._clip.num_frames)
         if self._is_loaded:
             self._is_loaded = False
             return
@@ -290,19 +315,29 @@ class Stream:
         assert self._last is not None
         self._next = max(self._next, int(position) - self._clip.num_frames)  # a frame that is held fills the window
         while self._next + self._rounding < position:
-            self._waiting.append([self._last])
-            self._next += 1
+            self._take(self._last)
+
+    def _take(self, frame: _Frame) -> None:
+        """Begin the next step with a frame, which may have been shown for a while."""
+        shown_seconds = (self._next - self._position(frame)) * self.step_seconds
+        self._step_seconds = max(frame.time_seconds + shown_seconds, self._step_seconds + LEAST_SECONDS)
+        self._waiting.append(_Step(self._step_seconds, [frame]))
+        self._next += 1
 
     def _answer_due(self, *, is_late: bool) -> Answer | None:
         """Show the network the steps that are whole; the last answer that is due."""
-        answer = None
-        while self._waiting and len(self._waiting[0]) == self._input.step_frames:
-            answer = self._step(self._waiting.popleft(), is_late=is_late) or answer
-        return answer
+        answer: Answer | None = None
+        closed: list[Event] = []
+        while self._waiting and len(self._waiting[0].frames) == self._input.step_frames:
+            due = self._step(self._waiting.popleft(), is_late=is_late)
+            if due is not None:
+                answer, closed = due, [*closed, *due.closed]
+        return None if answer is None else changed(answer, closed=tuple(closed))
 
-    def _step(self, frames: list[_Frame], *, is_late: bool) -> Answer | None:
+    def _step(self, step: _Step, *, is_late: bool) -> Answer | None:
         """Show the network a step; an answer, where one is due."""
-        self._window.append(frames)
+        frames = step.frames
+        self._window.append(step)
         self._count += 1
         logits_CK = None
         if self._steps is not None:
@@ -324,7 +359,7 @@ class Stream:
             self.skipped += 1
             return None
         probabilities_1K = self._of_window() if logits_CK is None else self._of_logits(logits_CK)
-        return self._answer(probabilities_1K, frames[-1])
+        return self._answer(probabilities_1K, step)
 
     def _of_logits(self, logits_CK: np.ndarray) -> np.ndarray:
         """(1,K) probabilities, the mean over crops as the recipe averages views."""
@@ -334,7 +369,7 @@ class Stream:
 
     def _of_window(self) -> np.ndarray:
         """(1,K) probabilities of the window, by the evaluation's code."""
-        frames = [frame for step in self._window for frame in step]
+        frames = [frame for step in self._window for frame in step.frames]
         pictures_FBHWC = np.stack([self._pictures(frame) for frame in frames])
         num_frames, num_boxes = pictures_FBHWC.shape[:2]
         box_C = np.array([self._box_of(crop) for crop in range(self._crops)])
@@ -348,15 +383,18 @@ class Stream:
         )
         return self.network.scores(self._views).video_probabilities()
 
-    def _answer(self, probabilities_1K: np.ndarray, last: _Frame) -> Answer:
+    def _answer(self, probabilities_1K: np.ndarray, step: _Step) -> Answer:
         calibrated = self.network.calibrated
         (probabilities_K,) = calibrated.probabilities(probabilities_1K)
         best = best_first(probabilities_K)[: self.top]
+        start_seconds, last = self._window[0].time_seconds, step.frames[-1]
+        closed = [*self._closed, *self._events.push((start_seconds + step.time_seconds) / 2, probabilities_K)]
+        self._closed = []
         return Answer(
-            last.time_seconds, self._window[0][0].time_seconds, last.number,
+            step.time_seconds, start_seconds, last.number,
             tuple(self.classes[k] for k in best), tuple(float(probabilities_K[k]) for k in best),
             calibrated.is_unknown(probabilities_K.max()), 1000 * (time.monotonic() - last.arrived),
-            probabilities_K=probabilities_K,
+            open=tuple(self._events.open), closed=tuple(closed), probabilities_K=probabilities_K,
         )  # fmt: skip
 
     def _pictures(self, frame: _Frame) -> np.ndarray:
@@ -443,17 +481,23 @@ def stream(
     record: str | Path | None = None,
     max_delay_seconds: float = MOST_DELAY_SECONDS,
     retries: int | None = None,
+    start_above: float = 0.5,
+    end_below: float = 0.3,
+    min_seconds: float = 0.0,
+    merge_seconds: float = 0.0,
+    background: str | None = None,
     changes: Mapping[str, Any] | None = None,
     allow_code: bool = False,
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     told: Callable[[Note], None] | None = None,
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Answer for a source as its frames come: `for answer in muybridge.stream(run, "rtsp://…")`.
 
     `source`, `raw`: as in `muybridge.video.source.source_of`. `real_time`, `record`, `max_delay_seconds`, `retries`: as in
     `muybridge.video.live.LiveFrames`. `run`, `pretrained`, `changes`, `top`, `every_seconds`, `crops`: as in `Stream`.
-    `for_seconds`: of the stream, after which it ends. `told` hears what happens to the source; None: it is logged.
+    `for_seconds`: of the stream, after which it ends. `start_above` to `background`: rules of events, as in
+    `muybridge.analysis.events.Rules`. `told` hears what happens to the source; None: it is logged.
 
     Raises UserError, also for a source that ends before its first window is full.
     """
@@ -462,7 +506,7 @@ def stream(
     opened = source_of(source, raw=raw)
     network = Stream(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, top=top,
-        every_seconds=every_seconds, crops=crops,
+        every_seconds=every_seconds, crops=crops, rules=Rules(start_above, end_below, min_seconds, merge_seconds, background),
     )  # fmt: skip
     live = LiveFrames(
         opened, short_side=network.network.recipe.clip.short_side, limits=limits, real_time=real_time, record=record,
@@ -473,42 +517,51 @@ def stream(
 
 def _answers(
     network: Stream, live: LiveFrames, for_seconds: float | None, told: Callable[[Note], None]
-) -> Iterator[Answer]:
-    """Answers of a source, to its end."""
-    frames = answers = 0
+) -> Generator[Answer, None, None]:
+    """Answers of a source, to its end; then a note of how it ended."""
+    about: dict[str, Any] = {"reason": "stopped", "seconds": 0.0, "frames": 0, "answers": 0}
     until = float("inf") if for_seconds is None else for_seconds
-    started, seconds, is_over = time.monotonic(), 0.0, False
-    with live:
-        while not is_over:
-            waited = time.monotonic() - started
-            item = live.take(max(0.0, until - waited) if live.drops and until < float("inf") else None)
-            if item is None:
-                answer, is_over = network.finish(), True
-            elif isinstance(item, Note):
-                told(item)
-                if item.kind == "opened":
-                    about = network.about(item.about["fps"])
-                    told(Note("about", _told(about), about))
-                continue
-            elif item.time_seconds >= until:
-                answer, is_over = network.finish(), True
-            else:
-                frames, seconds = frames + 1, item.time_seconds
-                answer = _pushed(network, live, item)
-            if answer is not None:
-                answers += 1
-                yield answer
-        if not answers and until == float("inf"):
-            window_seconds = network.about()["window_seconds"]
-            raise UserError(
-                f"{live.source.name}: it ended after {seconds:.2f} s, before the first window of {window_seconds:.2f} s was "
-                "full. Use muybridge predict for short videos"
+    started = time.monotonic()
+    failed = False
+    try:
+        with live:
+            while about["reason"] == "stopped":
+                left = max(0.0, until - time.monotonic() + started)
+                item = live.take(left if live.drops and for_seconds is not None else None)
+                if isinstance(item, Note):
+                    told(item)
+                    if item.kind == "opened":
+                        looks = network.about(item.about["fps"])
+                        told(Note("about", _told(looks), looks))
+                    continue
+                if item is None or item.time_seconds >= until:
+                    about["reason"] = "ended" if live.has_ended else f"{for_seconds:g} seconds are over"
+                    answer = network.finish()
+                else:
+                    about |= {"seconds": item.time_seconds, "frames": about["frames"] + 1}
+                    answer = _pushed(network, live, item)
+                if answer is not None:
+                    about["answers"] += 1
+                    yield answer
+            if not about["answers"] and about["reason"] == "ended":
+                raise UserError(
+                    f"{live.source.name}: it ended after {about['seconds']:.2f} s, before the first window of "
+                    f"{network.about()['window_seconds']:.2f} s was full. Use muybridge predict for short videos"
+                )
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            text = (
+                f"{plural(about['answers'], 'answer')} for {plural(about['frames'], 'frame')}, {live.dropped} dropped"
             )
-        about = {
-            "frames": frames, "answers": answers, "skipped": network.skipped, "dropped": live.dropped,
-            "damaged": live.damaged, "seconds": seconds, "recordings": list(map(str, live.recordings)),
-        }  # fmt: skip
-    told(Note("ended", f"{plural(answers, 'answer')} for {plural(frames, 'frame')}, {live.dropped} dropped", about))
+            about |= {
+                "skipped": network.skipped, "dropped": live.dropped, "damaged": live.damaged,
+                "recordings": list(map(str, live.recordings)),
+                "closed": [event.as_json() for event in network.end_events()],
+            }  # fmt: skip
+            told(Note("ended", f"{live.source.name}: {about['reason']}; {text}", about))
 
 
 def _pushed(network: Stream, live: LiveFrames, frame: LiveFrame) -> Answer | None:
@@ -519,11 +572,7 @@ def _pushed(network: Stream, live: LiveFrames, frame: LiveFrame) -> Answer | Non
         frame.pixels_HW3, frame.time_seconds, number=frame.number, begins=frame.begins, arrived=frame.arrived,
         is_late=is_late,
     )  # fmt: skip
-    return None if answer is None else _with_dropped(answer, live.dropped)
-
-
-def _with_dropped(answer: Answer, dropped: int) -> Answer:
-    return changed(answer, dropped=dropped)
+    return None if answer is None else changed(answer, dropped=live.dropped)
 
 
 def _told(about: Mapping[str, Any]) -> str:

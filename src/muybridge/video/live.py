@@ -27,7 +27,7 @@ from muybridge.runtime.launch import module_process
 from muybridge.video.errors import DecodeError
 from muybridge.video.limits import Limits
 from muybridge.video.live_worker import ASKED, FORMATS
-from muybridge.video.source import Source, masked
+from muybridge.video.source import STDIN, Source, masked
 
 STALL_SECONDS = 10.0
 """A live source that gives no data for this long is lost."""
@@ -243,7 +243,6 @@ class LiveFrames:
             if not connection.is_endless or (not got_frames and number == 0):
                 if connection.is_fault or not got_frames:
                     raise DecodeError(self.source.name, masked(ended) or "not one frame could be decoded")
-                self._put(Note("ended", f"{self.source.name}: it ended"))
                 return
             if got_frames:
                 failed, backoff, number = 0, FIRST_BACKOFF_SECONDS, connection.number
@@ -278,7 +277,7 @@ class LiveFrames:
         about["env"] |= {"PYTHONWARNINGS": "ignore", ASKED: json.dumps(asked)}
         self._heard, self._killed_for = time.monotonic(), ""
         process = subprocess.Popen(
-            **about, stdin=None if self.source.opened == "pipe:0" else subprocess.DEVNULL, stdout=subprocess.PIPE,
+            **about, stdin=None if self.source.opened == STDIN else subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is handled by the command
         )  # fmt: skip
         self._process = process

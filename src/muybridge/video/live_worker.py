@@ -9,12 +9,13 @@ first. NumPy and PyAV, no torch.
 
 import io
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -78,6 +79,8 @@ class Clock:
 
     def at(self, stamp_seconds: float | None) -> tuple[float, bool]:
         """Seconds of a frame by its time stamp, and whether another stream begins with it."""
+        if stamp_seconds is not None and math.isnan(stamp_seconds):
+            stamp_seconds = None
         now = self._now()
         passed, self._heard = now - self._heard, now
         if self._offset is None:
@@ -195,9 +198,18 @@ class Player:
         if self.asked.record:
             self.recorder = Recorder(self.asked.record, fps or FPS)
         started = time.monotonic()
+
+        def show(frames: Sequence[Any]) -> None:
+            for frame in frames:
+                seconds, jumps = clock.at(frame.time)
+                if self.asked.real_time:
+                    time.sleep(max(0.0, started + seconds - time.monotonic()))
+                self._frame(frame, seconds, jumps)
+
         while True:
             try:
                 for packet in container.demux(stream):
+                    self._damaged += packet.is_corrupt
                     try:
                         frames = packet.decode()
                     except av.error.EOFError:
@@ -205,16 +217,15 @@ class Player:
                     except av.error.FFmpegError as error:
                         self._damage(error)
                         continue
-                    for frame in frames:
-                        seconds, jumps = clock.at(frame.time)
-                        if self.asked.real_time:
-                            time.sleep(max(0.0, started + seconds - time.monotonic()))
-                        self._frame(cast(VideoFrame, frame), seconds, jumps)
+                    show(frames)
                 return
             except av.error.EOFError:
                 return
             except av.error.InvalidDataError as error:  # between packets: the next read goes on behind it
                 self._damage(error)
+            except av.error.FFmpegError:  # the connection is lost, but not what the decoder holds
+                show(context.decode(None))
+                raise
 
     def _frame(self, frame: VideoFrame, seconds: float, jumps: bool) -> None:
         """Send a frame."""
@@ -242,6 +253,11 @@ class Player:
         self._in_a_row += 1
         waited = time.monotonic() - self._frame_at
         if self._in_a_row > MOST_DAMAGED or (self.asked.source.is_live and waited > self.asked.stall_seconds):
+            if self._size is None and self.asked.source.kind == "pipe":
+                raise DecodeError(
+                    self.asked.source.name,
+                    f"{reason(error)}; pipe what can be read from front to back, such as MPEG-TS",
+                )
             raise DecodeError(
                 self.asked.source.name, f"the last {self._in_a_row} packets could not be decoded: {reason(error)}"
             )

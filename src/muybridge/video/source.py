@@ -14,7 +14,9 @@ from muybridge.video.errors import DecodeError
 Kind = Literal["camera", "network", "file", "pipe"]
 
 PIPE = "-"
-"""Standard input."""
+"""Standard input, as it is named."""
+STDIN = "fd:"
+"""Standard input, as FFmpeg opens it."""
 NETWORK = "http,https,tls,tcp,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps,srt,crypto,data,httpproxy"
 """FFmpeg's protocols that an address may lead to: a playlist of strangers must not name files of this machine."""
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "tcp", "srt")
@@ -61,7 +63,7 @@ def source_of(text: str | os.PathLike[str], *, raw: str | None = None) -> Source
     if text == PIPE:
         if sys.stdin is not None and sys.stdin.isatty():
             raise UserError("-: standard input is the terminal. Pipe a video into the command")
-        return Source("standard input", "pipe", "pipe:0", options={"protocol_whitelist": "pipe"})
+        return Source("standard input", "pipe", STDIN, options={"protocol_whitelist": "fd", "fd": "0"})
     if text.startswith("camera:"):
         return _camera(text, text.removeprefix("camera:"))
     if address := _ADDRESS.match(text):
@@ -108,6 +110,7 @@ def _raw(text: str) -> Source:
     if size is None or not int(size[1]) or not int(size[2]) or not float(size[3].partition("/")[0]):
         raise UserError(f"--raw {text}: not a size and a rate. Give WIDTHxHEIGHT@FPS, for example 640x480@30")
     options = {
-        "protocol_whitelist": "pipe", "video_size": f"{size[1]}x{size[2]}", "framerate": size[3], "pixel_format": "rgb24",
+        "protocol_whitelist": "fd", "fd": "0", "video_size": f"{size[1]}x{size[2]}", "framerate": size[3],
+        "pixel_format": "rgb24",
     }  # fmt: skip
-    return Source("standard input", "pipe", "pipe:0", "rawvideo", options)
+    return Source("standard input", "pipe", STDIN, "rawvideo", options)
