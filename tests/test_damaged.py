@@ -120,7 +120,8 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse", "calibrate"]
+    "command",
+    ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse", "calibrate"],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):
