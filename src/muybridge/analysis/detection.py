@@ -83,11 +83,9 @@ class Estimate:
     high: float | None = None
 
     def __str__(self) -> str:
-        return (
-            "–"
-            if np.isnan(self.value)
-            else f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
-        )
+        if np.isnan(self.value):
+            return "–"
+        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
 
     def as_json(self) -> dict[str, Any]:
         """Entry of `muybridge events --json`."""

@@ -120,6 +120,7 @@ class Hysteresis:
 
         An event is closed once no later cell can be merged with it. Raises ValueError for times out of order.
         """
+        time_seconds = float(time_seconds)
         rules, edge = self.rules, self._edge(time_seconds)
         self._last_seconds = time_seconds
         is_known = bool(scores_K.max() >= rules.unknown_below)
@@ -188,7 +189,7 @@ def events(
     `start_seconds`, `end_seconds`: where the video begins and ends; None: at the last centre. Raises UserError.
     """
     hysteresis = Hysteresis(classes, rules, start_seconds=start_seconds)
-    found = [event for time, row in zip(times_N, scores_NK, strict=True) for event in hysteresis.push(float(time), row)]
+    found = [event for time, row in zip(times_N, scores_NK, strict=True) for event in hysteresis.push(time, row)]
     return _in_order([*found, *hysteresis.finish(end_seconds)])
 
 

@@ -24,6 +24,7 @@ def test_an_event_begins_high_and_ends_low():
     found = of_one([0.1, 0.4, 0.6, 0.4, 0.35, 0.2, 0.4, 0.1], start_above=0.5, end_below=0.3)
     assert spans(found) == [(2.0, 5.0)]  # .4 alone begins none, and .4 and .35 do not end it
     assert found[0].label == "run"
+    assert type(found[0].start_seconds) is type(found[0].score) is float  # for JSON
     assert found[0].score == pytest.approx((0.6 + 0.4 + 0.35) / 3)
 
 
