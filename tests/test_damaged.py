@@ -80,7 +80,7 @@ def commands(study, video):
     run = str(study / "runs" / RUN)
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
-        "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
+        "bundle": ["bundle", run, "--out", str(study / "b.muy")], "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)],
         "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
     }  # fmt: skip
