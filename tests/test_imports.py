@@ -27,7 +27,10 @@ ALLOWED = {
     "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "reporting": {"__init__", "analysis", "data", "errors", "recipe", "runtime", "storage", "text", "video"},
-    "inference": {"analysis", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text", "video", "zoo"},
+    "inference": {
+        "__init__", "analysis", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text", "user_code",
+        "video", "zoo",
+    },
     "training": {
         "__init__", "analysis", "build", "data", "errors", "evaluation", "recipe", "runtime", "storage", "text",
         "user_code", "video", "zoo",

@@ -113,6 +113,7 @@ def stranger(run, tmp_path, monkeypatch):
 def commands(manifest):
     video = Manifest.load(manifest).row(0).path
     return {
+        "export": ["export", ".", "--out", "../new.onnx"],
         "predict": ["predict", ".", video], "events": ["events", ".", video],
         "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
         "predict with its weights": ["predict", "tsn_resnet_tiny", video, "--pretrained", "."],

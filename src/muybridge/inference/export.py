@@ -20,7 +20,7 @@ from muybridge.evaluation.trained import Trained, of_run
 from muybridge.inference import lower
 from muybridge.inference import one_frame as frame_by_frame
 from muybridge.inference.clips import PARITY, Tried, tried
-from muybridge.inference.exported import ExportedSteps, Session, frames_of
+from muybridge.inference.exported import ExportedSteps, Session, checked, frames_of
 from muybridge.inference.formats import SUFFIXES, WRITERS, Kind, by_torch, check_installed, load
 from muybridge.inference.graph import Graph, graph_of
 from muybridge.inference.metadata import check_new, described
@@ -97,6 +97,7 @@ def export(
             f"{network.name}: it was trained in {recipe.precision}. The graph computes in fp32, as the run it is held against"
         )
         recipe = replace(recipe, {"precision": "fp32"})
+    judges = lower.judges("int8" if int8 else "fp16", network, recipe, data) if int8 or fp16 else None
     graph = graph_of(network, recipe, temperature=Calibrated.of(run).temperature)
     shown_to = tried(network, recipe, data)
     about = described(run, recipe, calibration=run.calibration(), steps=one_frame)
@@ -109,9 +110,11 @@ def export(
         reference, frames = references(network, recipe, graph, shown_to)
         difference = parity(asked, frames, reference, where=f"{run.path} as {to}")
         verdict = None
-        if int8 or fp16:
-            file, verdict = lower.lowered(file, "int8" if int8 else "fp16", network, recipe, data)
+        if judges is not None:
+            verdict = lower.lowered(file, judges, network)
             asked = load(to, file)
+        if to == "onnx":
+            checked(file)
         size = sum(each.stat().st_size for each in folder.iterdir())
         ms, torch_ms = latency(asked, lambda x: by_torch(graph, x), frames[0][None])
         for suffix in (".bin", out.suffix) if to == "openvino" else (out.suffix,):

@@ -4,8 +4,9 @@ That is a question to val, not to a handful of clips: an int8 network that calls
 graphs answer the same val videos, and the paired difference of their accuracies is tested (`analysis.statistics.change`).
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from muybridge.evaluation.evaluate import class_indices
 from muybridge.evaluation.trained import Trained
 from muybridge.inference.clips import Tried, of_split
 from muybridge.inference.exported import Session, frames_of, needed, session
-from muybridge.inference.formats import quiet
-from muybridge.inference.metadata import FRAMES
+from muybridge.inference.formats import first_line, quiet
+from muybridge.inference.metadata import FRAMES, KEY
 from muybridge.recipe import Recipe
 from muybridge.runtime.console import progress
 
@@ -56,32 +57,59 @@ class Verdict:
         )
 
 
-def lowered(
-    file: Path, precision: Precision, network: Trained, recipe: Recipe, data: str | Path | None
-) -> tuple[Path, Verdict]:
-    """A graph of fewer bits beside an ONNX file, which it replaces, and the verdict on it.
+@dataclass(frozen=True)
+class Judges:
+    """Videos that a precision is judged by (val), and that int8's ranges are set by (train)."""
 
-    `data`: a manifest with val, and for int8 train, where the run's own is gone. Raises UserError where a loss is found,
-    or cannot be looked for.
+    precision: Precision
+    val: Tried
+    train: Tried | None
+
+
+def judges(precision: Precision, network: Trained, recipe: Recipe, data: str | Path | None) -> Judges:
+    """Videos to judge a precision by. `data`: a manifest that has them, where the run's own is gone.
+
+    Raises UserError where they are not there, or are too few to find a loss.
     """
     val = _needed(network, recipe, data, "val")
     if len(val.rows) < FEWEST_VIDEOS:
         raise UserError(
-            f"--{precision}: val has {len(val.rows)} videos, too few to find a loss. Give a manifest with {FEWEST_VIDEOS} or "
-            "more: --data"
+            f"--{precision}: val has {len(val.rows)} videos, too few to find a loss. Name a manifest whose val has "
+            f"{FEWEST_VIDEOS} or more (--data), or export in fp32"
         )
+    return Judges(precision, val, _needed(network, recipe, data, "train") if precision == "int8" else None)
+
+
+def lowered(file: Path, judged_by: Judges, network: Trained) -> Verdict:
+    """Put a graph of fewer bits in the place of an ONNX file, and say how it does. Raises UserError where it loses."""
+    precision, val = judged_by.precision, judged_by.val
     made = file.with_name(f"{precision}.onnx")
-    if precision == "fp16":
-        to_fp16(file, made)
-    else:
-        to_int8(file, made, _needed(network, recipe, data, "train"))
+    try:
+        to_fp16(file, made) if judged_by.train is None else to_int8(file, made, judged_by.train)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the tool meets
+        raise UserError(
+            f"--{precision}: ONNX Runtime's tool cannot convert it: {first_line(error)}. Export without --{precision}"
+        ) from error
     verdict = judged(
         precision, session(file.read_bytes(), str(file)), session(made.read_bytes(), str(made)), val, network
     )
     if verdict.loses:
         raise UserError(f"{verdict}. That is a loss, so no file is written. Export without --{precision}")
-    made.replace(file)
-    return file, verdict
+    _describe(made, file, verdict)
+    return verdict
+
+
+def _describe(made: Path, file: Path, verdict: Verdict) -> None:
+    """Put a graph in the place of another, with the other's metadata and the verdict."""
+    onnx = needed("onnx")
+    model, full = onnx.load(made), onnx.load(file)
+    about = json.loads(next(entry.value for entry in full.metadata_props if entry.key == KEY))
+    del model.metadata_props[:]
+    model.metadata_props.add(key=KEY, value=json.dumps(about | {"precision": asdict(verdict)}))
+    made.unlink()
+    onnx.save(model, file)
 
 
 def judged(precision: Precision, full: Session, fewer: Session, val: Tried, network: Trained) -> Verdict:
