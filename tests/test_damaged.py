@@ -80,6 +80,7 @@ def commands(study, video):
     run = str(study / "runs" / RUN)
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
+        "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)],
         "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
@@ -118,7 +119,7 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["runs", "report", "predict", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse"]
+    "command", ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse"]
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):

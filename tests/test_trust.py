@@ -113,7 +113,8 @@ def stranger(run, tmp_path, monkeypatch):
 def commands(manifest):
     video = Manifest.load(manifest).row(0).path
     return {
-        "predict": ["predict", ".", video], "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
+        "predict": ["predict", ".", video], "events": ["events", ".", video],
+        "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
         "predict with its weights": ["predict", "tsn_resnet_tiny", video, "--pretrained", "."],
         "predict with its hub folder": ["predict", "hf:./evil", video, "--pretrained", "hub"],
         "evaluate its weights": ["evaluate", "tsn_resnet_tiny", "--pretrained", ".", "--data", manifest],
@@ -147,6 +148,7 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
         assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit), what
         if what in (
             "predict",
+            "events",
             "predict with its weights",
             "predict with its hub folder",
             "evaluate",

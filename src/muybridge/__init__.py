@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
     from muybridge.evaluation.fuse import fuse
+    from muybridge.inference.events import events
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
     from muybridge.studies.demo import demo
@@ -58,6 +59,7 @@ _MODULES = {
     "doctor": "api",
     "estimate": "api",
     "evaluate": "api",
+    "events": "inference.events",
     "features": "evaluation.extract",
     "find_lr": "api",
     "flow": "data.stores.flow",
@@ -94,6 +96,7 @@ __all__ = [
     "doctor",
     "estimate",
     "evaluate",
+    "events",
     "features",
     "find_lr",
     "flow",

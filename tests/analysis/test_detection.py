@@ -1,5 +1,7 @@
 """Average precision of events, starts and frames: by hand, and against slow code written from the definitions."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -252,3 +254,12 @@ def test_a_perfect_finder_is_perfect():
     assert (judged.start_ap_SC == 1).all()
     assert (judged.frame_ap_C == 1).all()
     assert (judged.calibrated_ap_C == 1).all()
+
+
+def test_instants_have_starts_and_no_frames():
+    judged = judge([video([event(3.2, 4, 0.9)], [true(3, 3)])] * 3, ("run",))
+    assert judged.start_map_S[0].value == 1.0
+    assert judged.event_map_O[0].value == 0.0
+    assert np.isnan(judged.frame_map.value)
+    assert str(judged.frame_map) == "–"
+    assert json.loads(json.dumps(judged.as_json(), allow_nan=False))["classes"]["run"]["frame_ap"] is None

@@ -48,6 +48,7 @@ OF_THE_TERMINAL = {
 }
 OF_PYTHON = {
     ("compare", "estimate"): "what --dry-run asks for",
+    ("events", "ready"): "prints each video as it is done",
     ("predict", "ready"): "prints each answer as it comes",
     ("stream", "told"): "prints what happens to the source",
     ("runs", "unreadable"): "prints a warning for each folder",

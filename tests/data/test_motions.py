@@ -175,3 +175,28 @@ def test_too_few_clips_and_a_folder_in_use_are_told(tmp_path):
     (tmp_path / "something").touch()
     with pytest.raises(UserError, match="not empty"):
         motions(tmp_path, clips=50)
+
+
+def test_long_videos_show_what_their_table_says(tmp_path):
+    motions(tmp_path / "one", clips=50, long=2, seed=5, jobs=2)
+    motions(tmp_path / "two", clips=50, long=2, seed=5, jobs=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    lines = (tmp_path / "one" / "long" / "events.csv").read_text().splitlines()
+    assert lines[0] == "video,start_seconds,end_seconds,label"
+    for number in range(2):
+        path = tmp_path / "one" / "long" / f"{number:02d}.mp4"
+        frames_THW3, happens = made.render_long(seed=5, index=50 + 1000 * number)
+        assert probe(path).num_frames == len(frames_THW3)
+        rows = [line.split(",") for line in lines[1:] if line.startswith(path.name)]
+        assert [(round(float(a) * 24), round(float(b) * 24), label) for _, a, b, label in rows] == happens
+        assert len({start % NUM_FRAMES for start, _, _ in happens}) > 3  # they begin anywhere
+        assert {label for _, _, label in happens} == set(CLASSES) - {"empty"}
+        ends = [0, *(end for _, end, _ in happens)]
+        assert all(end < start for end, (start, _, _) in zip(ends, happens, strict=False))
+
+
+def test_long_videos_show_clips_that_are_in_no_split():
+    frames_THW3, happens = made.render_long(seed=5, index=50)
+    shown = frames_THW3[happens[0][0] :][:NUM_FRAMES]
+    assert any(np.array_equal(shown, render(happens[0][2], seed=5, index=index)) for index in range(50, 100))
+    assert not any(np.array_equal(shown, render(happens[0][2], seed=5, index=index)) for index in range(50))

@@ -77,16 +77,21 @@ class Estimate:
     """A mean over classes, and its interval over videos."""
 
     value: float
+    """NaN: there is nothing to measure, as of frames where all events are instants."""
     low: float | None = None
     """None: too few videos."""
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+        return (
+            "–"
+            if np.isnan(self.value)
+            else f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Entry of `muybridge events --json`."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return {"value": _number(self.value), "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)

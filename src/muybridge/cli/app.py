@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from muybridge import __version__
-from muybridge.cli import calibrate, data, evaluate, features, flow, fuse, models, stream, study, train, use, work
+from muybridge.cli import calibrate, data, evaluate, events, features, flow, fuse, models, stream, study, train, use, work
 from muybridge.cli.output import answered
 
 app = typer.Typer(
@@ -46,8 +46,8 @@ def _main(
 for _command in (
     study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
     features.features, flow.flow, train.train, train.causal, evaluate.evaluate, evaluate.diagnose, calibrate.calibrate,
-    study.compare, work.work, fuse.fuse, study.report, use.predict, stream.stream, models.models, models.recipes, models.measure,
-    train.runs,
+    study.compare, work.work, fuse.fuse, study.report, use.predict, events.events, stream.stream, models.models,
+    models.recipes, models.measure, train.runs,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -32,6 +32,9 @@ from muybridge.text import counted, plural
 def motions(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.")],
     clips: Annotated[int, typer.Option(help="Number of videos.")] = 2000,
+    long: Annotated[
+        int, typer.Option(min=0, help="Long videos to make as well, with what happens when in long/events.csv.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")] = None,
     as_json: Json = False,
@@ -40,7 +43,7 @@ def motions(
     with answering(as_json):
         import muybridge
 
-        prepared = muybridge.motions(folder, clips=clips, seed=seed, jobs=jobs)
+        prepared = muybridge.motions(folder, clips=clips, long=long, seed=seed, jobs=jobs)
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
 
 

@@ -98,6 +98,11 @@ def sliding_indices(num_frames_in_video: int, fps: float, spec: ClipSpec, starts
     return np.stack([_snippets(start + steps_T, num_frames_in_video, spec) for start in starts])
 
 
+def span_seconds(fps: float, spec: ClipSpec) -> float:
+    """Seconds that a dense clip of a video covers, as Kinetics protocols count them: T × stride."""
+    return _span(fps, spec) / fps
+
+
 def rearranged(indices_TL: np.ndarray, order: Order, generator: np.random.Generator) -> np.ndarray:
     """Frame indices of the same clip in another order, (T,L).
 

@@ -16,10 +16,19 @@ import numpy as np
 from muybridge import build
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.sampling import test_indices
 from muybridge.data.views import Views
 from muybridge.errors import UserError
 from muybridge.inference.annotate import check_target, write_annotated
 from muybridge.inference.answering import Answering, answering
+from muybridge.inference.over_time import (
+    OverTime,
+    centres,
+    check_windows,
+    rising,
+    usual_window_seconds,
+    window_starts,
+)
 from muybridge.inference.results import Prediction, Predictions, best_first
 from muybridge.inference.sources import File, InMemory, check_rate, is_several, source_of
 from muybridge.recipe import Runtime
@@ -27,6 +36,7 @@ from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.video import DecodeError, FileReader, Reader, Row
 from muybridge.video.limits import Limits
+from muybridge.video.overlapping import Overlapping
 from muybridge.video.safe import Held, MachineFault, SafeReader
 
 LONG = 2.0
@@ -147,6 +157,45 @@ class Predictor:
         """The name of each video with its predictions, or with the error that it gave; in order, as they come."""
         return self._each(videos, self._asked(top, window_seconds, fps))
 
+    def over_time(
+        self, video: Any, *, window_seconds: float | None = None, overlap: float = 0.5, fps: float | None = None
+    ) -> OverTime:
+        """Probabilities over time: windows that share `overlap` of their length with the next, the last at the video's end.
+
+        `video`, `fps`: as in a call. `window_seconds`: their length; None: `usual_window_seconds`. All frames that windows
+        show are decoded in one pass. Raises DecodeError (a UserError) for a video that cannot be read, and UserError.
+        """
+        check_windows(window_seconds, overlap)
+        check_rate(fps)
+        source = self._source(video)
+        with self._files.held(self._short_side) as held, _naming(source):
+            whole, size, times_F = self._whole(source, held, fps)
+            spec, longest = build.clip_spec(self.answering.recipe), self.answering.dataset["longest_trained_seconds"]
+            window_seconds = window_seconds or usual_window_seconds(spec, whole.fps, longest)
+            length = min(whole.num_frames, max(1, round(window_seconds * whole.fps)))
+            starts_N = window_starts(whole.num_frames, length, overlap)
+            rows = [
+                whole._replace(start_frame=whole.start_frame + start, num_frames=length) for start in starts_N.tolist()
+            ]
+            reader: Reader = source if isinstance(source, InMemory) else self._frames(held)
+            if isinstance(reader, Held):
+                num_clips = self.answering.recipe.evaluation.num_clips
+                shown = test_indices(length, whole.fps, spec, num_clips=num_clips)
+                reader = Overlapping(reader, whole.start_frame + starts_N, shown)
+            manifest = self._manifest([(row, size) for row in rows])
+            views = build.video_views(self.answering.recipe, manifest, self._input.reader(reader))
+            calibrated = self.answering.calibrated
+            probabilities_NK = calibrated.probabilities(self.answering.scores(views).video_probabilities())
+        times_F = rising(times_F, whole.fps) + whole.start_frame / whole.fps
+        end_seconds = float(times_F[-1]) + 1 / whole.fps
+        return OverTime(
+            path=source.name, classes=self.classes, times_N=centres(times_F, end_seconds, starts_N, length),
+            probabilities_NK=probabilities_NK, frame_times_F=times_F, end_seconds=end_seconds,
+            window_seconds=length / whole.fps,
+            step_seconds=float(starts_N[1]) / whole.fps if len(starts_N) > 1 else end_seconds,
+            unknown_below=calibrated.threshold,
+        )  # fmt: skip
+
     def annotate(self, video: Any, answer: Predictions, out: str | Path, *, fps: float | None = None) -> None:
         """Write a copy of a video with the labels of its answer in the frames (.mp4, .mkv or .mov), without sound.
 
@@ -250,29 +299,32 @@ class Predictor:
 
     def _prepared(self, video: Any, asked: _Asked) -> _Prepared:
         """Open a video, and make its views as far as they fit. Raises DecodeError."""
-        source = source_of(
-            video, short_side=self._short_side, limits=self._files.limits,
-            vector_width=None if self._input.is_picture else self._input.channels,
-        )  # fmt: skip
+        source = self._source(video)
         with self._files.held(self._short_side) as held, _naming(source):
-            if isinstance(source, InMemory):
-                fps = asked.fps or self.answering.recipe.clip.fps or FPS
-                info = source.info(fps)
-                if self._input.is_picture:
-                    info = self._input.look(Path(source.name), lambda _: info)
-                whole = Row(source.name, source.name, 0, info.num_frames, fps)
-                size = info.width, info.height
-            elif source.row is not None:
-                whole, size = source.row, (1, 1)
-            else:
-                info = self._input.look(
-                    Path(source.path), lambda path: held.look(path, image_fps=asked.fps or FPS).video
-                )
-                whole = Row(source.name, source.path, 0, info.num_frames, info.fps)
-                size = info.width, info.height
+            whole, size, _ = self._whole(source, held, asked.fps)
             rows = windows(whole, self.answering.dataset, asked.window_seconds)
             reader = source if isinstance(source, InMemory) else self._frames(held)
             return _Prepared(source, rows, size, self._made(rows, size, reader))
+
+    def _source(self, video: Any) -> File | InMemory:
+        return source_of(
+            video, short_side=self._short_side, limits=self._files.limits,
+            vector_width=None if self._input.is_picture else self._input.channels,
+        )  # fmt: skip
+
+    def _whole(self, source: File | InMemory, held: Held, fps: float | None) -> tuple[Row, tuple[int, int], np.ndarray]:
+        """The whole of a source as a row, its width and height, and the times of its frames. Raises DecodeError."""
+        if isinstance(source, File) and source.row is not None:
+            return source.row, (1, 1), np.arange(source.row.num_frames) / source.row.fps
+        if isinstance(source, InMemory):
+            rate = fps or self.answering.recipe.clip.fps or FPS
+            info, path = source.info(rate), source.name
+            if self._input.is_picture:
+                info = self._input.look(Path(source.name), lambda _: info)
+        else:
+            info = self._input.look(Path(source.path), lambda path: held.look(path, image_fps=fps or FPS).video)
+            path, rate = source.path, info.fps
+        return Row(source.name, path, 0, info.num_frames, rate), (info.width, info.height), info.times_seconds
 
     def _made(self, rows: Sequence[Row], size: tuple[int, int], reader: Reader) -> dict[int, Views]:
         """The views of the first rows, of all if they fit into READY_BYTES."""

@@ -23,7 +23,7 @@ from muybridge.data.prepare.splits import assign
 from muybridge.data.random import generator
 from muybridge.errors import UserError
 from muybridge.runtime.console import progress
-from muybridge.runtime.files import sha256_file, within
+from muybridge.runtime.files import csv_text, sha256_file, within
 from muybridge.runtime.locks import locked
 
 NUM_FRAMES = 24
@@ -55,13 +55,25 @@ class Path2D:
     angle_T: np.ndarray
 
 
-def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int | None = None) -> Prepared:
+LONG = "long"
+"""Folder of the long videos."""
+BACKGROUND = "empty"
+"""Class that long videos show between events."""
+EVENTS_OF_A_VIDEO = 12
+
+
+def motions(
+    folder: str | Path, *, clips: int = 2000, long: int = 0, seed: int = 0, jobs: int | None = None
+) -> Prepared:
     """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`.
 
-    The same arguments give the same bytes, with any number of jobs. Raises UserError for too few clips or a folder that
-    is in use.
+    `long`: number of long videos to write to `long/` as well, of clips in no split; `long/events.csv` says what happens
+    when. The same arguments give the same bytes, with any number of jobs. Raises UserError for too few clips or a folder
+    that is in use.
     """
     folder = Path(folder).resolve()
+    if long < 0:
+        raise UserError(f"--long {long}: not a number of videos. Give 0 or more")
     if clips < 5 * len(CLASSES):
         raise UserError(
             f"--clips {clips}: too few for {len(CLASSES)} classes in three splits. Give at least {5 * len(CLASSES)}"
@@ -71,10 +83,10 @@ def motions(folder: str | Path, *, clips: int = 2000, seed: int = 0, jobs: int |
     unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent, f"makes {folder.name} there", name=f".{folder.name}.lock", keep=False):
-        return _made(folder, unfinished, clips=clips, seed=seed, jobs=jobs)
+        return _made(folder, unfinished, clips=clips, long=long, seed=seed, jobs=jobs)
 
 
-def _made(folder: Path, unfinished: Path, *, clips: int, seed: int, jobs: int | None) -> Prepared:
+def _made(folder: Path, unfinished: Path, *, clips: int, long: int, seed: int, jobs: int | None) -> Prepared:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: it is not empty. Choose another folder")
     if within(folder.parent, unfinished.name).exists():
@@ -104,10 +116,50 @@ def _made(folder: Path, unfinished: Path, *, clips: int, seed: int, jobs: int | 
         columns, classes=CLASSES, root=unfinished, mirror=MIRROR, reversed_pairs=PAIRS, where=str(folder)
     )
     manifest.save(unfinished / "manifest.csv")
+    if long:
+        _write_long(unfinished / LONG, long, seed=seed, first=clips)
     if folder.exists():
         folder.rmdir()
     unfinished.rename(folder)
     return summary(folder / "manifest.csv", manifest, rejected=[], warnings=[])
+
+
+def _write_long(folder: Path, videos: int, *, seed: int, first: int) -> None:
+    """Write long videos and events.csv; the clip number `first` is the first that they show."""
+    folder.mkdir()
+    rows: list[tuple[str, str, str, str]] = []
+    for number in range(videos):
+        frames_THW3, happens = render_long(seed=seed, index=first + 1000 * number)
+        encode(folder / f"{number:02d}.mp4", frames_THW3)
+        rows += [
+            (f"{number:02d}.mp4", f"{start / FPS:.3f}", f"{end / FPS:.3f}", label) for start, end, label in happens
+        ]
+    (folder / "events.csv").write_text(csv_text([("video", "start_seconds", "end_seconds", "label"), *rows]))
+
+
+def render_long(*, seed: int, index: int) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
+    """Frames (T,H,W,3) of a long video, and its events: first frame, frame after the last, label.
+
+    An event is one to three clips of a class. Between events are one or two of the background, cut short at random, so that
+    events begin at any frame. `index`: of the first clip, as in `render`.
+    """
+    draw = generator(seed, "long motions", index)
+    labels = [str(label) for label in draw.permutation([name for name in CLASSES if name != BACKGROUND])]
+    clips: list[np.ndarray] = []
+    happens: list[tuple[int, int, str]] = []
+
+    def show(label: str, num_frames: int) -> None:
+        clips.append(render(label, seed=seed, index=index + len(clips))[:num_frames])
+
+    for event in range(EVENTS_OF_A_VIDEO):
+        for _ in range(int(draw.integers(1, 3))):
+            show(BACKGROUND, int(draw.integers(NUM_FRAMES // 2, NUM_FRAMES + 1)))
+        start, label = sum(map(len, clips)), labels[event % len(labels)]
+        for _ in range(int(draw.integers(1, 4))):
+            show(label, NUM_FRAMES)
+        happens.append((start, sum(map(len, clips)), label))
+    show(BACKGROUND, NUM_FRAMES)
+    return np.concatenate(clips), happens
 
 
 def render(label: str, *, seed: int, index: int) -> np.ndarray:
