@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from muybridge.analysis.detection import frame_average_precision
 from muybridge.data import inputs
 from muybridge.data.random import generator
 from muybridge.data.sets import motions
@@ -79,18 +80,12 @@ def by_steps(model: VideoModel, x_1CTHW: torch.Tensor, window: int) -> np.ndarra
     return torch.stack(answers).numpy()
 
 
-def average_precision(scores_T: np.ndarray, shown_T: np.ndarray) -> float:
-    """The mean precision at the steps that show a class, by falling score (no two scores are equal here)."""
-    hits_T = shown_T[np.argsort(-scores_T)]
-    return float((np.cumsum(hits_T) / np.arange(1, len(hits_T) + 1))[hits_T].mean())
-
-
 def judged(
     logits: Sequence[np.ndarray], labels: Sequence[np.ndarray], classes: Sequence[str], step: int
 ) -> dict[str, Any]:
     """Frame mAP, the share of events that are decided, and the median seconds until they are."""
     scores_TK, labels_T = softmax(np.concatenate(logits)), np.concatenate(labels)
-    precisions = [average_precision(scores_TK[:, classes.index(name)], labels_T == name) for name in MOVING]
+    precisions = [frame_average_precision(scores_TK[:, classes.index(name)], labels_T == name) for name in MOVING]
     seconds, count = [], 0
     for logits_TK, labels_T in zip(logits, labels, strict=True):
         right_T = np.array(classes)[logits_TK.argmax(1)] == labels_T

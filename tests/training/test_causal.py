@@ -115,6 +115,9 @@ def test_lengths_and_fields_that_are_named_win(dense):
     assert looking_back(dense, steps=5).optim.steps == 5
     by_epochs = looking_back(dense, epochs=2)
     assert (by_epochs.optim.epochs, by_epochs.optim.steps, by_epochs.optim.warmup_epochs) == (2, None, 0.4)
+    by_epochs = looking_back(dense, changes={"optim.epochs": 3})
+    assert (by_epochs.optim.epochs, by_epochs.optim.steps) == (3, None)
+    assert looking_back(dense, changes={"optim.steps": 7}).optim.steps == 7
     by_fields = looking_back(dense, changes={"optim.lr": 0.5, "clip.fps": 12.0, "model.options.share": 4})
     assert (by_fields.optim.lr, by_fields.clip.fps) == (0.5, 12.0)
     assert by_fields.model.options == {"direction": "past", "share": 4}

@@ -154,15 +154,15 @@ def test_threads_have_streams_of_their_own():
 
     def clips():  # beside them, somebody asks the same network about whole clips
         barrier.wait()
-        for _ in range(5):
-            assert torch.equal(clip(model, videos[0]), whole)
+        of_clips.extend(clip(model, videos[0]) for _ in range(5))
 
-    whole = clip(model, videos[0])
+    whole, of_clips = clip(model, videos[0]), []
     threads = [*(threading.Thread(target=stream, args=(which,)) for which in range(4)), threading.Thread(target=clips)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert [torch.equal(found, whole) for found in of_clips] == [True] * 5
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 

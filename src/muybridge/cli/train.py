@@ -127,6 +127,7 @@ def causal(
         import muybridge
 
         changes, runtime = parsed_settings(settings)
+        allow_named(allow_code=allow_code)
         made = muybridge.causal(
             run, out=out, data=data, epochs=epochs, steps=steps, changes=changes, allow_code=allow_code, runtime=runtime
         )

@@ -42,12 +42,12 @@ def looking_back(
     run.check_finished()
     recipe = run.recipe()
     _check_network(run, recipe)
-    optim = recipe.optim
-    by_hours = optim.schedule_unit == "hours"
+    optim, changes = recipe.optim, dict(changes or {})
     length: dict[str, Any] = {"epochs": epochs, "steps": steps}
-    if epochs is None and steps is None:
+    length |= {name: changes[f"optim.{name}"] for name in length if isinstance(changes.get(f"optim.{name}"), int)}
+    if set(length.values()) == {None}:
         kept = max(1, round(STEPS_SHARE * run.result()["steps"]))
-        length = {"shorten": STEPS_SHARE} if by_hours else {"steps": kept}
+        length = {"shorten": STEPS_SHARE} if optim.schedule_unit == "hours" else {"steps": kept}
     weights = run.checkpoints / recipe.evaluation.checkpoint
     named = {
         OPTION: "past", "model.pretrained": str(weights), "model.pretrained_sha256": None, "model.strict": True,
@@ -55,7 +55,7 @@ def looking_back(
         "optim.warmup_lr": None if optim.warmup_lr is None else optim.warmup_lr * LR_SHARE,
         **({} if data is None else {"data.manifest": data, "data.sha256": None}),
     }  # fmt: skip
-    made = replace(resized(recipe, **length), named | dict(changes or {}))
+    made = replace(resized(recipe, **length), named | changes)
     return _with_a_rate(run, made)
 
 
