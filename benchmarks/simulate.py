@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from muybridge.analysis.calibration import Rule, choose_threshold, fit_temperature
 from muybridge.analysis.racing import level, look
 from muybridge.analysis.statistics import (
     Sample,
@@ -21,9 +22,11 @@ from muybridge.analysis.statistics import (
     paired_difference,
     usual_spread,
 )
+from muybridge.errors import UserError
 
 TRUTH = 0.75
-SHARES = ("coverage", "told_apart", "wrongly", "rightly", "saved", "false_alarms", "shift")
+SHARES = ("coverage", "told_apart", "wrongly", "rightly", "saved", "false_alarms", "shift", "given", "broken", "answered",
+          "best")  # fmt: skip
 
 
 def chances(draw: np.random.Generator, videos: int, consistency: float) -> np.ndarray:
@@ -156,6 +159,42 @@ def _answers_of(
     return made
 
 
+def temperatures(draw: np.random.Generator, sets: int, *, videos: int, sources: int) -> float:
+    """How often the interval of a temperature holds the true one, 2. Videos of a source have the same answer."""
+    held = 0
+    for _ in range(sets):
+        logits_SK = 2 * draw.normal(size=(sources, 8))
+        chances_SK = np.exp(logits_SK) / np.exp(logits_SK).sum(1, keepdims=True)
+        labels_S = (chances_SK.cumsum(1) < draw.random((sources, 1))).sum(1)
+        sure_SK = chances_SK**2 / (chances_SK**2).sum(1, keepdims=True)
+        source_N = np.arange(videos) % sources
+        groups_N = np.array([f"{source:05d}" for source in source_N])
+        found = fit_temperature(sure_SK[source_N], labels_S[source_N], groups_N)
+        held += found.low is not None and found.low <= 2 <= found.high
+    return held / sets
+
+
+def thresholds(draw: np.random.Generator, sets: int, *, videos: int, wanted: float, share: float) -> dict[str, float]:
+    """How often a threshold of val is given, and how often its true precision is below the wanted one.
+
+    An answer of sureness u is right with probability 1 - share (1 - u), for u even between 0 and 1. `best`: the share that
+    the true threshold would answer.
+    """
+    given, broken, answered = 0, 0, 0.0
+    for _ in range(sets):
+        sure_N = draw.random(videos)
+        right_N = draw.random(videos) < 1 - share * (1 - sure_N)
+        try:
+            chosen = choose_threshold(Rule(precision=wanted), sure_N, right_N, np.full(videos, ""))
+        except UserError:
+            continue
+        given += 1
+        answered += chosen.answered
+        broken += 1 - share * (1 - chosen.value) / 2 < wanted
+    best = min(1.0, 2 * (1 - wanted) / share)
+    return {"given": given / sets, "broken": broken / sets, "answered": answered / max(1, given), "best": best}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -216,6 +255,17 @@ def main() -> None:
     ]:  # fmt: skip
         asked_for = {"models": models, "videos": videos, "seeds": seeds, "sd": sd / 100, "worse": worse, "alike": alike}
         found["races"].append(asked_for | {"sd": sd} | races(draw, studies, **asked_for))
+    found["temperatures"] = [
+        {"videos": videos, "sources": sources,
+         "coverage": temperatures(draw, min(studies, 1000), videos=videos, sources=sources)}
+        for videos, sources in ((20, 20), (60, 60), (200, 200), (1000, 1000), (200, 20), (1000, 60))
+    ]  # fmt: skip
+    found["thresholds"] = [
+        {"videos": videos, "wanted": wanted, "wrong_where_least_sure": share}
+        | thresholds(draw, min(studies, 1000), videos=videos, wanted=wanted, share=share)
+        for videos in (100, 300, 1000)
+        for wanted, share in ((0.9, 0.5), (0.9, 0.25), (0.95, 0.25))
+    ]
     if asked.json:
         print(json.dumps({"studies": studies, "seed": asked.seed, **found}, indent=2))
         return

@@ -56,6 +56,7 @@ def study(recipe, tmp_path_factory):
     muybridge.compare(["tsn_resnet_tiny", "tsm_resnet_tiny"], data=small.data.manifest, recipe=small, out=folder)
     diagnose(folder / "runs" / RUN)
     muybridge.evaluate(folder / "runs" / RUN, changes={"evaluation.num_crops": 3}, keep=True)
+    muybridge.calibrate(folder / "runs" / RUN)
     muybridge.fuse(folder)
     return folder
 
@@ -67,7 +68,7 @@ NAMES = [
         "recipe.json", "runtime.json", "environment.json", "dataset.json", "trained_on.npz", "cost.json", "metrics.jsonl",
         "timing.jsonl", "checkpoints/last", "checkpoints/best", "checkpoints/*/model.safetensors", "checkpoints/*/state.json",
         "checkpoints/*/optimizer.safetensors", "scores/test.npz", "scores/val.npz", "diagnosis/diagnosis.json",
-        "diagnosis/shuffled.npz", "evaluations/*/evaluation.json", "evaluations/*/scores.npz", "result.json",
+        "diagnosis/shuffled.npz", "evaluations/*/evaluation.json", "evaluations/*/scores.npz", "calibration.json", "result.json",
     )),
     *(f"runs/{FUSED}/{name}" for name in (
         "fused.json", "recipe.json", "dataset.json", "environment.json", "cost.json", "scores/test.npz", "result.json",
@@ -82,7 +83,7 @@ def commands(study, video):
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
         "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
-        "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)],
+        "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)], "calibrate": ["calibrate", run],
         "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
                    "--set", "clip.fps=24"],
         "doctor": ["doctor", str(Path(video).parent.parent / "manifest.csv"), "--study", run, "--out", str(study / "d.html")],
@@ -119,7 +120,8 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse"]
+    "command",
+    ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse", "calibrate"],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):

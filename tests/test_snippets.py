@@ -59,6 +59,7 @@ NOT_HERE = {
 if importlib.util.find_spec("timm") is None:
     NOT_HERE["muybridge train --model i3d@timm"] = "needs timm"
 INSTEAD = {
+    "--threshold precision=0.95": "--threshold cost_wrong=1,cost_unknown=2",  # six val videos promise nothing
     "--pretrained imagenet": "--pretrained none",  # are fetched
     "features tsn_efficientnet_lite0 --pretrained none": "features tsn_efficientnet_lite0 --pretrained imagenet",  # a package's
     "--pretrained kinetics400": "--pretrained none",
@@ -125,6 +126,9 @@ def base(tmp_path_factory):
         (base / "weizmann" / label).mkdir(parents=True)
         for person, video in zip(people, (one for one in videos if one.parent.name == label), strict=False):
             shutil.copy(video, base / "weizmann" / label / f"{person}_{label}.mp4")
+    (base / "others" / "juggle").mkdir(parents=True)
+    for n, video in enumerate(sorted((base / "made-videos" / "five").rglob("*.mp4"))[:8]):
+        shutil.copy(video, base / "others" / "juggle" / f"{n}.mp4")
     shutil.copy(videos[0], base / "some.mp4")
     frames(base / "set.csv", out=base / "frames-made")
     (base / "frames-made").rename(base / "frames")
@@ -160,6 +164,7 @@ def base(tmp_path_factory):
 
 
 GIVEN = {
+    "docs/calibration.md": {"run": "tsm"},
     "docs/cluster.md": {"runs/tsm": "tsm"},
     "docs/diagnosis.md": {"run": "tsm"},
     "docs/evaluation.md": {"run": "tsm"},
@@ -281,7 +286,10 @@ BENCHMARKS = {
 FIRST = {
     "docs/diagnosis.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study"],
     "docs/report.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18,i3d_resnet18 --out study"],
-    "docs/evaluation.md": ["muybridge prepare new --all test --out new.csv"],
+    "docs/evaluation.md": [
+        "muybridge prepare new --all test --out new.csv",
+        "muybridge prepare others --all test --out others.csv",
+    ],
     "docs/benchmarks.md": ["muybridge prepare weizmann --out weizmann.csv --group '/([a-z]+)_'"],
 }
 """What a page takes for done."""

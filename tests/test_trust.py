@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_runs import make_run
+from made_runs import made_scores, make_run
 from torch import nn
 from typer.testing import CliRunner
 
@@ -128,6 +128,7 @@ def commands(manifest):
                           "--set", "optim.epochs=1", "--set", "optim.min_steps=0", "--set", "optim.warmup_epochs=0"],
         "compare by its recipe": ["compare", "--recipe", "recipe.json", "--models", "tsn_resnet_tiny", "--data", manifest,
                                   "--out", "../study", "--dry-run"],
+        "calibrate": ["calibrate", "."], "evaluate clips of no class": ["evaluate", ".", "--data", manifest, "--unknown"],
         "evaluate to keep": ["evaluate", ".", "--split", "train", "--keep"], "describe": ["describe", manifest],
         "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
         "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
@@ -475,6 +476,21 @@ def test_fused_scores_are_written_through_no_link(tmp_path, home, name):
     result = call(*words)
     assert result.exit_code == 2, result.output
     assert untouched()
+
+
+def test_a_calibration_is_written_through_no_link(tmp_path, home):
+    folder, untouched = home
+    runs = [make_run(tmp_path / model, model=f"{model}_resnet_tiny") for model in ("tsn", "tsm")]
+    for run in runs:
+        run.save_scores("val", made_scores(np.arange(60) % 3 > 0))
+    assert call("fuse", *(run.path for run in runs), "--weights", "equal", "--out", tmp_path / "fused").exit_code == 0
+    linked(tmp_path / "fused" / "calibration.json", folder / "notes.txt")
+    result = call("calibrate", tmp_path / "fused")
+    assert result.exit_code == 2, result.output
+    assert "calibration.json" in result.stderr
+    assert untouched()
+    (tmp_path / "fused" / "calibration.json").unlink()
+    assert call("calibrate", tmp_path / "fused").exit_code == 0
 
 
 def test_names_in_a_report_delete_nothing_but_drawings_and_tables(tmp_path):

@@ -172,7 +172,9 @@ def test_what_val_cannot_promise_is_refused_with_what_could():
     with pytest.raises(UserError, match=r"it has 8 sources of videos, and it takes 72 at least"):
         choose_threshold(Rule(precision=0.95), np.linspace(0, 1, 40), right_N, np.repeat(np.arange(8), 5).astype(str))
     fair_N = np.arange(100) % 25 > 0  # 96 % right
-    with pytest.raises(UserError, match=r"the most is 0\.9\d\d.*Answered alike, about (\d+) val videos could") as told:
+    with pytest.raises(
+        UserError, match=r"the most is 0\.9\d\d.*; answered alike, about (\d+) val videos could"
+    ) as told:
         choose_threshold(Rule(precision=0.95), np.full(100, 0.5), fair_N, np.full(100, ALONE))
     enough = int(str(told.value).split("about ")[1].split()[0])
     times = enough // 100

@@ -97,7 +97,7 @@ def test_again_gives_the_same_bytes_and_test_is_never_read(made, tmp_path):
 
 
 def test_what_is_refused_changes_nothing(made):
-    with pytest.raises(UserError, match="val cannot promise a precision of 0.9"):
+    with pytest.raises(UserError, match=r"val cannot promise a precision of 0\.9"):
         muybridge.calibrate(made, threshold="precision=0.9")
     assert made.calibration() is None
     muybridge.calibrate(made)
@@ -158,7 +158,9 @@ def test_a_calibration_of_other_weights_is_not_used(own):
     muybridge.calibrate(own)
     content = own.calibration()
     (own.path / "calibration.json").write_text(json.dumps(content | {"weights": "step-00000001"}))
-    with pytest.raises(UserError, match=r"it is of step-00000001, but the run answers with step-\d+\. Calibrate again"):
+    with pytest.raises(
+        UserError, match=r"it is of step-00000001, but the run answers with step-\d+\. Use muybridge calibrate"
+    ):
         muybridge.load(own)
 
 

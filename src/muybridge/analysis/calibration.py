@@ -15,6 +15,7 @@ never above that of as many right answers as there are sources.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -110,7 +111,7 @@ def _lowest(losses_BG: np.ndarray, grid_G: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a threshold shall give: a precision, or the lowest cost."""
+    """Aim of a threshold: a precision, or the lowest cost."""
 
     precision: float | None = None
     cost_wrong: float | None = None
@@ -127,15 +128,15 @@ class Rule:
         if given.keys() == {"precision"}:
             if not 0 < given["precision"] < 1:
                 raise UserError(
-                    f"--threshold: a precision of {given['precision']:g} is none that val can promise. Give one between 0 and 1"
+                    f"--threshold: a precision of {given['precision']:g} cannot be promised. Give one between 0 and 1"
                 )
             return Rule(precision=given["precision"])
         if given.keys() == {"cost_wrong", "cost_unknown"}:
             if not all(0 <= cost < math.inf for cost in given.values()):
-                raise UserError(f"--threshold: '{text}' has a cost that is none. Give numbers from 0 on")
+                raise UserError(f"--threshold: '{text}' has a cost below 0. Give numbers from 0 on")
             return Rule(cost_wrong=given["cost_wrong"], cost_unknown=given["cost_unknown"])
         raise UserError(
-            f"--threshold: '{text}' is no rule. Give precision=0.95, or cost_wrong=5,cost_unknown=1, or none to remove it"
+            f"--threshold: '{text}' is unknown. Choose precision=0.95, cost_wrong=5,cost_unknown=1, or none, which removes it"
         )
 
     def __str__(self) -> str:
@@ -177,7 +178,10 @@ def choose_threshold(rule: Rule, confidence_N: np.ndarray, correct_N: np.ndarray
         evidence = [Evidence.of(right_N[:n], unit_N[:n]) for n in counts]
         reached = [n for n, of_n in zip(counts, evidence, strict=True) if of_n.low() >= rule.precision]
         if not reached:
-            raise UserError(_refusal(rule.precision, evidence, int(unit_N.max()) + 1))
+            why = _refusal(rule.precision, evidence, int(unit_N.max()) + 1)
+            raise UserError(
+                f"--threshold: {why}. Ask for less, calibrate with more val videos, or train a better model"
+            )
         n = int(reached[-1])
         value = sorted_N[n - 1]
     else:
@@ -205,7 +209,7 @@ def method_of(groups_N: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What some answers say of the share that is right."""
+    """Answers as evidence of the share that is right."""
 
     share: float
     """Share of right answers."""
@@ -241,31 +245,26 @@ class Evidence:
 
 
 def _refusal(wanted: float, evidence: Sequence[Evidence], num_units: int) -> str:
-    """Why val cannot promise a precision, and how many videos could."""
-    start = f"--threshold: val cannot promise a precision of {wanted:g}"
+    """Reason why val cannot promise a precision, and how many videos could."""
+    start = f"val cannot promise a precision of {wanted:g}"
     videos = evidence[-1].videos
     noun = "videos" if num_units == videos else "sources of videos"
     least = math.ceil(math.log(TAIL) / math.log(wanted))
     if num_units < least:
-        return (
-            f"{start}: it has {num_units} {noun}, and it takes {least} at least, with every answer right. Ask for less, or "
-            "calibrate with more val videos"
-        )
+        return f"{start}: it has {num_units} {noun}, and it takes {least} at least, with every answer right"
     best = max(evidence, key=Evidence.low)
     told = (
         f"{start}: the most is {best.low():.3f}, for the {plural(best.videos, 'surest video')} of {videos}, of which "
         f"{round(best.share * best.videos)} are right"
     )
-    times = next(
-        (times for times in range(2, MOST_TIMES + 1) if any(one.low(times) >= wanted for one in evidence)), None
+    times = 2 + bisect_left(
+        range(2, MOST_TIMES + 1), True, key=lambda times: any(one.low(times) >= wanted for one in evidence)
     )
-    if times is None:
-        return f"{told}. Ask for less, or train a better model"
-    return f"{told}. Answered alike, about {times * videos} val videos could. Ask for less, or calibrate with more"
+    return told if times > MOST_TIMES else f"{told}; answered alike, about {times * videos} val videos could"
 
 
 def applied(calibrated: Calibrated, scores: Scores) -> dict[str, Any]:
-    """What a temperature and a threshold make of the videos with a label: losses, calibration errors, answers."""
+    """Losses, calibration errors and answers at a temperature and a threshold, of the videos with a label."""
     videos = scores.labelled()
     labels_N, correct_N = scores.labels_N[videos], scores.correct()[videos]
     before_NK = scores.video_probabilities()[videos]

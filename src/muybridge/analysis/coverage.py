@@ -1,4 +1,4 @@
-"""What a model's own sureness is worth: its errors if it may leave out what it is least sure of, and clips of no class."""
+"""Worth of a model's own sureness: errors if the least sure answers are left out, and clips of no class."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,9 +7,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
-"""Shares of answered videos at which accuracies are told."""
+"""Shares of answered videos at which accuracies are shown."""
 KEPT = 0.95
-"""Share of the known clips that a false positive rate is told at."""
+"""Share of the known clips that pass where a false positive rate is taken."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _risks(confidence_N: np.ndarray, correct_N: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ToldApart:
-    """How well clips of known classes are told from clips of none by the highest probability (Hendrycks & Gimpel 2017)."""
+    """Figures of telling known classes from none by the highest probability (Hendrycks & Gimpel 2017)."""
 
     auroc: float
     """Probability that a known clip gets a higher one than an unknown clip; equal ones count half."""

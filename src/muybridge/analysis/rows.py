@@ -244,7 +244,7 @@ class ModelResult(Evaluated):
         return value
 
     def _calibrated_as_json(self) -> dict[str, Any] | None:
-        """What the runs' temperatures and thresholds make of the test; None where a run has none."""
+        """The test at the runs' temperatures and thresholds; None where a run has none."""
         if self.calibrated is None:
             return None
         rule, answered, precision = self.above_threshold or (None, None, None)

@@ -41,7 +41,7 @@ class Unknown:
 
 
 def unknown_by(runs: Sequence[Run], scores: Sequence[Scores], *, data: str) -> Unknown:
-    """What runs say of clips of no class. `scores`: of these clips, by each run. Raises UserError."""
+    """Sureness of runs about clips of no class. `scores`: of these clips, by each run. Raises UserError."""
     of_runs, refused, refused_known = [], [], []
     for run, of_run in zip(runs, scores, strict=True):
         calibrated = Calibrated.of(run)
@@ -60,7 +60,7 @@ def unknown_by(runs: Sequence[Run], scores: Sequence[Scores], *, data: str) -> U
 
 
 def known_scores(run: Run) -> Scores:
-    """Scores of clips of the run's classes that it was not trained on: its test, or val where there is none."""
+    """Scores of clips of the run's classes that it was not trained on: its test, or val without one."""
     return run.scores("test" if run.has_test_scores else "val")
 
 

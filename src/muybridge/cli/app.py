@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from muybridge import __version__
-from muybridge.cli import calibrate, data, evaluate, events, features, flow, fuse, models, stream, study, train, use, work
+from muybridge.cli import (
+    calibrate,
+    data,
+    evaluate,
+    events,
+    features,
+    flow,
+    fuse,
+    models,
+    stream,
+    study,
+    train,
+    use,
+    work,
+)
 from muybridge.cli.output import answered
 
 app = typer.Typer(

@@ -119,7 +119,7 @@ def diagnose(
 
 
 def _calibrated(run: str, scores: Any) -> dict[str, Any]:
-    """What a run's temperature and threshold make of scores; empty for a run that is not calibrated."""
+    """Figures of scores at a run's temperature and threshold; empty for a run that is not calibrated."""
     from muybridge.analysis.calibration import applied
     from muybridge.storage.calibration import Calibrated
     from muybridge.storage.run import Run

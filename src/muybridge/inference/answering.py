@@ -39,7 +39,7 @@ class Answering(Protocol):
     dataset: Mapping[str, Any]
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
     calibrated: Calibrated
-    """How its probabilities become answers (`muybridge calibrate`)."""
+    """Its temperature and threshold (`muybridge calibrate`)."""
 
     @property
     def sha256(self) -> str:

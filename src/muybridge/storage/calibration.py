@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Calibrated:
-    """How probabilities become answers. The default leaves them as they are."""
+    """Temperature and threshold of answers. The default leaves probabilities as they are."""
 
     temperature: float = 1.0
     """Probabilities p become p^(1/T), normalised (Guo et al. 2017, section 4.2): above 1 less sure, below 1 surer."""
@@ -38,14 +38,14 @@ class Calibrated:
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """Calibration of a run; the default where there is none. Raises UserError where it is not of the run's weights."""
+        """Calibration of a run; the default without one. Raises UserError where it is not of the run's weights."""
         kept = run.calibration()
         if kept is None:
             return cls()
         if (weights := weights_of(run)) != kept["weights"]:
             raise UserError(
-                f"{run.path / CALIBRATION_FILE}: it is of {kept['weights']}, but the run answers with {weights}. Calibrate "
-                f"again: muybridge calibrate {run.path}"
+                f"{run.path / CALIBRATION_FILE}: it is of {kept['weights']}, but the run answers with {weights}. Use "
+                f"muybridge calibrate {run.path} to calibrate it again"
             )
         return cls.from_json(kept)
 
