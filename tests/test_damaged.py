@@ -81,7 +81,7 @@ def commands(study, video):
     run = str(study / "runs" / RUN)
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
-        "events": ["events", run, str(video)],
+        "events": ["events", run, str(video)], "stream": ["stream", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)], "calibrate": ["calibrate", run],
         "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
@@ -121,7 +121,20 @@ def test_a_list_of_runs_names_the_file_or_has_no_need_of_it(study, tmp_path, dam
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["runs", "report", "predict", "events", "evaluate", "diagnose", "resume", "causal", "doctor", "fuse", "calibrate"],
+    [
+        "runs",
+        "report",
+        "predict",
+        "events",
+        "stream",
+        "evaluate",
+        "diagnose",
+        "resume",
+        "causal",
+        "doctor",
+        "fuse",
+        "calibrate",
+    ],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_names_the_file_or_has_no_need_of_it(study, made_set, tmp_path, name, command):

@@ -113,7 +113,7 @@ def stranger(run, tmp_path, monkeypatch):
 def commands(manifest):
     video = Manifest.load(manifest).row(0).path
     return {
-        "predict": ["predict", ".", video], "events": ["events", ".", video],
+        "predict": ["predict", ".", video], "events": ["events", ".", video], "stream": ["stream", ".", video],
         "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
         "predict with its weights": ["predict", "tsn_resnet_tiny", video, "--pretrained", "."],
         "predict with its hub folder": ["predict", "hf:./evil", video, "--pretrained", "hub"],
@@ -150,6 +150,7 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
         if what in (
             "predict",
             "events",
+            "stream",
             "predict with its weights",
             "predict with its hub folder",
             "evaluate",
