@@ -59,7 +59,7 @@ class Untrained(TrainedNetwork):
 class ByWindows(Untrained):
     """The same, given the whole window each time."""
 
-    def frame_by_frame(self) -> FrameByFrame | None:
+    def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
         """None, whatever the network is."""
         return None
 

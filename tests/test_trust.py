@@ -115,6 +115,7 @@ def commands(manifest):
     return {
         "export": ["export", ".", "--out", "../new.onnx"],
         "predict": ["predict", ".", video], "events": ["events", ".", video],
+        "stream": ["stream", ".", video],
         "evaluate": ["evaluate", "."], "diagnose": ["diagnose", "."],
         "predict with its weights": ["predict", "tsn_resnet_tiny", video, "--pretrained", "."],
         "predict with its hub folder": ["predict", "hf:./evil", video, "--pretrained", "hub"],
@@ -151,6 +152,7 @@ def test_no_command_runs_code_that_a_file_names(stranger, made_set, name):
         if what in (
             "predict",
             "events",
+            "stream",
             "predict with its weights",
             "predict with its hub folder",
             "evaluate",

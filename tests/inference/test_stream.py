@@ -178,6 +178,20 @@ def test_a_slow_stream_holds_its_frames(network):
     assert np.allclose(held.probabilities_K, found[1].probabilities_K, atol=1e-6)
 
 
+def test_a_short_window_is_the_mean_of_fewer_frames(network, video):
+    """Of a TSN it is the answer for a clip of as many."""
+    net = network("tsn")
+    found = answers_of(net, video, window_frames=2)
+    assert found[0].frame == 2
+    pixels = np.stack(list(frames(video))[::2])
+    with torch.inference_mode():
+        logits_TK = net.model.fc(net.model.features(net_input(net, pixels)))[0]
+    expected = logits_TK.unfold(0, 2, 1).mean(2).softmax(1).numpy()
+    assert np.allclose(np.stack([answer.probabilities_K for answer in found]), expected, atol=1e-5)
+    with pytest.raises(UserError, match="takes whole clips of 4 frames"):
+        Stream(network("i3d"), window_frames=2)
+
+
 def test_frames_may_change_their_size_and_begin_anew(network):
     one, rng = Stream(network("i3d")), np.random.default_rng(0)
     found = []

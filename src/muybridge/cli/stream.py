@@ -55,6 +55,12 @@ def stream(
             metavar="SECONDS", help="Time between answers; none: each step frame by frame, else a quarter of a window."
         ),
     ] = None,
+    window_frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Frames that an answer frame by frame is a mean over: few answer sooner; none: those of a clip."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of labels per answer.")] = 5,
     crops: Annotated[
         int | None,
@@ -108,11 +114,11 @@ def stream(
 
         with _view(as_json) as view, stop_signals():
             answers = muybridge.stream(
-                run, source, raw=raw, real_time=real_time, every_seconds=every, top=top, crops=crops, for_seconds=for_,
-                record=record, max_delay_seconds=max_delay, retries=retries, start_above=start_above, end_below=end_below,
-                min_seconds=min_seconds, merge_seconds=merge_seconds, background=background, pretrained=pretrained,
-                changes=changes, allow_code=allow_code, runtime=runtime, told=view.told,
-                limits=decode_limits(max_pixels, LIMITS["frames"], LIMITS["seconds"], max_memory),
+                run, source, raw=raw, real_time=real_time, every_seconds=every, window_frames=window_frames, top=top,
+                crops=crops, for_seconds=for_, record=record, max_delay_seconds=max_delay, retries=retries,
+                start_above=start_above, end_below=end_below, min_seconds=min_seconds, merge_seconds=merge_seconds,
+                background=background, pretrained=pretrained, changes=changes, allow_code=allow_code, runtime=runtime,
+                told=view.told, limits=decode_limits(max_pixels, LIMITS["frames"], LIMITS["seconds"], max_memory),
             )  # fmt: skip
             with closing(answers):
                 for answer in answers:

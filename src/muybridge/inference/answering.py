@@ -79,8 +79,8 @@ class FrameByFrame(Protocol):
 class Stepping(Protocol):
     """What may answer frame by frame."""
 
-    def frame_by_frame(self) -> FrameByFrame | None:
-        """The network frame by frame; None where it takes whole clips only."""
+    def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
+        """The network frame by frame; None where it takes whole clips only. `window_frames`: that an answer is a mean over."""
         ...
 
 
@@ -175,9 +175,9 @@ class TrainedNetwork:
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def frame_by_frame(self) -> FrameByFrame | None:
-        """The network frame by frame; None where it takes whole clips only."""
-        each = steps(self.model, self.recipe.clip.num_frames)
+    def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
+        """The network frame by frame; None where it takes whole clips only. `window_frames`: that an answer is a mean over."""
+        each = steps(self.model, window_frames)
         return None if each is None else _NetworkSteps(each, inputs.of(self.recipe.clip), self.where)
 
     def scores(self, views: VideoViews) -> Scores:

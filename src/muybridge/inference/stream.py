@@ -139,6 +139,7 @@ class Stream:
         allow_code: bool = False,
         top: int = 5,
         every_seconds: float | None = None,
+        window_frames: int | None = None,
         crops: int | None = None,
         fps: float | None = None,
         rules: Rules | None = None,
@@ -146,7 +147,8 @@ class Stream:
         """Load a run, as `muybridge.load` does, or take a network that is loaded.
 
         `every_seconds`: time between answers, rounded to whole steps; None: each step of a network that goes frame by frame,
-        else a quarter of a window. `crops`: None: those of the run's evaluation; 1: the centre alone. `fps`: frames a second
+        else a quarter of a window. `window_frames`: that an answer of a network that goes frame by frame is a mean over; None:
+        those of a clip. `crops`: None: those of the run's evaluation; 1: the centre alone. `fps`: frames a second
         of the stream, for the times that are named where the run has no rate. `rules`: of events. Raises UserError, also for
         a run whose clips no stream has.
         """
@@ -172,7 +174,14 @@ class Stream:
         self._every_seconds, self._fps = every_seconds, fps or FPS
         self._now = _Now()
         self._reader = self._input.reader(self._now)
-        self._steps: FrameByFrame | None = run.frame_by_frame() if isinstance(run, Stepping) else None
+        self._window_frames = self._clip.num_frames if window_frames is None else window_frames
+        self._steps: FrameByFrame | None = None
+        if isinstance(run, Stepping):
+            self._steps = run.frame_by_frame(self._window_frames)
+        if self._steps is None and window_frames is not None:
+            raise UserError(
+                f"--window-frames {window_frames}: {run.name} takes whole clips of {self._clip.num_frames} frames. Leave it out"
+            )
         self._ready: dict[int, Views] = {}
         self._views = build.video_views(
             self._recipe, _one_row(self._clip.num_frames * self._input.step_frames, run.dataset), self._now,
@@ -200,16 +209,16 @@ class Stream:
         """Steps between two answers."""
         if self._every_seconds is not None:
             return max(1, round(self._every_seconds / self.step_seconds))
-        return 1 if self.is_frame_by_frame else max(1, self._clip.num_frames // ANSWERS_A_WINDOW)
+        return 1 if self.is_frame_by_frame else max(1, self._window_frames // ANSWERS_A_WINDOW)
 
     def about(self, fps: float | None = None) -> dict[str, Any]:
         """What the network looks at, and when it answers. `fps`: frames a second of the stream, where it says them."""
         self._fps = fps or self._fps
-        window_seconds = (self._clip.num_frames - 1) * self.step_seconds + (self._input.step_frames - 1) / self._fps
+        window_seconds = (self._window_frames - 1) * self.step_seconds + (self._input.step_frames - 1) / self._fps
         return {
             "network": self.network.name, "classes": len(self.classes),
             "way": "frame by frame" if self.is_frame_by_frame else "windows",
-            "window_frames": self._clip.num_frames, "crops": self._crops, "step_seconds": self.step_seconds,
+            "window_frames": self._window_frames, "crops": self._crops, "step_seconds": self.step_seconds,
             "window_seconds": window_seconds, "every_seconds": self.every_steps * self.step_seconds,
             "delay_seconds": window_seconds / 2,
         }  # fmt: skip
@@ -292,7 +301,7 @@ class Stream:
         self._last = self._before_last = None
         self._closed = self.end_events()
         self._waiting: deque[_Step] = deque()
-        self._window: deque[_Step] = deque(maxlen=self._clip.num_frames)
+        self._window: deque[_Step] = deque(maxlen=self._window_frames)
         if self._is_loaded:
             self._is_loaded = False
             return
@@ -313,7 +322,7 @@ class Stream:
     def _hold(self, position: float) -> None:
         """Let the last frame be that of all steps before a position."""
         assert self._last is not None
-        self._next = max(self._next, int(position) - self._clip.num_frames)  # a frame that is held fills the window
+        self._next = max(self._next, int(position) - self._window_frames)  # a frame that is held fills the window
         while self._next + self._rounding < position:
             self._take(self._last)
 
@@ -352,7 +361,7 @@ class Stream:
         else:
             for frame in frames:
                 self._pictures(frame)
-        since_full = self._count - self._clip.num_frames
+        since_full = self._count - self._window_frames
         if since_full < 0 or since_full % self.every_steps:
             return None
         if logits_CK is None and is_late:
@@ -476,6 +485,7 @@ def stream(
     pretrained: str | Path | None = None,
     top: int = 5,
     every_seconds: float | None = None,
+    window_frames: int | None = None,
     crops: int | None = None,
     for_seconds: float | None = None,
     record: str | Path | None = None,
@@ -495,7 +505,8 @@ def stream(
     """Answer for a source as its frames come: `for answer in muybridge.stream(run, "rtsp://…")`.
 
     `source`, `raw`: as in `muybridge.video.source.source_of`. `real_time`, `record`, `max_delay_seconds`, `retries`: as in
-    `muybridge.video.live.LiveFrames`. `run`, `pretrained`, `changes`, `top`, `every_seconds`, `crops`: as in `Stream`.
+    `muybridge.video.live.LiveFrames`. `run`, `pretrained`, `changes`, `top`, `every_seconds`, `window_frames`, `crops`: as in
+    `Stream`.
     `for_seconds`: of the stream, after which it ends. `start_above` to `background`: rules of events, as in
     `muybridge.analysis.events.Rules`. `told` hears what happens to the source; None: it is logged.
 
@@ -506,7 +517,8 @@ def stream(
     opened = source_of(source, raw=raw)
     network = Stream(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, top=top,
-        every_seconds=every_seconds, crops=crops, rules=Rules(start_above, end_below, min_seconds, merge_seconds, background),
+        every_seconds=every_seconds, window_frames=window_frames, crops=crops,
+        rules=Rules(start_above, end_below, min_seconds, merge_seconds, background),
     )  # fmt: skip
     live = LiveFrames(
         opened, short_side=network.network.recipe.clip.short_side, limits=limits, real_time=real_time, record=record,
