@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 import muybridge
 from muybridge.errors import UserError
@@ -37,6 +38,8 @@ async def predict(request: Request, top: int = 5) -> dict[str, Any]:
             answer = await asyncio.to_thread(predictor, bytes(video), top=top)
     except UserError as error:  # the file is to blame: DecodeError is a UserError
         raise HTTPException(422, str(error)) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client went away") from None
     finally:
         here[0] -= 1
     logging.getLogger("uvicorn").info(
