@@ -53,6 +53,9 @@ NOT_HERE = {
     "python benchmarks/loader.py": "needs the readers that it compares with",
     "python benchmarks/imbalance.py": "takes an hour",
     "OMP_NUM_THREADS=1 python benchmarks/predict.py": "takes minutes",
+    "muybridge stream live camera:0": "needs a camera",
+    "muybridge stream live rtsp": "needs a camera",
+    "muybridge stream live - --raw": "needs frames of another program",
     "muybridge prepare --set": "needs the videos of that set; tests/data/test_sets.py makes some",
     "muybridge train small --model i3d --data flow": "needs pytorch-i3d's weights of flow",
 }

@@ -175,7 +175,7 @@ class _Screen:
 
 @contextmanager
 def _view(as_json: bool) -> Iterator[_Lines | _Screen]:
-    """How answers are shown: as JSON, in place in a terminal, else as lines."""
+    """Show answers as JSON, in place in a terminal, or else as lines."""
     from rich.console import Console
     from rich.live import Live
 
