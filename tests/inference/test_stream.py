@@ -210,7 +210,7 @@ def test_wrong_frames_are_said(network):
         with pytest.raises(UserError, match="Give uint8"):
             one.push(wrong, 0.0)
     one.push(np.zeros((4, 4, 3), np.uint8), 1.0)
-    with pytest.raises(UserError, match="Times rise"):
+    with pytest.raises(UserError, match="Give rising times"):
         one.push(np.zeros((4, 4, 3), np.uint8), 0.5)
     for options in ({"top": 0}, {"every_seconds": 0.0}, {"crops": 2}):
         with pytest.raises(UserError, match="--"):

@@ -235,7 +235,7 @@ def test_a_recording_is_whole_and_overwrites_nothing(video, tmp_path):
     assert np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(recorded, original, strict=True)]) < 6
     with pytest.raises(UserError, match="nothing is overwritten"):
         LiveFrames(source_of(video), record=tmp_path / "r.mp4")
-    with pytest.raises(UserError, match=r"End it in \.mp4"):
+    with pytest.raises(UserError, match=r"ends in \.mp4"):
         LiveFrames(source_of(video), record=tmp_path / "r.txt")
 
 

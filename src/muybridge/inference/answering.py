@@ -77,7 +77,7 @@ class FrameByFrame(Protocol):
 
 @runtime_checkable
 class Stepping(Protocol):
-    """What may answer frame by frame."""
+    """A network that may answer frame by frame."""
 
     def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
         """The network frame by frame; None where it takes whole clips only. `window_frames`: that an answer is a mean over."""

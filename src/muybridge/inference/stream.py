@@ -3,7 +3,7 @@
 **Steps.** A stream is sampled as the run's clips are: a step each `clip.stride_frames / clip.fps` seconds of its time
 stamps, or each `clip.stride_frames` frames where the run has no rate. The frame of a step is the last one that is shown by
 then (to a millisecond). So rates may vary, and dropped frames shift nothing. An answer is that of `muybridge predict` for
-the last `clip.num_frames` steps as one clip, with the crops of the run's evaluation. It comes once so many steps are there.
+the last `clip.num_frames` steps as one clip, with the crops of the run's evaluation. The first comes once these are there.
 
 **Frame by frame**, a network of single frames, or one that looks back only, sees each frame once (`muybridge.zoo.steps`). Any
 other is given the whole window for each answer. A frame is decoded, scaled and cropped once either way.
@@ -60,7 +60,7 @@ class Answer:
     time_seconds: float
     """Time in the stream of the last step that was looked at."""
     start_seconds: float
-    """Of the first step of its window."""
+    """Time of the first step of its window."""
     frame: int
     """Number of the last frame, from 0."""
     labels: tuple[str, ...]
@@ -78,7 +78,7 @@ class Answer:
     closed: tuple[Event, ...] = ()
     """Events that have ended since the answer before."""
     probabilities_K: np.ndarray | None = None
-    """Of all classes, in the order of the run's."""
+    """Probabilities of all classes, in the order of the run's."""
 
     @property
     def label(self) -> str:
@@ -212,7 +212,7 @@ class Stream:
         return 1 if self.is_frame_by_frame else max(1, self._window_frames // ANSWERS_A_WINDOW)
 
     def about(self, fps: float | None = None) -> dict[str, Any]:
-        """What the network looks at, and when it answers. `fps`: frames a second of the stream, where it says them."""
+        """Describe what the network looks at, and when it answers. `fps`: frames a second of the stream, where it says them."""
         self._fps = fps or self._fps
         window_seconds = (self._window_frames - 1) * self.step_seconds + (self._input.step_frames - 1) / self._fps
         return {
@@ -249,8 +249,8 @@ class Stream:
             self._begin(time_seconds, number)
         elif time_seconds < self._last.time_seconds:
             raise UserError(
-                f"time_seconds: {time_seconds:g} after {self._last.time_seconds:g}. Times rise; say begins=True for another "
-                "stream"
+                f"time_seconds: {time_seconds:g} after {self._last.time_seconds:g}. Give rising times, or begins=True for "
+                "another stream"
             )
         position = self._position(frame)
         if self._last is not None:
@@ -588,7 +588,7 @@ def _pushed(network: Stream, live: LiveFrames, frame: LiveFrame) -> Answer | Non
 
 
 def _told(about: Mapping[str, Any]) -> str:
-    """What a stream's first line says."""
+    """Text of a stream's first line."""
     return (
         f"{about['network']}: {about['way']}; looks back {about['window_seconds']:.2g} s "
         f"({about['window_frames']} frames), answers every {about['every_seconds']:.2g} s; an answer is of the middle of "

@@ -519,7 +519,7 @@ def main_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vide
 
 
 def reason(error: av.error.FFmpegError) -> str:
-    """What FFmpeg says of an error, with its last message."""
+    """Describe an error of FFmpeg, with its last message."""
     text = error.strerror or type(error).__name__
     if error.log is not None:
         _, component, message = cast(tuple[int, str, str], error.log)  # PyAV's stub names two

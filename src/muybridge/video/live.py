@@ -48,7 +48,7 @@ class LiveFrame:
     pixels_HW3: np.ndarray
     """uint8, red, green, blue."""
     time_seconds: float
-    """Since the first frame of the stream; it goes on over lost connections."""
+    """Since the first frame of the stream; it continues over lost connections."""
     number: int
     """Frames before it, dropped ones among them."""
     arrived: float
@@ -86,11 +86,13 @@ class LiveFrames:
     ) -> None:
         """Set what to open. `real_time`: play a file as a camera would. `retries`: in a row; None: without end.
 
-        `record`: a new file (.mp4, .mov, .mkv); after a lost connection the recording goes on in NAME-2 and so on. Raises
+        `record`: a new file (.mp4, .mov, .mkv); after a lost connection the recording continues in NAME-2 and so on. Raises
         UserError.
         """
         if real_time and source.kind != "file":
-            raise UserError(f"--real-time: it plays a file at its own pace, but {source.name} is none. Leave it out")
+            raise UserError(
+                f"--real-time: it plays a file at its own pace, but {source.name} is not a file. Leave it out"
+            )
         if not max_delay_seconds > 0:
             raise UserError(f"--max-delay {max_delay_seconds:g}: not a time. Give seconds above 0")
         if retries is not None and retries < 0:
@@ -341,7 +343,7 @@ class LiveFrames:
 
 
 class _Connection:
-    """What has come of one connection."""
+    """One connection, and the frames that have come of it."""
 
     def __init__(self, number: int, base_seconds: float) -> None:
         self.number, self.seconds, self._base_seconds = number, base_seconds, base_seconds
@@ -371,7 +373,7 @@ def _exactly(stream: Any, count: int) -> bytearray:
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:
-    """How a process ended that has not said so."""
+    """Describe the end of a process that has not said it."""
     try:
         code = process.wait(_CLOSE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -388,11 +390,11 @@ def _described(opened: dict[str, Any]) -> str:
 def _new_recording(path: Path) -> Path:
     """The path of a recording. Raises UserError for one that is there, or cannot be."""
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"--record {path}: not a name of a video file. End it in {', '.join(FORMATS)}")
+        raise UserError(f"--record {path}: not a name of a video file. Use one that ends in {', '.join(FORMATS)}")
     if path.exists() or path.is_symlink():
         raise UserError(f"--record {path}: it is there already, and nothing is overwritten. Give another name")
     if not path.parent.is_dir():
-        raise UserError(f"--record {path}: there is no folder {path.parent}. Make it first")
+        raise UserError(f"--record {path}: the folder {path.parent} is missing. Make it first")
     return path
 
 

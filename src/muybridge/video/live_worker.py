@@ -52,7 +52,7 @@ FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What to open, and how."""
+    """One connection to open, and the way to do it."""
 
     source: Source
     short_side: int | None

@@ -33,14 +33,14 @@ class Source:
     """Name for messages, without the password of an address."""
     kind: Kind
     opened: str
-    """What FFmpeg opens."""
+    """Name by which FFmpeg opens it."""
     format: str | None = None
     """FFmpeg's format; None: found out."""
     options: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_live(self) -> bool:
-        """Whether it goes on while nobody looks, as cameras and addresses do."""
+        """Whether it continues while nobody looks, as cameras and addresses do."""
         return self.kind in ("camera", "network")
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def source_of(text: str | os.PathLike[str], *, raw: str | None = None) -> Source
 
     `camera:0` (or `/dev/video0`, or a camera's name) is a camera, `-` standard input, `rtsp://…` and the like an address,
     all else the path of a file. `raw`: standard input is frames without a container, "640x480@30", three bytes a pixel (red,
-    green, blue). Raises UserError, and DecodeError for a path that is no file.
+    green, blue). Raises UserError, and DecodeError for a path that is not a file.
     """
     text = os.fspath(text)
     if raw is not None:
@@ -62,7 +62,7 @@ def source_of(text: str | os.PathLike[str], *, raw: str | None = None) -> Source
         return _raw(raw)
     if text == PIPE:
         if sys.stdin is not None and sys.stdin.isatty():
-            raise UserError("-: standard input is the terminal. Pipe a video into the command")
+            raise UserError("-: standard input is the terminal. Give it a video: muybridge stream RUN - < FILE")
         return Source("standard input", "pipe", STDIN, options={"protocol_whitelist": "fd", "fd": "0"})
     if text.startswith("camera:"):
         return _camera(text, text.removeprefix("camera:"))
