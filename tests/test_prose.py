@@ -109,8 +109,8 @@ FORWARDED = {
 
 IMPERATIVES = (
     "Add Allow Ask Begin Call Change Check Choose Compare Continue Convert Correct Count Cut Delete Download Evaluate "
-    "Fill Free Give Install Leave Load Lower Make Measure Mend Name Prepare Put Raise Remove Rename Repeat Replace Rerun "
-    "Restore Resume Return Save Say See Set Shorten Start Take Train Use Wait Write"
+    "Export Fill Free Get Give Install Leave Load Lower Make Measure Mend Name Prepare Put Raise Remove Rename Repeat Replace "
+    "Rerun Restore Resume Return Save Say See Set Shorten Start Take Train Try Turn Use Wait Write"
 )
 CONDITIONS = {"For", "If", "Or", "To"}
 """First words of a remedy that says first when it applies."""

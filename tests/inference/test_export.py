@@ -371,9 +371,9 @@ def test_steps_that_are_not_there_are_left_out_by_the_graph_too(name):
 
 def test_slowfast_is_traced_for_any_number_of_clips():
     """Its slow pathway's frames are chosen while it is traced, which a list of them would not allow."""
-    from on_meta import on_meta
+    from muybridge.zoo.count import outline
 
-    model = on_meta("slowfast_resnet50", num_classes=3).eval()
+    model = outline("slowfast_resnet50", num_classes=3, num_frames=8).eval()
     videos = torch.export.Dim("videos")
     example = torch.empty(2, 3, 8, 32, 32, device="meta")
     traced = torch.export.export(model, (example,), dynamic_shapes={"x_BCTHW": {0: videos}})

@@ -124,8 +124,8 @@ def test_what_is_no_bundle_is_refused(bundled, tmp_path):
         "no list": lambda: rewritten(file, out, leave=[bundles.NAME]),
         "uncompressed": lambda: rewritten(file, out, compression=zipfile.ZIP_DEFLATED),
         "plain": lambda: with_listed(file, out, "link", b"/etc/passwd", mode=stat.S_IFLNK | 0o777),
-        "no bundle": lambda: out.write_bytes(file.read_bytes()[:-100]),
-        "no bundle, or": lambda: out.write_bytes(b""),
+        "has no list": lambda: out.write_bytes(file.read_bytes()[:-100]),
+        "not a bundle": lambda: out.write_bytes(b""),
     }
     for message, make in made.items():
         out.unlink(missing_ok=True)

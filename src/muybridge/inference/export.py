@@ -53,7 +53,7 @@ class Exported:
     torch_ms: float
     """That of the run's network in PyTorch, measured by turns."""
     verdict: lower.Verdict | None = None
-    """Of a smaller precision: its accuracy on val beside the run's."""
+    """Accuracy on val of int8 or fp16, beside that in fp32."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -205,7 +205,7 @@ def _check(found: Mapping[int, float], *, where: str) -> None:
         told = ", ".join(f"{value:.2g} for {count}" for count, value in found.items())
         raise UserError(
             f"{where}: its answers differ from the run's by {told} video(s) at a time, more than {TOLERANCE:g}, so no file is "
-            "written. Report it, or export to another format (--to)"
+            "written. Try another format (--to), or use the run itself"
         )
 
 

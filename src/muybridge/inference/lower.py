@@ -96,7 +96,9 @@ def lowered(file: Path, judged_by: Judges, network: Trained) -> Verdict:
         precision, session(file.read_bytes(), str(file)), session(made.read_bytes(), str(made)), val, network
     )
     if verdict.loses:
-        raise UserError(f"{verdict}. That is a loss, so no file is written. Export without --{precision}")
+        raise UserError(
+            f"--{precision}: val shows a loss ({verdict}), so no file is written. Export without --{precision}"
+        )
     _describe(made, file, verdict)
     return verdict
 

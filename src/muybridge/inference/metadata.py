@@ -145,7 +145,7 @@ class About:
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """What a run's dataset.json says of labels and lengths."""
+        """Content of a run's dataset.json, as far as the file has it."""
         v = self.values
         return {
             "classes": v["labels"], "mirror": v["mirror"], "longest_trained_seconds": v["longest_trained_seconds"],

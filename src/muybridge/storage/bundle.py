@@ -116,7 +116,7 @@ def _of_file(file: Path, size: int, changed_ns: int) -> Path:
     except (
         zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError,
     ) as error:  # fmt: skip
-        raise UserError(f"{file}: it is no bundle, or a damaged one: {error}. Get it again") from None
+        raise UserError(f"{file}: not a bundle, or a damaged one: {error}. Get it again") from None
     _unpacked[folder] = file
     return folder
 
