@@ -67,11 +67,11 @@ def _stream(text: str, data: str) -> Stream:
         raise UserError(f"--streams: {manifest} holds '{held.name}', not '{name}'. Write {held.name}={path}")
     if held is not None:
         return Stream(name, manifest, inputs.DEFAULT)
-    try:
-        return Stream(name, manifest, inputs.find(name).name)
-    except UserError as error:
-        of_videos = f"{path} lists videos, and own names are for stores. " if equals else ""
-        raise UserError(f"--streams: {of_videos}{str(error).removeprefix('clip.modality: ')}") from None
+    if equals and name not in inputs.INPUTS:
+        raise UserError(
+            f"--streams: {path} lists videos, and own names are for stores. Name an input, for example rgb={path}"
+        )
+    return Stream(name, manifest, inputs.find(name).name)
 
 
 def of_streams(
