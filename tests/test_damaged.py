@@ -81,7 +81,7 @@ def commands(study, video):
     run = str(study / "runs" / RUN)
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
-        "events": ["events", run, str(video)], "stream": ["stream", run, str(video)],
+        "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)], "calibrate": ["calibrate", run],
         "causal": ["causal", run, "--out", str(study / "new"), "--steps", "1", "--set", "clip.sampling=dense",
