@@ -84,7 +84,7 @@ def commands(study, video):
     return {
         "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
         "bundle": ["bundle", run, "--out", str(study / "b.muy")],
-        "events": ["events", run, str(video)], "stream": ["stream", run, str(video)],
+        "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
         "resume": ["train", "--resume", run], "fuse": ["fuse", str(study)], "calibrate": ["calibrate", run],
         "work": ["work", str(study), "--retry"],
