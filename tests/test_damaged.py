@@ -142,7 +142,6 @@ def test_what_a_study_is_made_by_is_named(study, tmp_path, name, command):
         "report",
         "predict",
         "events",
-        "stream",
         "evaluate",
         "diagnose",
         "resume",
