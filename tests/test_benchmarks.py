@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import muybridge
+from muybridge.data.sets.motions import motions
+
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "cuda.py"
 PARTS = ("environment", "answers", "resume", "precisions", "speed", "settings", "demo")
 
@@ -53,3 +56,16 @@ def test_a_part_that_fails_is_kept_and_leaves_the_others(tmp_path):
     done = call("--device", "cpu", "--quick", *has_passed, "--only", "environment", "--out", file)
     assert done.returncode == 1
     assert "limit of time" in json.loads(file.read_text())["parts"]["environment"]["error"]
+
+
+@pytest.mark.slow
+def test_the_service_holds_under_load(tmp_path):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    made = motions(tmp_path / "set", clips=60, seed=0)
+    run = muybridge.train(model="tsn_resnet_tiny", data=made.manifest, out=tmp_path / "run", steps=1)
+    video = next((tmp_path / "set").rglob("*.mp4"))
+    words = [sys.executable, str(SCRIPT.with_name("service.py")), str(run.path), str(video), "--requests", "80"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "differ from the predictor's: 0; statuses other than expected: []" in done.stdout
