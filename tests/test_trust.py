@@ -370,8 +370,8 @@ def test_a_module_that_was_changed_is_imported_anew(mine, recipe, tmp_path):
     six = muybridge.train(recipe, model="mine:net", out=tmp_path / "six")
     assert four.recipe().model.source_sha256 != six.recipe().model.source_sha256
     assert six.cost()["params"] - four.cost()["params"] == 2 * 4 + 2 * 10
-    assert muybridge.load(four, allow_code=True).model.fc.in_features == 4
-    assert muybridge.load(six, allow_code=True).model.fc.in_features == 6
+    assert muybridge.load(four, allow_code=True).answering.model.fc.in_features == 4
+    assert muybridge.load(six, allow_code=True).answering.model.fc.in_features == 6
 
 
 def test_a_job_of_ones_own_code_needs_consent_and_the_same_code(mine, recipe, tmp_path):

@@ -22,7 +22,7 @@ from muybridge.storage.run import Run
 
 FIELDS = {
     "path", "name", "model", "data", "seed", "fold", "state", "epoch", "epochs", "max_hours", "split", "video_top1",
-    "train_seconds", "changed", "reason",
+    "train_seconds", "changed", "reason", "fused",
 }  # fmt: skip
 HOURS = {"optim.epochs": None, "optim.schedule": "constant", "stop.max_hours": 2.5}
 
