@@ -58,6 +58,12 @@ NOT_HERE = {
     "muybridge stream live - --raw": "needs frames of another program",
     "muybridge prepare --set": "needs the videos of that set; tests/data/test_sets.py makes some",
     "muybridge train small --model i3d --data flow": "needs pytorch-i3d's weights of flow",
+    "muybridge compare --study two_streams": "takes an hour",
+    "muybridge compare --study two_stream_features": "needs vectors of both streams; tests/studies/test_two_streams.py has some",
+    "muybridge fuse runs/tsm-seed0": "needs three seeds; tests/evaluation/test_fuse.py has some",
+    "muybridge prepare --csv train.csv": "needs a list of Kinetics; tests/data/test_sets.py makes one",
+    "MUYBRIDGE_RUN=": "runs until it is stopped; tests/test_benchmarks.py starts it",
+    "curl ": "needs that service",
 }
 if importlib.util.find_spec("timm") is None:
     NOT_HERE["muybridge train --model i3d@timm"] = "needs timm"
@@ -85,6 +91,8 @@ INSTEAD = {
     "--page cuda.json": "--page cuda.json --out cuda.md",  # figures of a CPU are not for the documents
     "--models tsn_resnet50,tam_resnet50 --out mini": "--models tsn_resnet_tiny,tam_resnet_tiny --out mini",
     "--models i3d_resnet50 --out transfer": "--models i3d_resnet_tiny --out transfer",
+    "cost_wrong=5,cost_unknown=1": "cost_wrong=1,cost_unknown=1",  # a run of one epoch is wrong too often
+    " --trials 16 --halving 3": " --trials 2",  # one epoch has no rungs
     "method=tsn,tam --only backbone=resnet50 --only num_frames=8,16": "method=tam --only backbone=resnet50 --only num_frames=8",
 }
 
@@ -132,7 +140,8 @@ def base(tmp_path_factory):
     (base / "others" / "juggle").mkdir(parents=True)
     for n, video in enumerate(sorted((base / "made-videos" / "five").rglob("*.mp4"))[:8]):
         shutil.copy(video, base / "others" / "juggle" / f"{n}.mp4")
-    shutil.copy(videos[0], base / "some.mp4")
+    for name in ("some", "walk"):
+        shutil.copy(videos[0], base / f"{name}.mp4")
     frames(base / "set.csv", out=base / "frames-made")
     (base / "frames-made").rename(base / "frames")
     for name in ("train", "val", "classes"):
@@ -171,7 +180,11 @@ GIVEN = {
     "docs/cluster.md": {"runs/tsm": "tsm"},
     "docs/diagnosis.md": {"run": "tsm"},
     "docs/evaluation.md": {"run": "tsm"},
+    "docs/export.md": {"runs/tsm": "tsm"},
     "docs/learning.md": {"runs/tsm": "tsm"},
+    "docs/motion.md": {"runs/rgb": "tsn", "runs/flow": "tsm"},
+    "docs/predict.md": {"run": "tsm"},
+    "docs/production.md": {"runs/tsm": "tsm"},
     "docs/models.md": {"runs/tsm_resnet18": "tsm", "runs/tsn_resnet50": "deep", "runs/kinetics": "tsn"},
     "docs/recipes.md": {"runs/i3d": "i3d"},
     "docs/report.md": {"runs/tsm": "tsm", "runs/tam": "tam", "other/i3d": "i3d"},
