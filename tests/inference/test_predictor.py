@@ -27,7 +27,7 @@ from muybridge.recipe import replace
 from muybridge.video import DecodeError, FileReader, Row, decode, frames, probe
 from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits
-from muybridge.video.safe import Held, MachineFault, SafeReader
+from muybridge.video.safe import MachineFault, SafeReader
 from muybridge.video.worker import Worker
 
 
@@ -348,22 +348,20 @@ def test_an_answer_does_not_wait_for_the_next_video(predictor, video):
     assert len(list(answers)) == 1
 
 
-def test_a_share_that_goes_away_late_is_an_error_of_its_video(predictor, video, monkeypatch):
-    monkeypatch.setattr("muybridge.inference.predictor.READY_BYTES", 1)
-    alone, calls, read = predictor(video, window_seconds=0.5), [], Held.read
+def test_a_fault_of_the_machine_takes_no_other_video_with_it(predictor, video, monkeypatch):
+    """Of three that go together; alone the second gives it again."""
+    real, faults = predictor.answering.scores, [True, False, True, False]
 
-    def gone(self, row, indices):
-        calls.append(row)
-        if len(calls) > 2 and row.id.startswith("2: "):  # the first window of the second of two videos
-            raise MachineFault(f"{row.path}: Stale file handle")
-        return read(self, row, indices)
+    def scores(views):
+        if faults.pop(0):
+            raise MachineFault("the process that opens videos ends before it begins")
+        return real(views)
 
-    assert len(alone) == 2
-    monkeypatch.setattr(Held, "read", gone)
-    monkeypatch.setattr(Predictor, "_made", lambda self, rows, size, reader: {})
-    first, second = predictor([video, video], window_seconds=0.5)
-    assert np.allclose(first.probabilities_WK, alone.probabilities_WK, atol=1e-6)
-    assert len(second) == 2, "alone it is read again"
+    monkeypatch.setattr(predictor.answering, "scores", scores)
+    first, failed, last = predictor([video] * 3)
+    assert isinstance(failed, DecodeError)
+    assert failed.path == video
+    assert first[0].label == last[0].label
 
 
 def test_wrong_arguments_are_said_plainly(predictor, video, tmp_path):
