@@ -146,7 +146,9 @@ class Rule:
             return Rule(precision=given["precision"])
         if given.keys() == {"cost_wrong", "cost_unknown"}:
             if not all(0 <= cost < math.inf for cost in given.values()):
-                raise UserError(f"--threshold: '{text}' has a cost that is none. Give finite numbers from 0 on")
+                raise UserError(
+                    f"--threshold: '{text}' has a cost below 0, or without end. Give finite numbers from 0 on"
+                )
             return Rule(cost_wrong=given["cost_wrong"], cost_unknown=given["cost_unknown"])
         raise UserError(
             f"--threshold: '{text}' is unknown. Choose precision=0.95, cost_wrong=5,cost_unknown=1, or none, which removes it"

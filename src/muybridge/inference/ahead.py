@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """What `begin` makes of each item of an iterator, at most `most` ahead of what is `done`.
+    """The results of `begin` for each item of an iterator, at most `most` ahead of those that are `done`.
 
     Both run in a thread, one item after the other: an iterator may use an item again once the next one is asked for.
     """

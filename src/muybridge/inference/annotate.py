@@ -108,7 +108,7 @@ def _encoder(path: Path, times_seconds: np.ndarray, video: str) -> Iterator[Call
 
 @contextmanager
 def _told(video: str) -> Iterator[None]:
-    """Make what the encoder raises an error of the video; what the disk does goes on as it is."""
+    """Make what the encoder raises an error of the video; a fault of the disk stays as it is."""
     try:
         yield
     except (av.error.FFmpegError, ValueError, ArithmeticError, LookupError) as error:

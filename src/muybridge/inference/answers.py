@@ -21,7 +21,7 @@ from muybridge.video import DecodeError
 
 ENDINGS = (".csv", ".jsonl")
 _BEGINNINGS = (b'{"label": ', b'{"path": ')
-"""Of the rows in JSON Lines: of an answer, and of a video that cannot be read."""
+"""First bytes of a row in JSON Lines: of an answer, and of a video that cannot be read."""
 
 
 class AnswersFile:
