@@ -34,6 +34,11 @@ def spreadsheet(text: str) -> str:
     return f"'{printable(text)}" if is_formula else printable(text)
 
 
+def from_spreadsheet(text: str) -> str:
+    """Text without the apostrophe that `spreadsheet` puts in front of a formula."""
+    return text[1:] if text[:1] == "'" and spreadsheet(text[1:]) == text else text
+
+
 def plural(count: int | str, noun: str) -> str:
     """Format a number with its noun: "1 class", "2 classes"."""
     return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")

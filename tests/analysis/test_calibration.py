@@ -5,7 +5,15 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import beta, binom
 
-from muybridge.analysis.calibration import Evidence, Rule, choose_threshold, fit_temperature, mean_loss
+from muybridge.analysis.calibration import (
+    FEWEST,
+    Evidence,
+    Rule,
+    choose_threshold,
+    fit_temperature,
+    is_at_edge,
+    mean_loss,
+)
 from muybridge.analysis.coverage import RiskCoverage, told_apart
 from muybridge.errors import UserError
 from muybridge.storage.calibration import Calibrated, tempered
@@ -66,6 +74,19 @@ def test_right_answers_alone_say_nothing():
     probabilities_NK = softmax(np.eye(4)[np.arange(40) % 4] * 3, axis=1)
     found = fit_temperature(probabilities_NK, np.arange(40) % 4, np.full(40, ALONE))
     assert (found.value, found.low, found.may_be_one) == (1.0, None, True)
+
+
+def test_few_videos_get_no_interval_and_an_end_is_seen_as_one():
+    logits_NK, labels_N = honest(np.random.default_rng(5), 40)
+    probabilities_NK, alone_N = softmax(logits_NK, axis=1), np.full(40, ALONE)
+    for count, has_interval in ((FEWEST - 1, False), (FEWEST, True)):
+        found = fit_temperature(probabilities_NK[:count], labels_N[:count], alone_N[:count])
+        assert (found.low is not None) == has_interval
+        assert not is_at_edge(found.value)
+    sources_N = np.array([f"{i % 4}" for i in range(40)])
+    assert fit_temperature(probabilities_NK, labels_N, sources_N).low is None, "sources count"
+    wrong = fit_temperature(probabilities_NK, (probabilities_NK.argmax(1) + 1) % probabilities_NK.shape[1], alone_N)
+    assert is_at_edge(wrong.value)
 
 
 def test_a_temperature_of_one_changes_no_bit_and_zeros_stay():

@@ -176,6 +176,28 @@ def test_the_commands_say_what_was_found(own):
     assert "at its temperature of" in call("evaluate", own.path).stdout
 
 
+@pytest.mark.parametrize("temperature", [1e-308, 0.049, 20.1, 1e308, True, "1", float("nan")])
+def test_a_temperature_that_no_calibration_gives_is_damage(made, temperature):
+    """It would make answers that are not numbers. The file may be made again."""
+    muybridge.calibrate(made)
+    file = made.path / "calibration.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": temperature}))
+    with pytest.raises(UserError, match=r"calibration\.json: .* Or remove it, and use muybridge calibrate"):
+        made.calibration()
+    muybridge.calibrate(made, threshold="none")
+    assert made.calibration()["temperature"] > 1
+
+
+def test_a_temperature_that_is_not_to_be_relied_on_is_told(made):
+    made.save_scores("val", made_scores(np.zeros(200, bool)))
+    assert "do not rely on it" in call("calibrate", made.path).stdout
+    made.save_scores("val", made_scores(np.arange(10) % 2 == 0))
+    told = call("calibrate", made.path).stdout
+    assert "too few for an interval, which takes 20" in told
+    assert "[" not in told
+    assert made.calibration()["low"] is None
+
+
 # --- the report
 
 

@@ -20,11 +20,13 @@ import muybridge
 from muybridge.data.manifest import Manifest
 from muybridge.data.sets.motions import encode, render
 from muybridge.errors import InUse, UserError
+from muybridge.inference import annotate as annotating
 from muybridge.inference import answers
 from muybridge.inference.answering import best_on_val
 from muybridge.inference.listing import listed
 from muybridge.inference.predict import predict
 from muybridge.inference.results import Prediction, Predictions
+from muybridge.runtime.files import partial_name
 from muybridge.runtime.locks import locked
 from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
 from muybridge.video import DecodeError, frames, probe
@@ -134,6 +136,18 @@ def test_paths_on_standard_input(run, folder):
     assert [one["path"] for one in found["failed"]] == [f"{folder}/none.mp4"]
 
 
+def test_an_open_standard_input_delays_no_answer_and_can_be_left(run, folder):
+    words = [sys.executable, "-u", "-m", "muybridge", "predict", str(run.path), "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        process.stdin.write(f"{folder}/b.mp4\n")
+        process.stdin.flush()
+        assert "b.mp4" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "Fatal" not in process.stderr.read()
+
+
 # --- files of answers
 
 
@@ -224,6 +238,7 @@ def test_no_file_of_others_is_touched(run, folder, tmp_path):
     assert out.read_bytes() == before
     for name, text in {
         "other.csv": "path,label\na.mp4,x\n", "own.jsonl": '{"a": 1}\n', "text.jsonl": "hello\n", "list.jsonl": "[]\n",
+        "open.jsonl": "hello", "open_own.jsonl": '{"label": "mine", "x": 1}',
         "deep.jsonl": "[" * 100_000 + "\n", "half.csv": before.decode()[:20] + "\nx",
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
@@ -352,6 +367,57 @@ def test_small_and_odd_frames_are_enlarged(run, tmp_path):
         predictor.annotate(clip_THW3, predictor(clip_THW3), tmp_path / "small.mp4")
     info = probe(tmp_path / "small.mp4")
     assert (info.num_frames, info.height, info.width) == (4, 264, 408)
+
+
+@pytest.mark.parametrize("shape", [(2, 180), (16, 4000)])
+def test_a_ribbon_is_not_enlarged_beyond_what_the_format_takes(run, tmp_path, shape):
+    with run.predictor() as predictor:
+        clip_THW3 = np.zeros((2, *shape, 3), np.uint8)
+        predictor.annotate(clip_THW3, predictor(clip_THW3), tmp_path / "wide.mp4")
+    info = probe(tmp_path / "wide.mp4")
+    assert info.num_frames == 2
+    assert info.width <= annotating.LONGEST_SIDE
+
+
+def test_a_copy_that_cannot_be_encoded_is_an_error_of_its_video(run, folder, tmp_path, monkeypatch):
+    enlarged = annotating._enlarged
+    too_wide_HW3 = np.zeros((2, 20_000, 3), np.uint8)
+    monkeypatch.setattr(annotating, "_enlarged", lambda frame: too_wide_HW3 if calls.pop() else enlarged(frame))
+    calls = [False] * 200 + [True]
+    found, failed = predict(run, [folder / "b.mp4", folder / "in" / "a.mp4"], annotate=tmp_path / "o")
+    assert [(error.path, "H.264" in error.reason) for error in failed] == [(str(folder / "b.mp4"), True)]
+    assert [one.path for one in found] == [str(folder / "in" / "a.mp4")]
+    assert os.listdir(tmp_path / "o") == ["a.mp4"]
+
+
+def test_copies_are_called_the_same_when_answers_are_continued(run, folder, tmp_path):
+    (tmp_path / "A").mkdir()
+    (tmp_path / "B").mkdir()
+    videos = [Path(shutil.copy(folder / "b.mp4", tmp_path / place / "x.mp4")) for place in "AB"]
+    predict(run, videos[0], out=tmp_path / "a.csv", annotate=tmp_path / "o")
+    predict(run, videos, out=tmp_path / "a.csv", annotate=tmp_path / "o")
+    assert sorted(os.listdir(tmp_path / "o")) == ["x-2.mp4", "x.mp4"]
+
+
+def test_what_a_killed_command_left_of_a_copy_is_cleared_and_no_other_copy_is_replaced(run, folder, tmp_path):
+    left = tmp_path / partial_name(tmp_path / "a.mp4").name
+    other = tmp_path / partial_name(tmp_path / "a.mp4.mp4").name
+    left.write_bytes(b"x")
+    other.write_bytes(b"x")
+    with run.predictor() as predictor:
+        answer = predictor(folder / "b.mp4")
+
+        def frames_of_a_slow_one():
+            yield np.zeros((240, 240, 3), np.uint8)
+            (tmp_path / "a.mp4").write_bytes(b"theirs")
+
+        with pytest.raises(UserError, match="it is there already"):
+            annotating.write_annotated(tmp_path / "a.mp4", frames_of_a_slow_one(), np.zeros(1), answer, fps=24.0)
+        with locked(tmp_path, "writes b.mp4", name=".b.mp4.lock"), pytest.raises(InUse):
+            predictor.annotate(folder / "b.mp4", answer, tmp_path / "b.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == b"theirs"
+    assert not left.exists()
+    assert other.exists(), "it is of another file"
 
 
 def test_copies_by_the_command(run, folder, tmp_path):

@@ -304,6 +304,29 @@ def test_nothing_is_overwritten(by_brightness, two):
     assert (two / "events.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["events.csv", "a.srt"])
+def test_of_two_commands_at_once_neither_replaces_the_others_file(by_brightness, two, monkeypatch, name):
+    """The other one ends between the first check and the write."""
+    over_time = Predictor.over_time
+
+    def meanwhile(self, *args, **options):
+        (two / name).write_text("theirs")
+        return over_time(self, *args, **options)
+
+    monkeypatch.setattr(Predictor, "over_time", meanwhile)
+    result = invoke(by_brightness, two / "a.mp4", *SHORT, "--out", two / name)
+    assert result.exit_code == 2
+    assert "it is there already" in result.output
+    assert (two / name).read_text() == "theirs"
+    assert not [path for path in two.iterdir() if "partial" in path.name]
+
+
+def test_a_place_for_a_name_is_for_files_of_one_video(by_brightness, two):
+    result = invoke(by_brightness, two / "a.mp4", *SHORT, "--out", two / "{name}.json")
+    assert result.exit_code == 2
+    assert "holds the events of all videos" in result.output
+
+
 def test_subtitles_are_a_file_a_video_that_players_read(by_brightness, two):
     for ending in ("srt", "vtt"):
         refused = invoke(by_brightness, two / "a.mp4", two / "b.mp4", *SHORT, "--out", two / f"all.{ending}")
@@ -330,6 +353,18 @@ def test_two_videos_never_share_a_file(by_brightness, two):
     twice = invoke(by_brightness, two / "a.mp4", two / "a.mp4")
     assert twice.exit_code == 2
     assert "given twice" in twice.output
+
+
+def test_a_name_that_is_a_formula_is_read_back_and_events_after_the_end_are_told(by_brightness, two, monkeypatch):
+    monkeypatch.chdir(two)
+    (two / "a.mp4").rename(two / "=1+1.mp4")
+    assert invoke(by_brightness, "=1+1.mp4", *SHORT, "--out", "events.csv").exit_code == 0
+    assert "'=1+1.mp4" in (two / "events.csv").read_text()
+    with (two / "events.csv").open("a") as file:
+        file.write("'=1+1.mp4,9000,9001,bright,1\n")
+    found = json.loads(invoke(by_brightness, "=1+1.mp4", *SHORT, "--truth", "events.csv", "--json").stdout)
+    assert found["truth"]["videos"] == 1
+    assert ["1 event of =1+1.mp4 after its end" in note for note in found["notes"]] == [True]
 
 
 def test_truth_is_held_against_the_events(by_brightness, two):
@@ -387,4 +422,6 @@ def test_subtitles_by_hand():
         "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nrun (0.91)\n\n"
         "01:02:03.000 --> 01:02:05.000\na &lt; b -&gt; &amp; \\x1b[0m (0.50)\n"
     )  # fmt: skip
+    marked = Event(0.0, 1.0, "<b>{\\an8}", 0.5)
+    assert "\n< b>{ \\an8} (0.50)\n" in srt([marked])
     assert (srt([]), vtt([])) == ("", "WEBVTT\n")

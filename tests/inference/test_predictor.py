@@ -1,5 +1,6 @@
 """A predictor takes videos in every form, gives the same answer for each, and stays as it was under any number of threads."""
 
+import errno
 import gc
 import io
 import itertools
@@ -26,7 +27,7 @@ from muybridge.recipe import replace
 from muybridge.video import DecodeError, FileReader, Row, decode, frames, probe
 from muybridge.video.kept import KeptFrames
 from muybridge.video.limits import Limits
-from muybridge.video.safe import SafeReader
+from muybridge.video.safe import MachineFault, SafeReader
 from muybridge.video.worker import Worker
 
 
@@ -80,11 +81,18 @@ def test_arrays_have_the_rate_that_is_given(run, predictor, video, monkeypatch):
     assert predictor(clip_THW3, fps=12.5)[0].end_seconds == pytest.approx(len(clip_THW3) / 12.5)
     monkeypatch.setattr(predictor.answering, "recipe", replace(run.recipe(), {"clip.fps": 12.0}))
     assert predictor(clip_THW3)[0].end_seconds == pytest.approx(len(clip_THW3) / 12)
-    for rate in (0, -1, float("nan"), float("inf")):
+    for rate in (0, -1, float("nan"), float("inf"), "5"):
         with pytest.raises(UserError, match="not a frame rate"):
             predictor(clip_THW3, fps=rate)
 
 
+class Gone:
+    def read(self, num_bytes):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+
+CLOSED = io.BytesIO(b"x")
+CLOSED.close()
 CLIP = np.zeros((4, 32, 48, 3), np.uint8)
 UNUSABLE = {
     "floats from 0 to 1": (CLIP / np.float32(255), "float32 from 0 to 1; give uint8"),
@@ -103,6 +111,12 @@ UNUSABLE = {
     "bytes of no video": (b"nothing" * 99, "bytes: Invalid data"),
     "bytes of an array of objects": (b"\x93NUMPY" + b"\x01\x00" + b"v" * 40, "bytes: not a complete .npy file"),
     "a file of text": (io.StringIO("nothing"), "it is open as text; open it as binary"),
+    "a file that is closed": (CLOSED, "closed file"),
+    "a file whose share went away": (Gone(), "Stale file handle"),
+    "a tensor of no place": (torch.empty(4, 32, 48, 3, dtype=torch.uint8, device="meta"), "it cannot be read"),
+    "a tensor of bfloat16": (torch.zeros(4, 32, 48, 3, dtype=torch.bfloat16), "give a dense tensor of uint8"),
+    "a sparse tensor": (torch.zeros(4, 32, 48, 3, dtype=torch.uint8).to_sparse(), "give a dense tensor of uint8"),
+    "a name with a zero byte": ("a\0.mp4", "its name holds a zero byte"),
     "a number": (7, "int: not a video; give a path"),
     "nothing": (None, "NoneType: not a video"),
     "a name of other bytes": ("b\udcff.mp4", "its name is not UTF-8 text"),
@@ -294,9 +308,70 @@ def test_what_the_callers_iterator_raises_reaches_the_caller(predictor, video):
         yield video
         raise RuntimeError("theirs")
 
+    answers = predictor(coming())
+    assert next(answers)[0].path == video, "what came before is answered"
     with pytest.raises(RuntimeError, match="theirs"):
-        list(predictor(coming()))
+        next(answers)
     assert list(predictor([])) == []
+
+
+def test_an_iterator_may_use_its_frames_and_its_files_again(predictor, made_set, tmp_path):
+    paths = [Manifest.load(made_set).row(index).path for index in range(6)]
+
+    def frames_of_one_buffer():
+        buffer_THW3 = np.empty_like(pixels(paths[0]))
+        for path in paths:
+            buffer_THW3[:] = pixels(path)
+            yield buffer_THW3 if path != paths[1] else torch.from_numpy(buffer_THW3)
+
+    def files_that_are_closed():
+        for path in paths:
+            with open(path, "rb") as file:
+                yield file
+
+    for coming in (frames_of_one_buffer(), files_that_are_closed()):
+        for path, answer in zip(paths, predictor(coming), strict=True):
+            assert np.allclose(answer.probabilities_WK, predictor(path).probabilities_WK, atol=1e-6)
+
+
+def test_an_answer_does_not_wait_for_the_next_video(predictor, video):
+    answered = threading.Event()
+
+    def coming():
+        yield video
+        assert answered.wait(60), "the answer waits for a video that comes after it"
+        yield video
+
+    answers = predictor(coming())
+    assert next(answers)[0].path == video
+    answered.set()
+    assert len(list(answers)) == 1
+
+
+def test_a_fault_of_the_machine_takes_no_other_video_with_it(predictor, video, monkeypatch):
+    """Of three that go together; alone the second gives it again."""
+    real, faults = predictor.answering.scores, [True, False, True, False]
+
+    def scores(views):
+        if faults.pop(0):
+            raise MachineFault("the process that opens videos ends before it begins")
+        return real(views)
+
+    monkeypatch.setattr(predictor.answering, "scores", scores)
+    first, failed, last = predictor([video] * 3)
+    assert isinstance(failed, DecodeError)
+    assert failed.path == video
+    assert first[0].label == last[0].label
+
+
+def test_wrong_arguments_are_said_plainly(predictor, video, tmp_path):
+    for top in (0, 1.5, "3"):
+        with pytest.raises(UserError, match="not a number of labels"):
+            predictor(video, top=top)
+    with pytest.raises(UserError, match="not a length"):
+        predictor(video, window_seconds="1")
+    with pytest.raises(UserError, match="the answer is empty"):
+        predictor.annotate(video, [], tmp_path / "a.mp4")
 
 
 def test_no_more_processes_than_allowed(video):

@@ -122,3 +122,21 @@ def test_unreadable_json_names_the_file(tmp_path, content):
     with pytest.raises(UserError) as caught:
         files.read_json(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "x" * 60 + ".mp4"])
+def test_what_is_cleared_of_one_file_is_of_that_file_alone(tmp_path, name):
+    """Names that begin alike, too: another process may be writing that file."""
+    left = [files.partial_name(tmp_path / one) for one in (name, f"{name}.mp4", f"{name[:-4]}-2.mp4")]
+    for path in left:
+        path.write_bytes(b"x")
+    files.clear_partials(tmp_path, of=[name])
+    assert [path.exists() for path in left] == [False, True, True]
+
+
+def test_a_new_file_takes_no_name_that_is_taken(tmp_path):
+    files.write_new(tmp_path / "a", "first")
+    with pytest.raises(UserError, match="it is there already"):
+        files.write_new(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_text() == "first"
+    assert os.listdir(tmp_path) == ["a"]

@@ -28,12 +28,13 @@ from muybridge.analysis.statistics import calibration, unit_numbers
 from muybridge.errors import UserError
 from muybridge.storage.calibration import Calibrated, tempered
 from muybridge.storage.scores import Scores
+from muybridge.storage.shapes import COLDEST, HOTTEST
 from muybridge.text import plural
 
 TAIL = 0.025
 """Share beyond an end of a 95 % interval."""
-COLDEST, HOTTEST = 0.05, 20.0
-"""Temperatures between which one is fitted."""
+FEWEST = 20
+"""Fewest videos or sources for an interval: its coverage has been measured from there on (docs/calibration.md)."""
 RESAMPLED = 1000
 """Resampled sets of sources behind an interval."""
 MOST_TRIED = 1000
@@ -50,7 +51,9 @@ class Temperature:
 
     value: float
     low: float | None
-    """None where none can be fitted, as all answers are right: then the value is 1."""
+    """None where none can be fitted, as all answers are right: then the value is 1. And where there are below FEWEST videos
+    or sources.
+    """
     high: float | None
 
     @property
@@ -69,18 +72,25 @@ def fit_temperature(probabilities_NK: np.ndarray, labels_N: np.ndarray, groups_N
 
     ends = (math.log(COLDEST), math.log(HOTTEST))
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-7})
-    grid_G = np.linspace(*ends, GRID)
-    losses_NG = np.stack([_losses(probabilities_NK, labels_N, math.exp(log)) for log in grid_G], axis=1)
     unit_N = unit_numbers(groups_N)
     num_units = int(unit_N.max()) + 1
+    if num_units < FEWEST:
+        return Temperature(math.exp(found.x), None, None)
+    grid_G = np.linspace(*ends, GRID)
+    losses_NG = np.stack([_losses(probabilities_NK, labels_N, math.exp(log)) for log in grid_G], axis=1)
     losses_UG = np.stack(
         [np.bincount(unit_N, weights=losses_N, minlength=num_units) for losses_N in losses_NG.T], axis=1
     )
     rng = np.random.default_rng(0)
     times_BU = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=RESAMPLED)
     logs_B = _lowest(times_BU @ losses_UG, grid_G)
-    low, high = np.exp(np.quantile(logs_B, [TAIL, 1 - TAIL]))
+    low, high = np.clip(np.exp(np.quantile(logs_B, [TAIL, 1 - TAIL])), COLDEST, HOTTEST)
     return Temperature(math.exp(found.x), float(low), float(high))
+
+
+def is_at_edge(temperature: float) -> bool:
+    """Whether it is an end of what is tried, within a hundredth: the losses of the videos have no lowest point inside."""
+    return not 1.01 * COLDEST < temperature < HOTTEST / 1.01
 
 
 def mean_loss(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> float:
@@ -120,7 +130,10 @@ class Rule:
     @staticmethod
     def parsed(text: str) -> "Rule":
         """Rule as it is typed: "precision=0.95", or "cost_wrong=5,cost_unknown=1". Raises UserError."""
-        parts = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(","))
+        pairs = [part.partition("=")[::2] for part in text.replace(" ", "").split(",")]
+        parts = dict(pairs)
+        if len(parts) < len(pairs):
+            raise UserError(f"--threshold: '{text}' has a part twice. Give each once")
         try:
             given = {name: float(value) for name, value in parts.items()}
         except ValueError:
@@ -133,7 +146,9 @@ class Rule:
             return Rule(precision=given["precision"])
         if given.keys() == {"cost_wrong", "cost_unknown"}:
             if not all(0 <= cost < math.inf for cost in given.values()):
-                raise UserError(f"--threshold: '{text}' has a cost below 0. Give numbers from 0 on")
+                raise UserError(
+                    f"--threshold: '{text}' has a cost below 0, or without end. Give finite numbers from 0 on"
+                )
             return Rule(cost_wrong=given["cost_wrong"], cost_unknown=given["cost_unknown"])
         raise UserError(
             f"--threshold: '{text}' is unknown. Choose precision=0.95, cost_wrong=5,cost_unknown=1, or none, which removes it"
@@ -248,10 +263,10 @@ def _refusal(wanted: float, evidence: Sequence[Evidence], num_units: int) -> str
     """Reason why val cannot promise a precision, and how many videos could."""
     start = f"val cannot promise a precision of {wanted:g}"
     videos = evidence[-1].videos
-    noun = "videos" if num_units == videos else "sources of videos"
+    there = plural(num_units, "video") if num_units == videos else f"{plural(num_units, 'source')} of videos"
     least = math.ceil(math.log(TAIL) / math.log(wanted))
     if num_units < least:
-        return f"{start}: it has {num_units} {noun}, and it takes {least} at least, with every answer right"
+        return f"{start}: it has {there}, and it takes {least} at least, with every answer right"
     best = max(evidence, key=Evidence.low)
     told = (
         f"{start}: the most is {best.low():.3f}, for the {plural(best.videos, 'surest video')} of {videos}, of which "

@@ -52,14 +52,22 @@ def _print(value: dict[str, Any]) -> None:
 
 def temperature_words(value: dict[str, Any]) -> str:
     """Sentence on a temperature by the content of calibration.json."""
+    from muybridge.analysis.calibration import FEWEST, is_at_edge
+
     videos = plural(value["videos"], "val video")
-    if value["low"] is None:
+    if value["low"] is None and value["temperature"] == 1:
         return f"temperature 1, as all {videos} are right, which says nothing of how sure to be"
-    words = f"temperature {value['temperature']:.2f} [{value['low']:.2f}, {value['high']:.2f}] by {videos}"
+    interval = "" if value["low"] is None else f" [{value['low']:.2f}, {value['high']:.2f}]"
+    words = f"temperature {value['temperature']:.2f}{interval} by {videos}"
     if value["sources"] < value["videos"]:
         words += f" of {plural(value['sources'], 'source')}"
-    may_be_one = value["low"] <= 1 <= value["high"]
-    return words + ("; 1, which changes nothing, lies in its interval" if may_be_one else "")
+    if value["low"] is None:
+        words += f", too few for an interval, which takes {FEWEST} independent ones"
+    elif value["low"] <= 1 <= value["high"]:
+        words += "; 1, which changes nothing, lies in its interval"
+    if is_at_edge(value["temperature"]):
+        words += "; it is an end of what is tried, so val is too small, or nearly all wrong: do not rely on it"
+    return words
 
 
 def threshold_words(kept: dict[str, Any]) -> str:

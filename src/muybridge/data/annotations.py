@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
+from muybridge.text import from_spreadsheet
 
 COLUMNS = {
     "video": ("video", "path", "key"),
@@ -50,8 +51,9 @@ class Annotations:
     def _of(self, video: str, videos: Sequence[str]) -> list[Annotation] | None:
         place = Path(video).absolute()
         for name in self.events:
-            if place in (Path(name).absolute(), (self.path.absolute().parent / name)):
-                return self.events[name]
+            for path in (name, from_spreadsheet(name)):  # as `muybridge events --out` writes it
+                if place in (Path(path).absolute(), self.path.absolute().parent / path):
+                    return self.events[name]
         for name in (place.name, place.stem):
             if name in self.events:
                 same = [other for other in videos if name in (Path(other).name, Path(other).stem)]
@@ -86,6 +88,8 @@ def read_annotations(path: Path, classes: Sequence[str]) -> Annotations:
         of_video = events.setdefault(video, [])
         if not (start or end or label):
             continue
+        if label not in classes:
+            label = from_spreadsheet(label)
         if label not in classes:
             raise UserError(f"{where}: class '{label}': the run does not know it. {nearest(label, classes)}")
         start_seconds, end_seconds = (

@@ -63,10 +63,10 @@ def calibrate(
     """
     opened = Run.open(run, fused=True)
     opened.check_finished()
-    before = opened.calibration()
     if threshold is not None:
         rule = parsed_threshold(threshold)
     else:
+        before = opened.calibration()
         rule = Rule.parsed(before["threshold"]["rule"]) if before and before["threshold"] else None
     file = _val_file(opened, data=data, allow_code=allow_code, runtime=runtime)
     scores = Scores.load(file)

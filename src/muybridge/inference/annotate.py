@@ -1,5 +1,6 @@
 """A copy of a video with the labels written into its frames, those of each window while it lasts. It has no sound."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -13,7 +14,8 @@ from av.codec.context import CodecContext
 
 from muybridge.errors import UserError
 from muybridge.inference.results import Prediction
-from muybridge.runtime.files import check_fences, partial_name
+from muybridge.runtime.files import check_fences, clear_partials, hidden_name, partial_name, rename_new
+from muybridge.runtime.locks import locked
 from muybridge.text import printable
 from muybridge.video import DecodeError
 from muybridge.video.scaling import scaled
@@ -23,6 +25,9 @@ LABELS = 3
 """Most labels in a frame."""
 LEAST_SIDE = 240
 """Frames with a shorter side are enlarged: letters need pixels."""
+LONGEST_SIDE = 4096
+"""Frames are not enlarged beyond this side; that of a ribbon is what players still take."""
+_FORMATS = dict(zip(ENDINGS, ("mp4", "matroska", "mov"), strict=True))
 _TICKS = 90_000
 """Time stamps a second, as of MPEG."""
 
@@ -48,7 +53,10 @@ def write_annotated(
     path.parent.mkdir(parents=True, exist_ok=True)
     windows = iter(answer)
     window, box_HW3 = next(windows), None
-    with _encoder(path, times_seconds) as encode:
+    with (
+        locked(path.parent, f"writes {path.name}", name=f"{hidden_name(path.name)}lock", keep=False),
+        _encoder(path, times_seconds, window.path) as encode,
+    ):
         for index, frame in enumerate(frames):
             if index >= round(window.end_seconds * fps) and (later := next(windows, None)) is not None:
                 window, box_HW3 = later, None
@@ -61,43 +69,59 @@ def write_annotated(
 
 
 @contextmanager
-def _encoder(path: Path, times_seconds: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that takes the next frame. The file gets its name when all are written."""
-    partial = partial_name(path).with_suffix(path.suffix)
+def _encoder(path: Path, times_seconds: np.ndarray, video: str) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that takes the next frame. The file gets its name when all are written.
+
+    What a killed process left of it is cleared. Raises DecodeError with the name of the `video` where H.264 cannot hold it.
+    """
+    clear_partials(path.parent, of=[path.name])
+    partial = partial_name(path)
     ticks = np.round(np.asarray(times_seconds) * _TICKS).astype(np.int64).tolist()
     usual = Fraction(_TICKS, max(1, int(np.median(np.diff(ticks))))) if len(ticks) > 1 else Fraction(25)
     stream: Any = None
     check_fences()
     try:
-        with av.open(str(partial), "w") as container:
+        with av.open(str(partial), "w", format=_FORMATS[path.suffix]) as container:
             count = 0
 
             def encode(frame_HW3: np.ndarray) -> None:
                 nonlocal stream, count
-                if stream is None:
-                    stream = container.add_stream(
-                        "libx264", rate=usual.limit_denominator(1001), options={"crf": "20", "preset": "fast"}
-                    )
-                    stream.height, stream.width = frame_HW3.shape[:2]
-                    stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, _TICKS)
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HW3), format="rgb24")
-                picture.pts, picture.time_base = ticks[count], Fraction(1, _TICKS)
-                container.mux(stream.encode(picture))
+                with _told(video):
+                    if stream is None:
+                        stream = container.add_stream(
+                            "libx264", rate=usual.limit_denominator(1001), options={"crf": "20", "preset": "fast"}
+                        )
+                        stream.height, stream.width = frame_HW3.shape[:2]
+                        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, _TICKS)
+                    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HW3), format="rgb24")
+                    picture.pts, picture.time_base = ticks[count], Fraction(1, _TICKS)
+                    container.mux(stream.encode(picture))
                 count += 1
 
             yield encode
-            container.mux(stream.encode())
-        if path.exists() or path.is_symlink():
-            raise UserError(f"{path}: it was made by another process meanwhile. Choose another --annotate")
-        partial.rename(path)
+            with _told(video):
+                container.mux(stream.encode())
+        rename_new(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(video: str) -> Iterator[None]:
+    """Make what the encoder raises an error of the video; a fault of the disk stays as it is."""
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, ArithmeticError, LookupError) as error:
+        if isinstance(error, OSError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        raise DecodeError(video, "a copy with labels cannot be written, as H.264 takes no such video") from error
 
 
 def _enlarged(frame_HW3: np.ndarray) -> np.ndarray:
     """A copy that is large enough to be written into, of even height and width, as H.264 has them."""
     height, width = frame_HW3.shape[:2]
     times = -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
+    times = max(min(times, LONGEST_SIDE // max(height, width)), 1)
     large = scaled(frame_HW3, (width * times, height * times))
     return large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2].copy()
 

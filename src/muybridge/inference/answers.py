@@ -20,6 +20,8 @@ from muybridge.text import spreadsheet
 from muybridge.video import DecodeError
 
 ENDINGS = (".csv", ".jsonl")
+_BEGINNINGS = (b'{"label": ', b'{"path": ')
+"""First bytes of a row in JSON Lines: of an answer, and of a video that cannot be read."""
 
 
 class AnswersFile:
@@ -90,9 +92,21 @@ class AnswersFile:
             if len(names) == int(row["windows"]):
                 self.done.add(names[0])
                 names, whole = [], start
+        if not self._is_csv and (tail := data[start:]):
+            self._check_tail(tail)
         if whole < len(data):
             check_fences()
             os.truncate(owned(self.path), whole)
+
+    def _check_tail(self, tail: bytes) -> None:
+        """Raise UserError for a last line without an end that is not the beginning of an answer in JSON."""
+        if not any(tail.startswith(begin[: len(tail)]) for begin in _BEGINNINGS):
+            raise self._foreign("its last line is not an answer")
+        try:
+            json.loads(tail)
+        except (ValueError, RecursionError):
+            return  # cut off in the middle
+        self._parsed(tail)
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
         try:

@@ -1,6 +1,7 @@
 """Files of events: CSV and JSON for programs, SubRip (.srt) and WebVTT (.vtt) for players."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from muybridge.analysis.events import Event
 from muybridge.errors import UserError
-from muybridge.runtime.files import check_folder, csv_text, write_atomic
+from muybridge.runtime.files import check_writable, csv_text, write_new
 from muybridge.text import printable, spreadsheet
 
 COLUMNS = ("path", "start_seconds", "end_seconds", "label", "score")
@@ -27,10 +28,16 @@ def csv(videos: Iterable[tuple[str, Sequence[Event]]]) -> str:
     return csv_text([COLUMNS, *rows])
 
 
+_MARKUP = re.compile(r"([<{])(?=\S)")
+"""Beginning of what players take for markup. SubRip has no escapes; a space behind it makes it text."""
+
+
 def srt(events: Iterable[Event]) -> str:
     """Subtitles in SubRip's format: a label with its score, from start to end."""
     return "\n".join(
-        f"{number}\n{_clock(event.start_seconds, ',')} --> {_clock(event.end_seconds, ',')}\n{_text(event)}\n"
+        f"{number}\n{_clock(event.start_seconds, ',')} --> {_clock(event.end_seconds, ',')}\n"
+        + _MARKUP.sub(r"\1 ", _text(event))
+        + "\n"
         for number, event in enumerate(events, start=1)
     )
 
@@ -72,6 +79,11 @@ class EventFiles:
         files = EventFiles(Path(out))
         if files.out.suffix.lower() not in (".csv", ".json", *SUBTITLES):
             raise UserError(f"--out {out}: not a kind of file that holds events. Name a .csv, .json, .srt or .vtt")
+        if NAME in files.out.name and not files.is_a_video_each:
+            raise UserError(
+                f"--out {out}: {files.out.suffix} holds the events of all videos, and {NAME} would be a part of its name. Leave "
+                f"it out, or name a .srt or .vtt"
+            )
         if files.is_a_video_each and len(videos) > 1 and NAME not in files.out.name:
             raise UserError(
                 f"--out {out}: subtitles are a file for each of {len(videos)} videos. Write {NAME} where the video's name "
@@ -86,7 +98,7 @@ class EventFiles:
                 )
             if path.exists() or path.is_symlink():
                 raise UserError(f"--out {path}: it is there already. Choose another name, or remove it")
-            check_folder(path.parent)
+            check_writable(path.parent)
         return files
 
     @property
@@ -110,4 +122,4 @@ class EventFiles:
     @staticmethod
     def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
+        write_new(path, text)

@@ -1,6 +1,6 @@
 """The verb `events`: what happens when in long videos, and how well that agrees with annotated events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from muybridge.inference.sources import name_of
 from muybridge.recipe import Runtime
 from muybridge.runtime.console import log
 from muybridge.storage.run import Run
+from muybridge.text import plural
 from muybridge.video import DecodeError
 from muybridge.video.limits import Limits
 
@@ -140,7 +141,7 @@ def events(
     notes: tuple[str, ...] = ()
     if expected is not None:
         judgement = judge([_held_against(video, expected.of[video.path]) for video in found], predictor.classes)
-        notes = expected.notes
+        notes = expected.notes + tuple(_beyond(found, expected.of))
     result = Events(tuple(found), tuple(failed), judgement, notes)
     if files is not None and not files.is_a_video_each and found:
         files.write_all([(video.path, video.events) for video in found], result.as_json())
@@ -179,6 +180,15 @@ def _expected(path: Path, classes: Sequence[str], background: str | None, videos
     if not any(kept.values()):
         notes.append("no event is annotated in these videos, so there is nothing to hold the found ones against")
     return _Expected(kept, tuple(notes))
+
+
+def _beyond(found: Sequence[VideoEvents], truth: Mapping[str, Sequence[Annotation]]) -> Iterator[str]:
+    """A remark for each video with annotated events that begin after it ends."""
+    for video in found:
+        end_seconds = video.over_time.end_seconds
+        count = sum(event.start_seconds >= end_seconds for event in truth[video.path])
+        if count:
+            yield f"{plural(count, 'event')} of {video.path} after its end, at {end_seconds:.2f} s: counted as not found"
 
 
 def _others(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from muybridge.video.arrays import SUFFIX
 from muybridge.video.images import is_frame
 
 STANDARD_INPUT = "-"
+_CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,15 @@ def _of(name: str | os.PathLike[str], left_out: Counter[str]) -> Iterable[Any]:
 
 
 def _of_standard_input() -> Iterator[str]:
-    for line in sys.stdin.buffer:
-        if line.strip():
-            yield os.fsdecode(line.rstrip(b"\r\n"))
+    source = getattr(
+        sys.stdin.buffer, "raw", sys.stdin.buffer
+    )  # Python cannot end while a thread reads the buffered one
+    rest, is_open = b"", True
+    while is_open:
+        part = source.read(_CHUNK_BYTES)
+        is_open = bool(part)
+        *lines, rest = (rest + (part or b"\n")).split(b"\n")
+        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines if line.strip())
 
 
 def _is_video(folder: Path) -> bool:

@@ -45,7 +45,9 @@ def check_windows(window_seconds: float | None, overlap: float) -> None:
     if window_seconds is not None and not 0 < window_seconds < math.inf:
         raise UserError(f"--window-seconds {window_seconds:g}: not a length. Give seconds above 0")
     if not 0 <= overlap < 1:
-        raise UserError(f"--overlap {overlap:g}: not the share that two windows may have in common. Give 0 to 0.95")
+        raise UserError(
+            f"--overlap {overlap:g}: not the share that two windows may have in common. Give 0 or more, below 1"
+        )
 
 
 def usual_window_seconds(spec: ClipSpec, fps: float, longest_trained_seconds: float) -> float:

@@ -71,23 +71,24 @@ def predict(
             if kept is not None and kept.done:
                 unread = f", {kept.num_failed} of which could not be read" if kept.num_failed else ""
                 log(f"{out}: it holds the answers of {plural(len(kept.done), 'video')} already{unread}")
-            asked: deque[Any] = deque()  # videos whose copies are not written yet
+            asked: deque[tuple[Any, Path]] = deque()  # videos whose copies are not written yet, and the names for these
 
             def new() -> Iterator[Any]:
                 for video in several.videos:
+                    copy = None if into is None else into.reserved(name_of(video) or "video")
                     if kept is not None:
                         key = kept.key(_name(video))
                         if key in there:
                             bar.advance()
                             continue
                         there.add(key)
-                    if into is not None:
-                        asked.append(video)
+                    if copy is not None:
+                        asked.append((video, copy))
                     yield video
 
             for name, answer in predictor.each(new(), top=top, window_seconds=window_seconds, fps=fps):
                 if into is not None:
-                    answer = into.write(predictor, asked.popleft(), name, answer, fps=fps)
+                    answer = into.write(predictor, *asked.popleft(), answer, fps=fps)
                 if kept is not None:
                     kept.add(name, answer)
                 if ready is not None:
@@ -121,13 +122,12 @@ class _Copies:
             raise UserError(f"--annotate: '{path}' is one file, but there are several videos. Name a folder")
 
     def write(
-        self, predictor: Predictor, video: Any, name: str, answer: Predictions | DecodeError, *, fps: float | None
+        self, predictor: Predictor, video: Any, path: Path, answer: Predictions | DecodeError, *, fps: float | None
     ) -> Predictions | DecodeError:
-        """Write the copy of a video; returns its answer, or the error that reading it once more gave.
+        """Write the copy of a video; returns its answer, or the error that reading it once more, or the encoder, gave.
 
         In a folder a copy that is there already is left as it is, which is logged.
         """
-        path = self._path if self._is_one else self._path / self._called(name)
         if isinstance(answer, DecodeError):
             return answer
         if not self._is_one and path.exists():
@@ -139,15 +139,20 @@ class _Copies:
         except DecodeError as error:
             return error
 
-    def _called(self, name: str) -> str:
-        """File name of a copy; a second video of the same name gets a number."""
+    def reserved(self, name: str) -> Path:
+        """The path of a video's copy; a second video of the same name gets a number.
+
+        Each listed video reserves its own, also one that needs no answer any more: so its copy is called the same again.
+        """
+        if self._is_one:
+            return self._path
         stem = Path(name).stem or "video"
         called, number = f"{stem}.mp4", 1
         while called in self._taken:
             number += 1
             called = f"{stem}-{number}.mp4"
         self._taken.add(called)
-        return called
+        return self._path / called
 
 
 load = Predictor

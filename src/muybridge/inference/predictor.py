@@ -2,12 +2,11 @@
 
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
 
@@ -19,6 +18,7 @@ from muybridge.data.manifest import Manifest, from_columns
 from muybridge.data.sampling import test_indices
 from muybridge.data.views import Views
 from muybridge.errors import UserError
+from muybridge.inference.ahead import Ahead
 from muybridge.inference.annotate import check_target, write_annotated
 from muybridge.inference.answering import Answering, answering
 from muybridge.inference.over_time import (
@@ -43,6 +43,8 @@ LONG = 2.0
 """A video this many times longer than the longest that was trained on is cut into windows."""
 MOST_TOGETHER = 16
 """Most videos that go through the network together."""
+PATIENCE_SECONDS = 0.1
+"""Videos of an iterator are answered, also if they are few, where no other comes for this long."""
 READY_BYTES = 2**25
 """Most memory for the pictures of a video that are read ahead; further windows of a long video are read as they come."""
 BLOCK_BYTES = 2**25
@@ -135,7 +137,8 @@ class Predictor:
         `video`: the path of a file or of a folder of images, an array or tensor (T,H,W,3) of uint8 in red, green and blue,
         the bytes of a file, a binary file object, or a row of a manifest; of a network of vectors a .npy file or an array
         (T,D). A list, a tuple or an iterator of such gives an iterator: the answers in order, as they come, each the
-        DecodeError of a video that cannot be read. Videos are then read ahead, and go through the network together.
+        DecodeError of a video that cannot be read. Videos are then read ahead, and go through the network together. A thread
+        pulls them; arrays of an iterator are copied, so it may fill the same one again.
 
         `fps`: frames a second of what holds no rate. None: of arrays the rate at which the run samples (`clip.fps`), else 25.
 
@@ -144,7 +147,7 @@ class Predictor:
         asked = self._asked(top, window_seconds, fps)
         if is_several(video):
             return (answer for _, answer in self._each(video, asked))
-        return self._answer(self._prepared(video, asked), asked)
+        return self._answer(self._prepared(self._source(video), asked), asked)
 
     def each(
         self,
@@ -168,7 +171,7 @@ class Predictor:
         check_windows(window_seconds, overlap)
         check_rate(fps)
         source = self._source(video)
-        with self._files.held(self._short_side) as held, _naming(source):
+        with _naming(source), self._files.held(self._short_side) as held:
             whole, size, times_F = self._whole(source, held, fps)
             spec, longest = build.clip_spec(self.answering.recipe), self.answering.dataset["longest_trained_seconds"]
             window_seconds = window_seconds or usual_window_seconds(spec, whole.fps, longest)
@@ -203,10 +206,12 @@ class Predictor:
         that holds a file already, or for a network of vectors, which saw no frames.
         """
         check_target(Path(out))
+        if not answer:
+            raise UserError("--annotate: the answer is empty. Give what the predictor answered for this video")
         if not self._input.is_picture:
             raise UserError("--annotate: this network takes vectors, which cannot be shown. Leave it out")
         source = source_of(video, short_side=None, vector_width=None, limits=self._files.limits)
-        with self._files.held(None) as held, _naming(source):
+        with _naming(source), self._files.held(None) as held:
             reader: Reader = held
             if isinstance(source, InMemory):
                 reader, info = source, source.info(fps or self.answering.recipe.clip.fps or FPS)
@@ -233,32 +238,36 @@ class Predictor:
             return self.answering.scores(build.video_views(recipe, rows, reader))
 
     def _asked(self, top: int, window_seconds: float | None, fps: float | None) -> _Asked:
-        if window_seconds is not None and not 0 <= window_seconds < math.inf:
+        if window_seconds is not None and not (isinstance(window_seconds, Real) and 0 <= window_seconds < math.inf):
             raise UserError(
                 f"--window-seconds {window_seconds}: not a length. Give seconds above 0, or 0 for no windows"
             )
-        if top < 1:
-            raise UserError(f"--top {top}: too few labels. Give at least 1")
+        if not (isinstance(top, Integral) and top >= 1):
+            raise UserError(f"--top {top}: not a number of labels. Give 1 or more")
         check_rate(fps)
         return _Asked(top, window_seconds, fps)
 
     def _each(self, videos: Iterable[Any], asked: _Asked) -> Iterator[tuple[str, Predictions | DecodeError]]:
         """Answers in order; the videos of two batches at most are read ahead."""
-        together = self._num_together()
-        coming = iter(videos)
-        waiting: deque[Future[_Prepared | DecodeError]] = deque()
+        together, is_at_hand = self._num_together(), isinstance(videos, list | tuple)
         pool = ThreadPoolExecutor(min(self._cores, 2 * together), thread_name_prefix="muybridge-read")
+
+        def begin(video: Any) -> Future[_Prepared | DecodeError]:
+            try:
+                source = self._source(video)
+            except DecodeError as error:
+                return pool.submit(lambda fault: fault, error)
+            if isinstance(source, InMemory) and not is_at_hand:
+                source = replace(source, values=source.values.copy())
+            return pool.submit(self._prepared_or_fault, source, asked)
+
+        coming = Ahead(iter(videos), begin, most=2 * together)
         try:
-            while True:
-                waiting += [
-                    pool.submit(self._prepared_or_fault, video, asked)
-                    for video in islice(coming, 2 * together - len(waiting))
-                ]
-                if not waiting:
-                    return
-                batch = [waiting.popleft().result() for _ in range(min(together, len(waiting)))]
-                yield from self._answered(batch, asked)
+            while batch := coming.batch(together, None if is_at_hand else PATIENCE_SECONDS):
+                yield from self._answered([one.result() for one in batch], asked)
+                coming.done(len(batch))
         finally:
+            coming.leave()
             pool.shutdown(wait=False, cancel_futures=True)  # what is being read may hang: nobody waits for it
 
     def _num_together(self) -> int:
@@ -274,15 +283,15 @@ class Predictor:
         answers: list[Predictions | DecodeError]
         try:
             answers = [*self._answers(opened, asked)]
-        except DecodeError:  # of one of them, in a part that was not read ahead
+        except (DecodeError, MachineFault):  # of one of them, in a part that was not read ahead
             answers = [self._answer_or_fault(one, asked) for one in opened]
         coming = iter(answers)
         for one in batch:
             yield (one.path, one) if isinstance(one, DecodeError) else (one.source.name, next(coming))
 
-    def _prepared_or_fault(self, video: Any, asked: _Asked) -> _Prepared | DecodeError:
+    def _prepared_or_fault(self, source: File | InMemory, asked: _Asked) -> _Prepared | DecodeError:
         try:
-            return self._prepared(video, asked)
+            return self._prepared(source, asked)
         except DecodeError as error:
             return error
 
@@ -297,10 +306,9 @@ class Predictor:
             [answer] = self._answers([prepared], asked)
         return answer
 
-    def _prepared(self, video: Any, asked: _Asked) -> _Prepared:
+    def _prepared(self, source: File | InMemory, asked: _Asked) -> _Prepared:
         """Open a video, and make its views as far as they fit. Raises DecodeError."""
-        source = self._source(video)
-        with self._files.held(self._short_side) as held, _naming(source):
+        with _naming(source), self._files.held(self._short_side) as held:
             whole, size, _ = self._whole(source, held, asked.fps)
             rows = windows(whole, self.answering.dataset, asked.window_seconds)
             reader = source if isinstance(source, InMemory) else self._frames(held)

@@ -8,6 +8,8 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +69,19 @@ def is_several(video: Any) -> bool:
 
 
 def source_of(video: Any, *, short_side: int | None, vector_width: int | None, limits: Limits) -> File | InMemory:
-    """The source that a caller named. Raises DecodeError, with what is wrong with it.
+    """The source that a caller named. Raises DecodeError, with what is wrong with it, and whatever reading it raised.
 
     `vector_width`: of a network of vectors their length; None: it takes pictures.
     """
+    try:
+        return _source_of(video, short_side, vector_width, limits)
+    except DecodeError:
+        raise
+    except Exception as error:  # of an object of the caller's
+        raise DecodeError.of(_title(video), error) from error
+
+
+def _source_of(video: Any, short_side: int | None, vector_width: int | None, limits: Limits) -> File | InMemory:
     if isinstance(video, Row):
         path = str(Path.cwd() / video.path)
         return File(part_name(video), path, video._replace(path=path))
@@ -81,7 +92,7 @@ def source_of(video: Any, *, short_side: int | None, vector_width: int | None, l
     if hasattr(video, "read"):
         return _read(video)
     if hasattr(video, "detach"):  # a tensor
-        video = video.detach().cpu().numpy()
+        video = _array(video)
     if not isinstance(video, np.ndarray):
         raise DecodeError(
             type(video).__name__, "not a video; give a path, an array or tensor (T,H,W,3) of uint8, bytes, a binary file, or "
@@ -90,6 +101,16 @@ def source_of(video: Any, *, short_side: int | None, vector_width: int | None, l
     if vector_width is None:
         return InMemory("array", _checked(video, limits), short_side)
     return InMemory("array", _checked_vectors(video, vector_width))
+
+
+def _array(tensor: Any) -> np.ndarray:
+    try:
+        return np.asarray(tensor.detach().cpu().numpy())
+    except (TypeError, RuntimeError):  # (NotImplementedError among them: it lies nowhere)
+        raise DecodeError(
+            "tensor",
+            f"{tensor.dtype} on '{tensor.device}', {tensor.layout}: it cannot be read; give a dense tensor of uint8",
+        ) from None
 
 
 def name_of(video: Any) -> str | None:
@@ -106,6 +127,8 @@ def part_name(row: Row) -> str:
 
 def _named(video: str | os.PathLike[str]) -> File:
     name = os.fspath(video)
+    if "\0" in name:
+        raise DecodeError(name.replace("\0", "\\0"), "its name holds a zero byte, as no file's does")
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -155,8 +178,7 @@ def _checked_vectors(vectors: np.ndarray, width: int) -> np.ndarray:
 
 def _read(file: Any) -> File:
     """A binary file object, from where it stands."""
-    name = getattr(file, "name", None)
-    name = printable(name) if isinstance(name, str) else "file"
+    name = _title(file)
     start = file.read(len(NUMPY))
     if not isinstance(start, bytes):
         raise DecodeError(name, "it is open as text; open it as binary: open(path, 'rb')")
@@ -174,11 +196,31 @@ def _written(name: str, parts: Any) -> File:
     parts = iter(parts)
     start = next(parts)
     path, holder = _temporary(arrays.SUFFIX if start.startswith(NUMPY) else "")
-    with open(path, "wb") as file:
-        file.write(start)
-        for part in parts:
-            file.write(part)
+    with open(path, "wb", buffering=0) as file:
+        for part in chain([start], parts):
+            try:
+                _write_all(file, part)
+            except OSError as error:
+                raise DecodeError(
+                    name, f"its temporary copy cannot be written: {error.strerror}; make room, or set TMPDIR"
+                ) from None
     return File(name, path, _temporary=holder)
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _title(video: Any) -> str:
+    """Name of an object for people: that of a file that is open, else its type's."""
+    if isinstance(video, bytes | bytearray | memoryview):
+        return "bytes"
+    name = getattr(video, "name", None)
+    if isinstance(name, str):
+        return printable(name)
+    return "file" if hasattr(video, "read") else type(video).__name__
 
 
 class _Holder:
@@ -200,5 +242,5 @@ def _delete(path: str) -> None:
 
 def check_rate(fps: float | None) -> None:
     """Raise UserError for what cannot be a frame rate."""
-    if fps is not None and not 0 < fps < float("inf"):
+    if fps is not None and not (isinstance(fps, Real) and 0 < fps < float("inf")):
         raise UserError(f"--fps {fps}: not a frame rate. Give frames a second, above 0")

@@ -24,6 +24,8 @@ from muybridge.errors import UserError
 
 PARTIAL = ".partial"
 """Suffix of files that are being written; a leading dot hides them."""
+_ENDING = 8 * "0" + PARTIAL
+"""Ending of their names, with the digits that make each unique."""
 
 
 _fences: list[Callable[[], None]] = []
@@ -69,7 +71,12 @@ def within(folder: Path, name: str | Path) -> Path:
 
 def partial_name(path: Path) -> Path:
     """Unique temporary name beside `path`, for a file that will be renamed to it."""
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}{PARTIAL}")
+    return path.with_name(f"{hidden_name(path.name)}{secrets.token_hex(4)}{PARTIAL}")
+
+
+def hidden_name(name: str) -> str:
+    """Beginning of the hidden names beside one file, and beside no other; short, as a name may be as long as it can be."""
+    return f".{name}." if len(name) <= 40 else f".{name[:31]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}."
 
 
 def is_partial(name: str) -> bool:
@@ -82,10 +89,10 @@ def clear_partials(folder: Path, *, of: Iterable[str] | None = None) -> None:
 
     `of`: names of the files that only this process may write; none: all files of the folder.
     """
-    begins = None if of is None else tuple(f".{name[:40]}." for name in of)
+    begins = None if of is None else {*map(hidden_name, of)}
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
-            is_of = begins is None or path.name.startswith(begins)
+            is_of = begins is None or path.name[: -len(_ENDING)] in begins
             if is_of and is_partial(path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
 
@@ -129,6 +136,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_new(path: Path, data: bytes | str) -> None:
+    """Write a file that is not there yet, completely or not at all. Raises UserError where the name is taken."""
+    partial = partial_name(path)
+    try:
+        write_durable(partial, data.encode() if isinstance(data, str) else data)
+        rename_new(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -225,6 +242,14 @@ def check_folder(path: Path) -> None:
         if not place.is_dir() and (place.exists() or place.is_symlink()):
             what = "a file, not a folder" if place.exists() else "a broken link"
             raise UserError(f"{place}: it is {what}. Remove or rename it, or choose another folder")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError for a folder that can neither be written into nor made."""
+    check_folder(folder)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: nothing can be written there. Choose another folder, or ask for the right to write")
 
 
 def used_up(error: OSError, folder: Path) -> str:

@@ -452,7 +452,12 @@ class Run:
     def calibration(self) -> dict[str, Any] | None:
         """Content of calibration.json; None where the run is not calibrated. Raises UserError."""
         file = self.path / CALIBRATION_FILE
-        content: dict[str, Any] | None = read_as(shapes.Calibration, file) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            content: dict[str, Any] = read_as(shapes.Calibration, file)
+        except UserError as error:
+            raise UserError(f"{error}. Or remove it, and use muybridge calibrate {self.path}") from None
         return content
 
     def save_calibration(self, content: Mapping[str, Any]) -> None:

@@ -13,6 +13,9 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=0)]
 _Amount = Annotated[float, Field(ge=0, lt=inf)]
 _Rate = Annotated[float, Field(gt=0, lt=inf)]
+COLDEST, HOTTEST = 0.05, 20.0
+"""Temperatures between which one is fitted."""
+_Temperature = Annotated[float, Field(ge=COLDEST, le=HOTTEST, strict=True)]
 
 
 @_more
@@ -232,7 +235,7 @@ class Threshold(TypedDict):
     """Probability below which a run answers "unknown", and what that gives on val."""
 
     rule: str
-    value: _Share
+    value: Annotated[_Share, Field(strict=True)]
     answered: _Share
     precision: _Share
     precision_low: _Share
@@ -246,9 +249,9 @@ class Calibration(TypedDict):
     """calibration.json."""
 
     format_version: Literal[1]
-    temperature: _Rate
-    low: _Rate | None
-    high: _Rate | None
+    temperature: _Temperature
+    low: _Temperature | None
+    high: _Temperature | None
     videos: _Count
     sources: _Count
     loss: _Amount
