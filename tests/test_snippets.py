@@ -64,6 +64,8 @@ NOT_HERE = {
     "muybridge prepare --csv train.csv": "needs a list of Kinetics; tests/data/test_sets.py makes one",
     "MUYBRIDGE_RUN=": "runs until it is stopped; tests/test_benchmarks.py starts it",
     "curl ": "needs that service",
+    "python benchmarks/service.py": "starts that service",
+    "muybridge prepare --csv train.json": "needs a list of Something-Something",
 }
 if importlib.util.find_spec("timm") is None:
     NOT_HERE["muybridge train --model i3d@timm"] = "needs timm"
@@ -93,6 +95,7 @@ INSTEAD = {
     "--models i3d_resnet50 --out transfer": "--models i3d_resnet_tiny --out transfer",
     "cost_wrong=5,cost_unknown=1": "cost_wrong=1,cost_unknown=1",  # a run of one epoch is wrong too often
     " --trials 16 --halving 3": " --trials 2",  # one epoch has no rungs
+    "predict study some.mp4": "predict run some.mp4",
     "method=tsn,tam --only backbone=resnet50 --only num_frames=8,16": "method=tam --only backbone=resnet50 --only num_frames=8",
 }
 
