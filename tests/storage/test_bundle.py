@@ -1,5 +1,6 @@
 """A bundle loads wherever a run does, tells nothing of the machine, and is refused once a byte of it is another."""
 
+import errno
 import json
 import shutil
 import stat
@@ -114,6 +115,26 @@ def test_a_stranger_writes_nothing_elsewhere(bundled, tmp_path, name):
         Run.open(theirs)
     assert not list(tmp_path.rglob("*evil*"))
     assert not (tmp_path.parent / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["recipe.json/x", "x" * 300, ".", "nul\0l"])
+def test_a_name_that_is_no_files_names_the_bundle(bundled, tmp_path, name):
+    theirs = with_listed(bundled / "b.muy", tmp_path / "t.muy", name)
+    with pytest.raises(UserError, match=r"t\.muy: .* Get it again"):
+        Run.open(theirs)
+
+
+def test_a_full_disk_is_that_of_the_new_file(run, tmp_path, monkeypatch):
+    """And not the file that was to be copied."""
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        bundle(run.path, out=tmp_path / "c.muy")
+    assert raised.value.filename == str(tmp_path / "c.muy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_bundle_is_refused(bundled, tmp_path):
