@@ -161,6 +161,15 @@ def test_nothing_is_written_into_a_file(bundled, made_set):
     assert "Make a folder of it" in result.stderr
 
 
+def test_a_file_is_counted_but_not_measured(bundled):
+    """As the result of measuring is kept in the run."""
+    counted = document(call("measure", bundled / "b.muy", "--no-speed", "--json"))
+    assert (counted["run"], counted["params"] > 0) == (str(bundled / "b.muy"), True)
+    result = call("measure", bundled / "b.muy")
+    assert result.exit_code == 2
+    assert "Make a folder of it" in result.stderr
+
+
 def test_what_is_there_stays_and_what_is_not_finished_is_refused(run, tmp_path):
     (tmp_path / "b.muy").write_text("mine")
     assert call("bundle", run.path, "--out", tmp_path / "b.muy").exit_code == 2
