@@ -640,6 +640,7 @@ def measure(
     speed.json; of a study, one finished run of every setting is. `speed`: False only counts. `largest`: search for the
     largest batch; none: for models, not for runs. `options`: of a model's builder. Raises UserError.
     """
+    from muybridge.storage.bundle import check_writable
     from muybridge.training import speed as measuring
     from muybridge.zoo import entries
     from muybridge.zoo.count import count, natural_input
@@ -660,8 +661,9 @@ def measure(
     rows: list[dict[str, Any]] = []
     for name in asked:
         for run in folders.get(name, ()):
-            row = {"run": str(run.path), **run.cost()}
+            row = {"run": name if Path(name).is_file() else str(run.path), **run.cost()}
             if speed:
+                check_writable(run.path)
                 row |= measuring.measure_run(
                     run, runtime=runtime, largest=bool(largest), allow_code=allow_code
                 ).as_json()
@@ -781,8 +783,10 @@ def _names(given: str | Path | Run | Sequence[str | Path | Run]) -> list[str]:
 
 
 def is_folder(name: str) -> bool:
-    """Is it a folder, or what could only be one, and no model's name?"""
-    return Path(name).is_dir() or (os.sep in name and ":" not in name)
+    """Is it a folder or a bundle, or what could only be one, and no model's name?"""
+    from muybridge.storage.bundle import SUFFIX
+
+    return Path(name).is_dir() or Path(name).suffix == SUFFIX or (os.sep in name and ":" not in name)
 
 
 def _measured_runs(path: Path) -> list[Run]:

@@ -23,6 +23,7 @@ from muybridge.inference.export import PARITY, TOLERANCE, export, parity
 from muybridge.inference.exported import ExportedNetwork, ExportedSteps, checked, frames_of
 from muybridge.inference.metadata import KEY
 from muybridge.inference.predictor import Predictor
+from muybridge.inference.stream import Stream
 from muybridge.recipe import replace, to_json
 from muybridge.storage.run import Run
 from muybridge.training.loop import train
@@ -240,6 +241,33 @@ def test_what_a_stranger_changes_is_refused(exported, tmp_path, what):
         ExportedNetwork(changed(exported.path, tmp_path, change))
 
 
+def test_labels_that_are_not_those_of_the_graph_are_refused(exported, tmp_path, made_set):
+    """So is a graph whose logits have another shape than its labels and views make."""
+    labels = checked(exported.path)[1].values["labels"]
+    video = Manifest.load(made_set).row(0).path
+
+    def views_away(model):
+        (node,) = (node for node in model.graph.node if "logits_BVK" in node.output)
+        node.output[list(node.output).index("logits_BVK")] = "inner"
+        model.graph.initializer.append(helper.make_tensor("first", TensorProto.INT64, [1], [0]))
+        for other in model.graph.node:
+            for place, name in enumerate(other.input):
+                if name == "logits_BVK":
+                    other.input[place] = "inner"
+        model.graph.node.append(helper.make_node("Gather", ["inner", "first"], ["logits_BVK"], axis=1))
+        model.graph.output[1].type.tensor_type.ClearField("shape")
+
+    for change in (
+        lambda model: metadata(model, labels=labels[:-1], mirror={}),
+        lambda model: metadata(model, labels=[*labels, "one more"], mirror={}),
+        views_away,
+    ):
+        result = call("predict", changed(exported.path, tmp_path, change), video)
+        assert result.exit_code == 2, result.output
+        assert "labels and views" in result.stderr
+        assert "Traceback" not in result.output
+
+
 @pytest.mark.parametrize(
     "damage", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"\xff" * 1000, lambda d: d[:100]]
 )
@@ -333,6 +361,62 @@ def test_a_graph_of_one_frame_is_the_network_step_by_step(past, tmp_path):
             probabilities, given, here[stream] = asked.step(frames, here[stream])
             assert np.allclose(given, logits[0].numpy(), atol=1e-5)
             assert np.allclose(probabilities, logits[0].softmax(0).numpy(), atol=1e-5)
+
+
+def pushed(network, frames, **options):
+    """Probabilities of the answers for frames that are pushed, at 24 a second."""
+    streamed = Stream(network, **options)
+    answers = [streamed.push(frame, number / 24) for number, frame in enumerate(frames)]
+    return np.array([answer.probabilities_K for answer in answers if answer is not None])
+
+
+FRAMES = np.random.default_rng(1).integers(0, 256, (30, 72, 96, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_a_file_of_one_frame_streams_as_its_run_does(past, made_set, tmp_path, crops):
+    """Each crop with a state of its own, mirror images among them, and a state that is saved goes on."""
+    made = export(past, out=tmp_path / "step.onnx", one_frame=True)
+    asked = answering(made.path)
+    assert Stream(asked).is_frame_by_frame
+    expected = pushed(TrainedNetwork(past), FRAMES, crops=crops)
+    assert len(expected) > 5
+    assert np.allclose(pushed(asked, FRAMES, crops=crops), expected, atol=1e-5)
+    if crops == 1:
+        first, second = Stream(asked), Stream(asked)
+        for number in range(20):
+            first.push(FRAMES[number], number / 24)
+        first.save_state(tmp_path / "state")
+        second.load_state(tmp_path / "state")
+        found = [second.push(FRAMES[number], number / 24) for number in range(20, 30)]
+        assert np.allclose([answer.probabilities_K for answer in found], expected[-10:], atol=1e-6)
+        with pytest.raises(UserError, match="fixed in the file"):
+            Stream(asked, window_frames=2)
+        with pytest.raises(UserError, match="other weights"):
+            Stream(TrainedNetwork(past)).load_state(tmp_path / "state")
+    result = call("predict", made.path, Manifest.load(made_set).row(0).path)
+    assert result.exit_code == 2
+    assert "no clips" in result.stderr
+
+
+@pytest.mark.parametrize("crops", [None, 1, 5])
+def test_a_file_of_several_clips_streams_as_its_run_does(past, tmp_path, crops):
+    """A stream asks for one clip, and for fewer crops: the graph's other views change nothing."""
+    changes = {
+        "evaluation.num_clips": 3, "evaluation.num_crops": 10, "evaluation.average": "probabilities",
+        "model.options.direction": "both",
+    }  # fmt: skip
+    run = with_changes(past, tmp_path / "run", changes)
+    made = export(run, out=tmp_path / "clips.onnx")
+    expected = pushed(TrainedNetwork(run), FRAMES, crops=crops)
+    assert len(expected) > 2
+    assert np.allclose(pushed(answering(made.path), FRAMES, crops=crops), expected, atol=1e-5)
+
+
+def test_a_file_says_what_views_it_lacks(past, tmp_path):
+    made = export(past, out=tmp_path / "clips.onnx")
+    with pytest.raises(UserError, match="it takes 1 clip of 1 crop, as its run is evaluated, and not 1 of 10"):
+        pushed(answering(made.path), FRAMES, crops=10)
 
 
 def test_what_takes_clips_has_no_graph_of_one_frame(run, tmp_path):

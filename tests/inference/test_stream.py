@@ -349,7 +349,8 @@ def test_the_command_gives_lines_of_json(network, video, tmp_path):
     ):
         wrong = CliRunner().invoke(app, ["stream", str(net.path), *words, "--json"])
         assert wrong.exit_code == 2
-        assert "error" in json.loads(wrong.stdout.splitlines()[-1])
+        last = json.loads(wrong.stdout.splitlines()[-1])
+        assert (last["kind"], "error" in last) == ("error", True)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A bundle loads wherever a run does, tells nothing of the machine, and is refused once a byte of it is another."""
 
+import errno
 import json
 import shutil
 import stat
@@ -116,6 +117,26 @@ def test_a_stranger_writes_nothing_elsewhere(bundled, tmp_path, name):
     assert not (tmp_path.parent / "evil").exists()
 
 
+@pytest.mark.parametrize("name", ["recipe.json/x", "x" * 300, ".", "nul\0l"])
+def test_a_name_that_is_no_files_names_the_bundle(bundled, tmp_path, name):
+    theirs = with_listed(bundled / "b.muy", tmp_path / "t.muy", name)
+    with pytest.raises(UserError, match=r"t\.muy: .* Get it again"):
+        Run.open(theirs)
+
+
+def test_a_full_disk_is_that_of_the_new_file(run, tmp_path, monkeypatch):
+    """And not the file that was to be copied."""
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        bundle(run.path, out=tmp_path / "c.muy")
+    assert raised.value.filename == str(tmp_path / "c.muy")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_bundle_is_refused(bundled, tmp_path):
     file, out = bundled / "b.muy", tmp_path / "t.muy"
     made = {
@@ -136,6 +157,15 @@ def test_what_is_no_bundle_is_refused(bundled, tmp_path):
 
 def test_nothing_is_written_into_a_file(bundled, made_set):
     result = call("evaluate", bundled / "b.muy", "--data", made_set, "--split", "train", "--keep")
+    assert result.exit_code == 2
+    assert "Make a folder of it" in result.stderr
+
+
+def test_a_file_is_counted_but_not_measured(bundled):
+    """As the result of measuring is kept in the run."""
+    counted = document(call("measure", bundled / "b.muy", "--no-speed", "--json"))
+    assert (counted["run"], counted["params"] > 0) == (str(bundled / "b.muy"), True)
+    result = call("measure", bundled / "b.muy")
     assert result.exit_code == 2
     assert "Make a folder of it" in result.stderr
 

@@ -263,8 +263,10 @@ import sys
 from muybridge.video.live import LiveFrame, LiveFrames
 from muybridge.video.source import source_of
 with LiveFrames(source_of("-", raw=sys.argv[1] if len(sys.argv) > 1 else None)) as source:
-    got = [item for item in source if isinstance(item, LiveFrame)]
-print(len(got), round(got[-1].time_seconds, 3), int(got[-1].pixels_HW3.sum()))
+    items = list(source)
+got = [item for item in items if isinstance(item, LiveFrame)]
+damaged = [item.about["damaged"] for item in items if not isinstance(item, LiveFrame) and item.kind == "damaged"]
+print(len(got), round(got[-1].time_seconds, 3), int(got[-1].pixels_HW3.sum()), *damaged)
 """
     run = lambda data, *more: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code, *more], input=data, capture_output=True, check=True, timeout=120
@@ -273,6 +275,16 @@ print(len(got), round(got[-1].time_seconds, 3), int(got[-1].pixels_HW3.sum()))
     pixels = list(frames(video))
     count, seconds, total = run(b"".join(frame.tobytes() for frame in pixels), "64x64@24")
     assert (count, float(seconds), int(total)) == (b"48", round(47 / 24, 3), int(pixels[-1].sum()))
+    cut = b"".join(frame.tobytes() for frame in pixels[:5])[:-100]
+    count, _, _, damaged = run(cut, "64x64@24")
+    assert (count, int(damaged) > 0) == (b"4", True)
+
+
+def test_a_file_without_a_frame_says_what_to_do(tmp_path):
+    path = tmp_path / "noise.mp4"
+    path.write_bytes(np.random.default_rng(0).bytes(50_000))
+    with LiveFrames(source_of(path)) as source, pytest.raises(DecodeError, match="Check that it is a video"):
+        list(source)
 
 
 def test_what_names_no_source_is_said(tmp_path):

@@ -9,7 +9,7 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.zoo import VideoModel, create
 from muybridge.zoo.candidates import Candidates
-from muybridge.zoo.steps import SEEN, WINDOW, steps
+from muybridge.zoo.steps import SEEN, WINDOW, steps, write_state
 
 T, SIZE, CLASSES = 7, 32, 5
 PAST = {"direction": "past"}
@@ -232,6 +232,45 @@ def test_a_state_of_another_network_is_refused(tmp_path):
     other = steps(network("lstm_resnet_tiny", {}), 3)
     with pytest.raises(UserError, match="is not one of"):
         stepped.step(frames(model, 1)[0], answers(other, frames(model, 1))[1])
+
+
+@pytest.mark.parametrize("name", ["tsm_resnet_tiny", "lstm_resnet_tiny", "tsn_resnet_tiny"])
+def test_a_state_that_was_edited_is_refused(name, tmp_path):
+    model = network(name, PAST if name.startswith("tsm") else {})
+    stepped, path = steps(model, 3), tmp_path / "state"
+    frame = frames(model, 1)[0]
+    _, state = answers(stepped, frames(model, 2))
+    kept = max(state, key=len)  # a module's, where one keeps anything
+    edits = {
+        "seen none": {SEEN: torch.tensor([0])},
+        "seen too many": {SEEN: torch.tensor([4])},
+        "seen fewer than none": {SEEN: torch.tensor([-1])},
+        "seen as a float": {SEEN: torch.tensor([2.0])},
+        "not finite": {kept: torch.full_like(state[kept], torch.nan)},
+        "of another type": {kept: state[kept].double()},
+        "of another shape": {kept: state[kept][..., :-1].contiguous()},
+        "one more": {"fc": torch.zeros(1)},
+        "one less": {kept: None},
+    }
+    for what, edit in edits.items():
+        if kept == SEEN and what in ("not finite", "of another type"):
+            continue
+        edited = {name: tensor for name, tensor in (state | edit).items() if tensor is not None}
+        write_state(path, edited, name=model.name, sha256=stepped.digest())
+        with pytest.raises(UserError, match=r"with a window of 3 frames"):
+            stepped.load_state(path, frame)
+    for whole in (state, stepped.start(), stepped.start(frame)):
+        stepped.save_state(path, whole)
+        stepped.load_state(path)
+        assert stepped.load_state(path, frame).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("place", ["gone/state", "."])
+def test_a_state_goes_into_a_folder_that_is_there(place, tmp_path):
+    stepped = steps(network("tsn_resnet_tiny", {}), 3)
+    with pytest.raises(UserError, match="cannot be written"):
+        stepped.save_state(tmp_path / place, stepped.start())
+    assert not list(tmp_path.iterdir())
 
 
 def test_frames_that_do_not_fit_are_errors():

@@ -41,10 +41,12 @@ def export(
     """
     with answering(as_json):
         import muybridge
+        from muybridge.runtime.signals import stop_signals
 
-        made = muybridge.export(
-            run, out=out, to=to, data=data, one_frame=one_frame, int8=int8, fp16=fp16, allow_code=allow_code
-        )
+        with stop_signals():
+            made = muybridge.export(
+                run, out=out, to=to, data=data, one_frame=one_frame, int8=int8, fp16=fp16, allow_code=allow_code
+            )
         answer(as_json, made.as_json, lambda: _print_exported(made))
 
 
@@ -66,8 +68,10 @@ def bundle(
     """
     with answering(as_json):
         import muybridge
+        from muybridge.runtime.signals import stop_signals
 
-        made = muybridge.bundle(run, out=out, licence=licence, scores=scores)
+        with stop_signals():
+            made = muybridge.bundle(run, out=out, licence=licence, scores=scores)
         answer(
             as_json, made.as_json,
             lambda: say(f"{made.path} ({made.files} files, {made.bytes / 1e6:.1f} MB, licence: {made.licence})"),

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import typer
@@ -23,8 +24,12 @@ def _check_current_folder() -> None:
 
 
 @contextmanager
-def answering(as_json: bool) -> Iterator[None]:
-    """Print errors of a command in one line and exit with 2; `--json` prints them as a document, too."""
+def answering(as_json: bool, *, lines: bool = False) -> Iterator[None]:
+    """Print errors of a command in one line and exit with 2; `--json` prints them as a document, too.
+
+    `lines`: `--json` prints lines that have a kind.
+    """
+    fail = partial(_fail, lines=lines)
     try:
         _check_current_folder()
         yield
@@ -50,7 +55,7 @@ answered: list[bool] = []
 """Filled once a result or an error was printed."""
 
 
-def fail(as_json: bool, message: str, code: int) -> None:
+def _fail(as_json: bool, message: str, code: int, *, lines: bool) -> None:
     """Print an error and exit with `code`."""
     answered.append(True)
     rank = launched().rank
@@ -59,7 +64,7 @@ def fail(as_json: bool, message: str, code: int) -> None:
     message = f"process {rank}: {message}" if rank else message
     if as_json:
         with suppress(OSError):  # standard output itself may be full
-            typer.echo(json.dumps({"error": message}))
+            typer.echo(json.dumps({"kind": "error", "error": message} if lines else {"error": message}))
     say(message if code == 130 else f"error: {message}", err=True)
     raise typer.Exit(code)
 

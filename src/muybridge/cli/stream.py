@@ -15,7 +15,6 @@ from muybridge.cli.options import (
     MaxMemory,
     MaxPixels,
     ReadyMade,
-    Settings,
     allow_named,
     decode_limits,
     parsed_settings,
@@ -93,7 +92,14 @@ def stream(
     pretrained: ReadyMade = None,
     max_pixels: MaxPixels = LIMITS["pixels"],
     max_memory: MaxMemory = LIMITS["memory_gib"],
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Of a run: runtime.device, runtime.threads, …; with --pretrained clip.*, too.",
+        ),
+    ] = None,
     allow_code: AllowCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for each answer, and for what happens to the source.")
@@ -104,7 +110,7 @@ def stream(
     Exits with 0 at the end of the stream or of --for, with 130 at Ctrl-C (a recording is closed first), and with 2 for a
     source that gives no frame, is damaged, or is lost for good.
     """
-    with answering(as_json):
+    with answering(as_json, lines=True):
         import muybridge
         from muybridge.runtime.signals import stop_signals
 

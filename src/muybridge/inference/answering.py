@@ -18,7 +18,7 @@ from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
-from muybridge.inference.exported import ExportedNetwork, is_exported
+from muybridge.inference.exported import exported, is_exported
 from muybridge.recipe import Recipe, Runtime
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, to_device
@@ -99,7 +99,7 @@ def answering(
     """
     if pretrained is None and is_exported(source):
         _refuse(changes)
-        return ExportedNetwork(str(source), runtime=runtime)
+        return exported(str(source), runtime=runtime)
     if pretrained is None and not isinstance(source, Run) and (Path(source) / "study.json").exists():
         source = best_on_val(Path(source))
     return TrainedNetwork(source, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
@@ -136,7 +136,7 @@ def _refuse(changes: Mapping[str, Any] | None) -> None:
     """Raise UserError where a run's recipe is to be changed."""
     if changes:
         raise UserError(
-            f"--set: '{next(iter(changes))}' cannot be set, as predict uses the run's recipe. Set runtime.FIELD"
+            f"--set: '{next(iter(changes))}' cannot be set, as the run's own recipe is used. Set runtime.FIELD alone"
         )
 
 
@@ -178,7 +178,7 @@ class TrainedNetwork:
     def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
         """The network frame by frame; None where it takes whole clips only. `window_frames`: that an answer is a mean over."""
         each = steps(self.model, window_frames)
-        return None if each is None else _NetworkSteps(each, inputs.of(self.recipe.clip), self.where)
+        return None if each is None else _NetworkSteps(each, self.recipe, self.where)
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores, by the evaluation's code."""
@@ -201,23 +201,33 @@ class _NetworkSteps:
     """A network's steps, from frames as they are read."""
 
     steps: Steps
-    input: Input
+    recipe: Recipe
     where: Placement
+
+    @cached_property
+    def input(self) -> Input:
+        return inputs.of(self.recipe.clip)
 
     def start(self) -> State:
         return self.steps.start()
 
     def step(self, frames_LHWC: np.ndarray, state: State, *, is_mirrored: bool = False) -> tuple[np.ndarray, State]:
         x_1LHWC = torch.from_numpy(frames_LHWC)[None].to(self.where.device)
-        flip_1 = torch.ones(1, dtype=torch.bool, device=self.where.device) if is_mirrored else None
-        preprocessing = self.steps.model.preprocessing
         with torch.inference_mode(), self.where.autocast():
-            x_1C1HW = self.input.to_model(x_1LHWC, flip_1, mean=preprocessing.mean, std=preprocessing.std)
-            logits_1K, state = self.steps.step(x_1C1HW.squeeze(self.input.time_axis), state)
+            logits_1K, state = self.steps.step(self._shown(x_1LHWC, is_mirrored=is_mirrored), state)
         return logits_1K[0].float().cpu().numpy(), state
 
     def save_state(self, path: str | Path, state: State) -> None:
         self.steps.save_state(path, state)
 
     def load_state(self, path: str | Path) -> State:
-        return self.steps.load_state(path)
+        x_1LHWC = self.input.zeros(1, 1, self.recipe.test_size).to(self.where.device)
+        with torch.inference_mode(), self.where.autocast():
+            return self.steps.load_state(path, self._shown(x_1LHWC, is_mirrored=False))
+
+    def _shown(self, x_1LHWC: torch.Tensor, *, is_mirrored: bool) -> torch.Tensor:
+        """A time step as the network takes it, (1,C,H,W)."""
+        flip_1 = torch.ones(1, dtype=torch.bool, device=self.where.device) if is_mirrored else None
+        preprocessing = self.steps.model.preprocessing
+        x_1C1HW = self.input.to_model(x_1LHWC, flip_1, mean=preprocessing.mean, std=preprocessing.std)
+        return x_1C1HW.squeeze(self.input.time_axis)

@@ -7,6 +7,7 @@ bytes, so that no path in it means anything. No code of it runs. It may still be
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
 from math import prod
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from muybridge import build
 from muybridge.data.views import Unreadable, VideoViews, Views
@@ -33,6 +35,8 @@ from muybridge.inference.metadata import (
 from muybridge.recipe import Runtime
 from muybridge.runtime.files import check_regular
 from muybridge.storage.scores import Scores, ViewGrid
+from muybridge.text import plural
+from muybridge.zoo.steps import SEEN, WINDOW, State, read_state, write_state
 
 SUFFIX = ".onnx"
 LARGEST_FILE_BYTES = 2**31 - 1
@@ -51,6 +55,12 @@ def is_exported(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix.lower() == SUFFIX
 
 
+def exported(file: str | Path, *, runtime: Runtime | None = None) -> "ExportedNetwork | ExportedSteps":
+    """Load an ONNX file of either kind: of clips, or of one frame and its state. Raises UserError, as both do."""
+    _, about = checked(Path(file))
+    return ExportedSteps(file, runtime=runtime) if about.steps else ExportedNetwork(file, runtime=runtime)
+
+
 class ExportedNetwork:
     """An ONNX file of `muybridge export`, by ONNX Runtime. Any number of threads may ask it."""
 
@@ -58,10 +68,7 @@ class ExportedNetwork:
         """Load and check it. Raises UserError for a file that is damaged, of another kind, or not to be trusted."""
         data, about = checked(Path(file))
         if about.steps:
-            raise UserError(
-                f"{file}: it takes one frame and its state, and no clips. Ask it with muybridge stream, or export the run "
-                "without --one-frame"
-            )
+            raise _no_clips(file)
         self.name, self.recipe = str(file), about.recipe
         self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
@@ -69,17 +76,26 @@ class ExportedNetwork:
         self.session = session(data, str(file), runtime=runtime)
 
     def scores(self, views: VideoViews) -> Scores:
-        """Per-view scores, as the run gives them. Raises DecodeError for a video that cannot be read."""
+        """Per-view scores, as the run gives them, of as many views as the graph takes, or fewer clips or crops.
+
+        Raises UserError where it is asked for more, and DecodeError for a video that cannot be read.
+        """
         rows = views.manifest
+        place_V = self._places(views)
+        e = self.recipe.evaluation
+        filled_V = np.zeros(e.num_clips * e.num_crops, dtype=np.int64)  # a view that nobody asks for is the first one
+        filled_V[place_V] = np.arange(views.num_views)
         logits, starts = [], []
-        most = max(1, build.scoring_batch_size(self.recipe) // views.num_views)
+        most = max(1, build.scoring_batch_size(self.recipe) // len(filled_V))
         for items in batches(map(views.__getitem__, map(views.key, range(len(rows)))), most):
-            _, logits_BVK = self.session(np.stack([frames_of(item) for item in items]))
-            logits.append(logits_BVK.reshape(-1, logits_BVK.shape[-1]))
+            _, logits_BVK = self.session(np.stack([frames_of(item)[filled_V] for item in items]))
+            expected = (len(items), len(filled_V), len(self.dataset["classes"]))
+            check_logits(logits_BVK, expected, self.name)
+            logits.append(logits_BVK[:, place_V].reshape(-1, expected[-1]))
             starts += [item.clip_start_V for item in items]
         logits_VK = np.concatenate(logits).astype(np.float32)
         if not np.isfinite(logits_VK).all():
-            raise Diverged(f"{self.name}: its answer is not finite, as its weights are damaged. Export the run again")
+            raise _diverged(self.name)
         numbers = np.arange(len(rows))
         return Scores(
             classes=tuple(self.dataset["classes"]),
@@ -93,6 +109,17 @@ class ExportedNetwork:
             average=self.recipe.evaluation.average,
             grid=ViewGrid(views.spec.sampling, views.num_clips, views.num_crops),
         )
+
+    def _places(self, views: VideoViews) -> np.ndarray:
+        """Numbers of the graph's views that views are shown as: crop by crop, as some are mirrored inside."""
+        e = self.recipe.evaluation
+        if views.num_clips > e.num_clips or views.num_crops > e.num_crops:
+            raise UserError(
+                f"{self.name}: it takes {plural(e.num_clips, 'clip')} of {plural(e.num_crops, 'crop')}, as its run is "
+                f"evaluated, and not {views.num_clips} of {views.num_crops}. Ask for no more, or use the run itself"
+            )
+        clips_V, crops_V = np.divmod(np.arange(views.num_views), views.num_crops)
+        return np.asarray(clips_V * e.num_crops + crops_V)
 
 
 Numbers = dict[str, np.ndarray]
@@ -123,8 +150,9 @@ class ExportedSteps:
         kept = [f"{AFTER}{name.removeprefix(STATE)}" for name in self._state]
         given = {value.name for value in self._loaded.get_outputs()}
         sizes = [size for shape, _ in self._state.values() for size in shape]
-        if given != {PROBABILITIES_1K, LOGITS_1K, *kept} or not all(
-            isinstance(size, int) and size > 0 for size in sizes
+        has_window = self._state.get(f"{STATE}{SEEN}") == ((1,), np.int64) and f"{STATE}{WINDOW}" in self._state
+        if given != {PROBABILITIES_1K, LOGITS_1K, *kept} or not (
+            has_window and all(isinstance(size, int) and size > 0 for size in sizes)
         ):
             raise UserError(f"{file}: its state does not come out as it goes in. Export the run again")
         if sum(prod(shape) for shape, _ in self._state.values()) > LARGEST_STATE:
@@ -143,7 +171,72 @@ class ExportedSteps:
         """
         fed = {ONE_FRAME: frames_LHWC[None], **{f"{STATE}{name}": kept for name, kept in state.items()}}
         probabilities_1K, logits_1K, *after = _run(self._loaded, self._outputs, fed, self.name)
+        check_logits(logits_1K, (1, len(self.dataset["classes"])), self.name)
         return probabilities_1K[0], logits_1K[0], dict(zip(self.start(), after, strict=True))
+
+    def scores(self, views: VideoViews) -> Scores:
+        """Raise UserError, as there are no clips to score."""
+        raise _no_clips(self.name)
+
+    def frame_by_frame(self, window_frames: int) -> "_ExportedFrameByFrame":
+        """The network frame by frame. Raises UserError where `window_frames` is not the window that is in the file."""
+        if window_frames != self.recipe.clip.num_frames:
+            raise UserError(
+                f"--window-frames {window_frames}: {self.name} takes the mean of {self.recipe.clip.num_frames} frames, which "
+                "is fixed in the file. Leave it out, or stream the run itself"
+            )
+        return _ExportedFrameByFrame(self)
+
+
+@dataclass(frozen=True)
+class _ExportedFrameByFrame:
+    """A graph of one frame, with the state of tensors that streams have."""
+
+    asked: ExportedSteps
+
+    def start(self) -> State:
+        return _tensors_of(self.asked.start())
+
+    def step(self, frames_LHWC: np.ndarray, state: State, *, is_mirrored: bool = False) -> tuple[np.ndarray, State]:
+        if is_mirrored:
+            frames_LHWC = np.ascontiguousarray(frames_LHWC[:, :, ::-1])
+        numbers = {name: tensor.numpy() for name, tensor in state.items()}
+        _, logits_K, after = self.asked.step(frames_LHWC, numbers)
+        if not np.isfinite(logits_K).all():
+            raise _diverged(self.asked.name)
+        return logits_K, _tensors_of(after)
+
+    def save_state(self, path: str | Path, state: State) -> None:
+        write_state(path, state, name=self.asked.name, sha256=self.asked.sha256)
+
+    def load_state(self, path: str | Path) -> State:
+        first, asked = self.start(), self.asked
+        return read_state(path, like=first, any_size=False, name=asked.name, sha256=asked.sha256)
+
+
+def _tensors_of(numbers: Mapping[str, np.ndarray]) -> State:
+    return {name: torch.from_numpy(kept) for name, kept in numbers.items()}
+
+
+def _no_clips(file: str | Path) -> UserError:
+    return UserError(
+        f"{file}: it takes one frame and its state, and no clips. Ask it with muybridge stream, or export the run without "
+        "--one-frame"
+    )
+
+
+def _diverged(name: str) -> Diverged:
+    return Diverged(f"{name}: its answer is not finite, as its weights are damaged. Export the run again")
+
+
+def check_logits(logits: Any, expected: tuple[int, ...], where: str) -> None:
+    """Raise UserError where a graph's logits are not those of its labels and views."""
+    if not isinstance(logits, np.ndarray) or logits.shape != expected or logits.dtype != np.float32:
+        given = f"{logits.dtype} {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
+        raise UserError(
+            f"{where}: its answer is {given}, but its labels and views make float32 {expected}. Use a file that "
+            "`muybridge export` wrote"
+        )
 
 
 def frames_of(item: Views) -> np.ndarray:

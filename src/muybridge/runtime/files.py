@@ -150,12 +150,19 @@ def write_new(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A hidden folder beside a file or folder to be, which is gone after the block with all that is still in it."""
+    """A hidden folder beside a file or folder to be, which is gone after the block with all that is still in it.
+
+    Of a disk that is full OSError names `path`.
+    """
     check_fences()
     folder = partial_name(path)
     folder.mkdir()
     try:
         yield folder
+    except OSError as error:
+        if used_up(error, path.parent):  # a copy names the file that was to be copied
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -23,7 +23,16 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from muybridge.errors import UserError
-from muybridge.runtime.files import as_kind, check_regular, parsed_json, read_as, sha256_file, within, write_durable
+from muybridge.runtime.files import (
+    as_kind,
+    check_regular,
+    parsed_json,
+    read_as,
+    sha256_file,
+    used_up,
+    within,
+    write_durable,
+)
 
 FORMAT_VERSION = 1
 NAME = "bundle.json"
@@ -117,6 +126,12 @@ def _of_file(file: Path, size: int, changed_ns: int) -> Path:
         zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError,
     ) as error:  # fmt: skip
         raise UserError(f"{file}: not a bundle, or a damaged one: {error}. Get it again") from None
+    except OSError as error:
+        if used_up(error, above):
+            raise
+        raise UserError(
+            f"{file}: it is damaged, or not a bundle: a name in it cannot be used ({error.strerror}). Get it again"
+        ) from None
     _unpacked[folder] = file
     return folder
 

@@ -26,7 +26,7 @@ from muybridge.errors import UserError
 from muybridge.runtime.launch import module_process
 from muybridge.video.errors import DecodeError
 from muybridge.video.limits import Limits
-from muybridge.video.live_worker import ASKED, FORMATS
+from muybridge.video.live_worker import ASKED, CHECK, FORMATS
 from muybridge.video.source import STDIN, Source, masked
 
 STALL_SECONDS = 10.0
@@ -244,7 +244,7 @@ class LiveFrames:
             ended, got_frames = connection.ended, connection.number > number
             if not connection.is_endless or (not got_frames and number == 0):
                 if connection.is_fault or not got_frames:
-                    raise DecodeError(self.source.name, masked(ended) or "not one frame could be decoded")
+                    raise DecodeError(self.source.name, masked(ended) or f"not one frame could be decoded. {CHECK}")
                 return
             if got_frames:
                 failed, backoff, number = 0, FIRST_BACKOFF_SECONDS, connection.number
@@ -263,6 +263,10 @@ class LiveFrames:
             self._closed.wait(backoff)
             backoff = min(2 * backoff, LAST_BACKOFF_SECONDS)
             base_seconds = connection.seconds + (time.monotonic() - connection.arrived if number else 0.0)
+
+    def _damage_note(self) -> Note:
+        text = f"{self.source.name}: {self.damaged} damaged packets or frames so far"
+        return Note("damaged", text, {"damaged": self.damaged})
 
     def _read(self, connection: "_Connection") -> None:
         """Read one connection to its end."""
@@ -286,7 +290,7 @@ class LiveFrames:
         if self._closed.is_set():
             process.terminate()
         assert process.stdout is not None
-        damaged = self.damaged
+        damaged = told = self.damaged
         try:
             while line := process.stdout.readline():
                 said = json.loads(line)
@@ -307,13 +311,15 @@ class LiveFrames:
                     width, height = said["resized"]
                     self._put(Note("resized", f"{self.source.name}: frames are {width} × {height} now", said))
                 elif "ended" in said:
+                    if self.damaged > told:
+                        self._put(self._damage_note())
                     connection.ended, connection.is_fault = said["ended"], said["fault"]
                     if said.get("record"):
                         raise UserError(f"--record {record}: {said['ended']}. Check the disk, or record elsewhere")
                     return
                 elif "damaged" in said:
-                    text = f"{self.source.name}: {self.damaged} damaged packets or frames so far"
-                    self._put(Note("damaged", text, {"damaged": self.damaged}))
+                    told = self.damaged
+                    self._put(self._damage_note())
                 self._check_memory(process)
             connection.ended, connection.is_fault = self._killed_for or _end_of(process), True
         finally:

@@ -38,6 +38,8 @@ ASKED = "MUYBRIDGE_LIVE"
 """The environment variable."""
 FPS = 25.0
 """Frame rate of what holds none."""
+CHECK = "Check that it is a video that plays elsewhere, and that it is whole"
+"""Remedy where not one frame could be decoded."""
 MOST_DAMAGED = 1000
 """Packets in a row that cannot be decoded, after which a stream is given up."""
 JUMP_SECONDS = 10.0
@@ -176,7 +178,8 @@ class Player:
         except av.error.ExitError:
             raise DecodeError(source.name, f"no data came for {self.asked.stall_seconds:g} seconds") from None
         except av.error.FFmpegError as error:
-            raise DecodeError(source.name, reason(error)) from None
+            is_none = self._size is None and not source.is_live
+            raise DecodeError(source.name, f"{reason(error)}. {CHECK}" if is_none else reason(error)) from None
 
     def _decode(self, container: InputContainer) -> None:
         source, limits = self.asked.source, self.asked.limits

@@ -129,27 +129,17 @@ class Steps:
     def save_state(self, path: str | Path, state: Mapping[str, torch.Tensor]) -> None:
         """Write a state as a safetensors file, atomically, with the network's hash. Raises UserError."""
         self.check_state(state)
-        about = {"format_version": FORMAT_VERSION, "model": self.model.name, "sha256": self.digest()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        write_atomic(Path(path), safetensors.torch.save(tensors, metadata={_TAG: json.dumps(about)}))
+        write_state(path, state, name=self.model.name, sha256=self.digest())
 
-    def load_state(self, path: str | Path) -> State:
-        """Read a state. Raises UserError for a damaged file, and for a state of other weights or another window."""
-        path = Path(path)
-        check_regular(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(_TAG, "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: it cannot be read: {error}. Restore it, or begin a new state") from None
-        if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
-            raise UserError(f"{path}: not a stream's state of this version of muybridge. Begin a new state")
-        if about.get("sha256") != self.digest():
-            raise UserError(
-                f"{path}: it is the state of another network ({about.get('model')}), or of other weights of it. Load it "
-                "into the network that made it, or begin a new state"
-            )
+    def load_state(self, path: str | Path, like: torch.Tensor | None = None) -> State:
+        """Read a state. Raises UserError for a damaged or edited file, for other weights, and for another window.
+
+        `like`: a frame; None: whether the state is of frames of another size is seen at the next step.
+        """
+        model = self.model
+        x = model.zeros(1, model.min_size, device=model.fc.weight.device) if like is None else like
+        first = self.start(x.squeeze(1 if model.input_kind == "features" else 2) if like is None else x)
+        state = read_state(path, like=first, any_size=like is None, name=model.name, sha256=self.digest())
         self.check_state(state)
         return {name: tensor.to(self.model.fc.weight.device) for name, tensor in state.items()}
 
@@ -210,3 +200,68 @@ class _HeadOverVectors(Steps):
         """Logits of the vectors that are there."""
         g_1SE, weights_1S = self.model.sequence(window_1WE, present_1W)
         return self.model.fc((weights_1S[..., None] * g_1SE).sum(1))
+
+
+def write_state(path: str | Path, state: Mapping[str, torch.Tensor], *, name: str, sha256: str) -> None:
+    """Write a stream's state as a safetensors file, atomically, with its network's name and hash. Raises UserError."""
+    about = {"format_version": FORMAT_VERSION, "model": name, "sha256": sha256}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        write_atomic(Path(path), safetensors.torch.save(tensors, metadata={_TAG: json.dumps(about)}))
+    except OSError as error:
+        raise UserError(
+            f"{path}: the state cannot be written ({error.strerror}). Name a file in a folder that is there"
+        ) from None
+
+
+def read_state(path: str | Path, *, like: Mapping[str, torch.Tensor], any_size: bool, name: str, sha256: str) -> State:
+    """Read a stream's state that `write_state` has written.
+
+    `like`: a state of the network, whose names, types and shapes it must have. `any_size`: what modules keep may be that of
+    frames of another size, and have other lengths. Raises UserError for a damaged or edited file, and for a state of another
+    network (`name`, `sha256`).
+    """
+    path = Path(path)
+    check_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(_TAG, "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: it cannot be read: {error}. Restore it, or begin a new state") from None
+    if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
+        raise UserError(f"{path}: not a stream's state of this version of muybridge. Begin a new state")
+    if about.get("sha256") != sha256:
+        raise UserError(
+            f"{path}: it is the state of another network ({about.get('model')}), or of other weights of {name}. Load it into "
+            "the network that made it, or begin a new state"
+        )
+    fault = _fault(state, like, any_size=any_size)
+    if fault:
+        raise UserError(
+            f"{path}: it is not a state of {name} with a window of {like[WINDOW].shape[1]} frames: {fault}. Restore it, or begin "
+            "a new state"
+        )
+    return state
+
+
+def _fault(state: State, like: Mapping[str, torch.Tensor], *, any_size: bool) -> str:
+    """Why a state cannot be one of a network; empty where it may be."""
+    is_first = not any(tensor.any() for tensor in state.values())
+    names = {SEEN, WINDOW} if is_first and len(state) == 2 else like.keys()  # modules have kept nothing yet
+    if state.keys() != names:
+        return f"'{min(state.keys() ^ names)}' is missing, or nothing that the network keeps"
+    for name, tensor in state.items():
+        fits = (
+            tensor.ndim == like[name].ndim
+            if any_size and name not in (SEEN, WINDOW)
+            else tensor.shape == like[name].shape
+        )
+        if not fits or tensor.dtype != like[name].dtype:
+            return f"'{name}' is {tensor.dtype} {tuple(tensor.shape)}, but {like[name].dtype} {tuple(like[name].shape)} is kept"
+        if not torch.isfinite(tensor).all():
+            return f"'{name}' has values that are not finite"
+    window = like[WINDOW].shape[1]
+    if not (0 if is_first else 1) <= int(state[SEEN]) <= window:
+        return f"{int(state[SEEN])} frames were seen, of a window of {window}"
+    return ""
