@@ -159,13 +159,16 @@ def test_compressed_rar_by_each_program(tmp_path, monkeypatch, program, data):
     monkeypatch.setattr(unpacking, "_unpackers", lambda: [program])
     if not shutil.which(program):
         pytest.skip(f"no {program} here")
-    archive, out = written(tmp_path / "a.rar", base64.b64decode(data)), tmp_path / "out"
+    archive, out, here = written(tmp_path / "a.rar", base64.b64decode(data)), tmp_path / "out", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     if program == "unar" or (program == "bsdtar" and data == RAR5_SOLID):
         unpack(archive, out)
     else:  # bsdtar knows no solid rar 3; programs named unrar and 7z may know little of rar at all
         with suppress(UserError):
             unpack(archive, out)
     assert content_of(out) in ({"stest1.txt": LINES, "stest2.txt": LINES}, {})
+    assert not list(here.iterdir()), "nothing is written where the command is called"
 
 
 def test_a_program_that_prints_something_else_is_passed_over(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -575,18 +576,22 @@ def _unpacker_of(archive: Path, files: Sequence[Any], where: str) -> str:
 
 @contextmanager
 def _printing(program: str, archive: Path) -> Iterator[IO[bytes]]:
-    """Run a program that prints all files of an archive, and give what it prints."""
-    process = subprocess.Popen(
-        [program, *UNPACKERS[program], str(archive.absolute())],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield process.stdout
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
+    """Run a program that prints all files of an archive, and give what it prints.
+
+    Some programs of these names (unrar-free) write the files where they are called instead: that is an empty folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="muybridge-", ignore_cleanup_errors=True) as empty:
+        process = subprocess.Popen(
+            [program, *UNPACKERS[program], str(archive.absolute())], cwd=empty,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait()
 
 
 def _rar_chunks(output: IO[bytes], info: Any, program: str, where: str) -> Iterator[bytes]:
