@@ -258,7 +258,7 @@ def test_names_of_another_number_of_classes_are_refused(learned, tmp_path):
         (["evaluate", "MODEL", "--pretrained", "RUN", "--data", "SET"], "Name the run alone"),
         (["evaluate", "scores.npz", "--pretrained", "FILE"], "--pretrained: it does not apply to stored scores"),
         (["predict", "tsm_resnt_tiny", "VIDEO", "--pretrained", "FILE"], "tsm_resnet_tiny"),
-        (["predict", "RUN", "VIDEO", "--set", "clip.num_frames=8"], "predict uses the run's recipe"),
+        (["predict", "RUN", "VIDEO", "--set", "clip.num_frames=8"], "the run's own recipe is used"),
         (["predict", "MODEL", "VIDEO", "--pretrained", "FILE", "--set", "clip.num_frames=2"], "at least 4 frames"),
     ],
 )  # fmt: skip
