@@ -399,7 +399,9 @@ def test_a_file_of_one_frame_streams_as_its_run_does(past, made_set, tmp_path, c
     assert "no clips" in result.stderr
 
 
-@pytest.mark.parametrize("crops", [None, 1, 5])
+@pytest.mark.parametrize(
+    "crops", [None, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_a_file_of_several_clips_streams_as_its_run_does(past, tmp_path, crops):
     """A stream asks for one clip, and for fewer crops: the graph's other views change nothing."""
     changes = {
