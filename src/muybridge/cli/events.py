@@ -8,13 +8,19 @@ import typer
 from muybridge.cli.options import (
     LIMITS,
     AllowCode,
+    Answerer,
+    Background,
+    EndBelow,
     Json,
     MaxFrames,
     MaxMemory,
     MaxPixels,
     MaxSeconds,
+    MergeSeconds,
+    MinSeconds,
     ReadyMade,
     Settings,
+    StartAbove,
     allow_named,
     decode_limits,
     parsed_settings,
@@ -24,13 +30,7 @@ from muybridge.text import plural
 
 
 def events(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|STUDY|MODEL",
-            help="A run folder, a study (its best run on val), or (with --pretrained) a model.",
-        ),
-    ],
+    run: Answerer,
     videos: Annotated[
         list[Path],
         typer.Argument(
@@ -58,13 +58,11 @@ def events(
     smooth_seconds: Annotated[
         float, typer.Option(help="Smooth scores over time: standard deviation of the Gaussian; 0: not at all.")
     ] = 0.0,
-    start_above: Annotated[float, typer.Option(help="An event begins where its score is at least this.")] = 0.5,
-    end_below: Annotated[float, typer.Option(help="An event ends where its score falls below this.")] = 0.3,
-    min_seconds: Annotated[float, typer.Option(help="Drop events shorter than this, after merging.")] = 0.0,
-    merge_seconds: Annotated[float, typer.Option(help="Merge events of a class that are at most this apart.")] = 0.0,
-    background: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Class that stands for nothing: it makes no events.")
-    ] = None,
+    start_above: StartAbove = 0.5,
+    end_below: EndBelow = 0.3,
+    min_seconds: MinSeconds = 0.0,
+    merge_seconds: MergeSeconds = 0.0,
+    background: Background = None,
     truth: Annotated[
         Path | None,
         typer.Option(

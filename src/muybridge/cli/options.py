@@ -47,6 +47,20 @@ Shard = Annotated[
 DataCluster = Annotated[
     str | None, typer.Option("--cluster", metavar="RAY", help="Share the work among machines: ray or ray://HOST:PORT.")
 ]
+Answerer = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|STUDY|MODEL",
+        help="A run folder, a bundle, a study (its best run on val), an exported .onnx file, or (with --pretrained) a model.",
+    ),
+]
+StartAbove = Annotated[float, typer.Option(help="An event begins where its score is at least this.")]
+EndBelow = Annotated[float, typer.Option(help="An event ends where its score falls below this.")]
+MinSeconds = Annotated[float, typer.Option(help="Drop events shorter than this, after merging.")]
+MergeSeconds = Annotated[float, typer.Option(help="Merge events of a class that are at most this apart.")]
+Background = Annotated[
+    str | None, typer.Option(metavar="LABEL", help="Class that stands for nothing: it makes no events.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")]
 Pretrained = Annotated[
     str | None,

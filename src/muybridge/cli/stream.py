@@ -12,9 +12,15 @@ import typer
 from muybridge.cli.options import (
     LIMITS,
     AllowCode,
+    Answerer,
+    Background,
+    EndBelow,
     MaxMemory,
     MaxPixels,
+    MergeSeconds,
+    MinSeconds,
     ReadyMade,
+    StartAbove,
     allow_named,
     decode_limits,
     parsed_settings,
@@ -31,7 +37,7 @@ _BAR = 30
 
 
 def stream(
-    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or (with --pretrained) a model.")],
+    run: Answerer,
     source: Annotated[
         str,
         typer.Argument(
@@ -82,13 +88,11 @@ def stream(
         int | None,
         typer.Option(min=0, help="Times that a lost live source is opened again in a row; none: without end."),
     ] = None,
-    start_above: Annotated[float, typer.Option(help="An event begins where its score is at least this.")] = 0.5,
-    end_below: Annotated[float, typer.Option(help="An event ends where its score falls below this.")] = 0.3,
-    min_seconds: Annotated[float, typer.Option(help="Drop events shorter than this, after merging.")] = 0.0,
-    merge_seconds: Annotated[float, typer.Option(help="Merge events of a class that are at most this apart.")] = 0.0,
-    background: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Class that stands for nothing: it makes no events.")
-    ] = None,
+    start_above: StartAbove = 0.5,
+    end_below: EndBelow = 0.3,
+    min_seconds: MinSeconds = 0.0,
+    merge_seconds: MergeSeconds = 0.0,
+    background: Background = None,
     pretrained: ReadyMade = None,
     max_pixels: MaxPixels = LIMITS["pixels"],
     max_memory: MaxMemory = LIMITS["memory_gib"],

@@ -8,6 +8,7 @@ import typer
 from muybridge.cli.options import (
     LIMITS,
     AllowCode,
+    Answerer,
     Json,
     MaxFrames,
     MaxMemory,
@@ -24,13 +25,7 @@ from muybridge.text import plural
 
 
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|STUDY|MODEL",
-            help="A run folder, a study (its best run on val), or (with --pretrained) a model.",
-        ),
-    ],
+    run: Answerer,
     videos: Annotated[
         list[Path],
         typer.Argument(

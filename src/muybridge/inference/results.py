@@ -11,8 +11,26 @@ from muybridge.errors import UserError
 from muybridge.storage.calibration import UNKNOWN
 
 
+class Labelled:
+    """An answer: labels with their probabilities, the best first."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    is_unknown: bool
+
+    @property
+    def label(self) -> str:
+        """The best label, or "unknown"."""
+        return UNKNOWN if self.is_unknown else self.labels[0]
+
+    @property
+    def score(self) -> float:
+        """Probability of the best label."""
+        return self.scores[0]
+
+
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Labelled):
     """The labels that a run gives a video, or one window of it."""
 
     path: str
@@ -24,16 +42,6 @@ class Prediction:
     """Probabilities of `labels`, at the run's temperature where it is calibrated."""
     is_unknown: bool = False
     """Whether the best label's probability is below the run's threshold (`muybridge calibrate --threshold`)."""
-
-    @property
-    def label(self) -> str:
-        """The best label, or "unknown"."""
-        return UNKNOWN if self.is_unknown else self.labels[0]
-
-    @property
-    def score(self) -> float:
-        """Probability of the best label."""
-        return self.scores[0]
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The `k` best labels with their probabilities. Raises UserError for more than it holds."""

@@ -29,10 +29,9 @@ from muybridge.data.views import Views
 from muybridge.errors import UserError
 from muybridge.evaluation.score import mirrored_classes
 from muybridge.inference.answering import Answering, FrameByFrame, Stepping, answering
-from muybridge.inference.results import best_first
+from muybridge.inference.results import Labelled, best_first
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log
-from muybridge.storage.calibration import UNKNOWN
 from muybridge.storage.run import Run
 from muybridge.storage.scores import CROPS, softmax
 from muybridge.text import plural
@@ -54,7 +53,7 @@ ANSWERS_A_WINDOW = 4
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Labelled):
     """The labels at a moment of a stream."""
 
     time_seconds: float
@@ -79,16 +78,6 @@ class Answer:
     """Events that have ended since the answer before."""
     probabilities_K: np.ndarray | None = None
     """Probabilities of all classes, in the order of the run's."""
-
-    @property
-    def label(self) -> str:
-        """The best label, or "unknown"."""
-        return UNKNOWN if self.is_unknown else self.labels[0]
-
-    @property
-    def score(self) -> float:
-        """Probability of the best label."""
-        return self.scores[0]
 
     def as_json(self) -> dict[str, Any]:
         """A line of `muybridge stream --json`."""
