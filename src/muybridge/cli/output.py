@@ -62,7 +62,7 @@ def _fail(as_json: bool, message: str, code: int, *, lines: bool) -> None:
     if rank and code == 130:  # process 0 prints it
         raise typer.Exit(code)
     message = f"process {rank}: {message}" if rank else message
-    if as_json:
+    if as_json and not (lines and code == 130):  # a stream's last line says by itself that it was stopped
         with suppress(OSError):  # standard output itself may be full
             typer.echo(json.dumps({"kind": "error", "error": message} if lines else {"error": message}))
     say(message if code == 130 else f"error: {message}", err=True)
