@@ -79,16 +79,18 @@ def placement(device: str, *, precision: str, threads: int | None, deterministic
 
 
 def keep_memory() -> None:
-    """Let glibc keep the memory of freed tensors.
+    """Let glibc keep the memory of freed tensors, in one place for all threads.
 
     Otherwise it returns large blocks to the system and gets them anew, page by page, in every step. That takes a tenth of
-    the time of a ResNet50 in fp32, and more where large tensors are copied (TSM).
+    the time of a ResNet50 in fp32, and more where large tensors are copied (TSM). With a place for each thread, as it has by
+    itself, memory that is kept would grow for as long as threads by turns ask for blocks of several sizes.
     """
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL(None).mallopt
         except (OSError, AttributeError):  # another C library
             return
+        mallopt(-8, 1)  # M_ARENA_MAX
         mallopt(-4, 0)  # M_MMAP_MAX: no mapping for single allocations
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
