@@ -10,7 +10,8 @@ from made_runs import CLASSES, PAIRS, made_scores, make_run
 
 from muybridge.analysis.comparison import Comparison, compared, compared_runs, find_runs
 from muybridge.analysis.findings import findings
-from muybridge.analysis.rows import method_and_backbone, settings_of
+from muybridge.analysis.results import method_and_backbone
+from muybridge.analysis.rows import settings_of
 from muybridge.errors import UserError
 from muybridge.reporting.sections.parts import Chapter
 from muybridge.reporting.sections.result import significance

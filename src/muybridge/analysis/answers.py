@@ -70,6 +70,11 @@ class Answers:
         """(N,) bool."""
         return self.predicted_N == self.labels_N
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether each class had a score; without, there are no probabilities, top-k answers or two-class answers."""
+        return not np.isnan(self.confidence_N).any()
+
     @staticmethod
     def of(scores: Scores, pairs: Sequence[Pair] = (), calibrated: Sequence[Calibrated] = ()) -> "Answers":
         """Answers to the videos with a known label. Raises UserError for scores without any.
@@ -159,16 +164,12 @@ def weighing(split_N: np.ndarray, labels_N: np.ndarray, *, by_class: bool = Fals
     return weights_N / of_class_K[labels_N] / (of_class_K > 0).sum(), labels_N
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Evaluated:
-    """One kind of evaluation of a model: one `Answers` a seed; all seeds answered the same videos."""
+    """Answers of a model, whoever trained it: one `Answers` a seed; all seeds answered the same videos."""
 
     name: str
     answers: tuple[Answers, ...]
-    recipe: Recipe
-    """Recipe of the evaluation, the first run's."""
-    cost: Mapping[str, Any]
-    """Parameters, and multiply-adds of one view."""
     classes: tuple[str, ...]
     split: str
     """Split of the videos; of a row "test"."""
@@ -273,14 +274,6 @@ class Evaluated:
         return {m: float(np.mean([answers.by_clips[m] for answers in self.answers])) for m in sorted(common)}
 
     @property
-    def by_views(self) -> list[tuple[int, int, float]]:
-        """Clips, views (clips times crops) and video accuracy, the fewest first; where the views are not known, all alone."""
-        if not self.by_clips:
-            return [(self.recipe.evaluation.num_clips, self.num_views, self.accuracy.value)]
-        crops = self.num_views // max(self.by_clips)
-        return [(clips, clips * crops, value) for clips, value in self.by_clips.items()]
-
-    @property
     def confusions_SKK(self) -> np.ndarray:
         """(S,K,K) counts of each seed: rows are true classes. Not kept, as many models of many classes would fill memory."""
         count = len(self.classes)
@@ -345,6 +338,28 @@ class Evaluated:
             "clip_top1": self.clip_accuracy, "mean_class": self.mean_class,
             "mean_class_low": self.mean_class_interval.low, "mean_class_high": self.mean_class_interval.high,
             "macro_f1": self.macro_f1,
-            "params": self.cost["params"], "conv_macs": self.cost["conv_macs"], "macs": self.cost["macs"],
             "by_clips": {str(clips): value for clips, value in self.by_clips.items()},
         }  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class OwnEvaluation(Evaluated):
+    """An evaluation of muybridge's own, by a recipe."""
+
+    recipe: Recipe
+    """Recipe of the evaluation, the first run's."""
+    cost: Mapping[str, Any]
+    """Parameters, and multiply-adds of one view."""
+
+    @property
+    def by_views(self) -> list[tuple[int, int, float]]:
+        """Clips, views (clips times crops) and video accuracy, the fewest first; where the views are not known, all alone."""
+        if not self.by_clips:
+            return [(self.recipe.evaluation.num_clips, self.num_views, self.accuracy.value)]
+        crops = self.num_views // max(self.by_clips)
+        return [(clips, clips * crops, value) for clips, value in self.by_clips.items()]
+
+    def metrics_as_json(self) -> dict[str, Any]:
+        """Metrics in report.json, with parameters and multiply-adds."""
+        cost = {name: self.cost[name] for name in ("params", "conv_macs", "macs")}
+        return super().metrics_as_json() | cost

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import MORE_ANSWERS, official_splits
+from muybridge.analysis.answers import MORE_ANSWERS
 from muybridge.analysis.datasets import Dataset
-from muybridge.storage.run import Run
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,20 @@ class Baselines:
         }  # fmt: skip
 
     @staticmethod
-    def of(tested: Sequence[tuple[Run, np.ndarray]], classes: Sequence[str]) -> "Baselines":
-        """Baselines on the test of a row. `tested`: of each fold its run, and (K,) test videos of each class.
+    def of(tested: Sequence[tuple[Dataset, np.ndarray]], classes: Sequence[str]) -> "Baselines":
+        """Baselines on the test of a row. `tested`: of each fold its data set, and (K,) test videos of each class.
 
         Official splits weigh the same, whatever the sizes of their tests.
         """
         num_classes = len(classes)
-        if all(official_splits(run) for run, _ in tested):
-            tested = [(run, counts_K / counts_K.sum()) for run, counts_K in tested]
+        if all(dataset.official_splits for dataset, _ in tested):
+            tested = [(dataset, counts_K / counts_K.sum()) for dataset, counts_K in tested]
         test_K = np.sum([counts_K for _, counts_K in tested], axis=0)
         right = dict.fromkeys((1, *MORE_ANSWERS), 0.0)
-        datasets = [Dataset.of(run) for run, _ in tested]
-        from_training = all(dataset.class_sizes is not None for dataset in datasets)
+        from_training = all(dataset.class_sizes is not None for dataset, _ in tested)
         answered_K = np.zeros(num_classes)
         answers = []
-        for dataset, (_, counts_K) in zip(datasets, tested, strict=True):
+        for dataset, counts_K in tested:
             judged_K = dataset.class_sizes["train"] if from_training and dataset.class_sizes is not None else test_K
             order_K = np.argsort(-judged_K, kind="stable")
             answers.append(int(order_K[0]))

@@ -16,7 +16,8 @@ import numpy as np
 from muybridge.analysis.answers import Evaluated, weighing
 from muybridge.analysis.baselines import Baselines
 from muybridge.analysis.datasets import Dataset
-from muybridge.analysis.rows import ModelResult, Pair, rows_of, value_of
+from muybridge.analysis.results import ModelResult, RunsResult
+from muybridge.analysis.rows import rows_of, value_of
 from muybridge.analysis.searching import Searched, searched_settings
 from muybridge.analysis.statistics import (
     SEEDS_OF_A_CLAIM,
@@ -28,6 +29,7 @@ from muybridge.analysis.statistics import (
     paired_difference,
     usual_spread,
 )
+from muybridge.analysis.temporal import Pair
 from muybridge.data.overview import is_uneven
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff
@@ -52,8 +54,10 @@ class Comparison:
     pairs: tuple[Pair, ...]
     """Pairs of classes that nothing but the direction of time tells apart, as the manifest says; only those with test
     videos."""
-    protocol: Recipe
-    """The first run's recipe: what all share but for `differences`, `varied`, model, seed and fold."""
+    data: str
+    """Name of the data set: the manifest's, or its folder's where it is called manifest.csv."""
+    protocol: Recipe | None
+    """The first run's recipe: what all share but for `differences`, `varied`, model, seed and fold. None without a run."""
     differences: dict[str, list[Any]]
     """Fields, beyond model, seed and fold, in which the runs differ, with every value: an unfair comparison's names."""
     varied: dict[str, list[Any]]
@@ -64,15 +68,15 @@ class Comparison:
     race: Mapping[str, Any] | None = None
     """The race that decided on numbers of seeds, as race.json has it; None without one."""
 
-    @property
-    def data(self) -> str:
-        """The data set's name: the manifest's, or its folder's where it is called manifest.csv."""
-        return data_name(self.protocol.data.manifest)
-
     @cached_property
+    def of_runs(self) -> tuple[RunsResult, ...]:
+        """Rows of muybridge's own runs, the best first; predictions that another tool made are in no such row."""
+        return tuple(model for model in self.models if isinstance(model, RunsResult))
+
+    @property
     def dataset(self) -> Dataset:
-        """Data set of the first run of the best model, of its fold."""
-        return Dataset.of(self.models[0].runs[0])
+        """Data set of the best model, of its first fold."""
+        return self.models[0].tested[0][0]
 
     @cached_property
     def about_models(self) -> bool:
@@ -217,7 +221,7 @@ class Comparison:
         header += ["video top-1", "clip top-1"] if self.by_class else ["clip top-1", "mean class"]
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
-        header += ["parameters", "conv MACs", "train clips/s", "seeds"]
+        header += ["parameters", "conv MACs", "train clips/s"] * bool(self.of_runs) + ["seeds"]
         rows = []
         for rank, model in enumerate(self.models):
             row = [model.name, str(self.measure(model))]
@@ -230,9 +234,9 @@ class Comparison:
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
                 row += [str(model.within_pairs(self.pairs)), "–" if outside is None else f"{outside.value:.3f}"]
-            cost, rate = model.cost, model.train_clips_per_s
-            row += [millions(cost["params"]), giga(cost["conv_macs"])]
-            rows.append([*row, "–" if rate is None else f"{rate:.0f}", str(model.num_seeds)])
+            if self.of_runs:
+                row += _cost_cells(model)
+            rows.append([*row, str(model.num_seeds)])
         return header, rows
 
     def as_json(self) -> dict[str, Any]:
@@ -262,6 +266,14 @@ class Comparison:
             **({"searches": [one.as_json() for one in self.searches]} if self.searches else {}),
             **({} if self.race is None else {"race": dict(self.race)}),
         }  # fmt: skip
+
+
+def _cost_cells(model: ModelResult) -> list[str]:
+    """Cells of a row on its cost, which of predictions that another tool made is not known."""
+    if not isinstance(model, RunsResult):
+        return ["–"] * 3
+    rate = model.train_clips_per_s
+    return [millions(model.cost["params"]), giga(model.cost["conv_macs"]), "–" if rate is None else f"{rate:.0f}"]
 
 
 def find_runs(names: Iterable[str | Path | Run]) -> tuple[list[Run], Path | None]:
@@ -364,6 +376,7 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         models=tuple(models),
         classes=tuple(first["classes"]),
         pairs=_tested_pairs(first["reversed_pairs"], models, all_notes),
+        data=data_name(recipes[finished[0]].data.manifest),
         protocol=recipes[finished[0]],
         differences={name: values for name, values in differences.items() if name not in on_purpose},
         varied={name: values for name, values in differences.items() if name in on_purpose},

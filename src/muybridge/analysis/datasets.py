@@ -31,6 +31,8 @@ class Dataset:
     """Hash of the manifest that the run was trained with, as `muybridge verify` prints it."""
     features: Mapping[str, Any] | None = None
     """Origin of the stored vectors that the runs were trained on, and their change along a video; None for videos."""
+    official_splits: tuple[int, ...] = ()
+    """Numbers of the official splits, of which its fold is one; none of any other set."""
 
     @staticmethod
     def of(run: Run) -> "Dataset":
@@ -40,7 +42,10 @@ class Dataset:
         known, problem = _described(data)
         sizes = stored.get("class_sizes") or (None if known is None else known.class_sizes)
         counts = None if sizes is None else {split: np.array(of_split) for split, of_split in sizes.items()}
-        return Dataset(stored["split_sizes"], counts, known, problem, data.sha256, stored.get("features"))
+        return Dataset(
+            stored["split_sizes"], counts, known, problem, data.sha256, stored.get("features"),
+            tuple(stored.get("official_splits", ())),
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Entry in report.json."""

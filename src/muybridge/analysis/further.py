@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.answers import Answers, Evaluated, weighing
+from muybridge.analysis.answers import Answers, OwnEvaluation, weighing
 from muybridge.analysis.statistics import Sample, Verdict, judged, paired_difference
 from muybridge.errors import UserError
 from muybridge.storage import evaluations
@@ -19,11 +19,11 @@ IN_THE_VIEWS = ("evaluation.num_clips", "evaluation.num_crops", "evaluation.size
 """Fields that the words on views tell."""
 
 
-@dataclass(frozen=True, repr=False)
-class Further(Evaluated):
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Further(OwnEvaluation):
     """A further evaluation of a row. It is in no ranking, letters or verdicts on pairs."""
 
-    own: Evaluated = field(repr=False)
+    own: OwnEvaluation = field(repr=False)
     """The row's evaluation of its own."""
     changes: Mapping[str, Any]
     """Fields that differ from the row's recipe, and `checkpoint`, by their values here."""
@@ -49,7 +49,7 @@ class Further(Evaluated):
         }  # fmt: skip
 
 
-def views_words(evaluated: Evaluated) -> str:
+def views_words(evaluated: OwnEvaluation) -> str:
     """Views of an evaluation: "10 x 3 views of 256, dense"."""
     e, clip = evaluated.recipe.evaluation, evaluated.recipe.clip
     return f"{e.num_clips} x {e.num_crops} views of {evaluated.recipe.test_size}" + (
@@ -57,7 +57,7 @@ def views_words(evaluated: Evaluated) -> str:
     )
 
 
-def further_of(own: Evaluated, runs_by_seed: Sequence[Sequence[Run]], notes: list[str]) -> tuple[Further, ...]:
+def further_of(own: OwnEvaluation, runs_by_seed: Sequence[Sequence[Run]], notes: list[str]) -> tuple[Further, ...]:
     """Further evaluations that all runs of a row keep. `runs_by_seed`: the runs of each seed, a run a fold.
 
     What only some runs keep, or what cannot be read, is added to `notes` and left out.

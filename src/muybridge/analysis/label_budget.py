@@ -17,7 +17,8 @@ import numpy as np
 
 from muybridge.analysis.answers import weighing
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import OTHER_RUN, ModelResult, value_of
+from muybridge.analysis.results import RunsResult
+from muybridge.analysis.rows import OTHER_RUN, value_of
 from muybridge.analysis.statistics import Interval, unit_numbers
 from muybridge.recipe import Recipe, fingerprint, replace
 
@@ -32,7 +33,7 @@ class Curve:
     """One model trained on several shares of the training videos, the smallest first."""
 
     name: str
-    models: tuple[ModelResult, ...]
+    models: tuple[RunsResult, ...]
     """A row a share; all answered the same test videos."""
     videos: tuple[float, ...]
     """Training videos of each, mean over runs."""
@@ -125,8 +126,8 @@ class Curve:
 
 def curves(comparison: Comparison) -> list[Curve]:
     """Curves of a comparison: of each setting that was trained on several shares and tested on the same videos."""
-    settings: dict[str, list[ModelResult]] = {}
-    for model in comparison.models:
+    settings: dict[str, list[RunsResult]] = {}
+    for model in comparison.of_runs:
         settings.setdefault(_but_for_share(model.recipe), []).append(model)
     found = []
     for models in settings.values():
@@ -147,7 +148,7 @@ def _but_for_share(recipe: Recipe) -> str:
     return fingerprint(replace(recipe, same | starts))
 
 
-def _same_test(models: Sequence[ModelResult]) -> bool:
+def _same_test(models: Sequence[RunsResult]) -> bool:
     first = models[0].answers[0]
     return all(
         np.array_equal(model.answers[0].ids_N, first.ids_N)
@@ -157,7 +158,7 @@ def _same_test(models: Sequence[ModelResult]) -> bool:
     )
 
 
-def _name(model: ModelResult) -> str:
+def _name(model: RunsResult) -> str:
     """Name of a row without its share."""
     inside = re.sub(r"(, )?train_share=[^,)]*", "", model.name)
     return re.sub(r" \((, )?\)$", "", inside.replace("(, ", "("))
@@ -171,7 +172,7 @@ def _fitted(videos_P: np.ndarray, errors_PD: np.ndarray) -> tuple[np.ndarray, np
     return y_PD.mean(0) - slope_D * x_P.mean(), slope_D
 
 
-def _draws(models: Sequence[ModelResult], *, by_class: bool) -> np.ndarray:
+def _draws(models: Sequence[RunsResult], *, by_class: bool) -> np.ndarray:
     """(D,P) accuracies of the shares by draw: units and seeds get random weights, the same for all shares."""
     first, draw = models[0], np.random.default_rng(0)
     weights_N, strata_N = weighing(first.split_N, first.labels_N, by_class=by_class)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.flow import source_of
@@ -51,14 +51,15 @@ def changed_sides(comparison: Comparison, a: int, b: int) -> tuple[Changed, Chan
 
 
 def answer_of(model: ModelResult, video: int, *, right: bool) -> str:
-    """Answer of most of a model's seeds that are right, or wrong, and their mean confidence."""
+    """Answer of most of a model's seeds that are right, or wrong, and their mean confidence where it is known."""
     label = model.labels_N[video]
     answers_S = np.array([answers.predicted_N[video] for answers in model.answers])
     chosen_S = answers_S[(answers_S == label) == right]
     top = int(np.bincount(chosen_S).argmax())
     sure = np.mean([answers.confidence_N[video] for answers in model.answers if answers.predicted_N[video] == top])
-    seeds = f", {int((answers_S == top).sum())} of {len(answers_S)} seeds" if len(answers_S) > 1 else ""
-    return f"{model.classes[top]} ({sure:.2f}{seeds})"
+    told = [f"{sure:.2f}"] if model.has_scores else []
+    told += [f"{int((answers_S == top).sum())} of {len(answers_S)} seeds"] if len(answers_S) > 1 else []
+    return f"{model.classes[top]} ({', '.join(told)})" if told else model.classes[top]
 
 
 @dataclass(frozen=True)

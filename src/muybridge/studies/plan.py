@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from muybridge.analysis.rows import method_and_backbone
+from muybridge.analysis.results import method_and_backbone
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError, nearest
 from muybridge.recipe import Recipe, flat, replace

@@ -74,6 +74,7 @@ def reliability(comparison: Comparison, most: int) -> Chart:
     rows: list[dict[str, Any]] = [
         {"model": model.name, "confidence": confidence, "accuracy": accuracy, "answers": count}
         for model in comparison.models[:most]
+        if model.calibration is not None
         for confidence, accuracy, count in model.calibration.bins
     ]
     unit = alt.Scale(domain=[0, 1])

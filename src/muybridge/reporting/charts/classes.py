@@ -6,7 +6,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.reporting.charts.style import COLORS, Chart, shortened, tips, values
 
 MOST_GAINS = 8

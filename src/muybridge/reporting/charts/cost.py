@@ -12,7 +12,7 @@ import altair as alt
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.published import Published
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import RunsResult
 from muybridge.data import inputs
 from muybridge.reporting.charts.style import (
     GRAY,
@@ -40,11 +40,11 @@ class Cost:
     name: str
     title: str
     """Title of the axis, with its convention."""
-    of: Callable[[ModelResult], float | None]
+    of: Callable[[RunsResult], float | None]
     more_is_better: bool = False
 
 
-def _speed(key: str) -> Callable[[ModelResult], float | None]:
+def _speed(key: str) -> Callable[[RunsResult], float | None]:
     return lambda model: None if model.speed is None else model.speed.get(key)
 
 
@@ -67,7 +67,7 @@ COSTS = (
 
 def counted(comparisons: Sequence[Comparison]) -> Literal["conv_macs", "macs"]:
     """The multiply-adds that do all these models justice: of convolutions, or all where some have many beside them."""
-    every = [model.cost for comparison in comparisons for model in comparison.models]
+    every = [model.cost for comparison in comparisons for model in comparison.of_runs]
     return "macs" if any(one["macs"] > 1.2 * one["conv_macs"] for one in every) else "conv_macs"
 
 
@@ -76,17 +76,17 @@ def costs_of(comparisons: Sequence[Comparison]) -> tuple[Cost, ...]:
     return (ALL_MACS, *COSTS[1:]) if counted(comparisons) == "macs" else COSTS
 
 
-def known(comparison: Comparison, cost: Cost) -> list[ModelResult]:
+def known(comparison: Comparison, cost: Cost) -> list[RunsResult]:
     """Models whose cost is known."""
-    return [model for model in comparison.models if cost.of(model)]
+    return [model for model in comparison.of_runs if cost.of(model)]
 
 
-def pareto(comparison: Comparison, cost: Cost) -> list[ModelResult]:
+def pareto(comparison: Comparison, cost: Cost) -> list[RunsResult]:
     """The models to which no other is both as cheap and as accurate, and one of the two more; the cheapest first."""
     sign = -1.0 if cost.more_is_better else 1.0
     price = {model.name: sign * (cost.of(model) or 0.0) for model in known(comparison, cost)}
     ranked = sorted(known(comparison, cost), key=lambda model: (price[model.name], -model.accuracy.value))
-    front: list[ModelResult] = []
+    front: list[RunsResult] = []
     for model in ranked:
         if not front or model.accuracy.value > front[-1].accuracy.value:
             front.append(model)
@@ -146,7 +146,7 @@ def accuracy_against(
         base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q", axis=axis, scale=scale), y2=alt.Y2("high:Q"))
     )
     symbols = backbones([comparison, *beside])
-    params = [model.cost["params"] for other in (comparison, *beside) for model in other.models]
+    params = [model.cost["params"] for other in (comparison, *beside) for model in other.of_runs]
     poolings = {one["pooling"] for one in rows}
     marks = base.encode(
         y=y,
@@ -189,7 +189,8 @@ def accuracy_against(
 
 
 def _clip(comparison: Comparison) -> str:
-    clip, size = comparison.protocol.clip, comparison.protocol.test_size
+    recipe = comparison.of_runs[0].recipe
+    clip, size = recipe.clip, recipe.test_size
     shared = not any(
         name.startswith(("clip.", "evaluation.size")) for name in (*comparison.differences, *comparison.varied)
     )

@@ -18,11 +18,13 @@ def coverage(comparison: Comparison, most: int) -> Chart:
     """Accuracy over coverage, a line a model."""
     rows: list[dict[str, Any]] = []
     for model in comparison.models[:most]:
-        count = len(model.risk_coverage.risk_N)
+        if model.risk_coverage is None:
+            continue
+        risk_N = model.risk_coverage.risk_N
+        count = len(risk_N)
         numbers = np.unique(np.linspace(max(1, FEWEST_SHOWN * count), count, POINTS).round().astype(int))
         rows += [
-            {"model": model.name, "coverage": n / count, "accuracy": 1 - float(model.risk_coverage.risk_N[n - 1])}
-            for n in numbers.tolist()
+            {"model": model.name, "coverage": n / count, "accuracy": 1 - float(risk_N[n - 1])} for n in numbers.tolist()
         ]
     axis, scale = accuracy_axis([one["accuracy"] for one in rows])
     share = alt.Scale(domain=[0, 1])

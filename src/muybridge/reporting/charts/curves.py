@@ -7,7 +7,7 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.curves import ACCURACY, Part
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import RunsResult
 from muybridge.reporting.charts.style import Chart, baseline_rules, color, emphasis, isolating, tips, values
 
 Quantity = Literal["loss", "accuracy"]
@@ -26,7 +26,7 @@ def curves(comparison: Comparison, quantity: Quantity, most: int, *, over: Over 
         "loss": "cross-entropy (solid: val, dashed: train)",
         "accuracy": "top-1 accuracy (solid: val videos, dashed: train clips)",
     }[quantity]
-    rows = [row for model in comparison.models[:most] for part in ACCURACY for row in _curve(model, part, quantity)]
+    rows = [row for model in comparison.of_runs[:most] for part in ACCURACY for row in _curve(model, part, quantity)]
     last_epoch = max((row["epoch"] for row in rows), default=1)
     few = last_epoch <= 3  # a line of one epoch would not be seen; its points are whole, and none lies outside
     x = _over_epochs(last_epoch) if over == "epoch" else _over_time(rows)
@@ -77,7 +77,7 @@ def _epoch_ticks(last: int) -> list[int]:
     return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
-def _curve(model: ModelResult, part: Part, quantity: Quantity) -> list[dict[str, Any]]:
+def _curve(model: RunsResult, part: Part, quantity: Quantity) -> list[dict[str, Any]]:
     points = [point for point in model.curves[part] if getattr(point, quantity) is not None]
     kept = {round(place) for place in np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS))}
     return [

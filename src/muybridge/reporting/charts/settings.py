@@ -5,10 +5,11 @@ from typing import Any
 
 import altair as alt
 
-from muybridge.analysis.answers import Evaluated
+from muybridge.analysis.answers import OwnEvaluation
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.published import Published
-from muybridge.analysis.rows import ModelResult, value_of
+from muybridge.analysis.results import RunsResult
+from muybridge.analysis.rows import value_of
 from muybridge.reporting.charts.cost import costs_of, counted
 from muybridge.reporting.charts.style import (
     GRAY,
@@ -31,7 +32,7 @@ def over_clips(comparison: Comparison, most: int) -> Chart | None:
     """Video accuracy with fewer clips of the same evaluation; none where there was one clip."""
     rows: list[dict[str, Any]] = [
         {"model": model.name, "clips": clips, "value": value, "sampling": model.recipe.clip.sampling}
-        for model in comparison.models[:most]
+        for model in comparison.of_runs[:most]
         for clips, value in model.by_clips.items()
     ]
     numbers = sorted({one["clips"] for one in rows})
@@ -69,12 +70,12 @@ def over_macs(comparison: Comparison, most: int) -> Chart | None:
         {"model": model.name, "evaluation": one.name, "line": f"{model.name} {size_and_sampling(one)}", "clips": clips,
          "views": views, "macs": views * one.cost[key], "value": value, "sampling": one.recipe.clip.sampling,
          "kind": "its own" if one is model else "a further one"}
-        for model in comparison.models[:most]
+        for model in comparison.of_runs[:most]
         for one in (model, *model.further)
         if one.split == "test" and one.cost[key]
         for clips, views, value in one.by_views
     ]  # fmt: skip
-    if len(rows) == len(comparison.models[:most]):
+    if len(rows) == len(comparison.of_runs[:most]):
         return None
     accuracies = [one["value"] for one in rows]
     baselines = baselines_near(comparison, accuracies)
@@ -110,7 +111,7 @@ def over_macs(comparison: Comparison, most: int) -> Chart | None:
     return alt.layer(*rules, lines, *points).properties(width=440, height=300).add_params(isolating())
 
 
-def size_and_sampling(evaluated: Evaluated) -> str:
+def size_and_sampling(evaluated: OwnEvaluation) -> str:
     """Key of a line over numbers of clips: crops, size and choice of frames."""
     clip = evaluated.recipe.clip
     parts = (
@@ -133,7 +134,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
          "value": model.accuracy.value, "low": model.accuracy.low, "high": model.accuracy.high,
          "pooling": "temporal pooling" if model.recipe.model.temporal_pooling else "no temporal pooling",
          "sampling": model.recipe.clip.sampling, "accuracy": str(model.accuracy)}
-        for model in comparison.models
+        for model in comparison.of_runs
     ]  # fmt: skip
     numbers = sorted({one["frames"] for one in rows})
     if len(numbers) < 2:
@@ -195,7 +196,7 @@ def over_frames(comparison: Comparison, published: Sequence[Published] = ()) -> 
     return alt.layer(*layers).properties(width=440, height=300).add_params(isolating())
 
 
-def _line_of(comparison: Comparison, model: ModelResult) -> str:
+def _line_of(comparison: Comparison, model: RunsResult) -> str:
     """Key of a line of settings that differ in frames alone: axes, or fields of the recipe if no study says any.
 
     Methods, pooling and sampling are part of it.

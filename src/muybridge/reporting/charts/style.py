@@ -14,7 +14,7 @@ import altair as alt
 from altair.utils.schemapi import debug_mode
 
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.analysis.statistics import Interval
 from muybridge.text import printable
 

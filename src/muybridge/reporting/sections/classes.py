@@ -6,7 +6,7 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.datasets import FEW
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.reporting.charts import classes
 from muybridge.reporting.disagreements import Changed, Frames, answer_of, changed_sides
 from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Picture, Section, Table, share

@@ -7,19 +7,22 @@ from muybridge.reporting.charts.coverage import coverage as coverage_chart
 from muybridge.reporting.sections.parts import MOST_LINES, MOST_MATRICES, Chapter, Figure, Section, Table, share
 
 
-def calibration(chapter: Chapter) -> Section:
-    """Section on how far confidence is from accuracy, and what temperatures make of it."""
+def calibration(chapter: Chapter) -> Section | None:
+    """Section on how far confidence is from accuracy, and what temperatures make of it; None where no model has scores."""
     c = chapter.comparison
+    bins = [(model, of, model.loss) for model in c.models if (of := model.calibration) is not None]
+    if not bins:
+        return None
     lines = [
-        [model.name, f"{model.calibration.error:.3f}", f"{model.calibration.overconfidence:+.3f}",
-         f"{model.accuracy.value + model.calibration.overconfidence:.3f}", f"{model.accuracy.value:.3f}", f"{model.loss:.3f}"]
-        for model in c.models
+        [model.name, f"{of.error:.3f}", f"{of.overconfidence:+.3f}", f"{model.accuracy.value + of.overconfidence:.3f}",
+         f"{model.accuracy.value:.3f}", share(loss)]
+        for model, of, loss in bins
     ]  # fmt: skip
     drawn = f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else ""
     spoken = "Accuracy over confidence. " + "; ".join(
-        f"{model.name}: error {model.calibration.error:.3f}, "
-        f"{'over' if model.calibration.overconfidence > 0 else 'under'}confident by {abs(model.calibration.overconfidence):.3f}"
-        for model in c.models
+        f"{model.name}: error {of.error:.3f}, "
+        f"{'over' if of.overconfidence > 0 else 'under'}confident by {abs(of.overconfidence):.3f}"
+        for model, of, _ in bins
     )
     header = ["model", "calibration error", "overconfidence", "mean confidence", "accuracy", "loss"]
     tables = [Table(header, lines, name="calibration")]
@@ -44,14 +47,14 @@ def _temperatures(c: Comparison) -> Table:
     """Table of calibrated models: the test before and after."""
     lines = []
     for model in c.models:
-        after, loss = model.calibrated, model.loss_calibrated
-        if after is None or loss is None:
+        before, after, loss = model.calibration, model.calibrated, model.loss_calibrated
+        if before is None or after is None or loss is None:
             continue
         low, high = min(model.temperatures), max(model.temperatures)
         lines.append([
             model.name, f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}",
-            f"{model.calibration.error:.3f}", f"{after.error:.3f}", f"{model.calibration.overconfidence:+.3f}",
-            f"{after.overconfidence:+.3f}", f"{model.loss:.3f}", f"{loss:.3f}",
+            f"{before.error:.3f}", f"{after.error:.3f}", f"{before.overconfidence:+.3f}",
+            f"{after.overconfidence:+.3f}", share(model.loss), f"{loss:.3f}",
         ])  # fmt: skip
     header = [
         "calibrated on val", "temperature", "calibration error before", "after", "overconfidence before", "after",
@@ -60,20 +63,26 @@ def _temperatures(c: Comparison) -> Table:
     return Table(header, lines, name="temperatures")
 
 
-def coverage(chapter: Chapter) -> Section:
-    """Section on the accuracy of the surest answers, on thresholds, and on clips of no class."""
+def coverage(chapter: Chapter) -> Section | None:
+    """Section on the accuracy of the surest answers, on thresholds, and on clips of no class.
+
+    None where no model has scores.
+    """
     c = chapter.comparison
+    covered = [(model, of) for model in c.models if (of := model.risk_coverage) is not None]
+    if not covered:
+        return None
     header = ["model", *(f"accuracy at {cover:.0%}" for cover in COVERAGES), "area under risk and coverage"]
     lines = [
         [
             model.name,
-            *(f"{model.risk_coverage.accuracy(cover):.3f}" for cover in COVERAGES),
-            f"{model.risk_coverage.area:.4f}",
+            *(f"{of.accuracy(cover):.3f}" for cover in COVERAGES),
+            f"{of.area:.4f}",
         ]
-        for model in c.models
+        for model, of in covered
     ]
     tables = [Table(header, lines, name="coverage")]
-    thresholds = [[model.name, *_above(of)] for model in c.models if (of := model.above_threshold) is not None]
+    thresholds = [[model.name, *_above(rule)] for model in c.models if (rule := model.above_threshold) is not None]
     if thresholds:
         tables.append(Table(["threshold of val", "rule", "answered", "of these right"], thresholds, name="thresholds"))
     unknown = [
@@ -88,8 +97,7 @@ def coverage(chapter: Chapter) -> Section:
              "answered unknown", "of the test, too"], unknown, name="unknown",
         ))  # fmt: skip
     spoken = "Accuracy of the surest answers against the share that is answered. " + "; ".join(
-        f"{model.name}: {model.risk_coverage.accuracy(0.5):.3f} of the surer half, {model.risk_coverage.accuracy(1):.3f} of all"
-        for model in c.models
+        f"{model.name}: {of.accuracy(0.5):.3f} of the surer half, {of.accuracy(1):.3f} of all" for model, of in covered
     )
     drawn = f" Drawn for the {MOST_LINES} best." if len(c.models) > MOST_LINES else ""
     of_unknown = (

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from muybridge.analysis.answers import Evaluated
+from muybridge.analysis.answers import OwnEvaluation
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.further import Further, views_words
 from muybridge.analysis.published import DATA_SETS
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.reporting.charts import cost, settings
 from muybridge.reporting.sections.parts import (
     MOST_LINES,
@@ -33,9 +33,14 @@ MACS_WORDS = {
 }
 
 
-def pareto(chapter: Chapter) -> Section:
-    """Section with accuracy against multiply-adds, speed and memory, and the Pareto fronts."""
+def pareto(chapter: Chapter) -> Section | None:
+    """Section with accuracy against multiply-adds, speed and memory, and the Pareto fronts.
+
+    None without a run of muybridge's: of other predictions no cost is known.
+    """
     c = chapter.comparison
+    if not c.of_runs:
+        return None
     figures, fronts = [], []
     for one in cost.costs_of([c]):
         if not cost.known(c, one):
@@ -48,7 +53,7 @@ def pareto(chapter: Chapter) -> Section:
             f"Video accuracy against {COST_WORDS[one.name]}. On the Pareto front: {listed([m.name for m in front])}"
         )
         figures.append(Figure(f"cost-{one.name}", spoken, cost.accuracy_against(c, one, published=chapter.published)))
-    speeds = [model for model in c.models if model.speed is not None]
+    speeds = [model for model in c.of_runs if model.speed is not None]
     text = [
         "On the Pareto front, where nothing else is both cheaper and better: " + fronts[0][0].lower() + fronts[0][1:],
         *(f"By {line[0].lower()}{line[1:]}" for line in fronts[1:]),
@@ -67,7 +72,7 @@ def pareto(chapter: Chapter) -> Section:
         tables.append(_speeds(speeds))
     else:
         text.append("Clips a second of the forward pass and memory: muybridge measure STUDY, then the report again.")
-    if not any((model.speed or {}).get("max_batch_size") for model in c.models):
+    if not any((model.speed or {}).get("max_batch_size") for model in c.of_runs):
         text.append("The largest batch and the speed at it: muybridge measure STUDY --largest, then the report again.")
     return Section(
         title="Cost",
@@ -91,7 +96,7 @@ def _costs(c: Comparison) -> Table:
     """Table of what each row costs and reaches, as the 2021 study's table 1, with its further evaluations and the baselines."""
     key = cost.counted([c])
     rows = []
-    for model in c.models:
+    for model in c.of_runs:
         s = model.speed or {}
         for one in (each for each in (model, *model.further) if each.split == "test"):
             measured = [
@@ -136,6 +141,8 @@ def _number(value: float | None) -> str:
 def views_and_frames(chapter: Chapter) -> Section | None:
     """Section with accuracy over the number of clips, what they cost, and over the number of frames."""
     c = chapter.comparison
+    if not c.of_runs:
+        return None
     figures: list[Figure] = []
     tables: list[Table] = []
     by_macs = settings.over_macs(c, MOST_LINES)
@@ -148,7 +155,7 @@ def views_and_frames(chapter: Chapter) -> Section | None:
     clips = settings.over_clips(c, MOST_LINES)
     if clips is not None:
         gain = max(
-            (max(m.by_clips.values()) - m.by_clips[min(m.by_clips)] for m in c.models if m.by_clips), default=0.0
+            (max(m.by_clips.values()) - m.by_clips[min(m.by_clips)] for m in c.of_runs if m.by_clips), default=0.0
         )
         figures.append(
             Figure(
@@ -157,7 +164,7 @@ def views_and_frames(chapter: Chapter) -> Section | None:
                 clips,
             )
         )
-    if any(model.further for model in c.models):
+    if any(model.further for model in c.of_runs):
         tables.append(_further(c))
     frames = settings.over_frames(c, chapter.published)
     if frames is not None:
@@ -165,7 +172,7 @@ def views_and_frames(chapter: Chapter) -> Section | None:
     if not figures and not tables:
         return None
     lines = clips is not None or by_macs is not None
-    drawn = f" Clips are drawn for the {MOST_LINES} best." if lines and len(c.models) > MOST_LINES else ""
+    drawn = f" Clips are drawn for the {MOST_LINES} best." if lines and len(c.of_runs) > MOST_LINES else ""
     return Section(
         title="Views and frames",
         tables=tuple(tables),
@@ -181,15 +188,15 @@ def views_and_frames(chapter: Chapter) -> Section | None:
     )  # fmt: skip
 
 
-def _tested(c: Comparison) -> list[Evaluated]:
+def _tested(c: Comparison) -> list[OwnEvaluation]:
     """Every model's own evaluation, and its further ones of the test split."""
-    return [one for model in c.models for one in (model, *model.further) if one.split == "test"]
+    return [one for model in c.of_runs for one in (model, *model.further) if one.split == "test"]
 
 
 def _views_spoken(c: Comparison) -> str:
     """The cheapest and the dearest evaluation of each model in words."""
     words = []
-    for model in c.models[:MOST_MATRICES]:
+    for model in c.of_runs[:MOST_MATRICES]:
         points = [point for one in (model, *model.further) if one.split == "test" for point in one.by_views]
         (_, fewest, low), (_, most, high) = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
         words.append(f"{model.name} {low:.3f} with {plural(fewest, 'view')}, {high:.3f} with {most}")
@@ -208,7 +215,7 @@ def _further(c: Comparison) -> Table:
     """Table of the further evaluations, each below its model's own."""
     key = cost.counted([c])
     rows = []
-    for model in c.models:
+    for model in c.of_runs:
         for one in (model, *model.further) if model.further else ():
             difference = one.difference if isinstance(one, Further) else None
             rows.append([

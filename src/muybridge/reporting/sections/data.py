@@ -8,7 +8,8 @@ from muybridge.text import thousands
 def overview(chapter: Chapter) -> Section:
     """Section with a row a split, from the manifest, or else from what the runs store."""
     dataset = chapter.comparison.dataset
-    fold = chapter.comparison.protocol.data.fold
+    recipe = chapter.comparison.protocol
+    fold = None if recipe is None else recipe.data.fold
     of_fold = "" if fold is None else " Splits are those of the first run's fold."
     end = of_fold if dataset.sha256 is None else f"{of_fold} Its sha256: {dataset.sha256} (muybridge verify MANIFEST)."
     if dataset.overview is not None:

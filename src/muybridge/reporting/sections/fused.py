@@ -3,7 +3,7 @@
 from collections import Counter
 
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.reporting.sections.parts import Chapter, Section, Table
 from muybridge.text import listed, ratio
 

@@ -10,7 +10,7 @@ def label_budget(chapter: Chapter) -> Section | None:
     """Section with accuracy against the number of training videos, and the fitted curve at twice as many."""
     c = chapter.comparison
     found = curves(c)
-    if not found:
+    if not found or c.protocol is None:
         return None
     measured = [
         [

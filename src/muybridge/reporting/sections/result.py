@@ -5,6 +5,7 @@ from typing import Any
 from muybridge.analysis.answers import MORE_ANSWERS
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
+from muybridge.analysis.results import RunsResult
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
 from muybridge.reporting.sections.parts import Chapter, Figure, Section, Table, share, spoken
@@ -19,11 +20,6 @@ def summary(chapter: Chapter) -> Section:
     c = chapter.comparison
     header, lines = c.table()
     baselines = c.baseline_rows(header)
-    settings_differ = c.differences or c.varied
-    clip, evaluation = c.protocol.clip, c.protocol.evaluation
-    shown = inputs.of(clip)
-    size = f" of {c.protocol.test_size} × {c.protocol.test_size}" if shown.is_picture else ""
-    sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
     methods = listed(sorted({c.measure(model).method for model in c.models}))
     tested = sorted({model.num_videos for model in c.models})
     return Section(
@@ -34,15 +30,9 @@ def summary(chapter: Chapter) -> Section:
             Figure("accuracy", f"{c.measured.capitalize()} with its interval: " + spoken(c), accuracy.accuracies(c)),
         ),
         caption=(
-            f"{'The first run' if settings_differ else 'Every run'}: {clip.num_frames} {shown.about} ({sampling}){size}"
-            f"; a video's score is the mean of the {evaluation.average} of "
-            f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
-            f"{evaluation.checkpoint} checkpoint; {listed([str(count) for count in tested])} test videos. Clip top-1 counts "
-            "every view alone; mean class is the mean of the classes' accuracies. Conv MACs are the "
-            "multiply-adds of convolutions only, of one clip. Train clips/s is the median over epochs on the machine that "
-            f"trained. Top-5 and top-10: the label is among the first answers; the error beside them is the mean of top-1 and "
-            "top-5 error (Kinetics challenge). Training clips are the augmented ones of the last epoch, measured while the "
-            "weights move; training videos are scored as the test, by evaluate --split train --keep. "
+            f"{_how_tested(c)}{listed([str(count) for count in tested])} test videos. Mean class is the mean of the classes' "
+            "accuracies. Top-5 and top-10: the label is among the first answers; the error beside them is the mean of top-1 and "
+            "top-5 error (Kinetics challenge). "
             f"Baselines, thin dotted lines in charts: {c.baselines}. "
             f"{'Those that share a letter cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
             f"{methods}."
@@ -50,22 +40,37 @@ def summary(chapter: Chapter) -> Section:
     )  # fmt: skip
 
 
+def _how_tested(c: Comparison) -> str:
+    """How muybridge's own runs were tested, and what the columns are that they alone have; empty without any."""
+    if c.protocol is None:
+        return ""
+    clip, evaluation = c.protocol.clip, c.protocol.evaluation
+    shown = inputs.of(clip)
+    size = f" of {c.protocol.test_size} × {c.protocol.test_size}" if shown.is_picture else ""
+    sampling = clip.sampling if clip.sampling == "uniform" else f"dense, stride {clip.stride_frames}"
+    return (
+        f"{'The first run' if c.differences or c.varied else 'Every run'}: {clip.num_frames} {shown.about} ({sampling}){size}"
+        f"; a video's score is the mean of the {evaluation.average} of "
+        f"{plural(evaluation.num_clips, 'clip')} × {plural(evaluation.num_crops, 'crop')}; "
+        f"{evaluation.checkpoint} checkpoint. Clip top-1 counts every view alone. Conv MACs are the multiply-adds of "
+        "convolutions only, of one clip. Train clips/s is the median over epochs on the machine that trained. Training clips "
+        "are the augmented ones of the last epoch, measured while the weights move; training videos are scored as the test, "
+        "by evaluate --split train --keep. "
+    )
+
+
 def _metrics(c: Comparison) -> Table:
     """Table of every further metric of accuracy, with the baselines."""
     tops = [k for k in MORE_ANSWERS if c.models[0].top(k) is not None]
     errors = ["top-1, top-5 error"] * (5 in tops)
     header = ["model", "top-1", *(f"top-{k}" for k in tops), *errors, "mean class", "macro F1", "clip top-1"]
-    header += ["training clips, while training", "training videos"]
+    header += ["training clips, while training", "training videos"] * bool(c.of_runs)
     rows = []
     for model in c.models:
         values = [model.accuracy.value, *(model.top(k) for k in tops)]
-        later = [
-            model.mean_class,
-            model.macro_f1,
-            model.clip_accuracy,
-            model.training_clip_accuracy,
-            model.training_accuracy,
-        ]
+        later: list[float | None] = [model.mean_class, model.macro_f1, model.clip_accuracy]
+        if c.of_runs:
+            later += [model.training_clip_accuracy if isinstance(model, RunsResult) else None, model.training_accuracy]
         error = [f"{model.kinetics_error:.1f} %"] if model.kinetics_error is not None else []
         rows.append([model.name, *map(share, values), *error, *map(share, later)])
     foot = c.baseline_rows(header)

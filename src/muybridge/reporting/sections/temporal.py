@@ -9,7 +9,7 @@ import numpy as np
 
 from muybridge.analysis import temporal
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.rows import ModelResult
+from muybridge.analysis.results import ModelResult
 from muybridge.analysis.temporal import LABELS, FrameOrders
 from muybridge.reporting.charts import accuracy, frame_orders
 from muybridge.reporting.sections.parts import Chapter, Figure, Picture, Section, Table
@@ -53,7 +53,7 @@ def direction(chapter: Chapter) -> Section | None:
 def frame_order(chapter: Chapter) -> Section | None:
     """Section on accuracy with frames in other orders, and what that says of models and data set."""
     c = chapter.comparison
-    entries = temporal.diagnosed(c.models)
+    entries = temporal.diagnosed(c.of_runs)
     if not entries:
         return None
     orders = list(dict.fromkeys(order for _, answers in entries for order in answers.predicted))
@@ -75,7 +75,7 @@ def frame_order(chapter: Chapter) -> Section | None:
     partner = ["backwards, taken for the partner"] if c.pairs else []
     return Section(
         title="Frame order",
-        text=tuple(temporal.sentences(c.models, c.noun)),
+        text=tuple(temporal.sentences(c.of_runs, c.noun)),
         tables=(
             Table(["model", *labels, *partner, "order is worth [95 %]"], lines + foot, name="time", foot=len(foot)),
             Table(["class", "model", "videos", *labels, "backwards, it is called"], _by_class(c, entries, orders), "words",

@@ -14,11 +14,13 @@ from muybridge.text import listed, plural
 def durations(chapter: Chapter) -> Section | None:
     """Section on how long each model was trained, if time or a metric ended training, or if durations differ."""
     c = chapter.comparison
+    if c.protocol is None:
+        return None
     stop = c.protocol.stop
     if (
         stop.max_hours is None
         and stop.metric is None
-        and len({steps for model in c.models if not model.fused for steps in model.steps}) == 1
+        and len({steps for model in c.of_runs if not model.fused for steps in model.steps}) == 1
     ):
         return None
 
@@ -27,7 +29,7 @@ def durations(chapter: Chapter) -> Section | None:
         return low if low == high else f"{low} – {high}"
 
     rows = []
-    for model in c.models:
+    for model in c.of_runs:
         ended = dict.fromkeys(run.result().get("ended", "") for run in model.runs)
         rows.append([
             model.name, span(model.steps, 0), span(model.epochs, 1), span(model.train_hours, 3), "; ".join(ended)
@@ -43,12 +45,12 @@ def durations(chapter: Chapter) -> Section | None:
 def learning_curves(chapter: Chapter) -> Section | None:
     """Section with loss and accuracy over the epochs and the hours of training; hours first where time ends training."""
     c = chapter.comparison
-    if not any(points for model in c.models for points in model.curves.values()):
+    if c.protocol is None or not any(points for model in c.of_runs for points in model.curves.values()):
         return None
 
     def spoken(quantity: str, over: str) -> str:
         ends = []
-        for model in c.models[:MOST_MATRICES]:
+        for model in c.of_runs[:MOST_MATRICES]:
             value = getattr(points[-1], quantity) if (points := model.curves["val"]) else None
             if value is not None:
                 ends.append(f"{model.name} {value:.3f}")
@@ -58,7 +60,7 @@ def learning_curves(chapter: Chapter) -> Section | None:
     ends_by_time = c.protocol.stop.max_hours is not None or c.protocol.optim.schedule_unit == "hours"
     axes: tuple[curves.Over, ...] = ("hours", "epoch") if ends_by_time else ("epoch", "hours")
     quantities: tuple[tuple[str, curves.Quantity], ...] = (("loss", "loss"), ("training", "accuracy"))
-    timed = any(point.hours for model in c.models for points in model.curves.values() for point in points)
+    timed = any(point.hours for model in c.of_runs for points in model.curves.values() for point in points)
     return Section(
         title="Learning curves",
         figures=tuple(
@@ -76,7 +78,7 @@ def learning_curves(chapter: Chapter) -> Section | None:
             "Mean over the runs of a model. Solid: validation videos; dashed: training clips, augmented and measured while "
             "the weights move; dotted: chance and the majority class of the test. Time is that of training on the machine "
             "that trained, without validation."
-            + (f" Drawn for the {MOST_MATRICES} best." if len(c.models) > MOST_MATRICES else "")
+            + (f" Drawn for the {MOST_MATRICES} best." if len(c.of_runs) > MOST_MATRICES else "")
         ),
     )  # fmt: skip
 
@@ -84,7 +86,7 @@ def learning_curves(chapter: Chapter) -> Section | None:
 def _starts(c: Comparison) -> str:
     """Sentence on the weights that training started from."""
     starts: dict[str, list[str]] = {}
-    for model in c.models:
+    for model in c.of_runs:
         if model.fused:
             continue
         m = model.recipe.model
@@ -103,9 +105,11 @@ def _starts(c: Comparison) -> str:
     return "Started from " + "; ".join(f"{words}: {listed(names)}" for words, names in starts.items()) + "."
 
 
-def protocol(chapter: Chapter) -> Section:
-    """Section with every field of the recipe, the splits and the machines."""
+def protocol(chapter: Chapter) -> Section | None:
+    """Section with every field of the recipe, the splits and the machines; None without a run."""
     c = chapter.comparison
+    if c.protocol is None:
+        return None
     values = c.protocol.model_dump()
     rows = []
     for name, description in fields(Recipe).items():
@@ -116,7 +120,7 @@ def protocol(chapter: Chapter) -> Section:
             value = value[part]
         shown = (c.differences | c.varied).get(name, [value])
         rows.append([name, " · ".join(json.dumps(value) for value in shown), description])
-    runs = [run for model in c.models for run in model.trained_runs] or list(c.models[0].runs)
+    runs = [run for model in c.of_runs for run in model.trained_runs] or list(c.of_runs[0].runs)
     sizes = runs[0].dataset()["split_sizes"]
     machines = {
         "{processor}, {device}, {cpu_threads}, torch {torch}, Python {python}".format(

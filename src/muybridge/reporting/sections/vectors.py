@@ -49,7 +49,8 @@ def change(chapter: Chapter) -> Section | None:
 
 def _stage_one(chapter: Chapter) -> tuple[Table, ...]:
     """Table of the network behind the vectors: accuracy of a frame and of a video; none where it has no classifier."""
-    fold = chapter.comparison.protocol.data.fold
+    recipe = chapter.comparison.protocol
+    fold = None if recipe is None else recipe.data.fold
     stored = chapter.comparison.dataset.features or {}
     of_splits = stored.get("accuracy", {}).get("split" if fold is None else f"split_{fold}", {})
     if not of_splits:
