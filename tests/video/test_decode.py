@@ -1,6 +1,7 @@
 """Decoding: frame i is the i-th frame of a full decode, upright, whatever the container says."""
 
 import copy
+import gc
 import logging
 import pickle
 import shutil
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import av
 import numpy as np
 import pytest
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 from making import KINDS, NUM_FRAMES, code_of, coded, codes_of, uneven_times_ms, write_clip, write_video
 
 from muybridge.errors import UserError
@@ -142,6 +143,20 @@ def test_frames_come_upright(tmp_path, degrees, mirrored):
     assert np.array_equal(read_frames(path, [0, 1, 2]), expected)
     info = probe(path)
     assert (info.height, info.width) == expected.shape[1:3]
+
+
+def test_decoded_frames_are_gone_once_they_are_read(made):
+    """Frames in reference cycles would stay, with their pixels, until Python looks for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in KINDS:
+            probe(made / kind)
+            list(frames(made / kind))
+        left = sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left == 0
 
 
 def test_asking_past_the_end_names_the_file_and_both_numbers(made):

@@ -22,6 +22,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -464,9 +465,12 @@ _SCALED_FIRST = {f"yuv{full}{layout}p" for full in ("", "j") for layout in ("420
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    """Whether the display matrix mirrors the frame, beside rotating it (`rotation` is that of its rows alone)."""
+    """Whether the display matrix mirrors the frame, beside rotating it (`rotation` is that of its rows alone).
+
+    The frame's own `side_data` would refer back to the frame, which then stayed in memory until Python looks for cycles.
+    """
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub has no __init__
     except (ValueError, LookupError):  # other side data is of a kind that PyAV does not know
         return False
     if matrix is None:
