@@ -317,6 +317,15 @@ def test_a_small_val_judges_nothing(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("videos", "right", "of_full", "high", "loses"),
+    [(30, 25, 29, 0.28, True), (30, 28, 29, 0.2, False), (1000, 940, 946, 0.01, False), (1000, 940, 946, -0.001, True)],
+)
+def test_a_loss_that_a_small_val_cannot_show_is_none_that_passes(videos, right, of_full, high, loses):
+    verdict = lower.Verdict("int8", videos, right / videos, of_full / videos, low=-0.5, high=high, same=0.9)
+    assert verdict.loses is loses
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_fewer_bits_are_kept_where_val_shows_no_loss(run, made_set, tmp_path, precision, monkeypatch):
     monkeypatch.setattr(lower, "FEWEST_VIDEOS", 1)

@@ -75,15 +75,18 @@ def test_every_form_of_a_video_gets_the_same_answer(predictor, video, tmp_path):
     assert predictor(row)[0].scores == alone[0].scores
 
 
-def test_arrays_have_the_rate_that_is_given(run, predictor, video, monkeypatch):
+def test_arrays_have_the_rate_that_is_given(run, predictor, video, monkeypatch, tmp_path):
     clip_THW3 = pixels(video)
     assert predictor(clip_THW3)[0].end_seconds == pytest.approx(len(clip_THW3) / 25)
     assert predictor(clip_THW3, fps=12.5)[0].end_seconds == pytest.approx(len(clip_THW3) / 12.5)
     monkeypatch.setattr(predictor.answering, "recipe", replace(run.recipe(), {"clip.fps": 12.0}))
     assert predictor(clip_THW3)[0].end_seconds == pytest.approx(len(clip_THW3) / 12)
-    for rate in (0, -1, float("nan"), float("inf"), "5"):
+    for rate in (0, -1, 1e-300, 1e300, float("nan"), float("inf"), "5"):
         with pytest.raises(UserError, match="not a frame rate"):
             predictor(clip_THW3, fps=rate)
+        with pytest.raises(UserError, match="not a frame rate"):
+            predictor.annotate(clip_THW3, predictor(clip_THW3), tmp_path / "copy.mp4", fps=rate)
+    assert not list(tmp_path.iterdir())
 
 
 class Gone:

@@ -26,6 +26,8 @@ from muybridge.runtime.console import progress
 Precision = Literal["int8", "fp16"]
 FEWEST_VIDEOS = 20
 """Smallest val set by which a loss is judged."""
+MOST_LOSS = 0.01
+"""Largest loss of accuracy that passes where the test finds none: a small val has no power to find a large one."""
 CALIBRATION_VIDEOS = 64
 """Training videos whose values set the ranges of 8-bit integers."""
 
@@ -46,8 +48,9 @@ class Verdict:
 
     @property
     def loses(self) -> bool:
-        """Whether the paired test finds a loss."""
-        return self.high < 0
+        """Whether the paired test finds a loss, or more than one video and `MOST_LOSS` is lost."""
+        loss = self.full_accuracy - self.accuracy
+        return self.high < 0 or (loss > MOST_LOSS and loss * self.videos > 1.5)
 
     def __str__(self) -> str:
         return (
@@ -97,7 +100,8 @@ def lowered(file: Path, judged_by: Judges, network: Trained) -> Verdict:
     )
     if verdict.loses:
         raise UserError(
-            f"--{precision}: val shows a loss ({verdict}), so no file is written. Export without --{precision}"
+            f"--{precision}: {'val shows a loss' if verdict.high < 0 else 'fewer val videos are right'} ({verdict}), so no file "
+            f"is written. Export without --{precision}"
         )
     _describe(made, file, verdict)
     return verdict

@@ -206,6 +206,7 @@ class Predictor:
         that holds a file already, or for a network of vectors, which saw no frames.
         """
         check_target(Path(out))
+        check_rate(fps)
         if not answer:
             raise UserError("--annotate: the answer is empty. Give what the predictor answered for this video")
         if not self._input.is_picture:

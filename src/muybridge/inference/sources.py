@@ -240,7 +240,13 @@ def _delete(path: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
+LOWEST_FPS, HIGHEST_FPS = 1e-5, 1e6
+"""Frame rates between a picture a day and the fastest cameras; times of others would overflow a video's clock."""
+
+
 def check_rate(fps: float | None) -> None:
     """Raise UserError for what cannot be a frame rate."""
-    if fps is not None and not (isinstance(fps, Real) and 0 < fps < float("inf")):
-        raise UserError(f"--fps {fps}: not a frame rate. Give frames a second, above 0")
+    if fps is not None and not (isinstance(fps, Real) and LOWEST_FPS <= fps <= HIGHEST_FPS):
+        raise UserError(
+            f"--fps {fps}: not a frame rate. Give frames a second, between {LOWEST_FPS:g} and {HIGHEST_FPS:g}"
+        )
