@@ -17,6 +17,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult
 from muybridge.analysis.statistics import Interval
 from muybridge.text import printable
+from muybridge.text import shortened as shortened_to
 
 WIDTH = 560
 COLORS = (
@@ -100,8 +101,7 @@ def shown_name(name: str, comparison: Comparison) -> str:
 
 def shortened(name: str) -> str:
     """Name with its middle left out if it is long."""
-    half = (LONGEST_NAME - 1) // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+    return shortened_to(name, LONGEST_NAME)
 
 
 def accuracy_axis(ends: Sequence[float], *, floor: float = 0.0) -> tuple[alt.Axis, alt.Scale]:

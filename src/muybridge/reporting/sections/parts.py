@@ -59,9 +59,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption."""
+    """Section of the page, in this order: headline, numbers, text, commands, tables, key, charts, images, details, caption."""
 
     title: str
+    headline: str = ""
+    """The answer in a sentence, set large."""
+    numbers: tuple[tuple[str, str, str], ...] = ()
+    """(figure, its interval or nothing, words on it)."""
     text: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     """Commands, one a line."""
@@ -73,8 +77,8 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    kind: Literal["plain", "warning", "folded"] = "plain"
-    """warning: set apart; folded: the tables are shown on a click."""
+    kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
+    """warning: set apart; folded: the tables are shown on a click; verdict, questions: the answer, and what else is asked."""
 
 
 @dataclass(frozen=True)
