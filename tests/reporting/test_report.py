@@ -149,12 +149,14 @@ def test_what_markdown_would_read_is_escaped(tmp_path):
 def test_sections_appear_where_they_have_something_to_say(tmp_path):
     plain = Page(page_of([make_run(tmp_path / "a", epochs=0)])).headings
     assert plain == [
-        "Result",
+        "Verdict",
+        "Questions",
+        "Accuracy",
         "Cost",
-        "Classes",
+        "Per-class accuracy",
         "Confusion matrix",
         "Calibration",
-        "Coverage",
+        "Risk and coverage",
         "Data",
         "Protocol",
     ]
@@ -163,9 +165,9 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
         make_run(tmp_path / "c", model="m", pairs=PAIRS, changes={"optim.lr": 0.5}),
     ]
     assert Page(page_of(runs)).headings == [
-        "Result", "Protocol differences", "Significance", "Cost",
-        "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Coverage", "Data", "Does it learn?", "Learning curves", "Protocol",
+        "Verdict", "Questions", "Accuracy", "Protocol differences", "Significance", "Cost",
+        "Time-reversed classes", "Per-class accuracy", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Risk and coverage", "Data", "Training health", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -343,12 +345,12 @@ def test_hours_come_first_where_they_end_training(tmp_path):
 
 
 def test_figures_of_every_class_are_in_one_table(two, tmp_path):
-    section = section_of(two, "Classes")
+    section = section_of(two, "Per-class accuracy")
     assert section.text == ()
     assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
     assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
     few = make_run(tmp_path / "few", videos=21)
-    alone = section_of([few], "Classes")
+    alone = section_of([few], "Per-class accuracy")
     assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
     assert "left (4)" in alone.text[0]
     assert "sit (3)" in alone.text[0]
@@ -356,7 +358,7 @@ def test_figures_of_every_class_are_in_one_table(two, tmp_path):
         "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
     }
     (few.path / "dataset.json").write_text(json.dumps(stored))
-    told = section_of([few], "Classes").text
+    told = section_of([few], "Per-class accuracy").text
     assert "3 classes of 6 have fewer than 5 val videos" in told[1]
     assert told[1].endswith(": wave (0), sit (2) and left (4).")
 
@@ -542,7 +544,7 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     assert "Temporal dependence of the data set is not known here: these runs are shown frame differences" in text
     assert "takes more than one frame" not in text
     assert "from one frame is right" not in text
-    assert "frame differences (" in section_of(runs, "Result").caption
+    assert "frame differences (" in section_of(runs, "Accuracy").caption
 
 
 def test_a_field_of_motion_is_no_still(tmp_path):

@@ -39,7 +39,7 @@ class Question:
     why: str
     """One clause."""
     command: str | None = None
-    """Command that would tell, or tell more; None where there is none."""
+    """Command that would tell, or tell more; None where muybridge has no such command."""
 
     def as_json(self) -> dict[str, Any]:
         """Entry of `questions` in report.json."""
@@ -101,7 +101,7 @@ def _beats_a_guess(c: Comparison) -> Question:
 
 
 def _time_matters(c: Comparison) -> Question | None:
-    """By shuffled frames where rows were diagnosed, else by classes that are each other's reversal."""
+    """Question answered by shuffled frames where rows were diagnosed, else by classes that are each other's reversal."""
     asked = "Does the order of frames matter?"
     run = _first_run(c.models)
     command = None if run is None else f"muybridge diagnose {quote(str(run.path))}"
@@ -136,7 +136,7 @@ def _verb(names: Sequence[str], one: str, several: str) -> str:
 
 
 def _more_would_tell(c: Comparison) -> Question | None:
-    """By the first pair of the best that is not told apart as models."""
+    """Question answered by the first pair of the best that is not told apart as models."""
     if not c.verdicts:
         return None
     asked = "Would more seeds or test videos tell more about the best?"
@@ -144,7 +144,7 @@ def _more_would_tell(c: Comparison) -> Question | None:
         pair for pair, of in c.verdicts.items() if pair[0] == 0 and not (of.apart and of.difference.over_seeds)
     ]
     if not open_pairs:
-        return Question(asked, "no", "the best is told from every other already")
+        return Question(asked, "no", "the best differs from every other already")
     difference = c.verdicts[open_pairs[0]].difference
     best, other = c.short_name(0), c.short_name(open_pairs[0][1])
     sources = "sources (groups)" if difference.is_grouped else "test videos"

@@ -1,7 +1,7 @@
 """The verdict on a study: one sentence for whoever never saw the tool, at most three figures, and what to do next.
 
-**Who may be the best.** Rows than which no other is told better, by the pairs' verdicts (Holm). A higher figure alone counts
-for nothing. One such row is the winner.
+**Who may be the best.** Rows than which no other was found to be better, by the pairs' verdicts (Holm). A higher figure
+alone counts for nothing. One such row is the winner.
 
 **Which of several to take.** The cheapest of those that may be the best. "Cannot be told apart" is not "as good": where too
 few videos were tested, anything passes for anything. So a row is taken only if the pairs' intervals exclude that another is
@@ -79,7 +79,7 @@ class Number:
 
     @property
     def interval(self) -> str:
-        """The 95 % interval as it is read; empty where there is none."""
+        """The 95 % interval as it is read; empty for a figure that has no interval."""
         return "" if self.low is None or self.high is None else f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def __str__(self) -> str:
@@ -136,14 +136,14 @@ class Standing:
 
     @cached_property
     def able(self) -> set[int]:
-        """Ranks of the rows that beat a guess, or are told better than one that does."""
+        """Ranks of the rows that beat a guess, or than which one that does is worse."""
         looks = len(self.c.models)
         own = {rank for rank, model in enumerate(self.c.models) if self.c.beats_a_guess(model, looks=looks)}
         return own | {_better(pair, of) for pair, of in self.c.verdicts.items() if of.apart and _worse(pair, of) in own}
 
     @cached_property
     def unbeaten(self) -> list[int]:
-        """Ranks of the rows than which no other is told better."""
+        """Ranks of the rows than which no other was found to be better."""
         beaten = {_worse(pair, of) for pair, of in self.c.verdicts.items() if of.apart}
         return [rank for rank in range(len(self.c.models)) if rank not in beaten]
 
@@ -321,7 +321,7 @@ def _too_few(s: Standing) -> StudyVerdict:
 
 
 def _needed(s: Standing, widest: Verdict) -> Takes | None:
-    """What would show a difference of `MUCH` between the two that are known worst; None where that is out of reach."""
+    """Seeds and videos that would show a difference of `MUCH` between the two that are known worst; None: out of reach."""
     return takes(replace(widest.difference, value=MUCH), pairs=len(s.c.verdicts))
 
 
@@ -360,7 +360,7 @@ def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
 
 
 def _what_fits(c: Comparison, best: Interval, guess: float) -> tuple[str, str | None]:
-    """What to do where nothing beats a guess: mend the training, test more, look at time, or look at the data."""
+    """Advice where nothing beats a guess: mend the training, test more, look at time, or look at the data."""
     runs = [run for model in c.of_runs for run in model.trained_runs]
     found = [symptom for run in runs for symptom in symptoms(run)]
     if found:
@@ -392,7 +392,9 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
     everywhere = [row for row in next(iter(rank_of.values())) if all(row in of for of in rank_of.values())]
     rests = ["Models are compared within a data set only; each has its verdict below."]
     if is_of_runs:
-        rests.append(f"Some have fewer than {in_words(SEEDS_OF_A_CLAIM)} seeds: that is said of these runs alone.")
+        rests.append(
+            f"Some have fewer than {in_words(SEEDS_OF_A_CLAIM)} seeds: what is said holds for these runs alone."
+        )
     say = "These runs say: " if is_of_runs else ""
     about: Literal["models", "runs"] = "runs" if is_of_runs else "models"
     if everywhere:
@@ -482,7 +484,7 @@ def _elsewhere(model: ModelResult) -> str:
 
 
 def _rests_on(s: Standing) -> tuple[str, ...]:
-    """What was tested, and what else may explain the figures."""
+    """Sentences on the test, and on what else may explain the figures."""
     c = s.c
     seeds = {model.num_seeds for model in c.models}
     each = f"{in_words(min(seeds))} seed{'s' * (min(seeds) > 1)}" + (" each" if len(c.models) > 1 else "")

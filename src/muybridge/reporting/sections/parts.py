@@ -48,6 +48,11 @@ class Figure:
         return themed(self.chart)
 
 
+def figures(name: str, description: str, chart: Chart | None) -> tuple[Figure, ...]:
+    """The chart as the only figure of a section; none where there is nothing to draw."""
+    return () if chart is None else (Figure(name, description, chart),)
+
+
 @dataclass(frozen=True)
 class Picture:
     """Frames of a video, with a caption."""
