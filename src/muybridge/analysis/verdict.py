@@ -301,11 +301,12 @@ def _too_few(s: Standing) -> StudyVerdict:
         Number(widest.difference.num_units, "count", f"{sources}s{of_sources} were tested"),
         Number(most, "points", "at most may lie between two of them, as far as these tell"),
     ]
-    needed = _needed(s, widest)
+    needed, lacking = _needed(s, widest), f"{sources}s were tested"
     recommendation, command = f"Test on videos of many more {sources}s.", None
     if not widest.difference.is_grouped:
         recommendation = "Test on far more videos."
     if needed is not None and needed.times_videos == 1:
+        lacking = "seeds were trained"
         recommendation, command = _more_seeds(s.c, needed.seeds, f"that would show a difference of {MUCH_WORDS}")
     elif needed is not None:
         each = f", with {in_words(needed.seeds)} seeds each" if needed.seeds <= 12 else ", with many seeds each"
@@ -315,7 +316,7 @@ def _too_few(s: Standing) -> StudyVerdict:
         recommendation, command = _more_videos(s.c)
     what = "These runs do not tell" if s.is_of_runs else "It cannot be told"
     return StudyVerdict(
-        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: too few {sources}s were tested.",
+        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: too few {lacking}.",
         recommendation, command, tuple(numbers), _rests_on(s), about="runs" if s.is_of_runs else "models",
     )  # fmt: skip
 
@@ -348,23 +349,26 @@ def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
         headline = f"{alone or 'No model'} {'does not beat' if alone else 'beats'} {answer}."
     else:
         headline = f"{f'{alone} is not' if alone else 'No model is'} shown to beat {answer}."
-    recommendation, command = _what_fits(c, best, guess)
+    recommendation, command, *evidence = _what_fits(c, best, guess)
     return StudyVerdict(
         "guess", headline, recommendation, command,
         (
             Number(best.value, "share", f"{_measured(c)}, the highest here" if not alone else _measured(c), best.low, best.high),
             Number(guess, "share", _guess_words(c)),
         ),
-        _rests_on(s), about="models" if c.about_models else "runs",
+        (*_rests_on(s), *evidence), about="models" if c.about_models else "runs",
     )  # fmt: skip
 
 
-def _what_fits(c: Comparison, best: Interval, guess: float) -> tuple[str, str | None]:
-    """Advice where nothing beats a guess: mend the training, test more, look at time, or look at the data."""
+def _what_fits(c: Comparison, best: Interval, guess: float) -> tuple[str, str | None] | tuple[str, None, str]:
+    """Advice where nothing beats a guess, its command, and the evidence of a failed training.
+
+    Mend the training, look at time, test on more videos, or look at the data.
+    """
     runs = [run for model in c.of_runs for run in model.trained_runs]
     found = [symptom for run in runs for symptom in symptoms(run)]
     if found:
-        return f"Mend the training first ({found[0].name}): the report's section on learning says what to try.", None
+        return "Mend the training first.", None, str(found[0])
     blind = [model.within_pairs(c.pairs, len(c.models)).low <= 0.5 for model in c.models] if c.pairs else []
     if blind and all(blind) and runs:
         return (
