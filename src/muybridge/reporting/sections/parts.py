@@ -48,6 +48,11 @@ class Figure:
         return themed(self.chart)
 
 
+def figures(name: str, description: str, chart: Chart | None) -> tuple[Figure, ...]:
+    """The chart as the only figure of a section; none where there is nothing to draw."""
+    return () if chart is None else (Figure(name, description, chart),)
+
+
 @dataclass(frozen=True)
 class Picture:
     """Frames of a video, with a caption."""
@@ -59,9 +64,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption."""
+    """Section of the page, in this order: headline, numbers, text, commands, tables, key, charts, images, details, caption."""
 
     title: str
+    headline: str = ""
+    """The answer in a sentence, set large."""
+    numbers: tuple[tuple[str, str, str], ...] = ()
+    """(figure, its interval or nothing, words on it)."""
     text: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     """Commands, one a line."""
@@ -73,8 +82,8 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    kind: Literal["plain", "warning", "folded"] = "plain"
-    """warning: set apart; folded: the tables are shown on a click."""
+    kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
+    """warning: set apart; folded: the tables are shown on a click; verdict, questions: the answer, and what else is asked."""
 
 
 @dataclass(frozen=True)
