@@ -40,7 +40,7 @@ ALLOWED = {
         "training", "user_code", "video",
     },
     "api": {
-        "analysis", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code",
+        "analysis", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training", "user_code",
         "zoo",
     },
     "cli": {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         report,
         runs,
         train,
+        verify,
     )
     from muybridge.data.flow_picture import flow_picture
     from muybridge.data.overview import describe
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from muybridge.data.stores.flow import flow
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
-    from muybridge.data.verify import verify
     from muybridge.evaluation.calibrate import calibrate
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
@@ -85,7 +85,7 @@ _MODULES = {
     "runs": "api",
     "stream": "inference.stream",
     "train": "api",
-    "verify": "data.verify",
+    "verify": "api",
     "work": "studies.work",
 }
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""

@@ -168,10 +168,23 @@ def _models(part: Any) -> Iterator[str]:
 
 def _readied(spec: dict[str, Any], columns: int, width: float) -> dict[str, Any]:
     """The chart with a legend, and with no text that is longer than the width."""
-    chart: dict[str, Any] = _limited(with_key(spec, columns=columns, longest=(width - AXIS) / columns - SYMBOL), width - 2 * MARGIN)
+    keyed = spec if _names_rows(spec) else with_key(spec, columns=columns, longest=(width - AXIS) / columns - SYMBOL)
+    chart: dict[str, Any] = _limited(keyed, width - 2 * MARGIN)
     config = chart.get("config", {})
     limits = {"title": {"limit": width - 2 * MARGIN}, "axisX": {"titleLimit": width - 2 * MARGIN}}
     return chart | {"config": config | {name: config.get(name, {}) | limit for name, limit in limits.items()}}
+
+
+def _names_rows(part: Any) -> bool:
+    """Whether the names of the models stand in the chart, which then needs no legend."""
+    if isinstance(part, list):
+        return any(map(_names_rows, part))
+    if not isinstance(part, dict):
+        return False
+    text = part.get("text")
+    return (isinstance(text, dict) and text.get("field") == "name") or any(
+        _names_rows(value) for name, value in part.items() if name != "data"
+    )
 
 
 def _limited(part: Any, width: float) -> Any:

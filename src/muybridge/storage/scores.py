@@ -5,7 +5,9 @@ view separately, video accuracy counts videos: two different metrics, never mixe
 among those of more are picked from one file (`Scores.subset`, `Scores.views_curve`). NumPy only, so that reports need no torch.
 """
 
+import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections import Counter
@@ -264,6 +266,15 @@ class Scores:
         ]
         num_clips, num_crops = grid.left_out()
         return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
+
+    def sha256(self) -> str:
+        """Hash of the classes, the videos' ids and the scores of their views, whatever the order of the rows in the file."""
+        order_V = np.lexsort((self.crop_V, self.clip_start_V, self.ids_N[self.video_V]))
+        ids_V = self.ids_N[self.video_V][order_V].tolist()
+        places = [self.clip_start_V[order_V].tolist(), self.crop_V[order_V].tolist()]
+        digest = hashlib.sha256(json.dumps([self.average, self.classes, ids_V, *places]).encode())
+        digest.update(np.ascontiguousarray(self.logits_VK[order_V], dtype="<f8"))
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write a .npz file."""
