@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
+    from muybridge.reporting.notebook import plot
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
     from muybridge.training.loop import resume
@@ -76,6 +77,7 @@ _MODULES = {
     "motions": "data.sets.motions",
     "pack": "data.stores.pack",
     "plan": "api",
+    "plot": "reporting.notebook",
     "predict": "inference.predict",
     "prepare": "data.prepare.prepare",
     "recipe_of": "api",
@@ -115,6 +117,7 @@ __all__ = [
     "motions",
     "pack",
     "plan",
+    "plot",
     "predict",
     "prepare",
     "recipe_of",

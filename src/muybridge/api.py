@@ -19,6 +19,7 @@ from muybridge.recipe.fields import fields as meanings
 from muybridge.recipe.fields import flat, with_network
 from muybridge.recipe.schedule import resized
 from muybridge.runtime.console import log
+from muybridge.runtime.shown import ShownSets, heading
 from muybridge.storage.listing import Standing, find, standing
 from muybridge.storage.run import STATES, Run
 from muybridge.user_code import allow, check_consent
@@ -539,7 +540,7 @@ def compare(
 
 
 @dataclasses.dataclass(frozen=True)
-class WrittenReport:
+class WrittenReport(ShownSets):
     """A report on disk, and what it says."""
 
     path: Path
@@ -549,6 +550,9 @@ class WrittenReport:
     """Folder of figures for a paper or a talk, where one was asked for."""
     card: Path | None = None
     """Card of the result, where one was asked for."""
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + heading(str(self.path))
 
 
 def report(
@@ -614,7 +618,7 @@ def _compared(
 
 def verify(
     path: str | Path,
-    runs: str | Path | Run | Sequence[str | Path | Run] = (),
+    runs: str | Path | Run | Sequence[str | Path | Run] | None = None,
     *,
     key: str | Path | None = None,
     jobs: int | None = None,
@@ -628,11 +632,11 @@ def verify(
     from muybridge.data.verify import verify as verify_files
     from muybridge.reporting import card as cards
 
-    several = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    several = [runs] if isinstance(runs, str | Path | Run) else list(runs or ())
     if not cards.is_card(Path(path)):
         if several or key is not None:
             what = "--key" if not several else _names(several)[0]
-            raise UserError(f"{what}: it is held against a card, and {path} is none. Leave it out")
+            raise UserError(f"{what}: it is of a card, and {path} is not one. Leave it out")
         return verify_files(path, jobs=jobs)
     if jobs is not None:
         raise UserError(f"--jobs: {path} is a card, and no files are hashed. Leave it out")

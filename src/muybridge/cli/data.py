@@ -285,7 +285,7 @@ def verify(
     with answering(as_json):
         import muybridge
 
-        verified = muybridge.verify(path, runs or (), key=key, jobs=jobs)
+        verified = muybridge.verify(path, runs, key=key, jobs=jobs)
         is_card = hasattr(verified, "figures")
         answer(as_json, verified.as_json, lambda: (_print_card if is_card else _print_verified)(verified))
         if not verified.is_sound:
@@ -312,7 +312,7 @@ def _print_card(checked: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A figure or hash, or that there is none."""
+    """A figure or hash; "nothing" for one that is missing."""
     return "nothing" if value is None else str(value)
 
 

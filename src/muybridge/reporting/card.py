@@ -31,7 +31,6 @@ TOLERANCE = 1e-9
 """Difference of two figures that rounding may make on another machine."""
 LONGEST_KEY = 65_536
 """Bytes of a file of a key."""
-_INSTALL = "Install it: pip install 'muybridge[sign]'"
 
 
 def card_of(comparisons: Mapping[str, Comparison], *, title: str = "") -> dict[str, Any]:
@@ -136,9 +135,7 @@ class CheckedCard:
 
     def __str__(self) -> str:
         whole = "as it was written" if self.is_whole else "changed since it was written: its hash does not fit"
-        signed = (
-            self.reason or f"signed by {self.public_key}" if self.public_key or self.reason else "not signed"
-        )
+        signed = self.reason or f"signed by {self.public_key}" if self.public_key or self.reason else "not signed"
         if not self.figures:
             return f"{self.path}: {whole}; {signed}; no scores given, so its figures were not derived again"
         wrong = len(self.differing)
@@ -214,7 +211,7 @@ def _ed25519(path: Path, key: Any, kind: str, called: str) -> None:
 
 
 class _Cryptography:
-    """What is used of the package cryptography. Raises ImportError without it."""
+    """Parts of the package cryptography. Raises ImportError without it."""
 
     def __init__(self) -> None:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -229,11 +226,14 @@ def _cryptography(what: str) -> _Cryptography:
     try:
         return _Cryptography()
     except ImportError:
-        raise UserError(f"{what}: signatures need the package cryptography, which is not installed. {_INSTALL}") from None
+        raise UserError(
+            f"{what}: signatures need the package cryptography, which is not installed. Install it: pip install "
+            "'muybridge[sign]'"
+        ) from None
 
 
 def _fault(card: Mapping[str, Any], signature: Mapping[str, str] | None, asked: str | None, path: Path) -> str:
-    """What is wrong with a signature; empty where nothing is, or where there is none and none was asked for."""
+    """Fault of a signature; empty where it fits, or where the card has no signature and no key was asked for."""
     if signature is None:
         return "not signed, though a key was asked for" if asked is not None else ""
     tools = _cryptography(f"{path}: it is signed")
@@ -352,5 +352,11 @@ def _by_name(pair: Mapping[str, Any]) -> Mapping[str, Any]:
     """A pair in the order of the names, as models that are equally good have no other."""
     if pair["a"] <= pair["b"]:
         return pair
-    turned = {"a": pair["b"], "b": pair["a"], "difference": -pair["difference"], "low": -pair["high"], "high": -pair["low"]}
+    turned = {
+        "a": pair["b"],
+        "b": pair["a"],
+        "difference": -pair["difference"],
+        "low": -pair["high"],
+        "high": -pair["low"],
+    }
     return {**pair, **turned}

@@ -246,7 +246,9 @@ def _in_millimetres(svg: str) -> str:
     """The same with its size on paper; its view box stays in points."""
     width, height = _size(svg)
     root = svg[: svg.index(">")]
-    sized = re.sub(r' width="[\d.]+" height="[\d.]+"', f' width="{width / POINTS:.3f}mm" height="{height / POINTS:.3f}mm"', root)
+    sized = re.sub(
+        r' width="[\d.]+" height="[\d.]+"', f' width="{width / POINTS:.3f}mm" height="{height / POINTS:.3f}mm"', root
+    )
     return sized + svg[svg.index(">") :]
 
 

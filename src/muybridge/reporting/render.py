@@ -80,7 +80,10 @@ def with_key(part: Any, *, columns: int = STATIC_KEY_COLUMNS, longest: float = L
         and "range" in part.get("scale", {})
     ):
         return {**part, "legend": {"orient": "bottom", "columns": columns, "labelLimit": longest, "title": None}}
-    return {name: value if name == "data" else with_key(value, columns=columns, longest=longest) for name, value in part.items()}
+    return {
+        name: value if name == "data" else with_key(value, columns=columns, longest=longest)
+        for name, value in part.items()
+    }
 
 
 def _main() -> None:
