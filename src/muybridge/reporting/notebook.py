@@ -32,8 +32,7 @@ def plot(shown: Run | Scores | Comparison | ShownSets, figure: str = "accuracy")
         return _altair(themed(_by_class(shown)))
     if isinstance(shown, Comparison):
         return _altair(_figure(shown, figure))
-    charts = [_altair(_figure(one, figure)).properties(title=name) for name, one in _several(shown).items()]
-    return charts[0] if len(charts) == 1 else alt.vconcat(*charts)
+    return _altair(_stacked({name: _figure(one, figure) for name, one in _several(shown).items()}))
 
 
 def _several(shown: Any) -> Mapping[str, Comparison]:
@@ -54,8 +53,21 @@ def _figure(comparison: Comparison, figure: str) -> dict[str, Any]:
     return spec
 
 
+def _stacked(specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Charts one below the other, with one style and one set of parameters; a single one is itself."""
+    if len(specs) == 1:
+        return next(iter(specs.values()))
+    parts, params = [], {}
+    for name, spec in specs.items():
+        parts.append({key: value for key, value in spec.items() if key not in ("config", "params", "$schema")})
+        parts[-1] = {"title": name, **parts[-1]}
+        params |= {one["name"]: one for one in spec.get("params", ())}
+    return {"vconcat": parts, "params": list(params.values()), "config": next(iter(specs.values()))["config"]}
+
+
 def _altair(spec: dict[str, Any]) -> Any:
-    return alt.Chart.from_dict(spec)
+    """The chart on white paper, as its text is dark."""
+    return alt.Chart.from_dict(spec | {"background": "white", "padding": 8})
 
 
 def _of_run(run: Run) -> Chart:
