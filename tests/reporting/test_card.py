@@ -151,7 +151,11 @@ def test_a_changed_verdict_is_found(card, runs, digits):
 def test_a_swapped_run_is_found(card, runs, tmp_path):
     better = make_run(tmp_path / "better", model="tam_resnet18", seed=1, accuracy=0.95, groups=6)
     differing = {one.name for one in muybridge.verify(card, [*runs[:3], better]).differing}
-    assert {"set: tam_resnet18: accuracy", "set: tam_resnet18: answers", "set: tam_resnet18: scores of seed 1"} <= differing
+    assert {
+        "set: tam_resnet18: accuracy",
+        "set: tam_resnet18: answers",
+        "set: tam_resnet18: scores of seed 1",
+    } <= differing
     assert "set: tam_resnet18: scores of seed 0" not in differing
     assert not any(name.startswith("set: tsn_resnet18: ") and "minus" not in name for name in differing)
     retrained = make_run(
@@ -182,7 +186,9 @@ def test_runs_too_few_or_too_many_are_told(card, runs, tmp_path):
 def test_a_signature_is_checked_against_the_key(runs, keys, tmp_path):
     card = tmp_path / "card.json"
     out = ["--out", tmp_path / "r.html", "--no-frames"]
-    told = document(call("report", *[run.path for run in runs], *out, "--card", card, "--key", keys / "ours.key", "--json"))
+    told = document(
+        call("report", *[run.path for run in runs], *out, "--card", card, "--key", keys / "ours.key", "--json")
+    )
     assert told["card"] == str(card)
     for key in ("ours.pub", "ours.key"):
         checked = muybridge.verify(card, key=keys / key)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import vl_convert
-from made_runs import CLASSES, make_run, made_scores
+from made_runs import CLASSES, made_scores, make_run
 
 import muybridge
 from muybridge.analysis.comparison import compared, compared_runs
@@ -92,7 +92,8 @@ def test_scores_are_their_videos():
     assert [row["correct"] for row in rows] == correct_N.tolist()
     assert [row["label"] for row in rows] == list(CLASSES)
     assert all((row["label"] == row["predicted"]) is row["correct"] for row in rows)
-    bars = {bar["class"]: bar["accuracy"] for bar in scores.plot().to_dict()["data"]["values"]}
+    [drawn] = scores.plot().to_dict()["datasets"].values()
+    bars = {bar["class"]: bar["accuracy"] for bar in drawn}
     assert bars == dict(zip(CLASSES, correct_N.astype(float).tolist(), strict=True))
 
 

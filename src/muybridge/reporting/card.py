@@ -256,7 +256,7 @@ def _sha256(card: Mapping[str, Any]) -> str:
 
 
 def _set(name: str, c: Comparison) -> dict[str, Any]:
-    """What a card says of one data set."""
+    """Entry of one data set on a card."""
     first, videos = c.models[0], c.common[0]
     test = sorted(
         [first.answers[0].ids_N[video].item(), c.classes[first.labels_N[video]]] for video in videos.tolist()

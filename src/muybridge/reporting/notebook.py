@@ -57,10 +57,11 @@ def _stacked(specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Charts one below the other, with one style and one set of parameters; a single one is itself."""
     if len(specs) == 1:
         return next(iter(specs.values()))
-    parts, params = [], {}
+    parts: list[dict[str, Any]] = []
+    params: dict[str, Any] = {}
     for name, spec in specs.items():
-        parts.append({key: value for key, value in spec.items() if key not in ("config", "params", "$schema")})
-        parts[-1] = {"title": name, **parts[-1]}
+        own = {key: value for key, value in spec.items() if key not in ("config", "params", "$schema")}
+        parts.append({"title": name, **own})
         params |= {one["name"]: one for one in spec.get("params", ())}
     return {"vconcat": parts, "params": list(params.values()), "config": next(iter(specs.values()))["config"]}
 
