@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES.remove("docs/api.md")  # whose blocks are one program: tests/test_api_page.py
 
 SMALL = {
     "optim.epochs": 1, "optim.warmup_epochs": 0, "optim.min_steps": 0, "optim.batch_size": 8, "clip.size": 64,
@@ -64,6 +65,9 @@ NOT_HERE = {
     "muybridge prepare --csv train.csv": "needs a list of Kinetics; tests/data/test_sets.py makes one",
     "MUYBRIDGE_RUN=": "runs until it is stopped; tests/test_benchmarks.py starts it",
     "curl ": "needs that service",
+    "openssl ": "another program",
+    "muybridge report study --card signed.json": "needs a key; tests/reporting/test_card.py makes some",
+    "muybridge verify signed.json": "needs that card",
     "find ": "a pipe; tests/inference/test_answers.py reads paths from standard input",
     "python benchmarks/service.py": "starts that service",
     "muybridge prepare --csv train.json": "needs a list of Something-Something",
@@ -306,6 +310,7 @@ BENCHMARKS = {
 
 FIRST = {
     "docs/diagnosis.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study"],
+    "docs/cards.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18 --out study"],
     "docs/report.md": ["muybridge compare --data set.csv --models tsn_resnet18,tsm_resnet18,i3d_resnet18 --out study"],
     "docs/evaluation.md": [
         "muybridge prepare new --all test --out new.csv",

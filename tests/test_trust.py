@@ -135,7 +135,9 @@ def commands(manifest):
         "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
         "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
         "fuse": ["fuse", ".", ".", "--weights", "equal", "--out", "../fused"],
-        "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
+        "report": ["report", ".", "--out", "../report.html"],
+        "figures": ["report", ".", "--out", "../report.html", "--figures", "../new", "--card", "../new/card.json"],
+        "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         report,
         runs,
         train,
+        verify,
     )
     from muybridge.data.flow_picture import flow_picture
     from muybridge.data.overview import describe
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from muybridge.data.stores.flow import flow
     from muybridge.data.stores.jpegs import frames
     from muybridge.data.stores.pack import pack
-    from muybridge.data.verify import verify
     from muybridge.evaluation.calibrate import calibrate
     from muybridge.evaluation.diagnose import diagnose
     from muybridge.evaluation.extract import features
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
+    from muybridge.reporting.notebook import plot
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
     from muybridge.training.loop import resume
@@ -76,6 +77,7 @@ _MODULES = {
     "motions": "data.sets.motions",
     "pack": "data.stores.pack",
     "plan": "api",
+    "plot": "reporting.notebook",
     "predict": "inference.predict",
     "prepare": "data.prepare.prepare",
     "recipe_of": "api",
@@ -85,7 +87,7 @@ _MODULES = {
     "runs": "api",
     "stream": "inference.stream",
     "train": "api",
-    "verify": "data.verify",
+    "verify": "api",
     "work": "studies.work",
 }
 """Every verb and the module that defines it. (No package of muybridge has the name of a verb.)"""
@@ -115,6 +117,7 @@ __all__ = [
     "motions",
     "pack",
     "plan",
+    "plot",
     "predict",
     "prepare",
     "recipe_of",

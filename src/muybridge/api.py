@@ -19,6 +19,7 @@ from muybridge.recipe.fields import fields as meanings
 from muybridge.recipe.fields import flat, with_network
 from muybridge.recipe.schedule import resized
 from muybridge.runtime.console import log
+from muybridge.runtime.shown import ShownSets, heading
 from muybridge.storage.listing import Standing, find, standing
 from muybridge.storage.run import STATES, Run
 from muybridge.user_code import allow, check_consent
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
     from muybridge.analysis.doctor.checkup import Checkup
     from muybridge.analysis.lr_range import LrRange
+    from muybridge.data.verify import Verified
+    from muybridge.reporting.card import CheckedCard
     from muybridge.storage.scores import Scores
     from muybridge.studies.plan import Plan, Planned, Value
     from muybridge.studies.run import Study
@@ -537,12 +540,19 @@ def compare(
 
 
 @dataclasses.dataclass(frozen=True)
-class WrittenReport:
+class WrittenReport(ShownSets):
     """A report on disk, and what it says."""
 
     path: Path
     comparisons: Mapping[str, Comparison] = dataclasses.field(repr=False)
     """The comparison of each data set, by its name."""
+    figures: Path | None = None
+    """Folder of figures for a paper or a talk, where one was asked for."""
+    card: Path | None = None
+    """Card of the result, where one was asked for."""
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + heading(str(self.path))
 
 
 def report(
@@ -553,26 +563,86 @@ def report(
     beside: str | Mapping[str, str] | None = None,
     pair: Sequence[str] | None = None,
     with_frames: bool = True,
+    figures: str | Path | None = None,
+    size: str = "column",
+    card: str | Path | None = None,
+    key: str | Path | None = None,
 ) -> WrittenReport:
     """Write the report of finished runs: one HTML file, and beside it the same as Markdown, JSON, CSV, LaTeX, SVG and PNG.
 
     `runs`: run folders, or a study's folder. `out`: the HTML file; none: `report.html` in the study's folder, or here.
     `beside`: published results to show, a set's name (`ucf101`), or one for each data set. `pair`: two rows to hold
-    against each other; none: the two best. `with_frames`: show frames of videos. Raises UserError.
+    against each other; none: the two best. `with_frames`: show frames of videos. `figures`: also a folder of the charts
+    as PDF and SVG and of the tables as LaTeX, for a `size` of `muybridge.reporting.figures.SIZES` (column, page, slide).
+    `card`: also a small JSON of the result that `verify` checks; `key`: a private Ed25519 key that signs it. Raises
+    UserError.
     """
-    from muybridge.analysis.comparison import compared_runs, compared_study, find_runs
+    from muybridge.reporting import card as cards
+    from muybridge.reporting.figures import check_figures, write_figures
     from muybridge.reporting.report import Report
+
+    folder, place = (None if name is None else Path(name) for name in (figures, card))
+    if folder is not None:
+        check_figures(folder, size)
+    elif size != "column":
+        raise UserError("--size: it is the size of figures. Name their folder, too: --figures FOLDER")
+    if place is not None:
+        cards.check_place(place)
+    elif key is not None:
+        raise UserError("--key: it signs a card. Name its file, too: --card FILE")
+    signer = None if key is None else cards.private_key(Path(key))
+    comparisons, study, of_study = _compared(runs)
+    target = Path(out or ("report.html" if study is None else study / "report.html"))
+    made = Report.of(comparisons, title=title or of_study, beside=beside, pair=pair, with_frames=with_frames)
+    made.write(target)
+    if folder is not None:
+        write_figures(made, folder, size=size)
+    if place is not None:
+        cards.write_card(cards.card_of(comparisons, title=made.title), place, key=signer)
+    return WrittenReport(target, comparisons, folder, place)
+
+
+def _compared(
+    runs: str | Path | Run | Sequence[str | Path | Run],
+) -> tuple[Mapping[str, Comparison], Path | None, str | None]:
+    """Comparisons of finished runs; and the folder and the title of the study, if one alone is named. Raises UserError."""
+    from muybridge.analysis.comparison import compared_runs, compared_study, find_runs
     from muybridge.storage.study import StudyRecord
 
     finished, folder = find_runs(_names(runs))
     if folder is None:
-        comparisons, target = compared_runs(finished), Path(out or "report.html")
-    else:
-        record = StudyRecord.load(folder)
-        comparisons, target = compared_study(record), Path(out or folder / "report.html")
-        title = title or record.title
-    Report.of(comparisons, title=title, beside=beside, pair=pair, with_frames=with_frames).write(target)
-    return WrittenReport(target, comparisons)
+        return compared_runs(finished), None, None
+    record = StudyRecord.load(folder)
+    return compared_study(record), folder, record.title
+
+
+def verify(
+    path: str | Path,
+    runs: str | Path | Run | Sequence[str | Path | Run] | None = None,
+    *,
+    key: str | Path | None = None,
+    jobs: int | None = None,
+) -> Verified | CheckedCard:
+    """Check files of a manifest against their hashes, or a card of a result against the runs that it is of.
+
+    `path`: a manifest, a pack, a store of vectors (see `muybridge.data.verify`), or a card that `report` wrote. `runs`: of
+    a card, the runs or the study whose figures are derived again; none: its hash and signature alone. `key`: the public
+    Ed25519 key that must have signed the card. `jobs`: threads that hash the files of a manifest. Raises UserError.
+    """
+    from muybridge.data.verify import verify as verify_files
+    from muybridge.reporting import card as cards
+
+    several = [runs] if isinstance(runs, str | Path | Run) else list(runs or ())
+    if not cards.is_card(Path(path)):
+        if several or key is not None:
+            what = "--key" if not several else _names(several)[0]
+            raise UserError(f"{what}: it is of a card, and {path} is not one. Leave it out")
+        return verify_files(path, jobs=jobs)
+    if jobs is not None:
+        raise UserError(f"--jobs: {path} is a card, and no files are hashed. Leave it out")
+    cards.read_card(Path(path))  # before the runs are read
+    asked = None if key is None else cards.public_key(Path(key))
+    return cards.check_card(Path(path), _compared(several)[0] if several else None, public_key=asked)
 
 
 def doctor(

@@ -19,6 +19,7 @@ VERBS = {
 WITHOUT_A_COMMAND = {
     "load": "the class behind `predict`: a run that stays loaded",
     "recipe_of": "what `train` makes of its arguments",
+    "plot": "a chart in a notebook; as files the charts come by `report --figures`",
 }
 
 SPELLED = {

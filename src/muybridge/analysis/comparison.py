@@ -33,6 +33,7 @@ from muybridge.analysis.temporal import Pair
 from muybridge.data.overview import is_uneven
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, diff
+from muybridge.runtime.shown import Shown, heading, lines, table
 from muybridge.storage.run import Run, data_name
 from muybridge.storage.searches import load_races
 from muybridge.storage.study import StudyRecord
@@ -49,7 +50,7 @@ COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.wei
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Models side by side on one data set, the best first."""
 
     models: tuple[ModelResult, ...]
@@ -247,6 +248,37 @@ class Comparison:
                 row += _cost_cells(model)
             rows.append([*row, str(model.num_seeds)])
         return header, rows
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """A row a model, the best first: its name, axes of a study, metrics with the interval, cost, seeds."""
+        return [
+            {
+                "model": model.name, "method": model.method, "backbone": model.backbone, **model.axes,
+                **{
+                    name: value for name, value in model.metrics_as_json().items()
+                    if not isinstance(value, dict | list | tuple)
+                },
+                "seeds": model.num_seeds, "letters": self.letters(rank) if self.verdicts else "",
+                "beats_a_guess": self.beats_a_guess(model),
+            }
+            for rank, model in enumerate(self.models)
+        ]  # fmt: skip
+
+    def plot(self, figure: str = "accuracy") -> Any:
+        """An Altair chart, by the name that its file has in a report, such as cost-macs.
+
+        Raises UserError for a figure that the report of this comparison has not.
+        """
+        import muybridge
+
+        return muybridge.plot(self, figure)
+
+    def _repr_html_(self) -> str:
+        from muybridge.analysis.findings import findings
+
+        header, rows = self.table()
+        said = lines([*findings(self), *self.notes])
+        return heading(self.data) + table(header, rows + self.baseline_rows(header)) + said
 
     def as_json(self) -> dict[str, Any]:
         """Entry of this data set in report.json."""

@@ -34,6 +34,8 @@ class ModelResult(Evaluated):
     """Runs of muybridge's that answered; none of predictions that another tool made."""
     files: tuple[str, ...] = ()
     """Files of the predictions that another tool made; none of runs."""
+    scores_sha256: tuple[str, ...] = ()
+    """Hashes of the scores of such predictions (`Scores.sha256`), one a seed; none of answers alone, nor of runs."""
     manifest: str | None = None
     """Manifest that names the videos of such predictions; None where none was given."""
     speed: dict[str, Any] | None = None

@@ -260,33 +260,60 @@ def doctor(
 
 
 def verify(
-    manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, a pack, or a store of vectors.")
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST | CARD", help="Manifest that `prepare` wrote, a pack, a store of vectors, or a card."
+        ),
     ],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN… | STUDY]", help="Of a card: what its figures are derived from again."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a card: the public Ed25519 key that must have signed it.")
+    ] = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Hash every file of a manifest again; list what is changed or missing, and exit with 1 then.
+    """Hash every file of a manifest again; or check a card of a result against the runs that it is of.
 
-    The hash of the manifest that is printed is the one that runs and reports hold.
+    Of a manifest: list what is changed or missing, and exit with 1 then. The hash of the manifest that is printed is the one
+    that runs and reports hold. Of a card (`report --card`): say which hashes and figures agree, and exit with 2 where one
+    does not, or where the signature does not fit.
     """
     with answering(as_json):
         import muybridge
 
-        verified = muybridge.verify(manifest, jobs=jobs)
-
-        def show() -> None:
-            for fault in verified.faults[:SCREEN_LINES]:
-                say(f"{fault['path']}: {fault['reason']}")
-            if len(verified.faults) > SCREEN_LINES:
-                say(f"… and {len(verified.faults) - SCREEN_LINES} more (--json has all)")
-            if verified.unhashed:
-                say(f"{plural(verified.unhashed, 'row')} without a hash: only looked for")
-            say(str(verified))
-
-        answer(as_json, verified.as_json, show)
+        verified = muybridge.verify(path, runs, key=key, jobs=jobs)
+        is_card = hasattr(verified, "figures")
+        answer(as_json, verified.as_json, lambda: (_print_card if is_card else _print_verified)(verified))
         if not verified.is_sound:
-            raise typer.Exit(1)
+            raise typer.Exit(2 if is_card else 1)
+
+
+def _print_verified(verified: Any) -> None:
+    for fault in verified.faults[:SCREEN_LINES]:
+        say(f"{fault['path']}: {fault['reason']}")
+    if len(verified.faults) > SCREEN_LINES:
+        say(f"… and {len(verified.faults) - SCREEN_LINES} more (--json has all)")
+    if verified.unhashed:
+        say(f"{plural(verified.unhashed, 'row')} without a hash: only looked for")
+    say(str(verified))
+
+
+def _print_card(checked: Any) -> None:
+    agreeing = [one.name for one in checked.figures if one.agrees]
+    if agreeing:
+        say(f"agree: {', '.join(agreeing[:SCREEN_LINES])}{' …' if len(agreeing) > SCREEN_LINES else ''}")
+    for one in checked.differing:
+        say(f"differs: {one.name}: the card says {_shown(one.said)}, the scores give {_shown(one.found)}")
+    say(str(checked))
+
+
+def _shown(value: Any) -> str:
+    """A figure or hash; "nothing" for one that is missing."""
+    return "nothing" if value is None else str(value)
 
 
 def pack(

@@ -13,7 +13,7 @@ from muybridge.inference import annotate as annotating
 from muybridge.inference import answers
 from muybridge.inference.listing import listed
 from muybridge.inference.predictor import Predictor
-from muybridge.inference.results import Prediction, Predictions
+from muybridge.inference.results import PredictionList, Predictions
 from muybridge.inference.sources import name_of
 from muybridge.recipe import Runtime
 from muybridge.runtime.console import log, progress
@@ -38,7 +38,7 @@ def predict(
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     ready: Callable[[Predictions | DecodeError], None] | None = None,
-) -> tuple[list[Prediction], list[DecodeError]]:
+) -> tuple[PredictionList, list[DecodeError]]:
     """Label videos with a run, with the best run of a study, or with a network called `run` and `pretrained` weights.
 
     `videos`: one or several of what `muybridge.inference.listing.listed` reads (files, folders, globs, lists, manifests,
@@ -57,7 +57,7 @@ def predict(
     into = None if annotate is None else _Copies(Path(annotate), is_one=several.total == 1)
     if out is not None:
         answers.check_answers(Path(out))
-    predictions: list[Prediction] = []
+    predictions = PredictionList()
     failed: list[DecodeError] = []
     with Predictor(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits

@@ -1,6 +1,6 @@
 """Answers for a video: labels and probabilities of the whole, or of each window; as rows, a table, a picture."""
 
-import html
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from muybridge.errors import UserError
+from muybridge.runtime.shown import Shown, table
 from muybridge.storage.calibration import UNKNOWN
 
 
@@ -64,7 +65,37 @@ class Prediction(Labelled):
         return row
 
 
-class Predictions(list[Prediction]):
+class PredictionList(Shown, list[Prediction]):
+    """Predictions of any number of videos, a list that shows itself in a notebook."""
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """A row a prediction (`Prediction.as_row`)."""
+        return [one.as_row() for one in self]
+
+    def to_frame(self) -> Any:
+        """The former name of `frame`."""
+        return self.frame()
+
+    def plot(self, k: int = 20) -> Any:
+        """An Altair chart of the `k` labels that were given most often: a bar each."""
+        import altair as alt
+
+        counts = Counter(one.label for one in self).most_common(k)
+        bars = alt.Chart(alt.Data(values=[{"label": label, "count": count} for label, count in counts])).mark_bar()
+        return bars.encode(
+            x=alt.X("count:Q", title="predictions", axis=alt.Axis(format="d", tickMinStep=1)),
+            y=alt.Y("label:N", title=None, sort=None),
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [one.path, f"{one.start_seconds:.2f} – {one.end_seconds:.2f} s", one.label, f"{one.score:.3f}"]
+            for one in self
+        ]
+        return table(["path", "seconds", "label", "score"], rows)
+
+
+class Predictions(PredictionList):
     """The answer for one video, a list: one prediction, or one a window of a long video.
 
     `label`, `score` and `top` are those of the whole video: of the mean of the windows' probabilities, weighted by their
@@ -107,17 +138,6 @@ class Predictions(list[Prediction]):
         probabilities_K = self.probabilities_K
         return [(self.classes[c], float(probabilities_K[c])) for c in best_first(probabilities_K)[:k]]
 
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row a window (`Prediction.as_row`). Raises UserError without pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise UserError(
-                "to_frame: it needs pandas, which is not installed. Install it: pip install pandas; or take the rows as they "
-                "are: [one.as_row() for one in answer]"
-            ) from None
-        return pandas.DataFrame([one.as_row() for one in self])
-
     def plot(self, k: int = 5) -> Any:
         """An Altair chart of the `k` best labels: a bar each; of several windows a line each, over time."""
         import altair as alt
@@ -148,19 +168,6 @@ class Predictions(list[Prediction]):
                 color=alt.Color("label:N", sort=names, title=None),
             )
         )
-
-    def _repr_html_(self) -> str:
-        cells = [
-            [f"{one.start_seconds:.2f} – {one.end_seconds:.2f} s", one.label, f"{one.score:.3f}"]
-            for one in self[:MOST_ROWS]
-        ]
-        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        rest = f"<p>and {len(self) - MOST_ROWS} more</p>" if len(self) > MOST_ROWS else ""
-        return f"<p>{html.escape(self[0].path)}</p><table>{rows}</table>{rest}"
-
-
-MOST_ROWS = 50
-"""Most windows that a notebook shows."""
 
 
 def _again(predictions: list[Prediction], classes: tuple[str, ...], probabilities_WK: np.ndarray) -> Predictions:

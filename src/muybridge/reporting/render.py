@@ -22,6 +22,8 @@ from muybridge.runtime.files import write_atomic
 from muybridge.runtime.launch import module_process
 
 STATIC_KEY_COLUMNS = 3
+LONGEST_LABEL = 300
+"""Pixels of a label in a legend; a longer one is cut."""
 TALL = 1000
 """Pixels; a PNG of more is not enlarged."""
 MANY = 12
@@ -30,7 +32,7 @@ MANY = 12
 
 def draw(path: Path, spec: dict[str, Any]) -> None:
     """`path`, without ending, as SVG and PNG: on white paper, with a key of its own."""
-    svg = vl_convert.vegalite_to_svg(_with_key(spec) | {"background": "white", "padding": 8})
+    svg = vl_convert.vegalite_to_svg(with_key(spec) | {"background": "white", "padding": 8})
     write_atomic(path.with_name(f"{path.name}.svg"), svg)
     scale = 1.0 if spec.get("height", 0) > TALL else 1.5
     write_atomic(path.with_name(f"{path.name}.png"), vl_convert.svg_to_png(svg, scale=scale))
@@ -62,10 +64,13 @@ def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
                 process.wait()
 
 
-def _with_key(part: Any) -> Any:
-    """A legend for colours that the page has a key for."""
+def with_key(part: Any, *, columns: int = STATIC_KEY_COLUMNS, longest: float = LONGEST_LABEL) -> Any:
+    """Give a chart a legend for the colours that the page has a key for.
+
+    `columns`: of the legend; `longest`: pixels of a label, of which a longer one is cut.
+    """
     if isinstance(part, list):
-        return [_with_key(one) for one in part]
+        return [with_key(one, columns=columns, longest=longest) for one in part]
     if not isinstance(part, dict):
         return part
     if (
@@ -74,8 +79,11 @@ def _with_key(part: Any) -> Any:
         and part["legend"] is None
         and "range" in part.get("scale", {})
     ):
-        return {**part, "legend": {"orient": "bottom", "columns": STATIC_KEY_COLUMNS, "labelLimit": 300, "title": None}}
-    return {name: value if name == "data" else _with_key(value) for name, value in part.items()}
+        return {**part, "legend": {"orient": "bottom", "columns": columns, "labelLimit": longest, "title": None}}
+    return {
+        name: value if name == "data" else with_key(value, columns=columns, longest=longest)
+        for name, value in part.items()
+    }
 
 
 def _main() -> None:

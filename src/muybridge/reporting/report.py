@@ -38,7 +38,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.reporting.charts.style import colors
 from muybridge.reporting.latex import tabular
 from muybridge.reporting.render import drawn
-from muybridge.reporting.sections import Chapter, Figure, Section, of_all, overview, sections
+from muybridge.reporting.sections import Chapter, Figure, Section, Table, of_all, overview, sections
 from muybridge.runtime.files import clear_partials, csv_text, within, write_atomic, write_json
 from muybridge.runtime.locks import locked
 from muybridge.text import markdown, printable, spreadsheet
@@ -124,6 +124,13 @@ class Report:
         """Charts with the names of their files."""
         for chapter in self.chapters:
             yield from ((chapter.file(one.name), one) for section in chapter.sections for one in section.figures)
+
+    def contents(self) -> Iterator[tuple[str, Section, list[tuple[str, Figure]], list[tuple[str, Table]]]]:
+        """Each section with its chapter's name, and its charts and tables with the names of their files."""
+        for chapter in self.chapters:
+            for section in chapter.sections:
+                figures = [(chapter.file(one.name), one) for one in section.figures]
+                yield chapter.name, section, figures, [(chapter.file(one.name), one) for one in section.tables]
 
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ from muybridge.runtime.files import (
     write_json,
 )
 from muybridge.runtime.locks import is_locked, locked
+from muybridge.runtime.shown import Shown, heading, table_of
 from muybridge.storage import bundle, shapes
 from muybridge.storage.scores import Scores, load_arrays
 
@@ -110,7 +111,7 @@ def view_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Shown):
     """Run folder, by its path.
 
     Reading raises UserError that names the file and its fault. Nothing is written through a link inside the folder.
@@ -143,6 +144,31 @@ class Run:
         import muybridge
 
         return muybridge.load(self, **options)
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """A row an epoch: loss and accuracy of training, and, where it was validated, of val."""
+        val = {line["epoch"]: line for line in self.metrics("val")}
+        rows = []
+        for line in self.metrics("train", timed=True):
+            row = {name: value for name, value in line.items() if name != "kind"}
+            of_val = val.get(line["epoch"], {})
+            rows.append(row | {f"val_{name}": of_val.get(name) for name in ("loss", "video_top1", "clip_top1")})
+        return rows
+
+    def plot(self) -> Any:
+        """An Altair chart of loss and accuracy over the epochs, of training and of val. Raises UserError without any."""
+        import muybridge
+
+        return muybridge.plot(self)
+
+    def _repr_html_(self) -> str:
+        recipe = self.recipe()
+        about = [f"{recipe.model.name} on {recipe.data.manifest}, seed {recipe.seed}"]
+        if not self.is_finished:
+            return heading(str(self.path), *about, "not finished") + table_of(self.as_rows()[-5:])
+        result = self.result()
+        splits = [{"split": name, **result[name]} for name in ("val", "test") if name in result]
+        return heading(str(self.path), *about, f"{result['steps']} steps") + table_of(splits)
 
     @property
     def name(self) -> str:

@@ -5,7 +5,9 @@ view separately, video accuracy counts videos: two different metrics, never mixe
 among those of more are picked from one file (`Scores.subset`, `Scores.views_curve`). NumPy only, so that reports need no torch.
 """
 
+import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections import Counter
@@ -18,6 +20,7 @@ import numpy as np
 
 from muybridge.errors import UserError
 from muybridge.runtime.files import check_regular, write_atomic
+from muybridge.runtime.shown import Shown, heading, table_of
 
 FORMAT_VERSION = 1
 
@@ -72,7 +75,7 @@ class ViewGrid:
 
 
 @dataclass(frozen=True, repr=False)
-class Scores:
+class Scores(Shown):
     """N videos, V views, K classes."""
 
     classes: tuple[str, ...]
@@ -264,6 +267,39 @@ class Scores:
         ]
         num_clips, num_crops = grid.left_out()
         return {"rows": rows, "left_out": {"num_clips": num_clips, "num_crops": num_crops}}
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """A row a video: its id, group, label, the answer, its probability, and whether it is right (None: no label)."""
+        probabilities_NK = self.video_probabilities()
+        predicted_N = self.video_scores().argmax(1)
+        return [
+            {
+                "id": str(self.ids_N[video]), "group": str(self.groups_N[video]),
+                "label": None if label < 0 else self.classes[label], "predicted": self.classes[predicted],
+                "probability": float(probabilities_NK[video, predicted]),
+                "correct": None if label < 0 else bool(label == predicted),
+            }
+            for video, (label, predicted) in enumerate(zip(self.labels_N.tolist(), predicted_N.tolist(), strict=True))
+        ]  # fmt: skip
+
+    def plot(self) -> Any:
+        """An Altair chart of the accuracy of each class. Raises UserError without labels."""
+        import muybridge
+
+        return muybridge.plot(self)
+
+    def _repr_html_(self) -> str:
+        known = metrics(self) if (self.labels_N >= 0).any() else {}
+        return heading(repr(self)) + table_of([known] if known else self.as_rows())
+
+    def sha256(self) -> str:
+        """Hash of the classes, the videos' ids and the scores of their views, whatever the order of the rows in the file."""
+        order_V = np.lexsort((self.crop_V, self.clip_start_V, self.ids_N[self.video_V]))
+        ids_V = self.ids_N[self.video_V][order_V].tolist()
+        places = [self.clip_start_V[order_V].tolist(), self.crop_V[order_V].tolist()]
+        digest = hashlib.sha256(json.dumps([self.average, self.classes, ids_V, *places]).encode())
+        digest.update(np.ascontiguousarray(self.logits_VK[order_V], dtype="<f8").data)
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write a .npz file."""

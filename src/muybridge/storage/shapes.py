@@ -312,3 +312,82 @@ class AllSkipped(TypedDict):
     """skipped.json."""
 
     videos: dict[str, Skipped]
+
+
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Figure = Annotated[float, Field(gt=-inf, lt=inf)]
+
+
+@_more
+class CardRun(TypedDict):
+    """A run of a model on a card."""
+
+    seed: int
+    fold: int | None
+    recipe: str
+    scores_sha256: _Sha256
+
+
+@_more
+class CardModel(TypedDict):
+    """A model on a card."""
+
+    name: str
+    seeds: _Count
+    videos: _Count
+    accuracy: _Share
+    low: _Share
+    high: _Share
+    answers_sha256: _Sha256
+    runs: list[CardRun]
+    scores_sha256: list[_Sha256]
+
+
+@_more
+class CardPair(TypedDict):
+    """Verdict on a pair of models on a card."""
+
+    a: str
+    b: str
+    difference: _Figure
+    low: _Figure
+    high: _Figure
+    p: _Share
+    apart: bool
+
+
+@_more
+class CardSet(TypedDict):
+    """A data set on a card."""
+
+    data: str
+    manifests: list[str]
+    test_sha256: _Sha256
+    test_videos: _Count
+    measure: Literal["video_top1", "mean_class"]
+    models: Annotated[list[CardModel], Field(min_length=1)]
+    pairs: list[CardPair]
+    verdict: str
+
+
+@_more
+class Signature(TypedDict):
+    """Signature of a card."""
+
+    algorithm: Literal["ed25519"]
+    public_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    signature: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+
+
+@_more
+class Card(TypedDict):
+    """Card of a result."""
+
+    format_version: Literal[1]
+    kind: Literal["muybridge card"]
+    muybridge: str
+    title: str
+    date: str
+    sets: Annotated[list[CardSet], Field(min_length=1)]
+    sha256: _Sha256
+    signature: NotRequired[Signature]

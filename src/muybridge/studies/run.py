@@ -25,6 +25,7 @@ from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, within
 from muybridge.runtime.leases import LOST_SECONDS
 from muybridge.runtime.locks import locked
+from muybridge.runtime.shown import ShownSets
 from muybridge.storage.plan import FILE as PLAN_FILE
 from muybridge.storage.plan import StoredPlan
 from muybridge.storage.run import Run
@@ -44,7 +45,7 @@ from muybridge.training.estimate import Estimates
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(ShownSets):
     """A finished study on disk."""
 
     path: Path

@@ -6,9 +6,10 @@ import altair as alt
 import numpy as np
 
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.curves import ACCURACY, Part
+from muybridge.analysis.curves import ACCURACY, Part, curve
 from muybridge.analysis.results import RunsResult
-from muybridge.reporting.charts.style import Chart, baseline_rules, color, emphasis, isolating, tips, values
+from muybridge.reporting.charts.style import COLORS, Chart, baseline_rules, color, emphasis, isolating, tips, values
+from muybridge.storage.run import Run
 
 Quantity = Literal["loss", "accuracy"]
 Over = Literal["epoch", "hours"]
@@ -48,6 +49,32 @@ def curves(comparison: Comparison, quantity: Quantity, most: int, *, over: Over 
     )  # fmt: skip
     rules = [baseline_rules(comparison, "y")] if quantity == "accuracy" else []
     return alt.layer(*rules, lines).properties(width=440, height=260).add_params(isolating())
+
+
+def of_run(run: Run) -> Chart:
+    """Loss and accuracy of one run over the epochs, side by side: training and val."""
+    points = [point for part in ACCURACY for point in curve([run], part)]
+    last = max((point.epoch for point in points), default=1)
+    panels = []
+    titles: dict[Quantity, str] = {"loss": "cross-entropy", "accuracy": "top-1 accuracy"}
+    for quantity, title in titles.items():
+        rows = [
+            {"part": point.part, "epoch": point.epoch, "value": value}
+            for point in points
+            if (value := getattr(point, quantity)) is not None
+        ]
+        panels.append(
+            alt.Chart(values(rows))
+            .mark_line(point=alt.OverlayMarkDef(size=30) if last <= 3 else False, clip=last > 3)
+            .encode(
+                x=_over_epochs(last),
+                y=alt.Y("value:Q", title=title, scale=_scale(rows, quantity, spikes=last <= 3)),
+                color=alt.Color("part:N", title=None, scale=alt.Scale(domain=["val", "train"], range=list(COLORS[:2]))),
+                tooltip=tips("part:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f")),
+            )
+            .properties(width=300, height=220)
+        )
+    return alt.hconcat(*panels)
 
 
 def _over_epochs(last: int) -> alt.X:

@@ -34,7 +34,7 @@ SI = "format(datum.value, '~s')"
 """Each tick with its own prefix, 50M and 1.2G; an axis format would give all the same."""
 FADED = 0.12
 
-Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 
 def methods(comparisons: Sequence[Comparison]) -> dict[str, str]:
