@@ -50,8 +50,9 @@ class Answers:
     within: Mapping[Pair, np.ndarray]
     """Two-class answers: which videos of a pair are right if only its two classes may be answered."""
     clip_top1: float
-    """Clip accuracy: each view counted separately."""
+    """Clip accuracy: each view counted separately; NaN where the views are not known."""
     num_views: int
+    """Number of views of each video; 0 where it is not known."""
     by_clips: Mapping[int, float]
     """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
     top: Mapping[int, float]
@@ -253,17 +254,18 @@ class Evaluated:
         }
 
     @property
-    def clip_accuracy(self) -> float:
-        """Clip accuracy, mean over seeds."""
-        return float(np.mean([answers.clip_top1 for answers in self.answers]))
+    def clip_accuracy(self) -> float | None:
+        """Clip accuracy, mean over seeds; None where the views are not known."""
+        mean = float(np.mean([answers.clip_top1 for answers in self.answers]))
+        return None if np.isnan(mean) else mean
 
     def top(self, k: int) -> float | None:
-        """Top-k video accuracy, mean over seeds; None where there are no more than k classes."""
-        return float(np.mean([of.top[k] for of in self.answers])) if k in self.answers[0].top else None
+        """Top-k video accuracy, mean over seeds; None where there are no more than k classes, or no scores."""
+        return float(np.mean([of.top[k] for of in self.answers])) if all(k in of.top for of in self.answers) else None
 
     @property
     def kinetics_error(self) -> float | None:
-        """Mean of top-1 and top-5 error in percent (Kinetics challenge 2017); None for at most five classes."""
+        """Mean of top-1 and top-5 error in percent (Kinetics challenge 2017); None without top-5."""
         top5 = self.top(5)
         return None if top5 is None else 100 * (1 - (self.accuracy.value + top5) / 2)
 

@@ -52,7 +52,8 @@ def _who_won(c: Comparison) -> list[str]:
     views = c.models[0].answers[0].num_views
     first = [model for model in c.models if c.measure(model).value == best.value]
     counts = sorted({model.num_videos for model in first})
-    tested = f"on {' or '.join(map(str, counts))} test videos, {plural(views, 'view')} each"
+    of_views = f", {plural(views, 'view')} each" if views else ""
+    tested = f"on {' or '.join(map(str, counts))} test videos{of_views}"
     why = _why_by_class(c)
     if len(c.models) == 1:
         return [*why, f"{c.models[0].name} has {c.measured} {best} {tested} ({best.method})."]
