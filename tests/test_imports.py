@@ -112,7 +112,7 @@ def test_the_command_line_starts_without_torch():
 @pytest.mark.parametrize(
     "module",
     ["reporting.report", "data.prepare.prepare", "data.sets.motions", "data.inputs", "recipe.schedule", "recipe.shipped",
-     "analysis.comparison", "storage.listing", "api", "video"],
+     "analysis.comparison", "analysis.judging", "storage.predictions", "storage.listing", "api", "video"],
 )  # fmt: skip
 def test_what_needs_no_torch_loads_none(module):
     assert "torch" not in loaded_by(f"import muybridge.{module}")

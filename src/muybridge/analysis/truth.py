@@ -5,7 +5,7 @@ It comes from a manifest, from a table or a list, from the test scores of runs, 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -21,11 +21,11 @@ from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
 from muybridge.storage.predictions import Columns, Predictions, read
 from muybridge.storage.run import Run, data_name
-from muybridge.text import from_spreadsheet, listed, plural, thousands
+from muybridge.text import from_spreadsheet, listed, plural
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "video": ("video", "video_id", "id", "path", "file", "filename", "file_name", "clip", "name"),
-    "label": ("label", "truth", "true_label", "target", "gt", "gt_label", "class", "answer"),
+    "label": ("label", "truth", "true_label", "target", "gt", "gt_label", "class", "y_true", "ground_truth"),
     "group": ("group", "person", "subject", "actor", "recording", "source"),
 }
 """Usual names of the columns of a table of the truth."""
@@ -59,8 +59,8 @@ class Truth:
     """Group of each video; the empty string where it has none."""
     split_N: np.ndarray
     """Number of the official split; 0 where the set has none."""
-    folds: tuple[tuple[Dataset, np.ndarray], ...]
-    """Data set of each fold, and the indices of its test videos."""
+    folds: tuple[tuple[int, Dataset, np.ndarray], ...]
+    """Number of each fold (0 where there is one test), its data set, and the indices of its test videos."""
     paths: tuple[tuple[str, ...], ...] = ()
     """Further names of each video: its path as the manifest has it, and from the root; empty without a manifest."""
     pairs: tuple[Pair, ...] = ()
@@ -80,9 +80,13 @@ class Truth:
         """Of some of its videos, each fold's data set and (K,) its videos of each class."""
         counts = [
             (dataset, np.bincount(self.labels_N[np.intersect1d(rows, of_fold)], minlength=len(self.classes)))
-            for dataset, of_fold in self.folds
+            for _, dataset, of_fold in self.folds
         ]
         return tuple((dataset, counts_K) for dataset, counts_K in counts if counts_K.any())
+
+    def in_order(self, split: int) -> np.ndarray:
+        """Indices of the videos in the order of the test list: of one fold or official split, or of all."""
+        return next((rows for number, _, rows in self.folds if number == split), np.arange(len(self.ids_N)))
 
     def __repr__(self) -> str:
         return f"Truth({self.where}: {len(self.ids_N)} videos, {len(self.classes)} classes)"
@@ -91,7 +95,14 @@ class Truth:
 class Names:
     """Finds videos by what other tools call them."""
 
-    LEVELS = ("id", "path", "end of the path", "end of the path without the ending", "file name", "file name without the ending")
+    LEVELS = (
+        "id",
+        "path",
+        "end of the path",
+        "end of the path without the ending",
+        "file name",
+        "file name without the ending",
+    )
     """Ways to match, the strictest first. All names of a file are matched in one way: the first that fits any."""
 
     def __init__(self, rows: np.ndarray, names: Sequence[tuple[str, ...]]) -> None:
@@ -117,15 +128,13 @@ class Names:
                         f"{where}: '{name}' may be {one} or {other} (matched by the {how}). Name videos by their ids or paths "
                         "in it"
                     )
-            taken, first = np.unique(at[at >= 0], return_index=True)
-            if len(taken) < (at >= 0).sum():
-                positions = np.flatnonzero(at >= 0)
-                twice = next(place for number, place in enumerate(positions) if number not in set(first.tolist()))
-                other = next(place for place in positions if at[place] == at[twice])
-                raise UserError(
-                    f"{where}: '{asked[other]}' and '{asked[twice]}' are both {self._names[at[twice]][0]} (matched by the "
-                    f"{how}). Name videos by their ids or paths in it"
-                )
+            named: dict[int, str] = {}
+            for name, hits in zip(asked, found, strict=True):
+                if hits and named.setdefault(hits[0], name) != name:
+                    raise UserError(
+                        f"{where}: '{named[hits[0]]}' and '{name}' are both {self._names[hits[0]][0]} (matched by the {how}). "
+                        "Name videos by their ids or paths in it"
+                    )
             return np.where(at >= 0, self.rows[at], -1), how
         return np.full(len(asked), -1, dtype=np.int64), ""
 
@@ -194,6 +203,12 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str, *, may
     return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
 
 
+def is_manifest(path: str | Path) -> bool:
+    """Whether a file, or a folder such as a pack, is a manifest."""
+    path = Path(path)
+    return path.is_dir() or (path.with_suffix(".csv.json").exists() and path.suffix == ".csv")
+
+
 def of_manifest(
     path: str | Path, *, split: str = "test", fold: int | None = None, classes: tuple[str, ...] | None = None
 ) -> Truth:
@@ -210,7 +225,9 @@ def of_manifest(
     if not len(rows):
         raise UserError(f"--split: {path} has no {split} videos. Name another split, or another manifest")
     if not manifest.official_splits and len(np.unique(rows)) < len(rows):
-        raise UserError(f"--fold: folds of {path} share {split} videos. Say which fold the predictions are of: --fold N")
+        raise UserError(
+            f"--fold: folds of {path} share {split} videos. Say which fold the predictions are of: --fold N"
+        )
     names = manifest.text("label", rows)
     known = classes or manifest.classes
     ends = np.cumsum([0, *map(len, rows_of)])
@@ -221,7 +238,7 @@ def of_manifest(
         if manifest.official_splits
         else np.zeros(len(rows), dtype=np.int64),
         folds=tuple(
-            (_dataset(manifest, Path(path), one), np.arange(ends[number], ends[number + 1]))
+            (one or 0, _dataset(manifest, Path(path), one), np.arange(ends[number], ends[number + 1]))
             for number, one in enumerate(folds)
         ),
         paths=_paths(manifest, rows),
@@ -256,7 +273,7 @@ def of_runs(runs: Iterable[Run], pairs: Sequence[Pair] = ()) -> Truth:
         for entry, label, group in zip(of_run, scores.labels_N.tolist(), scores.groups_N.tolist(), strict=True):
             entries.setdefault(entry, (label, group))
         tests.setdefault(fold, (Dataset.of(run), set()))[1].update(of_run)
-    order = sorted(entries)
+    order = list(entries)
     place = {entry: number for number, entry in enumerate(order)}
     manifest, paths = _manifest_of(runs[0], [name for name, _ in order])
     return Truth(
@@ -265,8 +282,8 @@ def of_runs(runs: Iterable[Run], pairs: Sequence[Pair] = ()) -> Truth:
         ids_N=np.array([name for name, _ in order]), labels_N=np.array([entries[entry][0] for entry in order]),
         groups_N=np.array([entries[entry][1] for entry in order]), split_N=np.array([split for _, split in order]),
         folds=tuple(
-            (dataset, np.sort([place[entry] for entry in of_fold]))
-            for _, (dataset, of_fold) in sorted(tests.items(), key=lambda one: one[0] or 0)
+            (fold or 0, dataset, np.sort([place[entry] for entry in of_fold]))
+            for fold, (dataset, of_fold) in sorted(tests.items(), key=lambda one: one[0] or 0)
         ),
         paths=paths, pairs=tuple(pairs), manifest=manifest,
     )  # fmt: skip
@@ -286,7 +303,13 @@ def _manifest_of(run: Run, ids: Sequence[str]) -> tuple[str | None, tuple[tuple[
 
 
 def of_table(
-    path: str | Path, *, split: str = "test", columns: Columns, classes: tuple[str, ...] | None, first: int, guess: Classes
+    path: str | Path,
+    *,
+    split: str = "test",
+    columns: Columns,
+    classes: tuple[str, ...] | None,
+    first: int,
+    guess: Classes,
 ) -> Truth:
     """Truth by a table (a video and a label a row), or by a list file.
 
@@ -300,7 +323,9 @@ def of_table(
     else:
         (told, *more) = read(path, columns=columns)
         if more or told.labels_R is None:
-            raise UserError(f"--truth: {path} does not have one label a video. Give a manifest, a table or a list of labels")
+            raise UserError(
+                f"--truth: {path} does not have one label a video. Give a manifest, a table or a list of labels"
+            )
         return of_predictions([told], classes=classes, guess=guess, where=str(path))
     return _plain(str(path), path.stem, ids, labels, groups, classes=classes, first=first, guess=guess)
 
@@ -326,15 +351,19 @@ def of_predictions(
                     f"{places}: '{video}' is {known[0]} in one row and {label} in another. Give the truth alone: --truth FILE"
                 )
     where = where or (told[0].path + (f" and {plural(len(told) - 1, 'other file')}" if len(told) > 1 else ""))
-    labels = [label for label, *_ in entries.values()]
     return _plain(
-        where, Path(told[0].path).stem, list(entries), labels, [group for _, group, _ in entries.values()],
-        classes=classes, first=0, guess=guess,
+        where, Path(told[0].path).stem, list(entries), [label for label, *_ in entries.values()],
+        [group for _, group, _ in entries.values()], classes=classes, first=0, guess=guess,
     )  # fmt: skip
 
 
 def of_arrays(
-    labels_N: np.ndarray, ids: Sequence[str], groups: Sequence[str] | None, *, classes: tuple[str, ...] | None, guess: Classes
+    labels_N: np.ndarray,
+    ids: Sequence[str],
+    groups: Sequence[str] | None,
+    *,
+    classes: tuple[str, ...] | None,
+    guess: Classes,
 ) -> Truth:
     """Truth by labels in the order of the predictions. Raises UserError."""
     labels = [str(label) for label in np.asarray(labels_N).tolist()]
@@ -372,7 +401,7 @@ def _plain(
     return Truth(
         where=where, data=data, classes=known, ids_N=np.array(ids, dtype=np.str_), labels_N=labels_N,
         groups_N=np.array(groups, dtype=np.str_), split_N=np.zeros(len(ids), dtype=np.int64),
-        folds=((dataset, np.arange(len(ids))),),
+        folds=((0, dataset, np.arange(len(ids))),),
     )  # fmt: skip
 
 
@@ -399,7 +428,7 @@ def _of_rows(path: Path, split: str, columns: Columns) -> tuple[list[str], list[
         if column_of[what] is None and what != "group":
             raise UserError(
                 f"--truth: {path} has no column of the {what} ({listed(table.columns) if table.columns else 'no header'}). Name "
-                f"it: --columns {what}=COLUMN"
+                f"it: --column {what}=COLUMN"
             )
     rows = [(place, {key: (cell or "").strip() for key, cell in row.items() if key}) for place, row in table.rows]
     if any(row.get("split") == split for _, row in rows):
@@ -409,7 +438,9 @@ def _of_rows(path: Path, split: str, columns: Columns) -> tuple[list[str], list[
     )
     for (place, _), video, label in zip(rows, ids, labels, strict=True):
         if not video or not label:
-            raise UserError(f"{path}, {place}: it has no {'video' if not video else 'label'}. Fill it, or remove the row")
+            raise UserError(
+                f"{path}, {place}: it has no {'video' if not video else 'label'}. Fill it, or remove the row"
+            )
     return ids, labels, groups
 
 
@@ -417,8 +448,3 @@ def examples(names: Sequence[str]) -> str:
     """Some names, for a message that counts them all."""
     shown = ", ".join(names[:SHOWN])
     return f"{shown}, …" if len(names) > SHOWN else shown
-
-
-def count_of(number: int, of: int, noun: str) -> str:
-    """A number of a larger one: "3 of 1,000 videos"."""
-    return f"{thousands(number)} of {plural(thousands(of), noun)}"
