@@ -145,7 +145,7 @@ def _about_runs(c: Comparison) -> list[str]:
         return [
             *sentences,
             f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
-            f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
+            f"how far another seed would move a figure is not known{_with_seeds(c)}.",
         ]
     these = f"these {len(c.models)} runs" if many else "these two runs"
     that, verb = "that", "is"
@@ -173,8 +173,13 @@ def _about_runs(c: Comparison) -> list[str]:
     return [
         *sentences,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
-        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
+        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each{_with_seeds(c)}.",
     ]
+
+
+def _with_seeds(c: Comparison) -> str:
+    """Option that trains as many seeds as a claim needs; nothing where muybridge trained no model."""
+    return f" (--seeds {SEEDS_OF_A_CLAIM})" if c.of_runs else ""
 
 
 def _what_it_takes(c: Comparison) -> list[str]:

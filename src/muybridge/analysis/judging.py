@@ -19,6 +19,7 @@ from muybridge.analysis.results import ModelResult
 from muybridge.analysis.rows import settings_of
 from muybridge.analysis.temporal import Pair
 from muybridge.analysis.truth import (
+    SHOWN,
     Truth,
     class_numbers,
     examples,
@@ -343,7 +344,11 @@ class _Notes:
 
     def sentences(self) -> list[str]:
         """All of them, in their order."""
-        return [f"{listed(names)}: {sentence}." for sentence, names in self._of.items()]
+        return [f"{_some(names)}: {sentence}." for sentence, names in self._of.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return listed(names) if len(names) <= SHOWN else f"{names[0]} and {len(names) - 1} others"
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,10 +1,11 @@
-"""Sections on accuracy: result, protocol differences, significance, settings."""
+"""Sections on accuracy: result, what is missing, protocol differences, significance, settings."""
 
 from typing import Any
 
 from muybridge.analysis.answers import MORE_ANSWERS
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
+from muybridge.analysis.missing import missing
 from muybridge.analysis.results import RunsResult
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
@@ -38,6 +39,19 @@ def summary(chapter: Chapter) -> Section:
             f"{methods}."
         ),
     )  # fmt: skip
+
+
+def lacking(chapter: Chapter) -> Section | None:
+    """Section on what predictions of other tools do not tell, and what would tell it."""
+    rows = [[one.figures, listed(one.models), one.needs] for one in missing(chapter.comparison)]
+    if not rows:
+        return None
+    return Section(
+        title="Not told by these files",
+        text=("What is not in this report of predictions that another tool made, and what would give it.",),
+        tables=(Table(["figures", "missing of", "what would give them"], rows, "words", "missing"),),
+        kind="folded",
+    )
 
 
 def _how_tested(c: Comparison) -> str:
