@@ -17,9 +17,9 @@ from muybridge.storage.scores import (
     class_accuracies,
     concatenate,
     confusion_counts,
+    label_ranks,
     mean_class,
     softmax,
-    topk_accuracy,
     within_pair,
 )
 
@@ -85,7 +85,7 @@ class Answers:
         videos = scores.labelled()
         scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
-        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
+        predicted_N, everything, ranks_N = scores_NK.argmax(1), np.arange(len(videos)), label_ranks(scores_NK, labels_N)
         calibrated_N = [calibrated[video] for video in videos] if calibrated else [Calibrated()] * len(videos)
         sure_NK = tempered(probabilities_NK, np.array([one.temperature for one in calibrated_N]))
         sure_N = sure_NK[everything, predicted_N]
@@ -94,7 +94,7 @@ class Answers:
             confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
             within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
             clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
-            top={k: topk_accuracy(scores_NK, labels_N, k) for k in MORE_ANSWERS if len(scores.classes) > k},
+            top={k: float((ranks_N < k).mean()) for k in MORE_ANSWERS if len(scores.classes) > k},
             split_N=np.zeros(len(videos), dtype=np.int64), sure_N=sure_N, sure_truth_N=sure_NK[everything, labels_N],
             answered_N=sure_N >= np.array([one.threshold for one in calibrated_N]),
         )  # fmt: skip

@@ -166,8 +166,10 @@ class Scores:
         counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
         if (np.diff(self.video_V) < 0).any():
             views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
-        sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
-        scores_NK = sums_NK / counts_N[:, None]
+        scores_NK: np.ndarray = views_VK
+        if len(views_VK) > len(counts_N):
+            sums_NK = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
+            scores_NK = sums_NK / counts_N[:, None]
         scores_NK.setflags(write=False)
         return scores_NK
 
@@ -449,8 +451,11 @@ def label_ranks(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax along the last axis, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    powers: np.ndarray = logits.astype(np.float64)
+    powers -= logits.max(-1, keepdims=True)
+    np.exp(powers, out=powers)  # in place, as fresh memory costs more than the sum
+    powers /= powers.sum(-1, keepdims=True)
+    return powers
 
 
 def _grid(arrays: Any) -> ViewGrid | None:
