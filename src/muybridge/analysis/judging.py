@@ -114,6 +114,9 @@ def judged(
         raise UserError(
             f"{runs[0].path}: its classes are not those of {known.where}, in that order. Judge it with its own data set's truth"
         )
+    if runs:
+        pairs = [(str(a), str(b)) for a, b in runs[0].dataset()["reversed_pairs"]]
+        known = replace(known, pairs=tuple(pairs))
     by_model: dict[str, list[_Part]] = {}
     for one, part, has_several in files.each():
         judged_part = _part(part, *naming(one, part, has_several), known, scores, notes)

@@ -261,7 +261,7 @@ def _dataset(manifest: Manifest, path: Path, fold: int | None) -> Dataset:
     )  # fmt: skip
 
 
-def of_runs(runs: Iterable[Run], pairs: Sequence[Pair] = ()) -> Truth:
+def of_runs(runs: Iterable[Run]) -> Truth:
     """Truth by the test scores of runs: all videos that any of them was tested on. Raises UserError."""
     runs = [run for run in runs if run.is_finished and run.has_test_scores]
     entries: dict[tuple[str, int], tuple[int, str]] = {}
@@ -285,7 +285,7 @@ def of_runs(runs: Iterable[Run], pairs: Sequence[Pair] = ()) -> Truth:
             (fold or 0, dataset, np.sort([place[entry] for entry in of_fold]))
             for fold, (dataset, of_fold) in sorted(tests.items(), key=lambda one: one[0] or 0)
         ),
-        paths=paths, pairs=tuple(pairs), manifest=manifest,
+        paths=paths, manifest=manifest,
     )  # fmt: skip
 
 
