@@ -364,16 +364,18 @@ def test_labels_of_a_file_are_held_against_the_truth(tmp_path, truth):
 
 
 def test_classes_that_are_not_in_the_list_are_errors(tmp_path, truth):
-    with pytest.raises(UserError, match=r"a\.csv, answer: class 'lefft' is none of the 6 classes. Did you mean 'left'"):
+    with pytest.raises(
+        UserError, match=r"a\.csv, answer: class 'lefft' is not among the 6 classes. Did you mean 'left'"
+    ):
         judge(table(tmp_path / "a.csv", answers=["lefft"] * VIDEOS), truth=truth, classes=CLASSES)
-    with pytest.raises(UserError, match="class 6 is none of the 6 classes, which are 0 to 5"):
+    with pytest.raises(UserError, match="class 6 is not among the 6 classes, which are 0 to 5"):
         judge(table(tmp_path / "a.csv", answers=[6] * VIDEOS), truth=truth, classes=CLASSES)
     with pytest.raises(UserError, match="it has no scores of the class 'wave'"):
         judge(table(tmp_path / "a.csv", random_scores()[:, :5], classes=CLASSES[:5]), truth=truth, classes=CLASSES)
     wide = np.concatenate([random_scores(), np.zeros((VIDEOS, 1))], axis=1)
     with pytest.raises(UserError, match=r"it has scores of the class 'jump'.*--classes FILE"):
         judge(table(tmp_path / "a.csv", wide, classes=[*CLASSES, "jump"]), truth=truth, classes=CLASSES)
-    with pytest.raises(UserError, match=r"truth\.csv: class 'wave' is none of the 5 classes"):
+    with pytest.raises(UserError, match=r"truth\.csv: class 'wave' is not among the 5 classes"):
         judge(table(tmp_path / "a.csv", answers=["left"] * VIDEOS), truth=truth, classes=CLASSES[:5])
     unnamed = table(tmp_path / "a.csv", random_scores(), classes=range(6))
     with pytest.raises(UserError, match="--classes: labels are names, and scores have numbers"):
@@ -431,7 +433,7 @@ def test_seeds_by_the_names_of_files(tmp_path, truth):
     assert [model.num_seeds for model in comparison.models] in ([2], [1, 1])
     with pytest.raises(UserError, match=r"--seed-pattern: 'x\(\\d\)' finds no number in"):
         judge(*odd, truth=truth, classes=CLASSES, seed_pattern=r"x(\d)")
-    with pytest.raises(UserError, match="--seed-pattern: '\\(' is no regular expression"):
+    with pytest.raises(UserError, match="--seed-pattern: '\\(' cannot be read"):
         judge(*odd, truth=truth, classes=CLASSES, seed_pattern="(")
 
 
@@ -446,7 +448,7 @@ def test_files_of_one_name_are_seeds_where_their_videos_are_the_same(tmp_path, t
     assert model.num_seeds == 2
     assert model.num_videos == VIDEOS
     assert any(
-        "ours: no seeds are told; 4 predictions are taken as 2 seeds, parts with other videos joined" in n
+        "ours: without numbers of seeds, 4 predictions are taken as 2 seeds, parts with other videos joined" in n
         for n in comparison.notes
     )
 

@@ -346,7 +346,7 @@ def compared(
     """Compare runs on one data set, and `others`: predictions of other tools, in one order with them.
 
     `study`: record of the study that the runs are part of. `data`, `pairs`: name of the data set and its time-reversed
-    pairs where there is no run that tells them. Raises UserError if no run is finished with test scores, or if runs were
+    pairs where nothing but `others` is compared. Raises UserError if no run is finished with test scores, or if runs were
     tested on different classes.
     """
     runs = list({run.path.resolve(): run for run in runs}.values())

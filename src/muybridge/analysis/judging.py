@@ -1,8 +1,8 @@
 """Predictions of other tools as rows of a comparison, beside muybridge's own runs or alone.
 
 A file is read, matched with the truth and reduced to what its videos were answered, before the next one is read: of many
-models, seeds and classes no more than one file's scores are held. What is not taken as it is written, or not taken at
-all, is told in the notes.
+models, seeds and classes no more than one file's scores are held. The notes say what is not taken as
+it is written, and what is left out.
 """
 
 import re
@@ -49,7 +49,7 @@ ROUNDING = 0.02
 """Largest distance of a sum of written probabilities from what it should be: four digits of 400 classes."""
 
 ARRAY = "array"
-"""Format of what is no file."""
+"""Format of arrays."""
 
 SEED = r"(?:seed|repetition|repeat)[-_ =]?(\d{1,9})"
 """The seed in the name of a file."""
@@ -59,7 +59,7 @@ SPLIT = r"(?:split|fold)[-_ =]?(\d{1,9})"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be judged: a file, or arrays, with the name that its row shall have."""
+    """A file or arrays to judge, with the name that its row shall have."""
 
     source: str | Path | Predictions
     name: str | None = None
@@ -112,7 +112,7 @@ def judged(
         known = of_predictions(told, classes=names, guess=files.classes)
     if runs and known.classes != tuple(runs[0].dataset()["classes"]):
         raise UserError(
-            f"{runs[0].path}: its classes are not those of {known.where}, in that order. Judge it with its own data set's truth"
+            f"{runs[0].path}: its classes are not those of {known.where}, in that order. Give the truth of its own data set"
         )
     if runs:
         pairs = [(str(a), str(b)) for a, b in runs[0].dataset()["reversed_pairs"]]
@@ -140,7 +140,7 @@ def asked_of(
     in_order_of: str | Path | None = None,
     have_labels: bool = False,
 ) -> tuple[list[Asked], list[str | Path | Run]]:
-    """What is judged of files and arrays, and the folders of runs and studies among them.
+    """Files and arrays to judge, and the folders of runs and studies among them.
 
     `predictions`: names of files, NAME=FILE to name a row, folders; or, by the names of rows, files, (N,K) scores, (N,)
     answers, or a list of such arrays, one a seed. `ids`: names of the arrays' videos. `in_order_of`: the file whose order
@@ -251,7 +251,7 @@ def _of_arrays(
 
 
 class _Files:
-    """What is judged, read one after another; what is small, or is asked for once, is read once."""
+    """The files, read one after another; small ones, and all that are asked for once, are read once."""
 
     def __init__(self, asked: Sequence[Asked], format: str | None, columns: Columns) -> None:
         self._asked, self._format, self._columns = asked, format, columns
@@ -310,7 +310,9 @@ class _Naming:
         try:
             self._seed = re.compile(seed_pattern or SEED, re.IGNORECASE)
         except re.error as error:
-            raise UserError(f"--seed-pattern: '{seed_pattern}' is no regular expression: {error}. Correct it") from None
+            raise UserError(
+                f"--seed-pattern: '{seed_pattern}' cannot be read: {error}. Give a regular expression"
+            ) from None
         if self._seed.groups != 1:
             raise UserError(
                 f"--seed-pattern: '{seed_pattern}' has no one group. Put brackets around the number: seed([0-9]+)"
@@ -593,7 +595,7 @@ def _values(told: Predictions, kind: str | None, notes: _Notes) -> tuple[np.ndar
         total = round(total) if round(total) and abs(total / round(total) - 1) <= ROUNDING else total
         notes.add(
             told.path,
-            f"the scores of a row sum to {total:g}, as probabilities of so many views do, and are divided by it",
+            f"the scores of a row sum to {total:g}, as probabilities do that are summed over views, and are divided by it",
         )
         return values_RC.astype(np.float64) / total, True
     if kind == "probabilities":
@@ -690,7 +692,9 @@ def _seeds(model: str, parts: Sequence[_Part], notes: _Notes) -> dict[int, list[
     if len(untold) > 1:
         count = sum(of_seed[0].seed is None for of_seed in seeds.values())
         joined = ", parts with other videos joined" if count < len(untold) else ""
-        notes.add(model, f"no seeds are told; {len(untold)} predictions are taken as {plural(count, 'seed')}{joined}")
+        notes.add(
+            model, f"without numbers of seeds, {len(untold)} predictions are taken as {plural(count, 'seed')}{joined}"
+        )
     return dict(sorted(seeds.items()))
 
 

@@ -1,4 +1,4 @@
-"""What a comparison cannot tell of predictions of other tools, and what would tell it."""
+"""Figures that predictions of other tools do not have, and the inputs that would give them."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ class Missing:
     figures: str
     models: tuple[str, ...]
     needs: str
-    """What would give them."""
+    """The input that would give them."""
 
     def as_json(self) -> dict[str, Any]:
         """Entry in report.json."""

@@ -37,7 +37,7 @@ SHOWN = 3
 
 _LINE = re.compile(r"(.*?[^\s;,])(?:[\s;,]+[0-9]+){0,2}[\s;,]+([^\s;,]+)")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Ending of a file name; that of "v_1.5" is none."""
+"""Ending of a file name; a number ("v_1.5") does not count."""
 
 Classes = Callable[[np.ndarray], tuple[str, ...]]
 """Classes in their order, for a truth that has labels and no list of classes."""
@@ -77,7 +77,7 @@ class Truth:
         return of
 
     def tested(self, rows: np.ndarray) -> tuple[tuple[Dataset, np.ndarray], ...]:
-        """Of some of its videos, each fold's data set and (K,) its videos of each class."""
+        """Data set of each fold, and (K,) how many of these rows each class has in it."""
         counts = [
             (dataset, np.bincount(self.labels_N[np.intersect1d(rows, of_fold)], minlength=len(self.classes)))
             for _, dataset, of_fold in self.folds
@@ -111,7 +111,7 @@ class Names:
         self._indices: dict[int, dict[str, list[int]]] = {}
 
     def find(self, asked: Sequence[str], where: str) -> tuple[np.ndarray, str]:
-        """Rows of the truth of some names, -1 for one that is none of its videos; and how they were matched.
+        """Rows of the truth of some names, -1 for a name without a video; and how they were matched.
 
         Raises UserError where a name may be two videos, or two names are one.
         """
@@ -184,8 +184,8 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str, *, may
         outside = np.flatnonzero((values < lowest) | (values >= len(classes)))
         if len(outside):
             raise UserError(
-                f"{where}: class {values[outside[0]]} is none of the {len(classes)} classes, which are 0 to {len(classes) - 1}. "
-                "Give the list that the numbers are of: --classes FILE"
+                f"{where}: class {values[outside[0]]} is not among the {len(classes)} classes, which are 0 to "
+                f"{len(classes) - 1}. Give the list that the numbers are of: --classes FILE"
             )
         return values.astype(np.int64)
     index = {name: number for number, name in enumerate(classes)}
@@ -198,7 +198,9 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str, *, may
         if number is None and may_be_unknown and name.strip() in ("", "-1"):
             number = -1
         if number is None:
-            raise UserError(f"{where}: class '{name}' is none of the {len(classes)} classes. {nearest(name, classes)}")
+            raise UserError(
+                f"{where}: class '{name}' is not among the {len(classes)} classes. {nearest(name, classes)}"
+            )
         numbers.append(number)
     return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
 
@@ -218,7 +220,7 @@ def of_manifest(
     """
     manifest = Manifest.load(path)
     if split not in SPLITS:
-        raise UserError(f"--split: '{split}' is no split. {nearest(split, SPLITS)}")
+        raise UserError(f"--split: '{split}' is not a split. {nearest(split, SPLITS)}")
     folds: list[int | None] = [fold] if fold is not None or not manifest.folds else list(manifest.folds)
     rows_of = [manifest.split(split, one) for one in folds]
     rows = np.concatenate(rows_of)
@@ -389,7 +391,7 @@ def _plain(
         raise UserError(f"{where}: it has no video. Give a row a video")
     if len(set(ids)) < len(ids):
         twice = next(name for number, name in enumerate(ids) if name in ids[:number])
-        raise UserError(f"{where}: the video '{twice}' is there more than once. Keep one row of it")
+        raise UserError(f"{where}: the video '{twice}' is there more than once. Remove all but one of its rows")
     numbers = np.array(labels, dtype=np.str_)
     if first and all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         numbers = np.array([int(label) - first for label in labels])

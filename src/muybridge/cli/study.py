@@ -329,7 +329,7 @@ def judge(
 ) -> None:
     """Compare predictions that any tool made, with each other and with runs, and write the report.
 
-    It says what is told apart and what is not, and what is missing for which figure. Nothing is trained.
+    It also says which figures are missing, and what would give them. Nothing is trained.
     """
     with answering(as_json):
         import muybridge

@@ -55,7 +55,7 @@ def lacking(chapter: Chapter) -> Section | None:
 
 
 def _how_tested(c: Comparison) -> str:
-    """How muybridge's own runs were tested, and what the columns are that they alone have; empty without any."""
+    """Sentences on how muybridge's own runs were tested, and on columns that they alone have; empty without any."""
     if c.protocol is None:
         return ""
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
