@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "former_names", "runtime", "user_code"},
     "recipe": {"data", "errors", "runtime", "text", "user_code"},
-    "storage": {"__init__", "errors", "recipe", "runtime", "user_code", "zoo"},
+    "storage": {"__init__", "errors", "recipe", "runtime", "text", "user_code", "zoo"},
     "analysis": {"data", "errors", "recipe", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},

@@ -414,7 +414,8 @@ def _part(
         values_VK = values_VK[:, order]
     counts_N = np.bincount(video_V)
     if counts_N.max() > 1:
-        _note_views(told.path, counts_N, truth.ids_N[rows], are_probabilities, notes)
+        averaged = "probabilities" if are_probabilities or told.average == "probabilities" else "logits"
+        _note_views(told.path, counts_N, truth.ids_N[rows], averaged, notes)
     answered_V = values_VK.argmax(1)
     if predicted_R is not None and (differ := int((answered_V != predicted_R).sum())):
         notes.add(
@@ -425,7 +426,7 @@ def _part(
         classes=truth.classes, ids_N=truth.ids_N[rows], labels_N=truth.labels_N[rows], groups_N=groups_N,
         video_V=video_V.reshape(-1), clip_start_V=np.zeros(len(used), dtype=np.int64),
         crop_V=np.zeros(len(used), dtype=np.int64), logits_VK=values_VK,
-        average="probabilities" if are_probabilities else "logits", are_probabilities=are_probabilities,
+        average="probabilities" if are_probabilities else told.average or "logits", are_probabilities=are_probabilities,
     )  # fmt: skip
     by_id = scores.labelled()
     right_N = np.bincount(video_V, weights=answered_V == truth.labels_N[rows][video_V])
@@ -446,15 +447,18 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
             f"{told.path}: of which official split it is ({listed(list(map(str, splits)))}) is not told. Name one for all: "
             "--fold N; or tell it by a column `split`, or by split1 in the file's name"
         )
-    if told.is_numbered:
-        rows = truth.in_order(split or fold or 0)
-        if len(rows) != len(told.videos_R):
+    if told.is_numbered and not truth.is_numbered:
+        rows, numbers_R = truth.in_order(split or fold or 0), told.videos_R.astype(np.int64)
+        count = int(numbers_R.max()) + 1
+        if count != len(rows) and (
+            count > len(rows) or told.labels_R is None
+        ):  # labels tell whether a part is in order
             raise UserError(
-                f"{told.path}: it names no videos, and has {thousands(len(told.videos_R))} rows where {truth.where} has "
-                f"{thousands(len(rows))} videos. Give the list that it was tested with: --truth LIST"
+                f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. Give "
+                "the list that it was tested with: --truth LIST"
             )
-        notes.add(told.path, f"it names no videos: its rows are taken in the order of {truth.where}")
-        return rows
+        notes.add(told.path, f"its videos are taken in the order of {truth.where}")
+        return rows[numbers_R]
     names, which_R = np.unique(told.videos_R, return_inverse=True)
     found, how = truth.of_split[split].find(names.tolist(), told.path)
     if not how:
@@ -584,7 +588,7 @@ def _values(told: Predictions, kind: str | None, notes: _Notes) -> tuple[np.ndar
         values_RC = values_RC.astype(np.float64)
     if not np.isfinite(values_RC).all():
         raise UserError(f"{told.path}: a score is not a finite number. Correct it")
-    if kind == "logits":
+    if kind == "logits" or told.average is not None:  # scores of muybridge's own
         return values_RC, False
     sums_R, least = values_RC.sum(1, dtype=np.float64), float(values_RC.min())
     low, high = float(sums_R.min()), float(sums_R.max())
@@ -616,9 +620,8 @@ def _values(told: Predictions, kind: str | None, notes: _Notes) -> tuple[np.ndar
     return values_RC, False
 
 
-def _note_views(path: str, counts_N: np.ndarray, ids_N: np.ndarray, are_probabilities: bool, notes: _Notes) -> None:
+def _note_views(path: str, counts_N: np.ndarray, ids_N: np.ndarray, averaged: str, notes: _Notes) -> None:
     fewest, most = int(counts_N.min()), int(counts_N.max())
-    averaged = "probabilities" if are_probabilities else "logits"
     if fewest == most:
         notes.add(path, f"its {most} rows a video are views, whose {averaged} are averaged")
         return

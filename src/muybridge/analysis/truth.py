@@ -66,6 +66,8 @@ class Truth:
     pairs: tuple[Pair, ...] = ()
     """Pairs of classes that only the direction of time tells apart."""
     manifest: str | None = None
+    is_numbered: bool = False
+    """Whether its videos have no names but their numbers in the test list."""
 
     @cached_property
     def of_split(self) -> Mapping[int, "Names"]:
@@ -356,6 +358,7 @@ def of_predictions(
     return _plain(
         where, Path(told[0].path).stem, list(entries), [label for label, *_ in entries.values()],
         [group for _, group, _ in entries.values()], classes=classes, first=0, guess=guess,
+        is_numbered=all(part.is_numbered for part in told),
     )  # fmt: skip
 
 
@@ -385,6 +388,7 @@ def _plain(
     classes: tuple[str, ...] | None,
     first: int,
     guess: Classes,
+    is_numbered: bool = False,
 ) -> Truth:
     """Truth of which no manifest is known."""
     if not ids:
@@ -403,7 +407,7 @@ def _plain(
     return Truth(
         where=where, data=data, classes=known, ids_N=np.array(ids, dtype=np.str_), labels_N=labels_N,
         groups_N=np.array(groups, dtype=np.str_), split_N=np.zeros(len(ids), dtype=np.int64),
-        folds=((0, dataset, np.arange(len(ids))),),
+        folds=((0, dataset, np.arange(len(ids))),), is_numbered=is_numbered,
     )  # fmt: skip
 
 

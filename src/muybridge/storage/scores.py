@@ -320,7 +320,7 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     path = Path(path)
     check_regular(path)
     try:
-        _check_size(path)
+        check_unpacked(path)
         # of bytes, as NumPy leaves a damaged file open
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as packed:
             arrays = dict(packed)
@@ -341,8 +341,8 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _check_size(path: Path) -> None:
-    """Refuse a small file that would fill the memory: numbers do not pack to a hundredth. Raises ValueError."""
+def check_unpacked(path: Path) -> None:
+    """Refuse a small zip that would fill the memory: numbers do not pack to a hundredth. Raises ValueError."""
     with zipfile.ZipFile(path) as packed:
         unpacked_bytes = sum(member.file_size for member in packed.infolist())
     if unpacked_bytes > max(2**30, 100 * path.stat().st_size):

@@ -7,24 +7,24 @@ from dataclasses import dataclass, fields
 from muybridge.errors import UserError, nearest
 
 USUAL: Mapping[str, tuple[str, ...]] = {
-    "video": ("video", "video_id", "id", "path", "file", "filename", "file_name", "video_path", "clip", "name", "vid"),
-    "answer": (
-        "prediction",
-        "predicted",
-        "pred",
-        "answer",
-        "pred_label",
-        "predicted_label",
-        "prediction_label",
-        "y_pred",
+    "video": (
+        "video", "video_id", "id", "path", "file", "filename", "file_name", "video_path", "clip", "name", "vid", "videos",
+        "video_ids", "ids", "paths", "files", "filenames", "names", "vids",
     ),
-    "label": ("label", "truth", "true_label", "target", "gt", "gt_label", "class", "y_true", "ground_truth"),
+    "answer": (
+        "prediction", "predicted", "pred", "answer", "pred_label", "predicted_label", "prediction_label", "y_pred",
+        "predictions", "preds", "answers", "pred_labels", "predicted_labels",
+    ),
+    "label": (
+        "label", "truth", "true_label", "target", "gt", "gt_label", "class", "y_true", "ground_truth", "labels", "true_labels",
+        "targets", "gt_labels", "truths",
+    ),
     "model": ("model", "model_name", "method"),
     "seed": ("seed", "repetition", "repeat"),
-    "group": ("group", "person", "subject", "recording"),
+    "group": ("group", "person", "subject", "recording", "groups", "persons", "subjects", "recordings"),
     "split": ("split", "fold"),
-    "view": ("view", "crop"),
-}
+    "view": ("view", "crop", "views", "crops"),
+}  # fmt: skip
 """Usual names of columns, by what they hold; the first that is there is taken. Case, spaces, "-" and "." do not count."""
 
 PREFIXES = (

@@ -10,13 +10,13 @@ import numpy as np
 
 from muybridge.errors import UserError
 from muybridge.storage.predictions.columns import Columns
-from muybridge.storage.predictions.table import Table, is_text
+from muybridge.storage.predictions.table import Table, is_number, is_text
 
 MOST_BYTES = 2**26
 """Most bytes of a line."""
 
 MARKS = ",\t;|"
-"""What may part columns."""
+"""Marks that may part columns."""
 
 
 def read_delimited(path: Path, columns: Columns) -> Table:
@@ -34,7 +34,7 @@ def read_delimited(path: Path, columns: Columns) -> Table:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, its end included. Raises UserError for what is no UTF-8 text."""
+    """Number and text of each line, its end included. Raises UserError for bytes that are not UTF-8 text."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MOST_BYTES), b""), start=1):
             if len(line) == MOST_BYTES:
@@ -50,7 +50,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _rows(path: Path, mark: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of the rows; empty lines are none. Raises UserError."""
+    """Line number and cells of the rows, empty lines left out. Raises UserError."""
     reader = csv.reader((line for _, line in text_lines(path)), delimiter=mark, strict=True)
     try:
         for row in reader:
@@ -69,7 +69,7 @@ def _header(path: Path, mark: str) -> list[str]:
     twice = next((name for place, name in enumerate(header) if name in header[:place]), None)
     if twice is not None:
         raise UserError(f"{path}: the column '{twice[:60]}' is there twice. Rename or remove one")
-    if all(map(_is_number, header)) and header != [str(place) for place in range(len(header))]:
+    if all(map(is_number, header)) and header != [str(place) for place in range(len(header))]:
         raise UserError(f"{path}: its first line has numbers in the place of the columns' names. Add a line of names")
     return header
 
@@ -90,18 +90,17 @@ def _read(path: Path, mark: str, header: list[str], as_text: set[int]) -> Table 
                 "again"
             )
         if not lines:
-            numbers = [place for place, cell in enumerate(row) if place not in as_text and _is_number(cell)]
+            numbers = [place for place, cell in enumerate(row) if place not in as_text and is_number(cell)]
             texts = {place: [] for place in range(width) if place not in set(numbers)}
             pick = _picker(numbers)
         lines.append(line)
         cells = pick(row)
         try:
-            if "_" in "".join(cells):
+            if odd or "_" in "".join(cells):
                 raise ValueError  # Python takes 1_000 for a number
-            if not odd:
-                values.extend(map(float, cells))
+            values.extend(map(float, cells))
         except ValueError:
-            odd |= {place for place, cell in zip(numbers, cells, strict=True) if not _is_number(cell)}
+            odd |= {place for place, cell in zip(numbers, cells, strict=True) if not is_number(cell)}
         for place, kept in texts.items():
             kept.append(row[place])
     if odd:
@@ -120,11 +119,3 @@ def _picker(places: list[int]) -> Callable[[list[str]], tuple[str, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda row: tuple(row[place] for place in places)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell

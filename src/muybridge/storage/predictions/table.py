@@ -3,8 +3,9 @@
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,13 +33,18 @@ class Table:
     path: str
     format: str
     columns: Mapping[str, np.ndarray]
-    """By name: (R,) text (object), numbers, or (R,C) numbers of a column that holds lists."""
+    """Columns by name: (R,) text (object), numbers, or (R,C) numbers of a column that holds lists."""
     place: Callable[[int], str]
     """The place of a row in the file: "line 3"."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the C numbers of a column that holds them by name."""
-    left_out: tuple[str, ...] = ()
-    """Columns that hold neither text nor numbers."""
+    class_names: tuple[str, ...] | None = None
+    """Names of all classes, where the file lists them apart."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Columns that hold no rows of text or numbers, and why."""
+    is_numbered: bool = False
+    """Whether the names of the videos are their numbers in the file."""
+    notes: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -57,43 +63,78 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
     names = list(table.columns)
     for name in columns.named():
         if name not in table.columns:
-            missing = "has neither text nor numbers" if name in table.left_out else "is not there"
+            missing = f"cannot be read: {table.left_out[name]}" if name in table.left_out else "is not there"
             raise UserError(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
     if not table.num_rows:
         raise UserError(f"{table.path}: it has no rows. Give a file with predictions")
     roles = {kind: getattr(columns, kind) or found(kind, names) for kind in USUAL if kind != "answer"}
     answers = columns.answers or tuple(name for name in [found("answer", names)] if name is not None)
+    given = columns
+    if len(answers) == 1 and table.columns[answers[0]].ndim == 2:  # predictions may be scores
+        given, answers = replace(columns, scores=columns.scores or answers[0]), ()
     taken = {name for name in roles.values() if name is not None} | set(answers)
-    notes: list[str] = []
-    scores = _scores(table, columns, taken, answers, notes)
+    notes = list(table.notes)
+    scores = _scores(table, given, taken, answers, notes)
     if scores is None and not answers:
         raise _no_answers(table, taken)
+    classes = table.class_names if scores is None else _class_names(table, scores)
     videos = _videos(table, roles["video"], notes)
     labels = None if roles["label"] is None else table.columns[roles["label"]]
     groups = None if roles["group"] is None else _text(table, roles["group"])
     used = taken | (set() if scores is None else set(scores.names))
-    unused = [name for name in (*names, *table.left_out) if name not in used and plain(name)]
+    unused = [name for name in names if name not in used and plain(name)]
+    unused += [f"{name} ({why})" for name, why in table.left_out.items()]
     if unused:
-        shown = ", ".join(unused[:6]) + (", …" if len(unused) > 6 else "")
-        notes.append(f"{len(unused)} columns were not read: {shown}")
+        notes.append(f"not read: {', '.join(unused[:6])}{', …' if len(unused) > 6 else ''}")
     parts = _parts(table, roles)
     made = []
     for model, seed, split, rows_R in parts:
         _check_views(table, videos[rows_R], rows_R, roles["view"])
+        scores_RC = None if scores is None else scores.values_RC[rows_R] if len(parts) > 1 else scores.values_RC
         for answer in answers or (None,):
-            classes = None if scores is None else scores.classes
+            answers_R = None if answer is None else _classes(table, answer, rows_R, classes, is_answer=True)
+            differ = 0
+            if answers_R is not None and scores_RC is not None:
+                differ = int((_best(scores_RC, classes, answers_R) != answers_R).sum())
+                answers_R = answers_R if differ else None
             made.append(
                 Predictions(
-                    path=table.path, format=table.format, videos_R=videos[rows_R],
-                    scores_RC=None if scores is None else scores.values_RC[rows_R] if len(parts) > 1 else scores.values_RC,
-                    answers_R=None if answer is None else _classes(table, answer, rows_R, classes, is_answer=True),
+                    path=table.path, format=table.format, videos_R=videos[rows_R], scores_RC=scores_RC, answers_R=answers_R,
                     labels_R=None if labels is None else _classes(table, str(roles["label"]), rows_R, classes),
                     groups_R=None if groups is None else groups[rows_R], classes=classes,
                     model=answer if len(answers) > 1 else model, seed=seed, split=split,
-                    is_numbered=roles["video"] is None, notes=tuple(notes),
+                    is_numbered=roles["video"] is None or table.is_numbered,
+                    notes=(*notes, *([f"{differ} answers are not the class with the highest score"] if differ else [])),
                 )
             )  # fmt: skip
     return made
+
+
+def _best(scores_RC: np.ndarray, classes: tuple[str, ...] | None, answers_R: np.ndarray) -> np.ndarray:
+    """(R,) the class with the highest score, as the answers name classes."""
+    best_R = scores_RC.argmax(1)
+    if answers_R.dtype.kind == "U":
+        return np.array(classes if classes is not None else range(scores_RC.shape[1]), dtype=np.str_)[best_R]
+    return best_R
+
+
+def _class_names(table: Table, scores: "_Scores") -> tuple[str, ...] | None:
+    """Names of the classes in the order of the scores."""
+    count = scores.values_RC.shape[1]
+    if scores.classes is not None or table.class_names is None:
+        names = scores.classes
+    elif len(table.class_names) != count:
+        raise UserError(
+            f"{table.path}: it names {len(table.class_names)} classes, and has {count} scores a row. Correct the names, or leave "
+            "them out"
+        )
+    else:
+        names = table.class_names
+    if names is not None:
+        twice = next((name for name, number in Counter(names).items() if number > 1), None)
+        if twice is not None:
+            raise UserError(f"{table.path}: the class '{twice[:60]}' is there twice. Rename one")
+    return names
 
 
 @dataclass(frozen=True)
@@ -137,9 +178,14 @@ def _scores(
     if by_prefix:
         ((prefix, several),) = by_prefix.items()
         return _by_columns(table, several, prefix)
-    by_plain = {plain(name): name for name in reversed(free)}
+    by_plain = {plain(name): name for name in reversed([*free, *table.left_out])}
     for usual in LISTS:
         name = by_plain.get(usual)
+        if name is not None and name in table.left_out:
+            raise UserError(
+                f"{table.path}: the scores in '{name}' cannot be read: {table.left_out[name]}. Give each row a score for each "
+                "class"
+            )
         if name is not None and (table.columns[name].ndim == 2 or _begins_as_list(table.columns[name])):
             return _listed(table, name)
     if answers:
@@ -147,8 +193,8 @@ def _scores(
     rest = [
         n for n in free if table.columns[n].ndim == 1 and _is_number(table.columns[n]) and plain(n) not in OTHERS | {""}
     ]
-    if len(rest) < 2:
-        return None
+    if len(rest) < 2 or all((table.columns[name] == np.floor(table.columns[name])).all() for name in rest):
+        return None  # whole numbers are classes rather than scores
     notes.append(f"{len(rest)} columns of numbers were taken as the scores of classes, {rest[0]} to {rest[-1]}")
     return _by_columns(table, rest, "")
 
@@ -179,9 +225,6 @@ def _by_columns(table: Table, names: list[str], prefix: str) -> _Scores:
         if [int(suffixes[place]) for place in order] == list(range(len(names))):
             names = [names[place] for place in order]
             return _Scores(_finite(table, _joined(table, names), names), None, tuple(names))
-    twice = [name for name in suffixes if suffixes.count(name) > 1] if len(set(suffixes)) < len(suffixes) else []
-    if twice:
-        raise UserError(f"{table.path}: the class '{twice[0]}' has two columns of scores. Remove one")
     return _Scores(_finite(table, _joined(table, names), names), tuple(suffixes), tuple(names))
 
 
@@ -203,12 +246,17 @@ def _joined(table: Table, names: list[str]) -> np.ndarray:
 
 def _not_a_number(values: np.ndarray) -> tuple[int, str]:
     """Row and text of the first cell that is not a number."""
-    for row, value in enumerate(values.tolist()):
-        try:
-            float(value)
-        except (TypeError, ValueError):
-            return row, str(value)[:40]
-    return 0, str(values[0])[:40]
+    row = next((row for row, cell in enumerate(values.tolist()) if not is_number(str(cell))), 0)
+    return row, str(values[row])[:40]
+
+
+def is_number(cell: str) -> bool:
+    """Whether text is a number; of the underscores that Python allows in it, it is not."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
 
 
 def _finite(table: Table, values_RC: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -242,9 +290,9 @@ def _listed(table: Table, name: str) -> _Scores:
     rows: list[np.ndarray] = []
     classes: tuple[str, ...] | None = None
     for row, cell in enumerate(values.tolist()):
-        names, numbers = parsed_list(str(cell), f"{table.path}, {table.place(row)}: '{name}'")
+        names, numbers = parsed_list(str(cell), f"{table.path}, {table.place(row)}, column '{name}'")
         if row and (names is None) == (classes is None) and names is not None and classes is not None:
-            numbers = _in_order(numbers, names, classes, f"{table.path}, {table.place(row)}: '{name}'")
+            numbers = _in_order(numbers, names, classes, f"{table.path}, {table.place(row)}, column '{name}'")
         elif row and ((names is None) != (classes is None) or len(numbers) != len(rows[0])):
             raise UserError(
                 f"{table.path}, {table.place(row)}: '{name}' has {len(numbers)} numbers, and the first row has {len(rows[0])}. "
@@ -265,7 +313,7 @@ def _in_order(numbers: np.ndarray, names: tuple[str, ...], classes: tuple[str, .
     by_name = dict(zip(names, numbers.tolist(), strict=True))
     if len(by_name) != len(names) or by_name.keys() != set(classes):
         odd = next(iter(by_name.keys() ^ set(classes)), names[0])
-        raise UserError(f"{where} has other classes than the first row ('{odd[:60]}'). Give the same in each row")
+        raise UserError(f"{where}: it has other classes than the first row ('{odd[:60]}'). Give the same in each row")
     return np.array([by_name[name] for name in classes])
 
 
@@ -286,7 +334,7 @@ def parsed_list(cell: str, where: str) -> tuple[tuple[str, ...] | None, np.ndarr
                 raise ValueError("a value is not a number")
             return names, np.array(values, dtype=np.float64)
         if inner[:1] not in "[(" or inner[-1:] not in "])" or not inner:
-            raise ValueError("it is no list")
+            raise ValueError("not a list")
         cells = inner[1:-1].replace(",", " ").split()
         if not all(map(_NUMBER.fullmatch, cells)):
             odd = next(one for one in cells if not _NUMBER.fullmatch(one))
@@ -296,15 +344,13 @@ def parsed_list(cell: str, where: str) -> tuple[tuple[str, ...] | None, np.ndarr
         return None, np.array(list(map(float, cells)), dtype=np.float64)
     except (ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError, OverflowError) as error:
         cause = str(error).splitlines()[0][:80] if str(error) else "it is too deep"
-        raise UserError(f"{where} is not a list of scores: {cause}. Write it as JSON: [0.1, 0.9]") from None
+        raise UserError(f"{where}: not a list of scores: {cause}. Write it as JSON: [0.1, 0.9]") from None
 
 
 def _videos(table: Table, name: str | None, notes: list[str]) -> np.ndarray:
     """(R,) names of the rows' videos; the numbers of the rows where the table has none."""
     if name is None:
-        notes.append(
-            "the file names no videos: its rows are taken in the order of the test list (--column video=NAME names a column)"
-        )
+        notes.append("the file names no videos: its rows are in the order of the test list")
         return np.arange(table.num_rows).astype(np.str_)
     videos = _text(table, name)
     if (videos == "").any():
@@ -320,7 +366,7 @@ def _text(table: Table, name: str) -> np.ndarray:
     values = table.columns[name]
     if values.ndim != 1:
         raise UserError(f"{table.path}: the column '{name}' holds lists, not names. Name another column")
-    if values.dtype.kind == "f" and (values == np.floor(values)).all():
+    if values.dtype.kind == "f" and ((values == np.floor(values)) & (abs(values) < 2**53)).all():
         values = values.astype(np.int64)
     texts = [str(value) for value in values.tolist()]
     row = max(range(len(texts)), key=lambda place: len(texts[place]))
@@ -332,7 +378,7 @@ def _text(table: Table, name: str) -> np.ndarray:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{table.path}: the column '{name}' has text that is no Unicode. Correct it") from None
+        raise UserError(f"{table.path}: the column '{name}' has text that is not Unicode. Correct it") from None
     return np.array(texts, dtype=np.str_)
 
 
@@ -344,12 +390,17 @@ def _classes(
 ) -> np.ndarray:
     """(R,) a column of classes: numbers where all are, and not names of the scores' columns; else names."""
     values = table.columns[name]
-    if values.dtype.kind == "b":
-        return values[rows_R].astype(np.str_)
-    if _is_number(values) and values.ndim == 1:
-        if values.dtype.kind == "f" and not (np.isnan(values) | (values == np.floor(values))).all():
+    if values.ndim != 1:
+        raise UserError(
+            f"{table.path}: '{name}' has several classes a video, and a comparison needs one. Give the one class of each video"
+        )
+    if _is_number(values):
+        if (
+            values.dtype.kind == "f"
+            and not (np.isnan(values) | (np.isfinite(values) & (values == np.floor(values)))).all()
+        ):
             raise UserError(
-                f"{table.path}: the column '{name}' has numbers that are not whole, and no classes. Name another column"
+                f"{table.path}: the column '{name}' has numbers that are not whole, so they are not classes. Name another column"
             )
         texts = np.array(
             ["" if np.isnan(value) else str(int(value)) for value in values[rows_R].tolist()], dtype=np.str_
@@ -419,19 +470,28 @@ def _check_views(table: Table, videos_R: np.ndarray, rows_R: np.ndarray, view: s
 
 
 def _no_answers(table: Table, taken: set[str]) -> UserError:
-    """Error of a table without answers: it names the columns that may be those of several models."""
+    """Error of a table without answers: it names the columns that may be those of one or several models."""
     free = [
-        name for name, values in table.columns.items()
-        if name not in taken and values.dtype.kind == "O" and plain(name) and not _begins_as_list(values)
-    ]  # fmt: skip
+        name
+        for name, values in table.columns.items()
+        if name not in taken and plain(name) and _may_answer(name, values)
+    ]
     if free:
-        shown = ",".join(free[:8])
         which = "may hold the answers of several models" if len(free) > 1 else "may hold the answers"
         return UserError(
             f"{table.path}: no column is called as answers or scores are, and {', '.join(free[:8])} {which}. Say it: "
-            f"--column answer={shown}"
+            f"--column answer={','.join(free[:8])}"
         )
     return UserError(
         f"{table.path}: no column holds answers or scores (it has {', '.join(list(table.columns)[:12])}). Name them: --column "
         "answer=NAME, or --column scores=PREFIX"
     )
+
+
+def _may_answer(name: str, values: np.ndarray) -> bool:
+    """Whether a column looks like answers: text or whole numbers, of which some come again."""
+    if values.ndim != 1 or plain(name) in OTHERS:
+        return False
+    if _is_number(values) and not (values == np.floor(values)).all():
+        return False
+    return len(values) == 1 or len(np.unique(values)) < len(values)
