@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"errors", "runtime", "text", "video"},
     "zoo": {"errors", "former_names", "runtime", "user_code"},
     "recipe": {"data", "errors", "runtime", "text", "user_code"},
-    "storage": {"__init__", "errors", "recipe", "runtime", "user_code", "zoo"},
+    "storage": {"__init__", "errors", "recipe", "runtime", "text", "user_code", "zoo"},
     "analysis": {"__init__", "data", "errors", "recipe", "runtime", "storage", "text"},
     "build": {"data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
     "evaluation": {"analysis", "build", "data", "errors", "recipe", "runtime", "storage", "text", "user_code", "video", "zoo"},
@@ -112,7 +112,7 @@ def test_the_command_line_starts_without_torch():
 @pytest.mark.parametrize(
     "module",
     ["reporting.report", "data.prepare.prepare", "data.sets.motions", "data.inputs", "recipe.schedule", "recipe.shipped",
-     "analysis.comparison", "storage.listing", "api", "video", "reporting.notebook", "reporting.card", "reporting.figures"],
+     "analysis.comparison", "analysis.judging", "storage.predictions", "storage.listing", "api", "video", "reporting.notebook", "reporting.card", "reporting.figures"],
 )  # fmt: skip
 def test_what_needs_no_torch_loads_none(module):
     assert "torch" not in loaded_by(f"import muybridge.{module}")

@@ -645,6 +645,57 @@ def verify(
     return cards.check_card(Path(path), _compared(several)[0] if several else None, public_key=asked)
 
 
+def judge(
+    predictions: str | Path | Run | Sequence[str | Path | Run] | Mapping[str, Any],
+    *,
+    truth: str | Path | Sequence[int | str] | None = None,
+    split: str = "test",
+    fold: int | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    format: str | None = None,
+    column: Mapping[str, str | Sequence[str]] | None = None,
+    scores: str | None = None,
+    seed_pattern: str | None = None,
+    out: str | Path | None = None,
+    title: str | None = None,
+    pair: Sequence[str] | None = None,
+    with_frames: bool = True,
+) -> WrittenReport:
+    """Compare predictions that any tool made, and write the report of them.
+
+    `predictions`: files (`NAME=FILE` names a row; several files of one name are its seeds), and folders of runs and
+    studies; or a dict by the names of rows: files, (N,K) scores, (N,) answers, or a list of such arrays, one a seed.
+    `truth`: a manifest (its `split`, of one `fold` or of all), a table or a list of videos and labels, or the labels in the
+    order of the arrays; none: the tests of the runs, or the labels in the files. `classes`: names in the order of the
+    scores, or a file with a line a class. `ids`, `groups`: names and groups of the arrays' videos. `format`, `column` (such
+    as `{"video": "clip_name"}`): how files are read; none: found out. `scores`: "probabilities" or "logits"; none: found out.
+    `seed_pattern`: regular expression whose group is the seed in a file's name. `out`: the HTML file; none: `judge.html`
+    here. `title`, `pair`, `with_frames`: as `report` takes them. Raises UserError.
+    """
+    from muybridge.analysis.comparison import find_runs
+    from muybridge.analysis.judging import asked_of, judged
+    from muybridge.reporting.report import Report
+    from muybridge.storage.predictions import Columns
+    from muybridge.storage.study import StudyRecord
+
+    is_file = isinstance(truth, str | Path)
+    asked, folders = asked_of(
+        predictions, ids=ids, in_order_of=cast("str | Path", truth) if is_file else None,
+        have_labels=truth is not None and not is_file,
+    )  # fmt: skip
+    runs, folder = find_runs(folders)
+    named = [f"{what}={name if isinstance(name, str) else ','.join(name)}" for what, name in (column or {}).items()]
+    comparison = judged(
+        asked, runs, study=None if folder is None else StudyRecord.load(folder), truth=truth, split=split, fold=fold,
+        classes=classes, groups=groups, format=format, columns=Columns.of(named), scores=scores, seed_pattern=seed_pattern,
+    )  # fmt: skip
+    target, comparisons = Path(out or "judge.html"), {comparison.data: comparison}
+    Report.of(comparisons, title=title, pair=pair, with_frames=with_frames).write(target)
+    return WrittenReport(target, comparisons)
+
+
 def doctor(
     manifest: str | Path,
     *,

@@ -41,7 +41,7 @@ def from_spreadsheet(text: str) -> str:
 
 def plural(count: int | str, noun: str) -> str:
     """Format a number with its noun: "1 class", "2 classes"."""
-    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
+    return f"{count} {noun}" + ("" if count in (1, "1") else "es" if noun.endswith("s") else "s")
 
 
 _WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]

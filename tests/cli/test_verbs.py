@@ -42,6 +42,7 @@ OF_THE_TERMINAL = {
     ("", "json"): "how the answer is printed",
     ("", "help"): "what is printed",
     ("report", "open"): "opens a browser",
+    ("judge", "open"): "opens a browser",
     ("compare", "dry_run"): "the verb is `plan` instead",
     ("train", "dry_run"): "the verb is `estimate` instead",
     ("train", "find_lr"): "the verb is `find_lr` instead",
@@ -49,6 +50,8 @@ OF_THE_TERMINAL = {
 }
 OF_PYTHON = {
     ("compare", "estimate"): "what --dry-run asks for",
+    ("judge", "ids"): "names of the videos of arrays, which files have themselves",
+    ("judge", "groups"): "groups of the videos of arrays",
     ("events", "ready"): "prints each video as it is done",
     ("predict", "ready"): "prints each answer as it comes",
     ("stream", "told"): "prints what happens to the source",

@@ -17,9 +17,9 @@ from muybridge.storage.scores import (
     class_accuracies,
     concatenate,
     confusion_counts,
+    label_ranks,
     mean_class,
     softmax,
-    topk_accuracy,
     within_pair,
 )
 
@@ -50,8 +50,9 @@ class Answers:
     within: Mapping[Pair, np.ndarray]
     """Two-class answers: which videos of a pair are right if only its two classes may be answered."""
     clip_top1: float
-    """Clip accuracy: each view counted separately."""
+    """Clip accuracy: each view counted separately; NaN where the views are not known."""
     num_views: int
+    """Number of views of each video; 0 where it is not known."""
     by_clips: Mapping[int, float]
     """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
     top: Mapping[int, float]
@@ -84,7 +85,7 @@ class Answers:
         videos = scores.labelled()
         scores_NK, labels_N = scores.video_scores()[videos], scores.labels_N[videos]
         probabilities_NK = scores_NK if scores.average == "probabilities" else softmax(scores_NK)
-        predicted_N, everything = scores_NK.argmax(1), np.arange(len(videos))
+        predicted_N, everything, ranks_N = scores_NK.argmax(1), np.arange(len(videos)), label_ranks(scores_NK, labels_N)
         calibrated_N = [calibrated[video] for video in videos] if calibrated else [Calibrated()] * len(videos)
         sure_NK = tempered(probabilities_NK, np.array([one.temperature for one in calibrated_N]))
         sure_N = sure_NK[everything, predicted_N]
@@ -93,7 +94,7 @@ class Answers:
             confidence_N=probabilities_NK[everything, predicted_N], truth_N=probabilities_NK[everything, labels_N],
             within={(a, b): within_pair(scores_NK, labels_N, scores.pair(a, b))[1] for a, b in pairs},
             clip_top1=scores.clip_accuracy(), num_views=scores.num_views, by_clips=scores.accuracy_by_clips(),
-            top={k: topk_accuracy(scores_NK, labels_N, k) for k in MORE_ANSWERS if len(scores.classes) > k},
+            top={k: float((ranks_N < k).mean()) for k in MORE_ANSWERS if len(scores.classes) > k},
             split_N=np.zeros(len(videos), dtype=np.int64), sure_N=sure_N, sure_truth_N=sure_NK[everything, labels_N],
             answered_N=sure_N >= np.array([one.threshold for one in calibrated_N]),
         )  # fmt: skip
@@ -254,17 +255,18 @@ class Evaluated:
         }
 
     @property
-    def clip_accuracy(self) -> float:
-        """Clip accuracy, mean over seeds."""
-        return float(np.mean([answers.clip_top1 for answers in self.answers]))
+    def clip_accuracy(self) -> float | None:
+        """Clip accuracy, mean over seeds; None where the views are not known."""
+        mean = float(np.mean([answers.clip_top1 for answers in self.answers]))
+        return None if np.isnan(mean) else mean
 
     def top(self, k: int) -> float | None:
-        """Top-k video accuracy, mean over seeds; None where there are no more than k classes."""
-        return float(np.mean([of.top[k] for of in self.answers])) if k in self.answers[0].top else None
+        """Top-k video accuracy, mean over seeds; None where there are no more than k classes, or no scores."""
+        return float(np.mean([of.top[k] for of in self.answers])) if all(k in of.top for of in self.answers) else None
 
     @property
     def kinetics_error(self) -> float | None:
-        """Mean of top-1 and top-5 error in percent (Kinetics challenge 2017); None for at most five classes."""
+        """Mean of top-1 and top-5 error in percent (Kinetics challenge 2017); None without top-5."""
         top5 = self.top(5)
         return None if top5 is None else 100 * (1 - (self.accuracy.value + top5) / 2)
 

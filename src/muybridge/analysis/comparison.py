@@ -228,7 +228,10 @@ class Comparison(Shown):
         guesses = not all(map(self.beats_a_guess, self.models))
         if guesses:
             header.append("better than a guess")
-        header += ["video top-1", "clip top-1"] if self.by_class else ["clip top-1", "mean class"]
+        further = ["video top-1", "clip top-1"] if self.by_class else ["clip top-1", "mean class"]
+        if all(model.clip_accuracy is None for model in self.models):
+            further.remove("clip top-1")
+        header += further
         if self.pairs:
             header += ["within pairs [95 %]", "other classes"]
         header += ["parameters", "conv MACs", "train clips/s"] * bool(self.of_runs) + ["seeds"]
@@ -239,8 +242,10 @@ class Comparison(Shown):
                 row.append(self.letters(rank))
             if guesses:
                 row.append("yes" if self.beats_a_guess(model) else "no")
-            others = [model.clip_accuracy, model.mean_class]
-            row += [f"{value:.3f}" for value in ([model.accuracy.value, others[0]] if self.by_class else others)]
+            values = {
+                "video top-1": model.accuracy.value, "clip top-1": model.clip_accuracy, "mean class": model.mean_class,
+            }  # fmt: skip
+            row += ["–" if (value := values[name]) is None else f"{value:.3f}" for name in further]
             if self.pairs:
                 outside = model.outside_pairs(self.pairs)
                 row += [str(model.within_pairs(self.pairs)), "–" if outside is None else f"{outside.value:.3f}"]
@@ -370,11 +375,20 @@ def compared_runs(runs: Sequence[Run]) -> dict[str, Comparison]:
     return comparisons
 
 
-def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Sequence[str] = ()) -> Comparison:
-    """Compare runs on one data set.
+def compared(
+    runs: Sequence[Run],
+    *,
+    study: StudyRecord | None = None,
+    others: Sequence[ModelResult] = (),
+    data: str = "",
+    pairs: Sequence[Pair] = (),
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare runs on one data set, and `others`: predictions of other tools, in one order with them.
 
-    `study`: record of the study that the runs are part of. Raises UserError if no run is finished with test scores, or if
-    runs were tested on different classes.
+    `study`: record of the study that the runs are part of. `data`, `pairs`: name of the data set and its time-reversed
+    pairs where nothing but `others` is compared. Raises UserError if no run is finished with test scores, or if runs were
+    tested on different classes.
     """
     runs = list({run.path.resolve(): run for run in runs}.values())
     finished = [run for run in runs if run.is_finished and run.has_test_scores]
@@ -383,67 +397,86 @@ def compared(runs: Sequence[Run], *, study: StudyRecord | None = None, notes: Se
         left_out = [run.name for run in runs if run not in finished and run.is_finished is is_finished]
         if left_out:
             all_notes.append(f"{why}, and left out: {listed(left_out)}.")
-    if not finished:
+    if not finished and (runs or not others):
         each = [f"{run.path} ({'no scores/test.npz' if run.is_finished else 'no result.json'})" for run in runs]
         raise UserError(
             f"runs: none of these is finished with test scores ({', '.join(each)}). Continue an unfinished one: "
             "muybridge train --resume RUN. For scores, train on a set with a test split"
         )
-    first = finished[0].dataset()
-    for run in finished:
-        if run.dataset()["classes"] != first["classes"]:
-            raise UserError(
-                f"{run.path}: its classes are different from those of {finished[0].path}. Compare runs of the same "
-                "classes"
+    protocol: Recipe | None = None
+    own: Sequence[RunsResult] = ()
+    differences: dict[str, list[Any]] = {}
+    on_purpose: set[str] = set()
+    if finished:
+        first = finished[0].dataset()
+        for run in finished:
+            if run.dataset()["classes"] != first["classes"]:
+                raise UserError(
+                    f"{run.path}: its classes are different from those of {finished[0].path}. Compare runs of the same "
+                    "classes"
+                )
+        own, recipes, records = rows_of(finished, study=study, notes=all_notes)
+        protocol, pairs = recipes[finished[0]], first["reversed_pairs"]
+        data = data_name(protocol.data.manifest)
+        without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
+        if without:
+            all_notes.append(
+                f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}."
             )
-    varies = {} if study is None else study.varies
-    models, recipes, records = rows_of(finished, study=study, notes=all_notes)
+        machines = {run: run.environment() for run in finished}
+        if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
+            all_notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
+        differences = _differences(list(recipes.values()))
+        varies = {} if study is None else study.varies
+        axes_of_runs = [records[run].axes for run in finished]
+        on_purpose = {
+            name
+            for name in differences
+            if _follows(
+                [value_of(recipe, name) for recipe in recipes.values()], axes_of_runs, _axes_that_set(name, varies)
+            )
+        }
+    models: list[ModelResult] = [*own, *others]
     by_class = compares_by_class(models)
     models.sort(key=lambda model: -(model.mean_class if by_class else model.accuracy.value))
-    without = [f"{run.name} ({plural(len(run.skipped()), 'video')})" for run in finished if run.skipped()]
-    if without:
-        all_notes.append(f"Went on without videos that could not be read (listed in skipped.json): {listed(without)}.")
-    machines = {run: run.environment() for run in finished}
-    if len({(machine["processor"], machine["device"], machine["threads"]) for machine in machines.values()}) > 1:
-        all_notes.append("The runs were not trained on the same machine: their clips/s do not compare.")
-    differences = _differences(list(recipes.values()))
-    axes_of_runs = [records[run].axes for run in finished]
-    on_purpose = {
-        name
-        for name in differences
-        if _follows([value_of(recipe, name) for recipe in recipes.values()], axes_of_runs, _axes_that_set(name, varies))
-    }
     made = Comparison(
         models=tuple(models),
-        classes=tuple(first["classes"]),
-        pairs=_tested_pairs(first["reversed_pairs"], models, all_notes),
-        data=data_name(recipes[finished[0]].data.manifest),
-        protocol=recipes[finished[0]],
+        classes=models[0].classes,
+        pairs=_tested_pairs(pairs, models, all_notes),
+        data=data,
+        protocol=protocol,
         differences={name: values for name, values in differences.items() if name not in on_purpose},
         varied={name: values for name, values in differences.items() if name in on_purpose},
         notes=(),
         searches=() if study is None else searched_settings(study.path, finished),
-        race=None if study is None else load_races(study.path).get(data_name(recipes[finished[0]].data.manifest)),
+        race=None if study is None else load_races(study.path).get(data),
     )
-    tested = {model.num_videos for model in models}
+    return replace(made, notes=(*all_notes, *_what_is_common(made, "models" if others else "runs")))
+
+
+def _what_is_common(made: Comparison, rows: str) -> list[str]:
+    """Sentences on videos, labels and sources that not all models share. `rows`: what these are called."""
+    notes = []
+    tested = {model.num_videos for model in made.models}
     shared = len(made.common[0])
-    by_name = [set(model.answers[0].ids_N.tolist()) for model in models]
+    by_name = [set(model.answers[0].ids_N.tolist()) for model in made.models]
     relabelled = len(by_name[0].intersection(*by_name[1:])) - shared
     if relabelled:
-        all_notes.append(
-            f"Not all runs have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
+        notes.append(
+            f"Not all {rows} have the same label for {plural(relabelled, 'test video')} of the same name: these are left out "
             "of the comparison of pairs."
         )
     if not made.common_groups[1]:
-        all_notes.append(
-            "Not all runs know the same sources (groups) of the videos: pairs are compared by those of the run that has fewest."
+        notes.append(
+            f"Not all {rows} know the same sources (groups) of the videos: pairs are compared by those of the {rows[:-1]} that "
+            "has fewest."
         )
     if tested != {shared + relabelled}:
-        all_notes.append(
+        notes.append(
             f"They were not tested on the same videos: of {min(tested)} to {max(tested)} test videos {shared} are common to all. "
             "Pairs are compared on these; all other numbers are of all that each was tested on."
         )
-    return replace(made, notes=tuple(all_notes))
+    return notes
 
 
 def compares_by_class(models: Sequence[Evaluated]) -> bool:
@@ -477,6 +510,15 @@ def _follows(values: Sequence[Any], axes_of_runs: Sequence[Mapping[str, Any]], a
 
 
 def _tested_pairs(pairs: Sequence[Sequence[str]], models: Sequence[ModelResult], notes: list[str]) -> tuple[Pair, ...]:
+    """Pairs of which both classes have test videos; none where a model has no scores to choose between two by."""
+    without = [model.name for model in models if not model.has_scores]
+    if pairs and without:
+        answer = "gives" if len(without) == 1 else "give"
+        notes.append(
+            f"Time-reversed pairs are left out, as {listed(without)} {answer} answers alone: to be asked which of two classes "
+            "a video shows takes a score for each."
+        )
+        return ()
     seen = [{model.classes[label] for label in np.unique(model.labels_N)} for model in models]
     tested = tuple((a, b) for a, b in pairs if all(a in classes and b in classes for classes in seen))
     if len(tested) < len(pairs):

@@ -52,7 +52,8 @@ def _who_won(c: Comparison) -> list[str]:
     views = c.models[0].answers[0].num_views
     first = [model for model in c.models if c.measure(model).value == best.value]
     counts = sorted({model.num_videos for model in first})
-    tested = f"on {' or '.join(map(str, counts))} test videos, {plural(views, 'view')} each"
+    of_views = f", {plural(views, 'view')} each" if views else ""
+    tested = f"on {' or '.join(map(str, counts))} test videos{of_views}"
     why = _why_by_class(c)
     if len(c.models) == 1:
         return [*why, f"{c.models[0].name} has {c.measured} {best} {tested} ({best.method})."]
@@ -144,7 +145,7 @@ def _about_runs(c: Comparison) -> list[str]:
         return [
             *sentences,
             f"{listed(few)} {have} fewer than {SEEDS_OF_A_CLAIM} seeds: what is said of {of_it} holds for {its} runs alone; "
-            f"how far another seed would move a figure is not known (--seeds {SEEDS_OF_A_CLAIM}).",
+            f"how far another seed would move a figure is not known{_with_seeds(c)}.",
         ]
     these = f"these {len(c.models)} runs" if many else "these two runs"
     that, verb = "that", "is"
@@ -172,8 +173,13 @@ def _about_runs(c: Comparison) -> list[str]:
     return [
         *sentences,
         f"{with_seeds} this compares {these}: how far another seed would move a figure is not known. A "
-        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each (--seeds {SEEDS_OF_A_CLAIM}).",
+        f"claim about the models needs at least {SEEDS_OF_A_CLAIM} seeds of each{_with_seeds(c)}.",
     ]
+
+
+def _with_seeds(c: Comparison) -> str:
+    """Option that trains as many seeds as a claim needs; nothing where muybridge trained no model."""
+    return f" (--seeds {SEEDS_OF_A_CLAIM})" if c.of_runs else ""
 
 
 def _what_it_takes(c: Comparison) -> list[str]:

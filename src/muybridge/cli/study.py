@@ -1,4 +1,4 @@
-"""Commands that compare: `demo`, `compare`, `report`."""
+"""Commands that compare: `demo`, `compare`, `report`, `judge`."""
 
 import webbrowser
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from muybridge.cli.options import (
     Shorten,
     Steps,
     allow_named,
+    pairs,
     parse_number,
     parse_share,
     parsed_settings,
@@ -299,6 +300,90 @@ def report(
 
         files = {name: None if path is None else str(path) for name, path in also.items()}
         answer(as_json, lambda: _report_json(written.path, written.comparisons) | files, show)
+
+
+def judge(
+    predictions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE… | RUN… | STUDY",
+            help="Files of predictions, several of one NAME being its seeds; folders of runs and studies.",
+        ),
+    ],
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the videos show: a manifest, a table with a video and a label a row, or a list of `path label`; none: "
+            "the tests of the runs, or the labels in the files.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the manifest that was tested.")] = "test",
+    fold: Annotated[int | None, typer.Option(min=1, help="Fold of the manifest that was tested; none: all.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Names of the classes in the order of the scores: a line a class, or `0 name`."
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the files (docs/judge.md); none: found out by each file's content.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT=NAME",
+            help="Column of a table that has the video, label, answer, model, seed, group, split or view, or what the names of "
+            "the columns of scores begin with; repeatable. None: found by usual names.",
+        ),
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="What the scores are: probabilities or logits; none: found out by their sums.")
+    ] = None,
+    seed_pattern: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Where the seed is in a file's name: 'run([0-9]+)'; none: behind `seed`."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML file to write; none: judge.html.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
+    ] = None,
+    no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare predictions that any tool made, with each other and with runs, and write the report.
+
+    It also says which figures are missing, and what would give them. Nothing is trained.
+    """
+    with answering(as_json):
+        import muybridge
+
+        named = pairs("--column", column) or {}
+        written = muybridge.judge(
+            predictions,
+            truth=truth,
+            split=split,
+            fold=fold,
+            classes=classes,
+            format=format,
+            column={what: name.split(",") for what, name in named.items()},
+            scores=scores,
+            seed_pattern=seed_pattern,
+            out=out,
+            title=title,
+            pair=None if pair is None else split_list(pair),
+            with_frames=not no_frames,
+        )
+        if open_it:
+            webbrowser.open(written.path.resolve().as_uri())
+        answer(
+            as_json,
+            lambda: _report_json(written.path, written.comparisons),
+            lambda: _print_report(written.path, written.comparisons),
+        )
 
 
 def _answer_study(study: Any, as_json: bool) -> None:

@@ -2,6 +2,7 @@ r"""Tables as LaTeX: a `tabular` with the rules of the package booktabs, for `\i
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from muybridge.text import printable
@@ -52,11 +53,12 @@ def tabular(header: Sequence[str], rows: Sequence[Sequence[str]], *, foot: int =
         ]
     )
     needs = f"% Needs {PACKAGES} and \\usepackage[T1]{{fontenc}}"
-    if beyond := sorted({character for character in text if not _is_latin(character)}):
+    if beyond := sorted({character for character in set(text) if not _is_latin(character)}):
         needs += f", and LuaLaTeX or XeLaTeX with a font that has {' '.join(beyond[:20])}"
     return f"{needs}.\n{text}\n"
 
 
+@lru_cache(maxsize=2**16)  # names and figures come again and again
 def escaped(text: str) -> str:
     """Text in which every character stands for itself, and signed numbers have the signs of mathematics."""
     plain = " ".join(printable(text).split())

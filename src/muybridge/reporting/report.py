@@ -31,6 +31,7 @@ from muybridge import __version__
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
 from muybridge.analysis.label_budget import curves
+from muybridge.analysis.missing import missing
 from muybridge.analysis.published import published
 from muybridge.analysis.questions import questions
 from muybridge.analysis.verdict import study_verdict, verdict_on
@@ -140,6 +141,7 @@ def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
             "verdict": verdict_on(comparison).as_json(), "questions": [one.as_json() for one in questions(comparison)],
             **comparison.as_json(), "findings": findings(comparison),
             "label_budget": [curve.as_json() for curve in curves(comparison)],
+            "missing": [one.as_json() for one in missing(comparison)],
         }
         for comparison in comparisons.values()
     ]  # fmt: skip

@@ -103,6 +103,8 @@ class Scores(Shown):
     """Split of the manifest; empty: unknown."""
     num_trained_on: int = 0
     """Number of the videos that the model was trained on: above 0, metrics are training accuracy."""
+    are_probabilities: bool = False
+    """Whether `logits_VK` holds probabilities, which another tool gave; they are averaged as they are, and never saved."""
 
     def __post_init__(self) -> None:
         num_videos, num_views = len(self.ids_N), len(self.video_V)
@@ -132,6 +134,8 @@ class Scores(Shown):
             raise ValueError(f"{self.num_trained_on} of {num_videos} videos were trained on")
         if self.average not in get_args(Average):
             raise ValueError(f"average '{self.average}' is not known")
+        if self.are_probabilities and (self.average != "probabilities" or self.logits_VK.min() < 0):
+            raise ValueError("probabilities that are averaged as logits, or are negative")
         if self.grid is not None:
             crops = np.tile(np.arange(self.grid.num_crops), self.grid.num_clips)
             of_videos = self.crop_V[np.argsort(self.video_V, kind="stable")]
@@ -160,12 +164,15 @@ class Scores(Shown):
 
     @cached_property
     def _video_scores(self) -> np.ndarray:
-        views_VK = softmax(self.logits_VK) if self.average == "probabilities" else self.logits_VK.astype(np.float64)
+        is_softmaxed = self.average == "probabilities" and not self.are_probabilities
+        views_VK = softmax(self.logits_VK) if is_softmaxed else self.logits_VK.astype(np.float64)
         counts_N = np.bincount(self.video_V, minlength=len(self.ids_N))
         if (np.diff(self.video_V) < 0).any():
             views_VK = views_VK[np.argsort(self.video_V, kind="stable")]
-        sums_NK: np.ndarray = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
-        scores_NK = sums_NK / counts_N[:, None]
+        scores_NK: np.ndarray = views_VK
+        if len(views_VK) > len(counts_N):
+            sums_NK = np.add.reduceat(views_VK, np.cumsum(counts_N) - counts_N)
+            scores_NK = sums_NK / counts_N[:, None]
         scores_NK.setflags(write=False)
         return scores_NK
 
@@ -302,7 +309,9 @@ class Scores(Shown):
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a .npz file."""
+        """Write a .npz file. Raises ValueError for probabilities of another tool."""
+        if self.are_probabilities:
+            raise ValueError("probabilities cannot be saved as logits")
         buffer = io.BytesIO()
         grid = self.grid
         grid_fields: dict[str, Any] = {}
@@ -347,7 +356,7 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     path = Path(path)
     check_regular(path)
     try:
-        _check_size(path)
+        check_unpacked(path)
         # of bytes, as NumPy leaves a damaged file open
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as packed:
             arrays = dict(packed)
@@ -368,8 +377,8 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _check_size(path: Path) -> None:
-    """Refuse a small file that would fill the memory: numbers do not pack to a hundredth. Raises ValueError."""
+def check_unpacked(path: Path) -> None:
+    """Refuse a small zip that would fill the memory: numbers do not pack to a hundredth. Raises ValueError."""
     with zipfile.ZipFile(path) as packed:
         unpacked_bytes = sum(member.file_size for member in packed.infolist())
     if unpacked_bytes > max(2**30, 100 * path.stat().st_size):
@@ -379,7 +388,8 @@ def _check_size(path: Path) -> None:
 def concatenate(parts: list[Scores]) -> Scores:
     """Join scores of disjoint sets of videos (the test folds of a cross-validation). Raises ValueError."""
     first = parts[0]
-    if any(part.classes != first.classes or part.average != first.average for part in parts):
+    kinds = {(part.classes, part.average, part.are_probabilities) for part in parts}
+    if len(kinds) > 1:
         raise ValueError("scores of different classes or averages cannot be joined")
     offsets = np.cumsum([0] + [len(part.ids_N) for part in parts])
     ids_N = np.concatenate([part.ids_N for part in parts])
@@ -395,7 +405,7 @@ def concatenate(parts: list[Scores]) -> Scores:
         skipped_ids=np.concatenate([part.skipped_ids for part in parts]),
         grid=first.grid if all(part.grid == first.grid for part in parts) else None,
         split=first.split if all(part.split == first.split for part in parts) else "",
-        num_trained_on=sum(part.num_trained_on for part in parts),
+        num_trained_on=sum(part.num_trained_on for part in parts), are_probabilities=first.are_probabilities,
     )  # fmt: skip
 
 
@@ -460,14 +470,28 @@ def mean_class(accuracy_K: np.ndarray) -> float:
 
 def topk_accuracy(scores_NK: np.ndarray, labels_N: np.ndarray, k: int = 1) -> float:
     """Share of rows whose label is among the k highest scores."""
-    top_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :k]
-    return float((top_Nk == labels_N[:, None]).any(1).mean())
+    return float((label_ranks(scores_NK, labels_N) < k).mean())
+
+
+def label_ranks(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """(N,) number of classes that come before the label: of a higher score, or as high and earlier in the list.
+
+    For a label below 0, which is in no list, larger than any number of classes.
+    """
+    known_N = labels_N >= 0
+    of_label_N1 = scores_NK[np.arange(len(labels_N)), labels_N][:, None]
+    earlier_NK = np.arange(scores_NK.shape[1]) < labels_N[:, None]
+    before_N = ((scores_NK > of_label_N1) | ((scores_NK == of_label_N1) & earlier_NK)).sum(1)
+    return np.where(known_N, before_N, np.iinfo(np.int64).max)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax along the last axis, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    powers: np.ndarray = logits.astype(np.float64)
+    powers -= logits.max(-1, keepdims=True)
+    np.exp(powers, out=powers)  # in place, as fresh memory costs more than the sum
+    powers /= powers.sum(-1, keepdims=True)
+    return powers
 
 
 def _grid(arrays: Any) -> ViewGrid | None:

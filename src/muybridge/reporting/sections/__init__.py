@@ -54,6 +54,7 @@ SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
     confidence.calibration,
     confidence.coverage,
     data.overview,
+    result.lacking,
     vectors.change,
     learning.learning,
     training.learning_curves,

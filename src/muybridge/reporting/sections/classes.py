@@ -201,7 +201,7 @@ def disagreements(chapter: Chapter) -> Section | None:
         pictures=tuple(pictures),
         caption=(
             f"Right in most seeds of one and wrong in half of the other's or more; the clearest first, at most {MOST_STRIPS} of "
-            "each kind shown. In brackets the probability that the answer was given. Another pair: muybridge report --pair A,B."
+            "each kind shown. In brackets the probability that the answer was given. Another pair: --pair A,B."
         ),
     )  # fmt: skip
 

@@ -12,13 +12,19 @@ def overview(chapter: Chapter) -> Section:
     fold = None if recipe is None else recipe.data.fold
     of_fold = "" if fold is None else " Splits are those of the first run's fold."
     end = of_fold if dataset.sha256 is None else f"{of_fold} Its sha256: {dataset.sha256} (muybridge verify MANIFEST)."
+    of_whom = "of the truth" if recipe is None else "that the runs were trained with"
     if dataset.overview is not None:
         return Section(
             title="Data",
             tables=(Table(HEADER, [split.cells() for split in dataset.overview.splits], name="data"),),
-            caption="By the manifest that the runs were trained with. Width × height: the smallest and the largest frames by "
+            caption=f"By the manifest {of_whom}. Width × height: the smallest and the largest frames by "
             f"area, and how many sizes there are. Videos a class: of the rarest and of the most common class.{end}",
         )
+    stored = (
+        "Only the number of videos is known"
+        if recipe is None
+        else "Only what the runs store is shown, as the manifest cannot be used"
+    )
     sizes, counts = dataset.split_sizes, dataset.class_sizes or {}
     rows = []
     for split, count in sizes.items():
@@ -28,7 +34,7 @@ def overview(chapter: Chapter) -> Section:
         rows.append([split, thousands(count), classes, span])
     return Section(
         title="Data",
-        text=(f"Only what the runs store is shown, as the manifest cannot be used: {dataset.problem.rstrip('.')}.",),
+        text=(f"{stored}: {dataset.problem.rstrip('.')}.",),
         tables=(Table(["split", "videos", "classes", "videos a class"], rows, name="data"),),
         caption=f"Videos a class: of the rarest and of the most common class.{end}",
     )

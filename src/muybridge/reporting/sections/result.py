@@ -1,10 +1,11 @@
-"""Sections on accuracy: result, protocol differences, significance, settings."""
+"""Sections on accuracy: result, what is missing, protocol differences, significance, settings."""
 
 from typing import Any
 
 from muybridge.analysis.answers import MORE_ANSWERS
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
+from muybridge.analysis.missing import missing
 from muybridge.analysis.results import RunsResult
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
@@ -42,6 +43,19 @@ def summary(chapter: Chapter) -> Section:
     )  # fmt: skip
 
 
+def lacking(chapter: Chapter) -> Section | None:
+    """Section on what predictions of other tools do not tell, and what would tell it."""
+    rows = [[one.figures, listed(one.models), one.needs] for one in missing(chapter.comparison)]
+    if not rows:
+        return None
+    return Section(
+        title="Not told by these files",
+        text=("What is not in this report of predictions that another tool made, and what would give it.",),
+        tables=(Table(["figures", "missing of", "what would give them"], rows, "words", "missing"),),
+        kind="folded",
+    )
+
+
 def _how_tested(c: Comparison) -> str:
     """Sentences on the test of muybridge's own runs and the columns that they alone have; empty without any."""
     if c.protocol is None:
@@ -63,17 +77,18 @@ def _how_tested(c: Comparison) -> str:
 
 def _metrics(c: Comparison) -> Table:
     """Table of every further metric of accuracy, with the baselines."""
-    tops = [k for k in MORE_ANSWERS if c.models[0].top(k) is not None]
+    tops = [k for k in MORE_ANSWERS if any(model.top(k) is not None for model in c.models)]
     errors = ["top-1, top-5 error"] * (5 in tops)
-    header = ["model", "top-1", *(f"top-{k}" for k in tops), *errors, "mean class", "macro F1", "clip top-1"]
+    clips = ["clip top-1"] * any(model.clip_accuracy is not None for model in c.models)
+    header = ["model", "top-1", *(f"top-{k}" for k in tops), *errors, "mean class", "macro F1", *clips]
     header += ["training clips, while training", "training videos"] * bool(c.of_runs)
     rows = []
     for model in c.models:
         values = [model.accuracy.value, *(model.top(k) for k in tops)]
-        later: list[float | None] = [model.mean_class, model.macro_f1, model.clip_accuracy]
+        later: list[float | None] = [model.mean_class, model.macro_f1, *([model.clip_accuracy] * len(clips))]
         if c.of_runs:
             later += [model.training_clip_accuracy if isinstance(model, RunsResult) else None, model.training_accuracy]
-        error = [f"{model.kinetics_error:.1f} %"] if model.kinetics_error is not None else []
+        error = ["–" if model.kinetics_error is None else f"{model.kinetics_error:.1f} %"] * len(errors)
         rows.append([model.name, *map(share, values), *error, *map(share, later)])
     foot = c.baseline_rows(header)
     return Table(header, rows + foot, name="metrics", foot=len(foot))
