@@ -112,7 +112,8 @@ def test_the_command_line_starts_without_torch():
 @pytest.mark.parametrize(
     "module",
     ["reporting.report", "data.prepare.prepare", "data.sets.motions", "data.inputs", "recipe.schedule", "recipe.shipped",
-     "analysis.comparison", "analysis.judging", "storage.predictions", "storage.listing", "api", "video", "reporting.notebook", "reporting.card", "reporting.figures"],
+     "analysis.comparison", "analysis.judging", "storage.predictions", "storage.listing", "api", "video",
+     "reporting.notebook", "reporting.card", "reporting.figures"],
 )  # fmt: skip
 def test_what_needs_no_torch_loads_none(module):
     assert "torch" not in loaded_by(f"import muybridge.{module}")

@@ -44,8 +44,8 @@ def _several(shown: Any) -> Mapping[str, Comparison]:
 
 def _figure(comparison: Comparison, figure: str) -> dict[str, Any]:
     """A chart of the report."""
-    if figure == "accuracy":  # without making all sections
-        return themed(accuracy.accuracies(comparison))
+    if figure == "accuracy" and (chart := accuracy.accuracies(comparison)) is not None:  # without making all sections
+        return themed(chart)
     figures = {one.name: one for section in sections(Chapter(comparison, with_frames=False)) for one in section.figures}
     if figure not in figures:
         raise UserError(f"plot: the report of {comparison.data} has no figure '{figure}'. {nearest(figure, figures)}")
