@@ -339,7 +339,7 @@ def test_rows_without_names_are_in_the_order_of_the_truth(tmp_path, truth):
 
     comparison = judge(unnamed(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES)
     assert list(answered(comparison, "a").values()) == scores.argmax(1).tolist()
-    assert any("rows are taken in the order of" in note for note in comparison.notes)
+    assert any("videos are taken in the order of" in note for note in comparison.notes)
     with pytest.raises(UserError, match=r"a\.csv: it names no videos, and has 23 where .* has 24"):
         judge(unnamed(tmp_path / "a.csv", scores[1:]), truth=truth, classes=CLASSES)
     shifted = [CLASSES[k] for k in np.roll(LABELS, 1)]

@@ -450,12 +450,11 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
     if told.is_numbered and not truth.is_numbered:
         rows, numbers_R = truth.in_order(split or fold or 0), told.videos_R.astype(np.int64)
         count = int(numbers_R.max()) + 1
-        if count != len(rows) and (
-            count > len(rows) or told.labels_R is None
-        ):  # labels tell whether a part is in order
+        can_be_part = told.labels_R is not None  # which tell whether it is in that order
+        if count > len(rows) or (count < len(rows) and not can_be_part):
             raise UserError(
-                f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. Give "
-                "the list that it was tested with: --truth LIST"
+                f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. "
+                "Give the list that it was tested with: --truth LIST"
             )
         notes.add(told.path, f"its videos are taken in the order of {truth.where}")
         return rows[numbers_R]
