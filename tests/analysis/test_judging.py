@@ -581,9 +581,10 @@ def test_columns_are_named_where_they_are_called_otherwise(tmp_path, truth):
 
 def test_what_is_asked_for_is_a_file_or_a_folder_with_or_without_a_name(tmp_path):
     (tmp_path / "a=b.csv").write_text("")
-    asked, folders = asked_of([str(tmp_path), f"{tmp_path}/a=b.csv", "ours=x.csv"])
+    asked, folders = asked_of([str(tmp_path), f"{tmp_path}/a=b.csv", "ours=x.csv", f"lr=1={tmp_path}/a=b.csv"])
     assert folders == [tmp_path]
-    assert [(str(one.source), one.name) for one in asked] == [(f"{tmp_path}/a=b.csv", None), ("x.csv", "ours")]
+    odd = f"{tmp_path}/a=b.csv"
+    assert [(str(one.source), one.name) for one in asked] == [(odd, None), ("x.csv", "ours"), (odd, "lr=1")]
     assert asked_of({"a": ["x.csv", "y.csv"], "b": "z.csv"})[0][1] == Asked(asked_of(["y.csv"])[0][0].source, "a")
     for text, error in (
         ("=x.csv", "it names no model"),

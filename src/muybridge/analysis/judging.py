@@ -174,10 +174,13 @@ def asked_of(
 
 
 def _named_file(text: str | Path) -> tuple[str | None, Path]:
-    """Name and file of NAME=FILE; a file that has the sign in its own name is one."""
+    """Name and file of NAME=FILE; either may have the sign in it, if the file is there."""
     name, sign, path = str(text).partition("=")
     if isinstance(text, Path) or not sign or Path(text).exists():
         return None, Path(text)
+    ends = [match.start() for match in re.finditer("=", text) if Path(text[match.end() :]).is_file()]
+    if ends:
+        name, path = text[: ends[0]], text[ends[0] + 1 :]
     if not name.strip() or not path:
         raise UserError(
             f"{text}: it names no {'file' if name.strip() else 'model'}. Write NAME=FILE, or the file alone"
