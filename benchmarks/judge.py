@@ -30,7 +30,7 @@ from muybridge.storage.scores import Scores
 
 NOT_COMPARED = {
     "title", "muybridge", "files", "runs", "notes", "findings", "missing", "verdict", "questions", "differences", "varied",
-    "further", "fused", "curves", "training_video_top1",
+    "further", "fused", "curves", "training_video_top1", "method", "backbone",
 }  # fmt: skip
 """Entries of report.json that are words, or of training, or of the files themselves."""
 OF_VIEWS = {"views", "clip_top1", "by_clips"}
@@ -280,12 +280,12 @@ def scale(asked: argparse.Namespace) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         if done.returncode:
             raise SystemExit(done.stderr)
-        found = json.loads(done.stdout)
+        found, used = json.loads(done.stdout), resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "models": len(found["models"]), "seeds": found["models"][0]["seeds"], "videos": asked.videos,
             "classes": asked.classes, "format": asked.format, "gigabytes_of_files": round(size / 1e9, 2),
             "seconds": round(seconds, 1),
-            "peak_memory_megabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3),
+            "cpu_seconds": round(used.ru_utime + used.ru_stime, 1), "peak_memory_megabytes": round(used.ru_maxrss / 1e3),
         }  # fmt: skip
 
 

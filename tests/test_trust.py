@@ -135,7 +135,8 @@ def commands(manifest):
         "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
         "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
         "fuse": ["fuse", ".", ".", "--weights", "equal", "--out", "../fused"],
-        "report": ["report", ".", "--out", "../report.html"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
+        "report": ["report", ".", "--out", "../report.html"], "judge": ["judge", ".", "--out", "../judge.html"],
+        "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 
 
