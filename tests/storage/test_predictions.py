@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
-from muybridge.storage.predictions import Columns, Predictions, read
+from muybridge.storage.predictions import Columns, Predictions, read, read_list
 from muybridge.storage.scores import Scores, ViewGrid
 from muybridge.text import spreadsheet
 
@@ -323,6 +323,12 @@ def test_columns_are_found_by_usual_names_or_named(tmp_path):
     (found,) = read(path, columns=Columns.of(["video=nr", "label=what", "answer=said"]))
     assert found.videos_R.tolist() == list(VIDEOS)
     assert found.answers_R.tolist() == answers
+    (found,) = read(
+        csv_file(tmp_path / "c.csv", ["video", "label"], zip(VIDEOS, answers, strict=True)),
+        columns=Columns(answer="label"),
+    )
+    assert found.labels_R is None, "a column that is named as the answer is not the truth, too"
+    assert found.answers_R.tolist() == answers
     with pytest.raises(UserError, match=r"column 'whta' is not there. Did you mean 'what'"):
         read(path, columns=Columns(label="whta"))
     with pytest.raises(UserError, match=r"what, said may hold .* --column answer=what,said"):
@@ -406,7 +412,7 @@ def test_answers_beside_scores_are_kept_only_where_they_differ(tmp_path):
     path.write_text(json.dumps(rows))
     (found,) = read(path)
     assert found.answers_R.tolist() == [one["pred"] for one in rows]
-    assert any(note.startswith("1 answers are not") for note in found.notes)
+    assert any(note.startswith("1 answers in 'pred' are not") for note in found.notes)
 
 
 def test_an_object_by_video_is_read(tmp_path):
@@ -429,6 +435,7 @@ def test_views_are_rows(tmp_path):
     (found,) = read(tmp_path / "a.npz")
     assert found.videos_R.tolist() == [video for video in VIDEOS for _ in range(2)]
     assert np.array_equal(found.scores_RC, views.reshape(16, 4))
+    assert "videos have 2 rows each, which are taken as their views" in found.notes
     np.save(tmp_path / "b.npy", views)
     (found,) = read(tmp_path / "b.npy")
     assert found.is_numbered
@@ -436,6 +443,22 @@ def test_views_are_rows(tmp_path):
     rows = [[VIDEOS[0], 0, 0.1, 0.9], [VIDEOS[0], 1, 0.2, 0.8], [VIDEOS[0], 1, 0.3, 0.7]]
     with pytest.raises(UserError, match=r"line 4: view '1' of 'clips/a.mp4' is there twice, first in line 3"):
         read(csv_file(tmp_path / "c.csv", ["video", "view", "p_x", "p_y"], rows))
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{},{}", "{} 64 {}", "{}\t{}", "{}"])
+def test_lists_of_other_tools_name_the_rows(form, tmp_path):
+    path = tmp_path / "val_list.txt"
+    path.write_text("".join(form.format(video, label) + "\n" for video, label in zip(VIDEOS, LABELS, strict=True)))
+    found = read_list(path)
+    assert found.names == VIDEOS
+    assert (found.labels_N is None) if form == "{}" else (found.labels_N.tolist() == LABELS.tolist())
+    (dump,) = read(write_mmaction(tmp_path))
+    assert dump.named(found.names).videos_R.tolist() == list(VIDEOS)
+    for text, says in (("a 1\nb\n", "line 2: it has 0 numbers after the name, and line 1 has 1"), ("", "it is empty"),
+                       ("a 1\na 2\n", "'a' is there twice"), ("a 1\n\xff 1\n", "line 2: not UTF-8")):  # fmt: skip
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(UserError, match=says):
+            read_list(path)
 
 
 FAULTY = {

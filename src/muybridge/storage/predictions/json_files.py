@@ -21,7 +21,14 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def json_value(path: Path) -> Any:
     """The value of a JSON file. Raises UserError that names the place."""
-    return parsed("".join(line for _, line in text_lines(path)), str(path))
+    data = path.read_bytes()
+    try:
+        text = str(data, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}). Save it as UTF-8") from None
+    del data
+    return parsed(text, str(path))
 
 
 def parsed(text: str, where: str) -> Any:

@@ -67,8 +67,9 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
             raise UserError(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
     if not table.num_rows:
         raise UserError(f"{table.path}: it has no rows. Give a file with predictions")
-    roles = {kind: getattr(columns, kind) or found(kind, names) for kind in USUAL if kind != "answer"}
-    answers = columns.answers or tuple(name for name in [found("answer", names)] if name is not None)
+    free = [name for name in names if name not in columns.named()]
+    roles = {kind: getattr(columns, kind) or found(kind, free) for kind in USUAL if kind != "answer"}
+    answers = columns.answers or tuple(name for name in [found("answer", free)] if name is not None)
     given = columns
     if len(answers) == 1 and table.columns[answers[0]].ndim == 2:  # predictions may be scores
         given, answers = replace(columns, scores=columns.scores or answers[0]), ()
@@ -90,24 +91,35 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
     made = []
     for model, seed, split, rows_R in parts:
         _check_views(table, videos[rows_R], rows_R, roles["view"])
+        common = (*notes, *_of_views(videos[rows_R]))
         scores_RC = None if scores is None else scores.values_RC[rows_R] if len(parts) > 1 else scores.values_RC
         for answer in answers or (None,):
-            answers_R = None if answer is None else _classes(table, answer, rows_R, classes, is_answer=True)
-            differ = 0
-            if answers_R is not None and scores_RC is not None:
-                differ = int((_best(scores_RC, classes, answers_R) != answers_R).sum())
-                answers_R = answers_R if differ else None
+            answers_R, differ = _answers(table, answer, rows_R, scores_RC, classes)
             made.append(
                 Predictions(
                     path=table.path, format=table.format, videos_R=videos[rows_R], scores_RC=scores_RC, answers_R=answers_R,
                     labels_R=None if labels is None else _classes(table, str(roles["label"]), rows_R, classes),
                     groups_R=None if groups is None else groups[rows_R], classes=classes,
                     model=answer if len(answers) > 1 else model, seed=seed, split=split,
-                    is_numbered=roles["video"] is None or table.is_numbered,
-                    notes=(*notes, *([f"{differ} answers are not the class with the highest score"] if differ else [])),
+                    is_numbered=roles["video"] is None or table.is_numbered, notes=(*common, *differ),
                 )
             )  # fmt: skip
     return made
+
+
+def _answers(
+    table: Table, name: str | None, rows_R: np.ndarray, scores_RC: np.ndarray | None, classes: tuple[str, ...] | None
+) -> tuple[np.ndarray | None, list[str]]:
+    """(R,) the answers of a column, and what is to be noted; None where the highest scores say the same."""
+    if name is None:
+        return None, []
+    answers_R = _classes(table, name, rows_R, classes, is_answer=True)
+    if scores_RC is None:
+        return answers_R, []
+    differ = int((_best(scores_RC, classes, answers_R) != answers_R).sum())
+    if not differ:
+        return None, []
+    return answers_R, [f"{differ} answers in '{name}' are not the class with the highest score"]
 
 
 def _best(scores_RC: np.ndarray, classes: tuple[str, ...] | None, answers_R: np.ndarray) -> np.ndarray:
@@ -467,6 +479,15 @@ def _check_views(table: Table, videos_R: np.ndarray, rows_R: np.ndarray, view: s
                 f"{table.place(seen[key])}. Remove one"
             )
         seen[key] = row
+
+
+def _of_views(videos_R: np.ndarray) -> list[str]:
+    """Note of the videos that have several rows."""
+    _, counts = np.unique(videos_R, return_counts=True)
+    if counts.max() == 1:
+        return []
+    each = str(counts.max()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    return [f"videos have {each} rows each, which are taken as their views"]
 
 
 def _no_answers(table: Table, taken: set[str]) -> UserError:
