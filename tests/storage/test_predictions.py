@@ -412,7 +412,7 @@ def test_answers_beside_scores_are_kept_only_where_they_differ(tmp_path):
     path.write_text(json.dumps(rows))
     (found,) = read(path)
     assert found.answers_R.tolist() == [one["pred"] for one in rows]
-    assert any(note.startswith("1 answers in 'pred' are not") for note in found.notes)
+    assert any(note.startswith("1 answers are not") for note in found.notes)
 
 
 def test_an_object_by_video_is_read(tmp_path):
@@ -605,10 +605,29 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
         read(tmp_path / "p.parquet")
 
 
+def test_what_would_take_for_ever_is_refused_at_once(tmp_path):
+    """Work that grows with the square of a small file: columns, keys, models and fields by the thousand."""
+    path = tmp_path / "a.csv"
+    with at_most(20):
+        path.write_text(",".join(f"c{n % 99_999}" for n in range(100_000)) + "\n")
+        assert "'c0' is there twice" in outcome(path)
+        path.write_text("video,model,pred\n" + "".join(f"v,m{n},walk\n" for n in range(30_000)))
+        assert len(read(path)) == 30_000
+        path = tmp_path / "a.json"
+        path.write_text("{" + ",".join(f'"k{n % 99_999}": 1' for n in range(100_000)) + "}")
+        assert "is there twice" in outcome(path)
+        path.write_text(json.dumps([{f"field {n}": 1} for n in range(20_000)]))
+        assert "different fields" in outcome(path)
+
+
+class Hung(BaseException):
+    """Not an error that a reader may catch."""
+
+
 @contextmanager
 def at_most(seconds):
     def stop(*_):
-        raise TimeoutError(f"it took more than {seconds} s")
+        raise Hung(f"it took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)

@@ -113,12 +113,6 @@ class _Storage(NamedTuple):
     kind: str
     data: memoryview
 
-    def array(self) -> np.ndarray:
-        """All of them. Of bfloat16 as float32, which has the same values."""
-        if self.kind == "bfloat16":
-            return (np.frombuffer(self.data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(self.data, f"<{self.kind}")
-
 
 class _Pending(NamedTuple):
     """Numbers of tensors that follow later in the file."""
@@ -382,18 +376,22 @@ def _tensor(
     if type(storage) is _Pending:
         return None  # the first look at a file, in which the numbers follow
     kind = next((part.kind for part in rest if type(part) is _Kind), storage.kind)
-    values = storage._replace(kind=kind).array()
+    values = np.frombuffer(storage.data, "<u2" if kind == "bfloat16" else f"<{kind}")
     sizes, strides = _sizes(size), _sizes(stride)
     if type(offset) is not int or len(sizes) != len(strides) or offset < 0:
         raise ValueError("a tensor of an impossible shape")
     count = int(np.prod(sizes, dtype=object)) if sizes else 1
     if not count:
-        return np.empty(sizes, values.dtype)
+        return np.empty(sizes, np.float32 if kind == "bfloat16" else values.dtype)
     last = offset + sum((one - 1) * step for one, step in zip(sizes, strides, strict=True))
     if last >= len(values) or count > len(values):
         raise ValueError("a tensor of more numbers than there are")
     byte_strides = tuple(step * values.itemsize for step in strides)
-    return np.lib.stride_tricks.as_strided(values[offset:], sizes, byte_strides, writeable=False)
+    tensor = np.lib.stride_tricks.as_strided(values[offset:], sizes, byte_strides, writeable=False)
+    if kind != "bfloat16":
+        return tensor
+    machine.shared.spend(4 * count)
+    return (tensor.astype(np.uint32) << 16).view(np.float32)  # the same values
 
 
 def _parameter(machine: _Machine, tensor: Any, *_: Any) -> Any:
