@@ -82,7 +82,8 @@ NAMES = [
 def commands(study, video):
     run = str(study / "runs" / RUN)
     return {
-        "runs": ["runs", str(study)], "report": ["report", str(study)], "predict": ["predict", run, str(video)],
+        "runs": ["runs", str(study)], "report": ["report", str(study)],
+        "judge": ["judge", str(study), "--out", str(study / "judge.html")], "predict": ["predict", run, str(video)],
         "bundle": ["bundle", run, "--out", str(study / "b.muy")],
         "events": ["events", run, str(video)],
         "evaluate": ["evaluate", run], "diagnose": ["diagnose", run],
@@ -140,6 +141,7 @@ def test_what_a_study_is_made_by_is_named(study, tmp_path, name, command):
     [
         "runs",
         "report",
+        "judge",
         "predict",
         "events",
         "evaluate",

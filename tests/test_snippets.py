@@ -64,6 +64,7 @@ NOT_HERE = {
     "muybridge fuse runs/tsm-seed0": "needs three seeds; tests/evaluation/test_fuse.py has some",
     "muybridge prepare --csv train.csv": "needs a list of Kinetics; tests/data/test_sets.py makes one",
     "MUYBRIDGE_RUN=": "runs until it is stopped; tests/test_benchmarks.py starts it",
+    "muybridge judge": "needs predictions of another tool; tests/cli/test_judge.py has some",
     "curl ": "needs that service",
     "openssl ": "another program",
     "muybridge report study --card signed.json": "needs a key; tests/reporting/test_card.py makes some",

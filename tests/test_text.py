@@ -140,6 +140,7 @@ def test_tables_of_the_commands_fit_the_terminal(tmp_path, monkeypatch, columns)
         ["runs", str(tmp_path)],
         ["models"],
         ["report", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
+        ["judge", *map(str, (tmp_path / "study" / "runs").iterdir()), *out],
         [
             "fuse",
             *map(str, (tmp_path / "study" / "runs").iterdir()),

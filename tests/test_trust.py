@@ -137,6 +137,7 @@ def commands(manifest):
         "fuse": ["fuse", ".", ".", "--weights", "equal", "--out", "../fused"],
         "report": ["report", ".", "--out", "../report.html"],
         "figures": ["report", ".", "--out", "../report.html", "--figures", "../new", "--card", "../new/card.json"],
+        "judge": ["judge", ".", "--out", "../judge.html"],
         "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 

@@ -339,7 +339,7 @@ def test_rows_without_names_are_in_the_order_of_the_truth(tmp_path, truth):
 
     comparison = judge(unnamed(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES)
     assert list(answered(comparison, "a").values()) == scores.argmax(1).tolist()
-    assert any("rows are taken in the order of" in note for note in comparison.notes)
+    assert any("videos are taken in the order of" in note for note in comparison.notes)
     with pytest.raises(UserError, match=r"a\.csv: it names no videos, and has 23 where .* has 24"):
         judge(unnamed(tmp_path / "a.csv", scores[1:]), truth=truth, classes=CLASSES)
     shifted = [CLASSES[k] for k in np.roll(LABELS, 1)]
@@ -581,9 +581,10 @@ def test_columns_are_named_where_they_are_called_otherwise(tmp_path, truth):
 
 def test_what_is_asked_for_is_a_file_or_a_folder_with_or_without_a_name(tmp_path):
     (tmp_path / "a=b.csv").write_text("")
-    asked, folders = asked_of([str(tmp_path), f"{tmp_path}/a=b.csv", "ours=x.csv"])
+    asked, folders = asked_of([str(tmp_path), f"{tmp_path}/a=b.csv", "ours=x.csv", f"lr=1={tmp_path}/a=b.csv"])
     assert folders == [tmp_path]
-    assert [(str(one.source), one.name) for one in asked] == [(f"{tmp_path}/a=b.csv", None), ("x.csv", "ours")]
+    odd = f"{tmp_path}/a=b.csv"
+    assert [(str(one.source), one.name) for one in asked] == [(odd, None), ("x.csv", "ours"), (odd, "lr=1")]
     assert asked_of({"a": ["x.csv", "y.csv"], "b": "z.csv"})[0][1] == Asked(asked_of(["y.csv"])[0][0].source, "a")
     for text, error in (
         ("=x.csv", "it names no model"),

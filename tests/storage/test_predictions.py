@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from muybridge.errors import UserError
-from muybridge.storage.predictions import Columns, Predictions, read
+from muybridge.storage.predictions import Columns, Predictions, read, read_list
 from muybridge.storage.scores import Scores, ViewGrid
 from muybridge.text import spreadsheet
 
@@ -323,6 +323,12 @@ def test_columns_are_found_by_usual_names_or_named(tmp_path):
     (found,) = read(path, columns=Columns.of(["video=nr", "label=what", "answer=said"]))
     assert found.videos_R.tolist() == list(VIDEOS)
     assert found.answers_R.tolist() == answers
+    (found,) = read(
+        csv_file(tmp_path / "c.csv", ["video", "label"], zip(VIDEOS, answers, strict=True)),
+        columns=Columns(answer="label"),
+    )
+    assert found.labels_R is None, "a column that is named as the answer is not the truth, too"
+    assert found.answers_R.tolist() == answers
     with pytest.raises(UserError, match=r"column 'whta' is not there. Did you mean 'what'"):
         read(path, columns=Columns(label="whta"))
     with pytest.raises(UserError, match=r"what, said may hold .* --column answer=what,said"):
@@ -429,6 +435,7 @@ def test_views_are_rows(tmp_path):
     (found,) = read(tmp_path / "a.npz")
     assert found.videos_R.tolist() == [video for video in VIDEOS for _ in range(2)]
     assert np.array_equal(found.scores_RC, views.reshape(16, 4))
+    assert "videos have 2 rows each, which are taken as their views" in found.notes
     np.save(tmp_path / "b.npy", views)
     (found,) = read(tmp_path / "b.npy")
     assert found.is_numbered
@@ -436,6 +443,22 @@ def test_views_are_rows(tmp_path):
     rows = [[VIDEOS[0], 0, 0.1, 0.9], [VIDEOS[0], 1, 0.2, 0.8], [VIDEOS[0], 1, 0.3, 0.7]]
     with pytest.raises(UserError, match=r"line 4: view '1' of 'clips/a.mp4' is there twice, first in line 3"):
         read(csv_file(tmp_path / "c.csv", ["video", "view", "p_x", "p_y"], rows))
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{},{}", "{} 64 {}", "{}\t{}", "{}"])
+def test_lists_of_other_tools_name_the_rows(form, tmp_path):
+    path = tmp_path / "val_list.txt"
+    path.write_text("".join(form.format(video, label) + "\n" for video, label in zip(VIDEOS, LABELS, strict=True)))
+    found = read_list(path)
+    assert found.names == VIDEOS
+    assert (found.labels_N is None) if form == "{}" else (found.labels_N.tolist() == LABELS.tolist())
+    (dump,) = read(write_mmaction(tmp_path))
+    assert dump.named(found.names).videos_R.tolist() == list(VIDEOS)
+    for text, says in (("a 1\nb\n", "line 2: it has 0 numbers after the name, and line 1 has 1"), ("", "it is empty"),
+                       ("a 1\na 2\n", "'a' is there twice"), ("a 1\n\xff 1\n", "line 2: not UTF-8")):  # fmt: skip
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(UserError, match=says):
+            read_list(path)
 
 
 FAULTY = {
@@ -582,10 +605,29 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
         read(tmp_path / "p.parquet")
 
 
+def test_what_would_take_for_ever_is_refused_at_once(tmp_path):
+    """Work that grows with the square of a small file: columns, keys, models and fields by the thousand."""
+    path = tmp_path / "a.csv"
+    with at_most(20):
+        path.write_text(",".join(f"c{n % 99_999}" for n in range(100_000)) + "\n")
+        assert "'c0' is there twice" in outcome(path)
+        path.write_text("video,model,pred\n" + "".join(f"v,m{n},walk\n" for n in range(30_000)))
+        assert len(read(path)) == 30_000
+        path = tmp_path / "a.json"
+        path.write_text("{" + ",".join(f'"k{n % 99_999}": 1' for n in range(100_000)) + "}")
+        assert "is there twice" in outcome(path)
+        path.write_text(json.dumps([{f"field {n}": 1} for n in range(20_000)]))
+        assert "different fields" in outcome(path)
+
+
+class Hung(BaseException):
+    """Not an error that a reader may catch."""
+
+
 @contextmanager
 def at_most(seconds):
     def stop(*_):
-        raise TimeoutError(f"it took more than {seconds} s")
+        raise Hung(f"it took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)

@@ -174,10 +174,13 @@ def asked_of(
 
 
 def _named_file(text: str | Path) -> tuple[str | None, Path]:
-    """Name and file of NAME=FILE; a file that has the sign in its own name is one."""
+    """Name and file of NAME=FILE; either may have the sign in it, if the file is there."""
     name, sign, path = str(text).partition("=")
     if isinstance(text, Path) or not sign or Path(text).exists():
         return None, Path(text)
+    ends = [match.start() for match in re.finditer("=", text) if Path(text[match.end() :]).is_file()]
+    if ends:
+        name, path = text[: ends[0]], text[ends[0] + 1 :]
     if not name.strip() or not path:
         raise UserError(
             f"{text}: it names no {'file' if name.strip() else 'model'}. Write NAME=FILE, or the file alone"
@@ -450,12 +453,11 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
     if told.is_numbered and not truth.is_numbered:
         rows, numbers_R = truth.in_order(split or fold or 0), told.videos_R.astype(np.int64)
         count = int(numbers_R.max()) + 1
-        if count != len(rows) and (
-            count > len(rows) or told.labels_R is None
-        ):  # labels tell whether a part is in order
+        can_be_part = told.labels_R is not None  # which tell whether it is in that order
+        if count > len(rows) or (count < len(rows) and not can_be_part):
             raise UserError(
-                f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. Give "
-                "the list that it was tested with: --truth LIST"
+                f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. "
+                "Give the list that it was tested with: --truth LIST"
             )
         notes.add(told.path, f"its videos are taken in the order of {truth.where}")
         return rows[numbers_R]

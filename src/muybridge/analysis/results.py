@@ -66,7 +66,7 @@ class ModelResult(Evaluated):
         """Paths of the manifests of its videos."""
         return [] if self.manifest is None else [self.manifest]
 
-    @property
+    @cached_property
     def has_scores(self) -> bool:
         """Whether every seed gave a score for each class, not its answer alone."""
         return all(answers.has_scores for answers in self.answers)

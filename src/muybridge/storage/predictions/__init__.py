@@ -18,6 +18,8 @@ from muybridge.storage.predictions.columns import Columns as Columns
 from muybridge.storage.predictions.contents import Predictions as Predictions
 from muybridge.storage.predictions.delimited import read_delimited
 from muybridge.storage.predictions.json_files import json_lines, json_value
+from muybridge.storage.predictions.lists import VideoList as VideoList
+from muybridge.storage.predictions.lists import read_list as read_list
 from muybridge.storage.predictions.parquet import read_parquet
 from muybridge.storage.predictions.pickles import DAMAGES, unpickled
 from muybridge.storage.predictions.records import Records, of_arrays, table_of

@@ -2,6 +2,7 @@
 
 import csv
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -66,7 +67,7 @@ def _header(path: Path, mark: str) -> list[str]:
     header = [name.strip() for name in next(_rows(path, mark), (0, []))[1]]
     if not header:
         raise UserError(f"{path}: it is empty. Give a table with a header and a line a video")
-    twice = next((name for place, name in enumerate(header) if name in header[:place]), None)
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: the column '{twice[:60]}' is there twice. Rename or remove one")
     if all(map(is_number, header)) and header != [str(place) for place in range(len(header))]:

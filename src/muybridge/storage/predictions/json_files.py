@@ -1,6 +1,7 @@
 """JSON, and JSON Lines: an object a line."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def json_value(path: Path) -> Any:
     """The value of a JSON file. Raises UserError that names the place."""
-    return parsed("".join(line for _, line in text_lines(path)), str(path))
+    data = path.read_bytes()
+    try:
+        text = str(data, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}). Save it as UTF-8") from None
+    del data
+    return parsed(text, str(path))
 
 
 def parsed(text: str, where: str) -> Any:
@@ -37,6 +45,6 @@ def parsed(text: str, where: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)[:60]}' is there twice")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key '{name[:60]}' is there twice")
     return made

@@ -1,5 +1,6 @@
 """Parquet, read by pyarrow where it is installed."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_parquet(path: Path) -> Table:
             raise
         cause = str(error).splitlines()[0][:120].rstrip(".") if str(error) else type(error).__name__
         raise UserError(f"{path}: not a whole Parquet file: {cause}. Write it again, or restore it") from None
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{path}: the column '{twice[:60]}' is there twice. Rename or remove one")
     return Table(str(path), "parquet", columns, lambda row: f"row {row + 1}", classes=classes, left_out=faults)

@@ -47,7 +47,7 @@ def unpickled(path: Path) -> Any:
             return _zipped(path, data)
         machine = _Machine(str(path), memoryview(data))
         value = machine.run()
-        return _older(str(path), memoryview(data), machine.budget) if type(value) is int and value == MAGIC else value
+        return _older(str(path), memoryview(data), machine.shared) if type(value) is int and value == MAGIC else value
     except UserError:
         raise
     except DAMAGES as error:
@@ -67,7 +67,7 @@ def _zipped(path: Path, data: bytes) -> Any:
             raise ValueError("numbers of another byte order")
         kept: dict[str, bytes] = {}
 
-        def storage(kind: str, key: str, count: int) -> _Storage:
+        def storage(kind: str, key: str) -> _Storage:
             if key not in kept:
                 kept[key] = packed.read(f"{folder}data/{key}")
             return _Storage(kind, memoryview(kept[key]))
@@ -75,27 +75,31 @@ def _zipped(path: Path, data: bytes) -> Any:
         return _Machine(str(path), memoryview(packed.read(main)), storage=storage).run()
 
 
-def _older(path: str, data: memoryview, budget: "_Budget") -> Any:
+def _older(path: str, data: memoryview, shared: "_Shared") -> Any:
     """The value of a file of older versions of torch.save; the numbers of a tensor in a plain pickle are one, too."""
-    machine = _Machine(path, data, budget=budget)
-    if machine.run() != MAGIC or machine.run() != 1001 or machine.run().get("little_endian") is not True:
-        raise ValueError("not a file of torch.save")
+    machine = _Machine(path, data, shared=shared)
+    machine.position = next((len(head) for head in shared.heads if data[: len(head)] == head), 0)
+    if not machine.position:
+        if machine.run() != MAGIC or machine.run() != 1001 or machine.run().get("little_endian") is not True:
+            raise ValueError("not a file of torch.save")
+        shared.heads.append(bytes(data[: machine.position]))
     start = machine.position
-    asked: dict[str, tuple[str, int]] = {}
+    asked: dict[str, str] = {}
 
-    def first(kind: str, key: str, count: int) -> None:
-        asked[key] = (kind, count)
+    def first(kind: str, key: str) -> _Pending:
+        asked[key] = kind
+        return _Pending(key)
 
-    machine.storage = first  # the numbers come after all that refers to them
-    machine.run()
-    keys = machine.run()
+    machine.storage = first
+    value = machine.run()
     kept: dict[str, _Storage] = {}
-    for key in keys:
-        kind, _ = asked[key]
+    for key in machine.run():
         (count,) = struct.unpack("<q", machine.take(8))
-        kept[key] = _Storage(kind, machine.take(count * _item_bytes(kind)))
+        kept[key] = _Storage(asked[key], machine.take(count * _item_bytes(asked[key])))
+    if type(value) is _Pending:
+        return kept[value.key]
     machine.position = start
-    machine.storage = lambda kind, key, count: kept[key]
+    machine.storage = lambda _, key: kept[key]
     return machine.run()
 
 
@@ -109,11 +113,11 @@ class _Storage(NamedTuple):
     kind: str
     data: memoryview
 
-    def array(self) -> np.ndarray:
-        """All of them. Of bfloat16 as float32, which has the same values."""
-        if self.kind == "bfloat16":
-            return (np.frombuffer(self.data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(self.data, f"<{self.kind}")
+
+class _Pending(NamedTuple):
+    """Numbers of tensors that follow later in the file."""
+
+    key: str
 
 
 class _Name(NamedTuple):
@@ -136,14 +140,16 @@ class _Made:
         self.kept_at: list[int] = []
 
 
-class _Budget:
-    """Bytes that a file may still make of what it repeats."""
+class _Shared:
+    """State that the machines of one file share: how many bytes it may still make of what it repeats, and known heads."""
 
     def __init__(self, num_bytes: int) -> None:
         self.left = max(2**30, 100 * num_bytes)
+        self.heads: list[bytes] = []
+        """Beginnings of files of torch.save that were read."""
 
     def spend(self, num_bytes: int) -> None:
-        """Count them. Raises ValueError where it is too much."""
+        """Count bytes. Raises ValueError where it is too much."""
         self.left -= num_bytes
         if self.left < 0:
             raise ValueError("it would fill the memory")
@@ -153,12 +159,12 @@ class _Machine:
     """Reads pickles that lie one after the other."""
 
     def __init__(
-        self, path: str, data: memoryview, *, storage: Callable[[str, str, int], Any] | None = None,
-        budget: _Budget | None = None,
+        self, path: str, data: memoryview, *, storage: Callable[[str, str], Any] | None = None,
+        shared: _Shared | None = None,
     ) -> None:  # fmt: skip
         self.path, self.data, self.position = path, data, 0
         self.storage = storage
-        self.budget = budget or _Budget(len(data))
+        self.shared = shared or _Shared(len(data))
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -189,6 +195,9 @@ class _Machine:
 
     def number(self, size: int, *, signed: bool = False) -> int:
         """The next bytes as a whole number."""
+        if size == 1 and not signed:
+            self.position += 1
+            return self.data[self.position - 1]
         return int.from_bytes(self.take(size), "little", signed=signed)
 
     def text(self, count: int) -> str:
@@ -276,10 +285,10 @@ class _Machine:
 
     def stored(self) -> None:
         """Numbers of tensors that lie elsewhere in the file."""
-        what, kind, key, _, count, *_ = self.stack.pop()
+        what, kind, key, *_ = self.stack.pop()
         if what != "storage" or type(kind) is not _Kind or type(key) is not str or self.storage is None:
             raise ValueError("it refers to something outside")
-        self.stack.append(self.storage(kind.kind, key, count))
+        self.stack.append(self.storage(kind.kind, key))
 
 
 _PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[US]\d{1,6}|O8?)")
@@ -349,14 +358,14 @@ def _encoded(machine: _Machine, text: str, encoding: str = "utf-8") -> bytes:
     """_codecs.encode, by which old protocols keep bytes."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes kept as '{encoding[:20]}'")
-    machine.budget.spend(len(text))
+    machine.shared.spend(len(text))
     return text.encode("latin-1")
 
 
 def _numbers(machine: _Machine, content: Any) -> Any:
     """torch.storage._load_from_bytes: the numbers of a tensor in a plain pickle."""
-    machine.budget.spend(len(content))
-    return _older(machine.path, memoryview(content), machine.budget)
+    machine.shared.spend(len(content))
+    return _older(machine.path, memoryview(content), machine.shared)
 
 
 def _tensor(
@@ -364,21 +373,25 @@ def _tensor(
     *rest: Any,
 ) -> np.ndarray | None:  # fmt: skip
     """torch._utils._rebuild_tensor_v2, and _v3 with the type of its numbers."""
-    if storage is None:
-        return None  # the first look at a file in which the numbers follow
+    if type(storage) is _Pending:
+        return None  # the first look at a file, in which the numbers follow
     kind = next((part.kind for part in rest if type(part) is _Kind), storage.kind)
-    values = storage._replace(kind=kind).array()
+    values = np.frombuffer(storage.data, "<u2" if kind == "bfloat16" else f"<{kind}")
     sizes, strides = _sizes(size), _sizes(stride)
     if type(offset) is not int or len(sizes) != len(strides) or offset < 0:
         raise ValueError("a tensor of an impossible shape")
     count = int(np.prod(sizes, dtype=object)) if sizes else 1
     if not count:
-        return np.empty(sizes, values.dtype)
+        return np.empty(sizes, np.float32 if kind == "bfloat16" else values.dtype)
     last = offset + sum((one - 1) * step for one, step in zip(sizes, strides, strict=True))
     if last >= len(values) or count > len(values):
         raise ValueError("a tensor of more numbers than there are")
     byte_strides = tuple(step * values.itemsize for step in strides)
-    return np.lib.stride_tricks.as_strided(values[offset:], sizes, byte_strides, writeable=False)
+    tensor = np.lib.stride_tricks.as_strided(values[offset:], sizes, byte_strides, writeable=False)
+    if kind != "bfloat16":
+        return tensor
+    machine.shared.spend(4 * count)
+    return (tensor.astype(np.uint32) << 16).view(np.float32)  # the same values
 
 
 def _parameter(machine: _Machine, tensor: Any, *_: Any) -> Any:

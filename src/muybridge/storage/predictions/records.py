@@ -15,6 +15,9 @@ from muybridge.storage.predictions.table import Table
 CLASSES = ("classes", "class_names", "label_names", "categories")
 """Names under which a file keeps the names of its classes."""
 
+MOST_CELLS = 2**27
+"""Most fields times entries."""
+
 VIDEO = "video"
 """Column of the names by which an object keeps its entries."""
 
@@ -38,11 +41,19 @@ class Records:
                 raise UserError(f"{self.path}, {self.unit} {place}: a field has no name. Give names as text")
             kept = self.cells.get(name)
             if kept is None:
+                self._check_size(len(self.cells) + 1)
                 kept = self.cells[name] = []
             if len(kept) < count:
                 kept.extend([None] * (count - len(kept)))
             if name not in self.faults:
                 kept.append(self._cell(name, value, place))
+
+    def _check_size(self, num_columns: int) -> None:
+        if num_columns * len(self.places) > MOST_CELLS:
+            raise UserError(
+                f"{self.path}: {num_columns} different fields in {len(self.places)} entries are too many. Give the scores of an "
+                "entry as one list"
+            )
 
     def _cell(self, name: str, value: Any, place: int) -> Any:
         """A cell: text, a number, an array of numbers, None, or a fault of the whole column."""
@@ -78,6 +89,7 @@ class Records:
 
     def table(self, format: str) -> Table:
         """All that was added."""
+        self._check_size(len(self.cells))
         count = len(self.places)
         columns: dict[str, np.ndarray] = {}
         for name, cells in self.cells.items():

@@ -67,8 +67,9 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
             raise UserError(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
     if not table.num_rows:
         raise UserError(f"{table.path}: it has no rows. Give a file with predictions")
-    roles = {kind: getattr(columns, kind) or found(kind, names) for kind in USUAL if kind != "answer"}
-    answers = columns.answers or tuple(name for name in [found("answer", names)] if name is not None)
+    free = [name for name in names if name not in columns.named()]
+    roles = {kind: getattr(columns, kind) or found(kind, free) for kind in USUAL if kind != "answer"}
+    answers = columns.answers or tuple(name for name in [found("answer", free)] if name is not None)
     given = columns
     if len(answers) == 1 and table.columns[answers[0]].ndim == 2:  # predictions may be scores
         given, answers = replace(columns, scores=columns.scores or answers[0]), ()
@@ -79,8 +80,10 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
         raise _no_answers(table, taken)
     classes = table.class_names if scores is None else _class_names(table, scores)
     videos = _videos(table, roles["video"], notes)
-    labels = None if roles["label"] is None else table.columns[roles["label"]]
+    labels = None if roles["label"] is None else _classes(table, roles["label"], classes)
     groups = None if roles["group"] is None else _text(table, roles["group"])
+    views = None if roles["view"] is None else _text(table, roles["view"])
+    told = {name: _classes(table, name, classes, is_answer=True) for name in answers}
     used = taken | (set() if scores is None else set(scores.names))
     unused = [name for name in names if name not in used and plain(name)]
     unused += [f"{name} ({why})" for name, why in table.left_out.items()]
@@ -89,25 +92,34 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
     parts = _parts(table, roles)
     made = []
     for model, seed, split, rows_R in parts:
-        _check_views(table, videos[rows_R], rows_R, roles["view"])
+        if views is not None:
+            _check_views(table, videos[rows_R], views[rows_R], rows_R)
+        common = (*notes, *_of_views(videos[rows_R]))
         scores_RC = None if scores is None else scores.values_RC[rows_R] if len(parts) > 1 else scores.values_RC
         for answer in answers or (None,):
-            answers_R = None if answer is None else _classes(table, answer, rows_R, classes, is_answer=True)
-            differ = 0
-            if answers_R is not None and scores_RC is not None:
-                differ = int((_best(scores_RC, classes, answers_R) != answers_R).sum())
-                answers_R = answers_R if differ else None
+            answers_R, differ = _answers(None if answer is None else told[answer][rows_R], scores_RC, classes)
             made.append(
                 Predictions(
                     path=table.path, format=table.format, videos_R=videos[rows_R], scores_RC=scores_RC, answers_R=answers_R,
-                    labels_R=None if labels is None else _classes(table, str(roles["label"]), rows_R, classes),
+                    labels_R=None if labels is None else labels[rows_R],
                     groups_R=None if groups is None else groups[rows_R], classes=classes,
                     model=answer if len(answers) > 1 else model, seed=seed, split=split,
-                    is_numbered=roles["video"] is None or table.is_numbered,
-                    notes=(*notes, *([f"{differ} answers are not the class with the highest score"] if differ else [])),
+                    is_numbered=roles["video"] is None or table.is_numbered, notes=(*common, *differ),
                 )
             )  # fmt: skip
     return made
+
+
+def _answers(
+    answers_R: np.ndarray | None, scores_RC: np.ndarray | None, classes: tuple[str, ...] | None
+) -> tuple[np.ndarray | None, list[str]]:
+    """(R,) answers, and what is to be noted of them; None where the highest scores say the same."""
+    if answers_R is None or scores_RC is None:
+        return answers_R, []
+    differ = int((_best(scores_RC, classes, answers_R) != answers_R).sum())
+    if not differ:
+        return None, []
+    return answers_R, [f"{differ} answers are not the class with the highest score"]
 
 
 def _best(scores_RC: np.ndarray, classes: tuple[str, ...] | None, answers_R: np.ndarray) -> np.ndarray:
@@ -385,9 +397,7 @@ def _text(table: Table, name: str) -> np.ndarray:
 _WHOLE = re.compile(r"([-+]?\d{1,9})(\.0*)?")
 
 
-def _classes(
-    table: Table, name: str, rows_R: np.ndarray, classes: tuple[str, ...] | None, *, is_answer: bool = False
-) -> np.ndarray:
+def _classes(table: Table, name: str, classes: tuple[str, ...] | None, *, is_answer: bool = False) -> np.ndarray:
     """(R,) a column of classes: numbers where all are, and not names of the scores' columns; else names."""
     values = table.columns[name]
     if values.ndim != 1:
@@ -402,16 +412,12 @@ def _classes(
             raise UserError(
                 f"{table.path}: the column '{name}' has numbers that are not whole, so they are not classes. Name another column"
             )
-        texts = np.array(
-            ["" if np.isnan(value) else str(int(value)) for value in values[rows_R].tolist()], dtype=np.str_
-        )
+        texts = np.array(["" if np.isnan(value) else str(int(value)) for value in values.tolist()], dtype=np.str_)
     else:
-        texts = np.char.strip(_text(table, name)[rows_R])
+        texts = np.char.strip(_text(table, name))
     if is_answer and (texts == "").any():
-        row = int(rows_R[(texts == "").argmax()])
-        raise UserError(
-            f"{table.path}, {table.place(row)}: it has no answer ('{name}' is empty). Fill it in, or remove the row"
-        )
+        place = table.place(int((texts == "").argmax()))
+        raise UserError(f"{table.path}, {place}: it has no answer ('{name}' is empty). Fill it in, or remove the row")
     unique, inverse_R = np.unique(texts, return_inverse=True)
     matches = [_WHOLE.fullmatch(text) for text in unique.tolist()]
     is_numbered = all(match or not text for match, text in zip(matches, unique.tolist(), strict=True))
@@ -434,9 +440,10 @@ def _parts(
     for text in texts:
         _, inverse_R = np.unique(text, return_inverse=True)
         _, codes_R = np.unique(codes_R * (inverse_R.max() + 1) + inverse_R, return_inverse=True)
-    _, first = np.unique(codes_R, return_index=True)
     parts = []
-    for row in sorted(first.tolist()):
+    together = np.split(np.argsort(codes_R, kind="stable"), np.cumsum(np.bincount(codes_R))[:-1])
+    for rows_R in sorted(together, key=lambda rows_R: int(rows_R[0])):
+        row = int(rows_R[0])
         values = dict(zip(kinds, (str(text[row]) for text in texts), strict=True))
         seed = values.get("seed") or None
         match = None if seed is None else _WHOLE.fullmatch(seed)
@@ -448,17 +455,14 @@ def _parts(
         parts.append(
             (
                 values.get("model") or None, None if match is None else int(match[1]), values.get("split") or None,
-                np.flatnonzero(codes_R == codes_R[row]),
+                rows_R,
             )
         )  # fmt: skip
     return parts
 
 
-def _check_views(table: Table, videos_R: np.ndarray, rows_R: np.ndarray, view: str | None) -> None:
+def _check_views(table: Table, videos_R: np.ndarray, views_R: np.ndarray, rows_R: np.ndarray) -> None:
     """Raise UserError where a video has a view twice, by the column that numbers them."""
-    if view is None:
-        return
-    views_R = _text(table, view)[rows_R]
     seen: dict[tuple[str, str], int] = {}
     for row, key in zip(rows_R.tolist(), zip(videos_R.tolist(), views_R.tolist(), strict=True), strict=True):
         if key in seen:
@@ -469,11 +473,20 @@ def _check_views(table: Table, videos_R: np.ndarray, rows_R: np.ndarray, view: s
         seen[key] = row
 
 
+def _of_views(videos_R: np.ndarray) -> list[str]:
+    """Note of the videos that have several rows."""
+    _, counts = np.unique(videos_R, return_counts=True)
+    if counts.max() == 1:
+        return []
+    each = str(counts.max()) if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    return [f"videos have {each} rows each, which are taken as their views"]
+
+
 def _no_answers(table: Table, taken: set[str]) -> UserError:
     """Error of a table without answers: it names the columns that may be those of one or several models."""
     free = [
         name
-        for name, values in table.columns.items()
+        for name, values in list(table.columns.items())[:64]
         if name not in taken and plain(name) and _may_answer(name, values)
     ]
     if free:
