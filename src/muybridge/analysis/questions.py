@@ -14,7 +14,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult, RunsResult
 from muybridge.analysis.statistics import SEEDS_OF_A_CLAIM, accuracy_interval, change, judged, takes
 from muybridge.analysis.temporal import diagnosed
-from muybridge.analysis.verdict import seeds_command, verdict_on
+from muybridge.analysis.verdict import seeds_command, study_of, verdict_on
 from muybridge.storage.run import Run
 from muybridge.text import in_words, listed, plural
 
@@ -104,7 +104,7 @@ def _time_matters(c: Comparison) -> Question | None:
     """Question answered by shuffled frames where rows were diagnosed, else by classes that are each other's reversal."""
     asked = "Does the order of frames matter?"
     run = _first_run(c.models)
-    command = None if run is None else f"muybridge diagnose {quote(str(run.path))}"
+    command = None if run is None else f"muybridge diagnose {quote(str(study_of(c) or run.path))}"
     entries = diagnosed(c.of_runs)
     if entries:
         verdicts = judged([orders.difference("shuffled") for _, orders in entries])

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
@@ -453,17 +454,22 @@ def _more_seeds(c: Comparison, seeds: int, why: str) -> tuple[str, str | None]:
 def seeds_command(c: Comparison, seeds: int) -> str:
     """The command that trains more seeds of all rows; with an ellipsis where rows differ in more than their model."""
     models = [model for model in c.of_runs if not model.fused]
-    names, folders = [model.model for model in models], {run.path.parent for model in models for run in model.runs}
+    names = [model.model for model in models]
     simple = not (c.differences or c.varied or c.searches or c.race) and len(models) == len(c.models)
     if not simple or len(set(names)) < len(names) or any(":" in name for name in names):
         return f"muybridge compare … --seeds {seeds}"
-    first = models[0].runs[0].path
-    study = first.parent.parent
-    out = str(study) if len(folders) == 1 and (study / "study.json").exists() else "STUDY"
+    recipe = models[0].runs[0].path / "recipe.json"
     return (
         f"muybridge compare --data {quote(models[0].manifests[0])} --models {quote(','.join(names))} --recipe "
-        f"{quote(str(first / 'recipe.json'))} --seeds {seeds} --out {quote(out)}"
+        f"{quote(str(recipe))} --seeds {seeds} --out {quote(str(study_of(c) or 'STUDY'))}"
     )
+
+
+def study_of(c: Comparison) -> Path | None:
+    """Folder of the study whose runs are compared; None where they are of none, or of several."""
+    folders = {run.path.parent for model in c.of_runs for run in model.runs}
+    study = next(iter(folders)).parent if len(folders) == 1 else None
+    return study if study is not None and (study / "study.json").exists() else None
 
 
 def _more_videos(c: Comparison) -> tuple[str, str | None]:
