@@ -126,6 +126,17 @@ def test_text_without_a_font_is_left_and_said():
     assert "<text" in paths
 
 
+def test_names_of_strangers_are_text_alone(tmp_path):
+    classes = ("</svg><script>alert(1)</script>", "a\\b&<", "x\x1b[31m\x00", "\u8d70", "z" * 300, "\u202e{{7}}")
+    made = make_run(tmp_path / "run", classes=classes, videos=12)
+    write_figures(Report.of({"set": compared([made])}, with_frames=False), tmp_path / "f")
+    [svg] = (tmp_path / "f").glob("confusion-*.svg")
+    elements = list(ElementTree.parse(svg).getroot().iter())
+    assert not {element.tag.removeprefix(f"{{{SVG}}}") for element in elements} & {"script", "text"}
+    labels = {element.get("aria-label") for element in elements}
+    assert {classes[0], "a\\b&<", "\\u202e{{7}}"} <= labels
+
+
 def test_what_is_the_users_stays(report, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     names = write_figures(report, tmp_path)

@@ -20,7 +20,7 @@ import vl_convert
 
 from muybridge import __version__
 from muybridge.errors import UserError, nearest
-from muybridge.reporting.charts.style import STYLE
+from muybridge.reporting.charts.style import BACKSLASH, STYLE
 from muybridge.reporting.latex import PACKAGES, tabular
 from muybridge.reporting.outlines import SVG, fonts_of, outlined
 from muybridge.reporting.render import with_key
@@ -141,7 +141,7 @@ def drawing(spec: dict[str, Any], size: Size) -> tuple[str, bytes, bool]:
             chart = _readied(spec, columns, wanted[0])
         inner[0] = max(LEAST_SPACE, inner[0] - over[0])
         inner[1] = max(LEAST_SPACE, inner[1] - over[1])
-    boxed = _boxed(svg, size)
+    boxed = _boxed(svg.replace(BACKSLASH, "\\"), size)  # fonts lack what stands for it
     pdf: bytes = vl_convert.svg_to_pdf(boxed)
     paths, whole = outlined(_in_millimetres(boxed), fonts_of(pdf))
     return paths, pdf, whole

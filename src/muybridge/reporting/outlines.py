@@ -46,7 +46,7 @@ def fonts_of(pdf: bytes) -> Fonts:
         font = _Font(_stream(objects[_reference(descriptor, b"/FontFile2 ")]))
         is_bold = b"-Bold" in body
         for number, text in _characters(_stream(objects[_reference(body, b"/ToUnicode ")])):
-            if len(text) == 1 and (glyph := font.glyph(number)) is not None:
+            if number and len(text) == 1 and (glyph := font.glyph(number)) is not None:  # 0: it has no such character
                 glyphs.setdefault((is_bold, text), glyph)
     return glyphs
 
