@@ -55,11 +55,13 @@ class Picture:
     name: str
     caption: str
     jpeg: bytes
+    frames: int = 0
+    """Frames side by side, of one width, in every row of the picture: the page plays them. 0: it does not."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption."""
+    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption (folded)."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -73,8 +75,10 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    kind: Literal["plain", "warning", "folded"] = "plain"
-    """warning: set apart; folded: the tables are shown on a click."""
+    """How to read the section."""
+    kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
+    """warning: set apart; folded: the tables are shown on a click; verdict: its first line is the page's headline, and the
+    rows of its table are numbers (figure, what it is); questions: a table whose second column says yes, no or can't tell."""
 
 
 @dataclass(frozen=True)
