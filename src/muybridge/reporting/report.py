@@ -303,7 +303,10 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
 
 def _policy(style: str, *scripts: str) -> str:
     """Content security policy: the page's own style and scripts by their hashes, images that it holds, and nothing else."""
-    hashes = ["'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'" for text in (style, *scripts)]
+    hashes = [
+        "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+        for text in (style, *scripts)
+    ]
     return (
         f"default-src 'none'; script-src {' '.join(hashes[1:])}; style-src {hashes[0]}; img-src data:; base-uri 'none'; "
         "form-action 'none'"

@@ -1,8 +1,9 @@
 // Draws the charts in the page's font, each as wide as its place, and lets a click on a model make the others fade.
 const SIZE = 13;  // pixels of all text, as charts/style.py has it
-const NARROW = 480;
+const LABELS = 150;  // most pixels of a class's name
 const TALL = 900;
 const WIDEST = 1.6;  // times a chart's own width
+const SYMBOL = 34;  // pixels of a legend's symbol and the gaps beside it
 const views = new Map();
 let isolated = "";
 
@@ -35,25 +36,33 @@ function inLines(text, room) {
   return lines.length > 1 ? lines : text;
 }
 
-// A part of a chart with titles in lines and legends in columns that fit. Titles of y stand upright: theirs is the height.
-function fitted(part, room, height, isUpright = false) {
-  if (Array.isArray(part)) return part.map(one => fitted(one, room, height, isUpright));
+// A part of a chart with titles in lines and legends in columns that fit. `sides`: pixels of the drawing, of what is beside
+// its plot, and of its height, which is the room for titles that stand upright.
+function fitted(part, sides, isUpright = false) {
+  if (Array.isArray(part)) return part.map(one => fitted(one, sides, isUpright));
   if (!part || typeof part !== "object") return part;
+  const plot = sides.width - sides.beside;
   const names = part.legend && (part.legend.values ?? part.scale?.domain);
   return Object.fromEntries(Object.entries(part).map(([name, value]) => {
-    if (["data", "datasets", "params", "tooltip", "scale"].includes(name)) return [name, value];
+    if (["data", "datasets", "params", "tooltip", "scale", "config"].includes(name)) return [name, value];
     if (["title", "subtitle"].includes(name) && typeof value === "string") {
-      return [name, inLines(value, isUpright ? height : room - 70)];
+      return [name, inLines(value, isUpright ? sides.height : plot)];
     }
+    if (name === "labelLimit") return [name, Math.min(value, sides.labels)];
     if (name === "legend" && names) {
-      const column = Math.max(...names.map(one => widthOf(String(one)))) + 34;
-      return [name, {
-        ...fitted(value, room, height), labelLimit: room - 34,
-        columns: Math.max(1, Math.min(names.length, Math.floor(room / column))),
-      }];
+      const column = Math.max(...names.map(one => widthOf(String(one)))) + SYMBOL;
+      const columns = Math.max(1, Math.min(names.length, Math.floor(plot / column)));
+      return [name, { ...fitted(value, sides), labelLimit: plot - SYMBOL, columns }];
     }
-    return [name, fitted(value, room, height, name === "y" || (isUpright && name !== "x"))];
+    return [name, fitted(value, sides, name === "y" || (isUpright && name !== "x"))];
   }));
+}
+
+// Pixels left of the plot: the longest names of rows, or numbers and a title.
+function besideOf(part, labels) {
+  const layers = part.layer ?? [part];
+  const limits = layers.map(one => one.encoding?.y?.axis?.labelLimit).filter(Boolean);
+  return limits.length ? Math.min(labels, ...limits) + 30 : 70;
 }
 
 // Widths of the legends of a chart, were each a single row.
@@ -62,7 +71,7 @@ function legends(part, found = new Map()) {
   else if (part && typeof part === "object") {
     const names = part.legend && (part.legend.values ?? part.scale?.domain);
     if (names) {
-      const widths = names.map(one => widthOf(String(one)) + 34);
+      const widths = names.map(one => widthOf(String(one)) + SYMBOL);
       found.set(JSON.stringify([part.legend.title, names]), Math.max(...widths) * Math.min(names.length, 3));
     }
     for (const [name, value] of Object.entries(part)) if (!["data", "datasets"].includes(name)) legends(value, found);
@@ -70,14 +79,16 @@ function legends(part, found = new Map()) {
   return found;
 }
 
+// Pixels beside the cells of a matrix.
+function labelsOf(wide, limit) {
+  return Math.min(limit, Math.max(...wide.layer[0].encoding.y.scale.domain.map(widthOf))) + 40;
+}
+
 // A matrix with square cells: as large as there is room for, without counts where they have none.
-function matrix(wide, room) {
+function matrix(wide, room, labels) {
   const { cells, digits } = wide.usermeta;
-  const names = wide.layer[0].encoding.y.scale.domain;
-  const limit = room < NARROW ? 84 : 150;
-  const longest = Math.max(...names.map(widthOf));
-  const step = Math.min(wide.width / cells, (room - Math.min(limit, longest) - 40) / cells);
-  const axis = { labelLimit: limit, ...step < SIZE + 2 ? { labelOverlap: true, labelAngle: -90 } : {} };
+  const step = Math.min(wide.width / cells, (room - labelsOf(wide, labels)) / cells);
+  const axis = step < SIZE + 2 ? { labelOverlap: true, labelAngle: -90 } : {};
   const layer = wide.layer
     .filter(one => one.name !== "counts" || step > 8 * digits)
     .map(one => ({ ...one, encoding: {
@@ -89,18 +100,21 @@ function matrix(wide, room) {
 }
 
 function specOf(wide, figure) {
-  figure.classList.remove("whole");
   const cells = wide.usermeta?.cells;
-  if (cells && wide.width + 190 > figure.clientWidth) figure.classList.add("whole");
+  figure.classList.toggle("whole", Boolean(cells) && wide.width + labelsOf(wide, LABELS) > figure.clientWidth);
   const room = figure.clientWidth;
-  const spec = fitted(cells ? matrix(wide, room) : wide, room, wide.height);
-  const width = [...legends(wide).values()].reduce((sum, one) => sum + one + 20, 0);
+  const labels = Math.min(LABELS, 0.3 * room);
+  const width = cells ? room : Math.min(room, WIDEST * wide.width);
+  const sides = { width, labels, beside: cells ? 70 : besideOf(wide, labels), height: wide.height };
+  const spec = fitted(cells ? matrix(wide, room, labels) : wide, sides);
+  const together = [...legends(wide).values()].reduce((sum, one) => sum + one + 20, 0);
+  const direction = together > width - sides.beside ? "vertical" : "horizontal";
   spec.config = {
     ...spec.config, font,
-    legend: { ...spec.config.legend, layout: { bottom: { direction: width > room ? "vertical" : "horizontal" } } },
-    title: { ...spec.config.title, limit: room },
+    legend: { ...spec.config.legend, layout: { bottom: { direction } } },
+    title: { ...spec.config.title, limit: width - 12 },
   };
-  if (!cells) Object.assign(spec, { width: Math.min(room, WIDEST * wide.width), autosize: { type: "fit-x", contains: "padding" } });
+  if (!cells) Object.assign(spec, { width, autosize: { type: "fit-x", contains: "padding" } });
   return spec;
 }
 
@@ -121,7 +135,7 @@ async function draw(index) {
       if (model && !model.startsWith("published: ")) isolate(model);
     });
   }
-  for (const text of box.querySelectorAll(".role-axis-label text")) {  // the whole of a name that was shortened
+  for (const text of box.querySelectorAll(":is(.role-axis-label, .role-legend-label) text")) {  // the whole of a name that was shortened
     const whole = text.__data__?.datum?.value;
     if (text.textContent.endsWith("…") && whole) {
       const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
@@ -148,15 +162,15 @@ if (charts.length) {
   addEventListener("keydown", event => { if (event.key === "Escape" && isolated) isolate(isolated); });
   for (const index of charts.keys()) await draw(index);
 
-  let width = document.querySelector("main").clientWidth;
+  let drawn = innerWidth;
   let waiting;
-  new ResizeObserver(([entry]) => {
+  addEventListener("resize", () => {
     clearTimeout(waiting);
-    if (Math.abs(entry.contentRect.width - width) < 2) return;
+    if (innerWidth === drawn) return;  // a phone's bars come and go
     waiting = setTimeout(async () => {
-      width = entry.contentRect.width;
+      drawn = innerWidth;
       for (const index of charts.keys()) await draw(index);
     }, 250);
-  }).observe(document.querySelector("main"));
+  });
 }
 document.body.dataset.ready = "yes";

@@ -45,7 +45,7 @@ mark();
 
 // --- tables: sorted by a click on a heading, filtered by words; the last rows that are set apart stay where they are
 const FEW_ROWS = 8;
-const SHOWN_ROWS = 20;
+const SHOWN_ROWS = 15;
 const UNITS = {
   "%": 0.01, k: 1e3, M: 1e6, G: 1e9, T: 1e12, B: 1, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, ms: 1e-3, s: 1, min: 60, h: 3600,
   days: 86400,

@@ -77,8 +77,9 @@ class Section:
     caption: str = ""
     """How to read the section."""
     kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
-    """warning: set apart; folded: the tables are shown on a click; verdict: its first line is the page's headline, and the
-    rows of its table are numbers (figure, what it is); questions: a table whose second column says yes, no or can't tell."""
+    """warning: set apart. folded: the tables are shown on a click. verdict: the first line is the page's headline, the second
+    says what to do, and the rows of the table are figures (the figure, words that follow it). questions: a row of the table is
+    a question, its answer (yes, no, or other words), why, and a command (header: "command")."""
 
 
 @dataclass(frozen=True)
