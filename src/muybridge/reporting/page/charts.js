@@ -103,7 +103,7 @@ function specOf(wide, figure) {
   const cells = wide.usermeta?.cells;
   figure.classList.toggle("whole", Boolean(cells) && wide.width + labelsOf(wide, LABELS) > figure.clientWidth);
   const room = figure.clientWidth;
-  const labels = Math.min(LABELS, 0.3 * room);
+  const labels = Math.min(LABELS, 0.38 * room);
   const width = cells ? room : Math.min(room, WIDEST * wide.width);
   const sides = { width, labels, beside: cells ? 70 : besideOf(wide, labels), height: wide.height };
   const spec = fitted(cells ? matrix(wide, room, labels) : wide, sides);
