@@ -69,6 +69,8 @@ class Strip:
     jpeg: bytes
     rows: tuple[str, ...]
     """Kinds of the rows, from above: "frames", "flow", "warped flow"."""
+    frames: int
+    """Frames in every row; 0 where rows differ."""
 
     @property
     def has_flow(self) -> bool:
@@ -106,6 +108,7 @@ class Frames:
     def strip(self, video_id: str) -> Strip | None:
         """A video's frames, and its flow below; None if it cannot be read: `problem` then says why."""
         shown: dict[str, np.ndarray] = {}
+        counts: set[tuple[int, int]] = set()  # frames and width of each row
         for manifest, rows, kind in self._sources:
             if video_id not in rows:
                 continue
@@ -120,9 +123,11 @@ class Frames:
                 flow_THW2 = frames.astype(np.float32) - fields.ZERO
                 frames = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2))
             shown.setdefault(kind, strip(frames, height=HEIGHT, most=FRAMES))
+            counts.add((len(frames), shown[kind].shape[1]))
         if shown:
             kinds = sorted(shown, key=lambda kind: (kind != PICTURES, kind))
-            return Strip(jpeg_bytes(stacked([shown[kind] for kind in kinds]), quality=75), tuple(kinds))
+            jpeg = jpeg_bytes(stacked([shown[kind] for kind in kinds]), quality=75)
+            return Strip(jpeg, tuple(kinds), min(counts)[0] if len(counts) == 1 else 0)
         self.problem = (
             self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, *_ in self._sources)}"
         )

@@ -143,32 +143,30 @@ def _section(checkup: Checkup, finding: Finding) -> Section:
     ]
     pictures, unread = [], 0
     for number, example in enumerate(finding.examples):
-        jpeg = _picture(manifest, example)
-        if jpeg is None:
+        picture = _picture(manifest, example, f"{finding.check}-{number}")
+        if picture is None:
             unread += 1
         else:
-            pictures.append(Picture(f"{finding.check}-{number}", example.caption, jpeg))
+            pictures.append(picture)
     return Section(
         title=title_of(finding),
-        text=(finding.text,),
+        text=(
+            finding.text,
+            *([f"All are listed in {checkup.lists[finding.check]}."] if finding.check in checkup.lists else []),
+            *([f"Not shown, as not readable: {plural(unread, 'example')}."] if unread else []),
+        ),
         code=(command,) if command else (),
         tables=(Table(["video", "label", "split"], cells, kind="words", name=finding.check, most=ROWS),)
         if cells
         else (),
         pictures=tuple(pictures),
-        caption=" ".join(
-            [
-                *([f"All are listed in {checkup.lists[finding.check]}."] if finding.check in checkup.lists else []),
-                *([f"Not shown, as not readable: {plural(unread, 'example')}."] if unread else []),
-            ]
-        ),
         kind="warning" if finding.rank in ("leak", "fault") else "plain",
     )
 
 
-def _picture(manifest: Manifest, example: Example) -> bytes | None:
+def _picture(manifest: Manifest, example: Example, name: str) -> Picture | None:
     """Strips of an example's videos, one below the other; None where none can be read."""
-    strips = []
+    strips, counts = [], set()
     for row in map(manifest.row, example.rows):
         indices = np.round(np.linspace(0, row.num_frames - 1, min(FRAMES, row.num_frames))).astype(np.int64)
         try:
@@ -178,8 +176,10 @@ def _picture(manifest: Manifest, example: Example) -> bytes | None:
         if example.where is not None:
             frames = heated(frames, np.repeat(example.where[None], len(frames), axis=0))
         strips.append(strip(frames, height=HEIGHT, most=FRAMES))
+        counts.add((len(frames), strips[-1].shape[1]))
     if not strips:
         return None
     width = max(one.shape[1] for one in strips)
     padded = [np.pad(one, ((0, 4), (0, width - one.shape[1]), (0, 0)), constant_values=PAPER) for one in strips]
-    return jpeg_bytes(np.concatenate(padded)[:-4], quality=75)
+    jpeg = jpeg_bytes(np.concatenate(padded)[:-4], quality=75)
+    return Picture(name, example.caption, jpeg, min(counts)[0] if len(counts) == 1 else 0)

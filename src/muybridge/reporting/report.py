@@ -269,6 +269,7 @@ def page_of(parts: Sequence[Section], title: str, folder: str) -> str:
 def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
     charts: list[dict[str, Any]] = []
     shown = []
+    swatches: dict[str, str] = {}
     for number, chapter in enumerate(chapters):
         of_chapter = []
         for section in chapter.sections:
@@ -287,6 +288,8 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
                 }
             )
         key = {} if chapter.comparison is None else colors(chapter.comparison)
+        for color in key.values():
+            swatches.setdefault(color, f"swatch{len(swatches)}")
         shown.append({"name": chapter.name, "anchor": chapter.anchor, "sections": of_chapter, "key": key})
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -294,18 +297,34 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
     )  # fmt: skip
     environment.filters["breakable"] = _breakable
     environment.filters["data_address"] = lambda jpeg: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    style = _resource("report.css") + "".join(f".{name} {{ --color: {color}; }}\n" for color, name in swatches.items())
+    data = json.dumps(charts).replace("<", "\\u003c")  # cannot end the script element then
+    script = f"\nconst charts = {data};\n" + _resource("report.js") + _resource("charts.js")
+    bundle = _bundle() if charts else ""
     page: str = environment.from_string(_resource("report.html.jinja")).render(
         title=title,
         folder=folder,
         chapters=shown,
-        # "<" cannot end the script element then
-        charts=json.dumps(charts).replace("<", "\\u003c"),
-        style=_resource("report.css"),
-        script=_resource("report.js"),
-        bundle=_bundle() if charts else "",
+        swatches=swatches,
+        policy=_policy(style, script, bundle),
+        style=style,
+        script=script,
+        bundle=bundle,
         version=__version__,
     )
     return page
+
+
+def _policy(style: str, *scripts: str) -> str:
+    """Content security policy: the page's own style and scripts by their hashes, images that it holds, and nothing else."""
+    hashes = [
+        "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+        for text in (style, *scripts)
+    ]
+    return (
+        f"default-src 'none'; script-src {' '.join(hashes[1:])}; style-src {hashes[0]}; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: list[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.statistics import Interval
 from muybridge.reporting.charts.style import (
     GRAY,
+    TEXT,
     WIDTH,
     Chart,
     accuracy_axis,
@@ -28,7 +29,7 @@ FEWEST_BINS = 4
 """Fewest points of a reliability line: fewer show no curve."""
 LEAST_WIDTH = 0.04
 """Least share of the axis that the median interval takes, for the axis to reach down to the baselines."""
-STEP = 32
+STEP = 38
 """Pixels of a row: a name and, below it, its interval."""
 
 
@@ -189,9 +190,9 @@ def _rows_with_names(
     x = alt.X("low:Q", axis=axis, scale=scale, title=title)
     value = alt.X("value:Q", axis=axis, scale=scale)
     layers: list[Chart] = [
-        base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2=alt.X2("high:Q")),
-        base.mark_circle(size=90, yOffset=7).encode(x=value),
-        base.mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600).encode(
+        base.mark_rule(strokeWidth=2.5, yOffset=9).encode(x=x, x2=alt.X2("high:Q")),
+        base.mark_circle(size=90, yOffset=9).encode(x=value),
+        base.mark_text(align="left", baseline="middle", fontSize=TEXT, dy=-8, dx=2, fontWeight=600).encode(
             text=alt.Text("name:N"), x=alt.XValue(0), color=alt.ColorValue("#22262b")
         ),
     ]

@@ -7,7 +7,7 @@ from scipy.spatial.distance import squareform
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult
-from muybridge.reporting.charts.style import COLORS, Chart, shortened, tips, values
+from muybridge.reporting.charts.style import COLORS, SMALL_TEXT, Chart, shortened, tips, values
 
 MOST_GAINS = 8
 """Classes of each kind that are drawn."""
@@ -53,7 +53,8 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
         for j in order
         if counts_KK[i, j] or has_room
     ]  # fmt: skip
-    cell = max(16, min(30, 300 / len(classes))) if has_room else max(2, 420 / len(classes))
+    digits = len(str(counts_KK.max(initial=0)))
+    cell = max(8 * digits + 1, min(34, 340 / len(classes)), 18) if has_room else max(2, 420 / len(classes))
     # where there is no room for every name, some are left out, and the tooltip has them all
     names = alt.Axis(labelLimit=150, labelOverlap=not has_room, ticks=has_room, domain=False)
     base = alt.Chart(values(rows)).encode(
@@ -85,7 +86,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
     layers = [cells]
     if has_room:
         layers.append(
-            base.mark_text(fontSize=9)
+            base.mark_text(fontSize=SMALL_TEXT)
             .encode(
                 text=alt.Text("count:Q"),
                 color=alt.ColorValue(
@@ -93,6 +94,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
                 ),
             )
             .transform_filter("datum.count > 0")
+            .properties(name="counts")
         )
     side = cell * len(classes)
     return alt.layer(*layers).properties(
@@ -100,7 +102,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
         height=side,
         title=alt.Title(shortened(model.name), subtitle="shade: share of the true class; counts: all seeds"),
         view=alt.ViewConfig(stroke="#ccc", fill="white"),
-        usermeta={"fixed": True},
+        usermeta={"cells": len(classes), "digits": digits},
     )
 
 

@@ -11,6 +11,7 @@ from muybridge.reporting.charts.style import (
     COLORS,
     GRAY,
     SHAPES,
+    TEXT,
     WIDTH,
     Chart,
     accuracy_axis,
@@ -44,17 +45,17 @@ def orders(comparison: Comparison) -> Chart:
     legend = alt.Legend(title="frames shown", columns=3, symbolStrokeWidth=2)
     layers = [baseline_rules(comparison, "x", baselines, axis=axis, scale=scale)] if baselines else []
     layers += [
-        base.mark_rule(color=GRAY, yOffset=7).encode(
+        base.mark_rule(color=GRAY, yOffset=9).encode(
             x=alt.X("min(value):Q", axis=axis, scale=scale), x2=alt.X2("max(value):Q")
         ),
-        base.mark_point(filled=True, size=80, opacity=1, yOffset=7).encode(
+        base.mark_point(filled=True, size=80, opacity=1, yOffset=9).encode(
             x=x,
             color=alt.Color("order:N", scale=alt.Scale(domain=names, range=list(COLORS[-len(names) :])), legend=legend),
             shape=alt.Shape("order:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), legend=legend),
             tooltip=tips("model:N", "order:N", alt.Tooltip("value:Q", format=".3f")),
         ),
         base.transform_aggregate(groupby=["name", "model"])
-        .mark_text(align="left", baseline="middle", fontSize=11, dy=-7, dx=2, fontWeight=600)
+        .mark_text(align="left", baseline="middle", fontSize=TEXT, dy=-8, dx=2, fontWeight=600)
         .encode(text=alt.Text("name:N"), x=alt.XValue(0), color=alt.ColorValue("#22262b")),
     ]
     num_rows = len({mark["model"] for mark in marks})

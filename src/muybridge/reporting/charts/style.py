@@ -20,6 +20,9 @@ from muybridge.text import printable
 from muybridge.text import shortened as shortened_to
 
 WIDTH = 560
+TEXT = 13
+"""Pixels of all text (page/charts.js counts on it), but of counts in cells."""
+SMALL_TEXT = 12
 COLORS = (
     "#2f7fb3", "#d1495b", "#3d8f5a", "#b87a1e", "#8b6bb8", "#0a8f9c",
     "#a8637a", "#717a85", "#8f7638", "#c2559d", "#5a6fc0", "#6f8a1f",
@@ -164,14 +167,14 @@ STYLE: dict[str, Any] = {
     "background": "transparent",
     "view": {"continuousWidth": 300, "continuousHeight": 300, "strokeWidth": 0},
     "axis": {
-        "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "gridColor": "#e7eaee",
+        "labelFontSize": TEXT, "titleFontSize": TEXT, "titleFontWeight": "normal", "gridColor": "#e7eaee",
         "domainColor": "#999",
     },
     "legend": {
-        "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "bottom", "columns": 3,
+        "labelFontSize": TEXT, "titleFontSize": TEXT, "titleFontWeight": "normal", "orient": "bottom", "columns": 3,
         "labelLimit": 130, "symbolStrokeWidth": 1.5, "rowPadding": 3,
     },
-    "title": {"fontSize": 12, "anchor": "start"},
+    "title": {"fontSize": TEXT + 1, "subtitleFontSize": TEXT, "anchor": "start"},
 }  # fmt: skip
 """Vega-Lite's configuration of every chart."""
 

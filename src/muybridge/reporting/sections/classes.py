@@ -223,7 +223,7 @@ def _strips(chapter: Chapter, sides: Sequence[Changed]) -> tuple[list[Picture], 
                 f"{name} is {truth}. {side.right.name}: {answer_of(side.right, video, right=True)}, right; {side.wrong.name}: "
                 f"{answer_of(side.wrong, of_wrong, right=False)}, wrong. {shown}"
             )
-            pictures.append(Picture(f"changed-{len(pictures) + 1}", caption.strip(), shown.jpeg))
+            pictures.append(Picture(f"changed-{len(pictures) + 1}", caption.strip(), shown.jpeg, shown.frames))
     if has_flow:
         caption = (
             "Key of the flow's colours: each is the motion from the centre to where it stands; white: none. Full colours are a "

@@ -60,6 +60,8 @@ class Picture:
     name: str
     caption: str
     jpeg: bytes
+    frames: int = 0
+    """Frames side by side, of one width, in every row of the picture: the page plays them. 0: it does not."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
+    """How to read the section."""
     kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
     """warning: set apart; folded: the tables are shown on a click; verdict, questions: the answer, and what else is asked."""
 

@@ -21,6 +21,9 @@ MOST_SALIENT = 12
 HEIGHT = 72
 """Pixels of a frame in a picture."""
 
+MOST_STEPS = 8
+"""Frames in a picture."""
+
 
 def direction(chapter: Chapter) -> Section | None:
     """Section on accuracy between classes that are each other's reversal in time."""
@@ -150,10 +153,11 @@ def _salient(run: Run, file: Path) -> Picture:
         video = str(arrays["id"])
     step_frames = len(frames) // len(drop_TGG)
     frames = frames[step_frames - 1 :: step_frames]  # the last of each step
-    strips = [strip(part, height=HEIGHT) for part in (frames, heated(frames, drop_TGG))]
+    strips = [strip(part, height=HEIGHT, most=MOST_STEPS) for part in (frames, heated(frames, drop_TGG))]
+    shown = min(len(frames), MOST_STEPS)
     steps = ", ".join(f"{drop:.2f}" for drop in drop_T)
     caption = (
         f"{run.name} on {video}: {predicted} ({probability:.2f}), is {label}. Hiding one time step after the other costs "
         f"{steps}."
     )
-    return Picture(f"saliency-{run.name}-{file.stem}", caption, jpeg_bytes(np.concatenate(strips), quality=80))
+    return Picture(f"saliency-{run.name}-{file.stem}", caption, jpeg_bytes(np.concatenate(strips), quality=80), shown)
