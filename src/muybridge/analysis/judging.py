@@ -121,6 +121,7 @@ def judged(
     for one, part, has_several in files.each():
         judged_part = _part(part, *naming(one, part, has_several), known, scores, notes)
         by_model.setdefault(judged_part.model, []).append(judged_part)
+        del part  # before the next file is read
     for setting in settings_of([run for run in runs if run.is_finished], study=study):
         if setting.name in by_model:
             raise UserError(
@@ -259,6 +260,7 @@ class _Files:
     def __init__(self, asked: Sequence[Asked], format: str | None, columns: Columns) -> None:
         self._asked, self._format, self._columns = asked, format, columns
         self._held: dict[int, list[Predictions]] = {}
+        self._light: tuple[list[Predictions], int | None] | None = None
 
     def _read(self, one: Asked) -> list[Predictions]:
         if isinstance(one.source, Predictions):
@@ -275,6 +277,8 @@ class _Files:
 
     def without_scores(self) -> tuple[list[Predictions], int | None]:
         """All that files say but for the scores; and how many of these a row has where classes have no names."""
+        if self._light is not None:
+            return self._light
         light, width, room = [], None, HELD_BYTES
         for number, one in enumerate(self._asked):
             parts = self._held.get(number) or self._read(one)
@@ -285,7 +289,8 @@ class _Files:
                 if part.scores_RC is not None and part.classes is None:
                     width = max(width or 0, part.scores_RC.shape[1])
                 light.append(replace(part, scores_RC=None))
-        return light, width
+        self._light = light, width
+        return self._light
 
     def classes(self, labels: np.ndarray) -> tuple[str, ...]:
         """Classes of a truth without a list of them: those of the scores, or the numbers, or the names that occur."""
