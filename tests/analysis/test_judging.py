@@ -586,6 +586,15 @@ def test_columns_are_named_where_they_are_called_otherwise(tmp_path, truth):
     file.write_text("clip_id,says\n" + "".join(f"{name},{CLASSES[k]}\n" for name, k in zip(IDS, LABELS, strict=True)))
     columns = Columns.of(["video=clip_id", "answer=says"])
     assert judge(file, truth=truth, columns=columns, classes=CLASSES).models[0].accuracy.value == 1.0
+    usual = table(tmp_path / "b.csv", answers=[CLASSES[k] for k in LABELS])
+    comparison = judge(file, usual, truth=truth, columns=columns, classes=CLASSES)
+    assert [model.accuracy.value for model in comparison.models] == [1.0, 1.0]
+    assert (
+        f"{usual}: the columns that were named are not in it, and its own were found by their names."
+        in comparison.notes
+    )
+    with pytest.raises(UserError, match=r"b\.csv: the column 'clip_id' is not there"):
+        judge(usual, truth=truth, columns=columns, classes=CLASSES)
 
 
 def test_what_is_asked_for_is_a_file_or_a_folder_with_or_without_a_name(tmp_path):

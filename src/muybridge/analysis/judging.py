@@ -32,7 +32,7 @@ from muybridge.analysis.truth import (
 )
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, Predictions, read
+from muybridge.storage.predictions import Columns, MissingColumn, Predictions, read
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, label_ranks
 from muybridge.storage.study import StudyRecord
@@ -261,11 +261,21 @@ class _Files:
         self._asked, self._format, self._columns = asked, format, columns
         self._held: dict[int, list[Predictions]] = {}
         self._light: tuple[list[Predictions], int | None] | None = None
+        self._missing: MissingColumn | None = None
+        self._have_columns = False
 
     def _read(self, one: Asked) -> list[Predictions]:
         if isinstance(one.source, Predictions):
             return [one.source]
-        return read(one.source, format=self._format, columns=self._columns)
+        try:
+            parts = read(one.source, format=self._format, columns=self._columns)
+            self._have_columns = True
+        except MissingColumn as error:  # it may be meant for another of the files
+            self._missing = self._missing or error
+            note = "the columns that were named are not in it, and its own were found by their names"
+            found = read(one.source, format=self._format)
+            parts = [replace(part, notes=(*part.notes, note)) for part in found]
+        return parts
 
     def each(self) -> Iterator[tuple[Asked, Predictions, bool]]:
         """Each model and seed of each file, and whether the file has several models. Nothing is held any more."""
@@ -274,6 +284,8 @@ class _Files:
             has_several = len({part.model for part in parts}) > 1
             while parts:
                 yield one, parts.pop(0), has_several
+        if self._missing is not None and not self._have_columns:
+            raise self._missing
 
     def without_scores(self) -> tuple[list[Predictions], int | None]:
         """All that files say but for the scores; and how many of these a row has where classes have no names."""
