@@ -686,9 +686,12 @@ def judge(
         have_labels=truth is not None and not is_file,
     )  # fmt: skip
     runs, folder = find_runs(folders)
+    study = None if folder is None else StudyRecord.load(folder)
+    if study is not None and len(study.sets) > 1:
+        raise UserError(f"{folder}: it has {len(study.sets)} data sets. Name the runs of one: {folder}/runs/RUN")
     named = [f"{what}={name if isinstance(name, str) else ','.join(name)}" for what, name in (column or {}).items()]
     comparison = judged(
-        asked, runs, study=None if folder is None else StudyRecord.load(folder), truth=truth, split=split, fold=fold,
+        asked, runs, study=study, truth=truth, split=split, fold=fold,
         classes=classes, groups=groups, format=format, columns=Columns.of(named), scores=scores, seed_pattern=seed_pattern,
     )  # fmt: skip
     target, comparisons = Path(out or "judge.html"), {comparison.data: comparison}

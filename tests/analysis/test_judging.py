@@ -391,6 +391,15 @@ def test_a_list_of_classes_may_be_a_file_that_counts_from_one(tmp_path):
     assert judge(file, truth=listing, classes=names).models[0].accuracy.value == 1.0
 
 
+@pytest.mark.parametrize(("ending", "named"), [("csv", False), ("txt", False), ("txt", True)])
+def test_a_truth_may_be_a_list_without_a_header(tmp_path, ending, named):
+    listing = tmp_path / f"test.{ending}"
+    listing.write_text("".join(f"clips/{i} {CLASSES[LABELS[i]] if named else LABELS[i]}\n" for i in range(VIDEOS)))
+    file = table(tmp_path / "a.csv", np.eye(len(CLASSES))[LABELS], ids=[f"clips/{i}" for i in range(VIDEOS)])
+    (model,) = judge(file, truth=listing, classes=CLASSES).models
+    assert (model.num_videos, model.accuracy.value) == (VIDEOS, 1.0)
+
+
 def test_the_truth_may_be_a_column_and_files_may_not_disagree_on_it(tmp_path):
     own = [CLASSES[k] for k in LABELS]
     people = [f"p{i % 4}" for i in range(VIDEOS)]
@@ -415,7 +424,7 @@ def test_files_that_do_not_fit_in_memory_are_read_twice_with_the_same_figures(tm
     assert sorted(opened) == sorted(map(str, files))
     monkeypatch.setattr(judging, "HELD_BYTES", 1)
     again = judge(*files)
-    assert len(opened) > 2 * len(files)
+    assert len(opened) == 3 * len(files)
     assert [model.as_json(()) for model in again.models] == [model.as_json(()) for model in held.models]
 
 
@@ -577,6 +586,15 @@ def test_columns_are_named_where_they_are_called_otherwise(tmp_path, truth):
     file.write_text("clip_id,says\n" + "".join(f"{name},{CLASSES[k]}\n" for name, k in zip(IDS, LABELS, strict=True)))
     columns = Columns.of(["video=clip_id", "answer=says"])
     assert judge(file, truth=truth, columns=columns, classes=CLASSES).models[0].accuracy.value == 1.0
+    usual = table(tmp_path / "b.csv", answers=[CLASSES[k] for k in LABELS])
+    comparison = judge(file, usual, truth=truth, columns=columns, classes=CLASSES)
+    assert [model.accuracy.value for model in comparison.models] == [1.0, 1.0]
+    assert (
+        f"{usual}: the columns that were named are not in it, and its own were found by their names."
+        in comparison.notes
+    )
+    with pytest.raises(UserError, match=r"b\.csv: the column 'clip_id' is not there"):
+        judge(usual, truth=truth, columns=columns, classes=CLASSES)
 
 
 def test_what_is_asked_for_is_a_file_or_a_folder_with_or_without_a_name(tmp_path):

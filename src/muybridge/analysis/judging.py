@@ -32,7 +32,7 @@ from muybridge.analysis.truth import (
 )
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, Predictions, read
+from muybridge.storage.predictions import Columns, MissingColumn, Predictions, read
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, label_ranks
 from muybridge.storage.study import StudyRecord
@@ -121,6 +121,7 @@ def judged(
     for one, part, has_several in files.each():
         judged_part = _part(part, *naming(one, part, has_several), known, scores, notes)
         by_model.setdefault(judged_part.model, []).append(judged_part)
+        del part  # before the next file is read
     for setting in settings_of([run for run in runs if run.is_finished], study=study):
         if setting.name in by_model:
             raise UserError(
@@ -259,11 +260,22 @@ class _Files:
     def __init__(self, asked: Sequence[Asked], format: str | None, columns: Columns) -> None:
         self._asked, self._format, self._columns = asked, format, columns
         self._held: dict[int, list[Predictions]] = {}
+        self._light: tuple[list[Predictions], int | None] | None = None
+        self._missing: MissingColumn | None = None
+        self._have_columns = False
 
     def _read(self, one: Asked) -> list[Predictions]:
         if isinstance(one.source, Predictions):
             return [one.source]
-        return read(one.source, format=self._format, columns=self._columns)
+        try:
+            parts = read(one.source, format=self._format, columns=self._columns)
+            self._have_columns = True
+        except MissingColumn as error:  # it may be meant for another of the files
+            self._missing = self._missing or error
+            note = "the columns that were named are not in it, and its own were found by their names"
+            found = read(one.source, format=self._format)
+            parts = [replace(part, notes=(*part.notes, note)) for part in found]
+        return parts
 
     def each(self) -> Iterator[tuple[Asked, Predictions, bool]]:
         """Each model and seed of each file, and whether the file has several models. Nothing is held any more."""
@@ -272,9 +284,13 @@ class _Files:
             has_several = len({part.model for part in parts}) > 1
             while parts:
                 yield one, parts.pop(0), has_several
+        if self._missing is not None and not self._have_columns:
+            raise self._missing
 
     def without_scores(self) -> tuple[list[Predictions], int | None]:
         """All that files say but for the scores; and how many of these a row has where classes have no names."""
+        if self._light is not None:
+            return self._light
         light, width, room = [], None, HELD_BYTES
         for number, one in enumerate(self._asked):
             parts = self._held.get(number) or self._read(one)
@@ -285,7 +301,8 @@ class _Files:
                 if part.scores_RC is not None and part.classes is None:
                     width = max(width or 0, part.scores_RC.shape[1])
                 light.append(replace(part, scores_RC=None))
-        return light, width
+        self._light = light, width
+        return self._light
 
     def classes(self, labels: np.ndarray) -> tuple[str, ...]:
         """Classes of a truth without a list of them: those of the scores, or the numbers, or the names that occur."""

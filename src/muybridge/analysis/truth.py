@@ -19,7 +19,7 @@ from muybridge.data.overview import overview
 from muybridge.data.prepare.lists import numbered_lines
 from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, Predictions, read
+from muybridge.storage.predictions import Columns, Predictions, read, read_list
 from muybridge.storage.run import Run, data_name
 from muybridge.text import from_spreadsheet, listed, plural
 
@@ -30,12 +30,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Usual names of the columns of a table of the truth."""
 LISTS = (".txt", ".list", ".lst")
-"""Endings of list files: a line a video, `path label`, `path num_frames label` or `path start end label`."""
+"""Endings of list files: a line a video, `path label` or `path num_frames label`."""
 TABLES = (".csv", ".tsv", ".json")
 SHOWN = 3
 """Names that a message gives as examples."""
 
-_LINE = re.compile(r"(.*?[^\s;,])(?:[\s;,]+[0-9]+){0,2}[\s;,]+([^\s;,]+)")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 """Ending of a file name; a number ("v_1.5") does not count."""
 
@@ -267,7 +266,13 @@ def _dataset(manifest: Manifest, path: Path, fold: int | None) -> Dataset:
 
 def of_runs(runs: Iterable[Run]) -> Truth:
     """Truth by the test scores of runs: all videos that any of them was tested on. Raises UserError."""
-    runs = [run for run in runs if run.is_finished and run.has_test_scores]
+    named = list(runs)
+    runs = [run for run in named if run.is_finished and run.has_test_scores]
+    if not runs:
+        raise UserError(
+            f"--truth: {named[0].path} is not finished with test scores, which would tell what videos show. Give a truth, or "
+            "a finished run"
+        )
     entries: dict[tuple[str, int], tuple[int, str]] = {}
     tests: dict[int | None, tuple[Dataset, set[tuple[str, int]]]] = {}
     for run in runs:
@@ -320,7 +325,7 @@ def of_table(
     `first`: number of the first class, where labels are numbers. `guess`: classes where no list is given. Raises UserError.
     """
     path = Path(path)
-    if path.suffix.lower() in LISTS:
+    if path.suffix.lower() in LISTS or _has_no_header(path):
         ids, labels, groups = _of_list(path)
     elif path.suffix.lower() in TABLES:
         ids, labels, groups = _of_rows(path, split, columns)
@@ -412,15 +417,25 @@ def _plain(
 
 
 def _of_list(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Videos, labels and (empty) groups of a list file."""
-    ids, labels = [], []
-    for number, line in numbered_lines(path):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise UserError(f"{path}, line {number}: not `path label`. Give a path and a label a line")
-        ids.append(match[1])
-        labels.append(match[2])
-    return ids, labels, [""] * len(ids)
+    """Videos, labels and (empty) groups of a list file, whose labels are numbers or names."""
+    told = read_list(path)
+    if told.labels_N is not None:
+        return list(told.names), list(map(str, told.labels_N.tolist())), [""] * len(told.names)
+    parts = [name.rsplit(maxsplit=1) for name in told.names]
+    without = next((name for name, part in zip(told.names, parts, strict=True) if len(part) < 2), None)
+    if without is not None:
+        raise UserError(
+            f"--truth: {path} has no label of '{without}'. Write a video and its class a line: clips/a.mp4 3"
+        )
+    return [part[0] for part in parts], [part[1] for part in parts], [""] * len(parts)
+
+
+def _has_no_header(path: Path) -> bool:
+    """Whether a .csv is a list of PySlowFast's, `path label` from the first line on."""
+    if path.suffix.lower() != ".csv":
+        return False
+    first = next((line for _, line in numbered_lines(path)), "")
+    return re.fullmatch(r"[^,;\t]*[^\s,;][ ,][0-9]{1,9}", first) is not None
 
 
 def _of_rows(path: Path, split: str, columns: Columns) -> tuple[list[str], list[str], list[str]]:

@@ -15,6 +15,7 @@ from muybridge.errors import UserError, nearest
 from muybridge.runtime.files import check_regular
 from muybridge.storage.predictions import lm, mmaction, mteb, own, pyslowfast
 from muybridge.storage.predictions.columns import Columns as Columns
+from muybridge.storage.predictions.columns import MissingColumn as MissingColumn
 from muybridge.storage.predictions.contents import Predictions as Predictions
 from muybridge.storage.predictions.delimited import read_delimited
 from muybridge.storage.predictions.json_files import json_lines, json_value

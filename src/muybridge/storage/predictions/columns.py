@@ -65,6 +65,10 @@ OTHERS = frozenset({
 """Names of columns of numbers that are no scores of a class."""
 
 
+class MissingColumn(UserError):
+    """A column that was named, and that the file does not have."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Names of a table's columns that a user gives; None: found by usual names."""

@@ -15,6 +15,7 @@ from muybridge.storage.predictions.columns import (
     OTHERS,
     USUAL,
     Columns,
+    MissingColumn,
     found,
     plain,
     prefixed,
@@ -64,7 +65,7 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
     for name in columns.named():
         if name not in table.columns:
             missing = f"cannot be read: {table.left_out[name]}" if name in table.left_out else "is not there"
-            raise UserError(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
+            raise MissingColumn(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
     if not table.num_rows:
         raise UserError(f"{table.path}: it has no rows. Give a file with predictions")
     free = [name for name in names if name not in columns.named()]
@@ -176,7 +177,7 @@ def _scores(
             return _listed(table, given[0])
         several = prefixed(free, given[0])
         if len(several) < 2:
-            raise UserError(
+            raise MissingColumn(
                 f"{table.path}: no two columns begin with '{given[0]}', and none is called that. Name the columns of the "
                 f"scores: --column scores=… {nearest(given[0], table.columns)}"
             )
