@@ -1,5 +1,6 @@
 """Run folders with made scores, as training would leave them: what comparisons and reports read, without any training."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from muybridge.analysis.comparison import Comparison
+from muybridge.analysis.results import ModelResult
 from muybridge.recipe import Recipe, replace, to_json
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
@@ -75,6 +78,35 @@ def make_run(
         ))  # fmt: skip
         run.finish({"steps": 10 * epochs, "checkpoint": "last", "test": {"video_top1": accuracy, "videos": videos}})
     return run
+
+
+def seeds_of(
+    folder: Path,
+    accuracies: Mapping[str, float],
+    *,
+    seeds: int = 3,
+    videos: int = 600,
+    spread: float = 0.004,
+    **asked: Any,
+) -> list[Run]:
+    """Runs of models whose seeds spread a little around an accuracy. `asked`: by model, what `make_run` takes."""
+    return [
+        make_run(
+            folder / f"{model}-{seed}", model=model, seed=seed, videos=videos, accuracy=value + spread * (seed - seeds // 2),
+            **{name: values[model] for name, values in asked.items() if model in values},
+        )
+        for model, value in accuracies.items() for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def foreign(comparison: Comparison) -> Comparison:
+    """The same answers, as another tool's predictions."""
+    names = [field.name for field in dataclasses.fields(ModelResult)]
+    models = tuple(
+        ModelResult(**{name: getattr(model, name) for name in names} | {"runs": (), "files": ("a.csv",)})
+        for model in comparison.models
+    )
+    return dataclasses.replace(comparison, models=models, protocol=None)
 
 
 def made_scores(

@@ -44,6 +44,20 @@ def plural(count: int | str, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
+_WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+def in_words(count: int) -> str:
+    """Write a small number as a word; above twelve, as digits."""
+    return _WORDS[count] if count < len(_WORDS) else str(count)
+
+
+def shortened(name: str, most: int) -> str:
+    """Name with its middle left out if it is longer than `most` characters."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Join names as in "a, b and c"; beyond six, the first five and the number of others."""
     if len(names) > 6:

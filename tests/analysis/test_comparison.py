@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from made_runs import CLASSES, PAIRS, made_scores, make_run
+from made_runs import CLASSES, PAIRS, made_scores, make_run, seeds_of
 
 from muybridge.analysis.comparison import Comparison, compared, compared_runs, find_runs
 from muybridge.analysis.findings import findings
@@ -241,16 +241,6 @@ def test_of_several_runs_the_best_is_told_from_those_that_differ(tmp_path):
     assert {names: verdict.apart for names, verdict in comparison.verdicts.items()} == {
         (0, 1): False, (0, 2): True, (1, 2): True,
     }  # fmt: skip
-
-
-def seeds_of(folder, accuracies, *, seeds=3, videos=600, spread=0.004):
-    """Runs of models whose seeds spread a little around an accuracy."""
-    return [
-        make_run(
-            folder / f"{model}-{seed}", model=model, seed=seed, videos=videos, accuracy=value + spread * (seed - seeds // 2)
-        )
-        for model, value in accuracies.items() for seed in range(seeds)
-    ]  # fmt: skip
 
 
 def test_three_seeds_each_speak_of_models_and_group_them(tmp_path):

@@ -101,7 +101,7 @@ def test_names_lose_their_share(falling):
 
 def test_the_report_has_the_section(falling):
     page = Report.of({"made": falling}, with_frames=False).page()
-    assert "What would more labels buy?" in page
+    assert "Label budget" in page
     assert "power law of the error" in page
 
 

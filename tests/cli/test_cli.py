@@ -6,7 +6,10 @@ import sys
 
 import pytest
 from command import call, document
+from made_runs import make_run
 
+from muybridge.analysis.comparison import compared
+from muybridge.analysis.verdict import verdict_on
 from muybridge.cli.app import app
 from muybridge.cli.output import print_epochs
 from muybridge.text import duration
@@ -65,6 +68,17 @@ def test_from_a_folder_to_a_prediction(videos, tmp_path):
     assert len(predicted["predictions"][0]["labels"]) == 3
     shown = call("predict", run, video)
     assert predicted["predictions"][0]["labels"][0] in shown.stdout
+
+
+def test_a_report_prints_its_verdict_first(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, accuracy=a) for m, a in (("a", 0.9), ("b", 0.5))]
+    names = [run.path for run in runs]
+    result = call("report", *names, "--no-frames", "--out", tmp_path / "report.html")
+    found = verdict_on(compared(runs))
+    assert result.stdout.splitlines()[: len(found.lines())] == found.lines()
+    assert found.lines()[0] == found.headline
+    told = document(call("report", *names, "--no-frames", "--out", tmp_path / "report.html", "--json"))
+    assert told["verdict"]["command"] == found.command in found.lines()[-3]
 
 
 def test_a_recipe_file_of_ones_own(made_set, tmp_path):

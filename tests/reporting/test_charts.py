@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from made_runs import CLASSES, PAIRS, make_run
 from muybridge.analysis.comparison import compared
 from muybridge.analysis.published import published
 from muybridge.reporting.charts import accuracy, classes, cost, curves, settings, style
+from muybridge.reporting.charts.coverage import coverage
 
 MACS, TRAIN, FORWARD, MEMORY = cost.COSTS
 
@@ -118,12 +120,51 @@ def test_long_names_are_shortened_in_charts_and_stay_distinct(tmp_path):
     assert len(min(shown, key=len)) <= style.LONGEST_NAME
 
 
+def spread_over(run, num_bins):
+    """The run, its answers' probabilities in so many bins of reliability."""
+    scores = run.scores()
+    chosen_V = np.linspace(0.5, 0.95, num_bins)[scores.video_V % num_bins]
+    margin_V = np.log(chosen_V * (len(CLASSES) - 1) / (1 - chosen_V))
+    logits_VK = margin_V[:, None] * np.eye(len(CLASSES))[scores.logits_VK.argmax(1)]
+    run.save_scores("test", replace(scores, logits_VK=logits_VK.astype(np.float32)))
+    return run
+
+
 def test_reliability_draws_bins_and_the_line_of_honesty(tmp_path):
-    comparison = compared([make_run(tmp_path / "a", accuracy=0.8)])
+    comparison = compared([spread_over(make_run(tmp_path / "a", accuracy=0.8), 4)])
     chart = accuracy.reliability(comparison, 12)
     rows = rows_of(chart, "answers")
-    assert sum(row["answers"] for row in rows) == 60
+    assert (len(rows), sum(row["answers"] for row in rows)) == (4, 60)
     assert rows_of(chart, "x") == [{"x": 0, "y": 0}, {"x": 1, "y": 1}]
+
+
+def test_a_reliability_line_of_three_points_is_not_drawn(tmp_path):
+    few, many = (spread_over(make_run(tmp_path / f"{n}", model=f"m{n}"), n) for n in (3, 5))
+    assert accuracy.reliability(compared([few]), 12) is None
+    assert {row["model"] for row in rows_of(accuracy.reliability(compared([few, many]), 12), "answers")} == {"m5"}
+
+
+def test_intervals_that_say_nothing_are_not_drawn(tmp_path):
+    """Videos of one source alone: an accuracy may be anything from 0 to 1, a difference from -1 to 1."""
+    runs = [make_run(tmp_path / m, model=m, accuracy=a, groups=1, pairs=PAIRS) for m, a in (("a", 0.9), ("b", 0.5))]
+    comparison = compared(runs)
+    assert (comparison.models[0].accuracy.low, comparison.models[0].accuracy.high) == (0.0, 1.0)
+    for draw in (accuracy.accuracies, accuracy.from_the_best, accuracy.direction):
+        assert draw(comparison) is None
+    known = compared(
+        [make_run(tmp_path / f"k{m}", model=m, accuracy=a, pairs=PAIRS) for m, a in (("a", 0.9), ("b", 0.5))]
+    )
+    for draw in (accuracy.accuracies, accuracy.from_the_best, accuracy.direction):
+        assert draw(known) is not None
+
+
+def test_coverage_is_drawn_unless_all_is_right(tmp_path):
+    right, other = make_run(tmp_path / "a", accuracy=1.0), make_run(tmp_path / "b", model="b", accuracy=0.9)
+    assert coverage(compared([right]), 12) is None
+    assert {row["model"] for row in rows_of(coverage(compared([right, other]), 12), "coverage")} == {
+        "tsm_resnet_tiny",
+        "b",
+    }
 
 
 # --- cost
@@ -373,9 +414,38 @@ def test_baselines_are_drawn_where_they_are_near(tmp_path):
     near, far = compared([make_run(tmp_path / "a", accuracy=0.3)]), compared([make_run(tmp_path / "b", accuracy=0.95)])
     for chart in (accuracy.accuracies(near), cost.accuracy_against(near, MACS), curves.curves(near, "accuracy", 24)):
         assert [row["at"] for row in rows_of(chart, "at")] == pytest.approx([1 / 6, 1 / 6])
-    for chart in (accuracy.accuracies(far), cost.accuracy_against(far, MACS)):
-        assert '"at"' not in json.dumps(style.themed(chart))
-        assert min(numbers(drawn_texts(chart))) > 0.5
+    chart = cost.accuracy_against(far, MACS)
+    assert '"at"' not in json.dumps(style.themed(chart))
+    assert min(numbers(drawn_texts(chart))) > 0.5
+
+
+def test_the_accuracy_chart_always_has_its_baselines(tmp_path):
+    """On the axis while intervals stay readable, else as a mark at its end and in its title."""
+    far = compared([make_run(tmp_path / "a", accuracy=0.95)])
+    chart = accuracy.accuracies(far)
+    assert [row["at"] for row in rows_of(chart, "at")] == pytest.approx([1 / 6, 1 / 6])
+    assert min(numbers(drawn_texts(chart))) < 0.3
+    assert any("dotted: chance and majority class 0.167" in text for text in drawn_texts(chart))
+    sure = compared([make_run(tmp_path / "b", accuracy=0.99, videos=12000, views=1)])
+    broken = accuracy.accuracies(sure)
+    assert rows_of(broken, "beyond") == [{"beyond": "chance and majority class 0.167"}]
+    assert '"at"' not in json.dumps(style.themed(broken)), "no line where its value is not"
+    assert any("off the axis, to the left: chance and majority class 0.167" in text for text in drawn_texts(broken))
+    assert min(numbers(drawn_texts(broken))) > 0.9
+    [low, high] = style.themed(broken)["layer"][-2]["encoding"]["x"]["scale"]["domain"]
+    assert sure.models[0].accuracy.high - sure.models[0].accuracy.low > accuracy.LEAST_WIDTH * (high - low)
+
+
+def test_baselines_of_an_uneven_test_are_means_over_classes(tmp_path):
+    """Always giving the larger of two classes is right on nine of ten videos, and on half of a class."""
+    run = make_run(tmp_path / "a", classes=("large", "small"), videos=100, views=1)
+    labels_N = np.array([0] * 90 + [1] * 10)
+    run.save_scores(
+        "test", replace(run.scores(), labels_N=labels_N, logits_VK=4 * np.eye(2, dtype=np.float32)[labels_N])
+    )
+    comparison = compared([run])
+    assert comparison.by_class
+    assert [row["at"] for row in rows_of(accuracy.accuracies(comparison), "at")] == pytest.approx([0.5, 0.5])
 
 
 def test_a_loss_that_was_not_a_number_is_not_drawn(tmp_path):

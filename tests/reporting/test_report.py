@@ -14,6 +14,7 @@ from made_runs import CLASSES, PAIRS, make_run
 
 from muybridge.analysis.comparison import compared, compared_runs
 from muybridge.analysis.findings import findings
+from muybridge.analysis.verdict import study_verdict, verdict_on
 from muybridge.data.sampling import ORDERS
 from muybridge.data.sets.motions import motions
 from muybridge.errors import UserError
@@ -21,6 +22,7 @@ from muybridge.recipe import Recipe, fields
 from muybridge.reporting import report, sections
 from muybridge.reporting.report import Report, markdown_table
 from muybridge.reporting.sections import Chapter, Section, Table, parts, result
+from muybridge.text import markdown
 
 
 class Page(HTMLParser):
@@ -149,12 +151,14 @@ def test_what_markdown_would_read_is_escaped(tmp_path):
 def test_sections_appear_where_they_have_something_to_say(tmp_path):
     plain = Page(page_of([make_run(tmp_path / "a", epochs=0)])).headings
     assert plain == [
-        "Result",
+        "Verdict",
+        "Questions",
+        "Accuracy",
         "Cost",
-        "Classes",
+        "Per-class accuracy",
         "Confusion matrix",
         "Calibration",
-        "Coverage",
+        "Risk and coverage",
         "Data",
         "Protocol",
     ]
@@ -163,9 +167,9 @@ def test_sections_appear_where_they_have_something_to_say(tmp_path):
         make_run(tmp_path / "c", model="m", pairs=PAIRS, changes={"optim.lr": 0.5}),
     ]
     assert Page(page_of(runs)).headings == [
-        "Result", "Protocol differences", "Significance", "Cost",
-        "Time-reversed classes", "Classes", "Per-class gains", "Confusion matrix",
-        "Disagreements", "Calibration", "Coverage", "Data", "Does it learn?", "Learning curves", "Protocol",
+        "Verdict", "Questions", "Accuracy", "Protocol differences", "Significance", "Cost",
+        "Time-reversed classes", "Per-class accuracy", "Per-class gains", "Confusion matrix",
+        "Disagreements", "Calibration", "Risk and coverage", "Data", "Training health", "Learning curves", "Protocol",
     ]  # fmt: skip
 
 
@@ -332,6 +336,75 @@ def test_reports_need_no_torch(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
+# --- the answer first
+
+
+def test_the_verdict_comes_first_on_page_in_text_and_in_figures(tmp_path, two):
+    comparison = compared(two)
+    found = verdict_on(comparison)
+    made = Report.of({"set": comparison})
+    first, second = made.chapters[0].sections[:2]
+    assert (first.kind, second.kind) == ("verdict", "questions")
+    assert (first.headline, first.code) == (found.headline, (found.command,))
+    page = made.page()
+    assert page.index(f'<p class="headline">{found.headline}') < page.index("<table")
+    assert page.count("<dt>") == len(found.numbers) <= 3
+    made.write(tmp_path / "r.html")
+    text = (tmp_path / "r.md").read_text()
+    assert text.splitlines()[:5] == [f"# {made.title}", "", "## Verdict", "", f"**{markdown(found.headline)}**"]
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told["verdict"]["headline"] == found.headline
+    assert [one["question"] for one in told["questions"]] == [row[0] for row in second.tables[0].rows]
+
+
+def test_several_data_sets_have_a_verdict_on_all_and_one_each(tmp_path):
+    one = [make_run(tmp_path / f"a{m}", model=m, accuracy=a) for m, a in (("m", 0.9), ("n", 0.5))]
+    two = [
+        make_run(
+            tmp_path / f"b{m}", model=m, accuracy=a, classes=("x", "y", "z"), changes={"data.manifest": "/data/b.csv"}
+        )
+        for m, a in (("m", 0.9), ("n", 0.5))
+    ]
+    comparisons = compared_runs([*one, *two])
+    made = Report.of(comparisons)
+    kinds = [[section.kind for section in chapter.sections].count("verdict") for chapter in made.chapters]
+    assert kinds == [1, 1, 1]
+    assert made.chapters[0].sections[0].headline == study_verdict(comparisons).headline
+    told = report.document(comparisons)
+    assert told["verdict"]["kind"] == "by_data_set"
+    assert [one["verdict"]["model"] for one in told["sets"]] == ["m", "m"]
+
+
+def test_what_says_nothing_is_a_sentence_in_place_of_a_chart(tmp_path):
+    same = np.arange(60) % 10 > 0
+    runs = [make_run(tmp_path / m, model=m, correct_N=same, groups=1, epochs=1, pairs=PAIRS) for m in "ab"]
+    said = {
+        "Accuracy": "intervals reach from 0 to 1", "Significance": "anything from -1 to 1",
+        "Time-reversed classes": "intervals reach from 0 to 1", "Per-class gains": "right on the same share of every class",
+        "Calibration": "No line is drawn of a (1 bin) and b (1 bin)", "Learning curves": "One epoch was measured",
+    }  # fmt: skip
+    for title, words in said.items():
+        section = section_of(runs, title)
+        assert section.figures == ()
+        assert words in " ".join(section.text)
+        assert not section.has_key
+    assert "a loss 0.560, accuracy 0.720" in section_of(runs, "Learning curves").text[0]
+    right = [make_run(tmp_path / "right", accuracy=1.0)]
+    covered = section_of(right, "Risk and coverage")
+    assert covered.figures == ()
+    assert covered.text == ("Every answer is right, so leaving the least sure ones out changes nothing.",)
+    drawn = [make_run(tmp_path / f"drawn{m}", model=m, accuracy=a, pairs=PAIRS) for m, a in (("a", 0.9), ("b", 0.6))]
+    for title in (
+        "Accuracy",
+        "Significance",
+        "Time-reversed classes",
+        "Per-class gains",
+        "Learning curves",
+        "Risk and coverage",
+    ):
+        assert section_of(drawn, title).figures
+
+
 # --- what sections say
 
 
@@ -343,12 +416,12 @@ def test_hours_come_first_where_they_end_training(tmp_path):
 
 
 def test_figures_of_every_class_are_in_one_table(two, tmp_path):
-    section = section_of(two, "Classes")
+    section = section_of(two, "Per-class accuracy")
     assert section.text == ()
     assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
     assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
     few = make_run(tmp_path / "few", videos=21)
-    alone = section_of([few], "Classes")
+    alone = section_of([few], "Per-class accuracy")
     assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
     assert "left (4)" in alone.text[0]
     assert "sit (3)" in alone.text[0]
@@ -356,7 +429,7 @@ def test_figures_of_every_class_are_in_one_table(two, tmp_path):
         "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
     }
     (few.path / "dataset.json").write_text(json.dumps(stored))
-    told = section_of([few], "Classes").text
+    told = section_of([few], "Per-class accuracy").text
     assert "3 classes of 6 have fewer than 5 val videos" in told[1]
     assert told[1].endswith(": wave (0), sit (2) and left (4).")
 
@@ -542,7 +615,7 @@ def test_of_frame_differences_nothing_is_said_of_a_still(tmp_path):
     assert "Temporal dependence of the data set is not known here: these runs are shown frame differences" in text
     assert "takes more than one frame" not in text
     assert "from one frame is right" not in text
-    assert "frame differences (" in section_of(runs, "Result").caption
+    assert "frame differences (" in section_of(runs, "Accuracy").caption
 
 
 def test_a_field_of_motion_is_no_still(tmp_path):

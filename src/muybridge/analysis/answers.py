@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from muybridge.analysis.statistics import Interval, Weighed, accuracy_interval
+from muybridge.analysis.statistics import CONFIDENCE, Interval, Weighed, accuracy_interval
 from muybridge.analysis.temporal import Pair
 from muybridge.recipe import Recipe
 from muybridge.storage.calibration import Calibrated, tempered
@@ -222,18 +222,19 @@ class Evaluated:
     @cached_property
     def accuracy(self) -> Interval:
         """Video accuracy; of official splits, the mean over them."""
-        return self._interval(by_class=False)
+        return self.interval(by_class=False)
 
     @cached_property
     def mean_class_interval(self) -> Interval:
         """Mean of the accuracies of the classes that have videos."""
-        return self._interval(by_class=True)
+        return self.interval(by_class=True)
 
-    def _interval(self, *, by_class: bool) -> Interval:
+    def interval(self, *, by_class: bool, looks: int = 1) -> Interval:
+        """Video accuracy, or the mean over classes. `looks`: number of such intervals that hold together with 95 %."""
         weighed = weighing(self.split_N, self.labels_N, by_class=by_class)
         splits = f"{self.splits_words}, " if self.splits_words else ""
         of = f"{splits}mean over {len(np.unique(self.labels_N))} classes, " if by_class else splits
-        return accuracy_interval(self.correct_SN, self.units_N, weighed=weighed, of=of)
+        return accuracy_interval(self.correct_SN, self.units_N, 1 - (1 - CONFIDENCE) / looks, weighed=weighed, of=of)
 
     @property
     def splits_words(self) -> str:

@@ -36,10 +36,13 @@ from muybridge.recipe import Recipe, diff
 from muybridge.storage.run import Run, data_name
 from muybridge.storage.searches import load_races
 from muybridge.storage.study import StudyRecord
-from muybridge.text import giga, listed, millions, plural
+from muybridge.text import giga, listed, millions, plural, shortened
 
 MOST_LETTERS = 8
 """Most letters that a reader can keep apart."""
+
+LONGEST_IN_TEXT = 72
+"""Most characters of a row's name in a sentence of the verdict."""
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.weights_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
@@ -120,6 +123,11 @@ class Comparison:
         """The accuracy by which models are compared: that of videos, or, of an uneven test, the mean over classes."""
         return evaluated.mean_class_interval if self.by_class else evaluated.accuracy
 
+    def short_name(self, rank: int) -> str:
+        """Name of a row for a sentence: its middle is left out if it is long, unless another would be called the same."""
+        names = [shortened(model.name, LONGEST_IN_TEXT) for model in self.models]
+        return names[rank] if names.count(names[rank]) == 1 else self.models[rank].name
+
     @property
     def measured(self) -> str:
         """Name of that accuracy."""
@@ -191,9 +199,10 @@ class Comparison:
         """Accuracy of guessing, on the test videos of the best model."""
         return Baselines.of(self.models[0].tested, self.classes)
 
-    def beats_a_guess(self, evaluated: Evaluated) -> bool:
-        """Whether its interval lies above both baselines."""
-        return self.measure(evaluated).low > self.baselines.guess(by_class=self.by_class)
+    def beats_a_guess(self, evaluated: Evaluated, *, looks: int = 1) -> bool:
+        """Whether its interval lies above both baselines. `looks`: number of models that are asked at once."""
+        interval = self.measure(evaluated) if looks == 1 else evaluated.interval(by_class=self.by_class, looks=looks)
+        return interval.low > self.baselines.guess(by_class=self.by_class)
 
     def baseline_rows(self, header: Sequence[str]) -> list[list[str]]:
         """Lines of the baselines, under the header of a table whose first column names models."""

@@ -290,7 +290,10 @@ def _report_json(path: Path, comparisons: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print_report(path: Path, comparisons: Mapping[str, Any]) -> None:
     from muybridge.analysis.findings import findings
+    from muybridge.analysis.verdict import study_verdict
 
+    for line in study_verdict(comparisons).lines():
+        say(line)
     for name, comparison in comparisons.items():
         if len(comparisons) > 1:
             say(f"\n{name}")

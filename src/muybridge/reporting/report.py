@@ -32,11 +32,13 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.findings import findings
 from muybridge.analysis.label_budget import curves
 from muybridge.analysis.published import published
+from muybridge.analysis.questions import questions
+from muybridge.analysis.verdict import study_verdict, verdict_on
 from muybridge.errors import UserError, nearest
 from muybridge.reporting.charts.style import colors
 from muybridge.reporting.latex import tabular
 from muybridge.reporting.render import drawn
-from muybridge.reporting.sections import Chapter, Figure, Section, overview, sections
+from muybridge.reporting.sections import Chapter, Figure, Section, of_all, overview, sections
 from muybridge.runtime.files import clear_partials, csv_text, within, write_atomic, write_json
 from muybridge.runtime.locks import locked
 from muybridge.text import markdown, printable, spreadsheet
@@ -77,7 +79,7 @@ class Report:
         several = len(comparisons) > 1
         besides = _besides(comparisons, beside)
         names = _FileNames()
-        chapters = [_Chapter(names, "", None, [overview(comparisons)])] if several else []
+        chapters = [_Chapter(names, "", None, [of_all(comparisons), overview(comparisons)])] if several else []
         for name, comparison in comparisons.items():
             asked = Chapter(
                 comparison, beside=besides.get(name), pair=_ranks(comparisons, name, pair), with_frames=with_frames
@@ -125,15 +127,18 @@ class Report:
 
 
 def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    """Content of report.json: of the one data set, or a list of `sets`."""
+    """Content of report.json: of the one data set, or the verdict on all and a list of `sets`."""
     values = [
         {
+            "verdict": verdict_on(comparison).as_json(), "questions": [one.as_json() for one in questions(comparison)],
             **comparison.as_json(), "findings": findings(comparison),
             "label_budget": [curve.as_json() for curve in curves(comparison)],
         }
         for comparison in comparisons.values()
     ]  # fmt: skip
-    return values[0] if len(values) == 1 else {"sets": values}
+    if len(values) == 1:
+        return values[0]
+    return {"verdict": study_verdict(comparisons).as_json(), "sets": values}
 
 
 def default_title(comparisons: Mapping[str, Comparison]) -> str:
@@ -325,6 +330,10 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
             yield f"\n# {markdown(chapter.name)}\n"
         for section in chapter.sections:
             yield f"\n## {section.title}\n"
+            if section.headline:
+                yield f"\n**{markdown(section.headline)}**\n"
+            for number, of_number in enumerate(section.numbers):
+                yield "\n" * (number == 0) + f"- {markdown(' '.join(filter(None, of_number)))}\n"
             yield from (f"\n{markdown(line)}\n" for line in section.text)
             yield from (f"\n    {printable(line)}\n" for line in section.code)
             for table in section.tables:

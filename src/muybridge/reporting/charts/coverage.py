@@ -14,8 +14,8 @@ FEWEST_SHOWN = 0.05
 """Least share of answers that is drawn: below it a line is the luck of a few videos."""
 
 
-def coverage(comparison: Comparison, most: int) -> Chart:
-    """Accuracy over coverage, a line a model."""
+def coverage(comparison: Comparison, most: int) -> Chart | None:
+    """Accuracy over coverage, a line a model. None where all that is drawn would lie at 1."""
     rows: list[dict[str, Any]] = []
     for model in comparison.models[:most]:
         if model.risk_coverage is None:
@@ -26,6 +26,8 @@ def coverage(comparison: Comparison, most: int) -> Chart:
         rows += [
             {"model": model.name, "coverage": n / count, "accuracy": 1 - float(risk_N[n - 1])} for n in numbers.tolist()
         ]
+    if all(one["accuracy"] == 1 for one in rows):
+        return None
     axis, scale = accuracy_axis([one["accuracy"] for one in rows])
     share = alt.Scale(domain=[0, 1])
     base = alt.Chart(values(rows)).encode(

@@ -17,6 +17,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult
 from muybridge.analysis.statistics import Interval
 from muybridge.text import printable
+from muybridge.text import shortened as shortened_to
 
 WIDTH = 560
 TEXT = 13
@@ -103,8 +104,7 @@ def shown_name(name: str, comparison: Comparison) -> str:
 
 def shortened(name: str) -> str:
     """Name with its middle left out if it is long."""
-    half = (LONGEST_NAME - 1) // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+    return shortened_to(name, LONGEST_NAME)
 
 
 def accuracy_axis(ends: Sequence[float], *, floor: float = 0.0) -> tuple[alt.Axis, alt.Scale]:
@@ -124,17 +124,16 @@ def baselines_near(comparison: Comparison, ends: Sequence[float]) -> list[float]
 
 
 def baseline_rules(
-    comparison: Comparison, across: Literal["x", "y"], shown: Sequence[float] | None = None, **of: Any
-) -> alt.Chart:
+    comparison: Comparison, across: Literal["x", "y"], shown: Sequence[float] | None = None, *, by_class: bool = False,
+    **of: Any,
+) -> alt.Chart:  # fmt: skip
     """Thin dotted lines of chance and of the majority class, across the axis of accuracies.
 
-    `shown`: the accuracies that the axis has room for; None: all. `of`: axis and scale of that axis.
+    `shown`: the accuracies that the axis has room for; None: all. `by_class`: of the mean over classes. `of`: axis and scale
+    of that axis.
     """
-    rows = [
-        {"baseline": one.name, "at": one.top1}
-        for one in comparison.baselines.both
-        if shown is None or one.top1 in shown
-    ]
+    at = {one.name: one.mean_class if by_class else one.top1 for one in comparison.baselines.both}
+    rows = [{"baseline": name, "at": value} for name, value in at.items() if shown is None or value in shown]
     rule = alt.Chart(values(rows)).mark_rule(color=GRAY, strokeWidth=1, strokeDash=[1, 3])
     channel = alt.X("at:Q", **of) if across == "x" else alt.Y("at:Q", **of)
     return rule.encode(channel, tooltip=tips("baseline:N", alt.Tooltip("at:Q", format=".3f", title="accuracy")))

@@ -19,6 +19,7 @@ from muybridge.reporting.sections import (
     temporal,
     training,
     vectors,
+    verdict,
 )
 from muybridge.reporting.sections.cost import overview as overview
 from muybridge.reporting.sections.parts import Chapter as Chapter
@@ -26,8 +27,11 @@ from muybridge.reporting.sections.parts import Figure as Figure
 from muybridge.reporting.sections.parts import Picture as Picture
 from muybridge.reporting.sections.parts import Section as Section
 from muybridge.reporting.sections.parts import Table as Table
+from muybridge.reporting.sections.verdict import of_all as of_all
 
 SECTIONS: tuple[Callable[[Chapter], Section | None], ...] = (
+    verdict.verdict,
+    verdict.questions,
     result.summary,
     result.differences,
     result.significance,

@@ -34,7 +34,7 @@ def by_class(chapter: Chapter) -> Section:
     ]  # fmt: skip
     header = [*(["model"] * several), "class", "test videos", "recall", "precision", "F1"]
     return Section(
-        title="Classes",
+        title="Per-class accuracy",
         text=tuple(_few_videos(c)),
         tables=(Table(header, rows, name="per-class", most=0 if several else MOST_CLASSES),),
         caption=(
@@ -82,9 +82,14 @@ def gains(chapter: Chapter) -> Section | None:
     ]  # fmt: skip
     ups = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in finite[:3] if gain_K[k] > 0]
     downs = [f"{c.classes[k]} {gain_K[k]:+.2f}" for k in finite[::-1][:3] if gain_K[k] < 0]
+    equal = not ups and not downs
     spoken = (
-        f"{first.name} (A) against {second.name} (B), class by class. Gains: {listed(ups) if ups else 'none'}; losses: "
-        f"{listed(downs) if downs else 'none'}."
+        f"{first.name} and {second.name} are right on the same share of every class."
+        if equal
+        else (
+            f"{first.name} (A) against {second.name} (B), class by class. Gains: {listed(ups) if ups else 'none'}; losses: "
+            f"{listed(downs) if downs else 'none'}."
+        )
     )
     every = [
         [c.classes[k], str(videos_K[k]), *(share(model.class_accuracy_K[k]) for model in c.models)] for k in finite
@@ -96,10 +101,16 @@ def gains(chapter: Chapter) -> Section | None:
             Table(["class", "videos", first.name, second.name, "A minus B"], rows, name="gains", most=16),
             Table(["class", "videos", *(model.name for model in c.models)], every, name="classes", most=0),
         ),
-        figures=(Figure("gains", spoken, classes.gains(c, a, b)),),
+        figures=() if equal else (Figure("gains", spoken, classes.gains(c, a, b)),),
         caption=(
-            "Accuracy of the videos of a class, mean over seeds. On the page A and B are chosen below the chart: the "
-            f"{classes.MOST_GAINS} largest gains and losses are drawn. With few videos a class, a single one moves much. "
+            "Accuracy of the videos of a class, mean over seeds. "
+            + (
+                "Another pair: muybridge report --pair A,B. "
+                if equal
+                else "On the page A and B are chosen below the chart: the "
+                f"{classes.MOST_GAINS} largest gains and losses are drawn. "
+            )
+            + "With few videos a class, a single one moves much."
         ),
     )  # fmt: skip
 

@@ -4,7 +4,8 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.coverage import COVERAGES
 from muybridge.reporting.charts import accuracy
 from muybridge.reporting.charts.coverage import coverage as coverage_chart
-from muybridge.reporting.sections.parts import MOST_LINES, MOST_MATRICES, Chapter, Figure, Section, Table, share
+from muybridge.reporting.sections.parts import MOST_LINES, MOST_MATRICES, Chapter, Section, Table, figures, share
+from muybridge.text import listed, plural
 
 
 def calibration(chapter: Chapter) -> Section | None:
@@ -28,11 +29,20 @@ def calibration(chapter: Chapter) -> Section | None:
     tables = [Table(header, lines, name="calibration")]
     if any(model.calibrated for model in c.models):
         tables.append(_temperatures(c))
+    few = [
+        f"{model.name} ({plural(len(of.bins), 'bin')})"
+        for model, of, _ in bins[:MOST_MATRICES]
+        if len(of.bins) < accuracy.FEWEST_BINS
+    ]
+    chart = accuracy.reliability(c, MOST_MATRICES)
     return Section(
         title="Calibration",
+        text=(f"No line is drawn of {listed(few)}: the probabilities of the answers lie in too few of 15 bins.",)
+        if few
+        else (),
         tables=tuple(tables),
-        figures=(Figure("calibration", spoken, accuracy.reliability(c, MOST_MATRICES)),),
-        has_key=True,
+        figures=figures("calibration", spoken, chart),
+        has_key=chart is not None,
         caption=(
             "A model whose points lie on the dashed line is right as often as it says; below the line it is too sure. "
             "Calibration error: the mean over videos of the distance from the line, in 15 bins of equal width (expected "
@@ -99,6 +109,7 @@ def coverage(chapter: Chapter) -> Section | None:
     spoken = "Accuracy of the surest answers against the share that is answered. " + "; ".join(
         f"{model.name}: {of.accuracy(0.5):.3f} of the surer half, {of.accuracy(1):.3f} of all" for model, of in covered
     )
+    chart = coverage_chart(c, MOST_LINES)
     drawn = f" Drawn for the {MOST_LINES} best." if len(c.models) > MOST_LINES else ""
     of_unknown = (
         " Clips of no class (muybridge evaluate --unknown) against the test by the highest probability, mean over runs: AUROC, "
@@ -106,10 +117,11 @@ def coverage(chapter: Chapter) -> Section | None:
         "clips as positives; FPR, the share of unknown clips that pass where 95 % of the known do (Hendrycks & Gimpel 2017)."
     )
     return Section(
-        title="Coverage",
+        title="Risk and coverage",
+        text=() if chart else ("Every answer is right, so leaving the least sure ones out changes nothing.",),
         tables=tuple(tables),
-        figures=(Figure("coverage", spoken, coverage_chart(c, MOST_LINES)),),
-        has_key=True,
+        figures=figures("coverage", spoken, chart),
+        has_key=chart is not None,
         caption=(
             "Videos are answered from the surest on, by the probability of the answer (at the run's temperature, where it is "
             "calibrated); equally sure ones together. Area: the mean share of wrong answers over all coverages, lower is better "

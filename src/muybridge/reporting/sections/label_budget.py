@@ -42,7 +42,7 @@ def label_budget(chapter: Chapter) -> Section | None:
         for curve in found
     )
     return Section(
-        title="What would more labels buy?",
+        title="Label budget",
         text=tuple(map(str, found)),
         tables=(
             Table(["model", "share", "training videos", f"{c.measured} [95 %]", "steps", "seeds"], measured, name="label-budget"),

@@ -19,11 +19,11 @@ def learning(chapter: Chapter) -> Section | None:
             rows.append([model.name, name, count, of_name[0].evidence, of_name[0].remedy])
     if not rows:
         return Section(
-            title="Does it learn?",
+            title="Training health",
             text=(f"No symptom of a failed training was found in {plural(len(runs), 'run')}.",),
         )
     return Section(
-        title="Does it learn?",
+        title="Training health",
         tables=(Table(["model", "symptom", "runs", "evidence", "what to try"], rows, "words", "learning"),),
         caption="Evidence of the first such run. What explains other symptoms is named alone (docs/learning.md).",
         kind="warning",

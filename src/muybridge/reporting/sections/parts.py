@@ -48,6 +48,11 @@ class Figure:
         return themed(self.chart)
 
 
+def figures(name: str, description: str, chart: Chart | None) -> tuple[Figure, ...]:
+    """The chart as the only figure of a section; none where there is nothing to draw."""
+    return () if chart is None else (Figure(name, description, chart),)
+
+
 @dataclass(frozen=True)
 class Picture:
     """Frames of a video, with a caption."""
@@ -61,9 +66,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Section of the page, in this order: text, commands, tables, key, charts, images, details, caption (folded)."""
+    """Section of the page, in this order: headline, numbers, text, commands, tables, key, charts, images, details, caption."""
 
     title: str
+    headline: str = ""
+    """The answer in a sentence, set large."""
+    numbers: tuple[tuple[str, str, str], ...] = ()
+    """(figure, its interval or nothing, words on it)."""
     text: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     """Commands, one a line."""
@@ -75,11 +84,10 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    """How to read the section."""
+    """Help in reading the section, folded away on the page."""
     kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
-    """warning: set apart. folded: the tables are shown on a click. verdict: the first line is the page's headline, the second
-    says what to do, and the rows of the table are figures (the figure, words that follow it). questions: a row of the table is
-    a question, its answer (yes, no, or other words), why, and a command (header: "command")."""
+    """warning: set apart; folded: the tables are shown on a click; verdict: the answer, set large; questions: rows of the table
+    are a question, its answer, why, and a command."""
 
 
 @dataclass(frozen=True)

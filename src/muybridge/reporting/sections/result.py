@@ -8,7 +8,7 @@ from muybridge.analysis.findings import findings
 from muybridge.analysis.results import RunsResult
 from muybridge.data import inputs
 from muybridge.reporting.charts import accuracy
-from muybridge.reporting.sections.parts import Chapter, Figure, Section, Table, share, spoken
+from muybridge.reporting.sections.parts import Chapter, Section, Table, figures, share, spoken
 from muybridge.text import listed, plural
 
 MOST_PAIRS = 66
@@ -20,20 +20,22 @@ def summary(chapter: Chapter) -> Section:
     c = chapter.comparison
     header, lines = c.table()
     baselines = c.baseline_rows(header)
+    chart = accuracy.accuracies(c)
+    nothing = (
+        [] if chart else ["No chart is drawn: all test videos are of one source, and the intervals reach from 0 to 1."]
+    )
     methods = listed(sorted({c.measure(model).method for model in c.models}))
     tested = sorted({model.num_videos for model in c.models})
     return Section(
-        title="Result",
-        text=tuple(findings(c)) + c.notes,
+        title="Accuracy",
+        text=(*findings(c), *c.notes, *nothing),
         tables=(Table(header, lines + baselines, name="result", foot=len(baselines)), _metrics(c)),
-        figures=(
-            Figure("accuracy", f"{c.measured.capitalize()} with its interval: " + spoken(c), accuracy.accuracies(c)),
-        ),
+        figures=figures("accuracy", f"{c.measured.capitalize()} with its interval: " + spoken(c), chart),
         caption=(
             f"{_how_tested(c)}{listed([str(count) for count in tested])} test videos. Mean class is the mean of the classes' "
             "accuracies. Top-5 and top-10: the label is among the first answers; the error beside them is the mean of top-1 and "
             "top-5 error (Kinetics challenge). "
-            f"Baselines, thin dotted lines in charts: {c.baselines}. "
+            f"Baselines, thin dotted lines in charts (a mark at the left end, where they lie below the axis): {c.baselines}. "
             f"{'Those that share a letter cannot be told apart. ' if c.verdicts else ''}Intervals: 95 %, "
             f"{methods}."
         ),
@@ -41,7 +43,7 @@ def summary(chapter: Chapter) -> Section:
 
 
 def _how_tested(c: Comparison) -> str:
-    """How muybridge's own runs were tested, and what the columns are that they alone have; empty without any."""
+    """Sentences on the test of muybridge's own runs and the columns that they alone have; empty without any."""
     if c.protocol is None:
         return ""
     clip, evaluation = c.protocol.clip, c.protocol.evaluation
@@ -113,11 +115,13 @@ def significance(chapter: Chapter) -> Section | None:
     if not c.about_models:
         of_runs = "over videos alone: it holds for these runs and says nothing of other seeds"
         over = f"{over}; of a pair of runs (see the last column) {of_runs}" if c.is_mixed else f"O{of_runs[1:]}"
+    chart = accuracy.from_the_best(c)
     header = ["A", "B", "A minus B [corrected]", "p", "told apart"]
     return Section(
         title="Significance",
         tables=(Table([*header, "of"] if c.is_mixed else header, lines, "words", "pairs", MOST_PAIRS),),
-        figures=(Figure("differences", spoken, accuracy.from_the_best(c)),),
+        text=() if chart else ("No chart is drawn: the differences may be anything from -1 to 1, as far as these videos tell.",),
+        figures=figures("differences", spoken, chart),
         caption=(
             f"{c.measured.capitalize()} on the same videos, A minus B. {over}. Corrected for "
             f"{plural(len(c.verdicts), 'pair')} (Holm): in 95 % of studies in which nothing differs, nothing is called "

@@ -12,7 +12,7 @@ from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult
 from muybridge.analysis.temporal import LABELS, FrameOrders
 from muybridge.reporting.charts import accuracy, frame_orders
-from muybridge.reporting.sections.parts import Chapter, Figure, Picture, Section, Table
+from muybridge.reporting.sections.parts import Chapter, Figure, Picture, Section, Table, figures
 from muybridge.storage.run import Run
 from muybridge.video.strips import heated, jpeg_bytes, strip
 
@@ -35,11 +35,18 @@ def direction(chapter: Chapter) -> Section | None:
         for model in c.models
     ]
     spoken = "; ".join(f"{model.name} {model.within_pairs(c.pairs).value:.3f}" for model in c.models)
+    chart = accuracy.direction(c)
+    nothing = (
+        ()
+        if chart
+        else ("No chart is drawn: all of these videos are of one source, and the intervals reach from 0 to 1.",)
+    )
     return Section(
         title="Time-reversed classes",
         text=(
             "The classes of each pair are each other's reversal in time. A video of the pair is shown, and only the two "
             "may be answered: 0.5 is chance.",
+            *nothing,
         ),
         tables=(
             Table(
@@ -49,7 +56,7 @@ def direction(chapter: Chapter) -> Section | None:
                 foot=1,
             ),
         ),
-        figures=(Figure("direction", "Accuracy between time-reversed classes: " + spoken, accuracy.direction(c)),),
+        figures=figures("direction", "Accuracy between time-reversed classes: " + spoken, chart),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from muybridge.analysis.comparison import COMPARED, Comparison
 from muybridge.recipe import Recipe, fields
 from muybridge.reporting.charts import curves
-from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table
+from muybridge.reporting.sections.parts import MOST_MATRICES, Chapter, Figure, Section, Table, share
 from muybridge.text import listed, plural
 
 
@@ -57,6 +57,12 @@ def learning_curves(chapter: Chapter) -> Section | None:
         at_end = f"; at the end on val: {', '.join(ends)}" if ends else ""
         return f" over the {over} of training, training and validation{at_end}"
 
+    longest = max(len(points) for model in c.of_runs for points in model.curves.values())
+    if longest < 2:
+        return Section(
+            title="Learning curves",
+            text=(f"One epoch was measured, which makes no curve. {_at_the_end(c)}".strip(),),
+        )
     ends_by_time = c.protocol.stop.max_hours is not None or c.protocol.optim.schedule_unit == "hours"
     axes: tuple[curves.Over, ...] = ("hours", "epoch") if ends_by_time else ("epoch", "hours")
     quantities: tuple[tuple[str, curves.Quantity], ...] = (("loss", "loss"), ("training", "accuracy"))
@@ -81,6 +87,16 @@ def learning_curves(chapter: Chapter) -> Section | None:
             + (f" Drawn for the {MOST_MATRICES} best." if len(c.of_runs) > MOST_MATRICES else "")
         ),
     )  # fmt: skip
+
+
+def _at_the_end(c: Comparison) -> str:
+    """Loss and accuracy on val after the last epoch, of the best models."""
+    said = []
+    for model in c.of_runs[:MOST_MATRICES]:
+        last = model.curves["val"][-1] if model.curves["val"] else None
+        if last is not None:
+            said.append(f"{model.name} loss {share(last.loss)}, accuracy {share(last.accuracy)}")
+    return f"After it, on val: {'; '.join(said)}." if said else ""
 
 
 def _starts(c: Comparison) -> str:

@@ -27,7 +27,7 @@ def change(chapter: Chapter) -> Section | None:
         else f"In every class the last vector of a video is at least {LITTLE:g} from its first: there is change to learn from."
     )
     return Section(
-        title="Do the vectors change along a video?",
+        title="Change of vectors over time",
         text=(f"Vectors of {stored['source']}. {verdict} The means of two videos are {videos:.2f} apart.",),
         tables=(
             *_stage_one(chapter),
