@@ -349,16 +349,16 @@ def plain_page(tmp_path_factory):
     header = ["model", "accuracy [95 %]", "rate", "letter"]
     frames = np.repeat(np.arange(0, 240, 40, dtype=np.uint8), 60 * 80 * 3).reshape(6, 60, 80, 3)
     parts = [
-        Section("Answer", ("Take it.", "It is the best."), ("muybridge predict RUN VIDEO",),
-                (Table(["figure", "words"], [["91 %", "of videos right"]], "words"),), kind="verdict"),
+        Section("Answer", "Take it.", (("91 %", "[88, 94]", "of videos right"),), ("It is the best.",),
+                ("muybridge predict RUN VIDEO",), kind="verdict"),
         Section("Questions", tables=(Table(["question", "answer", "why", "command"],
-                [["Is it so?", "yes", "it is", ""], ["Is it?", "can't tell", "few videos", "muybridge diagnose RUN"]], "words"),),
+                [["Is it so?", "yes", "it is", "–"], ["Is it?", "can't tell", "few", "muybridge diagnose RUN"]], "words"),),
                 kind="questions"),
         Section("Short", tables=(Table(header, rows[:8]),), caption="A row a model."),
-        Section("Long", ("Text. " * 80,), tables=(Table(header, rows + foot, foot=2),)),
+        Section("Long", text=("Text. " * 80,), tables=(Table(header, rows + foot, foot=2),)),
         Section("Frames", pictures=(Picture("one", "six frames", jpeg_bytes(strip(frames, height=60)), 6),
                                     Picture("key", "no frames", jpeg_bytes(frames[0]))), caption="From left to right."),
-        *(Section(f"More {n}", ("Text. " * 400,)) for n in range(3)),
+        *(Section(f"More {n}", text=("Text. " * 400,)) for n in range(3)),
     ]  # fmt: skip
     file = tmp_path_factory.mktemp("plain") / "plain.html"
     file.write_text(page_of(parts, "Plain", "plain.files"), encoding="utf-8")

@@ -84,9 +84,10 @@ class Section:
     details: tuple[tuple[str, str], ...] = ()
     """(summary, preformatted text), folded away."""
     caption: str = ""
-    """How to read the section."""
+    """Help in reading the section, folded away on the page."""
     kind: Literal["plain", "warning", "folded", "verdict", "questions"] = "plain"
-    """warning: set apart; folded: the tables are shown on a click; verdict, questions: the answer, and what else is asked."""
+    """warning: set apart; folded: the tables are shown on a click; verdict: the answer, set large; questions: rows of the table
+    are a question, its answer, why, and a command."""
 
 
 @dataclass(frozen=True)
