@@ -91,7 +91,7 @@ def test_pages_are_written_in_short_sentences(path):
     assert not found, "\n".join(found)
 
 
-ERRORS = {"UserError", "Diverged", "InUse", "ProcessLost", "WorkerLost"}
+ERRORS = {"UserError", "Diverged", "InUse", "MissingColumn", "ProcessLost", "WorkerLost"}
 """Classes of errors whose first argument is the message."""
 
 PARTIAL = {"DecodeError", "Missing", "MachineFault"}
