@@ -198,6 +198,23 @@ def figures(ours: Any, theirs: Any, without: set[str], where: str = "") -> Itera
         yield where, ours, theirs
 
 
+def cells(ours: Path, theirs: Path, without: set[str]) -> list[tuple[str, str]]:
+    """Pairs of cells of the tables that both reports print, but for those that one leaves open.
+
+    Disagreements are in the order of probabilities, and show them: of answers alone they are left out.
+    """
+    pairs = []
+    for path in ours.glob("*.csv"):
+        other = theirs / path.name
+        if other.exists() and not (path.stem == "changed" and without >= OF_SCORES):
+            one, two = (list(csv.DictReader(file.open())) for file in (path, other))
+            if len(one) == len(two):
+                pairs += [
+                    (row[name], line[name]) for row, line in zip(one, two, strict=True) for name in row.keys() & line.keys()
+                ]  # fmt: skip
+    return [(one, two) for one, two in pairs if "–" not in (one, two)]
+
+
 def compare_formats(names: list[str]) -> list[dict[str, Any]]:
     """Every format against the report of the same runs."""
     results = []
@@ -219,6 +236,7 @@ def compare_formats(names: list[str]) -> list[dict[str, Any]]:
                 files, truth=runs[0][1].recipe().data.manifest, out=folder / "judge.html", with_frames=False
             )
             found = json.loads(judged.path.with_suffix(".json").read_text())
+            printed = cells(folder / "report.files", folder / "judge.files", without)
             pairs = list(figures(expected, found, without))
             other = [(where, one, two) for where, one, two in pairs if one != two]
             numbers = [
@@ -227,6 +245,7 @@ def compare_formats(names: list[str]) -> list[dict[str, Any]]:
             results.append({
                 "format": title, "figures": len(pairs), "equal": len(pairs) - len(other),
                 "largest_difference": max(numbers, default=0.0),
+                "printed_cells": len(printed), "other_cells": [pair for pair in printed if pair[0] != pair[1]],
                 "other_kinds": [where for where, one, two in other if not isinstance(one, float | int)],
             })  # fmt: skip
     return results
@@ -323,16 +342,17 @@ def main() -> None:
     if asked.json:
         print(json.dumps(found, indent=2))
         return
-    print("| format | figures | equal | largest difference |\n| --- | --- | --- | --- |")
+    print(
+        "| format | figures | equal | largest difference | printed cells | others |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for one in found:
-        cells = (
-            [one["absent"], "", ""]
-            if "absent" in one
-            else [one["figures"], one["equal"], f"{one['largest_difference']:.1g}"]
-        )
-        print(f"| {one['format']} | " + " | ".join(map(str, cells)) + " |")
-        for where in one.get("other_kinds", []):
-            print(f"  {where}", file=sys.stderr)
+        row = [one.get("absent", ""), *[""] * 4]
+        if "absent" not in one:
+            largest = f"{one['largest_difference']:.1g}"
+            row = [one["figures"], one["equal"], largest, one["printed_cells"], len(one["other_cells"])]
+        print(f"| {one['format']} | " + " | ".join(map(str, row)) + " |")
+        for other in (*one.get("other_kinds", []), *one.get("other_cells", [])):
+            print(f"  {other}", file=sys.stderr)
 
 
 if __name__ == "__main__":
