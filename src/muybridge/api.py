@@ -577,29 +577,16 @@ def report(
     `card`: also a small JSON of the result that `verify` checks; `key`: a private Ed25519 key that signs it. Raises
     UserError.
     """
-    from muybridge.reporting import card as cards
-    from muybridge.reporting.figures import check_figures, write_figures
+    from muybridge.reporting.beside import Beside
     from muybridge.reporting.report import Report
 
-    folder, place = (None if name is None else Path(name) for name in (figures, card))
-    if folder is not None:
-        check_figures(folder, size)
-    elif size != "column":
-        raise UserError("--size: it is the size of figures. Name their folder, too: --figures FOLDER")
-    if place is not None:
-        cards.check_place(place)
-    elif key is not None:
-        raise UserError("--key: it signs a card. Name its file, too: --card FILE")
-    signer = None if key is None else cards.private_key(Path(key))
+    also = Beside.of(figures=figures, size=size, card=card, key=key)
     comparisons, study, of_study = _compared(runs)
     target = Path(out or ("report.html" if study is None else study / "report.html"))
     made = Report.of(comparisons, title=title or of_study, beside=beside, pair=pair, with_frames=with_frames)
     made.write(target)
-    if folder is not None:
-        write_figures(made, folder, size=size)
-    if place is not None:
-        cards.write_card(cards.card_of(comparisons, title=made.title), place, key=signer)
-    return WrittenReport(target, comparisons, folder, place)
+    also.write(made)
+    return WrittenReport(target, comparisons, also.figures, also.card)
 
 
 def _compared(
@@ -620,29 +607,42 @@ def verify(
     path: str | Path,
     runs: str | Path | Run | Sequence[str | Path | Run] | None = None,
     *,
+    truth: str | Path | None = None,
+    classes: str | Path | None = None,
     key: str | Path | None = None,
     jobs: int | None = None,
 ) -> Verified | CheckedCard:
-    """Check files of a manifest against their hashes, or a card of a result against the runs that it is of.
+    """Check files of a manifest against their hashes, or a card of a result against what it is of.
 
-    `path`: a manifest, a pack, a store of vectors (see `muybridge.data.verify`), or a card that `report` wrote. `runs`: of
-    a card, the runs or the study whose figures are derived again; none: its hash and signature alone. `key`: the public
-    Ed25519 key that must have signed the card. `jobs`: threads that hash the files of a manifest. Raises UserError.
+    `path`: a manifest, a pack, a store of vectors (see `muybridge.data.verify`), or a card that `report` or `judge` wrote.
+    `runs`: of a card, the runs, the study or the files of predictions (as `judge` takes them) whose figures are derived
+    again; none: its hash and signature alone. `truth`, `classes`: of a card of `judge`, the files that it was given. `key`:
+    the public Ed25519 key that must have signed the card. `jobs`: threads that hash the files of a manifest. Raises UserError.
     """
     from muybridge.data.verify import verify as verify_files
     from muybridge.reporting import card as cards
 
     several = [runs] if isinstance(runs, str | Path | Run) else list(runs or ())
     if not cards.is_card(Path(path)):
-        if several or key is not None:
-            what = "--key" if not several else _names(several)[0]
+        options = {"--key": key, "--truth": truth, "--classes": classes}
+        if several or any(given is not None for given in options.values()):
+            what = _names(several)[0] if several else next(name for name, given in options.items() if given is not None)
             raise UserError(f"{what}: it is of a card, and {path} is not one. Leave it out")
         return verify_files(path, jobs=jobs)
     if jobs is not None:
         raise UserError(f"--jobs: {path} is a card, and no files are hashed. Leave it out")
-    cards.read_card(Path(path))  # before the runs are read
+    content = cards.read_card(Path(path))  # before the runs are read
     asked = None if key is None else cards.public_key(Path(key))
-    return cards.check_card(Path(path), _compared(several)[0] if several else None, public_key=asked)
+    how = content.get("judged")
+    if (how is None or not several) and (truth is not None or classes is not None):
+        fault = "is the card of a report, which takes neither" if how is None else "has no files to read by them"
+        raise UserError(
+            f"--truth, --classes: {path} {fault}. {'Leave them out' if how is None else 'Name the files, too'}"
+        )
+    derived: Mapping[str, Comparison] | None = None
+    if several:
+        derived = _compared(several)[0] if how is None else _judged(several, truth=truth, classes=classes, **how)
+    return cards.check_card(Path(path), derived, public_key=asked)
 
 
 def judge(
@@ -662,6 +662,10 @@ def judge(
     title: str | None = None,
     pair: Sequence[str] | None = None,
     with_frames: bool = True,
+    figures: str | Path | None = None,
+    size: str = "column",
+    card: str | Path | None = None,
+    key: str | Path | None = None,
 ) -> WrittenReport:
     """Compare predictions that any tool made, and write the report of them.
 
@@ -672,11 +676,41 @@ def judge(
     scores, or a file with a line a class. `ids`, `groups`: names and groups of the arrays' videos. `format`, `column` (such
     as `{"video": "clip_name"}`): how files are read; none: found out. `scores`: "probabilities" or "logits"; none: found out.
     `seed_pattern`: regular expression whose group is the seed in a file's name. `out`: the HTML file; none: `judge.html`
-    here. `title`, `pair`, `with_frames`: as `report` takes them. Raises UserError.
+    here. `title`, `pair`, `with_frames`, `figures`, `size`, `card`, `key`: as `report` takes them. Raises UserError.
     """
+    from muybridge.reporting.beside import Beside
+    from muybridge.reporting.report import Report
+
+    also = Beside.of(figures=figures, size=size, card=card, key=key)
+    how: dict[str, Any] = {
+        "split": split, "fold": fold, "format": format, "column": dict(column or {}), "scores": scores,
+        "seed_pattern": seed_pattern,
+    }  # fmt: skip
+    comparisons = _judged(predictions, truth=truth, classes=classes, ids=ids, groups=groups, **how)
+    target = Path(out or "judge.html")
+    made = Report.of(comparisons, title=title, pair=pair, with_frames=with_frames)
+    made.write(target)
+    also.write(made, judged=how)
+    return WrittenReport(target, comparisons, also.figures, also.card)
+
+
+def _judged(
+    predictions: str | Path | Run | Sequence[str | Path | Run] | Mapping[str, Any],
+    *,
+    truth: str | Path | Sequence[int | str] | None,
+    split: str,
+    fold: int | None,
+    classes: str | Path | Sequence[str] | None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    format: str | None,
+    column: Mapping[str, str | Sequence[str]],
+    scores: str | None,
+    seed_pattern: str | None,
+) -> dict[str, Comparison]:
+    """The comparison of predictions, by the name of its data set."""
     from muybridge.analysis.comparison import find_runs
     from muybridge.analysis.judging import asked_of, judged
-    from muybridge.reporting.report import Report
     from muybridge.storage.predictions import Columns
     from muybridge.storage.study import StudyRecord
 
@@ -689,14 +723,12 @@ def judge(
     study = None if folder is None else StudyRecord.load(folder)
     if study is not None and len(study.sets) > 1:
         raise UserError(f"{folder}: it has {len(study.sets)} data sets. Name the runs of one: {folder}/runs/RUN")
-    named = [f"{what}={name if isinstance(name, str) else ','.join(name)}" for what, name in (column or {}).items()]
+    named = [f"{what}={name if isinstance(name, str) else ','.join(name)}" for what, name in column.items()]
     comparison = judged(
         asked, runs, study=study, truth=truth, split=split, fold=fold,
         classes=classes, groups=groups, format=format, columns=Columns.of(named), scores=scores, seed_pattern=seed_pattern,
     )  # fmt: skip
-    target, comparisons = Path(out or "judge.html"), {comparison.data: comparison}
-    Report.of(comparisons, title=title, pair=pair, with_frames=with_frames).write(target)
-    return WrittenReport(target, comparisons)
+    return {comparison.data: comparison}
 
 
 def doctor(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +254,47 @@ def test_without_the_package_signatures_say_what_to_install(card, runs, tmp_path
     with pytest.raises(UserError, match=r"pip install 'muybridge\[sign\]'"):
         muybridge.report(runs, out=tmp_path / "x.html", card=tmp_path / "c.json", key="k.pem")
     assert muybridge.verify(card, runs).is_sound
+
+
+@pytest.fixture
+def files(runs, tmp_path):
+    """Answers of the runs as another tool might write them, and a truth."""
+    told, truth = [], ["video,label,group"]
+    for run in runs:
+        scores, name = run.scores("test"), run.recipe().model.name
+        path = tmp_path / f"{name}_seed{run.recipe().seed}.csv"
+        rows = zip(scores.ids_N.tolist(), scores.video_probabilities().tolist(), strict=True)
+        head = ",".join(["video", *(f"score_{one}" for one in scores.classes)])
+        path.write_text("\n".join([head, *(",".join([video, *map(repr, of)]) for video, of in rows)]))
+        told.append(f"{name}={path}")
+    labels = zip(scores.ids_N.tolist(), scores.labels_N.tolist(), scores.groups_N.tolist(), strict=True)
+    truth += [f"{video},{scores.classes[label]},{group}" for video, label, group in labels]
+    (tmp_path / "truth.csv").write_text("\n".join(truth))
+    return told, tmp_path / "truth.csv"
+
+
+def test_a_card_of_judged_files_is_derived_from_the_files(files, runs, tmp_path):
+    told, truth = files
+    card = tmp_path / "judged.json"
+    muybridge.judge(told, truth=truth, out=tmp_path / "j.html", card=card, with_frames=False)
+    assert document(call("verify", card, *told, "--truth", truth, "--json"))["is_sound"]
+    of_runs = muybridge.report(runs, out=tmp_path / "r.html", card=tmp_path / "runs.json", with_frames=False).card
+    [mine], [theirs] = (json.loads(path.read_text())["sets"] for path in (of_runs, card))
+    figures = [
+        [(one["name"], one["accuracy"], one["low"], one["high"]) for one in of["models"]] for of in (mine, theirs)
+    ]
+    assert figures[0] == figures[1]
+    changed = Path(told[0].partition("=")[2])
+    head, line, *lines = changed.read_text().split("\n")
+    video, first, *others = line.split(",")
+    changed.write_text("\n".join([head, ",".join([video, repr(float(first) * (1 - 1e-9)), *others]), *lines]))
+    found = call("verify", card, *told, "--truth", truth, "--json")
+    assert found.exit_code == 2
+    assert [one["name"].split(": ")[-1] for one in document(found)["differing"]] == ["scores of file 1"]
+    with pytest.raises(UserError, match="Name the files"):
+        muybridge.verify(card, truth=truth)
+    with pytest.raises(UserError, match="takes neither"):
+        muybridge.verify(of_runs, runs, truth=truth)
 
 
 def test_a_card_is_never_overwritten(card, runs, tmp_path):

@@ -150,6 +150,8 @@ def asked_of(
     """
     asked: list[Asked] = []
     folders: list[str | Path | Run] = []
+    if not isinstance(predictions, str | Path | Run) and not len(predictions):
+        raise UserError("predictions: nothing is named. Give files, folders of runs, or arrays by name")
     if not isinstance(predictions, Mapping):
         for one in [predictions] if isinstance(predictions, str | Path | Run) else predictions:
             name, path = (None, one) if isinstance(one, Run) else _named_file(one)
@@ -162,12 +164,14 @@ def asked_of(
         return asked, folders
     for name, value in predictions.items():
         several: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+        if not several:
+            raise UserError(f"{name}: the list is empty. Give files or arrays, one a seed")
         is_of_files = all(isinstance(one, str | Path) for one in several) and not (
             have_labels and value is not several[0]
         )
         if isinstance(value, Run) or (is_of_files and len(several) == 1 and Path(several[0]).is_dir()):
             folders.append(several[0])
-        elif is_of_files and several:
+        elif is_of_files:
             asked += [Asked(Path(one), str(name)) for one in several]
         else:
             asked += [Asked(one, str(name)) for one in _of_array(str(name), value, ids, in_order_of)]
@@ -242,13 +246,14 @@ def _of_arrays(
     files: "_Files",
 ) -> Truth:
     """Truth of arrays, which are in the order of the labels."""
-    arrays = next((one.source for one in asked if isinstance(one.source, Predictions)), None)
-    if arrays is None:
+    arrays = [one.source for one in asked if isinstance(one.source, Predictions)]
+    if not arrays:
         raise UserError(
             "truth: labels without names are of arrays. Give files a truth with names: a manifest or a table"
         )
-    videos = arrays.videos_R.tolist()
-    for what, values in (("truth", labels), ("groups", groups)):
+    videos = arrays[0].videos_R.tolist()
+    given = {"truth": labels, "groups": groups, **{f"'{one.model}'": one.videos_R for one in arrays}}
+    for what, values in given.items():
         if values is not None and len(values) != len(videos):
             raise UserError(f"{what}: {len(values)} values for {plural(len(videos), 'video')}. Give one for each")
     return of_arrays(np.asarray(labels), videos, groups, classes=classes, guess=files.classes)
@@ -313,7 +318,7 @@ class _Files:
         values = [labels, *(part.answers_R for part in light if part.answers_R is not None)]
         texts = [text for one in values for text in np.unique(one.astype(np.str_)).tolist() if text not in ("", "-1")]
         if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
-            return tuple(map(str, range(max(width or 0, *(int(text) + 1 for text in texts)))))
+            return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
         if width is not None:
             raise UserError(
                 f"--classes: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: --classes FILE, "
@@ -392,6 +397,8 @@ class _Part:
     views_N: np.ndarray
     """Number of the video's views."""
     right_views_N: np.ndarray
+    scores_sha256: str | None = None
+    """Hash of the scores; None of answers alone."""
 
 
 def _part(
@@ -454,7 +461,7 @@ def _part(
         replace(told, scores_RC=None), model, seed,
         replace(Answers.of(scores, truth.pairs), split_N=truth.split_N[rows][by_id]),
         rows[by_id], label_ranks(scores.video_scores(), scores.labels_N)[by_id], counts_N[by_id],
-        right_N[by_id].astype(np.int64),
+        right_N[by_id].astype(np.int64), scores.sha256(),
     )  # fmt: skip
 
 
@@ -685,6 +692,9 @@ def _row(model: str, parts: Sequence[_Part], truth: Truth, notes: _Notes) -> Mod
     return ModelResult(
         name=model, answers=tuple(_joined(of_seed, common, truth) for of_seed in seeds.values()), classes=truth.classes,
         split="test", tested=truth.tested(common), files=tuple(files), manifest=truth.manifest,
+        scores_sha256=tuple(
+            part.scores_sha256 for of_seed in seeds.values() for part in of_seed if part.scores_sha256 is not None
+        ),
     )  # fmt: skip
 
 

@@ -376,7 +376,9 @@ def of_arrays(
     guess: Classes,
 ) -> Truth:
     """Truth by labels in the order of the predictions. Raises UserError."""
-    labels = [str(label) for label in np.asarray(labels_N).tolist()]
+    if labels_N.dtype.kind == "f" and np.isfinite(labels_N).all() and (labels_N == np.floor(labels_N)).all():
+        labels_N = labels_N.astype(np.int64)  # whole numbers, as tables keep them
+    labels = [str(label) for label in labels_N.tolist()]
     return _plain(
         "truth", "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
         classes=classes, first=0, guess=guess,

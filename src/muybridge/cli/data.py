@@ -267,8 +267,16 @@ def verify(
         ),
     ],
     runs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[RUN… | STUDY]", help="Of a card: what its figures are derived from again."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN… | STUDY | [NAME=]FILE…]", help="Of a card: what its figures are derived from again."
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a card of `judge`: the truth that it was given.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a card of `judge`: the file of classes that it was given.")
     ] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of a card: the public Ed25519 key that must have signed it.")
@@ -285,7 +293,7 @@ def verify(
     with answering(as_json):
         import muybridge
 
-        verified = muybridge.verify(path, runs, key=key, jobs=jobs)
+        verified = muybridge.verify(path, runs, truth=truth, classes=classes, key=key, jobs=jobs)
         is_card = hasattr(verified, "figures")
         answer(as_json, verified.as_json, lambda: (_print_card if is_card else _print_verified)(verified))
         if not verified.is_sound:

@@ -228,6 +228,24 @@ def compare(
             (_answer_study if made.comparisons else answer_planned)(made, as_json)
 
 
+FiguresFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Also write the figures of a paper or a talk: PDF, SVG, LaTeX tables, captions."
+    ),
+]
+FiguresSize = Annotated[str, typer.Option(help="Size of the figures: column (85 mm), page (175 mm) or slide (16:9).")]
+CardFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Also write a card: a small JSON of figures and hashes that `muybridge verify` checks."
+    ),
+]
+CardKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Private Ed25519 key that signs the card; none: not signed.")
+]
+
+
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN… | STUDY", help="Run folders, or a study's folder.")],
     out: Annotated[
@@ -247,24 +265,10 @@ def report(
         typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
     ] = None,
     no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
-    figures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Also write the figures of a paper or a talk: PDF, SVG, LaTeX tables, captions."
-        ),
-    ] = None,
-    size: Annotated[
-        str, typer.Option(help="Size of the figures: column (85 mm), page (175 mm) or slide (16:9).")
-    ] = "column",
-    card: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write a card: a small JSON of figures and hashes that `muybridge verify` checks."
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Private Ed25519 key that signs the card; none: not signed.")
-    ] = None,
+    figures: FiguresFolder = None,
+    size: FiguresSize = "column",
+    card: CardFile = None,
+    key: CardKey = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -290,16 +294,7 @@ def report(
         )
         if open_it:
             webbrowser.open(written.path.resolve().as_uri())
-        also = {"figures": written.figures, "card": written.card}
-
-        def show() -> None:
-            _print_report(written.path, written.comparisons)
-            for name, path in also.items():
-                if path is not None:
-                    say(f"{name}: {path}")
-
-        files = {name: None if path is None else str(path) for name, path in also.items()}
-        answer(as_json, lambda: _report_json(written.path, written.comparisons) | files, show)
+        _answer_report(written, as_json)
 
 
 def judge(
@@ -351,6 +346,10 @@ def judge(
         typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
     ] = None,
     no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
+    figures: FiguresFolder = None,
+    size: FiguresSize = "column",
+    card: CardFile = None,
+    key: CardKey = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -376,14 +375,27 @@ def judge(
             title=title,
             pair=None if pair is None else split_list(pair),
             with_frames=not no_frames,
+            figures=figures,
+            size=size,
+            card=card,
+            key=key,
         )
         if open_it:
             webbrowser.open(written.path.resolve().as_uri())
-        answer(
-            as_json,
-            lambda: _report_json(written.path, written.comparisons),
-            lambda: _print_report(written.path, written.comparisons),
-        )
+        _answer_report(written, as_json)
+
+
+def _answer_report(written: Any, as_json: bool) -> None:
+    also = {"figures": written.figures, "card": written.card}
+
+    def show() -> None:
+        _print_report(written.path, written.comparisons)
+        for name, path in also.items():
+            if path is not None:
+                say(f"{name}: {path}")
+
+    files = {name: None if path is None else str(path) for name, path in also.items()}
+    answer(as_json, lambda: _report_json(written.path, written.comparisons) | files, show)
 
 
 def _answer_study(study: Any, as_json: bool) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from muybridge import __version__
 from muybridge.analysis.comparison import Comparison
-from muybridge.analysis.findings import findings
 from muybridge.analysis.results import ModelResult
+from muybridge.analysis.verdict import verdict_on
 from muybridge.errors import UserError
 from muybridge.recipe import fingerprint
 from muybridge.runtime.files import as_kind, check_folder, check_format, check_regular, read_json, write_new
@@ -33,11 +33,14 @@ LONGEST_KEY = 65_536
 """Bytes of a file of a key."""
 
 
-def card_of(comparisons: Mapping[str, Comparison], *, title: str = "") -> dict[str, Any]:
-    """Content of a card, without its hash."""
+def card_of(
+    comparisons: Mapping[str, Comparison], *, title: str = "", judged: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Content of a card, without its hash. `judged`: how predictions of other tools were read; None: of runs alone."""
     return {
         "format_version": FORMAT_VERSION, "kind": KIND, "muybridge": __version__, "title": title,
         "date": datetime.now(UTC).date().isoformat(), "sets": [_set(name, one) for name, one in comparisons.items()],
+        **({} if judged is None else {"judged": dict(judged)}),
     }  # fmt: skip
 
 
@@ -310,7 +313,7 @@ def _answers(model: ModelResult) -> str:
 
 def _verdict(c: Comparison) -> str:
     """The sentence that says what was found."""
-    return findings(c)[0]
+    return verdict_on(c).headline
 
 
 def _beside(card: Mapping[str, Any], derived: Mapping[str, Any]) -> Iterator[Checked]:

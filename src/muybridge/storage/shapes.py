@@ -380,6 +380,17 @@ class Signature(TypedDict):
 
 
 @_more
+class Judged(TypedDict):
+    """Options by which `judge` read predictions."""
+
+    split: str
+    fold: int | None
+    format: str | None
+    column: dict[str, str | list[str]]
+    scores: str | None
+    seed_pattern: str | None
+
+
 class Card(TypedDict):
     """Card of a result."""
 
@@ -389,5 +400,6 @@ class Card(TypedDict):
     title: str
     date: str
     sets: Annotated[list[CardSet], Field(min_length=1)]
+    judged: NotRequired[Judged]
     sha256: _Sha256
     signature: NotRequired[Signature]
