@@ -290,7 +290,8 @@ def test_a_card_of_judged_files_is_derived_from_the_files(files, runs, tmp_path)
     changed.write_text("\n".join([head, ",".join([video, repr(float(first) * (1 - 1e-9)), *others]), *lines]))
     found = call("verify", card, *told, "--truth", truth, "--json")
     assert found.exit_code == 2
-    assert [one["name"].split(": ")[-1] for one in document(found)["differing"]] == ["scores of file 1"]
+    differing = [one["name"] for one in json.loads(found.stdout)["figures"] if not one["agrees"]]
+    assert [name.split(": ")[-1] for name in differing] == ["scores of file 1"]
     with pytest.raises(UserError, match="Name the files"):
         muybridge.verify(card, truth=truth)
     with pytest.raises(UserError, match="takes neither"):
