@@ -35,6 +35,11 @@ class ShownSets(Shown):
 
     comparisons: Mapping[str, Any]
 
+    @property
+    def comparison(self) -> Any:
+        """The comparison of the first data set."""
+        return next(iter(self.comparisons.values()))
+
     def as_rows(self) -> list[dict[str, Any]]:
         """Rows of all comparisons, each with the name of its data set."""
         return [{"data": name, **row} for name, one in self.comparisons.items() for row in one.as_rows()]

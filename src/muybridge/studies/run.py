@@ -60,11 +60,6 @@ class Study(ShownSets):
         """The page."""
         return self.path / "report.html"
 
-    @property
-    def comparison(self) -> Comparison:
-        """The comparison of the first data set."""
-        return next(iter(self.comparisons.values()))
-
 
 def run(
     plan: Plan,
