@@ -8,6 +8,7 @@ import os
 import pickle
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -272,6 +273,10 @@ def test_a_list_is_answered_in_order_lazily_and_read_ahead_by_a_bounded_number(p
     answers = predictor(coming())
     assert drawn == [], "nothing is done before it is asked for"
     seen = [next(answers)]
+    ends = time.monotonic() + 30
+    while len(drawn) < 2 * together and time.monotonic() < ends:  # a thread draws them
+        time.sleep(0.01)
+    time.sleep(0.1)
     assert len(drawn) == 2 * together < len(paths)
     seen += list(answers)
     assert drawn == paths
