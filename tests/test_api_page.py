@@ -14,15 +14,6 @@ PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
 CODE = "".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.S))
 LINES = ast.parse(CODE).body
 
-SLOW = {
-    "export": "traces the network",
-    "find_lr": "takes a hundred steps",
-    "estimate": "measures steps",
-    "measure": "measures steps",
-    "flow": "has libraries of its own to load",
-    "flow_picture": "has libraries of its own to load",
-}
-"""Verbs whose lines the slow test runs alone."""
 SHOWN = {"demo"}
 """Verbs that the page names in its text: they take minutes."""
 
@@ -44,25 +35,20 @@ def test_every_verb_has_a_line_with_arguments_that_it_takes():
         signature.bind(*[None] * len(call.args), **{one.arg: None for one in call.keywords})
 
 
-def played(tmp_path, monkeypatch, skipped):
-    """Run the lines in an empty folder, but for those of some verbs."""
+def played(tmp_path, monkeypatch):
+    """The names that the lines made, run in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(builtins, "print", lambda *values: [str(value) for value in values])
     names = {}
     for node in LINES:
-        if not {call.func.attr for call in verbs_of(node)} & set(skipped):
-            exec(compile(ast.Module([node], []), "docs/api.md", "exec"), names)
+        exec(compile(ast.Module([node], []), "docs/api.md", "exec"), names)
     return names
 
 
+@pytest.mark.slow
 def test_its_lines_run(tmp_path, monkeypatch):
-    names = played(tmp_path, monkeypatch, SLOW)
+    names = played(tmp_path, monkeypatch)
     assert (tmp_path / "study" / "report.html").exists()
     assert (tmp_path / "figures" / "README.md").exists()
     assert names["predictor"].answering is not None
-
-
-@pytest.mark.slow
-def test_its_slow_lines_run(tmp_path, monkeypatch):
-    played(tmp_path, monkeypatch, ())
     assert (tmp_path / "tsm.onnx").exists()

@@ -35,7 +35,10 @@ def report(runs):
     return Report.of({"set": compared(runs)}, with_frames=False)
 
 
-@pytest.fixture(scope="module", params=list(SIZES))
+@pytest.fixture(
+    scope="module",
+    params=["column", *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES if size != "column")],
+)
 def written(request, report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures") / request.param
     return SIZES[request.param], folder, write_figures(report, folder, size=request.param)

@@ -97,6 +97,7 @@ def test_scores_are_their_videos():
     assert bars == dict(zip(CLASSES, correct_N.astype(float).tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_every_chart_can_be_drawn(runs, other):
     comparison = compared(runs)
     both = WrittenReport("r.html", compared_runs([*runs, other]))
