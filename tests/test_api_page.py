@@ -12,7 +12,6 @@ import muybridge
 
 PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text()
 CODE = "".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.S))
-LINES = ast.parse(CODE).body
 
 SHOWN = {"demo"}
 """Verbs that the page names in its text: they take minutes."""
@@ -35,19 +34,12 @@ def test_every_verb_has_a_line_with_arguments_that_it_takes():
         signature.bind(*[None] * len(call.args), **{one.arg: None for one in call.keywords})
 
 
-def played(tmp_path, monkeypatch):
-    """The names that the lines made, run in an empty folder."""
+@pytest.mark.slow
+def test_its_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(builtins, "print", lambda *values: [str(value) for value in values])
     names = {}
-    for node in LINES:
-        exec(compile(ast.Module([node], []), "docs/api.md", "exec"), names)
-    return names
-
-
-@pytest.mark.slow
-def test_its_lines_run(tmp_path, monkeypatch):
-    names = played(tmp_path, monkeypatch)
+    exec(compile(CODE, "docs/api.md", "exec"), names)
     assert (tmp_path / "study" / "report.html").exists()
     assert (tmp_path / "figures" / "README.md").exists()
     assert names["predictor"].answering is not None
