@@ -583,6 +583,7 @@ def report(
     also = Beside.of(figures=figures, size=size, card=card, key=key)
     comparisons, study, of_study = _compared(runs)
     target = Path(out or ("report.html" if study is None else study / "report.html"))
+    also.check_apart(target)
     made = Report.of(comparisons, title=title or of_study, beside=beside, pair=pair, with_frames=with_frames)
     made.write(target)
     also.write(made)
@@ -686,8 +687,9 @@ def judge(
         "split": split, "fold": fold, "format": format, "column": dict(column or {}), "scores": scores,
         "seed_pattern": seed_pattern,
     }  # fmt: skip
-    comparisons = _judged(predictions, truth=truth, classes=classes, ids=ids, groups=groups, **how)
     target = Path(out or "judge.html")
+    also.check_apart(target)
+    comparisons = _judged(predictions, truth=truth, classes=classes, ids=ids, groups=groups, **how)
     made = Report.of(comparisons, title=title, pair=pair, with_frames=with_frames)
     made.write(target)
     also.write(made, judged=how)

@@ -149,6 +149,52 @@ def test_a_changed_verdict_is_found(card, runs, digits):
     assert differing == {"apart", digits}
 
 
+def hashed(content):
+    """A card with the hash of what it says now."""
+    plain = {name: value for name, value in content.items() if name not in ("sha256", "signature")}
+    whole = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    return {**content, "sha256": hashlib.sha256(whole).hexdigest()}
+
+
+@pytest.mark.parametrize("what", ["sets", "models", "pairs"])
+def test_nothing_is_stated_twice(card, runs, what):
+    content = json.loads(card.read_text())
+    listed = content["sets"] if what == "sets" else content["sets"][0][what]
+    false = json.loads(json.dumps(listed[0]))
+    if what == "models":
+        false["accuracy"] = 0.999
+    listed.insert(0, false)
+    card.write_text(json.dumps(hashed(content)))
+    with pytest.raises(UserError, match="is there twice"):
+        muybridge.verify(card, runs)
+
+
+def test_a_sentence_of_another_version_is_said_to_be_unchecked(card, runs):
+    content = json.loads(card.read_text())
+    content["muybridge"], content["sets"][0]["verdict"] = "9.9.9", "X beats everyone"
+    card.write_text(json.dumps(hashed(content)))
+    assert "worded by muybridge 9.9.9, was not derived" in str(muybridge.verify(card, runs))
+
+
+@pytest.mark.parametrize(
+    ("key", "signature"),
+    [("01" + "00" * 31, "01" + "00" * 63), ("00" * 32, "00" * 64), ("ed" + "ff" * 30 + "7f", "01" + "00" * 63)],
+)
+def test_a_key_by_which_anybody_signs_is_none(card, runs, key, signature):
+    content = json.loads(card.read_text())
+    content["signature"] = {"algorithm": "ed25519", "public_key": key, "signature": signature}
+    card.write_text(json.dumps(content))
+    checked = muybridge.verify(card, runs)
+    assert not checked.is_sound
+    assert not checked.is_signed
+
+
+def test_a_card_has_no_name_of_the_reports(runs, tmp_path):
+    with pytest.raises(UserError, match="the report writes a file of that name"):
+        muybridge.report(runs, out=tmp_path / "r.html", card=tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_swapped_run_is_found(card, runs, tmp_path):
     better = make_run(tmp_path / "better", model="tam_resnet18", seed=1, accuracy=0.95, groups=6)
     differing = {one.name for one in muybridge.verify(card, [*runs[:3], better]).differing}

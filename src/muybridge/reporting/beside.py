@@ -36,6 +36,12 @@ class Beside:
             raise UserError("--key: it signs a card. Name its file, too: --card FILE")
         return Beside(folder, size, place, None if key is None else cards.private_key(Path(key)))
 
+    def check_apart(self, page: Path) -> None:
+        """Raise UserError where the card is to have the name of a file of the report."""
+        files = [page.with_suffix(ending).absolute() for ending in (".html", ".md", ".json")]
+        if self.card is not None and self.card.absolute() in files:
+            raise UserError(f"--card {self.card}: the report writes a file of that name. Choose another")
+
     def write(self, report: Report, *, judged: Mapping[str, Any] | None = None) -> None:
         """Write them. `judged`: how `judge` read the predictions, which the card keeps. Raises UserError."""
         if self.figures is not None:

@@ -9,6 +9,7 @@ The hash and the signature are of the canonical JSON: sorted keys, no blanks, AS
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,15 @@ TOLERANCE = 1e-9
 """Difference of two figures that rounding may make on another machine."""
 LONGEST_KEY = 65_536
 """Bytes of a file of a key."""
+
+
+_P = 2**255 - 19
+LOW_ORDER = {
+    0, 1, _P - 1, _P, _P + 1,
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+}  # fmt: skip
+"""y of the points of Ed25519's curve whose order divides eight: a signature by such a key fits, whoever made it."""
 
 
 def card_of(
@@ -79,7 +89,23 @@ def read_card(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: it is JSON, and not a card of muybridge's. Name a card (report --card) or a manifest")
     check_format(content, FORMAT_VERSION, path)
     as_kind(shapes.Card, content, str(path))
+    twice = _named_twice(content)
+    if twice:
+        raise UserError(f"{path}: it is damaged: {twice} is there twice. Restore it")
     return content
+
+
+def _named_twice(card: Mapping[str, Any]) -> str:
+    """Name of the first thing that a card states twice, of which one could hide the other; else empty."""
+    for of_set in card["sets"]:
+        models, pairs = of_set["models"], [tuple(sorted((one["a"], one["b"]))) for one in of_set["pairs"]]
+        runs = [(model["name"], run["seed"], run["fold"]) for model in models for run in model["runs"]]
+        for what, names in (("model", [one["name"] for one in models]), ("pair", pairs), ("run", runs)):
+            for name, count in Counter(names).items():
+                if count > 1:
+                    return f"the {what} {name!r} of {of_set['data']}"
+    sets = Counter(of_set["data"] for of_set in card["sets"])
+    return next((f"the data set {name!r}" for name, count in sets.items() if count > 1), "")
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,8 @@ class CheckedCard:
     """Figures and hashes beside those that the scores give; empty where no scores were given."""
     reason: str = ""
     """Fault of the signature."""
+    other_version: str = ""
+    """Version of muybridge that worded the verdict, if that is another one: then its sentence is not derived again."""
 
     @property
     def differing(self) -> list[Checked]:
@@ -131,6 +159,7 @@ class CheckedCard:
         return {
             "card": str(self.path), "title": self.title, "is_sound": self.is_sound, "is_whole": self.is_whole,
             "public_key": self.public_key, "is_signed": self.is_signed, "reason": self.reason,
+            "other_version": self.other_version,
             "figures": [
                 {"name": one.name, "said": one.said, "found": one.found, "agrees": one.agrees} for one in self.figures
             ],
@@ -143,7 +172,10 @@ class CheckedCard:
             return f"{self.path}: {whole}; {signed}; no scores given, so its figures were not derived again"
         wrong = len(self.differing)
         agree = f"{len(self.figures) - wrong} of {plural(len(self.figures), 'figure')} and hashes agree"
-        return f"{self.path}: {whole}; {signed}; {agree}"
+        worded = (
+            f"; the sentence, worded by muybridge {self.other_version}, was not derived" if self.other_version else ""
+        )
+        return f"{self.path}: {whole}; {signed}; {agree}{worded}"
 
 
 def check_card(
@@ -161,9 +193,11 @@ def check_card(
     if comparisons is not None:
         figures = tuple(_beside(card, card_of(comparisons)))
     reason = _fault(card, signature, public_key, path)
+    other_version = "" if content["muybridge"] == __version__ or not figures else content["muybridge"]
     return CheckedCard(
         path, content["title"], content["sha256"] == _sha256(card),
         None if signature is None else signature["public_key"], signature is not None and not reason, figures, reason,
+        other_version,
     )  # fmt: skip
 
 
@@ -240,6 +274,8 @@ def _fault(card: Mapping[str, Any], signature: Mapping[str, str] | None, asked: 
     if signature is None:
         return "not signed, though a key was asked for" if asked is not None else ""
     tools = _cryptography(f"{path}: it is signed")
+    if int.from_bytes(bytes.fromhex(signature["public_key"]), "little") % 2**255 in LOW_ORDER:
+        return "its public key is one by which anybody can sign anything"
     if asked is not None and signature["public_key"] != asked:
         return f"signed by another key than the one that was asked for: {signature['public_key']}"
     try:
