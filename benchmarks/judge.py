@@ -30,9 +30,9 @@ from muybridge.storage.scores import Scores
 
 NOT_COMPARED = {
     "title", "muybridge", "files", "runs", "notes", "findings", "missing", "verdict", "questions", "differences", "varied",
-    "further", "fused", "curves", "training_video_top1", "method", "backbone",
+    "further", "fused", "curves", "training_video_top1", "method", "backbone", "speed", "diagnosis",
 }  # fmt: skip
-"""Entries of report.json that are words, or of training, or of the files themselves."""
+"""Entries of report.json that are words, or of training, or of the files themselves, or that runs alone can tell."""
 OF_VIEWS = {"views", "clip_top1", "by_clips"}
 """Entries that a row a video does not tell."""
 OF_SCORES = {
@@ -206,7 +206,7 @@ def cells(ours: Path, theirs: Path, without: set[str]) -> list[tuple[str, str]]:
     pairs = []
     for path in ours.glob("*.csv"):
         other = theirs / path.name
-        if other.exists() and not (path.stem == "changed" and without >= OF_SCORES):
+        if other.exists() and path.stem != "questions" and not (path.stem == "changed" and without >= OF_SCORES):
             one, two = (list(csv.DictReader(file.open())) for file in (path, other))
             if len(one) == len(two):
                 pairs += [
@@ -225,7 +225,9 @@ def compare_formats(names: list[str]) -> list[dict[str, Any]]:
         expected = json.loads((folder / "report.json").read_text())
         runs = [(model.name, run) for model in comparison.models for run in model.runs]
         manifest = Manifest.load(runs[0][1].recipe().data.manifest)
-        for title, (write, without) in FORMATS.items():
+        has_views = any(model.num_views > 1 for model in comparison.models)
+        for title, (write, left_out) in FORMATS.items():
+            without = left_out if has_views else left_out | OF_VIEWS  # one row a video may be of any number of views
             print(f"{title} …", file=sys.stderr)
             try:
                 files = [_written(write, name, run, manifest, folder / write.__name__) for name, run in runs]
