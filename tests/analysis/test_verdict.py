@@ -130,10 +130,16 @@ def test_fewer_than_three_seeds_speak_of_these_runs_and_name_the_command(tmp_pat
     assert verdict_on(compared(runs)).command == f"{command}{tmp_path / 'study'}", "which keeps the finished runs"
 
 
-def test_settings_that_differ_in_more_than_the_model_cannot_be_typed_out(tmp_path):
+def test_a_command_that_cannot_be_typed_out_is_words(tmp_path):
     changes = {"b": {"optim.lr": 0.5}}
-    found = verdict_on(compared(seeds_of(tmp_path, {"a": 0.9, "b": 0.3}, seeds=1, changes=changes)))
-    assert found.command == "muybridge compare … --seeds 3"
+    runs = seeds_of(tmp_path / "study" / "runs", {"a": 0.9, "b": 0.3}, seeds=1, changes=changes)
+    found = verdict_on(compared(runs))
+    assert found.command is None
+    assert found.recommendation.endswith("Give the commands that trained them again, with further seeds.")
+    names = {run.name: RunRecord() for run in runs}
+    StudyRecord(tmp_path / "study", None, names, {}, {"set": SetRecord(tuple(names))}).save()
+    of_study = verdict_on(compared(runs)).recommendation
+    assert of_study.endswith(f"Give the command that made {tmp_path / 'study'} again, with --seeds 3.")
     assert "differ in more than the model (optim.lr)" in found.rests_on[-1]
 
 
@@ -142,6 +148,49 @@ def test_one_model_with_too_few_seeds_makes_it_one_of_runs(tmp_path):
     found = verdict_on(compared(runs))
     assert found.about == "runs"
     assert "two to three seeds each" in found.rests_on[0]
+
+
+# --- names of rows
+
+
+def settings(folder, *changes, model="a", **asked):
+    """Runs of one model, a setting each, the first the best."""
+    return compared([
+        make_run(folder / f"{number}", model=model, accuracy=0.9 - 0.2 * number, changes=changed, **asked)
+        for number, changed in enumerate(changes)
+    ])  # fmt: skip
+
+
+def test_a_sentence_has_the_fields_that_it_takes_and_leaves_out_rates_and_hashes(tmp_path):
+    first, second = (
+        {"model.pretrained": f"/runs/{'long/' * 20}{n}.safetensors", "model.pretrained_sha256": n * 64, "optim.lr": lr}
+        for n, lr in (("a", 0.1), ("b", 0.2))
+    )
+    told = settings(tmp_path / "1", first | {"clip.num_frames": 8}, second | {"clip.num_frames": 16})
+    assert told.short_names == ("a (num_frames=8)", "a (num_frames=16)")
+    assert all("pretrained=" in model.name for model in told.models), "tables have the whole"
+    rates = settings(tmp_path / "2", first, second)
+    assert rates.short_names == ("a (lr=0.1)", "a (lr=0.2)"), "nothing else tells them apart"
+    square = [{"clip.num_frames": frames, "clip.size": size} for frames in (8, 16) for size in (64, 96)]
+    assert settings(tmp_path / "3", *square).short_names[1:3] == (
+        "a (num_frames=8, size=96)", "a (num_frames=16, size=64)",
+    )  # fmt: skip
+
+
+def test_a_row_without_a_short_name_is_said_by_its_place_and_named_below(tmp_path):
+    long = "a_name_that_is_" + "very_" * 20 + "long"
+    runs = seeds_of(tmp_path, {long: 0.9, "b": 0.5})
+    found = verdict_on(compared(runs))
+    assert found.headline == "Use the first: it is right on about nine of ten test videos, and better than b."
+    assert found.rests_on[-1] == f"The first is {long}."
+    assert "…" not in " ".join(found.lines())
+    loser = verdict_on(compared(seeds_of(tmp_path / "l", {"b": 0.9, long: 0.5})))
+    assert loser.headline.endswith("better than the second.")
+    tie = verdict_on(compared(seeds_of(tmp_path / "t", {long: 0.9, "b": 0.895}, videos=1200)))
+    assert tie.headline.startswith("The first and b cannot be told apart")
+    alone = verdict_on(compared(runs[:3]))
+    assert alone.headline.startswith("This model is right on")
+    assert alone.rests_on[-1] == f"This model is {long}."
 
 
 # --- too little to tell
@@ -302,7 +351,7 @@ def test_several_data_sets_have_one_verdict(tmp_path):
     guess = study_verdict(sets(tmp_path / "guess", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.1, "b": 0.1}}))
     assert guess.headline == "No one model is the choice on every data set: a on one; on two none can be recommended."
     runs = study_verdict(sets(tmp_path / "runs", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.8, "b": 0.4}}, seeds=1))
-    assert (runs.about, runs.command) == ("runs", "muybridge compare … --seeds 3")
+    assert (runs.about, runs.command) == ("runs", None)
     assert runs.headline.startswith("These runs say: ")
 
 

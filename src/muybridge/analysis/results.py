@@ -28,6 +28,8 @@ class ModelResult(Evaluated):
     split: str = "test"
     tested: tuple[tuple[Dataset, np.ndarray], ...]
     """Each fold's data set, of the first seed, and (K,) its test videos of each class."""
+    brief: str = ""
+    """Name for a sentence, with as few fields as tell it from the other rows; empty: `name` is such a one."""
     axes: Mapping[str, Any] = field(default_factory=dict)
     """Axes by which a study tells this row from others; empty without a study."""
     runs: tuple[Run, ...] = ()

@@ -12,6 +12,7 @@ better by more than `MUCH`. If none is left, the videos are too few, and the ver
 **Runs and models.** Where a pair that decides has fewer than three seeds, the verdict is one on these runs.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -34,6 +35,8 @@ MOST_NAMED = 3
 """Most models that a headline names."""
 OF_MODELS = "only then can it be said of the models"
 """Reason for more seeds."""
+_AGAIN = "Give the commands that trained them again, with further seeds."
+"""Advice where no one command trains all rows."""
 SAME_COST = 0.95
 """Ratio of two costs from which they are called the same."""
 MOST_TIMES = 10.0
@@ -121,12 +124,12 @@ class StudyVerdict:
 def study_verdict(comparisons: Mapping[str, Comparison]) -> StudyVerdict:
     """Verdict on a study, of one data set or several, by their names."""
     standings = {name: Standing(comparison) for name, comparison in comparisons.items()}
-    return _of_sets(standings) if len(standings) > 1 else _of_one(next(iter(standings.values())))
+    return _of_sets(standings) if len(standings) > 1 else _with_names(next(iter(standings.values())))
 
 
 def verdict_on(comparison: Comparison) -> StudyVerdict:
     """Verdict on one data set."""
-    return _of_one(Standing(comparison))
+    return _with_names(Standing(comparison))
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,24 @@ def _better(pair: tuple[int, int], verdict: Verdict) -> int:
 
 def _worse(pair: tuple[int, int], verdict: Verdict) -> int:
     return pair[1] if verdict.difference.value > 0 else pair[0]
+
+
+def _with_names(s: Standing) -> StudyVerdict:
+    """The verdict on one data set; of rows that it calls by their place it has the whole name, too."""
+    found = _of_one(s)
+    said = " ".join([found.headline, found.recommendation, *map(str, found.numbers), *found.rests_on])
+    named = [
+        f"{_capital(place)} is {model.name}."
+        for place, model in zip(s.c.short_names, s.c.models, strict=True)
+        if place not in (model.brief, model.name) and re.search(rf"\b{place}\b", said)
+    ]
+    headline = _capital(found.headline) if found.headline.startswith(s.c.short_names) else found.headline
+    return replace(found, headline=headline, rests_on=(*found.rests_on, *named))
+
+
+def _capital(text: str) -> str:
+    """A place in a row with which a sentence begins; names stay as they are."""
+    return re.sub(r"^(the|this|number)\b", lambda match: match[0].capitalize(), text)
 
 
 def _of_one(s: Standing) -> StudyVerdict:
@@ -407,21 +428,22 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
         costs, _ = first.costs(list(rank_of[first_name].values()))
         model = min(everywhere, key=lambda one: costs.get(rank_of[first_name][one], float("inf")))
         chosen = {name: rank_of[name][model] for name in standings}
-        row = first.name(chosen[first_name])
+        of_first = first.c.models[chosen[first_name]]
+        row = of_first.brief or of_first.name
         if all(of.kind == "winner" for of in verdicts.values()):
             headline = f"{row} is better than every other on each of the {in_words(len(standings))} data sets."
         elif all(of.kind == "single" for of in verdicts.values()):
             headline = f"{row} was tested on {in_words(len(standings))} data sets; nothing is compared with it."
         else:
             headline = f"On none of the {in_words(len(standings))} data sets is another shown to be better than {row}."
-        numbers = [_accuracy(s, chosen[name], f", on {name}") for name, s in standings.items()]
+        numbers = [_accuracy(s, chosen[name], f"{row}, on {name}") for name, s in standings.items()]
         numbers.sort(key=lambda number: number.value)
         if len(numbers) > MOST_NUMBERS:
             numbers = [numbers[0], numbers[-1]]
         command = first.predict(chosen[first_name])
-        advice = f"Use {row}" + ("" if command else _elsewhere(first.c.models[chosen[first_name]])) + "."
+        advice = f"Use {row}" + ("" if command else _elsewhere(of_first)) + "."
         if is_of_runs:
-            advice, command = _seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS), _SAME_COMMAND
+            advice, command = f"{_seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS)} {_AGAIN}", None
         return StudyVerdict("by_data_set", say + headline, advice, command, tuple(numbers), tuple(rests), model, about)
     named = [f"{of.model} on {name}" for name, of in verdicts.items() if of.model is not None]
     unclear = [name for name, of in verdicts.items() if of.model is None]
@@ -435,10 +457,6 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
     )  # fmt: skip
 
 
-_SAME_COMMAND = f"muybridge compare … --seeds {SEEDS_OF_A_CLAIM}"
-"""The command of the study again, where it cannot be written out."""
-
-
 def _seeds_words(seeds: int, why: str) -> str:
     return f"Train {in_words(seeds) if seeds <= 12 else 'many'} seeds each: {why}."
 
@@ -448,16 +466,21 @@ def _more_seeds(c: Comparison, seeds: int, why: str) -> tuple[str, str | None]:
     words = _seeds_words(seeds, why)
     if len(c.of_runs) < len(c.models):
         return f"{words} Add their predictions.", None
-    return words, seeds_command(c, seeds)
+    command = seeds_command(c, seeds)
+    if command is not None:
+        return words, command
+    study = study_of(c)
+    again = _AGAIN if study is None else f"Give the command that made {study} again, with --seeds {seeds}."
+    return f"{words} {again}", None
 
 
-def seeds_command(c: Comparison, seeds: int) -> str:
-    """The command that trains more seeds of all rows; with an ellipsis where rows differ in more than their model."""
+def seeds_command(c: Comparison, seeds: int) -> str | None:
+    """The command that trains more seeds of all rows; None where rows differ in more than their model."""
     models = [model for model in c.of_runs if not model.fused]
     names = [model.model for model in models]
     simple = not (c.differences or c.varied or c.searches or c.race) and len(models) == len(c.models)
     if not simple or len(set(names)) < len(names) or any(":" in name for name in names):
-        return f"muybridge compare … --seeds {seeds}"
+        return None
     recipe = models[0].runs[0].path / "recipe.json"
     return (
         f"muybridge compare --data {quote(models[0].manifests[0])} --models {quote(','.join(names))} --recipe "
@@ -521,9 +544,10 @@ def _rests_on(s: Standing) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _accuracy(s: Standing, rank: int, where: str = "") -> Number:
+def _accuracy(s: Standing, rank: int, of: str = "") -> Number:
+    """Accuracy of a row. `of`: its name, where the words shall have another than in sentences on its data set."""
     interval = s.c.measure(s.c.models[rank])
-    about = f"{_measured(s.c)} with {s.name(rank)}{where}"
+    about = f"{_measured(s.c)} with {of or s.name(rank)}"
     return Number(interval.value, "share", about, interval.low, interval.high)
 
 
