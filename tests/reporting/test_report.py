@@ -415,23 +415,38 @@ def test_hours_come_first_where_they_end_training(tmp_path):
     assert [figure.name for figure in by_hours.figures] == ["loss-hours", "training-hours", "loss", "training"]
 
 
-def test_figures_of_every_class_are_in_one_table(two, tmp_path):
+def test_the_page_shows_where_each_model_fails(two, tmp_path):
     section = section_of(two, "Per-class accuracy")
-    assert section.text == ()
-    assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
-    assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
+    shown, every = section.tables
+    best, second = compared(two).models
+    assert shown.header == ["class", "test videos", best.name, second.name]
+    assert (shown.most, len(shown.rows)) == (16, len(CLASSES))
+    accuracies = [float(row[2]) for row in shown.rows]
+    assert accuracies == sorted(accuracies)
+    for name, videos, of_best, of_second in shown.rows:
+        k = CLASSES.index(name)
+        assert (videos, of_best, of_second) == (
+            "10", f"{best.class_accuracy_K[k]:.3f}", f"{second.class_accuracy_K[k]:.3f}",
+        )  # fmt: skip
+    assert every.header == ["model", "class", "test videos", "recall", "precision", "F1"]
+    assert (len(every.rows), every.most) == (2 * len(CLASSES), 0)
+    assert section.text[-1] == "Precision and F1 of all models are in the file."
+    many = [make_run(tmp_path / f"m{i}", model=f"m{i}", accuracy=0.9 - i / 20) for i in range(8)]
+    of_many = section_of(many, "Per-class accuracy")
+    assert of_many.tables[0].header[2:] == [f"m{i}" for i in range(6)]
+    assert "of the 6 best of 8" in of_many.text[0]
+
+
+def test_few_videos_of_a_class_are_those_of_the_test(tmp_path):
     few = make_run(tmp_path / "few", videos=21)
-    alone = section_of([few], "Per-class accuracy")
-    assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
-    assert "left (4)" in alone.text[0]
-    assert "sit (3)" in alone.text[0]
     stored = few.dataset() | {
         "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
     }
     (few.path / "dataset.json").write_text(json.dumps(stored))
-    told = section_of([few], "Per-class accuracy").text
-    assert "3 classes of 6 have fewer than 5 val videos" in told[1]
-    assert told[1].endswith(": wave (0), sit (2) and left (4).")
+    [alone] = section_of([few], "Per-class accuracy").text
+    assert alone.startswith("6 classes of 6 have fewer than 5 test videos")
+    assert alone.endswith(": close (3), sit (3), wave (3), left (4), right (4) and open (4).")
+    assert section_of([make_run(tmp_path / "enough")], "Per-class accuracy").text == ()
 
 
 def test_data_is_that_of_the_manifest_or_of_the_runs(filmed, tmp_path):
