@@ -9,7 +9,7 @@ import pytest
 from made_runs import PAIRS, foreign, make_run, seeds_of
 
 from muybridge.analysis.comparison import compared, compared_runs
-from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Standing, study_verdict, verdict_on
+from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Standing, more_videos, study_verdict, verdict_on
 from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
 
 # --- who is recommended
@@ -229,6 +229,36 @@ def test_sources_count_not_the_videos_of_each(tmp_path):
     assert "from 6 sources" in found.rests_on[0]
 
 
+def test_folds_are_not_advised_without_the_groups_of_the_set(tmp_path):
+    """Sources that lie in two folds would leak."""
+    place_N = np.arange(600)
+    runs = [
+        make_run(tmp_path / f"{m}{s}", model=m, seed=s, correct_N=(place_N + 7 * s) % 10 < np.where(place_N % 2 == of, 10, 7),
+                 videos=600, groups=60)
+        for of, m in enumerate("ab") for s in range(3)
+    ]  # fmt: skip
+    words, command = more_videos(compared(runs))
+    assert command is None
+    assert "Prepare them again as /data/set.csv was made, with --folds 5 and the same --group" in words
+    assert (
+        more_videos(compared([make_run(tmp_path / "plain")]))[1] == "muybridge prepare FOLDER --folds 5 --out FOLDS.csv"
+    )
+
+
+def test_few_common_videos_are_no_small_test(tmp_path):
+    """a and b were tested on 60 videos each and share five."""
+    runs = [make_run(tmp_path / m, model=m, accuracy=accuracy) for m, accuracy in (("a", 0.9), ("b", 0.8))]
+    scores = runs[1].scores()
+    ids_N = np.array([name if k < 5 else f"other/{name}" for k, name in enumerate(scores.ids_N)])
+    runs[1].save_scores("test", dataclasses.replace(scores, ids_N=ids_N))
+    found = verdict_on(compared(runs))
+    assert (found.kind, found.command) == ("too_few", None)
+    assert found.headline.endswith(": they share too few test videos.")
+    assert str(found.numbers[0]) == "5 test videos are all that they share"
+    assert found.recommendation == "Test all of them on the same videos."
+    assert found.rests_on[0].startswith("It rests on 5 test videos that all were tested on, one seed each")
+
+
 def test_no_common_video_no_verdict(tmp_path):
     runs = [make_run(tmp_path / m, model=m, fold=fold, accuracy=a) for m, fold, a in (("a", 1, 0.9), ("b", 2, 0.5))]
     found = verdict_on(compared(runs))
@@ -288,13 +318,27 @@ def test_a_single_run_is_compared_with_nothing(tmp_path):
 def test_predictions_of_other_tools_have_a_verdict_and_no_command_of_runs(tmp_path):
     winner = verdict_on(foreign(compared(seeds_of(tmp_path / "w", {"a": 0.9, "b": 0.5}))))
     assert (winner.kind, winner.model, winner.command) == ("winner", "a", None)
-    assert "with the tool that made its predictions" in winner.recommendation
+    assert winner.recommendation == "Label videos with the tool that made its predictions."
     tie = verdict_on(foreign(compared(seeds_of(tmp_path / "t", {"a": 0.9, "b": 0.895}, videos=1200))))
     assert tie.headline == "a and b cannot be told apart; what they cost is not known here."
+    assert tie.recommendation.endswith("any of them will do. Label videos with the tool that made its predictions.")
     runs = verdict_on(foreign(compared(seeds_of(tmp_path / "r", {"a": 0.9, "b": 0.5}, seeds=1))))
     assert (runs.command, runs.recommendation.endswith("Add their predictions.")) == (None, True)
     guess = verdict_on(foreign(compared(seeds_of(tmp_path / "g", {"a": 0.1, "b": 0.1}))))
     assert (guess.kind, guess.command) == ("guess", None)
+
+
+def test_videos_without_an_answer_stand_beside_the_accuracy(tmp_path):
+    comparison = foreign(compared([make_run(tmp_path / "a", model="a", accuracy=0.9)]))
+    [row] = comparison.models
+    found = verdict_on(dataclasses.replace(comparison, models=(dataclasses.replace(row, truth_videos=90),)))
+    assert (
+        found.headline == "a is right on about nine of ten test videos that it answered; nothing is compared with it."
+    )
+    assert found.numbers[0].about == "of the 60 test videos that a answered, of 90, are right"
+    assert "Not all videos were answered (a 60 of 90): nothing is known of the others." in found.rests_on
+    whole = verdict_on(dataclasses.replace(comparison, models=(dataclasses.replace(row, truth_videos=60),)))
+    assert "answered" not in " ".join(whole.lines())
 
 
 def test_an_uneven_test_is_told_by_the_mean_over_classes(tmp_path):

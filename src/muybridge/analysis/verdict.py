@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.learning import symptoms
-from muybridge.analysis.results import ModelResult, RunsResult
+from muybridge.analysis.results import RunsResult
 from muybridge.analysis.statistics import SEEDS_OF_A_CLAIM, Interval, Takes, Verdict, takes
 from muybridge.text import in_words, listed, plural
 
@@ -157,6 +157,12 @@ class Standing:
         return max((verdict.high for verdict in others if verdict is not None), default=0.0)
 
     @cached_property
+    def widest(self) -> Verdict | None:
+        """Verdict on the two unbeaten rows whose difference is known worst; None without two."""
+        pairs = [of for pair in combinations(self.unbeaten, 2) if (of := self.c.minus(*pair)) is not None]
+        return max(pairs, key=lambda of: of.high - of.low, default=None)
+
+    @cached_property
     def to_take(self) -> list[int]:
         """Ranks of the unbeaten rows that may be taken: better than a guess, and not worse than another by `MUCH`."""
         return [rank for rank in self.unbeaten if rank in self.able and self.most_lost(rank) <= MUCH]
@@ -251,7 +257,7 @@ def _winner(s: Standing) -> StudyVerdict:
     nearest = min(leads, key=lambda rank: leads[rank].low)
     lead, name = leads[nearest], s.name(best)
     beaten = s.name(nearest) if len(others) == 1 else f"every other {'run' if s.is_of_runs else 'model'} here"
-    right = _right_on(s.c.measure(s.c.models[best]), by_class=s.c.by_class)
+    right = _right_on(s.c, best)
     number = Number(
         lead.difference.value, "points",
         f"more than {s.name(nearest)}" + (", the nearest of the others" if len(others) > 1 else ""), lead.low, lead.high,
@@ -260,7 +266,7 @@ def _winner(s: Standing) -> StudyVerdict:
     numbers = (_accuracy(s, best), number, *([] if cost is None or _is_same(cost.value) else [cost]))
     return _of_runs_or_models(
         s, best, "winner", f"{name} is better than {beaten}, and right on {right}.",
-        f"Use {name}: it is right on {right}, and better than {beaten}.", "Label videos with it", numbers,
+        f"Use {name}: it is right on {right}, and better than {beaten}.", "", numbers,
     )  # fmt: skip
 
 
@@ -295,7 +301,7 @@ def _tie(s: Standing) -> StudyVerdict:
         which, why = _few([s.name(rank) for rank in skipped]), "of those that are surely close to it, it costs least"
         notes = [f"{which} would cost less, but may be worse by more than {MUCH_WORDS}, as far as these videos tell."]
     headline = f"{_few([s.name(rank) for rank in s.unbeaten])} cannot be told apart; {words}."
-    advice = f"Use {name}: no other is shown to be better, and {why}"
+    advice = f"Use {name}: no other is shown to be better, and {why}."
     return _of_runs_or_models(s, chosen, "tie", headline, headline, advice, tuple(numbers), notes)
 
 
@@ -303,60 +309,71 @@ def _of_runs_or_models(
     s: Standing, chosen: int, kind: Kind, of_runs: str, of_models: str, advice: str, numbers: tuple[Number, ...],
     notes: Sequence[str] = (),
 ) -> StudyVerdict:  # fmt: skip
-    """A verdict that recommends a model; of too few seeds, what these runs say, and to train more."""
+    """A verdict that recommends a model; of too few seeds, what these runs say, and to train more.
+
+    `advice`: sentence that names the model; empty where the headline does.
+    """
     rests, name = (*_rests_on(s), *notes), s.c.models[chosen].name
     if s.is_of_runs:
         recommendation, command = _more_seeds(s.c, SEEDS_OF_A_CLAIM, OF_MODELS)
         return StudyVerdict(kind, f"These runs say: {of_runs}", recommendation, command, numbers, rests, name, "runs")
-    command = s.predict(chosen)
-    elsewhere = "" if command else _elsewhere(s.c.models[chosen])
-    return StudyVerdict(kind, of_models, f"{advice}{elsewhere}.", command, numbers, rests, name)
+    recommendation, command = _label(s, chosen, advice)
+    return StudyVerdict(kind, of_models, recommendation, command, numbers, rests, name)
 
 
 def _too_few(s: Standing) -> StudyVerdict:
-    pairs = {pair: of for pair in combinations(s.unbeaten, 2) if (of := s.c.minus(*pair)) is not None}
-    widest = max(pairs.values(), key=lambda of: of.high - of.low)
-    sources = "source" if widest.difference.is_grouped else "test video"
+    widest = s.widest
+    assert widest is not None
+    c, sources = s.c, "source" if widest.difference.is_grouped else "test video"
     of_sources = " (groups of test videos)" if widest.difference.is_grouped else ""
     most = max(-widest.low, widest.high)
+    shares_few = any(model.num_videos > len(c.common[0]) for model in c.models)
+    tested = Number(widest.difference.num_units, "count", f"{sources}s{of_sources} were tested")
+    if shares_few:
+        tested = Number(len(c.common[0]), "count", "test videos are all that they share")
     numbers = [
-        Number(widest.difference.num_units, "count", f"{sources}s{of_sources} were tested"),
+        tested,
         Number(most, "points", "at most may lie between two of them, as far as these tell"),
     ]
-    needed, lacking = _needed(s, widest), f"{sources}s were tested"
+    needed, lacking = takes_for_much(c, widest), f"too few {sources}s were tested"
     recommendation, command = f"Test on videos of many more {sources}s.", None
     if not widest.difference.is_grouped:
         recommendation = "Test on far more videos."
     if needed is not None and needed.times_videos == 1:
-        lacking = "seeds were trained"
+        lacking = "too few seeds were trained"
         recommendation, command = _more_seeds(s.c, needed.seeds, f"that would show a difference of {MUCH_WORDS}")
     elif needed is not None:
         each = f", with {in_words(needed.seeds)} seeds each" if needed.seeds <= 12 else ", with many seeds each"
         numbers.append(
             Number(needed.times_videos, "times", f"as many {sources}s would show a difference of {MUCH_WORDS}{each}")
         )
-        recommendation, command = _more_videos(s.c)
+        recommendation, command = more_videos(s.c)
+    if shares_few:
+        lacking, recommendation, command = (
+            "they share too few test videos",
+            "Test all of them on the same videos.",
+            None,
+        )
     what = "These runs do not tell" if s.is_of_runs else "It cannot be told"
     return StudyVerdict(
-        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: too few {lacking}.",
+        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: {lacking}.",
         recommendation, command, tuple(numbers), _rests_on(s), about="runs" if s.is_of_runs else "models",
     )  # fmt: skip
 
 
-def _needed(s: Standing, widest: Verdict) -> Takes | None:
-    """Seeds and videos that would show a difference of `MUCH` between the two that are known worst; None: out of reach."""
-    return takes(replace(widest.difference, value=MUCH), pairs=len(s.c.verdicts))
+def takes_for_much(c: Comparison, verdict: Verdict) -> Takes | None:
+    """Seeds and videos that would show a difference of `MUCH` between two rows; None: out of reach."""
+    return takes(replace(verdict.difference, value=MUCH), pairs=len(c.verdicts))
 
 
 def _single(s: Standing) -> StudyVerdict:
     model = s.c.models[0]
-    right = _right_on(s.c.measure(model), by_class=s.c.by_class)
+    right = _right_on(s.c, 0)
     guess = s.c.baselines.guess(by_class=s.c.by_class)
-    command = s.predict(0)
-    elsewhere = "" if command else _elsewhere(model)
+    recommendation, command = _label(s, 0)
     return StudyVerdict(
-        "single", f"{s.name(0)} is right on {right}; nothing is compared with it.", f"Label videos with it{elsewhere}.",
-        command, (_accuracy(s, 0), Number(guess, "share", _guess_words(s.c))), _rests_on(s), model.name,
+        "single", f"{s.name(0)} is right on {right}; nothing is compared with it.", recommendation, command,
+        (_accuracy(s, 0), Number(guess, "share", _guess_words(s.c))), _rests_on(s), model.name,
         "models" if s.c.about_models else "runs",
     )  # fmt: skip
 
@@ -398,7 +415,7 @@ def _what_fits(c: Comparison, best: Interval, guess: float) -> tuple[str, str | 
             f"muybridge diagnose {quote(str(runs[0].path))}",
         )
     if best.value > guess and ((best.value - best.low) / (best.value - guess)) ** 2 <= MOST_TIMES:
-        return _more_videos(c)
+        return more_videos(c)
     if not runs:
         return "Look at the labels, the order of the classes and the matching of videos first.", None
     return (
@@ -440,8 +457,7 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
         numbers.sort(key=lambda number: number.value)
         if len(numbers) > MOST_NUMBERS:
             numbers = [numbers[0], numbers[-1]]
-        command = first.predict(chosen[first_name])
-        advice = f"Use {row}" + ("" if command else _elsewhere(of_first)) + "."
+        advice, command = _label(first, chosen[first_name], f"Use {row}.")
         if is_of_runs:
             advice, command = f"{_seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS)} {_AGAIN}", None
         return StudyVerdict("by_data_set", say + headline, advice, command, tuple(numbers), tuple(rests), model, about)
@@ -495,25 +511,37 @@ def study_of(c: Comparison) -> Path | None:
     return study if study is not None and (study / "study.json").exists() else None
 
 
-def _more_videos(c: Comparison) -> tuple[str, str | None]:
+def more_videos(c: Comparison) -> tuple[str, str | None]:
     """Words and, where folds would do, the command by which more videos are tested."""
     sizes = c.dataset.split_sizes
     test, every = sizes.get("test", 0), sum(sizes.values())
     in_folds = c.protocol is not None and c.protocol.data.fold is None
+    grouped = (c.common_groups[0] != "").any()
     if in_folds and test and every / test >= TESTED_TWICE:
+        words = "Test on more videos: with folds each of those you have is tested once."
+        overview = c.dataset.overview
+        if not grouped and (overview is None or not overview.splits[-1].groups):
+            return words, "muybridge prepare FOLDER --folds 5 --out FOLDS.csv"
+        known = "" if overview is None else f" (it names {plural(overview.splits[-1].groups, 'source')})"
         return (
-            "Test on more videos: with folds each of those you have is tested once.",
-            "muybridge prepare FOLDER --folds 5 --out FOLDS.csv",
+            f"{words} Prepare them again as {c.of_runs[0].manifests[0]} was made{known}, with --folds 5 and the same --group or "
+            "column of groups: else a source lies in two folds.",
+            None,
         )
-    others = "some of other people or recordings" if (c.common_groups[0] != "").any() else "others"
+    others = "some of other people or recordings" if grouped else "others"
     return f"Test on more videos: collect and label {others}.", None
 
 
-def _elsewhere(model: ModelResult) -> str:
-    """Words where muybridge has no network of a row."""
-    if model.fused:
-        return " by fusing the scores of its parts (muybridge fuse)"
-    return " with the tool that made its predictions"
+def _label(s: Standing, rank: int, advice: str = "") -> tuple[str, str | None]:
+    """Words on how to label videos with a row, after `advice`; and the command, where muybridge has its network."""
+    command = s.predict(rank)
+    if command is not None:
+        return advice or "Label videos with it.", command
+    if s.c.models[rank].fused:
+        how = "Label videos with it by fusing the scores of its parts (muybridge fuse)."
+    else:
+        how = "Label videos with the tool that made its predictions."
+    return f"{advice} {how}".strip(), None
 
 
 def _rests_on(s: Standing) -> tuple[str, ...]:
@@ -526,11 +554,16 @@ def _rests_on(s: Standing) -> tuple[str, ...]:
     videos = len(c.common[0])
     groups = set(c.common_groups[0].tolist()) - {""}
     of_groups = f" from {plural(len(groups), 'source')}" if groups else ""
-    tested = f"It rests on {plural(videos, 'test video')}{of_groups}, {each}"
+    shared = " that all were tested on" if any(model.num_videos > videos for model in c.models) else ""
+    tested = f"It rests on {plural(videos, 'test video')}{shared}{of_groups}, {each}"
     if len(c.models) > 1:
         pairs = f", corrected for {len(c.verdicts)} pairs" if len(c.verdicts) > 1 else ""
         tested += f"; differences are taken on the same videos{pairs}"
     sentences = [f"{tested}. Brackets are 95 % intervals."]
+    lacking = [rank for rank, model in enumerate(c.models) if model.unanswered]
+    if lacking:
+        answered = [f"{s.name(rank)} {c.models[rank].num_videos} of {c.models[rank].truth_videos}" for rank in lacking]
+        sentences.append(f"Not all videos were answered ({listed(answered)}): nothing is known of the others.")
     if c.by_class:
         sentences.append("The test is uneven, so each class counts the same.")
     if min(seeds) < SEEDS_OF_A_CLAIM:
@@ -547,7 +580,12 @@ def _rests_on(s: Standing) -> tuple[str, ...]:
 def _accuracy(s: Standing, rank: int, of: str = "") -> Number:
     """Accuracy of a row. `of`: its name, where the words shall have another than in sentences on its data set."""
     interval = s.c.measure(s.c.models[rank])
-    about = f"{_measured(s.c)} with {of or s.name(rank)}"
+    name, model = of or s.name(rank), s.c.models[rank]
+    about = f"{_measured(s.c)} with {name}"
+    if model.unanswered and s.c.by_class:
+        about += f", which answered {model.num_videos} of {model.truth_videos}"
+    elif model.unanswered:
+        about = f"of the {model.num_videos} test videos that {name} answered, of {model.truth_videos}, are right"
     return Number(interval.value, "share", about, interval.low, interval.high)
 
 
@@ -569,9 +607,10 @@ def _guess_words(c: Comparison) -> str:
     return "by guessing" if _is_chance(c) else f"by always answering {c.baselines.answer}"
 
 
-def _right_on(interval: Interval, *, by_class: bool) -> str:
-    """An accuracy in words, e.g. "about nine of ten test videos"."""
-    share, of = interval.value, " of a class, on average" if by_class else ""
+def _right_on(c: Comparison, rank: int) -> str:
+    """Accuracy of a row in words, e.g. "about nine of ten test videos"."""
+    share, of = c.measure(c.models[rank]).value, " of a class, on average" if c.by_class else ""
+    of += " that it answered" if c.models[rank].unanswered else ""
     if share == 1:
         return f"every test video{of}"
     if share >= 0.975:
