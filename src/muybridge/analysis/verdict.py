@@ -263,14 +263,14 @@ def _winner(s: Standing) -> StudyVerdict:
         f"more than {s.name(nearest)}" + (", the nearest of the others" if len(others) > 1 else ""), lead.low, lead.high,
     )  # fmt: skip
     cost = s.cost_against(best, nearest)
-    numbers = (_accuracy(s, best), number, *([] if cost is None or _is_same(cost.value) else [cost]))
+    numbers = (_accuracy(s, best), number, *([] if cost is None or is_same(cost.value) else [cost]))
     return _of_runs_or_models(
         s, best, "winner", f"{name} is better than {beaten}, and right on {right}.",
         f"Use {name}: it is right on {right}, and better than {beaten}.", "", numbers,
     )  # fmt: skip
 
 
-def _is_same(ratio: float) -> bool:
+def is_same(ratio: float) -> bool:
     """Whether two costs of this ratio are called the same."""
     return SAME_COST <= ratio <= 1 / SAME_COST
 
@@ -285,7 +285,7 @@ def _tie(s: Standing) -> StudyVerdict:
     cost = s.cost_against(chosen, other) if priced and other is not None else None
     if cost is None:
         words = "what they cost is not known here"
-    elif _is_same(cost.value):
+    elif is_same(cost.value):
         words = "they cost about the same"
     elif cost.value > 1:
         words = f"{s.name(other or 0)} would cost less"
