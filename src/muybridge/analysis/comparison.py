@@ -290,10 +290,13 @@ class Comparison(Shown):
 
     def _repr_html_(self) -> str:
         from muybridge.analysis.findings import findings
+        from muybridge.analysis.verdict import verdict_on
 
         header, rows = self.table()
+        verdict = verdict_on(self)
+        first = heading(verdict.headline, verdict.recommendation, *filter(None, [verdict.command]))
         said = lines([*findings(self), *self.notes])
-        return heading(self.data) + table(header, rows + self.baseline_rows(header)) + said
+        return first + heading(self.data) + table(header, rows + self.baseline_rows(header)) + said
 
     def as_json(self) -> dict[str, Any]:
         """Entry of this data set in report.json."""
