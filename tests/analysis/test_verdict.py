@@ -9,7 +9,7 @@ import pytest
 from made_runs import PAIRS, foreign, make_run, seeds_of
 
 from muybridge.analysis.comparison import compared, compared_runs
-from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Standing, more_videos, study_verdict, verdict_on
+from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Number, Standing, more_videos, study_verdict, verdict_on
 from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
 
 # --- who is recommended
@@ -196,6 +196,10 @@ def test_a_row_without_a_short_name_is_said_by_its_place_and_named_below(tmp_pat
 # --- too little to tell
 
 
+def test_times_are_read_as_numbers():
+    assert [Number(value, "times", "").figure for value in (0.204, 1.5, 100.0)] == ["0.2 ×", "1.5 ×", "100 ×"]
+
+
 def test_too_few_videos_recommend_none_and_say_what_it_takes(tmp_path):
     draw = np.random.default_rng(3)
     runs = [
@@ -337,6 +341,10 @@ def test_videos_without_an_answer_stand_beside_the_accuracy(tmp_path):
     )
     assert found.numbers[0].about == "of the 60 test videos that a answered, of 90, are right"
     assert "Not all videos were answered (a 60 of 90): nothing is known of the others." in found.rests_on
+    few = foreign(compared([make_run(tmp_path / "few", model="few", accuracy=0.4, videos=5)]))
+    unclear = verdict_on(dataclasses.replace(few, models=(dataclasses.replace(few.models[0], truth_videos=90),)))
+    assert (unclear.kind, unclear.recommendation) == ("guess", "Have all test videos answered first.")
+    assert unclear.numbers[0].about == "of the 5 test videos that few answered, of 90, are right"
     whole = verdict_on(dataclasses.replace(comparison, models=(dataclasses.replace(row, truth_videos=60),)))
     assert "answered" not in " ".join(whole.lines())
 

@@ -79,7 +79,9 @@ class Number:
             return f"{100 * self.value:.1f} %"
         if self.unit == "points":
             return f"{100 * self.value:.1f} points"
-        return f"{self.value:.2g} ×" if self.unit == "times" else f"{self.value:.0f}"
+        if self.unit == "times":
+            return f"{self.value:.2g} ×" if self.value < 10 else f"{self.value:.0f} ×"
+        return f"{self.value:.0f}"
 
     @property
     def interval(self) -> str:
@@ -381,7 +383,8 @@ def _single(s: Standing) -> StudyVerdict:
 def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
     c = s.c
     guess = c.baselines.guess(by_class=c.by_class)
-    best = max((c.measure(model) for model in c.models), key=lambda interval: interval.value)
+    highest = max(range(len(c.models)), key=lambda rank: c.measure(c.models[rank]).value)
+    best = c.measure(c.models[highest])
     alone = s.name(0) if len(c.models) == 1 else ""
     answer = "guessing" if _is_chance(c) else f"always answering {c.baselines.answer}"
     if best.value <= guess:
@@ -389,10 +392,13 @@ def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
     else:
         headline = f"{f'{alone} is not' if alone else 'No model is'} shown to beat {answer}."
     recommendation, command, *evidence = _what_fits(c, best, guess)
+    about = _measured(c) if alone else f"{_measured(c)}, the highest here"
+    if c.models[highest].unanswered:
+        about = _accuracy(s, highest).about
     return StudyVerdict(
         "guess", headline, recommendation, command,
         (
-            Number(best.value, "share", f"{_measured(c)}, the highest here" if not alone else _measured(c), best.low, best.high),
+            Number(best.value, "share", about, best.low, best.high),
             Number(guess, "share", _guess_words(c)),
         ),
         (*_rests_on(s), *evidence), about="models" if c.about_models else "runs",
@@ -513,6 +519,8 @@ def study_of(c: Comparison) -> Path | None:
 
 def more_videos(c: Comparison) -> tuple[str, str | None]:
     """Words and, where folds would do, the command by which more videos are tested."""
+    if any(model.unanswered for model in c.models):
+        return "Have all test videos answered first.", None
     sizes = c.dataset.split_sizes
     test, every = sizes.get("test", 0), sum(sizes.values())
     in_folds = c.protocol is not None and c.protocol.data.fold is None

@@ -56,15 +56,17 @@ def by_class(chapter: Chapter) -> Section:
         for k in _hardest_first(best[0])
     ]
     names = [c.short_name(rank) for rank in range(len(best))]
+    uneven = any(not np.array_equal(model.videos_K, best[0].videos_K) for model in best)
     return Section(
         title="Per-class accuracy",
         text=(
             f"The share of each class's test videos that is right{of_whom}: the class that is hardest for the best first.",
+            *(["They were not all tested on the same videos: the numbers of videos are the best one's."] * uneven),
             *_few_videos(c),
             "Precision and F1 of all models are in the file.",
         ),
         tables=(Table(["class", "test videos", *names], beside, name="class-accuracy", most=MOST_CLASSES), every),
-        caption="Accuracy of a class is its recall. Means over seeds. Videos are those that the best was tested on.",
+        caption="Accuracy of a class is its recall. Means over seeds.",
     )
 
 
