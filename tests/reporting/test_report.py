@@ -435,7 +435,7 @@ def test_the_page_shows_where_each_model_fails(two, tmp_path):
         )  # fmt: skip
     assert every.header == ["model", "class", "test videos", "recall", "precision", "F1"]
     assert (len(every.rows), every.most) == (2 * len(CLASSES), 0)
-    assert section.text[-1] == "Precision and F1 of all models are in the file."
+    assert section.text[-1] == "Precision and F1 of all models are in the file named below."
     many = [make_run(tmp_path / f"m{i}", model=f"m{i}", accuracy=0.9 - i / 20) for i in range(8)]
     of_many = section_of(many, "Per-class accuracy")
     assert of_many.tables[0].header[2:] == [f"m{i}" for i in range(6)]
@@ -512,7 +512,7 @@ def test_what_is_not_known_of_any_row_is_in_the_files_alone(tmp_path):
 def test_speeds_of_equal_models_are_those_of_the_machine(tmp_path):
     """b trains twice as fast as a with as many multiply-adds."""
     runs = [make_run(tmp_path / m, model=m, macs=macs) for m, macs in (("a", 1e7), ("b", 1e7), ("c", 2e7))]
-    said = "Models with as many multiply-adds trained at different clips a second"
+    said = "Models with equally many multiply-adds trained at different clips a second"
     assert not any(said in line for line in section_of(runs, "Cost").text)
     timing = runs[1].path / "timing.jsonl"
     lines = [json.loads(line) for line in timing.read_text().splitlines()]

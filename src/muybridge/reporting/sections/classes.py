@@ -63,7 +63,7 @@ def by_class(chapter: Chapter) -> Section:
             f"The share of each class's test videos that is right{of_whom}: the class that is hardest for the best first.",
             *(["They were not all tested on the same videos: the numbers of videos are the best one's."] * uneven),
             *_few_videos(c),
-            "Precision and F1 of all models are in the file.",
+            "Precision and F1 of all models are in the file named below.",
         ),
         tables=(Table(["class", "test videos", *names], beside, name="class-accuracy", most=MOST_CLASSES), every),
         caption="Accuracy of a class is its recall. Means over seeds.",

@@ -71,8 +71,8 @@ def pareto(chapter: Chapter) -> Section | None:
         text.append("Not all were measured on one machine, in one precision: their speed and memory do not compare.")
     if _speeds_differ_alone(c):
         text.append(
-            "Models with as many multiply-adds trained at different clips a second: that is the speed of the machine while each "
-            "trained, reading included, and no cost of the model's."
+            "Models with equally many multiply-adds trained at different clips a second. That tells how fast the machine was "
+            "while each trained, reading of videos included; muybridge measure STUDY compares the models themselves."
         )
     tables = [_costs(c)]
     if speeds:
