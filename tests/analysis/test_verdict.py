@@ -135,11 +135,11 @@ def test_a_command_that_cannot_be_typed_out_is_words(tmp_path):
     runs = seeds_of(tmp_path / "study" / "runs", {"a": 0.9, "b": 0.3}, seeds=1, changes=changes)
     found = verdict_on(compared(runs))
     assert found.command is None
-    assert found.recommendation.endswith("Give the commands that trained them again, with further seeds.")
+    assert found.recommendation.endswith("Run the commands that trained them once more, with further seeds.")
     names = {run.name: RunRecord() for run in runs}
     StudyRecord(tmp_path / "study", None, names, {}, {"set": SetRecord(tuple(names))}).save()
     of_study = verdict_on(compared(runs)).recommendation
-    assert of_study.endswith(f"Give the command that made {tmp_path / 'study'} again, with --seeds 3.")
+    assert of_study.endswith(f"Run the command that made {tmp_path / 'study'} once more, with --seeds 3.")
     assert "differ in more than the model (optim.lr)" in found.rests_on[-1]
 
 

@@ -35,7 +35,7 @@ MOST_NAMED = 3
 """Most models that a headline names."""
 OF_MODELS = "only then can it be said of the models"
 """Reason for more seeds."""
-_AGAIN = "Give the commands that trained them again, with further seeds."
+_AGAIN = "Run the commands that trained them once more, with further seeds."
 """Advice where no one command trains all rows."""
 SAME_COST = 0.95
 """Ratio of two costs from which they are called the same."""
@@ -492,7 +492,7 @@ def _more_seeds(c: Comparison, seeds: int, why: str) -> tuple[str, str | None]:
     if command is not None:
         return words, command
     study = study_of(c)
-    again = _AGAIN if study is None else f"Give the command that made {study} again, with --seeds {seeds}."
+    again = _AGAIN if study is None else f"Run the command that made {study} once more, with --seeds {seeds}."
     return f"{words} {again}", None
 
 
