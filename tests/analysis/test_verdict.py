@@ -400,6 +400,18 @@ def test_several_data_sets_have_one_verdict(tmp_path):
     differ = study_verdict(sets(tmp_path / "differ", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.4, "b": 0.8}}))
     assert differ.headline == "No one model is the choice on every data set: a on one and b on two."
     assert (differ.model, differ.command) == (None, None)
+    start = f"/runs/{'long/' * 20}x.safetensors"
+    of_settings = [
+        make_run(tmp_path / "settings" / data / f"{frames}-{seed}", seed=seed, videos=600, accuracy=accuracy - seed / 250,
+                 classes=[f"{k} of {data}" for k in range(6)],
+                 changes={"data.manifest": f"/data/{data}.csv", "clip.num_frames": frames, "model.pretrained": pretrained})
+        for data, accuracies in (("one", (0.9, 0.5)), ("two", (0.4, 0.8)))
+        for frames, pretrained, accuracy in zip((8, 16), (None, start), accuracies, strict=True) for seed in range(3)
+    ]  # fmt: skip
+    assert study_verdict(compared_runs(of_settings)).headline == (
+        "No one model is the choice on every data set: tsm_resnet_tiny (num_frames=8) on one and tsm_resnet_tiny "
+        "(num_frames=16) on two."
+    )
     guess = study_verdict(sets(tmp_path / "guess", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.1, "b": 0.1}}))
     assert guess.headline == "No one model is the choice on every data set: a on one; on two none can be recommended."
     runs = study_verdict(sets(tmp_path / "runs", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.8, "b": 0.4}}, seeds=1))

@@ -467,7 +467,8 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
         if is_of_runs:
             advice, command = f"{_seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS)} {_AGAIN}", None
         return StudyVerdict("by_data_set", say + headline, advice, command, tuple(numbers), tuple(rests), model, about)
-    named = [f"{of.model} on {name}" for name, of in verdicts.items() if of.model is not None]
+    briefs = {name: {model.name: model.brief or model.name for model in s.c.models} for name, s in standings.items()}
+    named = [f"{briefs[name][of.model]} on {name}" for name, of in verdicts.items() if of.model is not None]
     unclear = [name for name, of in verdicts.items() if of.model is None]
     parts = [f"no one model is the choice on every data set: {listed(named)}" if named else ""]
     parts.append(f"on {listed(unclear)} none can be recommended" if unclear else "")
