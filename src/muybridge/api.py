@@ -551,8 +551,22 @@ class WrittenReport(ShownSets):
     card: Path | None = None
     """Card of the result, where one was asked for."""
 
+    def __str__(self) -> str:
+        """Path, and the verdict in a sentence."""
+        return "\n".join([str(self.path), *self._said()[:1]])
+
+    def _said(self) -> list[str]:
+        """Headline of the verdict and what it recommends; of several data sets those on all of them."""
+        from muybridge.analysis.verdict import study_verdict
+
+        if not self.comparisons:
+            return []
+        verdict = study_verdict(self.comparisons)
+        return [verdict.headline, verdict.recommendation]
+
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + heading(str(self.path))
+        said = heading(*self._said()) if len(self.comparisons) > 1 else ""
+        return said + super()._repr_html_() + heading(str(self.path))
 
 
 def report(

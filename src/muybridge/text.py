@@ -52,6 +52,16 @@ def in_words(count: int) -> str:
     return _WORDS[count] if count < len(_WORDS) else str(count)
 
 
+_PLACES = [
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth",
+]  # fmt: skip
+
+
+def nth(number: int) -> str:
+    """Place in a row, counted from 1: "the first"; above twelve "number 13"."""
+    return f"the {_PLACES[number - 1]}" if number <= len(_PLACES) else f"number {number}"
+
+
 def shortened(name: str, most: int) -> str:
     """Name with its middle left out if it is longer than `most` characters."""
     half = (most - 1) // 2

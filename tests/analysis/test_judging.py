@@ -328,6 +328,18 @@ def test_what_does_not_match_is_told_by_number_and_examples(tmp_path, truth):
         judge(table(tmp_path / "x.csv", scores[:1], ids=["x.mp4"]), truth=truth, classes=CLASSES)
 
 
+def test_a_row_knows_of_how_many_videos_it_has_no_answer(tmp_path, truth):
+    few = table(tmp_path / "few.csv", random_scores()[:5], ids=IDS[:5])
+    seeds = [table(tmp_path / f"m_seed{i}.csv", random_scores(i)[i:], ids=IDS[i:]) for i in range(3)]
+    comparison = judge(few, *seeds, table(tmp_path / "all.csv", random_scores()), truth=truth, classes=CLASSES)
+    assert {model.name: model.unanswered for model in comparison.models} == {"few": 19, "m": 2, "all": 0}
+    assert {model.truth_videos for model in comparison.models} == {VIDEOS}
+    first, second, third, *_ = comparison.notes  # what bears on the figures, before how scores were taken
+    assert first.startswith(f"few: 19 of 24 videos of {truth} have no answer")
+    assert "m: its seeds do not answer the same videos: 22 are common to all" in second
+    assert "the scores are taken as logits" in third
+
+
 def test_rows_without_names_are_in_the_order_of_the_truth(tmp_path, truth):
     scores = random_scores()
 

@@ -8,6 +8,8 @@ from made_runs import CLASSES, PAIRS, foreign, made_scores, make_run, seeds_of
 
 from muybridge.analysis.comparison import compared
 from muybridge.analysis.questions import questions
+from muybridge.analysis.statistics import takes
+from muybridge.analysis.verdict import verdict_on
 
 BETTER, GUESS, TIME, MORE, FAIR, HONEST, BEHIND = range(7)
 STARTS = ("Is the best", "Is any better", "Does the order", "Would more", "Is it a fair", "Are the prob", "Does ")
@@ -85,6 +87,29 @@ def test_more_seeds_or_videos_promise_what_takes_says(tmp_path):
     one = asked(compared(seeds_of(tmp_path / "one", {"a": 0.9, "b": 0.5}, seeds=1)), MORE)
     assert one.answer == "yes"
     assert "--seeds 3 " in one.command
+
+
+def test_two_targets_are_both_named_and_never_contradict_the_verdict(tmp_path):
+    """The two are as good as equal; that one is ten points better takes more videos, by the verdict and by the question."""
+    draw = np.random.default_rng(3)
+    runs = [
+        make_run(tmp_path / f"{m}{s}", model=m, seed=s, correct_N=draw.permutation(40) < right, videos=40)
+        for m, rights in (("a", (32, 32, 33)), ("b", (32, 32, 32))) for s, right in enumerate(rights)
+    ]  # fmt: skip
+    comparison = compared(runs)
+    assert takes(comparison.verdicts[0, 1].difference, pairs=1) is None
+    times = verdict_on(comparison).numbers[2].value
+    found = asked(comparison, MORE)
+    assert found.answer == "yes"
+    assert f"on {times:g} times as many test videos would show a difference of ten points" in found.why
+    assert found.why.endswith("one as small as here (0.8 points between a and b) is out of reach")
+    large = [
+        make_run(tmp_path / f"large/{m}{s}", model=m, seed=s, correct_N=draw.permutation(6000) < right, videos=6000, views=1)
+        for m, right in (("a", 4801), ("b", 4800)) for s in range(3)
+    ]  # fmt: skip
+    seen = asked(compared(large), MORE)
+    assert seen.answer == "no"
+    assert seen.why.startswith("one of ten points would most likely show already")
 
 
 def test_fair_is_one_protocol_on_the_same_videos(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from made_runs import PAIRS, foreign, make_run, seeds_of
 
 from muybridge.analysis.comparison import compared, compared_runs
-from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Standing, study_verdict, verdict_on
+from muybridge.analysis.verdict import MOST_NUMBERS, MUCH, Number, Standing, more_videos, study_verdict, verdict_on
 from muybridge.storage.study import RunRecord, SetRecord, StudyRecord
 
 # --- who is recommended
@@ -130,10 +130,16 @@ def test_fewer_than_three_seeds_speak_of_these_runs_and_name_the_command(tmp_pat
     assert verdict_on(compared(runs)).command == f"{command}{tmp_path / 'study'}", "which keeps the finished runs"
 
 
-def test_settings_that_differ_in_more_than_the_model_cannot_be_typed_out(tmp_path):
+def test_a_command_that_cannot_be_typed_out_is_words(tmp_path):
     changes = {"b": {"optim.lr": 0.5}}
-    found = verdict_on(compared(seeds_of(tmp_path, {"a": 0.9, "b": 0.3}, seeds=1, changes=changes)))
-    assert found.command == "muybridge compare … --seeds 3"
+    runs = seeds_of(tmp_path / "study" / "runs", {"a": 0.9, "b": 0.3}, seeds=1, changes=changes)
+    found = verdict_on(compared(runs))
+    assert found.command is None
+    assert found.recommendation.endswith("Run the commands that trained them once more, with further seeds.")
+    names = {run.name: RunRecord() for run in runs}
+    StudyRecord(tmp_path / "study", None, names, {}, {"set": SetRecord(tuple(names))}).save()
+    of_study = verdict_on(compared(runs)).recommendation
+    assert of_study.endswith(f"Run the command that made {tmp_path / 'study'} once more, with --seeds 3.")
     assert "differ in more than the model (optim.lr)" in found.rests_on[-1]
 
 
@@ -144,7 +150,54 @@ def test_one_model_with_too_few_seeds_makes_it_one_of_runs(tmp_path):
     assert "two to three seeds each" in found.rests_on[0]
 
 
+# --- names of rows
+
+
+def settings(folder, *changes, model="a", **asked):
+    """Runs of one model, a setting each, the first the best."""
+    return compared([
+        make_run(folder / f"{number}", model=model, accuracy=0.9 - 0.2 * number, changes=changed, **asked)
+        for number, changed in enumerate(changes)
+    ])  # fmt: skip
+
+
+def test_a_sentence_has_the_fields_that_it_takes_and_leaves_out_rates_and_hashes(tmp_path):
+    first, second = (
+        {"model.pretrained": f"/runs/{'long/' * 20}{n}.safetensors", "model.pretrained_sha256": n * 64, "optim.lr": lr}
+        for n, lr in (("a", 0.1), ("b", 0.2))
+    )
+    told = settings(tmp_path / "1", first | {"clip.num_frames": 8}, second | {"clip.num_frames": 16})
+    assert told.short_names == ("a (num_frames=8)", "a (num_frames=16)")
+    assert all("pretrained=" in model.name for model in told.models), "tables have the whole"
+    rates = settings(tmp_path / "2", first, second)
+    assert rates.short_names == ("a (lr=0.1)", "a (lr=0.2)"), "nothing else tells them apart"
+    square = [{"clip.num_frames": frames, "clip.size": size} for frames in (8, 16) for size in (64, 96)]
+    assert settings(tmp_path / "3", *square).short_names[1:3] == (
+        "a (num_frames=8, size=96)", "a (num_frames=16, size=64)",
+    )  # fmt: skip
+
+
+def test_a_row_without_a_short_name_is_said_by_its_place_and_named_below(tmp_path):
+    long = "a_name_that_is_" + "very_" * 20 + "long"
+    runs = seeds_of(tmp_path, {long: 0.9, "b": 0.5})
+    found = verdict_on(compared(runs))
+    assert found.headline == "Use the first: it is right on about nine of ten test videos, and better than b."
+    assert found.rests_on[-1] == f"The first is {long}."
+    assert "…" not in " ".join(found.lines())
+    loser = verdict_on(compared(seeds_of(tmp_path / "l", {"b": 0.9, long: 0.5})))
+    assert loser.headline.endswith("better than the second.")
+    tie = verdict_on(compared(seeds_of(tmp_path / "t", {long: 0.9, "b": 0.895}, videos=1200)))
+    assert tie.headline.startswith("The first and b cannot be told apart")
+    alone = verdict_on(compared(runs[:3]))
+    assert alone.headline.startswith("This model is right on")
+    assert alone.rests_on[-1] == f"This model is {long}."
+
+
 # --- too little to tell
+
+
+def test_times_are_read_as_numbers():
+    assert [Number(value, "times", "").figure for value in (0.204, 1.5, 100.0)] == ["0.2 ×", "1.5 ×", "100 ×"]
 
 
 def test_too_few_videos_recommend_none_and_say_what_it_takes(tmp_path):
@@ -178,6 +231,36 @@ def test_sources_count_not_the_videos_of_each(tmp_path):
     assert found.kind == "too_few"
     assert str(found.numbers[0]) == "6 sources (groups of test videos) were tested"
     assert "from 6 sources" in found.rests_on[0]
+
+
+def test_folds_are_not_advised_without_the_groups_of_the_set(tmp_path):
+    """Sources that lie in two folds would leak."""
+    place_N = np.arange(600)
+    runs = [
+        make_run(tmp_path / f"{m}{s}", model=m, seed=s, correct_N=(place_N + 7 * s) % 10 < np.where(place_N % 2 == of, 10, 7),
+                 videos=600, groups=60)
+        for of, m in enumerate("ab") for s in range(3)
+    ]  # fmt: skip
+    words, command = more_videos(compared(runs))
+    assert command is None
+    assert "Prepare them again as /data/set.csv was made, with --folds 5 and the same --group" in words
+    assert (
+        more_videos(compared([make_run(tmp_path / "plain")]))[1] == "muybridge prepare FOLDER --folds 5 --out FOLDS.csv"
+    )
+
+
+def test_few_common_videos_are_no_small_test(tmp_path):
+    """a and b were tested on 60 videos each and share five."""
+    runs = [make_run(tmp_path / m, model=m, accuracy=accuracy) for m, accuracy in (("a", 0.9), ("b", 0.8))]
+    scores = runs[1].scores()
+    ids_N = np.array([name if k < 5 else f"other/{name}" for k, name in enumerate(scores.ids_N)])
+    runs[1].save_scores("test", dataclasses.replace(scores, ids_N=ids_N))
+    found = verdict_on(compared(runs))
+    assert (found.kind, found.command) == ("too_few", None)
+    assert found.headline.endswith(": they share too few test videos.")
+    assert str(found.numbers[0]) == "5 test videos are all that they share"
+    assert found.recommendation == "Test all of them on the same videos."
+    assert found.rests_on[0].startswith("It rests on 5 test videos that all were tested on, one seed each")
 
 
 def test_no_common_video_no_verdict(tmp_path):
@@ -239,13 +322,31 @@ def test_a_single_run_is_compared_with_nothing(tmp_path):
 def test_predictions_of_other_tools_have_a_verdict_and_no_command_of_runs(tmp_path):
     winner = verdict_on(foreign(compared(seeds_of(tmp_path / "w", {"a": 0.9, "b": 0.5}))))
     assert (winner.kind, winner.model, winner.command) == ("winner", "a", None)
-    assert "with the tool that made its predictions" in winner.recommendation
+    assert winner.recommendation == "Label videos with the tool that made its predictions."
     tie = verdict_on(foreign(compared(seeds_of(tmp_path / "t", {"a": 0.9, "b": 0.895}, videos=1200))))
     assert tie.headline == "a and b cannot be told apart; what they cost is not known here."
+    assert tie.recommendation.endswith("any of them will do. Label videos with the tool that made its predictions.")
     runs = verdict_on(foreign(compared(seeds_of(tmp_path / "r", {"a": 0.9, "b": 0.5}, seeds=1))))
     assert (runs.command, runs.recommendation.endswith("Add their predictions.")) == (None, True)
     guess = verdict_on(foreign(compared(seeds_of(tmp_path / "g", {"a": 0.1, "b": 0.1}))))
     assert (guess.kind, guess.command) == ("guess", None)
+
+
+def test_videos_without_an_answer_stand_beside_the_accuracy(tmp_path):
+    comparison = foreign(compared([make_run(tmp_path / "a", model="a", accuracy=0.9)]))
+    [row] = comparison.models
+    found = verdict_on(dataclasses.replace(comparison, models=(dataclasses.replace(row, truth_videos=90),)))
+    assert (
+        found.headline == "a is right on about nine of ten test videos that it answered; nothing is compared with it."
+    )
+    assert found.numbers[0].about == "of the 60 test videos that a answered, of 90, are right"
+    assert "Not all videos were answered (a 60 of 90): nothing is known of the others." in found.rests_on
+    few = foreign(compared([make_run(tmp_path / "few", model="few", accuracy=0.4, videos=5)]))
+    unclear = verdict_on(dataclasses.replace(few, models=(dataclasses.replace(few.models[0], truth_videos=90),)))
+    assert (unclear.kind, unclear.recommendation) == ("guess", "Have all test videos answered first.")
+    assert unclear.numbers[0].about == "of the 5 test videos that few answered, of 90, are right"
+    whole = verdict_on(dataclasses.replace(comparison, models=(dataclasses.replace(row, truth_videos=60),)))
+    assert "answered" not in " ".join(whole.lines())
 
 
 def test_an_uneven_test_is_told_by_the_mean_over_classes(tmp_path):
@@ -299,10 +400,22 @@ def test_several_data_sets_have_one_verdict(tmp_path):
     differ = study_verdict(sets(tmp_path / "differ", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.4, "b": 0.8}}))
     assert differ.headline == "No one model is the choice on every data set: a on one and b on two."
     assert (differ.model, differ.command) == (None, None)
+    start = f"/runs/{'long/' * 20}x.safetensors"
+    of_settings = [
+        make_run(tmp_path / "settings" / data / f"{frames}-{seed}", seed=seed, videos=600, accuracy=accuracy - seed / 250,
+                 classes=[f"{k} of {data}" for k in range(6)],
+                 changes={"data.manifest": f"/data/{data}.csv", "clip.num_frames": frames, "model.pretrained": pretrained})
+        for data, accuracies in (("one", (0.9, 0.5)), ("two", (0.4, 0.8)))
+        for frames, pretrained, accuracy in zip((8, 16), (None, start), accuracies, strict=True) for seed in range(3)
+    ]  # fmt: skip
+    assert study_verdict(compared_runs(of_settings)).headline == (
+        "No one model is the choice on every data set: tsm_resnet_tiny (num_frames=8) on one and tsm_resnet_tiny "
+        "(num_frames=16) on two."
+    )
     guess = study_verdict(sets(tmp_path / "guess", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.1, "b": 0.1}}))
     assert guess.headline == "No one model is the choice on every data set: a on one; on two none can be recommended."
     runs = study_verdict(sets(tmp_path / "runs", {"one": {"a": 0.9, "b": 0.5}, "two": {"a": 0.8, "b": 0.4}}, seeds=1))
-    assert (runs.about, runs.command) == ("runs", "muybridge compare … --seeds 3")
+    assert (runs.about, runs.command) == ("runs", None)
     assert runs.headline.startswith("These runs say: ")
 
 

@@ -11,6 +11,7 @@ from made_runs import CLASSES, made_scores, make_run
 
 import muybridge
 from muybridge.analysis.comparison import compared, compared_runs
+from muybridge.analysis.verdict import study_verdict, verdict_on
 from muybridge.api import WrittenReport
 from muybridge.errors import UserError
 from muybridge.inference.results import Prediction, PredictionList
@@ -117,6 +118,18 @@ def test_a_study_has_the_rows_of_all_its_sets(runs, other):
     ]
     assert both._repr_html_().count("<table>") == 2
     assert "no run is finished" in WrittenReport("r.html", {})._repr_html_()
+
+
+def test_the_answer_comes_first(runs, other):
+    """A verdict that is known by its own tests stands before all else, and is what `print` says."""
+    comparisons = compared_runs([*runs, other])
+    for shown in (compared(runs), WrittenReport("r.html", {"set": compared(runs)})):
+        found = verdict_on(compared(runs))
+        assert shown._repr_html_().startswith(f"<p><b>{found.headline}</b><br>{found.recommendation}<br>")
+    both, on_all = WrittenReport("r.html", comparisons), study_verdict(comparisons)
+    assert both._repr_html_().startswith(f"<p><b>{on_all.headline}</b><br>{on_all.recommendation}</p>")
+    assert str(both) == f"r.html\n{on_all.headline}"
+    assert str(WrittenReport("r.html", {})) == "r.html"
 
 
 def test_names_run_nothing(runs, other, tmp_path):

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_runs import CLASSES, PAIRS, make_run
+from made_runs import CLASSES, PAIRS, foreign, make_run
 
 from muybridge.analysis.comparison import compared, compared_runs
 from muybridge.analysis.findings import findings
@@ -318,6 +318,11 @@ def test_the_title_says_what_was_compared(tmp_path):
     b = make_run(tmp_path / "b", model="m")
     assert report.default_title({"x": compared([a])}) == "tsm_resnet_tiny on ucf101"
     assert report.default_title({"x": compared([b, a])}) == "2 settings on set"
+    judged = foreign(compared([b, a]))
+    assert report.default_title({"x": judged}) == "2 models on set"
+    [alone] = foreign(compared([a])).models
+    of_itself = replace(judged, models=(replace(alone, name="llm2"),), data="llm2")
+    assert report.default_title({"x": of_itself}) == "llm2", "predictions with a column of labels name no set"
     other = make_run(tmp_path / "c", classes=("x", "y"), changes={"data.manifest": "/data/two.csv"})
     assert report.default_title(compared_runs([b, other])) == "2 settings on set, two"
 
@@ -415,23 +420,38 @@ def test_hours_come_first_where_they_end_training(tmp_path):
     assert [figure.name for figure in by_hours.figures] == ["loss-hours", "training-hours", "loss", "training"]
 
 
-def test_figures_of_every_class_are_in_one_table(two, tmp_path):
+def test_the_page_shows_where_each_model_fails(two, tmp_path):
     section = section_of(two, "Per-class accuracy")
-    assert section.text == ()
-    assert section.tables[0].header == ["model", "class", "test videos", "recall", "precision", "F1"]
-    assert (len(section.tables[0].rows), section.tables[0].most) == (2 * len(CLASSES), 0)
+    shown, every = section.tables
+    best, second = compared(two).models
+    assert shown.header == ["class", "test videos", best.name, second.name]
+    assert (shown.most, len(shown.rows)) == (16, len(CLASSES))
+    accuracies = [float(row[2]) for row in shown.rows]
+    assert accuracies == sorted(accuracies)
+    for name, videos, of_best, of_second in shown.rows:
+        k = CLASSES.index(name)
+        assert (videos, of_best, of_second) == (
+            "10", f"{best.class_accuracy_K[k]:.3f}", f"{second.class_accuracy_K[k]:.3f}",
+        )  # fmt: skip
+    assert every.header == ["model", "class", "test videos", "recall", "precision", "F1"]
+    assert (len(every.rows), every.most) == (2 * len(CLASSES), 0)
+    assert section.text[-1] == "Precision and F1 of all models are in the file named below."
+    many = [make_run(tmp_path / f"m{i}", model=f"m{i}", accuracy=0.9 - i / 20) for i in range(8)]
+    of_many = section_of(many, "Per-class accuracy")
+    assert of_many.tables[0].header[2:] == [f"m{i}" for i in range(6)]
+    assert "of the 6 best of 8" in of_many.text[0]
+
+
+def test_few_videos_of_a_class_are_those_of_the_test(tmp_path):
     few = make_run(tmp_path / "few", videos=21)
-    alone = section_of([few], "Per-class accuracy")
-    assert "6 classes of 6 have fewer than 5 test videos" in alone.text[0]
-    assert "left (4)" in alone.text[0]
-    assert "sit (3)" in alone.text[0]
     stored = few.dataset() | {
         "class_sizes": {"train": [63, 0, 0, 0, 0, 0], "val": [4, 5, 5, 5, 2, 0], "test": [4, 4, 4, 3, 3, 3]}
     }
     (few.path / "dataset.json").write_text(json.dumps(stored))
-    told = section_of([few], "Per-class accuracy").text
-    assert "3 classes of 6 have fewer than 5 val videos" in told[1]
-    assert told[1].endswith(": wave (0), sit (2) and left (4).")
+    [alone] = section_of([few], "Per-class accuracy").text
+    assert alone.startswith("6 classes of 6 have fewer than 5 test videos")
+    assert alone.endswith(": close (3), sit (3), wave (3), left (4), right (4) and open (4).")
+    assert section_of([make_run(tmp_path / "enough")], "Per-class accuracy").text == ()
 
 
 def test_data_is_that_of_the_manifest_or_of_the_runs(filmed, tmp_path):
@@ -468,6 +488,39 @@ def test_costs_name_the_front_and_what_is_not_measured(tmp_path):
     ]  # fmt: skip
     unmeasured = section_of(runs[1:], "Cost")
     assert "muybridge measure STUDY" in unmeasured.text[-1]
+
+
+def test_what_is_not_known_of_any_row_is_in_the_files_alone(tmp_path):
+    runs = [make_run(tmp_path / m, model=m, accuracy=a) for m, a in (("a", 0.9), ("b", 0.6))]
+    Report.of({"set": compared(runs)}).write(tmp_path / "r.html")
+    with (tmp_path / "r.files" / "costs.csv").open() as file:
+        stored = list(csv.DictReader(file))
+    assert [row["model"] for row in stored] == ["a", "b", "chance", "majority class"]
+    assert {row["largest batch"] for row in stored} == {"–"}
+    text = (tmp_path / "r.md").read_text()
+    cost = text[text.index("## Cost") : text.index("## Per-class")]
+    assert "| model | parameters | MACs a view | views | MACs × views | video top-1" in cost
+    assert "| chance |" not in cost
+    assert "| chance |" in text[text.index("## Accuracy") : text.index("## Significance")]
+    page = (tmp_path / "r.html").read_text()
+    assert ">largest batch<" not in page
+    one = make_run(tmp_path / "c", model="c", accuracy=0.5, speed={"max_batch_size": 64})
+    shown = section_of([*runs, one], "Cost").tables[0].on_page
+    assert "largest batch" in shown.header, "a dash beside a figure says that it is not known"
+
+
+def test_speeds_of_equal_models_are_those_of_the_machine(tmp_path):
+    """b trains twice as fast as a with as many multiply-adds."""
+    runs = [make_run(tmp_path / m, model=m, macs=macs) for m, macs in (("a", 1e7), ("b", 1e7), ("c", 2e7))]
+    said = "Models with equally many multiply-adds trained at different clips a second"
+    assert not any(said in line for line in section_of(runs, "Cost").text)
+    timing = runs[1].path / "timing.jsonl"
+    lines = [json.loads(line) for line in timing.read_text().splitlines()]
+    timing.write_text(
+        "".join(json.dumps(line | {"train_clips_per_s": 2 * line["train_clips_per_s"]}) + "\n" for line in lines)
+    )
+    assert any(said in line for line in section_of(runs, "Cost").text)
+    assert not any(said in line for line in section_of(runs[1:], "Cost").text)
 
 
 def test_published_results_stand_apart(two, page_of_two):

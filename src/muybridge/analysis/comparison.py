@@ -37,13 +37,13 @@ from muybridge.runtime.shown import Shown, heading, lines, table
 from muybridge.storage.run import Run, data_name
 from muybridge.storage.searches import load_races
 from muybridge.storage.study import StudyRecord
-from muybridge.text import giga, listed, millions, plural, shortened
+from muybridge.text import giga, listed, millions, nth, plural
 
 MOST_LETTERS = 8
 """Most letters that a reader can keep apart."""
 
 LONGEST_IN_TEXT = 72
-"""Most characters of a row's name in a sentence of the verdict."""
+"""Most characters of a row's name in a sentence of the verdict; a longer one is said by its place."""
 
 COMPARED = {"model.name", "seed", "data.fold", "model.source_sha256", "model.weights_sha256"}
 """Fields in which the runs of a comparison may differ without a word."""
@@ -125,9 +125,19 @@ class Comparison(Shown):
         return evaluated.mean_class_interval if self.by_class else evaluated.accuracy
 
     def short_name(self, rank: int) -> str:
-        """Name of a row for a sentence: its middle is left out if it is long, unless another would be called the same."""
-        names = [shortened(model.name, LONGEST_IN_TEXT) for model in self.models]
-        return names[rank] if names.count(names[rank]) == 1 else self.models[rank].name
+        """Name of a row for a sentence, distinct and never cut; of a row without a short one, its place: "the first"."""
+        return self.short_names[rank]
+
+    @cached_property
+    def short_names(self) -> tuple[str, ...]:
+        """Names of all rows for sentences."""
+        briefs = [model.brief or model.name for model in self.models]
+        names = [
+            brief if briefs.count(brief) == 1 else model.name for brief, model in zip(briefs, self.models, strict=True)
+        ]
+        if len(names) == 1:
+            return (names[0] if len(names[0]) <= LONGEST_IN_TEXT else "this model",)
+        return tuple(name if len(name) <= LONGEST_IN_TEXT else nth(rank + 1) for rank, name in enumerate(names))
 
     @property
     def measured(self) -> str:
@@ -280,10 +290,13 @@ class Comparison(Shown):
 
     def _repr_html_(self) -> str:
         from muybridge.analysis.findings import findings
+        from muybridge.analysis.verdict import verdict_on
 
         header, rows = self.table()
+        verdict = verdict_on(self)
+        first = heading(verdict.headline, verdict.recommendation, *filter(None, [verdict.command]))
         said = lines([*findings(self), *self.notes])
-        return heading(self.data) + table(header, rows + self.baseline_rows(header)) + said
+        return first + heading(self.data) + table(header, rows + self.baseline_rows(header)) + said
 
     def as_json(self) -> dict[str, Any]:
         """Entry of this data set in report.json."""

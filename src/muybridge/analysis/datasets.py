@@ -57,13 +57,6 @@ class Dataset:
             "sha256": self.sha256,
         }  # fmt: skip
 
-    def few(self, split: str) -> list[int]:
-        """Indices of the classes with fewer than `FEW` videos in a split that has any, the rarest first."""
-        counts_K = (self.class_sizes or {}).get(split)
-        if counts_K is None or not counts_K.any():
-            return []
-        return [int(k) for k in np.argsort(counts_K, kind="stable") if counts_K[k] < FEW]
-
 
 def _described(data: Data) -> tuple[Overview | None, str]:
     """Overview by the manifest, or the reason for which it has none."""

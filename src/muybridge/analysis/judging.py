@@ -366,15 +366,21 @@ class _Notes:
 
     def __init__(self) -> None:
         self._of: dict[str, list[str]] = {}
+        self._first: set[str] = set()
 
-    def add(self, of: str, sentence: str) -> None:
-        names = self._of.setdefault(sentence.rstrip("."), [])
+    def add(self, of: str, sentence: str, *, first: bool = False) -> None:
+        """Add one. `first`: it bears on the figures of a row, and comes before those that do not."""
+        sentence = sentence.rstrip(".")
+        names = self._of.setdefault(sentence, [])
         if of not in names:
             names.append(of)
+        if first:
+            self._first.add(sentence)
 
     def sentences(self) -> list[str]:
-        """All of them, in their order."""
-        return [f"{_some(names)}: {sentence}." for sentence, names in self._of.items()]
+        """All of them, the `first` ones first, else in their order."""
+        ordered = sorted(self._of.items(), key=lambda one: one[0] not in self._first)
+        return [f"{_some(names)}: {sentence}." for sentence, names in ordered]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -679,6 +685,7 @@ def _row(model: str, parts: Sequence[_Part], truth: Truth, notes: _Notes) -> Mod
             model,
             f"its seeds do not answer the same videos: {thousands(len(common))} are common to all, and {thousands(len(others))} "
             f"others are left out ({examples(others)})",
+            first=True,
         )
     labelled = np.flatnonzero(truth.labels_N >= 0)
     missing = truth.ids_N[np.setdiff1d(labelled, every)].tolist()
@@ -686,12 +693,14 @@ def _row(model: str, parts: Sequence[_Part], truth: Truth, notes: _Notes) -> Mod
         notes.add(
             model,
             f"{thousands(len(missing))} of {plural(thousands(len(labelled)), 'video')} of {truth.where} have no answer "
-            f"({examples(missing)})",
+            f"({examples(missing)}), and its figures are of the others alone",
+            first=True,
         )
     files = dict.fromkeys(part.told.path for part in parts if part.told.format != ARRAY)
     return ModelResult(
         name=model, answers=tuple(_joined(of_seed, common, truth) for of_seed in seeds.values()), classes=truth.classes,
         split="test", tested=truth.tested(common), files=tuple(files), manifest=truth.manifest,
+        truth_videos=len(labelled),
         scores_sha256=tuple(
             part.scores_sha256 for of_seed in seeds.values() for part in of_seed if part.scores_sha256 is not None
         ),

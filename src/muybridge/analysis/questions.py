@@ -12,9 +12,9 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.results import ModelResult, RunsResult
-from muybridge.analysis.statistics import SEEDS_OF_A_CLAIM, accuracy_interval, change, judged, takes
+from muybridge.analysis.statistics import SEEDS_OF_A_CLAIM, Takes, accuracy_interval, change, judged, takes
 from muybridge.analysis.temporal import diagnosed
-from muybridge.analysis.verdict import seeds_command, study_of, verdict_on
+from muybridge.analysis.verdict import MUCH_WORDS, Standing, seeds_command, study_of, takes_for_much, verdict_on
 from muybridge.storage.run import Run
 from muybridge.text import in_words, listed, plural
 
@@ -136,7 +136,10 @@ def _verb(names: Sequence[str], one: str, several: str) -> str:
 
 
 def _more_would_tell(c: Comparison) -> Question | None:
-    """Question answered by the first pair of the best that is not told apart as models."""
+    """Question answered by the first pair of the best that is not told apart as models.
+
+    It names two targets: the difference as it is seen, and that of the verdict.
+    """
     if not c.verdicts:
         return None
     asked = "Would more seeds or test videos tell more about the best?"
@@ -152,15 +155,30 @@ def _more_would_tell(c: Comparison) -> Question | None:
         return Question(asked, "can't tell", f"all test videos are of one source; it takes other {sources}")
     if abs(difference.value) < 1e-9:
         return Question(asked, "can't tell", f"{best} and {other} are equal here")
+    points = f"{100 * abs(difference.value):.1f} points"
     needed = takes(difference, pairs=len(c.verdicts))
-    if needed is None:
-        return Question(asked, "no", f"not within reach: {best} and {other} are too close as they stand")
-    where = "these videos" if needed.times_videos == 1 else f"{needed.times_videos:g} times as many {sources}"
-    command = seeds_command(c, needed.seeds) if needed.times_videos == 1 and c.of_runs else None
+    widest = Standing(c).widest or c.verdicts[open_pairs[0]]
+    for_much = takes_for_much(c, widest)
+    if needed is not None:
+        command = seeds_command(c, needed.seeds) if needed.times_videos == 1 and c.of_runs else None
+        told = f"{_amount(needed, sources)} would tell {best} from {other}, if they differ as they do here ({points})"
+        much = "" if for_much is None else f"; a difference of {MUCH_WORDS} takes {_amount(for_much, sources)}"
+        return Question(asked, "yes", told + much, command)
+    small = f"one as small as here ({points} between {best} and {other}) is out of reach"
+    if for_much is None:
+        return Question(asked, "no", f"a difference of {MUCH_WORDS} is out of reach, and {small}")
+    least = min(model.num_seeds for model in c.models)
+    if for_much.times_videos == 1 and for_much.seeds <= least:
+        return Question(asked, "no", f"one of {MUCH_WORDS} would most likely show already; {small}")
+    command = seeds_command(c, for_much.seeds) if for_much.times_videos == 1 and c.of_runs else None
     return Question(
-        asked, "yes", f"roughly {needed.seeds} seeds each on {where} would tell {best} from {other}, if they differ "
-        "as they do here", command,
-    )  # fmt: skip
+        asked, "yes", f"{_amount(for_much, sources)} would show a difference of {MUCH_WORDS}; {small}", command
+    )
+
+
+def _amount(needed: Takes, sources: str) -> str:
+    where = "these videos" if needed.times_videos == 1 else f"{needed.times_videos:g} times as many {sources}"
+    return f"roughly {needed.seeds} seeds each on {where}"
 
 
 def _is_fair(c: Comparison) -> Question | None:

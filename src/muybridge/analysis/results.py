@@ -28,6 +28,8 @@ class ModelResult(Evaluated):
     split: str = "test"
     tested: tuple[tuple[Dataset, np.ndarray], ...]
     """Each fold's data set, of the first seed, and (K,) its test videos of each class."""
+    brief: str = ""
+    """Name for a sentence, with as few fields as tell it from the other rows; empty: `name` is such a one."""
     axes: Mapping[str, Any] = field(default_factory=dict)
     """Axes by which a study tells this row from others; empty without a study."""
     runs: tuple[Run, ...] = ()
@@ -38,6 +40,8 @@ class ModelResult(Evaluated):
     """Hashes of the scores of such predictions (`Scores.sha256`), one a seed; none of answers alone, nor of runs."""
     manifest: str | None = None
     """Manifest that names the videos of such predictions; None where none was given."""
+    truth_videos: int | None = None
+    """Videos of a known label that the truth of such predictions has, answered or not; None of runs."""
     speed: dict[str, Any] | None = None
     """Speed and memory by `muybridge measure RUN`; None: not measured."""
     diagnosed: FrameOrders | None = None
@@ -55,6 +59,11 @@ class ModelResult(Evaluated):
     def model(self) -> str:
         """The network's name."""
         return self.name
+
+    @property
+    def unanswered(self) -> int:
+        """Videos of the truth that it, or one of its seeds, has no answer to: none of its figures is about them."""
+        return 0 if self.truth_videos is None else self.truth_videos - self.num_videos
 
     @property
     def fingerprints(self) -> frozenset[str]:
@@ -195,7 +204,7 @@ class ModelResult(Evaluated):
         value: dict[str, Any] = {
             "model": self.name, "method": self.method, "backbone": self.backbone, "axes": dict(self.axes),
             "runs": [str(run.path) for run in self.runs], "files": list(self.files), "seeds": self.num_seeds,
-            **self.metrics_as_json(), "training_video_top1": self.training_accuracy,
+            **self.metrics_as_json(), "unanswered": self.unanswered, "training_video_top1": self.training_accuracy,
             "calibration_error": None if bins is None else bins.error,
             "overconfidence": None if bins is None else bins.overconfidence,
             "loss": self.loss, "calibrated": self._calibrated_as_json(),

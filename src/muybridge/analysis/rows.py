@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ SAME_ANSWERS = 0.98
 
 OTHER_RUN = "another run of the study"
 
+LAST_TOLD = {"lr", "steps", "epochs", "pretrained"}
+"""Fields that a brief name has only where no others tell rows apart, as hashes are."""
+MOST_TOLD = 3
+"""Most fields of a brief name."""
+
 
 def rows_of(
     finished: Sequence[Run], *, study: StudyRecord | None, notes: list[str]
@@ -48,15 +54,8 @@ def rows_of(
     records = {run: _record(run, study) for run in finished}
     recipes = {run: _with_one_start(run.recipe(), records[run]) for run in finished}
     settings = settings_of(finished, study=study)
-    rows = [of_setting.runs for of_setting in settings]
-    axes_of_rows = [of_setting.axes for of_setting in settings]
-    names = [of_setting.name for of_setting in settings]
     pairs = [(str(a), str(b)) for a, b in finished[0].dataset()["reversed_pairs"]]
-    models = [
-        _model(name, of_setting, axes, recipes, pairs, notes)
-        for name, of_setting, axes in zip(names, rows, axes_of_rows, strict=True)
-    ]
-    return models, recipes, records
+    return [_model(setting, recipes, pairs, notes) for setting in settings], recipes, records
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Setting:
     """Runs whose recipes agree in all but seed and fold."""
 
     name: str
+    brief: str
+    """Name with no more fields than it takes to tell it from the others, for a sentence."""
     axes: Mapping[str, Any]
     """Axes by which a study tells it from others, seed and fold left out."""
     digest: str
@@ -89,13 +90,15 @@ def settings_of(runs: Sequence[Run], *, study: StudyRecord | None = None) -> lis
         for axes, of_key in zip(axes_of, by_key.values(), strict=True)
     ]
     trained = [number for number, name in enumerate(fused_names) if name is None]
-    by_recipe = _row_names([recipes[number] for number in trained], [axes_of[number] for number in trained])
-    names = dict(zip(trained, by_recipe, strict=True))
+    by_recipe, briefly = _row_names([recipes[number] for number in trained], [axes_of[number] for number in trained])
+    names, briefs = dict(zip(trained, by_recipe, strict=True)), dict(zip(trained, briefly, strict=True))
     for number, (name, of_key) in enumerate(zip(fused_names, by_key.values(), strict=True)):
         if name is not None:
             names[number] = name if fused_names.count(name) == 1 else f"{name}, {of_key[0].name}"
     return [
-        Setting(names[number], axes, sha256(repr(key).encode()).hexdigest()[:16], of_key)
+        Setting(
+            names[number], briefs.get(number, names[number]), axes, sha256(repr(key).encode()).hexdigest()[:16], of_key
+        )
         for number, (axes, (key, of_key)) in enumerate(zip(axes_of, by_key.items(), strict=True))
     ]
 
@@ -124,14 +127,15 @@ def _row_axes(record: RunRecord) -> dict[str, Any]:
     return {axis: value for axis, value in record.axes.items() if axis not in REPEATED}
 
 
-def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> list[str]:
-    """Names of rows: the model's.
+def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Names of rows, the model's; and the same with as few fields as it takes.
 
     Where settings share one: with the axes by which they differ, or, if these are the same, too, with the fields. The hash
     of the data is among them only where nothing else tells two apart, and the length of stacks only where it is set.
     """
     plain: list[str] = []
     hashed: list[str] = []
+    told: list[dict[str, str]] = []
     for setting, axes in zip(settings, axes_of_rows, strict=True):
         rivals = [
             (other, others)
@@ -146,18 +150,44 @@ def _row_names(settings: list[Recipe], axes_of_rows: list[dict[str, Any]]) -> li
         for names, of_name in ((plain, fields - {"data.sha256"}), (hashed, fields)):
             values = [f"{axis}={_short(value)}" for axis, value in varied.items()]
             values += [f"{name.rsplit('.', 1)[-1]}={_short(value_of(setting, name))}" for name in sorted(of_name)]
-            names.append(setting.model.name + (f" ({', '.join(values)})" if values else ""))
-    return [short if plain.count(short) == 1 else long for short, long in zip(plain, hashed, strict=True)]
+            names.append(_row_name(setting.model.name, values))
+        told.append(
+            {axis: _short(value) for axis, value in varied.items()}
+            | {name.rsplit(".", 1)[-1]: _short(value_of(setting, name)) for name in sorted(fields)}
+        )
+    names = [short if plain.count(short) == 1 else long for short, long in zip(plain, hashed, strict=True)]
+    return names, [_brief(number, settings, told) or name for number, name in enumerate(names)]
 
 
-def _model(
-    name: str,
-    runs: list[Run],
-    axes: Mapping[str, Any],
-    recipes: Mapping[Run, Recipe],
-    pairs: Sequence[Pair],
-    notes: list[str],
-) -> RunsResult:
+def _row_name(model: str, values: Sequence[str]) -> str:
+    return model + (f" ({', '.join(values)})" if values else "")
+
+
+def _brief(number: int, settings: Sequence[Recipe], told: Sequence[Mapping[str, str]]) -> str | None:
+    """Name with the fewest fields that tell all rows of a model apart, the shortest; None where they are many."""
+    model = settings[number].model.name
+    of_model = [of for setting, of in zip(settings, told, strict=True) if setting.model.name == model]
+    fields = list(dict.fromkeys(name for of in of_model for name in of))
+    last = [name for name in fields if name in LAST_TOLD or name.endswith("sha256")]
+    first = [name for name in fields if name not in last]
+    for offered in (first, first + last):
+        for count in range(min(MOST_TOLD, len(offered)) + 1):
+            telling = [
+                chosen for chosen in combinations(offered, count)
+                if len({tuple(of.get(name) for name in chosen) for of in of_model}) == len(of_model)
+            ]  # fmt: skip
+            if telling:
+                chosen = min(telling, key=lambda one: sum(len(", ".join(_told(of, one))) for of in of_model))
+                return _row_name(model, _told(told[number], chosen))
+    return None
+
+
+def _told(row: Mapping[str, str], fields: Sequence[str]) -> list[str]:
+    return [f"{name}={row[name]}" for name in fields if name in row]
+
+
+def _model(setting: Setting, recipes: Mapping[Run, Recipe], pairs: Sequence[Pair], notes: list[str]) -> RunsResult:
+    name, runs = setting.name, setting.runs
     by_seed: dict[int, list[Run]] = {}
     for run in runs:
         by_seed.setdefault(recipes[run].seed, []).append(run)
@@ -204,9 +234,10 @@ def _model(
         )
     speeds = [speed for run in used if (speed := _optional(run, run.speed, notes)) is not None]
     model = RunsResult(
-        name=name, answers=tuple(pooled[seed] for seed in kept), recipe=recipes[used[0]], cost=used[0].view_cost(),
+        name=name, brief=setting.brief, answers=tuple(pooled[seed] for seed in kept),
+        recipe=recipes[used[0]], cost=used[0].view_cost(),
         classes=tuple(used[0].dataset()["classes"]), split="test", runs=tuple(used),
-        speed=speeds[0] if speeds else None, axes=axes,
+        speed=speeds[0] if speeds else None, axes=setting.axes,
         tested=tuple((Dataset.of(run), counts_of[run]) for run in by_seed[kept[0]]),
         diagnosed=_diagnosed(name, {seed: by_seed[seed] for seed in kept}, pooled, notes),
         fused=tuple(fused for run in used if (fused := run.fused()) is not None),

@@ -12,6 +12,7 @@ better by more than `MUCH`. If none is left, the videos are too few, and the ver
 **Runs and models.** Where a pair that decides has fewer than three seeds, the verdict is one on these runs.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.learning import symptoms
-from muybridge.analysis.results import ModelResult, RunsResult
+from muybridge.analysis.results import RunsResult
 from muybridge.analysis.statistics import SEEDS_OF_A_CLAIM, Interval, Takes, Verdict, takes
 from muybridge.text import in_words, listed, plural
 
@@ -34,6 +35,8 @@ MOST_NAMED = 3
 """Most models that a headline names."""
 OF_MODELS = "only then can it be said of the models"
 """Reason for more seeds."""
+_AGAIN = "Run the commands that trained them once more, with further seeds."
+"""Advice where no one command trains all rows."""
 SAME_COST = 0.95
 """Ratio of two costs from which they are called the same."""
 MOST_TIMES = 10.0
@@ -76,7 +79,9 @@ class Number:
             return f"{100 * self.value:.1f} %"
         if self.unit == "points":
             return f"{100 * self.value:.1f} points"
-        return f"{self.value:.2g} ×" if self.unit == "times" else f"{self.value:.0f}"
+        if self.unit == "times":
+            return f"{self.value:.2g} ×" if self.value < 10 else f"{self.value:.0f} ×"
+        return f"{self.value:.0f}"
 
     @property
     def interval(self) -> str:
@@ -121,12 +126,12 @@ class StudyVerdict:
 def study_verdict(comparisons: Mapping[str, Comparison]) -> StudyVerdict:
     """Verdict on a study, of one data set or several, by their names."""
     standings = {name: Standing(comparison) for name, comparison in comparisons.items()}
-    return _of_sets(standings) if len(standings) > 1 else _of_one(next(iter(standings.values())))
+    return _of_sets(standings) if len(standings) > 1 else _with_names(next(iter(standings.values())))
 
 
 def verdict_on(comparison: Comparison) -> StudyVerdict:
     """Verdict on one data set."""
-    return _of_one(Standing(comparison))
+    return _with_names(Standing(comparison))
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,12 @@ class Standing:
         """Most by which another unbeaten row may be better, by the upper ends of the pairs' intervals."""
         others = [self.c.minus(other, rank) for other in self.unbeaten if other != rank]
         return max((verdict.high for verdict in others if verdict is not None), default=0.0)
+
+    @cached_property
+    def widest(self) -> Verdict | None:
+        """Verdict on the two unbeaten rows whose difference is known worst; None without two."""
+        pairs = [of for pair in combinations(self.unbeaten, 2) if (of := self.c.minus(*pair)) is not None]
+        return max(pairs, key=lambda of: of.high - of.low, default=None)
 
     @cached_property
     def to_take(self) -> list[int]:
@@ -205,6 +216,24 @@ def _worse(pair: tuple[int, int], verdict: Verdict) -> int:
     return pair[1] if verdict.difference.value > 0 else pair[0]
 
 
+def _with_names(s: Standing) -> StudyVerdict:
+    """The verdict on one data set; of rows that it calls by their place it has the whole name, too."""
+    found = _of_one(s)
+    said = " ".join([found.headline, found.recommendation, *map(str, found.numbers), *found.rests_on])
+    named = [
+        f"{_capital(place)} is {model.name}."
+        for place, model in zip(s.c.short_names, s.c.models, strict=True)
+        if place not in (model.brief, model.name) and re.search(rf"\b{place}\b", said)
+    ]
+    headline = _capital(found.headline) if found.headline.startswith(s.c.short_names) else found.headline
+    return replace(found, headline=headline, rests_on=(*found.rests_on, *named))
+
+
+def _capital(text: str) -> str:
+    """A place in a row with which a sentence begins; names stay as they are."""
+    return re.sub(r"^(the|this|number)\b", lambda match: match[0].capitalize(), text)
+
+
 def _of_one(s: Standing) -> StudyVerdict:
     if not s.able:
         return _no_better_than_a_guess(s)
@@ -230,20 +259,20 @@ def _winner(s: Standing) -> StudyVerdict:
     nearest = min(leads, key=lambda rank: leads[rank].low)
     lead, name = leads[nearest], s.name(best)
     beaten = s.name(nearest) if len(others) == 1 else f"every other {'run' if s.is_of_runs else 'model'} here"
-    right = _right_on(s.c.measure(s.c.models[best]), by_class=s.c.by_class)
+    right = _right_on(s.c, best)
     number = Number(
         lead.difference.value, "points",
         f"more than {s.name(nearest)}" + (", the nearest of the others" if len(others) > 1 else ""), lead.low, lead.high,
     )  # fmt: skip
     cost = s.cost_against(best, nearest)
-    numbers = (_accuracy(s, best), number, *([] if cost is None or _is_same(cost.value) else [cost]))
+    numbers = (_accuracy(s, best), number, *([] if cost is None or is_same(cost.value) else [cost]))
     return _of_runs_or_models(
         s, best, "winner", f"{name} is better than {beaten}, and right on {right}.",
-        f"Use {name}: it is right on {right}, and better than {beaten}.", "Label videos with it", numbers,
+        f"Use {name}: it is right on {right}, and better than {beaten}.", "", numbers,
     )  # fmt: skip
 
 
-def _is_same(ratio: float) -> bool:
+def is_same(ratio: float) -> bool:
     """Whether two costs of this ratio are called the same."""
     return SAME_COST <= ratio <= 1 / SAME_COST
 
@@ -258,7 +287,7 @@ def _tie(s: Standing) -> StudyVerdict:
     cost = s.cost_against(chosen, other) if priced and other is not None else None
     if cost is None:
         words = "what they cost is not known here"
-    elif _is_same(cost.value):
+    elif is_same(cost.value):
         words = "they cost about the same"
     elif cost.value > 1:
         words = f"{s.name(other or 0)} would cost less"
@@ -274,7 +303,7 @@ def _tie(s: Standing) -> StudyVerdict:
         which, why = _few([s.name(rank) for rank in skipped]), "of those that are surely close to it, it costs least"
         notes = [f"{which} would cost less, but may be worse by more than {MUCH_WORDS}, as far as these videos tell."]
     headline = f"{_few([s.name(rank) for rank in s.unbeaten])} cannot be told apart; {words}."
-    advice = f"Use {name}: no other is shown to be better, and {why}"
+    advice = f"Use {name}: no other is shown to be better, and {why}."
     return _of_runs_or_models(s, chosen, "tie", headline, headline, advice, tuple(numbers), notes)
 
 
@@ -282,60 +311,71 @@ def _of_runs_or_models(
     s: Standing, chosen: int, kind: Kind, of_runs: str, of_models: str, advice: str, numbers: tuple[Number, ...],
     notes: Sequence[str] = (),
 ) -> StudyVerdict:  # fmt: skip
-    """A verdict that recommends a model; of too few seeds, what these runs say, and to train more."""
+    """A verdict that recommends a model; of too few seeds, what these runs say, and to train more.
+
+    `advice`: sentence that names the model; empty where the headline does.
+    """
     rests, name = (*_rests_on(s), *notes), s.c.models[chosen].name
     if s.is_of_runs:
         recommendation, command = _more_seeds(s.c, SEEDS_OF_A_CLAIM, OF_MODELS)
         return StudyVerdict(kind, f"These runs say: {of_runs}", recommendation, command, numbers, rests, name, "runs")
-    command = s.predict(chosen)
-    elsewhere = "" if command else _elsewhere(s.c.models[chosen])
-    return StudyVerdict(kind, of_models, f"{advice}{elsewhere}.", command, numbers, rests, name)
+    recommendation, command = _label(s, chosen, advice)
+    return StudyVerdict(kind, of_models, recommendation, command, numbers, rests, name)
 
 
 def _too_few(s: Standing) -> StudyVerdict:
-    pairs = {pair: of for pair in combinations(s.unbeaten, 2) if (of := s.c.minus(*pair)) is not None}
-    widest = max(pairs.values(), key=lambda of: of.high - of.low)
-    sources = "source" if widest.difference.is_grouped else "test video"
+    widest = s.widest
+    assert widest is not None
+    c, sources = s.c, "source" if widest.difference.is_grouped else "test video"
     of_sources = " (groups of test videos)" if widest.difference.is_grouped else ""
     most = max(-widest.low, widest.high)
+    shares_few = any(model.num_videos > len(c.common[0]) for model in c.models)
+    tested = Number(widest.difference.num_units, "count", f"{sources}s{of_sources} were tested")
+    if shares_few:
+        tested = Number(len(c.common[0]), "count", "test videos are all that they share")
     numbers = [
-        Number(widest.difference.num_units, "count", f"{sources}s{of_sources} were tested"),
+        tested,
         Number(most, "points", "at most may lie between two of them, as far as these tell"),
     ]
-    needed, lacking = _needed(s, widest), f"{sources}s were tested"
+    needed, lacking = takes_for_much(c, widest), f"too few {sources}s were tested"
     recommendation, command = f"Test on videos of many more {sources}s.", None
     if not widest.difference.is_grouped:
         recommendation = "Test on far more videos."
     if needed is not None and needed.times_videos == 1:
-        lacking = "seeds were trained"
+        lacking = "too few seeds were trained"
         recommendation, command = _more_seeds(s.c, needed.seeds, f"that would show a difference of {MUCH_WORDS}")
     elif needed is not None:
         each = f", with {in_words(needed.seeds)} seeds each" if needed.seeds <= 12 else ", with many seeds each"
         numbers.append(
             Number(needed.times_videos, "times", f"as many {sources}s would show a difference of {MUCH_WORDS}{each}")
         )
-        recommendation, command = _more_videos(s.c)
+        recommendation, command = more_videos(s.c)
+    if shares_few:
+        lacking, recommendation, command = (
+            "they share too few test videos",
+            "Test all of them on the same videos.",
+            None,
+        )
     what = "These runs do not tell" if s.is_of_runs else "It cannot be told"
     return StudyVerdict(
-        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: too few {lacking}.",
+        "too_few", f"{what} which of {_few([s.name(rank) for rank in s.unbeaten])} is best: {lacking}.",
         recommendation, command, tuple(numbers), _rests_on(s), about="runs" if s.is_of_runs else "models",
     )  # fmt: skip
 
 
-def _needed(s: Standing, widest: Verdict) -> Takes | None:
-    """Seeds and videos that would show a difference of `MUCH` between the two that are known worst; None: out of reach."""
-    return takes(replace(widest.difference, value=MUCH), pairs=len(s.c.verdicts))
+def takes_for_much(c: Comparison, verdict: Verdict) -> Takes | None:
+    """Seeds and videos that would show a difference of `MUCH` between two rows; None: out of reach."""
+    return takes(replace(verdict.difference, value=MUCH), pairs=len(c.verdicts))
 
 
 def _single(s: Standing) -> StudyVerdict:
     model = s.c.models[0]
-    right = _right_on(s.c.measure(model), by_class=s.c.by_class)
+    right = _right_on(s.c, 0)
     guess = s.c.baselines.guess(by_class=s.c.by_class)
-    command = s.predict(0)
-    elsewhere = "" if command else _elsewhere(model)
+    recommendation, command = _label(s, 0)
     return StudyVerdict(
-        "single", f"{s.name(0)} is right on {right}; nothing is compared with it.", f"Label videos with it{elsewhere}.",
-        command, (_accuracy(s, 0), Number(guess, "share", _guess_words(s.c))), _rests_on(s), model.name,
+        "single", f"{s.name(0)} is right on {right}; nothing is compared with it.", recommendation, command,
+        (_accuracy(s, 0), Number(guess, "share", _guess_words(s.c))), _rests_on(s), model.name,
         "models" if s.c.about_models else "runs",
     )  # fmt: skip
 
@@ -343,7 +383,8 @@ def _single(s: Standing) -> StudyVerdict:
 def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
     c = s.c
     guess = c.baselines.guess(by_class=c.by_class)
-    best = max((c.measure(model) for model in c.models), key=lambda interval: interval.value)
+    highest = max(range(len(c.models)), key=lambda rank: c.measure(c.models[rank]).value)
+    best = c.measure(c.models[highest])
     alone = s.name(0) if len(c.models) == 1 else ""
     answer = "guessing" if _is_chance(c) else f"always answering {c.baselines.answer}"
     if best.value <= guess:
@@ -351,10 +392,13 @@ def _no_better_than_a_guess(s: Standing) -> StudyVerdict:
     else:
         headline = f"{f'{alone} is not' if alone else 'No model is'} shown to beat {answer}."
     recommendation, command, *evidence = _what_fits(c, best, guess)
+    about = _measured(c) if alone else f"{_measured(c)}, the highest here"
+    if c.models[highest].unanswered:
+        about = _accuracy(s, highest).about
     return StudyVerdict(
         "guess", headline, recommendation, command,
         (
-            Number(best.value, "share", f"{_measured(c)}, the highest here" if not alone else _measured(c), best.low, best.high),
+            Number(best.value, "share", about, best.low, best.high),
             Number(guess, "share", _guess_words(c)),
         ),
         (*_rests_on(s), *evidence), about="models" if c.about_models else "runs",
@@ -377,7 +421,7 @@ def _what_fits(c: Comparison, best: Interval, guess: float) -> tuple[str, str | 
             f"muybridge diagnose {quote(str(runs[0].path))}",
         )
     if best.value > guess and ((best.value - best.low) / (best.value - guess)) ** 2 <= MOST_TIMES:
-        return _more_videos(c)
+        return more_videos(c)
     if not runs:
         return "Look at the labels, the order of the classes and the matching of videos first.", None
     return (
@@ -407,23 +451,24 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
         costs, _ = first.costs(list(rank_of[first_name].values()))
         model = min(everywhere, key=lambda one: costs.get(rank_of[first_name][one], float("inf")))
         chosen = {name: rank_of[name][model] for name in standings}
-        row = first.name(chosen[first_name])
+        of_first = first.c.models[chosen[first_name]]
+        row = of_first.brief or of_first.name
         if all(of.kind == "winner" for of in verdicts.values()):
             headline = f"{row} is better than every other on each of the {in_words(len(standings))} data sets."
         elif all(of.kind == "single" for of in verdicts.values()):
             headline = f"{row} was tested on {in_words(len(standings))} data sets; nothing is compared with it."
         else:
             headline = f"On none of the {in_words(len(standings))} data sets is another shown to be better than {row}."
-        numbers = [_accuracy(s, chosen[name], f", on {name}") for name, s in standings.items()]
+        numbers = [_accuracy(s, chosen[name], f"{row}, on {name}") for name, s in standings.items()]
         numbers.sort(key=lambda number: number.value)
         if len(numbers) > MOST_NUMBERS:
             numbers = [numbers[0], numbers[-1]]
-        command = first.predict(chosen[first_name])
-        advice = f"Use {row}" + ("" if command else _elsewhere(first.c.models[chosen[first_name]])) + "."
+        advice, command = _label(first, chosen[first_name], f"Use {row}.")
         if is_of_runs:
-            advice, command = _seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS), _SAME_COMMAND
+            advice, command = f"{_seeds_words(SEEDS_OF_A_CLAIM, OF_MODELS)} {_AGAIN}", None
         return StudyVerdict("by_data_set", say + headline, advice, command, tuple(numbers), tuple(rests), model, about)
-    named = [f"{of.model} on {name}" for name, of in verdicts.items() if of.model is not None]
+    briefs = {name: {model.name: model.brief or model.name for model in s.c.models} for name, s in standings.items()}
+    named = [f"{briefs[name][of.model]} on {name}" for name, of in verdicts.items() if of.model is not None]
     unclear = [name for name, of in verdicts.items() if of.model is None]
     parts = [f"no one model is the choice on every data set: {listed(named)}" if named else ""]
     parts.append(f"on {listed(unclear)} none can be recommended" if unclear else "")
@@ -435,10 +480,6 @@ def _of_sets(standings: Mapping[str, Standing]) -> StudyVerdict:
     )  # fmt: skip
 
 
-_SAME_COMMAND = f"muybridge compare … --seeds {SEEDS_OF_A_CLAIM}"
-"""The command of the study again, where it cannot be written out."""
-
-
 def _seeds_words(seeds: int, why: str) -> str:
     return f"Train {in_words(seeds) if seeds <= 12 else 'many'} seeds each: {why}."
 
@@ -448,16 +489,21 @@ def _more_seeds(c: Comparison, seeds: int, why: str) -> tuple[str, str | None]:
     words = _seeds_words(seeds, why)
     if len(c.of_runs) < len(c.models):
         return f"{words} Add their predictions.", None
-    return words, seeds_command(c, seeds)
+    command = seeds_command(c, seeds)
+    if command is not None:
+        return words, command
+    study = study_of(c)
+    again = _AGAIN if study is None else f"Run the command that made {study} once more, with --seeds {seeds}."
+    return f"{words} {again}", None
 
 
-def seeds_command(c: Comparison, seeds: int) -> str:
-    """The command that trains more seeds of all rows; with an ellipsis where rows differ in more than their model."""
+def seeds_command(c: Comparison, seeds: int) -> str | None:
+    """The command that trains more seeds of all rows; None where rows differ in more than their model."""
     models = [model for model in c.of_runs if not model.fused]
     names = [model.model for model in models]
     simple = not (c.differences or c.varied or c.searches or c.race) and len(models) == len(c.models)
     if not simple or len(set(names)) < len(names) or any(":" in name for name in names):
-        return f"muybridge compare … --seeds {seeds}"
+        return None
     recipe = models[0].runs[0].path / "recipe.json"
     return (
         f"muybridge compare --data {quote(models[0].manifests[0])} --models {quote(','.join(names))} --recipe "
@@ -472,25 +518,39 @@ def study_of(c: Comparison) -> Path | None:
     return study if study is not None and (study / "study.json").exists() else None
 
 
-def _more_videos(c: Comparison) -> tuple[str, str | None]:
+def more_videos(c: Comparison) -> tuple[str, str | None]:
     """Words and, where folds would do, the command by which more videos are tested."""
+    if any(model.unanswered for model in c.models):
+        return "Have all test videos answered first.", None
     sizes = c.dataset.split_sizes
     test, every = sizes.get("test", 0), sum(sizes.values())
     in_folds = c.protocol is not None and c.protocol.data.fold is None
+    grouped = (c.common_groups[0] != "").any()
     if in_folds and test and every / test >= TESTED_TWICE:
+        words = "Test on more videos: with folds each of those you have is tested once."
+        overview = c.dataset.overview
+        if not grouped and (overview is None or not overview.splits[-1].groups):
+            return words, "muybridge prepare FOLDER --folds 5 --out FOLDS.csv"
+        known = "" if overview is None else f" (it names {plural(overview.splits[-1].groups, 'source')})"
         return (
-            "Test on more videos: with folds each of those you have is tested once.",
-            "muybridge prepare FOLDER --folds 5 --out FOLDS.csv",
+            f"{words} Prepare them again as {c.of_runs[0].manifests[0]} was made{known}, with --folds 5 and the same --group or "
+            "column of groups: else a source lies in two folds.",
+            None,
         )
-    others = "some of other people or recordings" if (c.common_groups[0] != "").any() else "others"
+    others = "some of other people or recordings" if grouped else "others"
     return f"Test on more videos: collect and label {others}.", None
 
 
-def _elsewhere(model: ModelResult) -> str:
-    """Words where muybridge has no network of a row."""
-    if model.fused:
-        return " by fusing the scores of its parts (muybridge fuse)"
-    return " with the tool that made its predictions"
+def _label(s: Standing, rank: int, advice: str = "") -> tuple[str, str | None]:
+    """Words on how to label videos with a row, after `advice`; and the command, where muybridge has its network."""
+    command = s.predict(rank)
+    if command is not None:
+        return advice or "Label videos with it.", command
+    if s.c.models[rank].fused:
+        how = "Label videos with it by fusing the scores of its parts (muybridge fuse)."
+    else:
+        how = "Label videos with the tool that made its predictions."
+    return f"{advice} {how}".strip(), None
 
 
 def _rests_on(s: Standing) -> tuple[str, ...]:
@@ -503,11 +563,16 @@ def _rests_on(s: Standing) -> tuple[str, ...]:
     videos = len(c.common[0])
     groups = set(c.common_groups[0].tolist()) - {""}
     of_groups = f" from {plural(len(groups), 'source')}" if groups else ""
-    tested = f"It rests on {plural(videos, 'test video')}{of_groups}, {each}"
+    shared = " that all were tested on" if any(model.num_videos > videos for model in c.models) else ""
+    tested = f"It rests on {plural(videos, 'test video')}{shared}{of_groups}, {each}"
     if len(c.models) > 1:
         pairs = f", corrected for {len(c.verdicts)} pairs" if len(c.verdicts) > 1 else ""
         tested += f"; differences are taken on the same videos{pairs}"
     sentences = [f"{tested}. Brackets are 95 % intervals."]
+    lacking = [rank for rank, model in enumerate(c.models) if model.unanswered]
+    if lacking:
+        answered = [f"{s.name(rank)} {c.models[rank].num_videos} of {c.models[rank].truth_videos}" for rank in lacking]
+        sentences.append(f"Not all videos were answered ({listed(answered)}): nothing is known of the others.")
     if c.by_class:
         sentences.append("The test is uneven, so each class counts the same.")
     if min(seeds) < SEEDS_OF_A_CLAIM:
@@ -521,9 +586,15 @@ def _rests_on(s: Standing) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _accuracy(s: Standing, rank: int, where: str = "") -> Number:
+def _accuracy(s: Standing, rank: int, of: str = "") -> Number:
+    """Accuracy of a row. `of`: its name, where the words shall have another than in sentences on its data set."""
     interval = s.c.measure(s.c.models[rank])
-    about = f"{_measured(s.c)} with {s.name(rank)}{where}"
+    name, model = of or s.name(rank), s.c.models[rank]
+    about = f"{_measured(s.c)} with {name}"
+    if model.unanswered and s.c.by_class:
+        about += f", which answered {model.num_videos} of {model.truth_videos}"
+    elif model.unanswered:
+        about = f"of the {model.num_videos} test videos that {name} answered, of {model.truth_videos}, are right"
     return Number(interval.value, "share", about, interval.low, interval.high)
 
 
@@ -545,9 +616,10 @@ def _guess_words(c: Comparison) -> str:
     return "by guessing" if _is_chance(c) else f"by always answering {c.baselines.answer}"
 
 
-def _right_on(interval: Interval, *, by_class: bool) -> str:
-    """An accuracy in words, e.g. "about nine of ten test videos"."""
-    share, of = interval.value, " of a class, on average" if by_class else ""
+def _right_on(c: Comparison, rank: int) -> str:
+    """Accuracy of a row in words, e.g. "about nine of ten test videos"."""
+    share, of = c.measure(c.models[rank]).value, " of a class, on average" if c.by_class else ""
+    of += " that it answered" if c.models[rank].unanswered else ""
     if share == 1:
         return f"every test video{of}"
     if share >= 0.975:

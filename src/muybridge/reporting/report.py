@@ -151,10 +151,13 @@ def document(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
 
 
 def default_title(comparisons: Mapping[str, Comparison]) -> str:
-    """Title: the number of settings and the data sets."""
+    """Title: the number of settings, or of models of other tools, and the data sets."""
     names = list(dict.fromkeys(model.name for comparison in comparisons.values() for model in comparison.models))
-    sets = [comparison.data for comparison in comparisons.values()]
-    return f"{names[0] if len(names) == 1 else f'{len(names)} settings'} on {', '.join(sets)}"
+    sets = ", ".join(comparison.data for comparison in comparisons.values())
+    if len(names) == 1:
+        return names[0] if names[0] == sets else f"{names[0]} on {sets}"
+    noun = "settings" if any(comparison.of_runs for comparison in comparisons.values()) else "models"
+    return f"{len(names)} {noun} on {sets}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -284,7 +287,9 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
                     "it": section,
                     "anchor": anchor,
                     "charts": numbered,
-                    "tables": list(zip(section.tables, names, strict=True)),
+                    "tables": [
+                        (_on_page(section, table), name) for table, name in zip(section.tables, names, strict=True)
+                    ],
                 }
             )
         key = {} if chapter.comparison is None else colors(chapter.comparison)
@@ -313,6 +318,11 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
         version=__version__,
     )
     return page
+
+
+def _on_page(section: Section, table: Table) -> Table:
+    """Table as it is read; questions have all their columns."""
+    return table if section.kind == "questions" else table.on_page
 
 
 def _policy(style: str, *scripts: str) -> str:
@@ -351,12 +361,13 @@ def _markdown(chapters: Sequence[_Chapter], title: str, folder: Path, files: lis
                 _write_csv(within(folder, name), [table.header, *table.rows])
                 write_atomic(within(folder, f"{stem}.tex"), tabular(table.header, table.rows, foot=table.foot))
                 files += [name, f"{stem}.tex"]
-                shown = table.rows if table.most is None else table.rows[: table.most]
+                seen = _on_page(section, table)
+                shown = seen.rows if seen.most is None else seen.rows[: seen.most]
                 if shown:
-                    yield "\n" + markdown_table(table.header, shown)
-                if len(shown) < len(table.rows):
+                    yield "\n" + markdown_table(seen.header, shown)
+                if len(shown) < len(seen.rows):
                     more = (
-                        f"{len(shown)} of {len(table.rows)} rows; all are in" if shown else "Of all models and classes:"
+                        f"{len(shown)} of {len(seen.rows)} rows; all are in" if shown else "Of all models and classes:"
                     )
                     yield f"\n{more} [{name}]({address}/{name}).\n"
             for figure in section.figures:

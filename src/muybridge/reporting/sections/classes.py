@@ -15,7 +15,9 @@ from muybridge.video import flow_colours
 from muybridge.video.strips import jpeg_bytes
 
 MOST_CLASSES = 16
-"""Classes in the table on the page, where there is one model."""
+"""Classes in the table on the page."""
+MOST_SIDE_BY_SIDE = 6
+"""Models in the table on the page, the best."""
 KEY_SIDE = 96
 """Pixels of the sides of the key of flow's colours."""
 MOST_STRIPS = 6
@@ -23,46 +25,68 @@ MOST_STRIPS = 6
 
 
 def by_class(chapter: Chapter) -> Section:
-    """Section with recall, precision and F1 of every class, and the classes that have too few videos to say much."""
+    """Section with the accuracy of every class, and the classes that have too few videos to say much.
+
+    One model has recall, precision and F1. Of several the page has the best ones' accuracies; the file has all figures.
+    """
     c = chapter.comparison
     several = len(c.models) > 1
     rows = [
         [*([model.name] * several), c.classes[k], str(model.videos_K[k]), share(model.class_accuracy_K[k]),
          share(model.precision_K[k]), share(model.f1_K[k])]
         for model in c.models
-        for k in np.argsort(np.nan_to_num(model.class_accuracy_K, nan=2.0), kind="stable").tolist()
+        for k in _hardest_first(model)
     ]  # fmt: skip
     header = [*(["model"] * several), "class", "test videos", "recall", "precision", "F1"]
+    every = Table(header, rows, name="per-class", most=0 if several else MOST_CLASSES)
+    if not several:
+        return Section(
+            title="Per-class accuracy",
+            text=tuple(_few_videos(c)),
+            tables=(every,),
+            caption=(
+                "Recall: the share of a class's videos that is right. Precision: the share of its answers that is right. F1: "
+                "their harmonic mean. Means over seeds; the class with the lowest recall first."
+            ),
+        )
+    best = c.models[:MOST_SIDE_BY_SIDE]
+    of_whom = f", of the {len(best)} best of {len(c.models)}" if len(best) < len(c.models) else ""
+    beside = [
+        [c.classes[k], str(best[0].videos_K[k]), *(share(model.class_accuracy_K[k]) for model in best)]
+        for k in _hardest_first(best[0])
+    ]
+    names = [c.short_name(rank) for rank in range(len(best))]
+    uneven = any(not np.array_equal(model.videos_K, best[0].videos_K) for model in best)
     return Section(
         title="Per-class accuracy",
-        text=tuple(_few_videos(c)),
-        tables=(Table(header, rows, name="per-class", most=0 if several else MOST_CLASSES),),
-        caption=(
-            "Recall: the share of a class's videos that is right. Precision: the share of its answers that is right. F1: their "
-            "harmonic mean. Means over seeds; the class with the lowest recall first."
+        text=(
+            f"The share of each class's test videos that is right{of_whom}: the class that is hardest for the best first.",
+            *(["They were not all tested on the same videos: the numbers of videos are the best one's."] * uneven),
+            *_few_videos(c),
+            "Precision and F1 of all models are in the file named below.",
         ),
+        tables=(Table(["class", "test videos", *names], beside, name="class-accuracy", most=MOST_CLASSES), every),
+        caption="Accuracy of a class is its recall. Means over seeds.",
     )
 
 
+def _hardest_first(model: ModelResult) -> list[int]:
+    """Classes by their accuracy; those without test videos last."""
+    order: list[int] = np.argsort(np.nan_to_num(model.class_accuracy_K, nan=2.0), kind="stable").tolist()
+    return order
+
+
 def _few_videos(c: Comparison) -> list[str]:
-    """Sentences on the classes with too few videos, a sentence a split."""
-    test_K = c.models[0].videos_K
-    few_of = {
-        "test": [int(k) for k in np.argsort(test_K, kind="stable") if test_K[k] < FEW],
-        "val": c.dataset.few("val"),
-    }
-    counts = {"test": test_K, "val": (c.dataset.class_sizes or {}).get("val")}
-    sentences = []
-    for split, few in few_of.items():
-        counts_K = counts[split]
-        if few and counts_K is not None:
-            names = listed([f"{c.classes[k]} ({counts_K[k]})" for k in few])
-            have = "has" if len(few) == 1 else "have"
-            sentences.append(
-                f"{plural(len(few), 'class')} of {len(c.classes)} {have} fewer than {FEW} {split} videos, and a figure of so few "
-                f"says little: {names}."
-            )
-    return sentences
+    """Sentence on the classes with too few test videos; none where all have enough."""
+    videos_K = c.models[0].videos_K
+    few = [int(k) for k in np.argsort(videos_K, kind="stable") if videos_K[k] < FEW]
+    if not few:
+        return []
+    names = listed([f"{c.classes[k]} ({videos_K[k]})" for k in few])
+    return [
+        f"{plural(len(few), 'class')} of {len(c.classes)} {'has' if len(few) == 1 else 'have'} fewer than {FEW} test videos, and "
+        f"a figure of so few says little: {names}."
+    ]
 
 
 def gains(chapter: Chapter) -> Section | None:

@@ -1,12 +1,14 @@
 """Sections on cost, views and frames, published results, and the overview of several data sets."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from muybridge.analysis.answers import OwnEvaluation
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.further import Further, views_words
 from muybridge.analysis.published import DATA_SETS
 from muybridge.analysis.results import ModelResult
+from muybridge.analysis.verdict import is_same
 from muybridge.reporting.charts import cost, settings
 from muybridge.reporting.sections.parts import (
     MOST_LINES,
@@ -67,6 +69,11 @@ def pareto(chapter: Chapter) -> Section | None:
         )
     if len(machines) > 1:
         text.append("Not all were measured on one machine, in one precision: their speed and memory do not compare.")
+    if _speeds_differ_alone(c):
+        text.append(
+            "Models with equally many multiply-adds trained at different clips a second. That tells how fast the machine was "
+            "while each trained, reading of videos included; muybridge measure STUDY compares the models themselves."
+        )
     tables = [_costs(c)]
     if speeds:
         tables.append(_speeds(speeds))
@@ -92,6 +99,12 @@ def pareto(chapter: Chapter) -> Section | None:
     )  # fmt: skip
 
 
+def _speeds_differ_alone(c: Comparison) -> bool:
+    """Whether two rows cost as many multiply-adds and trained at speeds that differ."""
+    known = [(model.cost["macs"], rate) for model in c.of_runs if (rate := model.train_clips_per_s) is not None]
+    return any(macs == others and not is_same(rate / other) for (macs, rate), (others, other) in combinations(known, 2))
+
+
 def _costs(c: Comparison) -> Table:
     """Table of what each row costs and reaches, as the 2021 study's table 1, with its further evaluations and the baselines."""
     key = cost.counted([c])
@@ -113,7 +126,7 @@ def _costs(c: Comparison) -> Table:
         "forward clips/s at it", "peak memory", "video top-1 [95 %]",
     ]  # fmt: skip
     foot = c.baseline_rows(header)
-    return Table(header, rows + foot, name="costs", foot=len(foot))
+    return Table(header, rows + foot, name="costs", foot=len(foot), foot_in_files=True)
 
 
 def _speeds(measured: Sequence[ModelResult]) -> Table:
@@ -208,7 +221,7 @@ def _by_clips(c: Comparison) -> Table:
     numbers = sorted({number for one in every for number in one.by_clips})
     rows = [[one.name, *(f"{one.by_clips[n]:.3f}" if n in one.by_clips else "–" for n in numbers)] for one in every]
     foot = [[one.name, *[f"{one.top1:.3f}"] * len(numbers)] for one in c.baselines.both]
-    return Table(["clips a video", *map(str, numbers)], rows + foot, name="clips", foot=len(foot))
+    return Table(["clips a video", *map(str, numbers)], rows + foot, name="clips", foot=len(foot), foot_in_files=True)
 
 
 def _further(c: Comparison) -> Table:
@@ -224,7 +237,7 @@ def _further(c: Comparison) -> Table:
             ])  # fmt: skip
     header = ["evaluation", "split", "views", "MACs × views", "video top-1 [95 %]", "top-5", "minus its own [95 %]"]
     foot = c.baseline_rows(header)
-    return Table(header, rows + foot, name="evaluations", foot=len(foot))
+    return Table(header, rows + foot, name="evaluations", foot=len(foot), foot_in_files=True)
 
 
 def literature(chapter: Chapter) -> Section | None:

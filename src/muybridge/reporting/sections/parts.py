@@ -1,13 +1,16 @@
 """Parts of a section, and the chapter it is made from."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.analysis.published import DATA_SETS, Published, published
 from muybridge.reporting.charts.style import Chart, themed
+
+NOT_KNOWN = "–"
+"""Cell of a figure that is not known."""
 
 MOST_MATRICES = 6
 """Confusion matrices drawn, those of the best models."""
@@ -30,6 +33,19 @@ class Table:
     """Rows on the page; files have all."""
     foot: int = 0
     """Number of the last rows that are set apart, as baselines are."""
+    foot_in_files: bool = False
+    """Whether files alone have these last rows, as they say next to nothing here."""
+
+    @cached_property
+    def on_page(self) -> "Table":
+        """The table as the page has it: without columns in which no row has a value."""
+        body = self.rows[: len(self.rows) - self.foot]
+        told = [place for place in range(len(self.header)) if not body or any(row[place] != NOT_KNOWN for row in body)]
+        rows = body if self.foot_in_files else self.rows
+        return replace(
+            self, header=[self.header[place] for place in told], rows=[[row[place] for place in told] for row in rows],
+            foot=0 if self.foot_in_files else self.foot,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
