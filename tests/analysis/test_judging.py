@@ -16,6 +16,8 @@ from muybridge.analysis.judging import Asked, asked_of, judged
 from muybridge.analysis.missing import missing
 from muybridge.data.manifest import from_columns
 from muybridge.errors import UserError
+from muybridge.reporting.card import card_of
+from muybridge.reporting.disagreements import answer_of
 from muybridge.storage.predictions import Columns
 from muybridge.storage.scores import Scores, label_ranks, softmax
 
@@ -377,10 +379,11 @@ def test_labels_of_a_file_are_held_against_the_truth(tmp_path, truth):
 
 def test_classes_that_are_not_in_the_list_are_errors(tmp_path, truth):
     with pytest.raises(
-        UserError, match=r"a\.csv, answer: class 'lefft' is not among the 6 classes. Did you mean 'left'"
+        UserError,
+        match=r"a\.csv: none of its answers is one of the 6 classes of .*: 'lefft' \(did you mean 'left'\?\)\. Name",
     ):
         judge(table(tmp_path / "a.csv", answers=["lefft"] * VIDEOS), truth=truth, classes=CLASSES)
-    with pytest.raises(UserError, match="class 6 is not among the 6 classes, which are 0 to 5"):
+    with pytest.raises(UserError, match=r"none of its answers is one of the 6 classes of .*: '6'\. .* --classes FILE"):
         judge(table(tmp_path / "a.csv", answers=[6] * VIDEOS), truth=truth, classes=CLASSES)
     with pytest.raises(UserError, match="it has no scores of the class 'wave'"):
         judge(table(tmp_path / "a.csv", random_scores()[:, :5], classes=CLASSES[:5]), truth=truth, classes=CLASSES)
@@ -392,6 +395,61 @@ def test_classes_that_are_not_in_the_list_are_errors(tmp_path, truth):
     unnamed = table(tmp_path / "a.csv", random_scores(), classes=range(6))
     with pytest.raises(UserError, match="--classes: labels are names, and scores have numbers"):
         judge(unnamed, truth=truth)
+
+
+def samples(path, answers, labels=None):
+    """A file of a language model that writes its answers."""
+    names = labels or [CLASSES[k] for k in LABELS]
+    lines = [
+        json.dumps({"doc_id": i, "target": names[i], "filtered_resps": [answer]}) for i, answer in enumerate(answers)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_free_text_is_wrong_and_adds_no_class(tmp_path, manifest):
+    right = [CLASSES[k] for k in LABELS]
+    answers = ["Left.", "I am not sure", "I am not sure", "3", *right[4:]]
+    comparison = judge(samples(tmp_path / "llm.jsonl", answers))
+    (model,) = comparison.models
+    assert model.classes == tuple(sorted(CLASSES))
+    assert comparison.baselines.chance.top1 == 1 / len(CLASSES)
+    assert model.accuracy.value == 20 / 24
+    assert model.confusion.sum() == 20  # the others are no class: in no column
+    assert (
+        "4 of 24 answers are none of the 6 classes, and count as wrong: 'I am not sure', '3', 'Left.' (did you mean 'left'?)"
+        in comparison.notes[0]
+    )
+    precision, recall = np.ones(6), model.class_accuracy_K
+    assert model.precision_K.tolist() == precision.tolist()
+    assert model.f1_K == pytest.approx(2 * precision * recall / (precision + recall))
+    by_truth = judge(
+        table(tmp_path / "a.csv", answers=["Left.", *right[1:]]),
+        table(tmp_path / "b.csv", answers=right),
+        truth=manifest,
+    )
+    assert row(by_truth, "a").accuracy.value == 23 / 24
+    assert answer_of(row(by_truth, "a"), 0, right=False) == "none of the classes"
+    last = CLASSES[-1] if right[0] != CLASSES[-1] else CLASSES[0]  # what an index of -1 would be
+    wrong = table(tmp_path / "c.csv", answers=[last, *right[1:]])
+    hashes = [
+        card_of({"d": judge(f"m={file}", truth=manifest)})["sets"][0]["models"][0]
+        for file in (tmp_path / "a.csv", wrong)
+    ]
+    assert hashes[0]["answers_sha256"] != hashes[1]["answers_sha256"]
+
+
+def test_answers_of_another_spelling_or_by_number_make_no_classes(tmp_path):
+    names = [CLASSES[k] for k in LABELS]
+    with pytest.raises(UserError, match=r"a: none of its answers is one of the 6 classes .*did you mean 'left'\?"):
+        muybridge.judge({"a": [name.upper() for name in names]}, truth=names, out=tmp_path / "r.html")
+    with pytest.raises(UserError, match=r"llm\.jsonl: none of its answers"):
+        judge(samples(tmp_path / "llm.jsonl", ["I am not sure"] * VIDEOS))
+    with pytest.raises(UserError, match="labels are names, and the answers of a are numbers"):
+        muybridge.judge({"a": LABELS}, truth=names, out=tmp_path / "r.html")
+    (found,) = muybridge.judge({"a": [9, *LABELS[1:]]}, truth=LABELS, out=tmp_path / "r.html").comparisons.values()
+    assert (len(found.classes), found.models[0].accuracy.value) == (6, 23 / 24)
+    assert "1 of 24 answers is none of the 6 classes, and counts as wrong: '9'" in found.notes[0]
 
 
 def test_a_list_of_classes_may_be_a_file_that_counts_from_one(tmp_path):

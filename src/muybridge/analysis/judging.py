@@ -8,6 +8,7 @@ it is written, and what is left out.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +22,8 @@ from muybridge.analysis.temporal import Pair
 from muybridge.analysis.truth import (
     SHOWN,
     Truth,
+    answered_classes,
+    class_indices,
     class_numbers,
     examples,
     is_manifest,
@@ -36,7 +39,7 @@ from muybridge.storage.predictions import Columns, MissingColumn, Predictions, r
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, label_ranks
 from muybridge.storage.study import StudyRecord
-from muybridge.text import listed, plural, thousands
+from muybridge.text import listed, plural, shortened, thousands
 
 Kind = Literal["probabilities", "logits"]
 """Kind of the scores of a file."""
@@ -47,6 +50,9 @@ MOSTLY = 0.5
 """Share of a file's own labels that contradict the truth, above which its classes or its videos are others."""
 ROUNDING = 0.02
 """Largest distance of a sum of written probabilities from what it should be: four digits of 400 classes."""
+
+LONGEST_ANSWER = 60
+"""Most characters of an answer that is no class, in a note."""
 
 ARRAY = "array"
 """Format of arrays."""
@@ -310,13 +316,15 @@ class _Files:
         return self._light
 
     def classes(self, labels: np.ndarray) -> tuple[str, ...]:
-        """Classes of a truth without a list of them: those of the scores, or the numbers, or the names that occur."""
+        """Classes of a truth without a list of them: those of the scores, or of its labels, by number or by name.
+
+        An answer adds none: free text would be a class of its own, and a guess among them all be right less often.
+        """
         light, width = self.without_scores()
         named = next((part.classes for part in light if part.classes is not None), None)
         if named is not None:
             return named
-        values = [labels, *(part.answers_R for part in light if part.answers_R is not None)]
-        texts = [text for one in values for text in np.unique(one.astype(np.str_)).tolist() if text not in ("", "-1")]
+        texts = [text for text in np.unique(labels.astype(np.str_)).tolist() if text not in ("", "-1")]
         if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
             return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
         if width is not None:
@@ -324,7 +332,15 @@ class _Files:
                 f"--classes: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: --classes FILE, "
                 "a line a class in the order of the scores"
             )
-        return tuple(sorted(set(texts)))
+        numbered = next(
+            (part for part in light if part.answers_R is not None and part.answers_R.dtype.kind in "iu"), None
+        )
+        if numbered is not None and not set(map(str, np.unique(numbered.answers_R).tolist())) & set(texts):
+            raise UserError(
+                f"--classes: labels are names, and the answers of {numbered.path} are numbers. Say which is which: --classes "
+                "FILE, a line a class in the order of the numbers"
+            )
+        return tuple(sorted(texts))
 
 
 class _Naming:
@@ -430,7 +446,7 @@ def _part(
     groups_N = truth.groups_N[rows]
     if told.groups_R is not None and not truth.groups_N.any():
         groups_N = told.groups_R[used][first]
-    predicted_R = None if told.answers_R is None else _numbers(told.answers_R, told, order, truth, "answer")[used]
+    predicted_R = None if told.answers_R is None else _answered(told.answers_R[used], told, order, truth, notes)
     if told.scores_RC is None:
         if predicted_R is None:
             raise UserError(f"{told.path}: it has neither scores nor answers. Give one of them")
@@ -539,15 +555,56 @@ def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
     return np.array([place[name] for name in truth.classes])
 
 
-def _numbers(values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth, what: str) -> np.ndarray:
+def _own_labels(values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth) -> np.ndarray:
     """(R,) classes of the truth by the names, or by the numbers of the predictions' own list; -1: not known."""
-    where = f"{told.path}, {what}"
-    may_be_unknown = what != "answer"
+    where = f"{told.path}, label"
     if values_R.dtype.kind not in "iu" or order is None or told.classes is None:
-        return class_numbers(values_R, truth.classes, where, may_be_unknown=may_be_unknown)
-    own_R = class_numbers(values_R, told.classes, where, may_be_unknown=may_be_unknown)
+        return class_numbers(values_R, truth.classes, where)
     names = np.array([*told.classes, ""])
-    return class_numbers(names[own_R], truth.classes, where, may_be_unknown=may_be_unknown)
+    return class_numbers(names[class_numbers(values_R, told.classes, where)], truth.classes, where)
+
+
+def _answered(
+    values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth, notes: _Notes
+) -> np.ndarray:
+    """(R,) classes of the truth that were answered; -1 for an answer that is none of them, which is noted.
+
+    Raises UserError where no answer is a class.
+    """
+    if values_R.dtype.kind in "iu" and order is not None and told.classes is not None:
+        own_R = class_indices(values_R, told.classes)
+        values_R = np.where(own_R < 0, values_R.astype(np.str_), np.array(told.classes)[own_R])
+        numbers_R = np.where(own_R < 0, -1, class_indices(values_R, truth.classes, may_be_numbers=False))
+    else:
+        numbers_R = answered_classes(values_R, truth.classes)
+    is_strange_R = numbers_R < 0
+    if not is_strange_R.any():
+        return numbers_R
+    texts, counts = np.unique(values_R[is_strange_R].astype(np.str_), return_counts=True)
+    common = [str(texts[place]) for place in np.argsort(-counts, kind="stable")]
+    shown = examples([_meant(text, truth.classes) for text in common])
+    if is_strange_R.all():
+        raise UserError(
+            f"{told.path}: none of its answers is one of the {len(truth.classes)} classes of {truth.where} "
+            f"({examples(truth.classes)}): {shown}. Name classes as it does, or give the list that the answers are of: "
+            "--classes FILE"
+        )
+    count = int(is_strange_R.sum())
+    notes.add(
+        told.path,
+        f"{thousands(count)} of {plural(thousands(len(numbers_R)), 'answer')} {'is' if count == 1 else 'are'} none of the "
+        f"{len(truth.classes)} classes, and {'counts' if count == 1 else 'count'} as wrong: {shown}",
+        first=True,
+    )
+    return numbers_R
+
+
+def _meant(answer: str, classes: Sequence[str]) -> str:
+    """An answer that is no class, and the class that it is most like, where one is."""
+    by_small = {name.casefold(): name for name in reversed(classes)}
+    close = get_close_matches(answer[:LONGEST_ANSWER].casefold(), by_small, n=1)
+    shown = shortened(" ".join(answer.split()), LONGEST_ANSWER)
+    return f"'{shown}' (did you mean '{by_small[close[0]]}'?)" if close else f"'{shown}'"
 
 
 def _check_labels(
@@ -556,7 +613,7 @@ def _check_labels(
     """Hold a file's own labels against the truth. Raises UserError where its classes or videos must be others."""
     if told.labels_R is None:
         return
-    own_R = _numbers(told.labels_R[used], told, order, truth, "label")
+    own_R = _own_labels(told.labels_R[used], told, order, truth)
     labels_R = truth.labels_N[rows_R[used]]
     wrong = np.flatnonzero((own_R >= 0) & (own_R != labels_R))
     if not len(wrong):

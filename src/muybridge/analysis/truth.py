@@ -175,35 +175,55 @@ def _keys(name: str, level: int) -> list[str]:
     return ["/".join(parts[start:]).removeprefix("//") for start in range(len(parts) - 1)]
 
 
-def class_numbers(values: np.ndarray, classes: Sequence[str], where: str, *, may_be_unknown: bool = True) -> np.ndarray:
-    """Indices of classes that are given by their names or numbers; -1 for an empty one, where it `may_be_unknown`.
+_WHOLE = re.compile(r"[0-9]{1,9}(\.0+)?")
+
+
+def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.ndarray:
+    """Indices of classes that are given by their names or numbers; -1 for an empty one or -1.
 
     Raises UserError for one that is not among the classes.
     """
-    lowest = -1 if may_be_unknown else 0
+    numbers = class_indices(values, classes)
+    strange = np.flatnonzero((numbers < 0) & ~np.isin(np.char.strip(values.astype(np.str_)), ["", "-1"]))
+    if not len(strange):
+        return numbers
+    one = values[strange[0]]
     if values.dtype.kind in "iu":
-        outside = np.flatnonzero((values < lowest) | (values >= len(classes)))
-        if len(outside):
-            raise UserError(
-                f"{where}: class {values[outside[0]]} is not among the {len(classes)} classes, which are 0 to "
-                f"{len(classes) - 1}. Give the list that the numbers are of: --classes FILE"
-            )
-        return values.astype(np.int64)
+        raise UserError(
+            f"{where}: class {one} is not among the {len(classes)} classes, which are 0 to {len(classes) - 1}. Give the list "
+            "that the numbers are of: --classes FILE"
+        )
+    raise UserError(f"{where}: class '{one}' is not among the {len(classes)} classes. {nearest(str(one), classes)}")
+
+
+def class_indices(values: np.ndarray, classes: Sequence[str], *, may_be_numbers: bool = True) -> np.ndarray:
+    """Indices of classes that are given by their names or numbers; -1 for what is neither.
+
+    `may_be_numbers`: a number in text that is no name counts as the class of that number.
+    """
+    if values.dtype.kind in "iu":
+        return np.where((values >= 0) & (values < len(classes)), values, -1).astype(np.int64)
     index = {name: number for number, name in enumerate(classes)}
     names, which = np.unique(values.astype(np.str_), return_inverse=True)
     numbers = []
     for name in map(str, names):
         number = index.get(name, index.get(from_spreadsheet(name).strip()))
-        if number is None and re.fullmatch(r"[0-9]{1,9}(\.0+)?", name):
-            number = int(float(name)) if float(name) < len(classes) else None
-        if number is None and may_be_unknown and name.strip() in ("", "-1"):
-            number = -1
-        if number is None:
-            raise UserError(
-                f"{where}: class '{name}' is not among the {len(classes)} classes. {nearest(name, classes)}"
-            )
-        numbers.append(number)
+        if number is None and may_be_numbers and _WHOLE.fullmatch(name) and float(name) < len(classes):
+            number = int(float(name))
+        numbers.append(-1 if number is None else number)
     return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
+
+
+def answered_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Indices of the classes that were answered; -1 for an answer that is none of them, such as free text.
+
+    Numbers in text are numbers of classes only where all answers are: among names a "3" is no class.
+    """
+    known = {*classes}
+    are_numbers = values.dtype.kind in "iu" or all(
+        text in known or text == "-1" or _WHOLE.fullmatch(text) for text in np.unique(values.astype(np.str_)).tolist()
+    )
+    return class_indices(values, classes, may_be_numbers=are_numbers)
 
 
 def is_manifest(path: str | Path) -> bool:
