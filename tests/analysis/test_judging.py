@@ -452,6 +452,50 @@ def test_answers_of_another_spelling_or_by_number_make_no_classes(tmp_path):
     assert "1 of 24 answers is none of the 6 classes, and counts as wrong: '9'" in found.notes[0]
 
 
+NUMERALS = tuple(sorted(map(str, range(12))))
+"""Folders called 0 to 11 in the order of a manifest: 0, 1, 10, 11, 2, …"""
+
+
+def test_classes_that_are_called_by_numbers_are_matched_by_name(tmp_path):
+    ids, names = [f"{i}.mp4" for i in range(12)], NUMERALS
+    truth = table(tmp_path / "truth.csv", ids=ids, more={"label": names})
+    right = table(tmp_path / "right.csv", ids=ids, answers=names, more={"label": names})
+    assert judge(right, truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+    scored = table(tmp_path / "s.csv", np.eye(12), ids=ids, classes=NUMERALS, more={"label": names})
+    assert judge(scored, truth=truth).models[0].accuracy.value == 1.0
+    (tmp_path / "right.jsonl").write_text(
+        "".join(json.dumps({"id": i, "pred": k}) + "\n" for i, k in zip(ids, names, strict=True))
+    )
+    assert judge(tmp_path / "right.jsonl", truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+    np.savez(tmp_path / "right.npz", ids=ids, predictions=[int(name) for name in names])
+    with pytest.raises(UserError, match=r"right\.npz: classes are called by numbers \(0, 1, 10, 11, …\)"):
+        judge(tmp_path / "right.npz", truth=truth, classes=NUMERALS)
+    in_order = [str(k) for k in range(12)]
+    assert judge(tmp_path / "right.npz", truth=truth, classes=in_order).models[0].accuracy.value == 1.0
+    with pytest.raises(UserError, match="truth: classes are called by numbers"):
+        muybridge.judge({"a": np.eye(12)}, truth=np.arange(12), classes=NUMERALS, out=tmp_path / "r.html")
+    padded = table(tmp_path / "padded.csv", ids=ids, answers=[f"{int(name):03}" for name in names])
+    assert judge(padded, truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+
+
+def test_numbers_that_count_from_one_are_told(tmp_path, truth):
+    with pytest.raises(
+        UserError, match=r"a\.csv: its answers are numbers from 1 to 6, and the classes .* are 0 \(left\) to 5"
+    ):
+        judge(table(tmp_path / "a.csv", answers=LABELS + 1), truth=truth, classes=CLASSES)
+    with pytest.raises(UserError, match="truth: numbers go from 1 to 6, and the 6 classes are 0 to 5"):
+        muybridge.judge({"a": random_scores()}, truth=LABELS + 1, classes=CLASSES, out=tmp_path / "r.html")
+    shifted = table(
+        tmp_path / "a.csv", answers=np.where(LABELS == 5, 1, LABELS + 1)
+    )  # the last class is never answered
+    assert (
+        "a.csv: its answers are numbers from 1 to 5, and never 0 (left)"
+        in judge(shifted, truth=truth, classes=CLASSES).notes[0]
+    )
+    fine = table(tmp_path / "a.csv", answers=LABELS)
+    assert not judge(fine, truth=truth, classes=CLASSES).notes
+
+
 def test_a_list_of_classes_may_be_a_file_that_counts_from_one(tmp_path):
     listing = tmp_path / "test.txt"
     listing.write_text("".join(f"{name} {90 + i} {LABELS[i] + 1}\n" for i, name in enumerate(IDS)))
@@ -537,6 +581,21 @@ def test_two_files_of_one_seed_with_the_same_videos_are_an_error(tmp_path, truth
     files = [table(folder / "a_seed0.csv", random_scores()) for folder in (tmp_path, tmp_path / "x")]
     with pytest.raises(UserError, match=r"walk/000.mp4 is answered in .*, too, and both are a of seed 0"):
         judge(*files, truth=truth, classes=CLASSES)
+
+
+def test_copies_are_no_seeds(tmp_path, truth):
+    file = table(tmp_path / "a.csv", random_scores())
+    (tmp_path / "b.csv").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"a\.csv: it is named twice for m\. Name each seed's file once"):
+        judge(f"m={file}", f"m={tmp_path / '..' / tmp_path.name / 'a.csv'}", truth=truth)
+    with pytest.raises(UserError, match=r"b\.csv: it and .*a\.csv have the same scores.* one seed of m"):
+        judge(f"m={file}", f"m={tmp_path / 'b.csv'}", truth=truth)
+    with pytest.raises(UserError, match="two of its seeds have the same scores"):
+        muybridge.judge({"m": [random_scores()] * 2}, truth=LABELS, out=tmp_path / "r.html")
+    assert len(judge(f"m={file}", f"n={tmp_path / 'b.csv'}", truth=truth).models) == 2  # models may be the same
+    answers = [table(tmp_path / f"s{i}.csv", answers=[CLASSES[k] for k in LABELS]) for i in range(3)]
+    comparison = judge(*(f"m={one}" for one in answers), truth=truth)
+    assert comparison.notes[0].startswith("m: 3 of its 3 predictions give the same answers, all of them")
 
 
 def test_seeds_that_lack_videos_are_compared_on_those_of_all(tmp_path, truth):

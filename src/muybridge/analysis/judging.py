@@ -25,8 +25,10 @@ from muybridge.analysis.truth import (
     answered_classes,
     class_indices,
     class_numbers,
+    count_from_one,
     examples,
     is_manifest,
+    numbered,
     of_arrays,
     of_manifest,
     of_predictions,
@@ -35,7 +37,7 @@ from muybridge.analysis.truth import (
 )
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, MissingColumn, Predictions, read
+from muybridge.storage.predictions import Columns, MissingColumn, Predictions, check_order, read
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, label_ranks
 from muybridge.storage.study import StudyRecord
@@ -97,6 +99,7 @@ def judged(
     """
     if scores is not None and scores not in get_args(Kind):
         raise UserError(f"--scores: '{scores}' is not known. {nearest(scores, get_args(Kind))}")
+    _check_asked(asked)
     files, naming, notes = _Files(asked, format, columns), _Naming(seed_pattern), _Notes()
     names, first = _class_list(classes)
     if isinstance(truth, str | Path):
@@ -182,6 +185,19 @@ def asked_of(
         else:
             asked += [Asked(one, str(name)) for one in _of_array(str(name), value, ids, in_order_of)]
     return asked, folders
+
+
+def _check_asked(asked: Sequence[Asked]) -> None:
+    """Raise UserError for a file that is named twice for one row, as its answers would count as seeds of their own."""
+    seen = set()
+    for one in asked:
+        if isinstance(one.source, Predictions):
+            continue
+        key = (one.name, Path(one.source).resolve())
+        if key in seen:
+            of = "" if one.name is None else f" for {one.name}"
+            raise UserError(f"{one.source}: it is named twice{of}. Name each seed's file once")
+        seen.add(key)
 
 
 def _named_file(text: str | Path) -> tuple[str | None, Path]:
@@ -332,14 +348,17 @@ class _Files:
                 f"--classes: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: --classes FILE, "
                 "a line a class in the order of the scores"
             )
-        numbered = next(
-            (part for part in light if part.answers_R is not None and part.answers_R.dtype.kind in "iu"), None
-        )
-        if numbered is not None and not set(map(str, np.unique(numbered.answers_R).tolist())) & set(texts):
-            raise UserError(
-                f"--classes: labels are names, and the answers of {numbered.path} are numbers. Say which is which: --classes "
-                "FILE, a line a class in the order of the numbers"
-            )
+        for part in light:
+            answers_R = part.answers_R
+            if (
+                answers_R is not None
+                and answers_R.dtype.kind in "iu"
+                and not set(map(str, answers_R.tolist())) & set(texts)
+            ):
+                raise UserError(
+                    f"--classes: labels are names, and the answers of {part.path} are numbers. Say which is which: --classes "
+                    "FILE, a line a class in the order of the numbers"
+                )
         return tuple(sorted(texts))
 
 
@@ -558,10 +577,16 @@ def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
 def _own_labels(values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth) -> np.ndarray:
     """(R,) classes of the truth by the names, or by the numbers of the predictions' own list; -1: not known."""
     where = f"{told.path}, label"
+    _check_order(values_R, told, truth)
     if values_R.dtype.kind not in "iu" or order is None or told.classes is None:
         return class_numbers(values_R, truth.classes, where)
     names = np.array([*told.classes, ""])
     return class_numbers(names[class_numbers(values_R, told.classes, where)], truth.classes, where)
+
+
+def _check_order(values_R: np.ndarray, told: Predictions, truth: Truth) -> None:
+    if values_R.dtype.kind in "iu" and told.classes is None and not told.are_text:
+        check_order(truth.classes, told.path)
 
 
 def _answered(
@@ -576,7 +601,14 @@ def _answered(
         values_R = np.where(own_R < 0, values_R.astype(np.str_), np.array(told.classes)[own_R])
         numbers_R = np.where(own_R < 0, -1, class_indices(values_R, truth.classes, may_be_numbers=False))
     else:
+        _check_order(values_R, told, truth)
         numbers_R = answered_classes(values_R, truth.classes)
+        if count_from_one(values_R, truth.classes):
+            raise UserError(
+                f"{told.path}: its answers are numbers from 1 to {len(truth.classes)}, and the classes of {truth.where} are 0 "
+                f"({truth.classes[0]}) to {len(truth.classes) - 1}. If they count from 1, subtract 1; else give names"
+            )
+        _note_numbers(values_R, told, truth, notes)
     is_strange_R = numbers_R < 0
     if not is_strange_R.any():
         return numbers_R
@@ -597,6 +629,20 @@ def _answered(
         first=True,
     )
     return numbers_R
+
+
+def _note_numbers(values_R: np.ndarray, told: Predictions, truth: Truth, notes: _Notes) -> None:
+    """Note numbers that may count from 1: most classes are answered, and never the first, which has videos."""
+    if values_R.dtype.kind not in "iu" or numbered(truth.classes).get(0) != 0 or len(truth.classes) < 3:
+        return
+    answered = np.unique(values_R)
+    if answered[0] == 1 and len(answered) > len(truth.classes) / 2 and (truth.labels_N == 0).any():
+        notes.add(
+            told.path,
+            f"its answers are numbers from 1 to {answered[-1]}, and never 0 ({truth.classes[0]}): if they count from 1, each is "
+            "taken as the class after its own",
+            first=True,
+        )
 
 
 def _meant(answer: str, classes: Sequence[str]) -> str:
@@ -779,6 +825,7 @@ def _seeds(model: str, parts: Sequence[_Part], notes: _Notes) -> dict[int, list[
                         f"{part.told.path}: {name} is answered in {other.told.path}, too, and both are {model} of seed {seed}. "
                         "Leave one out, or name them apart: NAME=FILE"
                     )
+    _check_copies(model, parts, notes)
     untold = [part for part in parts if part.seed is None]
     for part in untold:
         fits = (
@@ -794,6 +841,31 @@ def _seeds(model: str, parts: Sequence[_Part], notes: _Notes) -> dict[int, list[
             model, f"without numbers of seeds, {len(untold)} predictions are taken as {plural(count, 'seed')}{joined}"
         )
     return dict(sorted(seeds.items()))
+
+
+def _check_copies(model: str, parts: Sequence[_Part], notes: _Notes) -> None:
+    """Raise UserError for seeds with the same scores, and note those with the same answers: no chance made them differ."""
+    of: dict[tuple[bytes, bytes, str | None], _Part] = {}
+    copies = []
+    for part in parts:
+        key = (part.rows_N.tobytes(), part.answers.predicted_N.tobytes(), part.scores_sha256)
+        other = of.setdefault(key, part)
+        if other is part:
+            continue
+        if part.scores_sha256 is not None:
+            which = "two of its seeds" if part.told.path == other.told.path else f"it and {other.told.path}"
+            raise UserError(
+                f"{part.told.path}: {which} have the same scores, to the last digit, so they are one seed of {model}. Leave one "
+                "out"
+            )
+        copies.append(part)
+    if copies:
+        notes.add(
+            model,
+            f"{len(copies) + 1} of its {len(parts)} predictions give the same answers, all of them: if one is a copy of another, "
+            "they are no seeds, and intervals are too narrow",
+            first=True,
+        )
 
 
 def _joined(parts: Sequence[_Part], common: np.ndarray, truth: Truth) -> Answers:

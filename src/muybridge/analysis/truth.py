@@ -19,7 +19,7 @@ from muybridge.data.overview import overview
 from muybridge.data.prepare.lists import numbered_lines
 from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, Predictions, read, read_list
+from muybridge.storage.predictions import Columns, Predictions, check_order, read, read_list
 from muybridge.storage.run import Run, data_name
 from muybridge.text import from_spreadsheet, listed, plural
 
@@ -188,6 +188,11 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.
     if not len(strange):
         return numbers
     one = values[strange[0]]
+    if count_from_one(values, classes):
+        raise UserError(
+            f"{where}: numbers go from 1 to {len(classes)}, and the {len(classes)} classes are 0 to {len(classes) - 1}. If they "
+            "count from 1, subtract 1, or else give the list that they are of: --classes FILE"
+        )
     if values.dtype.kind in "iu":
         raise UserError(
             f"{where}: class {one} is not among the {len(classes)} classes, which are 0 to {len(classes) - 1}. Give the list "
@@ -199,19 +204,37 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.
 def class_indices(values: np.ndarray, classes: Sequence[str], *, may_be_numbers: bool = True) -> np.ndarray:
     """Indices of classes that are given by their names or numbers; -1 for what is neither.
 
-    `may_be_numbers`: a number in text that is no name counts as the class of that number.
+    A number is the class that is called so, where all are called by numbers. `may_be_numbers`: one in text may be a number.
     """
-    if values.dtype.kind in "iu":
-        return np.where((values >= 0) & (values < len(classes)), values, -1).astype(np.int64)
-    index = {name: number for number, name in enumerate(classes)}
-    names, which = np.unique(values.astype(np.str_), return_inverse=True)
+    index, by_number = {name: number for number, name in enumerate(classes)}, numbered(classes)
+    names, which = np.unique(values if values.dtype.kind in "iu" else values.astype(np.str_), return_inverse=True)
     numbers = []
-    for name in map(str, names):
-        number = index.get(name, index.get(from_spreadsheet(name).strip()))
-        if number is None and may_be_numbers and _WHOLE.fullmatch(name) and float(name) < len(classes):
-            number = int(float(name))
+    for name in names.tolist():
+        if isinstance(name, int):
+            number = by_number.get(name)
+        else:
+            number = index.get(name, index.get(from_spreadsheet(name).strip()))
+            if number is None and may_be_numbers and _WHOLE.fullmatch(name):
+                number = by_number.get(int(float(name)))
         numbers.append(-1 if number is None else number)
     return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
+
+
+def numbered(classes: Sequence[str]) -> dict[int, int]:
+    """Index of each class by the number that it is called by, or by its place where classes have names."""
+    if not all(re.fullmatch("[0-9]{1,9}", name) for name in classes):
+        return {number: number for number in range(len(classes))}
+    by_number = {int(name): number for number, name in enumerate(classes)}
+    return by_number if len(by_number) == len(classes) else {}  # 1 and 01
+
+
+def count_from_one(values: np.ndarray, classes: Sequence[str]) -> bool:
+    """Whether numbers go from 1 to K, where classes have the places 0 to K-1."""
+    texts = set(map(str, np.unique(values.astype(np.str_)).tolist())) - {"", "-1"}
+    if not texts or not all(map(_WHOLE.fullmatch, texts)) or numbered(classes).get(0) != 0:
+        return False
+    numbers = {int(float(text)) for text in texts}
+    return min(numbers) == 1 and max(numbers) == len(classes) > 1
 
 
 def answered_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -384,6 +407,10 @@ def of_predictions(
         where, Path(told[0].path).stem, list(entries), [label for label, *_ in entries.values()],
         [group for _, group, _ in entries.values()], classes=classes, first=0, guess=guess,
         is_numbered=all(part.is_numbered for part in told),
+        are_numbers=any(
+            part.labels_R is not None and part.labels_R.dtype.kind in "iu" and part.classes is None and not part.are_text
+            for part in told
+        ),
     )  # fmt: skip
 
 
@@ -396,12 +423,13 @@ def of_arrays(
     guess: Classes,
 ) -> Truth:
     """Truth by labels in the order of the predictions. Raises UserError."""
+    are_numbers = labels_N.dtype.kind in "iuf"
     if labels_N.dtype.kind == "f" and np.isfinite(labels_N).all() and (labels_N == np.floor(labels_N)).all():
         labels_N = labels_N.astype(np.int64)  # whole numbers, as tables keep them
     labels = [str(label) for label in labels_N.tolist()]
     return _plain(
         "truth", "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
-        classes=classes, first=0, guess=guess,
+        classes=classes, first=0, guess=guess, are_numbers=are_numbers,
     )  # fmt: skip
 
 
@@ -416,8 +444,9 @@ def _plain(
     first: int,
     guess: Classes,
     is_numbered: bool = False,
+    are_numbers: bool = False,
 ) -> Truth:
-    """Truth of which no manifest is known."""
+    """Truth of which no manifest is known. `are_numbers`: its labels are numbers that were never text."""
     if not ids:
         raise UserError(f"{where}: it has no video. Give a row a video")
     if len(set(ids)) < len(ids):
@@ -427,6 +456,8 @@ def _plain(
     if first and all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         numbers = np.array([int(label) - first for label in labels])
     known = classes or guess(numbers)
+    if are_numbers:
+        check_order(known, where)
     labels_N = class_numbers(numbers, known, where)
     if (labels_N < 0).all():
         raise UserError(f"{where}: no video has a label. Give the class of each")

@@ -105,7 +105,9 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
                     labels_R=None if labels is None else labels[rows_R],
                     groups_R=None if groups is None else groups[rows_R], classes=classes,
                     model=answer if len(answers) > 1 else model, seed=seed, split=split,
-                    is_numbered=roles["video"] is None or table.is_numbered, notes=(*common, *differ),
+                    is_numbered=roles["video"] is None or table.is_numbered,
+                    are_text=not any(_is_number(table.columns[name]) for name in (*answers, roles["label"]) if name),
+                    notes=(*common, *differ),
                 )
             )  # fmt: skip
     return made
@@ -420,12 +422,26 @@ def _classes(table: Table, name: str, classes: tuple[str, ...] | None, *, is_ans
         place = table.place(int((texts == "").argmax()))
         raise UserError(f"{table.path}, {place}: it has no answer ('{name}' is empty). Fill it in, or remove the row")
     unique, inverse_R = np.unique(texts, return_inverse=True)
+    if classes is not None and _is_number(values):
+        check_order(classes, f"{table.path}, column '{name}'")
     matches = [_WHOLE.fullmatch(text) for text in unique.tolist()]
     is_numbered = all(match or not text for match, text in zip(matches, unique.tolist(), strict=True))
+    if any(re.match(r"0\d", text) for text in unique.tolist()):
+        return texts  # 007 is a name
     if not is_numbered or not any(matches) or (classes is not None and set(unique.tolist()) - {""} <= set(classes)):
         return texts
     numbers = np.array([-1 if match is None else int(match[1]) for match in matches], dtype=np.int64)
     return numbers[inverse_R]
+
+
+def check_order(classes: Sequence[str], where: str) -> None:
+    """Raise UserError for numbers of classes that are called by numbers, and not in order from 0 on."""
+    if all(re.fullmatch(r"\d{1,9}", name) for name in classes) and list(classes) != list(map(str, range(len(classes)))):
+        shown = ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "")
+        raise UserError(
+            f"{where}: classes are called by numbers ({shown}), so whether a 2 is the class '2' or the one at place 2 is open. "
+            "Give the names as text, as a CSV does"
+        )
 
 
 def _parts(
