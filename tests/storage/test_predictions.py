@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import signal
+import struct
 import zipfile
 from contextlib import contextmanager
 
@@ -596,6 +597,39 @@ def test_zips_that_would_fill_the_memory_are_refused(tmp_path):
     (tmp_path / "a.npy").write_bytes(header.getvalue() + bytes(64))
     with pytest.raises(UserError, match=r"a\.npy: a damaged array"):
         read(tmp_path / "a.npy")
+
+
+def repeated(content, count):
+    """A pickle of a list that makes an array of the same bytes again and again, in an order that is not the machine's."""
+
+    def text(value):
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    size = len(content) // 8
+    dtype = text("numpy") + text("dtype") + b"\x93" + text("f8") + b"\x89\x88\x87R(K\x03" + text(">")
+    dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    buffer = b"B" + struct.pack("<I", len(content)) + content
+    call = text("numpy._core.numeric") + text("_frombuffer") + b"\x93"
+    head = b"\x80\x04" + dtype + b"q\x000" + buffer + b"q\x010" + call + b"q\x020"
+    head += b"J" + struct.pack("<i", size) + b"\x85q\x030" + text("C") + b"q\x040"
+    return head + b"](" + b"h\x02(h\x01h\x00h\x03h\x04tR" * count + b"e."
+
+
+def test_numbers_that_a_pickle_repeats_do_not_fill_the_memory(tmp_path):
+    row, path = np.zeros(2**20), tmp_path / "bomb.pkl"
+    wide = np.zeros((2**10, 2**10))
+    for value in ([row] * 400, {"scores": [row] * 400}, [{"video": "a", "scores": row}] * 400, [wide] * 400):
+        path.write_bytes(pickle.dumps(value))
+        with pytest.raises(UserError, match="it names the same numbers again and again"):
+            read(path)
+    path.write_bytes(repeated(row.tobytes(), 400))
+    with pytest.raises(UserError, match="it would fill the memory"):
+        read(path)
+    path.write_bytes(pickle.dumps([[0.5] * 2**20] * 400))
+    with pytest.raises(UserError, match="more than 134217728 numbers in lists"):
+        read(path)
+    path.write_bytes(repeated(np.arange(8, dtype=">f8").tobytes(), 3))
+    assert np.array_equal(read(path)[0].scores_RC, [np.arange(8.0)] * 3)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
