@@ -3,6 +3,7 @@ silence."""
 
 import csv
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from muybridge.data.manifest import from_columns
 from muybridge.errors import UserError
 from muybridge.reporting.card import card_of
 from muybridge.reporting.disagreements import answer_of
+from muybridge.reporting.sections.data import overview
+from muybridge.reporting.sections.parts import Chapter
 from muybridge.storage.predictions import Columns
 from muybridge.storage.scores import Scores, label_ranks, softmax
 
@@ -252,7 +255,12 @@ def test_rows_of_one_video_are_views_that_are_averaged(tmp_path, truth):
     uneven = table(tmp_path / "b.csv", views[:2].reshape(-1, len(CLASSES))[:25], ids=(IDS * 2)[:25])
     notes = judge(uneven, truth=truth, classes=CLASSES).notes
     assert any("1 to 2 rows: they are taken as views" in note for note in notes)
-    assert any(f"1 have another number than 1 ({IDS[0]})" in note for note in notes)
+    assert any(f"1 has another number than 1 ({IDS[0]})" in note for note in notes)
+    doubled = table(tmp_path / "b.csv", np.concatenate([views[0], views[0][:1]]), ids=[*IDS, IDS[0]])
+    comparison = judge(doubled, truth=truth, classes=CLASSES)
+    assert comparison.models[0].num_views == 0  # not one view each
+    assert "view" not in " ".join(findings(comparison))
+    assert not any("clip top-1" in one.figures for one in missing(comparison))
 
 
 def test_a_row_a_video_tells_nothing_of_views(tmp_path, truth):
@@ -353,11 +361,17 @@ def test_rows_without_names_are_in_the_order_of_the_truth(tmp_path, truth):
 
     comparison = judge(unnamed(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES)
     assert list(answered(comparison, "a").values()) == scores.argmax(1).tolist()
-    assert any("videos are taken in the order of" in note for note in comparison.notes)
+    assert "they are taken in the order of" in comparison.notes[0]
+    assert "it has no labels, so nothing confirms that" in comparison.notes[0]
+    confirmed = judge(unnamed(tmp_path / "b.csv", scores, [CLASSES[k] for k in LABELS]), truth=truth, classes=CLASSES)
+    assert any("b.csv: its videos are taken in the order of" in note for note in confirmed.notes)
+    both = judge(tmp_path / "a.csv", tmp_path / "b.csv")  # the order is that of the one with the labels
+    assert "a.csv: it names no videos" in both.notes[0]
+    assert row(both, "a").accuracy.value == row(comparison, "a").accuracy.value
     with pytest.raises(UserError, match=r"a\.csv: it names no videos, and has 23 where .* has 24"):
         judge(unnamed(tmp_path / "a.csv", scores[1:]), truth=truth, classes=CLASSES)
     shifted = [CLASSES[k] for k in np.roll(LABELS, 1)]
-    with pytest.raises(UserError, match=r"a\.csv: its rows are not in the order of"):
+    with pytest.raises(UserError, match=r"a\.csv: its rows are not .*: its video 1 is wave in it, and left in"):
         judge(unnamed(tmp_path / "a.csv", scores, shifted), truth=truth, classes=CLASSES)
 
 
@@ -476,6 +490,55 @@ def test_classes_that_are_called_by_numbers_are_matched_by_name(tmp_path):
         muybridge.judge({"a": np.eye(12)}, truth=np.arange(12), classes=NUMERALS, out=tmp_path / "r.html")
     padded = table(tmp_path / "padded.csv", ids=ids, answers=[f"{int(name):03}" for name in names])
     assert judge(padded, truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+
+
+def test_whole_numbers_of_floats_are_answers(tmp_path):
+    (found,) = muybridge.judge({"a": LABELS.astype(float)}, truth=LABELS, out=tmp_path / "r.html").comparisons.values()
+    assert found.models[0].accuracy.value == 1.0
+
+
+def test_the_data_of_judged_files_has_the_sizes_of_its_classes(tmp_path, truth):
+    comparison = judge(table(tmp_path / "a.csv", random_scores()), truth=truth, classes=CLASSES)
+    assert comparison.dataset.class_sizes["test"].tolist() == [4] * 6
+    assert not comparison.baselines.from_training
+    section = overview(Chapter(comparison))
+    assert section.tables[0].rows == [["test", "24", "6", "4 – 4"]]
+
+
+def test_shared_highest_scores_are_told(tmp_path, truth):
+    scores = random_scores()
+    scores[:10] = 0.5
+    notes = judge(table(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES).notes
+    assert "a.csv: in 10 of 24 videos several classes share the highest score" in notes[0]
+    assert not any(
+        "share the highest" in note for note in judge(table(tmp_path / "b.csv", random_scores()), truth=truth).notes
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_any_size_are_judged_or_refused(tmp_path, truth):
+    large = 1e25 * random_scores()
+    assert answered(judge(table(tmp_path / "a.csv", large), truth=truth), "a") == answered(
+        judge(table(tmp_path / "b.csv", random_scores()), truth=truth), "b"
+    )
+    with pytest.raises(UserError, match=r"c\.csv: a score is beyond 1e\+30"):
+        judge(table(tmp_path / "c.csv", 1e307 * random_scores()), truth=truth)
+    np.savez(tmp_path / "d.npz", scores=random_scores() > 0, videos=IDS)
+    with pytest.raises(UserError, match=r"d\.npz: 'scores' has (True|False) where a score should be"):
+        judge(tmp_path / "d.npz", truth=truth, classes=CLASSES)
+
+
+def test_only_endings_of_files_are_endings_and_accents_are_one_sign(tmp_path):
+    truth = table(tmp_path / "truth.csv", ids=["s0.cam", "s1.cam"], more={"label": ["left", "right"]})
+    with pytest.raises(UserError, match="none of its 2 videos is in"):
+        judge(table(tmp_path / "a.csv", ids=["s0.rgb", "s1.rgb"], answers=["left", "right"]), truth=truth)
+    names = ["caf\u00e9.mp4", "plain.mp4"]
+    truth = table(tmp_path / "truth.csv", ids=names, more={"label": ["left", "right"]})
+    apart = table(
+        tmp_path / "a.csv", ids=[unicodedata.normalize("NFD", name) for name in names], answers=["left", "left"]
+    )
+    (model,) = judge(apart, truth=truth).models
+    assert (model.num_videos, model.accuracy.value) == (2, 0.5)
 
 
 def test_numbers_that_count_from_one_are_told(tmp_path, truth):
@@ -679,11 +742,25 @@ def test_arrays_are_judged_by_their_names(tmp_path):
     ("arrays", "options", "error"),
     [
         ({"a": np.zeros((VIDEOS, 2, 2, 2))}, {}, "a: an array of float64 of shape"),
-        ({"a": np.zeros(VIDEOS)}, {}, "a: an array of float64 of shape"),
+        ({"a": np.full(VIDEOS, 0.5)}, {}, "a: an array of float64 of shape"),
+        ({"a": {"x.mp4": "left"}}, {}, r"a: answers by the names of videos.* ids=list\(by_video\)"),
+        (
+            {"a": random_scores()},
+            {"truth": {"x.mp4": "left"}},
+            r"truth: labels by the names .* \[labels\[name\] for",
+        ),
+        ({"a": random_scores()}, {"truth": None}, "truth: no labels are given.* truth=labels"),
+        (
+            {"a": random_scores()},
+            {"classes": ["x", "y"]},
+            r"classes: 2 are named, and 'a' has 6 scores a row.* classes=",
+        ),
+        ({"a": random_scores()}, {"truth": [CLASSES[k] for k in LABELS]}, r"classes: labels are names.* classes=\["),
+        ({"a": random_scores()[:, :5]}, {}, r"a: it has 5 scores a row, and truth has 6 classes\..* classes=\["),
         ({"a": random_scores()[1:]}, {}, "truth: 24 values for 23 videos"),
         ({"a": random_scores(), "b": random_scores()[1:]}, {}, "'b': 23 values for 24 videos"),
         ({"a": []}, {}, "a: the list is empty"),
-        ({}, {}, "predictions: nothing is named"),
+        ({}, {}, "predictions: nothing is given"),
         ({"a": random_scores()}, {"ids": IDS[1:]}, "ids: 23 names, and 'a' has 24 videos"),
         ({"a": random_scores()}, {"groups": ["x"]}, "groups: 1 values for 24 videos"),
         ({"a": np.full((VIDEOS, 6), np.nan)}, {}, "a: a score is not a finite number"),
@@ -692,7 +769,7 @@ def test_arrays_are_judged_by_their_names(tmp_path):
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path, arrays, options, error):
     with pytest.raises(UserError, match=error):
-        muybridge.judge(arrays, truth=LABELS, out=tmp_path / "r.html", **options)
+        muybridge.judge(arrays, out=tmp_path / "r.html", **{"truth": LABELS, **options})
     assert not list(tmp_path.iterdir())
 
 

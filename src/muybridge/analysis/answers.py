@@ -52,7 +52,7 @@ class Answers:
     clip_top1: float
     """Clip accuracy: each view counted separately; NaN where the views are not known."""
     num_views: int
-    """Number of views of each video; 0 where it is not known."""
+    """Number of views of each video; 0 where it is not known, or not that of all."""
     by_clips: Mapping[int, float]
     """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
     top: Mapping[int, float]

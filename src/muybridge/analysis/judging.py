@@ -34,6 +34,7 @@ from muybridge.analysis.truth import (
     of_predictions,
     of_runs,
     of_table,
+    option_of_classes,
 )
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
@@ -52,6 +53,11 @@ MOSTLY = 0.5
 """Share of a file's own labels that contradict the truth, above which its classes or its videos are others."""
 ROUNDING = 0.02
 """Largest distance of a sum of written probabilities from what it should be: four digits of 400 classes."""
+
+LARGEST = 1e30
+"""Largest size of a score: sums over views and the softmax of a smaller one are finite in single precision, too."""
+FEW_TIES = 0.01
+"""Share of the videos whose highest score may be shared without a word: rounding makes some ties."""
 
 LONGEST_ANSWER = 60
 """Most characters of an answer that is no class, in a note."""
@@ -114,6 +120,10 @@ def judged(
     else:
         told, _ = files.without_scores()
         if all(part.labels_R is None for part in told):
+            if all(part.format == ARRAY for part in told):
+                raise UserError(
+                    "truth: no labels are given, and arrays have none. Give them in the order of the rows: truth=labels"
+                )
             raise UserError(
                 "--truth: no file says what its videos show. Give a manifest, or a table with a video and a label a row: "
                 "--truth test.csv"
@@ -160,7 +170,7 @@ def asked_of(
     asked: list[Asked] = []
     folders: list[str | Path | Run] = []
     if not isinstance(predictions, str | Path | Run) and not len(predictions):
-        raise UserError("predictions: nothing is named. Give files, folders of runs, or arrays by name")
+        raise UserError("predictions: nothing is given. Give files, folders of runs, or arrays by name")
     if not isinstance(predictions, Mapping):
         for one in [predictions] if isinstance(predictions, str | Path | Run) else predictions:
             name, path = (None, one) if isinstance(one, Run) else _named_file(one)
@@ -217,6 +227,11 @@ def _named_file(text: str | Path) -> tuple[str | None, Path]:
 
 def _of_array(name: str, value: Any, ids: Sequence[str] | None, in_order_of: str | Path | None) -> list[Predictions]:
     """Predictions of an array, or of one a seed."""
+    if isinstance(value, Mapping):
+        raise UserError(
+            f"{name}: answers by the names of videos. Give them in one order, and the names: "
+            f"{{'{name}': list(by_video.values())}}, ids=list(by_video)"
+        )
     is_of_seeds = isinstance(value, list | tuple) and len(value) > 0 and getattr(value[0], "ndim", 0) > 0
     try:
         arrays = [np.asarray(one) for one in value] if is_of_seeds else [np.asarray(value)]
@@ -226,6 +241,8 @@ def _of_array(name: str, value: Any, ids: Sequence[str] | None, in_order_of: str
         arrays = list(arrays[0])
     made = []
     for seed, array in enumerate(arrays):
+        if array.ndim == 1 and array.dtype.kind == "f" and len(array) and (array == np.floor(array)).all():
+            array = array.astype(np.int64)  # classes, as tables keep them
         is_scores, is_answers = (
             array.ndim == 2 and array.dtype.kind in "fiu",
             array.ndim == 1 and array.dtype.kind in "iuUO",
@@ -274,6 +291,17 @@ def _of_arrays(
             "truth: labels without names are of arrays. Give files a truth with names: a manifest or a table"
         )
     videos = arrays[0].videos_R.tolist()
+    if isinstance(labels, Mapping):
+        raise UserError(
+            "truth: labels by the names of videos. Give them in the order of the arrays: [labels[name] for name in ids]"
+        )
+    for one in arrays:
+        width = None if one.scores_RC is None else one.scores_RC.shape[1]
+        if classes is not None and width is not None and width != len(classes):
+            raise UserError(
+                f"classes: {len(classes)} are named, and '{one.model}' has {width} scores a row. Name as many, in the order of "
+                "the scores: classes=[…]"
+            )
     given = {"truth": labels, "groups": groups, **{f"'{one.model}'": one.videos_R for one in arrays}}
     for what, values in given.items():
         if values is not None and len(values) != len(videos):
@@ -343,10 +371,12 @@ class _Files:
         texts = [text for text in np.unique(labels.astype(np.str_)).tolist() if text not in ("", "-1")]
         if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
             return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
+        in_python = all(part.format == ARRAY for part in light)
+        option, how = ("classes" if in_python else "--classes"), option_of_classes(in_python)
         if width is not None:
             raise UserError(
-                f"--classes: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: --classes FILE, "
-                "a line a class in the order of the scores"
+                f"{option}: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: {how}, in the "
+                "order of the scores"
             )
         for part in light:
             answers_R = part.answers_R
@@ -356,8 +386,8 @@ class _Files:
                 and not set(map(str, answers_R.tolist())) & set(texts)
             ):
                 raise UserError(
-                    f"--classes: labels are names, and the answers of {part.path} are numbers. Say which is which: --classes "
-                    "FILE, a line a class in the order of the numbers"
+                    f"{option}: labels are names, and the answers of {part.path} are numbers. Say which is which: {how}, in the "
+                    "order of the numbers"
                 )
         return tuple(sorted(texts))
 
@@ -496,6 +526,7 @@ def _part(
         crop_V=np.zeros(len(used), dtype=np.int64), logits_VK=values_VK,
         average="probabilities" if are_probabilities else told.average or "logits", are_probabilities=are_probabilities,
     )  # fmt: skip
+    _note_ties(told.path, scores, notes)
     by_id = scores.labelled()
     right_N = np.bincount(video_V, weights=answered_V == truth.labels_N[rows][video_V])
     return _Part(
@@ -524,8 +555,10 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
                 f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. "
                 "Give the list that it was tested with: --truth LIST"
             )
-        notes.add(told.path, f"its videos are taken in the order of {truth.where}")
+        _note_order(told, truth, notes)
         return rows[numbers_R]
+    if told.is_numbered:
+        _note_order(told, truth, notes)
     names, which_R = np.unique(told.videos_R, return_inverse=True)
     found, how = truth.of_split[split].find(names.tolist(), told.path)
     if not how:
@@ -545,6 +578,18 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
     return found[which_R.reshape(-1)]
 
 
+def _note_order(told: Predictions, truth: Truth, notes: _Notes) -> None:
+    if told.labels_R is not None:
+        if not truth.is_numbered:
+            notes.add(told.path, f"its videos are taken in the order of {truth.where}")
+        return
+    notes.add(
+        told.path,
+        f"it names no videos, and they are taken in the order of {truth.where}; it has no labels, so nothing confirms that",
+        first=True,
+    )
+
+
 def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
     """(K,) place of each class of the truth in the predictions' list; None where the order is the same."""
     width = None if told.scores_RC is None else told.scores_RC.shape[1]
@@ -552,7 +597,7 @@ def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
         if width is not None and width != len(truth.classes):
             raise UserError(
                 f"{told.path}: it has {width} scores a row, and {truth.where} has {len(truth.classes)} classes. Give the list of "
-                "the scores' classes: --classes FILE"
+                f"the scores' classes: {option_of_classes(told.format == ARRAY)}"
             )
         return None
     if told.classes == truth.classes:
@@ -619,7 +664,7 @@ def _answered(
         raise UserError(
             f"{told.path}: none of its answers is one of the {len(truth.classes)} classes of {truth.where} "
             f"({examples(truth.classes)}): {shown}. Name classes as it does, or give the list that the answers are of: "
-            "--classes FILE"
+            f"{option_of_classes(told.format == ARRAY)}"
         )
     count = int(is_strange_R.sum())
     notes.add(
@@ -665,10 +710,9 @@ def _check_labels(
     if not len(wrong):
         return
     known, first = int((own_R >= 0).sum()), wrong[0]
-    one = (
-        f"'{told.videos_R[used[first]]}' is {truth.classes[own_R[first]]} in it, and {truth.classes[labels_R[first]]} in "
-        f"{truth.where}"
-    )
+    name = told.videos_R[used[first]]
+    video = f"its video {int(name) + 1}" if told.is_numbered else f"'{name}'"
+    one = f"{video} is {truth.classes[own_R[first]]} in it, and {truth.classes[labels_R[first]]} in {truth.where}"
     if told.is_numbered:
         raise UserError(
             f"{told.path}: its rows are not in the order of {truth.where}: {one}. Give the list of its test: --truth LIST"
@@ -723,9 +767,14 @@ def _values(told: Predictions, kind: str | None, notes: _Notes) -> tuple[np.ndar
         values_RC = values_RC.astype(np.float64)
     if not np.isfinite(values_RC).all():
         raise UserError(f"{told.path}: a score is not a finite number. Correct it")
+    least = float(values_RC.min())
+    if max(float(values_RC.max()), -least) > LARGEST:
+        raise UserError(
+            f"{told.path}: a score is beyond {LARGEST:g}, of which no softmax can be taken. Give scores of usual size"
+        )
     if kind == "logits" or told.average is not None:  # scores of muybridge's own
         return values_RC, False
-    sums_R, least = values_RC.sum(1, dtype=np.float64), float(values_RC.min())
+    sums_R = values_RC.sum(1, dtype=np.float64)
     low, high = float(sums_R.min()), float(sums_R.max())
     if least >= 0 and max(1 - low, high - 1) <= ROUNDING:
         return values_RC, True
@@ -762,11 +811,25 @@ def _note_views(path: str, counts_N: np.ndarray, ids_N: np.ndarray, averaged: st
         return
     usual = int(np.bincount(counts_N).argmax())
     others = ids_N[counts_N != usual].tolist()
+    have = "has" if len(others) == 1 else "have"
     notes.add(
         path,
         f"videos have {fewest} to {most} rows: they are taken as views, and their {averaged} averaged; {thousands(len(others))} "
-        f"have another number than {usual} ({examples(others)})",
+        f"{have} another number than {usual} ({examples(others)})",
     )
+
+
+def _note_ties(path: str, scores: Scores, notes: _Notes) -> None:
+    """Note videos whose highest score several classes share, as the answer is then a matter of the classes' order."""
+    best_NK = scores.video_scores() == scores.video_scores().max(1, keepdims=True)
+    count, videos = int((best_NK.sum(1) > 1).sum()), len(best_NK)
+    if count > max(2, FEW_TIES * videos):
+        notes.add(
+            path,
+            f"in {thousands(count)} of {plural(thousands(videos), 'video')} several classes share the highest score, and the "
+            "first of them counts as the answer: accuracy depends on the order of the classes",
+            first=True,
+        )
 
 
 def _row(model: str, parts: Sequence[_Part], truth: Truth, notes: _Notes) -> ModelResult:
@@ -894,6 +957,6 @@ def _joined(parts: Sequence[_Part], common: np.ndarray, truth: Truth) -> Answers
     return Answers(
         **{name: along(name)[order] for name in ALONG_VIDEOS}, within=within,
         clip_top1=float(np.mean([right_N[one].sum() / views_N[one].sum() for one in splits])) if has_views else np.nan,
-        num_views=int(views_N.sum()) // len(views_N) if has_views else 0, by_clips={},
+        num_views=int(views_N[0]) if has_views and (views_N == views_N[0]).all() else 0, by_clips={},
         top={k: float(np.mean([(ranks_N[one] < k).mean() for one in splits])) for k in tops}, split_N=split_N[order],
     )  # fmt: skip

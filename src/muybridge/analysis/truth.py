@@ -4,6 +4,7 @@ It comes from a manifest, from a table or a list, from the test scores of runs, 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +36,15 @@ TABLES = (".csv", ".tsv", ".json")
 SHOWN = 3
 """Names that a message gives as examples."""
 
-_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Ending of a file name; a number ("v_1.5") does not count."""
+ARRAYS = "truth"
+"""Origin of labels that were given in Python, in the order of arrays."""
+
+_ENDING = re.compile(
+    r"\.(avi|mp4|mkv|webm|mpe?g|mov|m4v|wmv|flv|3gp|m?ts|ogv|gif|jpe?g|png|bmp|webp|tiff?|npy|npz|pt|pth|pkl|pickle|h5|hdf5|mat|"
+    r"csv|tsv|json|txt|parquet|feather|zip|tar)$",
+    re.IGNORECASE,
+)
+"""Ending of a file of a video, of pictures or of numbers: of cam.left and cam.right both names count whole."""
 
 Classes = Callable[[np.ndarray], tuple[str, ...]]
 """Classes in their order, for a truth that has labels and no list of classes."""
@@ -158,8 +166,8 @@ class Names:
 
 
 def _clean(name: str) -> str:
-    """A name with the separators of POSIX, and no "./" in front."""
-    name = name.replace("\\", "/")
+    """A name with the separators of POSIX, no "./" in front, and letters with their accents as one sign (NFC)."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/"))
     return name[2:] if name.startswith("./") else name
 
 
@@ -183,6 +191,7 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.
 
     Raises UserError for one that is not among the classes.
     """
+    option = option_of_classes(where == ARRAYS)
     numbers = class_indices(values, classes)
     strange = np.flatnonzero((numbers < 0) & ~np.isin(np.char.strip(values.astype(np.str_)), ["", "-1"]))
     if not len(strange):
@@ -191,14 +200,19 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.
     if count_from_one(values, classes):
         raise UserError(
             f"{where}: numbers go from 1 to {len(classes)}, and the {len(classes)} classes are 0 to {len(classes) - 1}. If they "
-            "count from 1, subtract 1, or else give the list that they are of: --classes FILE"
+            f"count from 1, subtract 1, or else give the list that they are of: {option}"
         )
     if values.dtype.kind in "iu":
         raise UserError(
             f"{where}: class {one} is not among the {len(classes)} classes, which are 0 to {len(classes) - 1}. Give the list "
-            "that the numbers are of: --classes FILE"
+            f"that the numbers are of: {option}"
         )
     raise UserError(f"{where}: class '{one}' is not among the {len(classes)} classes. {nearest(str(one), classes)}")
+
+
+def option_of_classes(in_python: bool) -> str:
+    """The list of classes, as arrays or files are given it."""
+    return "classes=[…]" if in_python else "--classes FILE"
 
 
 def class_indices(values: np.ndarray, classes: Sequence[str], *, may_be_numbers: bool = True) -> np.ndarray:
@@ -428,7 +442,7 @@ def of_arrays(
         labels_N = labels_N.astype(np.int64)  # whole numbers, as tables keep them
     labels = [str(label) for label in labels_N.tolist()]
     return _plain(
-        "truth", "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
+        ARRAYS, "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
         classes=classes, first=0, guess=guess, are_numbers=are_numbers,
     )  # fmt: skip
 
@@ -461,7 +475,8 @@ def _plain(
     labels_N = class_numbers(numbers, known, where)
     if (labels_N < 0).all():
         raise UserError(f"{where}: no video has a label. Give the class of each")
-    dataset = Dataset({"test": len(ids)}, None, None, "no manifest was given (--truth manifest.csv)")
+    counts_K = np.bincount(labels_N[labels_N >= 0], minlength=len(known))
+    dataset = Dataset({"test": len(ids)}, {"test": counts_K}, None, "no manifest was given (--truth manifest.csv)")
     return Truth(
         where=where, data=data, classes=known, ids_N=np.array(ids, dtype=np.str_), labels_N=labels_N,
         groups_N=np.array(groups, dtype=np.str_), split_N=np.zeros(len(ids), dtype=np.int64),

@@ -389,6 +389,11 @@ def is_number(cell: str) -> bool:
 
 def _finite(table: Table, values_RC: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Scores that are checked to be finite numbers."""
+    if values_RC.dtype.kind not in "iuf":
+        raise UserError(
+            f"{table.path}: '{names[0]}' has {str(values_RC.flat[0])[:20]} where a score should be. Give each row a number for "
+            "each class"
+        )
     if values_RC.dtype.kind != "f" or values_RC.dtype.itemsize < 4:
         values_RC = values_RC.astype(np.float64)
     is_bad_R = ~np.isfinite(values_RC).all(1)
