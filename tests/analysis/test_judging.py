@@ -431,7 +431,7 @@ def test_free_text_is_wrong_and_adds_no_class(tmp_path, manifest):
     assert model.accuracy.value == 20 / 24
     assert model.confusion.sum() == 20  # the others are no class: in no column
     assert (
-        "4 of 24 answers are none of the 6 classes, and count as wrong: 'I am not sure', '3', 'Left.' (did you mean 'left'?)"
+        "4 of 24 answers name none of the 6 classes, and count as wrong: 'I am not sure', '3', 'Left.' (did you mean 'left'?)"
         in comparison.notes[0]
     )
     precision, recall = np.ones(6), model.class_accuracy_K
@@ -463,7 +463,7 @@ def test_answers_of_another_spelling_or_by_number_make_no_classes(tmp_path):
         muybridge.judge({"a": LABELS}, truth=names, out=tmp_path / "r.html")
     (found,) = muybridge.judge({"a": [9, *LABELS[1:]]}, truth=LABELS, out=tmp_path / "r.html").comparisons.values()
     assert (len(found.classes), found.models[0].accuracy.value) == (6, 23 / 24)
-    assert "1 of 24 answers is none of the 6 classes, and counts as wrong: '9'" in found.notes[0]
+    assert "1 of 24 answers names none of the 6 classes, and counts as wrong: '9'" in found.notes[0]
 
 
 NUMERALS = tuple(sorted(map(str, range(12))))

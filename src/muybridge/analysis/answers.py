@@ -42,7 +42,7 @@ class Answers:
     labels_N: np.ndarray
     groups_N: np.ndarray
     predicted_N: np.ndarray
-    """Class indices; -1 for another tool's answer that is none of the classes."""
+    """Class indices; -1 for another tool's answer that names no class."""
     confidence_N: np.ndarray
     """Probability of the predicted class."""
     truth_N: np.ndarray

@@ -60,7 +60,7 @@ FEW_TIES = 0.01
 """Share of the videos whose highest score may be shared without a word: rounding makes some ties."""
 
 LONGEST_ANSWER = 60
-"""Most characters of an answer that is no class, in a note."""
+"""Most characters of an answer that names no class, in a note."""
 
 ARRAY = "array"
 """Format of arrays."""
@@ -637,7 +637,7 @@ def _check_order(values_R: np.ndarray, told: Predictions, truth: Truth) -> None:
 def _answered(
     values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth, notes: _Notes
 ) -> np.ndarray:
-    """(R,) classes of the truth that were answered; -1 for an answer that is none of them, which is noted.
+    """(R,) classes of the truth that were answered; -1 for one that names none of them, which is noted.
 
     Raises UserError where no answer is a class.
     """
@@ -669,7 +669,7 @@ def _answered(
     count = int(is_strange_R.sum())
     notes.add(
         told.path,
-        f"{thousands(count)} of {plural(thousands(len(numbers_R)), 'answer')} {'is' if count == 1 else 'are'} none of the "
+        f"{thousands(count)} of {plural(thousands(len(numbers_R)), 'answer')} {'names' if count == 1 else 'name'} none of the "
         f"{len(truth.classes)} classes, and {'counts' if count == 1 else 'count'} as wrong: {shown}",
         first=True,
     )
@@ -691,7 +691,7 @@ def _note_numbers(values_R: np.ndarray, told: Predictions, truth: Truth, notes: 
 
 
 def _meant(answer: str, classes: Sequence[str]) -> str:
-    """An answer that is no class, and the class that it is most like, where one is."""
+    """An answer that names no class, and the class that it is most like, where one is."""
     by_small = {name.casefold(): name for name in reversed(classes)}
     close = get_close_matches(answer[:LONGEST_ANSWER].casefold(), by_small, n=1)
     shown = shortened(" ".join(answer.split()), LONGEST_ANSWER)

@@ -216,7 +216,7 @@ def option_of_classes(in_python: bool) -> str:
 
 
 def class_indices(values: np.ndarray, classes: Sequence[str], *, may_be_numbers: bool = True) -> np.ndarray:
-    """Indices of classes that are given by their names or numbers; -1 for what is neither.
+    """Indices of classes that are given by their names or numbers; -1 for anything else.
 
     A number is the class that is called so, where all are called by numbers. `may_be_numbers`: one in text may be a number.
     """
@@ -252,9 +252,9 @@ def count_from_one(values: np.ndarray, classes: Sequence[str]) -> bool:
 
 
 def answered_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Indices of the classes that were answered; -1 for an answer that is none of them, such as free text.
+    """Indices of the classes that were answered; -1 for one that names none of them, such as free text.
 
-    Numbers in text are numbers of classes only where all answers are: among names a "3" is no class.
+    Numbers in text are numbers of classes only where all answers are: among names a "3" names none.
     """
     known = {*classes}
     are_numbers = values.dtype.kind in "iu" or all(
