@@ -3,6 +3,7 @@ silence."""
 
 import csv
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from muybridge.analysis.judging import Asked, asked_of, judged
 from muybridge.analysis.missing import missing
 from muybridge.data.manifest import from_columns
 from muybridge.errors import UserError
+from muybridge.reporting.card import card_of
+from muybridge.reporting.disagreements import answer_of
+from muybridge.reporting.sections.data import overview
+from muybridge.reporting.sections.parts import Chapter
 from muybridge.storage.predictions import Columns
 from muybridge.storage.scores import Scores, label_ranks, softmax
 
@@ -250,7 +255,12 @@ def test_rows_of_one_video_are_views_that_are_averaged(tmp_path, truth):
     uneven = table(tmp_path / "b.csv", views[:2].reshape(-1, len(CLASSES))[:25], ids=(IDS * 2)[:25])
     notes = judge(uneven, truth=truth, classes=CLASSES).notes
     assert any("1 to 2 rows: they are taken as views" in note for note in notes)
-    assert any(f"1 have another number than 1 ({IDS[0]})" in note for note in notes)
+    assert any(f"1 has another number than 1 ({IDS[0]})" in note for note in notes)
+    doubled = table(tmp_path / "b.csv", np.concatenate([views[0], views[0][:1]]), ids=[*IDS, IDS[0]])
+    comparison = judge(doubled, truth=truth, classes=CLASSES)
+    assert comparison.models[0].num_views == 0  # not one view each
+    assert "view" not in " ".join(findings(comparison))
+    assert not any("clip top-1" in one.figures for one in missing(comparison))
 
 
 def test_a_row_a_video_tells_nothing_of_views(tmp_path, truth):
@@ -351,11 +361,17 @@ def test_rows_without_names_are_in_the_order_of_the_truth(tmp_path, truth):
 
     comparison = judge(unnamed(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES)
     assert list(answered(comparison, "a").values()) == scores.argmax(1).tolist()
-    assert any("videos are taken in the order of" in note for note in comparison.notes)
+    assert "they are taken in the order of" in comparison.notes[0]
+    assert "it has no labels, so nothing confirms that" in comparison.notes[0]
+    confirmed = judge(unnamed(tmp_path / "b.csv", scores, [CLASSES[k] for k in LABELS]), truth=truth, classes=CLASSES)
+    assert any("b.csv: its videos are taken in the order of" in note for note in confirmed.notes)
+    both = judge(tmp_path / "a.csv", tmp_path / "b.csv")  # the order is that of the one with the labels
+    assert "a.csv: it names no videos" in both.notes[0]
+    assert row(both, "a").accuracy.value == row(comparison, "a").accuracy.value
     with pytest.raises(UserError, match=r"a\.csv: it names no videos, and has 23 where .* has 24"):
         judge(unnamed(tmp_path / "a.csv", scores[1:]), truth=truth, classes=CLASSES)
     shifted = [CLASSES[k] for k in np.roll(LABELS, 1)]
-    with pytest.raises(UserError, match=r"a\.csv: its rows are not in the order of"):
+    with pytest.raises(UserError, match=r"a\.csv: its rows are not .*: its video 1 is wave in it, and left in"):
         judge(unnamed(tmp_path / "a.csv", scores, shifted), truth=truth, classes=CLASSES)
 
 
@@ -377,10 +393,11 @@ def test_labels_of_a_file_are_held_against_the_truth(tmp_path, truth):
 
 def test_classes_that_are_not_in_the_list_are_errors(tmp_path, truth):
     with pytest.raises(
-        UserError, match=r"a\.csv, answer: class 'lefft' is not among the 6 classes. Did you mean 'left'"
+        UserError,
+        match=r"a\.csv: none of its answers is one of the 6 classes of .*: 'lefft' \(did you mean 'left'\?\)\. Name",
     ):
         judge(table(tmp_path / "a.csv", answers=["lefft"] * VIDEOS), truth=truth, classes=CLASSES)
-    with pytest.raises(UserError, match="class 6 is not among the 6 classes, which are 0 to 5"):
+    with pytest.raises(UserError, match=r"none of its answers is one of the 6 classes of .*: '6'\. .* --classes FILE"):
         judge(table(tmp_path / "a.csv", answers=[6] * VIDEOS), truth=truth, classes=CLASSES)
     with pytest.raises(UserError, match="it has no scores of the class 'wave'"):
         judge(table(tmp_path / "a.csv", random_scores()[:, :5], classes=CLASSES[:5]), truth=truth, classes=CLASSES)
@@ -392,6 +409,154 @@ def test_classes_that_are_not_in_the_list_are_errors(tmp_path, truth):
     unnamed = table(tmp_path / "a.csv", random_scores(), classes=range(6))
     with pytest.raises(UserError, match="--classes: labels are names, and scores have numbers"):
         judge(unnamed, truth=truth)
+
+
+def samples(path, answers, labels=None):
+    """A file of a language model that writes its answers."""
+    names = labels or [CLASSES[k] for k in LABELS]
+    lines = [
+        json.dumps({"doc_id": i, "target": names[i], "filtered_resps": [answer]}) for i, answer in enumerate(answers)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_free_text_is_wrong_and_adds_no_class(tmp_path, manifest):
+    right = [CLASSES[k] for k in LABELS]
+    answers = ["Left.", "I am not sure", "I am not sure", "3", *right[4:]]
+    comparison = judge(samples(tmp_path / "llm.jsonl", answers))
+    (model,) = comparison.models
+    assert model.classes == tuple(sorted(CLASSES))
+    assert comparison.baselines.chance.top1 == 1 / len(CLASSES)
+    assert model.accuracy.value == 20 / 24
+    assert model.confusion.sum() == 20  # the others are no class: in no column
+    assert (
+        "4 of 24 answers name none of the 6 classes, and count as wrong: 'I am not sure', '3', 'Left.' (did you mean 'left'?)"
+        in comparison.notes[0]
+    )
+    precision, recall = np.ones(6), model.class_accuracy_K
+    assert model.precision_K.tolist() == precision.tolist()
+    assert model.f1_K == pytest.approx(2 * precision * recall / (precision + recall))
+    by_truth = judge(
+        table(tmp_path / "a.csv", answers=["Left.", *right[1:]]),
+        table(tmp_path / "b.csv", answers=right),
+        truth=manifest,
+    )
+    assert row(by_truth, "a").accuracy.value == 23 / 24
+    assert answer_of(row(by_truth, "a"), 0, right=False) == "none of the classes"
+    last = CLASSES[-1] if right[0] != CLASSES[-1] else CLASSES[0]  # what an index of -1 would be
+    wrong = table(tmp_path / "c.csv", answers=[last, *right[1:]])
+    hashes = [
+        card_of({"d": judge(f"m={file}", truth=manifest)})["sets"][0]["models"][0]
+        for file in (tmp_path / "a.csv", wrong)
+    ]
+    assert hashes[0]["answers_sha256"] != hashes[1]["answers_sha256"]
+
+
+def test_answers_of_another_spelling_or_by_number_make_no_classes(tmp_path):
+    names = [CLASSES[k] for k in LABELS]
+    with pytest.raises(UserError, match=r"a: none of its answers is one of the 6 classes .*did you mean 'left'\?"):
+        muybridge.judge({"a": [name.upper() for name in names]}, truth=names, out=tmp_path / "r.html")
+    with pytest.raises(UserError, match=r"llm\.jsonl: none of its answers"):
+        judge(samples(tmp_path / "llm.jsonl", ["I am not sure"] * VIDEOS))
+    with pytest.raises(UserError, match="labels are names, and the answers of a are numbers"):
+        muybridge.judge({"a": LABELS}, truth=names, out=tmp_path / "r.html")
+    (found,) = muybridge.judge({"a": [9, *LABELS[1:]]}, truth=LABELS, out=tmp_path / "r.html").comparisons.values()
+    assert (len(found.classes), found.models[0].accuracy.value) == (6, 23 / 24)
+    assert "1 of 24 answers names none of the 6 classes, and counts as wrong: '9'" in found.notes[0]
+
+
+NUMERALS = tuple(sorted(map(str, range(12))))
+"""Folders called 0 to 11 in the order of a manifest: 0, 1, 10, 11, 2, …"""
+
+
+def test_classes_that_are_called_by_numbers_are_matched_by_name(tmp_path):
+    ids, names = [f"{i}.mp4" for i in range(12)], NUMERALS
+    truth = table(tmp_path / "truth.csv", ids=ids, more={"label": names})
+    right = table(tmp_path / "right.csv", ids=ids, answers=names, more={"label": names})
+    assert judge(right, truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+    scored = table(tmp_path / "s.csv", np.eye(12), ids=ids, classes=NUMERALS, more={"label": names})
+    assert judge(scored, truth=truth).models[0].accuracy.value == 1.0
+    (tmp_path / "right.jsonl").write_text(
+        "".join(json.dumps({"id": i, "pred": k}) + "\n" for i, k in zip(ids, names, strict=True))
+    )
+    assert judge(tmp_path / "right.jsonl", truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+    np.savez(tmp_path / "right.npz", ids=ids, predictions=[int(name) for name in names])
+    with pytest.raises(UserError, match=r"right\.npz: classes are called by numbers \(0, 1, 10, 11, …\)"):
+        judge(tmp_path / "right.npz", truth=truth, classes=NUMERALS)
+    in_order = [str(k) for k in range(12)]
+    assert judge(tmp_path / "right.npz", truth=truth, classes=in_order).models[0].accuracy.value == 1.0
+    with pytest.raises(UserError, match="truth: classes are called by numbers"):
+        muybridge.judge({"a": np.eye(12)}, truth=np.arange(12), classes=NUMERALS, out=tmp_path / "r.html")
+    padded = table(tmp_path / "padded.csv", ids=ids, answers=[f"{int(name):03}" for name in names])
+    assert judge(padded, truth=truth, classes=NUMERALS).models[0].accuracy.value == 1.0
+
+
+def test_whole_numbers_of_floats_are_answers(tmp_path):
+    (found,) = muybridge.judge({"a": LABELS.astype(float)}, truth=LABELS, out=tmp_path / "r.html").comparisons.values()
+    assert found.models[0].accuracy.value == 1.0
+
+
+def test_the_data_of_judged_files_has_the_sizes_of_its_classes(tmp_path, truth):
+    comparison = judge(table(tmp_path / "a.csv", random_scores()), truth=truth, classes=CLASSES)
+    assert comparison.dataset.class_sizes["test"].tolist() == [4] * 6
+    assert not comparison.baselines.from_training
+    section = overview(Chapter(comparison))
+    assert section.tables[0].rows == [["test", "24", "6", "4 – 4"]]
+
+
+def test_shared_highest_scores_are_told(tmp_path, truth):
+    scores = random_scores()
+    scores[:10] = 0.5
+    notes = judge(table(tmp_path / "a.csv", scores), truth=truth, classes=CLASSES).notes
+    assert "a.csv: in 10 of 24 videos several classes share the highest score" in notes[0]
+    assert not any(
+        "share the highest" in note for note in judge(table(tmp_path / "b.csv", random_scores()), truth=truth).notes
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_any_size_are_judged_or_refused(tmp_path, truth):
+    large = 1e25 * random_scores()
+    assert answered(judge(table(tmp_path / "a.csv", large), truth=truth), "a") == answered(
+        judge(table(tmp_path / "b.csv", random_scores()), truth=truth), "b"
+    )
+    with pytest.raises(UserError, match=r"c\.csv: a score is beyond 1e\+30"):
+        judge(table(tmp_path / "c.csv", 1e307 * random_scores()), truth=truth)
+    np.savez(tmp_path / "d.npz", scores=random_scores() > 0, videos=IDS)
+    with pytest.raises(UserError, match=r"d\.npz: 'scores' has (True|False) where a score should be"):
+        judge(tmp_path / "d.npz", truth=truth, classes=CLASSES)
+
+
+def test_only_endings_of_files_are_endings_and_accents_are_one_sign(tmp_path):
+    truth = table(tmp_path / "truth.csv", ids=["s0.cam", "s1.cam"], more={"label": ["left", "right"]})
+    with pytest.raises(UserError, match="none of its 2 videos is in"):
+        judge(table(tmp_path / "a.csv", ids=["s0.rgb", "s1.rgb"], answers=["left", "right"]), truth=truth)
+    names = ["caf\u00e9.mp4", "plain.mp4"]
+    truth = table(tmp_path / "truth.csv", ids=names, more={"label": ["left", "right"]})
+    apart = table(
+        tmp_path / "a.csv", ids=[unicodedata.normalize("NFD", name) for name in names], answers=["left", "left"]
+    )
+    (model,) = judge(apart, truth=truth).models
+    assert (model.num_videos, model.accuracy.value) == (2, 0.5)
+
+
+def test_numbers_that_count_from_one_are_told(tmp_path, truth):
+    with pytest.raises(
+        UserError, match=r"a\.csv: its answers are numbers from 1 to 6, and the classes .* are 0 \(left\) to 5"
+    ):
+        judge(table(tmp_path / "a.csv", answers=LABELS + 1), truth=truth, classes=CLASSES)
+    with pytest.raises(UserError, match="truth: numbers go from 1 to 6, and the 6 classes are 0 to 5"):
+        muybridge.judge({"a": random_scores()}, truth=LABELS + 1, classes=CLASSES, out=tmp_path / "r.html")
+    shifted = table(
+        tmp_path / "a.csv", answers=np.where(LABELS == 5, 1, LABELS + 1)
+    )  # the last class is never answered
+    assert (
+        "a.csv: its answers are numbers from 1 to 5, and never 0 (left)"
+        in judge(shifted, truth=truth, classes=CLASSES).notes[0]
+    )
+    fine = table(tmp_path / "a.csv", answers=LABELS)
+    assert not judge(fine, truth=truth, classes=CLASSES).notes
 
 
 def test_a_list_of_classes_may_be_a_file_that_counts_from_one(tmp_path):
@@ -481,6 +646,21 @@ def test_two_files_of_one_seed_with_the_same_videos_are_an_error(tmp_path, truth
         judge(*files, truth=truth, classes=CLASSES)
 
 
+def test_copies_are_no_seeds(tmp_path, truth):
+    file = table(tmp_path / "a.csv", random_scores())
+    (tmp_path / "b.csv").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"a\.csv: it is named twice for m\. Name each seed's file once"):
+        judge(f"m={file}", f"m={tmp_path / '..' / tmp_path.name / 'a.csv'}", truth=truth)
+    with pytest.raises(UserError, match=r"b\.csv: it and .*a\.csv have the same scores.* one seed of m"):
+        judge(f"m={file}", f"m={tmp_path / 'b.csv'}", truth=truth)
+    with pytest.raises(UserError, match="two of its seeds have the same scores"):
+        muybridge.judge({"m": [random_scores()] * 2}, truth=LABELS, out=tmp_path / "r.html")
+    assert len(judge(f"m={file}", f"n={tmp_path / 'b.csv'}", truth=truth).models) == 2  # models may be the same
+    answers = [table(tmp_path / f"s{i}.csv", answers=[CLASSES[k] for k in LABELS]) for i in range(3)]
+    comparison = judge(*(f"m={one}" for one in answers), truth=truth)
+    assert comparison.notes[0].startswith("m: 3 of its 3 predictions give the same answers, all of them")
+
+
 def test_seeds_that_lack_videos_are_compared_on_those_of_all(tmp_path, truth):
     whole = table(tmp_path / "a_seed0.csv", random_scores(0))
     short = table(tmp_path / "a_seed1.csv", random_scores(1)[:-1], ids=IDS[:-1])
@@ -562,11 +742,25 @@ def test_arrays_are_judged_by_their_names(tmp_path):
     ("arrays", "options", "error"),
     [
         ({"a": np.zeros((VIDEOS, 2, 2, 2))}, {}, "a: an array of float64 of shape"),
-        ({"a": np.zeros(VIDEOS)}, {}, "a: an array of float64 of shape"),
+        ({"a": np.full(VIDEOS, 0.5)}, {}, "a: an array of float64 of shape"),
+        ({"a": {"x.mp4": "left"}}, {}, r"a: answers by the names of videos.* ids=list\(by_video\)"),
+        (
+            {"a": random_scores()},
+            {"truth": {"x.mp4": "left"}},
+            r"truth: labels by the names .* \[labels\[name\] for",
+        ),
+        ({"a": random_scores()}, {"truth": None}, "truth: no labels are given.* truth=labels"),
+        (
+            {"a": random_scores()},
+            {"classes": ["x", "y"]},
+            r"classes: 2 are named, and 'a' has 6 scores a row.* classes=",
+        ),
+        ({"a": random_scores()}, {"truth": [CLASSES[k] for k in LABELS]}, r"classes: labels are names.* classes=\["),
+        ({"a": random_scores()[:, :5]}, {}, r"a: it has 5 scores a row, and truth has 6 classes\..* classes=\["),
         ({"a": random_scores()[1:]}, {}, "truth: 24 values for 23 videos"),
         ({"a": random_scores(), "b": random_scores()[1:]}, {}, "'b': 23 values for 24 videos"),
         ({"a": []}, {}, "a: the list is empty"),
-        ({}, {}, "predictions: nothing is named"),
+        ({}, {}, "predictions: nothing is given"),
         ({"a": random_scores()}, {"ids": IDS[1:]}, "ids: 23 names, and 'a' has 24 videos"),
         ({"a": random_scores()}, {"groups": ["x"]}, "groups: 1 values for 24 videos"),
         ({"a": np.full((VIDEOS, 6), np.nan)}, {}, "a: a score is not a finite number"),
@@ -575,7 +769,7 @@ def test_arrays_are_judged_by_their_names(tmp_path):
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path, arrays, options, error):
     with pytest.raises(UserError, match=error):
-        muybridge.judge(arrays, truth=LABELS, out=tmp_path / "r.html", **options)
+        muybridge.judge(arrays, out=tmp_path / "r.html", **{"truth": LABELS, **options})
     assert not list(tmp_path.iterdir())
 
 

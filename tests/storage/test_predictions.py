@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import signal
+import struct
 import zipfile
 from contextlib import contextmanager
 
@@ -429,6 +430,82 @@ def test_an_object_by_video_is_read(tmp_path):
     assert np.array_equal(read(path)[0].scores_RC, SCORES)
 
 
+def test_decimal_commas_are_read_and_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("video;run;walk\na;0,25;0,75\nb;1;0\nc;5,0e-1;,5\n")
+    (found,) = read(path)
+    assert found.scores_RC.tolist() == [[0.25, 0.75], [1, 0], [0.5, 0.5]]
+    assert "2 columns, such as 'run', have decimal commas: 0,25 is read as 0.25" in found.notes
+    path.write_text("video;score_run;score_walk\na;0,25;0,75\nb;1.000,5;0\n")
+    with pytest.raises(
+        UserError, match=r"a\.csv, line 2: '0,25' in the column 'score_run' .* Write it with a decimal point"
+    ):
+        read(path)
+
+
+def test_a_gap_in_the_scores_is_named_and_leaves_no_class_out(tmp_path):
+    path = tmp_path / "a.csv"
+    for cell, says in (("", "the column 'walk' is empty"), ("n/a", "'n/a' in the column 'walk' is not a number")):
+        path.write_text(f"video,run,walk,sit\na,0.5,0.25,0.25\nb,0.5,{cell},0.5\n")
+        with pytest.raises(UserError, match=rf"a\.csv, line 3: {says}"):
+            read(path)
+    path.write_text(
+        "video,run,walk,person\na,0.5,0.5,3\nb,0.25,0.75,\n"
+    )  # of a column of whole numbers nothing is known
+    assert read(path)[0].classes == ("run", "walk")
+
+
+def test_ranked_answers_are_called_so(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("video,label,top1,top2,top3\na,run,run,walk,sit\nb,sit,walk,sit,run\n")
+    with pytest.raises(
+        UserError, match=r"top1 to top3 are the best classes .* --column answer=top1.* a score for each class"
+    ):
+        read(path)
+    assert read(path, columns=Columns(answer="top1"))[0].answers_R.tolist() == ["run", "walk"]
+
+
+@pytest.mark.parametrize("label", ["", "label"])
+def test_a_table_with_a_row_a_class_is_read(label, tmp_path):
+    rows = [
+        {
+            "video": video,
+            **({label: CLASSES[LABELS[n]]} if label else {}),
+            "class": CLASSES[k],
+            "score": SCORES[n, k],
+            "rank": k,
+        }
+        for n, video in enumerate(VIDEOS)
+        for k in np.random.default_rng(n).permutation(len(CLASSES))
+    ]
+
+    def written(rows):
+        with (tmp_path / "long.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        return tmp_path / "long.csv"
+
+    (found,) = read(written(rows))
+    order = [found.classes.index(name) for name in CLASSES]
+    assert np.array_equal(found.scores_RC[:, order], SCORES)
+    assert found.videos_R.tolist() == list(VIDEOS)
+    assert (None if found.labels_R is None else found.labels_R.tolist()) == (
+        [CLASSES[k] for k in LABELS] if label else None
+    )
+    assert any("it has a row a class" in note for note in found.notes)
+    with pytest.raises(UserError, match=rf"'{VIDEOS[-1]}' has none of the class .*1 of 8 videos"):
+        read(written(rows[:-1]))
+    with pytest.raises(
+        UserError, match=rf"line {len(rows) + 2}: '{VIDEOS[0]}' has the class '{rows[0]['class']}' twice"
+    ):
+        read(written([*rows, rows[0]]))
+    numbered = [{**row, "class": CLASSES.index(row["class"])} for row in rows]
+    (found,) = read(written(numbered))
+    assert found.classes is None
+    assert np.array_equal(found.scores_RC, SCORES)
+
+
 def test_views_are_rows(tmp_path):
     views = np.stack([SCORES, SCORES[::-1]], 1)
     np.savez(tmp_path / "a.npz", logits=views, ids=np.array(VIDEOS))
@@ -596,6 +673,39 @@ def test_zips_that_would_fill_the_memory_are_refused(tmp_path):
     (tmp_path / "a.npy").write_bytes(header.getvalue() + bytes(64))
     with pytest.raises(UserError, match=r"a\.npy: a damaged array"):
         read(tmp_path / "a.npy")
+
+
+def repeated(content, count):
+    """A pickle of a list that makes an array of the same bytes again and again, in an order that is not the machine's."""
+
+    def text(value):
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    size = len(content) // 8
+    dtype = text("numpy") + text("dtype") + b"\x93" + text("f8") + b"\x89\x88\x87R(K\x03" + text(">")
+    dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    buffer = b"B" + struct.pack("<I", len(content)) + content
+    call = text("numpy._core.numeric") + text("_frombuffer") + b"\x93"
+    head = b"\x80\x04" + dtype + b"q\x000" + buffer + b"q\x010" + call + b"q\x020"
+    head += b"J" + struct.pack("<i", size) + b"\x85q\x030" + text("C") + b"q\x040"
+    return head + b"](" + b"h\x02(h\x01h\x00h\x03h\x04tR" * count + b"e."
+
+
+def test_numbers_that_a_pickle_repeats_do_not_fill_the_memory(tmp_path):
+    row, path = np.zeros(2**20), tmp_path / "bomb.pkl"
+    wide = np.zeros((2**10, 2**10))
+    for value in ([row] * 400, {"scores": [row] * 400}, [{"video": "a", "scores": row}] * 400, [wide] * 400):
+        path.write_bytes(pickle.dumps(value))
+        with pytest.raises(UserError, match="it names the same numbers again and again"):
+            read(path)
+    path.write_bytes(repeated(row.tobytes(), 400))
+    with pytest.raises(UserError, match="it would fill the memory"):
+        read(path)
+    path.write_bytes(pickle.dumps([[0.5] * 2**20] * 400))
+    with pytest.raises(UserError, match="more than 134217728 numbers in lists"):
+        read(path)
+    path.write_bytes(repeated(np.arange(8, dtype=">f8").tobytes(), 3))
+    assert np.array_equal(read(path)[0].scores_RC, [np.arange(8.0)] * 3)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):

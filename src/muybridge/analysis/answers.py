@@ -42,7 +42,7 @@ class Answers:
     labels_N: np.ndarray
     groups_N: np.ndarray
     predicted_N: np.ndarray
-    """Class indices."""
+    """Class indices; -1 for another tool's answer that names no class."""
     confidence_N: np.ndarray
     """Probability of the predicted class."""
     truth_N: np.ndarray
@@ -52,7 +52,7 @@ class Answers:
     clip_top1: float
     """Clip accuracy: each view counted separately; NaN where the views are not known."""
     num_views: int
-    """Number of views of each video; 0 where it is not known."""
+    """Number of views of each video; 0 where it is not known, or not that of all."""
     by_clips: Mapping[int, float]
     """Video accuracy with fewer clips, where these are among the clips that were scored; all crops."""
     top: Mapping[int, float]
@@ -317,7 +317,7 @@ class Evaluated:
     def f1_K(self) -> np.ndarray:
         """F1 of each class, the harmonic mean of precision and recall, mean over seeds; NaN for a class without videos."""
         counts_SKK = self.confusions_SKK
-        right_SK, both_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1) + counts_SKK.sum(2)
+        right_SK, both_SK = np.einsum("skk->sk", counts_SKK), counts_SKK.sum(1) + self.videos_K
         f1_SK = np.divide(2 * right_SK, both_SK, out=np.zeros(right_SK.shape), where=both_SK > 0)
         return np.where(self.videos_K > 0, f1_SK.mean(0), np.nan)
 

@@ -72,7 +72,7 @@ class Baselines:
             tested = [(dataset, counts_K / counts_K.sum()) for dataset, counts_K in tested]
         test_K = np.sum([counts_K for _, counts_K in tested], axis=0)
         right = dict.fromkeys((1, *MORE_ANSWERS), 0.0)
-        from_training = all(dataset.class_sizes is not None for dataset, _ in tested)
+        from_training = all("train" in (dataset.class_sizes or {}) for dataset, _ in tested)
         answered_K = np.zeros(num_classes)
         answers = []
         for dataset, counts_K in tested:

@@ -8,6 +8,7 @@ it is written, and what is left out.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,22 +22,27 @@ from muybridge.analysis.temporal import Pair
 from muybridge.analysis.truth import (
     SHOWN,
     Truth,
+    answered_classes,
+    class_indices,
     class_numbers,
+    count_from_one,
     examples,
     is_manifest,
+    numbered,
     of_arrays,
     of_manifest,
     of_predictions,
     of_runs,
     of_table,
+    option_of_classes,
 )
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, MissingColumn, Predictions, read
+from muybridge.storage.predictions import Columns, MissingColumn, Predictions, check_order, read
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, label_ranks
 from muybridge.storage.study import StudyRecord
-from muybridge.text import listed, plural, thousands
+from muybridge.text import listed, plural, shortened, thousands
 
 Kind = Literal["probabilities", "logits"]
 """Kind of the scores of a file."""
@@ -47,6 +53,14 @@ MOSTLY = 0.5
 """Share of a file's own labels that contradict the truth, above which its classes or its videos are others."""
 ROUNDING = 0.02
 """Largest distance of a sum of written probabilities from what it should be: four digits of 400 classes."""
+
+LARGEST = 1e30
+"""Largest size of a score: sums over views and the softmax of a smaller one are finite in single precision, too."""
+FEW_TIES = 0.01
+"""Share of the videos whose highest score may be shared without a word: rounding makes some ties."""
+
+LONGEST_ANSWER = 60
+"""Most characters of an answer that names no class, in a note."""
 
 ARRAY = "array"
 """Format of arrays."""
@@ -91,6 +105,7 @@ def judged(
     """
     if scores is not None and scores not in get_args(Kind):
         raise UserError(f"--scores: '{scores}' is not known. {nearest(scores, get_args(Kind))}")
+    _check_asked(asked)
     files, naming, notes = _Files(asked, format, columns), _Naming(seed_pattern), _Notes()
     names, first = _class_list(classes)
     if isinstance(truth, str | Path):
@@ -105,6 +120,10 @@ def judged(
     else:
         told, _ = files.without_scores()
         if all(part.labels_R is None for part in told):
+            if all(part.format == ARRAY for part in told):
+                raise UserError(
+                    "truth: no labels are given, and arrays have none. Give them in the order of the rows: truth=labels"
+                )
             raise UserError(
                 "--truth: no file says what its videos show. Give a manifest, or a table with a video and a label a row: "
                 "--truth test.csv"
@@ -151,7 +170,7 @@ def asked_of(
     asked: list[Asked] = []
     folders: list[str | Path | Run] = []
     if not isinstance(predictions, str | Path | Run) and not len(predictions):
-        raise UserError("predictions: nothing is named. Give files, folders of runs, or arrays by name")
+        raise UserError("predictions: nothing is given. Give files, folders of runs, or arrays by name")
     if not isinstance(predictions, Mapping):
         for one in [predictions] if isinstance(predictions, str | Path | Run) else predictions:
             name, path = (None, one) if isinstance(one, Run) else _named_file(one)
@@ -178,6 +197,19 @@ def asked_of(
     return asked, folders
 
 
+def _check_asked(asked: Sequence[Asked]) -> None:
+    """Raise UserError for a file that is named twice for one row, as its answers would count as seeds of their own."""
+    seen = set()
+    for one in asked:
+        if isinstance(one.source, Predictions):
+            continue
+        key = (one.name, Path(one.source).resolve())
+        if key in seen:
+            of = "" if one.name is None else f" for {one.name}"
+            raise UserError(f"{one.source}: it is named twice{of}. Name each seed's file once")
+        seen.add(key)
+
+
 def _named_file(text: str | Path) -> tuple[str | None, Path]:
     """Name and file of NAME=FILE; either may have the sign in it, if the file is there."""
     name, sign, path = str(text).partition("=")
@@ -195,6 +227,11 @@ def _named_file(text: str | Path) -> tuple[str | None, Path]:
 
 def _of_array(name: str, value: Any, ids: Sequence[str] | None, in_order_of: str | Path | None) -> list[Predictions]:
     """Predictions of an array, or of one a seed."""
+    if isinstance(value, Mapping):
+        raise UserError(
+            f"{name}: answers by the names of videos. Give them in one order, and the names: "
+            f"{{'{name}': list(by_video.values())}}, ids=list(by_video)"
+        )
     is_of_seeds = isinstance(value, list | tuple) and len(value) > 0 and getattr(value[0], "ndim", 0) > 0
     try:
         arrays = [np.asarray(one) for one in value] if is_of_seeds else [np.asarray(value)]
@@ -204,6 +241,8 @@ def _of_array(name: str, value: Any, ids: Sequence[str] | None, in_order_of: str
         arrays = list(arrays[0])
     made = []
     for seed, array in enumerate(arrays):
+        if array.ndim == 1 and array.dtype.kind == "f" and len(array) and (array == np.floor(array)).all():
+            array = array.astype(np.int64)  # classes, as tables keep them
         is_scores, is_answers = (
             array.ndim == 2 and array.dtype.kind in "fiu",
             array.ndim == 1 and array.dtype.kind in "iuUO",
@@ -252,6 +291,17 @@ def _of_arrays(
             "truth: labels without names are of arrays. Give files a truth with names: a manifest or a table"
         )
     videos = arrays[0].videos_R.tolist()
+    if isinstance(labels, Mapping):
+        raise UserError(
+            "truth: labels by the names of videos. Give them in the order of the arrays: [labels[name] for name in ids]"
+        )
+    for one in arrays:
+        width = None if one.scores_RC is None else one.scores_RC.shape[1]
+        if classes is not None and width is not None and width != len(classes):
+            raise UserError(
+                f"classes: {len(classes)} are named, and '{one.model}' has {width} scores a row. Name as many, in the order of "
+                "the scores: classes=[…]"
+            )
     given = {"truth": labels, "groups": groups, **{f"'{one.model}'": one.videos_R for one in arrays}}
     for what, values in given.items():
         if values is not None and len(values) != len(videos):
@@ -310,21 +360,36 @@ class _Files:
         return self._light
 
     def classes(self, labels: np.ndarray) -> tuple[str, ...]:
-        """Classes of a truth without a list of them: those of the scores, or the numbers, or the names that occur."""
+        """Classes of a truth without a list of them: those of the scores, or of its labels, by number or by name.
+
+        An answer adds none: free text would be a class of its own, and a guess among them all be right less often.
+        """
         light, width = self.without_scores()
         named = next((part.classes for part in light if part.classes is not None), None)
         if named is not None:
             return named
-        values = [labels, *(part.answers_R for part in light if part.answers_R is not None)]
-        texts = [text for one in values for text in np.unique(one.astype(np.str_)).tolist() if text not in ("", "-1")]
+        texts = [text for text in np.unique(labels.astype(np.str_)).tolist() if text not in ("", "-1")]
         if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
             return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
+        in_python = all(part.format == ARRAY for part in light)
+        option, how = ("classes" if in_python else "--classes"), option_of_classes(in_python)
         if width is not None:
             raise UserError(
-                f"--classes: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: --classes FILE, "
-                "a line a class in the order of the scores"
+                f"{option}: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: {how}, in the "
+                "order of the scores"
             )
-        return tuple(sorted(set(texts)))
+        for part in light:
+            answers_R = part.answers_R
+            if (
+                answers_R is not None
+                and answers_R.dtype.kind in "iu"
+                and not set(map(str, answers_R.tolist())) & set(texts)
+            ):
+                raise UserError(
+                    f"{option}: labels are names, and the answers of {part.path} are numbers. Say which is which: {how}, in the "
+                    "order of the numbers"
+                )
+        return tuple(sorted(texts))
 
 
 class _Naming:
@@ -430,7 +495,7 @@ def _part(
     groups_N = truth.groups_N[rows]
     if told.groups_R is not None and not truth.groups_N.any():
         groups_N = told.groups_R[used][first]
-    predicted_R = None if told.answers_R is None else _numbers(told.answers_R, told, order, truth, "answer")[used]
+    predicted_R = None if told.answers_R is None else _answered(told.answers_R[used], told, order, truth, notes)
     if told.scores_RC is None:
         if predicted_R is None:
             raise UserError(f"{told.path}: it has neither scores nor answers. Give one of them")
@@ -461,6 +526,7 @@ def _part(
         crop_V=np.zeros(len(used), dtype=np.int64), logits_VK=values_VK,
         average="probabilities" if are_probabilities else told.average or "logits", are_probabilities=are_probabilities,
     )  # fmt: skip
+    _note_ties(told.path, scores, notes)
     by_id = scores.labelled()
     right_N = np.bincount(video_V, weights=answered_V == truth.labels_N[rows][video_V])
     return _Part(
@@ -489,8 +555,10 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
                 f"{told.path}: it names no videos, and has {thousands(count)} where {truth.where} has {thousands(len(rows))}. "
                 "Give the list that it was tested with: --truth LIST"
             )
-        notes.add(told.path, f"its videos are taken in the order of {truth.where}")
+        _note_order(told, truth, notes)
         return rows[numbers_R]
+    if told.is_numbered:
+        _note_order(told, truth, notes)
     names, which_R = np.unique(told.videos_R, return_inverse=True)
     found, how = truth.of_split[split].find(names.tolist(), told.path)
     if not how:
@@ -510,6 +578,18 @@ def _rows(told: Predictions, fold: int | None, truth: Truth, notes: _Notes) -> n
     return found[which_R.reshape(-1)]
 
 
+def _note_order(told: Predictions, truth: Truth, notes: _Notes) -> None:
+    if told.labels_R is not None:
+        if not truth.is_numbered:
+            notes.add(told.path, f"its videos are taken in the order of {truth.where}")
+        return
+    notes.add(
+        told.path,
+        f"it names no videos, and they are taken in the order of {truth.where}; it has no labels, so nothing confirms that",
+        first=True,
+    )
+
+
 def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
     """(K,) place of each class of the truth in the predictions' list; None where the order is the same."""
     width = None if told.scores_RC is None else told.scores_RC.shape[1]
@@ -517,7 +597,7 @@ def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
         if width is not None and width != len(truth.classes):
             raise UserError(
                 f"{told.path}: it has {width} scores a row, and {truth.where} has {len(truth.classes)} classes. Give the list of "
-                "the scores' classes: --classes FILE"
+                f"the scores' classes: {option_of_classes(told.format == ARRAY)}"
             )
         return None
     if told.classes == truth.classes:
@@ -539,15 +619,83 @@ def _order_of_classes(told: Predictions, truth: Truth) -> np.ndarray | None:
     return np.array([place[name] for name in truth.classes])
 
 
-def _numbers(values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth, what: str) -> np.ndarray:
+def _own_labels(values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth) -> np.ndarray:
     """(R,) classes of the truth by the names, or by the numbers of the predictions' own list; -1: not known."""
-    where = f"{told.path}, {what}"
-    may_be_unknown = what != "answer"
+    where = f"{told.path}, label"
+    _check_order(values_R, told, truth)
     if values_R.dtype.kind not in "iu" or order is None or told.classes is None:
-        return class_numbers(values_R, truth.classes, where, may_be_unknown=may_be_unknown)
-    own_R = class_numbers(values_R, told.classes, where, may_be_unknown=may_be_unknown)
+        return class_numbers(values_R, truth.classes, where)
     names = np.array([*told.classes, ""])
-    return class_numbers(names[own_R], truth.classes, where, may_be_unknown=may_be_unknown)
+    return class_numbers(names[class_numbers(values_R, told.classes, where)], truth.classes, where)
+
+
+def _check_order(values_R: np.ndarray, told: Predictions, truth: Truth) -> None:
+    if values_R.dtype.kind in "iu" and told.classes is None and not told.are_text:
+        check_order(truth.classes, told.path)
+
+
+def _answered(
+    values_R: np.ndarray, told: Predictions, order: np.ndarray | None, truth: Truth, notes: _Notes
+) -> np.ndarray:
+    """(R,) classes of the truth that were answered; -1 for one that names none of them, which is noted.
+
+    Raises UserError where no answer is a class.
+    """
+    if values_R.dtype.kind in "iu" and order is not None and told.classes is not None:
+        own_R = class_indices(values_R, told.classes)
+        values_R = np.where(own_R < 0, values_R.astype(np.str_), np.array(told.classes)[own_R])
+        numbers_R = np.where(own_R < 0, -1, class_indices(values_R, truth.classes, may_be_numbers=False))
+    else:
+        _check_order(values_R, told, truth)
+        numbers_R = answered_classes(values_R, truth.classes)
+        if count_from_one(values_R, truth.classes):
+            raise UserError(
+                f"{told.path}: its answers are numbers from 1 to {len(truth.classes)}, and the classes of {truth.where} are 0 "
+                f"({truth.classes[0]}) to {len(truth.classes) - 1}. If they count from 1, subtract 1; else give names"
+            )
+        _note_numbers(values_R, told, truth, notes)
+    is_strange_R = numbers_R < 0
+    if not is_strange_R.any():
+        return numbers_R
+    texts, counts = np.unique(values_R[is_strange_R].astype(np.str_), return_counts=True)
+    common = [str(texts[place]) for place in np.argsort(-counts, kind="stable")]
+    shown = examples([_meant(text, truth.classes) for text in common])
+    if is_strange_R.all():
+        raise UserError(
+            f"{told.path}: none of its answers is one of the {len(truth.classes)} classes of {truth.where} "
+            f"({examples(truth.classes)}): {shown}. Name classes as it does, or give the list that the answers are of: "
+            f"{option_of_classes(told.format == ARRAY)}"
+        )
+    count = int(is_strange_R.sum())
+    notes.add(
+        told.path,
+        f"{thousands(count)} of {plural(thousands(len(numbers_R)), 'answer')} {'names' if count == 1 else 'name'} none of the "
+        f"{len(truth.classes)} classes, and {'counts' if count == 1 else 'count'} as wrong: {shown}",
+        first=True,
+    )
+    return numbers_R
+
+
+def _note_numbers(values_R: np.ndarray, told: Predictions, truth: Truth, notes: _Notes) -> None:
+    """Note numbers that may count from 1: most classes are answered, and never the first, which has videos."""
+    if values_R.dtype.kind not in "iu" or numbered(truth.classes).get(0) != 0 or len(truth.classes) < 3:
+        return
+    answered = np.unique(values_R)
+    if answered[0] == 1 and len(answered) > len(truth.classes) / 2 and (truth.labels_N == 0).any():
+        notes.add(
+            told.path,
+            f"its answers are numbers from 1 to {answered[-1]}, and never 0 ({truth.classes[0]}): if they count from 1, each is "
+            "taken as the class after its own",
+            first=True,
+        )
+
+
+def _meant(answer: str, classes: Sequence[str]) -> str:
+    """An answer that names no class, and the class that it is most like, where one is."""
+    by_small = {name.casefold(): name for name in reversed(classes)}
+    close = get_close_matches(answer[:LONGEST_ANSWER].casefold(), by_small, n=1)
+    shown = shortened(" ".join(answer.split()), LONGEST_ANSWER)
+    return f"'{shown}' (did you mean '{by_small[close[0]]}'?)" if close else f"'{shown}'"
 
 
 def _check_labels(
@@ -556,16 +704,15 @@ def _check_labels(
     """Hold a file's own labels against the truth. Raises UserError where its classes or videos must be others."""
     if told.labels_R is None:
         return
-    own_R = _numbers(told.labels_R[used], told, order, truth, "label")
+    own_R = _own_labels(told.labels_R[used], told, order, truth)
     labels_R = truth.labels_N[rows_R[used]]
     wrong = np.flatnonzero((own_R >= 0) & (own_R != labels_R))
     if not len(wrong):
         return
     known, first = int((own_R >= 0).sum()), wrong[0]
-    one = (
-        f"'{told.videos_R[used[first]]}' is {truth.classes[own_R[first]]} in it, and {truth.classes[labels_R[first]]} in "
-        f"{truth.where}"
-    )
+    name = told.videos_R[used[first]]
+    video = f"its video {int(name) + 1}" if told.is_numbered else f"'{name}'"
+    one = f"{video} is {truth.classes[own_R[first]]} in it, and {truth.classes[labels_R[first]]} in {truth.where}"
     if told.is_numbered:
         raise UserError(
             f"{told.path}: its rows are not in the order of {truth.where}: {one}. Give the list of its test: --truth LIST"
@@ -620,9 +767,14 @@ def _values(told: Predictions, kind: str | None, notes: _Notes) -> tuple[np.ndar
         values_RC = values_RC.astype(np.float64)
     if not np.isfinite(values_RC).all():
         raise UserError(f"{told.path}: a score is not a finite number. Correct it")
+    least = float(values_RC.min())
+    if max(float(values_RC.max()), -least) > LARGEST:
+        raise UserError(
+            f"{told.path}: a score is beyond {LARGEST:g}, of which no softmax can be taken. Give scores of usual size"
+        )
     if kind == "logits" or told.average is not None:  # scores of muybridge's own
         return values_RC, False
-    sums_R, least = values_RC.sum(1, dtype=np.float64), float(values_RC.min())
+    sums_R = values_RC.sum(1, dtype=np.float64)
     low, high = float(sums_R.min()), float(sums_R.max())
     if least >= 0 and max(1 - low, high - 1) <= ROUNDING:
         return values_RC, True
@@ -659,11 +811,25 @@ def _note_views(path: str, counts_N: np.ndarray, ids_N: np.ndarray, averaged: st
         return
     usual = int(np.bincount(counts_N).argmax())
     others = ids_N[counts_N != usual].tolist()
+    have = "has" if len(others) == 1 else "have"
     notes.add(
         path,
         f"videos have {fewest} to {most} rows: they are taken as views, and their {averaged} averaged; {thousands(len(others))} "
-        f"have another number than {usual} ({examples(others)})",
+        f"{have} another number than {usual} ({examples(others)})",
     )
+
+
+def _note_ties(path: str, scores: Scores, notes: _Notes) -> None:
+    """Note videos whose highest score several classes share, as the answer is then a matter of the classes' order."""
+    best_NK = scores.video_scores() == scores.video_scores().max(1, keepdims=True)
+    count, videos = int((best_NK.sum(1) > 1).sum()), len(best_NK)
+    if count > max(2, FEW_TIES * videos):
+        notes.add(
+            path,
+            f"in {thousands(count)} of {plural(thousands(videos), 'video')} several classes share the highest score, and the "
+            "first of them counts as the answer: accuracy depends on the order of the classes",
+            first=True,
+        )
 
 
 def _row(model: str, parts: Sequence[_Part], truth: Truth, notes: _Notes) -> ModelResult:
@@ -722,6 +888,7 @@ def _seeds(model: str, parts: Sequence[_Part], notes: _Notes) -> dict[int, list[
                         f"{part.told.path}: {name} is answered in {other.told.path}, too, and both are {model} of seed {seed}. "
                         "Leave one out, or name them apart: NAME=FILE"
                     )
+    _check_copies(model, parts, notes)
     untold = [part for part in parts if part.seed is None]
     for part in untold:
         fits = (
@@ -737,6 +904,31 @@ def _seeds(model: str, parts: Sequence[_Part], notes: _Notes) -> dict[int, list[
             model, f"without numbers of seeds, {len(untold)} predictions are taken as {plural(count, 'seed')}{joined}"
         )
     return dict(sorted(seeds.items()))
+
+
+def _check_copies(model: str, parts: Sequence[_Part], notes: _Notes) -> None:
+    """Raise UserError for seeds with the same scores, and note those with the same answers: no chance made them differ."""
+    of: dict[tuple[bytes, bytes, str | None], _Part] = {}
+    copies = []
+    for part in parts:
+        key = (part.rows_N.tobytes(), part.answers.predicted_N.tobytes(), part.scores_sha256)
+        other = of.setdefault(key, part)
+        if other is part:
+            continue
+        if part.scores_sha256 is not None:
+            which = "two of its seeds" if part.told.path == other.told.path else f"it and {other.told.path}"
+            raise UserError(
+                f"{part.told.path}: {which} have the same scores, to the last digit, so they are one seed of {model}. Leave one "
+                "out"
+            )
+        copies.append(part)
+    if copies:
+        notes.add(
+            model,
+            f"{len(copies) + 1} of its {len(parts)} predictions give the same answers, all of them: if one is a copy of another, "
+            "they are no seeds, and intervals are too narrow",
+            first=True,
+        )
 
 
 def _joined(parts: Sequence[_Part], common: np.ndarray, truth: Truth) -> Answers:
@@ -765,6 +957,6 @@ def _joined(parts: Sequence[_Part], common: np.ndarray, truth: Truth) -> Answers
     return Answers(
         **{name: along(name)[order] for name in ALONG_VIDEOS}, within=within,
         clip_top1=float(np.mean([right_N[one].sum() / views_N[one].sum() for one in splits])) if has_views else np.nan,
-        num_views=int(views_N.sum()) // len(views_N) if has_views else 0, by_clips={},
+        num_views=int(views_N[0]) if has_views and (views_N == views_N[0]).all() else 0, by_clips={},
         top={k: float(np.mean([(ranks_N[one] < k).mean() for one in splits])) for k in tops}, split_N=split_N[order],
     )  # fmt: skip

@@ -34,7 +34,7 @@ def missing(comparison: Comparison) -> list[Missing]:
             lambda model: model.has_scores,
             "a score a class for every video, not its answer alone",
         ),
-        ("clip top-1", lambda model: model.num_views > 0, "a row of scores for each view of a video"),
+        ("clip top-1", lambda model: model.clip_accuracy is not None, "a row of scores for each view of a video"),
         (
             "results that hold for the model, not for these runs alone",
             lambda model: model.num_seeds >= SEEDS_OF_A_CLAIM,
@@ -47,7 +47,7 @@ def missing(comparison: Comparison) -> list[Missing]:
         ),
         (
             "the most common class of training, as a baseline",
-            lambda model: all(dataset.class_sizes is not None for dataset, _ in model.tested),
+            lambda model: all("train" in (dataset.class_sizes or {}) for dataset, _ in model.tested),
             "a manifest with the training videos: --truth manifest.csv",
         ),
         (

@@ -4,6 +4,7 @@ It comes from a manifest, from a table or a list, from the test scores of runs, 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from muybridge.data.overview import overview
 from muybridge.data.prepare.lists import numbered_lines
 from muybridge.data.prepare.tables import read_table
 from muybridge.errors import UserError, nearest
-from muybridge.storage.predictions import Columns, Predictions, read, read_list
+from muybridge.storage.predictions import Columns, Predictions, check_order, read, read_list
 from muybridge.storage.run import Run, data_name
 from muybridge.text import from_spreadsheet, listed, plural
 
@@ -35,8 +36,15 @@ TABLES = (".csv", ".tsv", ".json")
 SHOWN = 3
 """Names that a message gives as examples."""
 
-_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Ending of a file name; a number ("v_1.5") does not count."""
+ARRAYS = "truth"
+"""Origin of labels that were given in Python, in the order of arrays."""
+
+_ENDING = re.compile(
+    r"\.(avi|mp4|mkv|webm|mpe?g|mov|m4v|wmv|flv|3gp|m?ts|ogv|gif|jpe?g|png|bmp|webp|tiff?|npy|npz|pt|pth|pkl|pickle|h5|hdf5|mat|"
+    r"csv|tsv|json|txt|parquet|feather|zip|tar)$",
+    re.IGNORECASE,
+)
+"""Ending of a file of a video, of pictures or of numbers: of cam.left and cam.right both names count whole."""
 
 Classes = Callable[[np.ndarray], tuple[str, ...]]
 """Classes in their order, for a truth that has labels and no list of classes."""
@@ -158,8 +166,8 @@ class Names:
 
 
 def _clean(name: str) -> str:
-    """A name with the separators of POSIX, and no "./" in front."""
-    name = name.replace("\\", "/")
+    """A name with the separators of POSIX, no "./" in front, and letters with their accents as one sign (NFC)."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/"))
     return name[2:] if name.startswith("./") else name
 
 
@@ -175,35 +183,84 @@ def _keys(name: str, level: int) -> list[str]:
     return ["/".join(parts[start:]).removeprefix("//") for start in range(len(parts) - 1)]
 
 
-def class_numbers(values: np.ndarray, classes: Sequence[str], where: str, *, may_be_unknown: bool = True) -> np.ndarray:
-    """Indices of classes that are given by their names or numbers; -1 for an empty one, where it `may_be_unknown`.
+_WHOLE = re.compile(r"[0-9]{1,9}(\.0+)?")
+
+
+def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.ndarray:
+    """Indices of classes that are given by their names or numbers; -1 for an empty one or -1.
 
     Raises UserError for one that is not among the classes.
     """
-    lowest = -1 if may_be_unknown else 0
+    option = option_of_classes(where == ARRAYS)
+    numbers = class_indices(values, classes)
+    strange = np.flatnonzero((numbers < 0) & ~np.isin(np.char.strip(values.astype(np.str_)), ["", "-1"]))
+    if not len(strange):
+        return numbers
+    one = values[strange[0]]
+    if count_from_one(values, classes):
+        raise UserError(
+            f"{where}: numbers go from 1 to {len(classes)}, and the {len(classes)} classes are 0 to {len(classes) - 1}. If they "
+            f"count from 1, subtract 1, or else give the list that they are of: {option}"
+        )
     if values.dtype.kind in "iu":
-        outside = np.flatnonzero((values < lowest) | (values >= len(classes)))
-        if len(outside):
-            raise UserError(
-                f"{where}: class {values[outside[0]]} is not among the {len(classes)} classes, which are 0 to "
-                f"{len(classes) - 1}. Give the list that the numbers are of: --classes FILE"
-            )
-        return values.astype(np.int64)
-    index = {name: number for number, name in enumerate(classes)}
-    names, which = np.unique(values.astype(np.str_), return_inverse=True)
+        raise UserError(
+            f"{where}: class {one} is not among the {len(classes)} classes, which are 0 to {len(classes) - 1}. Give the list "
+            f"that the numbers are of: {option}"
+        )
+    raise UserError(f"{where}: class '{one}' is not among the {len(classes)} classes. {nearest(str(one), classes)}")
+
+
+def option_of_classes(in_python: bool) -> str:
+    """The list of classes, as arrays or files are given it."""
+    return "classes=[…]" if in_python else "--classes FILE"
+
+
+def class_indices(values: np.ndarray, classes: Sequence[str], *, may_be_numbers: bool = True) -> np.ndarray:
+    """Indices of classes that are given by their names or numbers; -1 for anything else.
+
+    A number is the class that is called so, where all are called by numbers. `may_be_numbers`: one in text may be a number.
+    """
+    index, by_number = {name: number for number, name in enumerate(classes)}, numbered(classes)
+    names, which = np.unique(values if values.dtype.kind in "iu" else values.astype(np.str_), return_inverse=True)
     numbers = []
-    for name in map(str, names):
-        number = index.get(name, index.get(from_spreadsheet(name).strip()))
-        if number is None and re.fullmatch(r"[0-9]{1,9}(\.0+)?", name):
-            number = int(float(name)) if float(name) < len(classes) else None
-        if number is None and may_be_unknown and name.strip() in ("", "-1"):
-            number = -1
-        if number is None:
-            raise UserError(
-                f"{where}: class '{name}' is not among the {len(classes)} classes. {nearest(name, classes)}"
-            )
-        numbers.append(number)
+    for name in names.tolist():
+        if isinstance(name, int):
+            number = by_number.get(name)
+        else:
+            number = index.get(name, index.get(from_spreadsheet(name).strip()))
+            if number is None and may_be_numbers and _WHOLE.fullmatch(name):
+                number = by_number.get(int(float(name)))
+        numbers.append(-1 if number is None else number)
     return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
+
+
+def numbered(classes: Sequence[str]) -> dict[int, int]:
+    """Index of each class by the number that it is called by, or by its place where classes have names."""
+    if not all(re.fullmatch("[0-9]{1,9}", name) for name in classes):
+        return {number: number for number in range(len(classes))}
+    by_number = {int(name): number for number, name in enumerate(classes)}
+    return by_number if len(by_number) == len(classes) else {}  # 1 and 01
+
+
+def count_from_one(values: np.ndarray, classes: Sequence[str]) -> bool:
+    """Whether numbers go from 1 to K, where classes have the places 0 to K-1."""
+    texts = set(map(str, np.unique(values.astype(np.str_)).tolist())) - {"", "-1"}
+    if not texts or not all(map(_WHOLE.fullmatch, texts)) or numbered(classes).get(0) != 0:
+        return False
+    numbers = {int(float(text)) for text in texts}
+    return min(numbers) == 1 and max(numbers) == len(classes) > 1
+
+
+def answered_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Indices of the classes that were answered; -1 for one that names none of them, such as free text.
+
+    Numbers in text are numbers of classes only where all answers are: among names a "3" names none.
+    """
+    known = {*classes}
+    are_numbers = values.dtype.kind in "iu" or all(
+        text in known or text == "-1" or _WHOLE.fullmatch(text) for text in np.unique(values.astype(np.str_)).tolist()
+    )
+    return class_indices(values, classes, may_be_numbers=are_numbers)
 
 
 def is_manifest(path: str | Path) -> bool:
@@ -364,6 +421,10 @@ def of_predictions(
         where, Path(told[0].path).stem, list(entries), [label for label, *_ in entries.values()],
         [group for _, group, _ in entries.values()], classes=classes, first=0, guess=guess,
         is_numbered=all(part.is_numbered for part in told),
+        are_numbers=any(
+            part.labels_R is not None and part.labels_R.dtype.kind in "iu" and part.classes is None and not part.are_text
+            for part in told
+        ),
     )  # fmt: skip
 
 
@@ -376,12 +437,13 @@ def of_arrays(
     guess: Classes,
 ) -> Truth:
     """Truth by labels in the order of the predictions. Raises UserError."""
+    are_numbers = labels_N.dtype.kind in "iuf"
     if labels_N.dtype.kind == "f" and np.isfinite(labels_N).all() and (labels_N == np.floor(labels_N)).all():
         labels_N = labels_N.astype(np.int64)  # whole numbers, as tables keep them
     labels = [str(label) for label in labels_N.tolist()]
     return _plain(
-        "truth", "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
-        classes=classes, first=0, guess=guess,
+        ARRAYS, "arrays", list(ids), labels, [""] * len(labels) if groups is None else [str(group) for group in groups],
+        classes=classes, first=0, guess=guess, are_numbers=are_numbers,
     )  # fmt: skip
 
 
@@ -396,8 +458,9 @@ def _plain(
     first: int,
     guess: Classes,
     is_numbered: bool = False,
+    are_numbers: bool = False,
 ) -> Truth:
-    """Truth of which no manifest is known."""
+    """Truth of which no manifest is known. `are_numbers`: its labels are numbers that were never text."""
     if not ids:
         raise UserError(f"{where}: it has no video. Give a row a video")
     if len(set(ids)) < len(ids):
@@ -407,10 +470,13 @@ def _plain(
     if first and all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         numbers = np.array([int(label) - first for label in labels])
     known = classes or guess(numbers)
+    if are_numbers:
+        check_order(known, where)
     labels_N = class_numbers(numbers, known, where)
     if (labels_N < 0).all():
         raise UserError(f"{where}: no video has a label. Give the class of each")
-    dataset = Dataset({"test": len(ids)}, None, None, "no manifest was given (--truth manifest.csv)")
+    counts_K = np.bincount(labels_N[labels_N >= 0], minlength=len(known))
+    dataset = Dataset({"test": len(ids)}, {"test": counts_K}, None, "no manifest was given (--truth manifest.csv)")
     return Truth(
         where=where, data=data, classes=known, ids_N=np.array(ids, dtype=np.str_), labels_N=labels_N,
         groups_N=np.array(groups, dtype=np.str_), split_N=np.zeros(len(ids), dtype=np.int64),

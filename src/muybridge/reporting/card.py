@@ -337,11 +337,12 @@ def _model(c: Comparison, model: ModelResult) -> dict[str, Any]:
 def _answers(model: ModelResult) -> str:
     """Hash of what every video is and was called, by each seed."""
     classes = model.classes
+    names = [*classes, ""]  # the last one's index is -1: no class
     digest = hashlib.sha256()
     for answers in model.answers:
         lines = zip(
             answers.ids_N.tolist(), answers.split_N.tolist(), answers.groups_N.tolist(),
-            [classes[label] for label in answers.labels_N], [classes[label] for label in answers.predicted_N], strict=True,
+            [classes[label] for label in answers.labels_N], [names[label] for label in answers.predicted_N], strict=True,
         )  # fmt: skip
         digest.update(json.dumps(sorted(lines)).encode())
     return digest.hexdigest()

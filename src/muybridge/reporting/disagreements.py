@@ -55,11 +55,13 @@ def answer_of(model: ModelResult, video: int, *, right: bool) -> str:
     label = model.labels_N[video]
     answers_S = np.array([answers.predicted_N[video] for answers in model.answers])
     chosen_S = answers_S[(answers_S == label) == right]
-    top = int(np.bincount(chosen_S).argmax())
+    answers, counts = np.unique(chosen_S, return_counts=True)
+    top = int(answers[counts.argmax()])
+    name = model.classes[top] if top >= 0 else "none of the classes"
     sure = np.mean([answers.confidence_N[video] for answers in model.answers if answers.predicted_N[video] == top])
     told = [f"{sure:.2f}"] if model.has_scores else []
     told += [f"{int((answers_S == top).sum())} of {len(answers_S)} seeds"] if len(answers_S) > 1 else []
-    return f"{model.classes[top]} ({', '.join(told)})" if told else model.classes[top]
+    return f"{name} ({', '.join(told)})" if told else name
 
 
 @dataclass(frozen=True)

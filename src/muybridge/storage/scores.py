@@ -438,9 +438,9 @@ def within_pair(scores_NK: np.ndarray, labels_N: np.ndarray, pair: tuple[int, in
 
 
 def confusion_counts(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """(K,K) counts: rows are true classes, columns predicted ones. Labels below 0 are in no row."""
+    """(K,K) counts: rows are true classes, columns predicted ones. Below 0 both are in none."""
     counts_KK = np.zeros((num_classes, num_classes), dtype=np.int64)
-    known_N = labels_N >= 0
+    known_N = (labels_N >= 0) & (predicted_N >= 0)
     np.add.at(counts_KK, (labels_N[known_N], predicted_N[known_N]), 1)
     return counts_KK
 

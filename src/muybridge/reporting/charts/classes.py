@@ -28,23 +28,23 @@ def order_of_classes(comparison: Comparison) -> list[int]:
     count = len(comparison.classes)
     if count < 3:
         return list(range(count))
-    shares_KK = np.mean([normalised(model.confusion) for model in comparison.models], axis=0)
+    shares_KK = np.mean([normalised(model) for model in comparison.models], axis=0)
     distance_KK = 1 - np.clip(shares_KK + shares_KK.T, 0, 1)
     np.fill_diagonal(distance_KK, 0)
     tree = linkage(squareform(distance_KK, checks=False), "average", optimal_ordering=count <= 500)
     return [int(leaf) for leaf in leaves_list(tree)]
 
 
-def normalised(counts_KK: np.ndarray) -> np.ndarray:
-    """Rows as shares; a row without videos is 0."""
-    shares_KK: np.ndarray = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
+def normalised(model: ModelResult) -> np.ndarray:
+    """Rows of the confusion as shares of the class's videos; a row without videos is 0."""
+    shares_KK: np.ndarray = model.confusion / np.maximum(1, model.videos_K * model.num_seeds)[:, None]
     return shares_KK
 
 
 def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> Chart:
     """Confusion matrix of a model, normalised by row; counts are summed over seeds and folds."""
     counts_KK, classes = model.confusion, [comparison.classes[k] for k in order]
-    shares_KK = normalised(counts_KK)
+    shares_KK = normalised(model)
     has_room = len(classes) <= FEW_CLASSES
     rows = [
         {"true": comparison.classes[i], "predicted": comparison.classes[j], "count": int(counts_KK[i, j]),

@@ -179,7 +179,7 @@ def _errors(c: Comparison, model: ModelResult, most: int = 3) -> list[list[str]]
     """The pairs most confused: the two classes, how many videos, which way."""
     counts_KK = model.confusion
     both_KK = np.triu(counts_KK + counts_KK.T, 1)
-    videos_K = counts_KK.sum(1)
+    videos_K = model.videos_K * model.num_seeds
     rows = []
     for index in np.argsort(-both_KK, axis=None, kind="stable")[:most]:
         i, j = divmod(int(index), len(c.classes))

@@ -21,7 +21,7 @@ def overview(chapter: Chapter) -> Section:
             f"area, and how many sizes there are. Videos a class: of the rarest and of the most common class.{end}",
         )
     stored = (
-        "Only the number of videos is known"
+        "Only the labels of the test are known"
         if recipe is None
         else "Only what the runs store is shown, as the manifest cannot be used"
     )

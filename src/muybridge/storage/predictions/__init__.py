@@ -24,6 +24,7 @@ from muybridge.storage.predictions.lists import read_list as read_list
 from muybridge.storage.predictions.parquet import read_parquet
 from muybridge.storage.predictions.pickles import DAMAGES, unpickled
 from muybridge.storage.predictions.records import Records, of_arrays, table_of
+from muybridge.storage.predictions.table import check_order as check_order
 from muybridge.storage.predictions.table import predictions
 from muybridge.storage.scores import load_arrays
 

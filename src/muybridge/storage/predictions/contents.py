@@ -42,6 +42,8 @@ class Predictions:
     """Quantity that is averaged over views, where the file tells it; the scores are logits then."""
     is_numbered: bool = False
     """Whether the file names no videos: `videos_R` are then their numbers in the test list, from 0."""
+    are_text: bool = False
+    """Whether the numbers of classes were text, and so may be names: "2" of the classes 0, 1, 10, 11, 2."""
     notes: tuple[str, ...] = ()
     """Whatever was read in a way that a user should know: guessed columns, rows without an answer, sums over views."""
 

@@ -1,9 +1,11 @@
 """Tables as text: CSV, and with tabs, semicolons or bars in the place of commas."""
 
 import csv
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -31,7 +33,30 @@ def read_delimited(path: Path, columns: Columns) -> Table:
     if isinstance(table, set):  # columns that turned out to hold other things than numbers
         table = _read(path, mark, header, as_text | table)
     assert isinstance(table, Table)
-    return table
+    return table if mark == "," else _with_decimal_commas(table, {header[place] for place in as_text})
+
+
+_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+"""A number with a decimal comma."""
+
+
+def _with_decimal_commas(table: Table, as_text: Collection[str]) -> Table:
+    """The table with numbers in the place of text columns whose cells are all numbers, of which some have a comma."""
+    read: dict[str, np.ndarray] = {}
+    example = ""
+    for name, cells in table.columns.items():
+        if name in as_text or cells.dtype.kind != "O":
+            continue
+        with_comma = [cell for cell in map(str.strip, cells.tolist()) if _COMMA.fullmatch(cell)]
+        if with_comma and all(_COMMA.fullmatch(cell.strip()) or is_number(cell) for cell in cells.tolist()):
+            read[name] = np.array([float(cell.replace(",", ".")) for cell in cells.tolist()])
+            example = example or with_comma[0]
+    if not read:
+        return table
+    first = next(iter(read))
+    columns = f"the column '{first}' has" if len(read) == 1 else f"{len(read)} columns, such as '{first}', have"
+    note = f"{columns} decimal commas: {example} is read as {example.replace(',', '.')}"
+    return replace(table, columns={**table.columns, **read}, notes=(*table.notes, note))
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -317,12 +317,12 @@ def _new_array(machine: _Machine, *_: Any) -> _Made:
             if len(shape) != 1 or shape[0] != len(content):
                 raise ValueError("an array of objects that is not a list")
             return content
-        return _array(content, dtype, shape, "F" if is_fortran else "C")
+        return _array(machine, content, dtype, shape, "F" if is_fortran else "C")
 
     return _Made(fill)
 
 
-def _array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _array(machine: _Machine, content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     """An array of bytes."""
     if (
         type(content) not in (bytes, bytearray, memoryview)
@@ -333,6 +333,8 @@ def _array(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     if order not in ("C", "F"):
         raise ValueError("an array in an unknown order")
     values = np.frombuffer(content, dtype) if len(content) else np.empty(0, dtype)
+    if dtype.kind == "U" or not dtype.isnative:
+        machine.shared.spend(values.nbytes)  # copied below; the bytes may be those of other arrays, too
     if dtype.kind == "U":
         values.tolist()  # raises ValueError for what are no characters
     return values.reshape(_sizes(shape), order=order).astype(dtype.newbyteorder("="), copy=False)  # type: ignore[call-overload]
@@ -346,12 +348,12 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 def _from_buffer(machine: _Machine, content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """numpy._core.numeric._frombuffer."""
-    return _array(content, dtype, shape, order)
+    return _array(machine, content, dtype, shape, order)
 
 
 def _scalar(machine: _Machine, dtype: Any, content: Any = b"") -> Any:
     """numpy.core.multiarray.scalar."""
-    return _array(content, dtype, (), "C").item()
+    return _array(machine, content, dtype, (), "C").item()
 
 
 def _encoded(machine: _Machine, text: str, encoding: str = "utf-8") -> bytes:

@@ -18,6 +18,12 @@ CLASSES = ("classes", "class_names", "label_names", "categories")
 MOST_CELLS = 2**27
 """Most fields times entries."""
 
+MOST_LISTED = 2**27
+"""Most numbers in lists, which a pickle may name many times."""
+
+MOST_REPEATED_BYTES = 2**30
+"""Most bytes of arrays that are made by repeating numbers of the file."""
+
 VIDEO = "video"
 """Column of the names by which an object keeps its entries."""
 
@@ -31,6 +37,8 @@ class Records:
         self.classes: dict[str, tuple[str, ...]] = {}
         self.faults: dict[str, str] = {}
         self.places: list[int] = []
+        self.listed = 0
+        """Numbers in lists so far."""
 
     def add(self, record: Mapping[str, Any], place: int) -> None:
         """Add a record. Raises UserError where it is empty or its names are no text."""
@@ -68,6 +76,9 @@ class Records:
         names: tuple[str, ...] | None = None
         if isinstance(value, dict):
             names, value = tuple(map(str, value)), list(value.values())
+        if isinstance(value, list | tuple):
+            self.listed += len(value)
+            _check_listed(self.path, self.listed)
         numbers = _numbers(value)
         if numbers is None:
             self.faults[name] = f"{self.unit} {place} has neither text nor numbers in it"
@@ -114,7 +125,7 @@ class Records:
             shapes = [cell.shape if isinstance(cell, np.ndarray) else None for cell in cells]
             odd = next((row for row, shape in enumerate(shapes) if shape is None or shape != shapes[0]), None)
             if odd is None:
-                return _stacked(cells)
+                return _stacked(self.path, cells)
             has = "none" if shapes[odd] is None else f"{shapes[odd]} numbers"
             self.faults[name] = f"{self.unit} {self.places[odd]} has {has}, and the first has {shapes[0] or 'none'}"
             return None
@@ -132,8 +143,41 @@ class Records:
         return np.array(["" if cell is None else str(cell) for cell in cells], dtype=object)
 
 
-def _stacked(cells: list[np.ndarray]) -> np.ndarray:
+def _check_listed(path: str, count: int) -> None:
+    """Raise UserError for more numbers in lists than fit; a pickle may name one list many times."""
+    if count > MOST_LISTED:
+        raise UserError(f"{path}: it has more than {MOST_LISTED} numbers in lists. Give arrays: .npz, .npy")
+
+
+def _check_repeated(path: str, num_bytes: int, own_bytes: int) -> None:
+    """Raise UserError where numbers of a file would be repeated until they fill the memory."""
+    if num_bytes > max(MOST_REPEATED_BYTES, 8 * own_bytes):
+        raise UserError(
+            f"{path}: it names the same numbers again and again, making {num_bytes} bytes of {own_bytes}. Give an array "
+            "with a row a video"
+        )
+
+
+def _own_bytes(arrays: Iterable[np.ndarray]) -> int:
+    """Bytes of memory that arrays lie in, those that several share counted once."""
+    spans = []
+    for one in arrays:
+        reach = [(size - 1) * step for size, step in zip(one.shape, one.strides, strict=True)]
+        begin = one.ctypes.data
+        if one.size:
+            spans.append(
+                (begin + sum(min(0, far) for far in reach), begin + sum(max(0, far) for far in reach) + one.itemsize)
+            )
+    count, end = 0, 0
+    for low, high in sorted(spans):
+        count += max(0, high - max(low, end))
+        end = max(high, end)
+    return count
+
+
+def _stacked(path: str, cells: Sequence[np.ndarray]) -> np.ndarray:
     """(R,C) numbers; lists of one number are that number."""
+    _check_repeated(path, sum(cell.nbytes for cell in cells), _own_bytes(cells))
     stacked = np.stack(cells)
     return stacked[:, 0] if stacked.ndim == 2 and stacked.shape[1] == 1 else stacked
 
@@ -161,6 +205,8 @@ def by_view(path: str, columns: Mapping[str, np.ndarray], num_videos: int) -> tu
         raise UserError(f"{path}: arrays have {' and '.join(map(str, views))} views. Give one array of scores")
     made: dict[str, np.ndarray] = {}
     for name, column in columns.items():
+        if views and column.ndim < 3:
+            _check_repeated(path, column.nbytes * views[0], column.nbytes)
         rows = (
             column
             if not views
@@ -187,11 +233,14 @@ def table_of(path: str, format: str, value: Any) -> Table:
     if isinstance(value, list | tuple) and value:
         if all(isinstance(entry, dict) for entry in value):
             return of_records(path, format, value)
+        _check_listed(path, sum(len(entry) for entry in value if isinstance(entry, list | tuple)))
         arrays = [_numbers(entry) for entry in value]
         if all(entry is not None and entry.ndim == 1 for entry in arrays):
             return of_records(path, format, [{"scores": entry} for entry in arrays])
         if all(entry is not None and entry.ndim == 2 for entry in arrays):
-            return _of_views(path, format, [entry for entry in arrays if entry is not None])
+            views = [entry for entry in arrays if entry is not None]
+            _check_repeated(path, sum(one.nbytes for one in views), _own_bytes(views))
+            return _of_views(path, format, views)
     what = (
         "an empty list" if isinstance(value, list | tuple) and not value else f"a value of type {type(value).__name__}"
     )
@@ -265,7 +314,7 @@ def of_arrays(path: str, format: str, values: Mapping[Any, Any]) -> Table:
     for name, value in values.items():
         if name in CLASSES:
             continue
-        found = _as_array(value)
+        found = _as_array(path, value)
         if found is None:
             faults[str(name)] = "it holds neither text nor numbers"
         elif found.ndim == 0:
@@ -304,10 +353,11 @@ def _num_rows(path: str, arrays: Mapping[str, np.ndarray]) -> int:
     return max(lengths, key=lengths.count)
 
 
-def _as_array(value: Any) -> np.ndarray | None:
+def _as_array(path: str, value: Any) -> np.ndarray | None:
     """An array of text (as objects) or numbers; None for anything else."""
     if isinstance(value, list | tuple):
         if value and all(isinstance(entry, list | tuple) for entry in value):
+            _check_listed(path, sum(map(len, value)))
             rows = [_numbers(entry) for entry in value]
             first = rows[0]
             if first is None or any(row is None or row.shape != first.shape for row in rows):
@@ -317,6 +367,8 @@ def _as_array(value: Any) -> np.ndarray | None:
         if not value or not kinds <= {str, int, float, bool, type(None)}:
             stacked = [entry for entry in value if isinstance(entry, np.ndarray)]
             same = value and len(stacked) == len(value) and len({entry.shape for entry in stacked}) == 1
+            if same:
+                _check_repeated(path, sum(one.nbytes for one in stacked), _own_bytes(stacked))
             return np.stack(stacked) if same else None
         if kinds <= {int, float}:
             return _numbers(value)

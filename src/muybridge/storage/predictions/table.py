@@ -22,6 +22,7 @@ from muybridge.storage.predictions.columns import (
     usual_prefixes,
 )
 from muybridge.storage.predictions.contents import Predictions
+from muybridge.text import plural
 
 MOST_LETTERS = 4096
 """Most characters of a name of a video or class."""
@@ -68,12 +69,16 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
             raise MissingColumn(f"{table.path}: the column '{name}' {missing}. {nearest(name, names)}")
     if not table.num_rows:
         raise UserError(f"{table.path}: it has no rows. Give a file with predictions")
+    whole = _with_row_a_video(table, columns)
+    if whole is not table:  # the column of the scores is another now
+        table, columns = whole, replace(columns, scores=None)
+    names = list(table.columns)
     free = [name for name in names if name not in columns.named()]
     roles = {kind: getattr(columns, kind) or found(kind, free) for kind in USUAL if kind != "answer"}
     answers = columns.answers or tuple(name for name in [found("answer", free)] if name is not None)
     given = columns
     if len(answers) == 1 and table.columns[answers[0]].ndim == 2:  # predictions may be scores
-        given, answers = replace(columns, scores=columns.scores or answers[0]), ()
+        given, answers = replace(given, scores=columns.scores or answers[0]), ()
     taken = {name for name in roles.values() if name is not None} | set(answers)
     notes = list(table.notes)
     scores = _scores(table, given, taken, answers, notes)
@@ -105,10 +110,99 @@ def predictions(table: Table, columns: Columns) -> list[Predictions]:
                     labels_R=None if labels is None else labels[rows_R],
                     groups_R=None if groups is None else groups[rows_R], classes=classes,
                     model=answer if len(answers) > 1 else model, seed=seed, split=split,
-                    is_numbered=roles["video"] is None or table.is_numbered, notes=(*common, *differ),
+                    is_numbered=roles["video"] is None or table.is_numbered,
+                    are_text=not any(_is_number(table.columns[name]) for name in (*answers, roles["label"]) if name),
+                    notes=(*common, *differ),
                 )
             )  # fmt: skip
     return made
+
+
+_CLASS = ("class", "class_name", "category")
+_CLASS_OR_OTHERS = ("label", "prediction", "predicted", "pred")
+"""Usual names of the column of a table with a row a class; the second may hold the truth or an answer as well."""
+
+
+def _with_row_a_video(table: Table, columns: Columns) -> Table:
+    """The table with the scores of a video in one row, where it has a row for each of its classes: video, class, score.
+
+    Raises UserError where a class of a video is missing, or there twice.
+    """
+    names = [name for name, values in table.columns.items() if values.ndim == 1]
+    video = columns.video or found("video", names)
+    scores = [name for name in columns.of_scores if name in names] or [
+        name for usual in (*LISTS, "confidence") for name in names if plain(name) == usual
+    ]
+    if video is None or columns.answers or not scores or not _is_number(table.columns[scores[0]]):
+        return table
+    if usual_prefixes(names) or any(values.ndim > 1 for values in table.columns.values()):
+        return table
+    score = scores[0]
+    kinds = [getattr(columns, kind) or found(kind, names) for kind in ("model", "seed", "split", "view")]
+    key_R = np.zeros(table.num_rows, dtype=np.int64)
+    for name in (video, *(name for name in kinds if name is not None)):
+        _, code_R = np.unique(_text(table, name), return_inverse=True)
+        _, key_R = np.unique(key_R * (code_R.max() + 1) + code_R, return_inverse=True)
+    taken = {video, score, columns.label, *kinds}
+    for usual in (*_CLASS, *_CLASS_OR_OTHERS):
+        for name in names:
+            if plain(name) == usual and name not in taken and _has_row_a_class(table, name, key_R, usual in _CLASS):
+                return _pivoted(table, name, score, key_R, video)
+    return table
+
+
+def _has_row_a_class(table: Table, name: str, key_R: np.ndarray, is_surely_class: bool) -> bool:
+    """Whether the rows of most videos have different classes, so that the column is not that of the truth or of views."""
+    _, class_R = np.unique(_text(table, name), return_inverse=True)
+    pairs = np.unique(key_R * (class_R.max() + 1) + class_R)
+    several = np.bincount(pairs // (class_R.max() + 1)) > 1
+    if is_surely_class:
+        return float(several.mean()) >= 0.5
+    return bool(several.all()) and len(pairs) == len(key_R)
+
+
+def _pivoted(table: Table, name: str, score: str, key_R: np.ndarray, video: str) -> Table:
+    """The table with a row a key, and the scores of its classes as one column."""
+    classes, class_R = np.unique(_text(table, name), return_inverse=True)
+    if all(re.fullmatch(r"\d{1,9}", one) for one in classes.tolist()):
+        order = np.argsort(classes.astype(np.int64), kind="stable")
+        classes, class_R = classes[order], np.argsort(order)[class_R]
+    _, first, key_R = np.unique(key_R, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    first, key_R = first[order], np.argsort(order)[key_R]
+    videos = _text(table, video)
+    counts = np.bincount(key_R * len(classes) + class_R, minlength=len(first) * len(classes)).reshape(len(first), -1)
+    if counts.max() > 1:
+        key, which = np.argwhere(counts > 1)[0]
+        row = int(np.flatnonzero((key_R == key) & (class_R == which))[1])
+        raise UserError(
+            f"{table.path}, {table.place(row)}: '{videos[row]}' has the class '{classes[which]}' twice. Remove one, or name the "
+            "column that numbers the views: --column view=…"
+        )
+    if counts.min() < 1:
+        key, which = np.argwhere(counts < 1)[0]
+        raise UserError(
+            f"{table.path}: it has a row a class, and '{videos[first[key]]}' has none of the class '{classes[which]}' (as "
+            f"{int((counts < 1).any(1).sum())} of {plural(len(first), 'video')}). Write the scores of all classes, or the best "
+            "class of each video alone"
+        )
+    values_RC = np.empty(counts.shape)
+    values_RC[key_R, class_R] = table.columns[score]
+    made: dict[str, np.ndarray] = {}
+    left_out = dict(table.left_out)
+    for other, values in table.columns.items():
+        if other in (name, score):
+            continue
+        if (values[first][key_R] == values).all():
+            made[other] = values[first]
+        else:
+            left_out[other] = "it differs between the classes of a video"
+    are_places = classes.tolist() == [str(place) for place in range(len(classes))]
+    note = f"it has a row a class: {plural(len(classes), 'class')} by '{name}', and their scores by '{score}'"
+    return replace(
+        table, columns={**made, "scores": values_RC}, place=lambda row: table.place(int(first[row])), left_out=left_out,
+        classes={} if are_places else {"scores": tuple(classes.tolist())}, notes=(*table.notes, note),
+    )  # fmt: skip
 
 
 def _answers(
@@ -203,6 +297,7 @@ def _scores(
             return _listed(table, name)
     if answers:
         return None
+    _check_gaps(table, [name for name in free if plain(name) not in OTHERS | {""}])
     rest = [
         n for n in free if table.columns[n].ndim == 1 and _is_number(table.columns[n]) and plain(n) not in OTHERS | {""}
     ]
@@ -216,6 +311,30 @@ def _is_number(values: np.ndarray) -> bool:
     return values.dtype.kind in "iuf"
 
 
+def _check_gaps(table: Table, names: Sequence[str]) -> None:
+    """Raise UserError for a column of scores that a cell keeps from being one: it would be a class that is left out."""
+    if not any(_is_number(table.columns[name]) for name in names):
+        return
+    for name in names:
+        values = table.columns[name]
+        if values.dtype.kind != "O":
+            continue
+        cells = [str(cell).strip() for cell in values.tolist()]
+        numbers = [cell for cell in cells if is_number(cell)]
+        if 2 * len(numbers) >= len(cells) and not all(re.fullmatch(r"[-+]?\d+", cell) for cell in numbers):
+            raise _not_numbers(table, name)
+
+
+def _not_numbers(table: Table, name: str) -> UserError:
+    """Error of the first cell of a column of scores that is not a number."""
+    row, text = _not_a_number(table.columns[name])
+    what = f"'{text}' in the column '{name}' is not a number" if text.strip() else f"the column '{name}' is empty"
+    comma = " Write it with a decimal point" if re.fullmatch(r"[-+]?\d*,\d+", text.strip()) else " Correct it"
+    return UserError(
+        f"{table.path}, {table.place(row)}: {what}.{comma}, or name the columns of the scores: --column scores=…"
+    )
+
+
 def _begins_as_list(values: np.ndarray) -> bool:
     return values.dtype.kind == "O" and str(values[0]).lstrip()[:1] in ("[", "{", "(")
 
@@ -227,11 +346,7 @@ def _by_columns(table: Table, names: list[str], prefix: str) -> _Scores:
         if not _is_number(values) or values.ndim != 1:
             if values.ndim != 1:
                 raise UserError(f"{table.path}: the column '{name}' holds lists. Name it alone: --column scores={name}")
-            row, text = _not_a_number(values)
-            raise UserError(
-                f"{table.path}, {table.place(row)}: '{text}' in the column '{name}' is not a number. Correct it, or name the "
-                "columns of the scores: --column scores=…"
-            )
+            raise _not_numbers(table, name)
     suffixes = [name.removeprefix(prefix) for name in names]
     if all(re.fullmatch(r"\d{1,9}", suffix) for suffix in suffixes):
         order = sorted(range(len(names)), key=lambda place: int(suffixes[place]))
@@ -274,6 +389,11 @@ def is_number(cell: str) -> bool:
 
 def _finite(table: Table, values_RC: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Scores that are checked to be finite numbers."""
+    if values_RC.dtype.kind not in "iuf":
+        raise UserError(
+            f"{table.path}: '{names[0]}' has {str(values_RC.flat[0])[:20]} where a score should be. Give each row a number for "
+            "each class"
+        )
     if values_RC.dtype.kind != "f" or values_RC.dtype.itemsize < 4:
         values_RC = values_RC.astype(np.float64)
     is_bad_R = ~np.isfinite(values_RC).all(1)
@@ -420,12 +540,26 @@ def _classes(table: Table, name: str, classes: tuple[str, ...] | None, *, is_ans
         place = table.place(int((texts == "").argmax()))
         raise UserError(f"{table.path}, {place}: it has no answer ('{name}' is empty). Fill it in, or remove the row")
     unique, inverse_R = np.unique(texts, return_inverse=True)
+    if classes is not None and _is_number(values):
+        check_order(classes, f"{table.path}, column '{name}'")
     matches = [_WHOLE.fullmatch(text) for text in unique.tolist()]
     is_numbered = all(match or not text for match, text in zip(matches, unique.tolist(), strict=True))
+    if any(re.match(r"0\d", text) for text in unique.tolist()):
+        return texts  # 007 is a name
     if not is_numbered or not any(matches) or (classes is not None and set(unique.tolist()) - {""} <= set(classes)):
         return texts
     numbers = np.array([-1 if match is None else int(match[1]) for match in matches], dtype=np.int64)
     return numbers[inverse_R]
+
+
+def check_order(classes: Sequence[str], where: str) -> None:
+    """Raise UserError for numbers of classes that are called by numbers, and not in order from 0 on."""
+    if all(re.fullmatch(r"\d{1,9}", name) for name in classes) and list(classes) != list(map(str, range(len(classes)))):
+        shown = ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "")
+        raise UserError(
+            f"{where}: classes are called by numbers ({shown}), so whether a 2 is the class '2' or the one at place 2 is open. "
+            "Give the names as text, as a CSV does"
+        )
 
 
 def _parts(
@@ -485,6 +619,14 @@ def _of_views(videos_R: np.ndarray) -> list[str]:
 
 def _no_answers(table: Table, taken: set[str]) -> UserError:
     """Error of a table without answers: it names the columns that may be those of one or several models."""
+    ranked = [
+        name for name in table.columns if name not in taken and re.fullmatch(r"(top|rank|pred)_?\d+", plain(name))
+    ]
+    if len(ranked) > 1:
+        return UserError(
+            f"{table.path}: {ranked[0]} to {ranked[-1]} are the best classes of each video in their order. The first can be "
+            f"judged: --column answer={ranked[0]}. For top-5 and calibration write a score for each class"
+        )
     free = [
         name
         for name, values in list(table.columns.items())[:64]
