@@ -548,6 +548,11 @@ def test_numbers_that_count_from_one_are_told(tmp_path, truth):
         judge(table(tmp_path / "a.csv", answers=LABELS + 1), truth=truth, classes=CLASSES)
     with pytest.raises(UserError, match="truth: numbers go from 1 to 6, and the 6 classes are 0 to 5"):
         muybridge.judge({"a": random_scores()}, truth=LABELS + 1, classes=CLASSES, out=tmp_path / "r.html")
+    with pytest.raises(UserError, match=r"classes: labels go from 1 to 6, and scores from 0 to 5\. If .* classes="):
+        muybridge.judge({"a": random_scores()}, truth=LABELS + 1, out=tmp_path / "r.html")
+    one_based = table(tmp_path / "a.csv", random_scores(), classes=range(1, 7), more={"label": LABELS})
+    with pytest.raises(UserError, match=r"class '?0'? is not among the 6 classes\. Valid: 1, 2, 3, 4, 5, 6"):
+        judge(one_based)
     shifted = table(
         tmp_path / "a.csv", answers=np.where(LABELS == 5, 1, LABELS + 1)
     )  # the last class is never answered

@@ -369,10 +369,15 @@ class _Files:
         if named is not None:
             return named
         texts = [text for text in np.unique(labels.astype(np.str_)).tolist() if text not in ("", "-1")]
-        if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
-            return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
         in_python = all(part.format == ARRAY for part in light)
         option, how = ("classes" if in_python else "--classes"), option_of_classes(in_python)
+        if all(re.fullmatch("[0-9]{1,6}", text) for text in texts):
+            if width is not None and count_from_one(labels, tuple(map(str, range(width)))):
+                raise UserError(
+                    f"{option}: labels go from 1 to {width}, and scores from 0 to {width - 1}. If they count from 1, subtract 1; "
+                    f"else say what the scores are of: {how}"
+                )
+            return tuple(map(str, range(max([width or 0, *(int(text) + 1 for text in texts)]))))
         if width is not None:
             raise UserError(
                 f"{option}: labels are names, and scores have numbers (0 to {width - 1}). Say which is which: {how}, in the "

@@ -202,7 +202,7 @@ def class_numbers(values: np.ndarray, classes: Sequence[str], where: str) -> np.
             f"{where}: numbers go from 1 to {len(classes)}, and the {len(classes)} classes are 0 to {len(classes) - 1}. If they "
             f"count from 1, subtract 1, or else give the list that they are of: {option}"
         )
-    if values.dtype.kind in "iu":
+    if values.dtype.kind in "iu" and numbered(classes).get(0) == 0:
         raise UserError(
             f"{where}: class {one} is not among the {len(classes)} classes, which are 0 to {len(classes) - 1}. Give the list "
             f"that the numbers are of: {option}"
