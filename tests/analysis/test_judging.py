@@ -656,6 +656,9 @@ def test_copies_are_no_seeds(tmp_path, truth):
     (tmp_path / "b.csv").write_bytes(file.read_bytes())
     with pytest.raises(UserError, match=r"a\.csv: it is named twice for m\. Name each seed's file once"):
         judge(f"m={file}", f"m={tmp_path / '..' / tmp_path.name / 'a.csv'}", truth=truth)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="loop: it cannot be read"):
+        judge(tmp_path / "loop", truth=truth)
     with pytest.raises(UserError, match=r"b\.csv: it and .*a\.csv have the same scores.* one seed of m"):
         judge(f"m={file}", f"m={tmp_path / 'b.csv'}", truth=truth)
     with pytest.raises(UserError, match="two of its seeds have the same scores"):

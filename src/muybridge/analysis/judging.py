@@ -5,6 +5,7 @@ models, seeds and classes no more than one file's scores are held. The notes say
 it is written, and what is left out.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -199,11 +200,11 @@ def asked_of(
 
 def _check_asked(asked: Sequence[Asked]) -> None:
     """Raise UserError for a file that is named twice for one row, as its answers would count as seeds of their own."""
-    seen = set()
+    seen: set[tuple[str | None, str]] = set()
     for one in asked:
         if isinstance(one.source, Predictions):
             continue
-        key = (one.name, Path(one.source).resolve())
+        key = (one.name, os.path.realpath(one.source))
         if key in seen:
             of = "" if one.name is None else f" for {one.name}"
             raise UserError(f"{one.source}: it is named twice{of}. Name each seed's file once")
@@ -487,9 +488,10 @@ def _part(
     is_unlabelled_R = (rows_R >= 0) & (truth.labels_N[rows_R] < 0)
     if is_unlabelled_R.any():
         names = np.unique(told.videos_R[is_unlabelled_R]).tolist()
+        have, are = ("has", "is") if len(names) == 1 else ("have", "are")
         notes.add(
             told.path,
-            f"{plural(len(names), 'video')} have no label in {truth.where}, and are left out ({examples(names)})",
+            f"{plural(len(names), 'video')} {have} no label in {truth.where}, and {are} left out ({examples(names)})",
         )
     used = np.flatnonzero((rows_R >= 0) & ~is_unlabelled_R)
     if not len(used):
