@@ -144,7 +144,10 @@ def test_an_open_standard_input_delays_no_answer_and_can_be_left(run, folder):
         process.stdin.flush()
         assert "b.mp4" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
         assert "Fatal" not in process.stderr.read()
 
 

@@ -16,7 +16,9 @@ class Ahead(Generic[T]):
 
     def __init__(self, items: Iterator[Any], begin: Callable[[Any], T], *, most: int) -> None:
         self._begun: queue.SimpleQueue[T | None] = queue.SimpleQueue()  # None: there are no more
-        self._room = threading.Semaphore(most)
+        # not a semaphore: Ctrl-C in the middle of its release would leave its lock taken, and `leave` waiting for ever
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.done(most)
         self._raised: BaseException | None = None
         self._is_over = self._is_left = False
         threading.Thread(  # a daemon: an iterator that never returns shall not keep the program from ending
@@ -25,7 +27,10 @@ class Ahead(Generic[T]):
 
     def _pull(self, items: Iterator[Any], begin: Callable[[Any], T]) -> None:
         try:
-            while self._room.acquire() and not self._is_left:
+            while True:
+                self._room.get()
+                if self._is_left:
+                    return
                 try:
                     item = next(items)
                 except StopIteration:
@@ -58,9 +63,9 @@ class Ahead(Generic[T]):
     def done(self, count: int) -> None:
         """Make room for as many more."""
         for _ in range(count):
-            self._room.release()
+            self._room.put(None)
 
     def leave(self) -> None:
         """Ask for no more items."""
         self._is_left = True
-        self._room.release()
+        self._room.put(None)
