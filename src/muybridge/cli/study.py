@@ -228,6 +228,11 @@ def compare(
             (_answer_study if made.comparisons else answer_planned)(made, as_json)
 
 
+Pair = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best.")
+]
+NoFrames = Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")]
+OpenIt = Annotated[bool, typer.Option("--open", help="Open the report in a browser.")]
 FiguresFolder = Annotated[
     Path | None,
     typer.Option(
@@ -260,16 +265,13 @@ def report(
             "kinetics5, ucf101, hmdb51, ucf11.",
         ),
     ] = None,
-    pair: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
-    ] = None,
-    no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
+    pair: Pair = None,
+    no_frames: NoFrames = False,
     figures: FiguresFolder = None,
     size: FiguresSize = "column",
     card: CardFile = None,
     key: CardKey = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+    open_it: OpenIt = False,
     as_json: Json = False,
 ) -> None:
     """Write a report of finished runs: one HTML file that works offline.
@@ -341,16 +343,13 @@ def judge(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML file to write; none: judge.html.")] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
-    pair: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Two rows to compare by class and video; none: the two best."),
-    ] = None,
-    no_frames: Annotated[bool, typer.Option("--no-frames", help="Leave out frames of videos.")] = False,
+    pair: Pair = None,
+    no_frames: NoFrames = False,
     figures: FiguresFolder = None,
     size: FiguresSize = "column",
     card: CardFile = None,
     key: CardKey = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+    open_it: OpenIt = False,
     as_json: Json = False,
 ) -> None:
     """Compare predictions that any tool made, with each other and with runs, and write the report.
