@@ -17,21 +17,11 @@ import numpy as np
 from muybridge.analysis.answers import ALONG_VIDEOS, MORE_ANSWERS, Answers
 from muybridge.analysis.comparison import Comparison, compared
 from muybridge.analysis.matching import ARRAY, Kind, Notes, Part, part_of
+from muybridge.analysis.naming import count_from_one, examples, option_of_classes
 from muybridge.analysis.results import ModelResult
 from muybridge.analysis.rows import settings_of
 from muybridge.analysis.temporal import Pair
-from muybridge.analysis.truth import (
-    Truth,
-    count_from_one,
-    examples,
-    is_manifest,
-    of_arrays,
-    of_manifest,
-    of_predictions,
-    of_runs,
-    of_table,
-    option_of_classes,
-)
+from muybridge.analysis.truth import Truth, is_manifest, of_arrays, of_manifest, of_predictions, of_runs, of_table
 from muybridge.data.prepare.lists import class_names, in_order
 from muybridge.errors import UserError, nearest
 from muybridge.storage.predictions import Columns, MissingColumn, Predictions, read

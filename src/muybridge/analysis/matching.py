@@ -8,9 +8,8 @@ from typing import Literal
 import numpy as np
 
 from muybridge.analysis.answers import Answers
-from muybridge.analysis.truth import (
+from muybridge.analysis.naming import (
     SHOWN,
-    Truth,
     answered_classes,
     class_indices,
     class_numbers,
@@ -19,6 +18,7 @@ from muybridge.analysis.truth import (
     numbered,
     option_of_classes,
 )
+from muybridge.analysis.truth import Truth
 from muybridge.errors import UserError, nearest
 from muybridge.storage.predictions import Predictions, check_order
 from muybridge.storage.scores import Scores, label_ranks
