@@ -55,7 +55,7 @@ def run(notebook: nbformat.NotebookNode) -> tuple[nbformat.NotebookNode, float]:
         for cell in fresh.cells:
             cell.metadata.pop("execution", None)
             if cell.cell_type == "code":
-                cell.outputs = [output for output in map(lambda one: _shown(one, scratch), cell.outputs) if output]
+                cell.outputs = [output for output in (_shown(one, scratch) for one in cell.outputs) if output]
     fresh.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return fresh, seconds
 
