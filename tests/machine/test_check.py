@@ -1,5 +1,6 @@
 """`check` says what is wrong with a machine: broken ones are made of stubs, scripts and folders as a broken machine has them."""
 
+import io
 import json
 import os
 import socket
@@ -279,7 +280,7 @@ def test_a_folder_that_may_not_be_written_is_a_finding(asked):
 
 
 def test_a_disk_without_space_is_a_finding(asked, monkeypatch):
-    monkeypatch.setattr(disk.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b", buffering=0))
+    monkeypatch.setattr(disk.tempfile, "TemporaryFile", lambda **_: io.FileIO("/dev/full", "r+"))
     told = found(disk.look, asked)
     assert told["folder-not-writable"].rank == "fault"
     assert "No space left" in told["folder-not-writable"].text

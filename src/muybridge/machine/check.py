@@ -137,13 +137,13 @@ _ADVICE = {
     "disk": "A network share may be gone: see mount, or name a folder on another disk",
     "graphics": "The driver may hang, or torch lies on a slow disk: restart the machine, or install torch on a local disk",
 }
-"""What to do where a look hangs."""
+"""Remedies where a look hangs."""
 _REINSTALL = {
     "graphics": "pip install --force-reinstall torch",
     "training": "pip install --force-reinstall torch",
     "decoding": "pip install --force-reinstall av",
 }
-"""What to do where the process of a look crashes."""
+"""Remedies where the process of a look crashes."""
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -92,6 +92,8 @@ def _kind(kind: str) -> Iterator[Finding]:
 
 
 def _room(folder: Path, free: int, total: int) -> Iterator[Finding]:
+    if not total:  # a file system of the kernel, which has no size
+        return
     figures = {"free_bytes": free, "total_bytes": total}
     if free < LEAST_BYTES:
         yield Finding(

@@ -28,7 +28,7 @@ class Finding:
     rank: Rank
     text: str
     remedy: str = ""
-    """What to do; empty where there is nothing to do."""
+    """Command or step that mends it; empty where nothing needs mending."""
     figures: dict[str, Any] = field(default_factory=dict)
     look: str = ""
     """Name of the look that found it."""

@@ -116,7 +116,7 @@ def _on_the_bus() -> list[dict[str, Any]]:
 
 
 def major(version: str) -> int:
-    """First number of a version; 0 where there is none."""
+    """First number of a version; 0 without one."""
     first = version.split(".")[0]
     return int(first) if first.isdigit() else 0
 

@@ -25,7 +25,7 @@ EXTRAS = {
     "sign": "signed cards",
     "track": "TensorBoard, Weights & Biases, MLflow",
 }
-"""What each extra is for."""
+"""Purpose of each extra."""
 
 SHOWN = ("torch", "numpy", "av")
 

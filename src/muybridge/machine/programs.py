@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def answer_of(*words: str, seconds: float) -> tuple[str, str]:
-    """(what a program prints, ""), or ("", why there is no answer): it is not there, it fails, or it takes longer."""
+    """(what a program prints, ""), or ("", why nothing came): the program is not there, fails, or takes longer."""
     program = shutil.which(words[0])
     if program is None:
         return "", "it is not installed"

@@ -1,4 +1,4 @@
-"""What fits: memory by estimate, and the speed of a short training step, measured."""
+"""Room and speed: the largest batches by estimate, and a short training step, measured."""
 
 from collections.abc import Iterator
 from typing import Any

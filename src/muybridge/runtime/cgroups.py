@@ -25,7 +25,7 @@ def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _number(file: Path, name: str | None = None) -> int | None:
-    """A number in a file, or that of a line `name number`; None where there is none ("max")."""
+    """A number in a file, or that of a line `name number`; None where the file says "max"."""
     try:
         text = file.read_text()
         if name is None:
