@@ -30,7 +30,7 @@ LOOKS: tuple[tuple[tuple[str, ...], float], ...] = (
 
 @dataclass(frozen=True)
 class Checked(Shown):
-    """What `check` found, in the order of the looks."""
+    """Result of `check`: findings in the order of the looks."""
 
     findings: tuple[Finding, ...]
     is_quick: bool

@@ -44,7 +44,7 @@ def encode(path: str, codec: str) -> None:
         stream.width, stream.height = WIDTH, HEIGHT
         stream.pix_fmt = "yuvj420p" if codec == "MJPEG" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 25)
-        stream.options = options
+        stream.options = dict(options)
         for level in levels():
             pixels_HW3 = (texture_HW + level)[..., None].repeat(3, 2).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels_HW3, format="rgb24")))

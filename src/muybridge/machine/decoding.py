@@ -54,11 +54,11 @@ def look(asked: Asked) -> Iterator[Finding]:
         )
     for name, answer in answers.items():
         if "fault" in answer:
-            rank, lost = ("fault", "most videos") if name == ESSENTIAL else ("doubt", f"videos of {name}")
+            lost = "most videos" if name == ESSENTIAL else f"videos of {name}"
             yield Finding(
                 "codec-broken",
-                rank,
-                f"{name}: {answer['fault']}. On this machine {lost} cannot be read.",  # type: ignore[arg-type]
+                "fault" if name == ESSENTIAL else "doubt",
+                f"{name}: {answer['fault']}. On this machine {lost} cannot be read.",
                 AV,
                 {"codec": name},
             )

@@ -107,7 +107,7 @@ def _room(folder: Path, free: int, total: int) -> Iterator[Finding]:
         yield Finding(
             "disk-short",
             "doubt",
-            f"{gib(free)} are free in the folder: too little for UCF101, which takes 14 GB while it is unpacked.",
+            f"{gib(free)} are free in the folder: too little for UCF101, which takes about 14 GB while it is unpacked.",
             "See docs/sets.md for what a set takes",
             figures,
         )

@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the looks are asked about."""
+    """Subject of the looks."""
 
     folder: Path
     """Folder to work in."""
