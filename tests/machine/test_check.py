@@ -425,6 +425,18 @@ def test_a_result_shows_itself():
     }
 
 
+@pytest.mark.parametrize(("rank", "status"), [("fault", 1), ("doubt", 0), ("good", 0)])
+def test_the_command_says_what_to_do_and_how_it_stands(monkeypatch, rank, status):
+    one = finding.Finding("x", rank, "\x1b[31mbad.", "pip install x", look="disk")
+    monkeypatch.setattr(checking, "check", lambda folder, *, quick: checking.Checked((one,), quick, 1.0))
+    result = call("check")
+    assert result.exit_code == status
+    line, remedy, last = result.stdout.splitlines()
+    assert line.split() == [rank, "disk", "\\x1b[31mbad."]
+    assert remedy.split(maxsplit=1) == ["->", "pip install x"]
+    assert ("cannot work" in last) == (rank == "fault")
+
+
 @pytest.mark.slow
 def test_a_sound_machine_can_work(tmp_path):
     checked = muybridge.check(tmp_path)
