@@ -66,6 +66,7 @@ NOT_HERE = {
     "MUYBRIDGE_RUN=": "runs until it is stopped; tests/test_benchmarks.py starts it",
     "muybridge judge": "needs predictions of another tool; tests/cli/test_judge.py has some",
     "curl ": "needs that service",
+    "muybridge measure tsm_resnet50 --num-frames 8": "takes minutes without a GPU",
     "openssl ": "another program",
     "muybridge report study --card signed.json": "needs a key; tests/reporting/test_card.py makes some",
     "muybridge verify signed.json": "needs that card",

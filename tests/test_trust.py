@@ -138,7 +138,7 @@ def commands(manifest):
         "report": ["report", ".", "--out", "../report.html"],
         "figures": ["report", ".", "--out", "../report.html", "--figures", "../new", "--card", "../new/card.json"],
         "judge": ["judge", ".", "--out", "../judge.html"],
-        "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
+        "check": ["check", ".", "--quick"], "runs": ["runs", "."], "recipes": ["recipes", "recipe.json"],
     }  # fmt: skip
 
 

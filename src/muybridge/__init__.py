@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
+    from muybridge.machine.check import check
     from muybridge.reporting.notebook import plot
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
@@ -57,6 +58,7 @@ _MODULES = {
     "bundle": "inference.bundle",
     "calibrate": "evaluation.calibrate",
     "causal": "api",
+    "check": "machine.check",
     "compare": "api",
     "demo": "studies.demo",
     "describe": "data.overview",
@@ -98,6 +100,7 @@ __all__ = [
     "bundle",
     "calibrate",
     "causal",
+    "check",
     "compare",
     "demo",
     "describe",

@@ -65,6 +65,7 @@ OTHER_DEFAULTS = {
     ("flow", "manifest"): "required, unless a picture is drawn",
     ("runs", "folders"): "the current folder",
     ("diagnose", "video"): "none",
+    ("check", "folder"): "the current folder",
 }
 
 

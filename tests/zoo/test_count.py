@@ -10,8 +10,9 @@ from torch import nn
 
 from muybridge.api import models
 from muybridge.errors import UserError
-from muybridge.zoo import VideoModel, entries
+from muybridge.zoo import VideoModel, create, entries
 from muybridge.zoo.count import (
+    SAVED_SHARE,
     count,
     count_module,
     count_parameters,
@@ -19,6 +20,7 @@ from muybridge.zoo.count import (
     listing,
     natural_input,
     outline,
+    training_bytes,
 )
 from muybridge.zoo.families import BACKBONES, METHODS
 from muybridge.zoo.heads import HEADS
@@ -167,3 +169,24 @@ def test_a_norm_of_other_channels_is_found_without_values():
         model = Wrong()
     with pytest.raises((RuntimeError, IndexError)):
         count_module(model, num_frames=2, size=4)
+
+
+@pytest.mark.parametrize("name", ["tsm_resnet_tiny", "i3d_resnet_tiny", "tsn_resnet18"])
+def test_memory_of_a_training_is_estimated_from_what_autograd_really_keeps(name):
+    """The same tensors as in a pass with values, and in proportion to the clip."""
+    clip = {"num_classes": 5, "num_frames": 8, "size": 64}
+    model = create(name, num_classes=5, num_frames=8).train()
+    own, kept = {parameter.data_ptr() for parameter in model.parameters()}, {}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in own:
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.randn(2, 3, 8, 64, 64))
+    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 2
+    fixed, a_clip = training_bytes(name, **clip)
+    assert fixed == 12 * count_parameters(model)
+    assert a_clip * SAVED_SHARE == pytest.approx(real, rel=0.02)
+    assert training_bytes(name, **clip | {"num_frames": 16})[1] == pytest.approx(2 * a_clip, rel=0.02)

@@ -15,8 +15,8 @@ from muybridge.data.stores.vectors import CheckedReader
 from muybridge.data.views import TrainClips, VideoViews, Views
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log, progress
-from muybridge.runtime.device import free_bytes
 from muybridge.runtime.launch import launched
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 

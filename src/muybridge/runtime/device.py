@@ -4,7 +4,6 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -112,16 +111,3 @@ def to_device(net: nn.Module, where: Placement) -> None:
     for parameter in net.parameters():
         if parameter.dim() in formats:
             parameter.data = parameter.data.to(memory_format=formats[parameter.dim()])
-
-
-def free_bytes() -> float:
-    """Available memory, also inside a container."""
-    import psutil
-
-    free = float(psutil.virtual_memory().available)
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no such limit ("max")
-        return free
-    return min(free, max(0.0, limit - used))

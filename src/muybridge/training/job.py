@@ -17,8 +17,8 @@ from muybridge.data.order import num_batches
 from muybridge.data.overview import is_unbalanced
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace, to_json
+from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log
-from muybridge.runtime.device import free_bytes
 from muybridge.text import gib, plural
 from muybridge.zoo import VideoModel
 

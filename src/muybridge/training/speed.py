@@ -29,8 +29,9 @@ from muybridge.data import inputs
 from muybridge.data.views import Batch
 from muybridge.errors import UserError
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
+from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log
-from muybridge.runtime.device import find_device, free_bytes, has_bf16, to_device
+from muybridge.runtime.device import find_device, has_bf16, to_device
 from muybridge.runtime.launch import end_with_parent, module_process
 from muybridge.storage.run import Run
 from muybridge.training.step import training_step
@@ -98,8 +99,22 @@ def measure_model(
         ),
         {"precision": precision},
     )
-    job = {"recipe": recipe.model_dump(), "runtime": (runtime or Runtime()).model_dump(), "num_classes": num_classes}
-    return _measured(job, batch_size, repetitions, search=largest)
+    return _measured(_job(recipe, num_classes, runtime), batch_size, repetitions, search=largest)
+
+
+def _job(recipe: Recipe, num_classes: int, runtime: Runtime | None) -> dict[str, Any]:
+    return {"recipe": recipe.model_dump(), "runtime": (runtime or Runtime()).model_dump(), "num_classes": num_classes}
+
+
+def measure_here(
+    name: str, *, num_classes: int, num_frames: int, size: int, batch_size: int, repetitions: int = REPETITIONS
+) -> Speed:
+    """Measure training steps of a model in this process, which should be one of its own: a full memory may end it."""
+    recipe = Recipe(clip=Clip(num_frames=num_frames, size=size), model=Model(name=name, pretrained=None))
+    bench = _Bench({**_job(recipe, num_classes, None), "budget_bytes": SHARE * free_bytes()})
+    answer = bench.answer("train", batch_size, repetitions)
+    train = answer if answer["fits"] else None
+    return Speed(batch_size, None, _rate(train), None, None, None, _peak(train), **bench.about())
 
 
 def measure_recipe(
@@ -107,8 +122,7 @@ def measure_recipe(
 ) -> Speed:
     """Measure a network as a recipe trains it, with batches of `batch_size` clips. Raises UserError."""
     at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
-    job = {"recipe": at_once.model_dump(), "runtime": (runtime or Runtime()).model_dump(), "num_classes": num_classes}
-    return _measured(job, batch_size, repetitions, search=False)
+    return _measured(_job(at_once, num_classes, runtime), batch_size, repetitions, search=False)
 
 
 def measure_run(

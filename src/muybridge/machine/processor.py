@@ -1,0 +1,95 @@
+"""Processors: how many this process may use, how busy they are, and the threads that libraries will start."""
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from muybridge.machine.finding import Asked, Finding
+from muybridge.runtime.cgroups import processors
+
+BUSY_SHARE = 0.5
+"""Doubt where others keep more than this share of the processors busy."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+MOST_SECONDS = 0.3
+"""Length of the measurement of how busy the processors are."""
+
+
+def look(asked: Asked) -> Iterator[Finding]:
+    """Count the processors that are left to this process, and what keeps them busy."""
+    import psutil
+
+    there = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    quota = processors()
+    allowed = max(1, int(min(usable, quota or usable)))
+    figures = {"model": _model(), "processors": there, "usable": usable, "quota": quota}
+    if allowed < there:
+        why = f"a quota of {quota:g}" if quota is not None and quota < usable else "an affinity"
+        yield Finding(
+            "processors",
+            "note",
+            f"{allowed} of {there} processors are left to this process, by {why}.",
+            figures=figures,
+        )
+    else:
+        words = f"{there} processor{'s' if there > 1 else ''} ({figures['model']})."
+        yield Finding("processors", "good", words, figures=figures)
+    yield from _threads(allowed, usable)
+    if asked.is_quick:
+        return
+    busy = psutil.cpu_percent(MOST_SECONDS) / 100
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    figures = {"busy": round(busy, 3), "load": round(load, 2)}
+    if busy > BUSY_SHARE:
+        yield Finding(
+            "processors-busy",
+            "doubt",
+            f"Others keep the processors {100 * busy:.0f} % busy (load {load:.1f}): speeds that are measured now are too low.",
+            "Stop what else runs, or read the speeds below as the least to expect",
+            figures,
+        )
+    else:
+        yield Finding("processors-idle", "good", f"The processors are {100 * busy:.0f} % busy.", figures=figures)
+
+
+def _threads(allowed: int, usable: int) -> Iterator[Finding]:
+    set_to = {name: os.environ[name] for name in THREADS if os.environ.get(name, "").isdigit()}
+    numbers = [int(text) for text in set_to.values()]
+    if any(number > allowed for number in numbers):
+        yield Finding(
+            "threads",
+            "doubt",
+            f"{_said(set_to)}: more threads than the {allowed} processors that are left slow each other down.",
+            f"export OMP_NUM_THREADS={allowed}",
+            {"threads": set_to},
+        )
+    elif not numbers and allowed < usable:
+        yield Finding(
+            "threads",
+            "doubt",
+            f"Libraries see {usable} processors and will start as many threads, but the quota leaves {allowed}.",
+            f"export OMP_NUM_THREADS={allowed}",
+            {"threads": set_to},
+        )
+    elif numbers and min(numbers) < allowed:
+        yield Finding(
+            "threads",
+            "note",
+            f"{_said(set_to)}: a training uses no more, though {allowed} processors are there.",
+            figures={"threads": set_to},
+        )
+
+
+def _said(set_to: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in set_to.items())
+
+
+def _model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()

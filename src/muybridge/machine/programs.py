@@ -1,0 +1,34 @@
+"""Programs of the system that may hang: asked for an answer, and left behind where none comes."""
+
+import shutil
+import subprocess
+import threading
+from contextlib import suppress
+
+
+def answer_of(*words: str, seconds: float) -> tuple[str, str]:
+    """(what a program prints, ""), or ("", why nothing came): the program is not there, fails, or takes longer."""
+    program = shutil.which(words[0])
+    if program is None:
+        return "", "it is not installed"
+    try:
+        process = subprocess.Popen(
+            [program, *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except OSError as error:
+        return "", f"it cannot be started ({error.strerror})"
+    told: list[str] = []
+
+    def listen() -> None:
+        with suppress(OSError, ValueError):
+            told.append(process.communicate()[0])
+
+    listener = threading.Thread(target=listen, daemon=True)  # a process that waits for a device cannot even be ended
+    listener.start()
+    listener.join(seconds)
+    if not told:
+        process.kill()
+        return "", f"it gives no answer within {seconds:g} seconds"
+    if process.returncode:
+        return "", " ".join(told[0].split())[:200] or f"it ends with status {process.returncode}"
+    return told[0], ""

@@ -1,0 +1,62 @@
+"""Limits of containers and batch systems, read from folders as Linux has them."""
+
+import psutil
+import pytest
+
+from muybridge.runtime import cgroups
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Writes files below a root of cgroups; `own` is what /proc/self/cgroup says."""
+    root = tmp_path / "cgroup"
+    monkeypatch.setattr(cgroups, "ROOT", root)
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
+
+    def write(own, files):
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+
+    return write
+
+
+def test_memory_of_a_container_leaves_out_files_that_may_be_dropped(groups):
+    groups("0::/\n", {
+        "memory.max": "1000\n", "memory.current": "900\n", "memory.stat": "anon 200\ninactive_file 600\n",
+    })  # fmt: skip
+    assert cgroups.memory_left() == (1000, 700)
+    assert cgroups.free_bytes() == 700
+
+
+def test_the_tightest_of_nested_groups_counts(groups):
+    groups("0::/slurm/job\n", {
+        "memory.max": "max\n", "memory.current": "5\n",
+        "slurm/memory.max": "5000\n", "slurm/memory.current": "4900\n",
+        "slurm/job/memory.max": "2000\n", "slurm/job/memory.current": "500\n",
+        "slurm/cpu.max": "400000 100000\n", "slurm/job/cpu.max": "max 100000\n",
+    })  # fmt: skip
+    assert cgroups.memory_left() == (5000, 100)
+    assert cgroups.processors() == 4.0
+
+
+def test_version_1_has_its_own_files(groups):
+    groups("5:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n", {
+        "memory/memory.limit_in_bytes": "3000\n", "memory/memory.usage_in_bytes": "1000\n",
+        "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 400\n",
+        "cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n",
+    })  # fmt: skip
+    assert cgroups.memory_left() == (3000, 2400)
+    assert cgroups.processors() == 1.5
+
+
+@pytest.mark.parametrize("files", [
+    {"memory.max": "max\n", "memory.current": "5\n", "cpu.max": "max 100000\n"},
+    {"memory.max": "9223372036854771712\n", "memory.current": "5\n"}, {"memory.max": "odd\n", "memory.current": ""}, {},
+])  # fmt: skip
+def test_no_limit_is_none(groups, files):
+    groups("0::/\n", files)
+    assert cgroups.memory_left() is None
+    assert cgroups.processors() is None
+    assert 0 < cgroups.free_bytes() <= psutil.virtual_memory().total
