@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow package clean
 
 demo: $(READY)
 	$(BIN)/muybridge demo --out demo
@@ -22,6 +22,12 @@ check: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# Wheel and source archive in dist/, tried in an empty environment.
+package: $(READY)
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+	$(BIN)/python -m pytest -m slow tests/test_package.py
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "muybridge needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -29,4 +35,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-quick
+	rm -rf $(VENV) demo demo-quick dist
