@@ -96,7 +96,7 @@ from muybridge.storage.run import Run
 
 run = muybridge.train(model="tsm_resnet_tiny", data="set.csv", out="run")
 assert_type(run, Run)
-muybridge.train(model=7)  # type: ignore[arg-type]
+muybridge.train(model="tsm_resnet_tiny", data="set.csv", out=7)  # type: ignore[arg-type]
 """
 
 

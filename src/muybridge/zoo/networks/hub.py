@@ -272,11 +272,11 @@ def _transformers(name: str) -> Any:
         raise UserError(
             f"hf:{name}: transformers does not import here: {error}. Install it: pip install 'muybridge[hub]'"
         ) from None
-    version = tuple(transformers.__version__.split(".")[:2])
-    if int(version[0]) < OLDEST:
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    if version < OLDEST:
         raise UserError(
-            f"hf:{name}: transformers {transformers.__version__} is older than {OLDEST}.0. Install a newer one: pip "
-            "install 'muybridge[hub]'"
+            f"hf:{name}: transformers {transformers.__version__} is older than {'.'.join(map(str, OLDEST))}. Install a newer "
+            "one: pip install 'muybridge[hub]'"
         )
     if version in WRONG:
         raise UserError(
@@ -286,9 +286,9 @@ def _transformers(name: str) -> Any:
     return transformers
 
 
-OLDEST = 5
-"""First major version of transformers that the extra `[hub]` takes."""
-WRONG = {("5", "8"), ("5", "16"), ("5", "17")}
+OLDEST = (5, 4)
+"""First version of transformers that the extra `[hub]` takes: earlier ones read other keys of configurations."""
+WRONG = {(5, 8), (5, 16), (5, 17)}
 """Versions of transformers that leave VideoMAE's biases of queries and values without weights (measured)."""
 
 
