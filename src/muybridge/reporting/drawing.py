@@ -130,7 +130,7 @@ class _Drawing:
         lanes = list(dict.fromkeys(stage["pathway"] for stage in stages if stage["pathway"]))
         clip = self.structure["clip"]
         self._axis()
-        self._strip(MARGIN, INNER, clip, 1, name="clip")
+        self._strip(MARGIN, INNER, clip, 0, 0, name="clip" if clip["size"] else "video")
         if lanes:
             width = (INNER - GUTTER * (len(lanes) - 1)) / len(lanes)
             columns = [
@@ -142,7 +142,7 @@ class _Drawing:
             if not stage["pathway"]:
                 self._arrow(WIDTH / 2)
                 self._stage(MARGIN, INNER, stage)
-                self._strip(MARGIN, INNER, stage["out"], stage["reach"])
+                self._strip(MARGIN, INNER, stage["out"], stage["behind"], stage["ahead"])
         self._legend()
         height = self.y + 6
         title = f"{self._name()}: its structure, from the clip to the answer"
@@ -162,7 +162,7 @@ class _Drawing:
         return " ".join(str(self.model["model"]).split())
 
     def _counted(self) -> str:
-        """How often frames meet, by kind."""
+        """Numbers of the places where frames meet, by kind."""
         kinds = [look["kind"] for look in self.structure["looks"]]
         counts = {kind: kinds.count(kind) for kind in KINDS if kind in kinds and KINDS[kind][0]}
         found = [f"{count} {KINDS[kind][0 if count == 1 else 1]}" for kind, count in counts.items()]
@@ -187,11 +187,9 @@ class _Drawing:
         self.y += 14
         self._write(MARGIN, self.y, _fitting(self._name(), 18, INNER, bold=True), "title")
         kind = "clip" if model["size"] else "video of vectors"
-        self.y += 22
-        self._write(
-            MARGIN, self.y, f"one {kind}, {plural(model['num_classes'], 'class')}: {_amount(model['params'])} parameters, "
-            f"{_amount(model['macs'])} multiply-adds", "soft",
-        )  # fmt: skip
+        self.y += 6
+        costs = f"{_amount(model['params'])} parameters, {_amount(model['macs'])} multiply-adds"
+        self._lines(MARGIN, INNER, f"one {kind}, {plural(model['num_classes'], 'class')}: {costs}")
         counted = self._counted()
         words = f"Frames meet in {counted}." if counted else "Frames do not meet."
         for line in _wrapped(words, 13, INNER, bold=True):
@@ -208,7 +206,7 @@ class _Drawing:
         self.parts.append(f'<path class="line" d="M{x} {_n(y)}H{end - 1}M{end - 6} {_n(y - 4)}l5 4-5 4"/>')
         self.y += 8
 
-    def _strip(self, x: float, width: float, volume: Values, reach: int, *, name: str = "") -> None:
+    def _strip(self, x: float, width: float, volume: Values, behind: int, ahead: int, *, name: str = "") -> None:
         """The steps that pass, over the frames that they stand for, and what the one in the middle sees."""
         frames, clip = volume["frames"], max(1, self.structure["clip"]["frames"])
         side = volume["size"][0] if len(volume["size"]) == 2 else 1
@@ -217,12 +215,15 @@ class _Drawing:
         count = frames or 1
         cell = width / count
         middle = (count - 1) // 2
+        seen = 1.0
         if frames:
-            seen = min(width, max(cell, width * reach / clip))
-            centre = x + (middle + 0.5) * cell
-            left = min(max(x, centre - seen / 2), x + width - seen)
+            centre = (middle + 0.5) * clip / count
+            first, last = max(0.0, centre - 0.5 - behind), min(clip, centre + 0.5 + ahead)
+            seen = last - first
+            left = x + min(first * width / clip, middle * cell)
+            right = x + max(last * width / clip, (middle + 1) * cell)
             self.parts.append(
-                f'<rect class="see" x="{_n(left)}" y="{_n(top - 3)}" width="{_n(seen)}" height="{height + 6}" rx="2"/>'
+                f'<rect class="see" x="{_n(left)}" y="{_n(top - 3)}" width="{_n(right - left)}" height="{height + 6}" rx="2"/>'
             )
         gap = 2 if cell > 12 else 1 if cell > 4 else 0
         if not frames or frames > MOST_CELLS:
@@ -244,10 +245,10 @@ class _Drawing:
         self.y = top + height + 16
         words = f"{name}  {_shape(volume)}" if name else _shape(volume)
         self._write(x, self.y, words, "")
-        sees = f"sees {reach} of {plural(clip, 'frame')}"
-        if frames and reach > 1 and _wide(words, 12) + _wide(sees, 12) + 12 < width:
+        sees = f"sees {round(seen)} of {plural(clip, 'frame' if self.structure['clip']['size'] else 'step')}"
+        if seen > 1 and _wide(words, 12) + _wide(sees, 12) + 12 < width:
             self._write(x + width, self.y, sees, "time", anchor="end")
-        elif frames and reach > 1:
+        elif seen > 1:
             self.y += 15
             self._write(x, self.y, sees, "time")
         self.y += 6
@@ -286,7 +287,7 @@ class _Drawing:
                 if index < len(column.stages):
                     stage = column.stages[index]
                     self.y = below
-                    self._strip(column.x, column.width, stage["out"], stage["reach"])
+                    self._strip(column.x, column.width, stage["out"], stage["behind"], stage["ahead"])
                     ends.append(self.y)
             for target, source, y in tops:
                 is_right = source.x > target.x
@@ -428,7 +429,7 @@ class _Drawing:
     # -- legend
 
     def _legend(self) -> None:
-        """What the marks mean: of those that occur."""
+        """The meaning of the marks that occur."""
         self.y += 10
         self.parts.append(f'<path class="line" d="M{MARGIN} {_n(self.y)}h{INNER}"/>')
         self.y += 4
@@ -442,7 +443,7 @@ class _Drawing:
         clip = self.structure["clip"]
         shape = "frames × height × width × channels" if clip["size"] else "steps × values"
         notes.append(f"Cells are the steps that pass, over their frames: {shape}.")
-        if any(stage["reach"] > 1 for stage in self.structure["stages"]):
+        if any(stage["behind"] + stage["ahead"] for stage in self.structure["stages"]):
             notes.append("The band is what the step in the middle may see of the clip.")
         blocks = [block for stage in self.structure["stages"] for block in stage["blocks"]]
         ops = [op for block in blocks for branch in block["branches"] for op in branch]
@@ -503,7 +504,7 @@ def _wrapped(text: str, size: float, width: float, *, bold: bool = False) -> lis
 
 
 def _shape(volume: Values) -> str:
-    """What passes: frames × height × width × channels, or what of these there is."""
+    """Frames × height × width × channels, or those of them that there are."""
     if not volume["frames"]:
         return f"{thousands(volume['size'][0])} tokens × {thousands(volume['channels'])}"
     return " × ".join(thousands(n) for n in (volume["frames"], *volume["size"], volume["channels"]))

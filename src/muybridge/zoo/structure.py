@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
-from math import prod
+from math import ceil, prod
 from typing import Any, Literal
 
 import torch
@@ -44,7 +44,7 @@ averaged. "joined": one layer over the values of several frames.
 
 @dataclass(frozen=True)
 class Volume:
-    """What passes between layers: `frames` times feature maps (H,W), tokens (L,) or vectors () of `channels` values."""
+    """Values that pass between layers: `frames` times feature maps (H,W), tokens (L,) or vectors () of `channels` values."""
 
     frames: int
     """0: tokens of which nobody says to which frame they belong."""
@@ -66,10 +66,8 @@ class Look:
     dilation: int = 1
     """Frames from tap to tap."""
 
-    @property
-    def span(self) -> int:
-        """Frames from the first that one output sees to the last; 0: all of them."""
-        return (self.frames - 1) * self.dilation + 1 if self.frames else 0
+    past: bool = False
+    """Whether it sees no later frame."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Block:
     """Modules that are shown as this one."""
     branches: tuple[tuple[Op, ...], ...]
     joined: Literal["", "sum", "channels"] = ""
-    """How the branches, and the shortcut, come together."""
+    """Way in which the branches, and the shortcut, come together."""
     out: Volume | None = None
 
 
@@ -106,8 +104,10 @@ class Stage:
     """Name of one of several pathways side by side; empty: there is one, or this is behind them."""
     blocks: tuple[Block, ...]
     out: Volume
-    reach: int
-    """Frames of the clip that one step of the output may see, one beside the other, as many as the clip has at most."""
+    behind: int
+    """Frames of the clip before its own that one step of the output may see, at most; those outside the clip are zeros."""
+    ahead: int
+    """Frames after its own, likewise."""
     params: int
     conv_macs: int
     macs: int
@@ -182,27 +182,29 @@ class _Call:
 class _Flow(TorchFunctionMode):
     """Let tensors carry the calls that they come from, through functions between modules."""
 
-    def __init__(self, stack: list[_Call]) -> None:
+    def __init__(self, stack: list[_Call], frames: int) -> None:
         super().__init__()
-        self._stack = stack
+        self._stack, self._frames = stack, frames
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         sources = _sources((args, kwargs))
         name = getattr(func, "__name__", "")
         if name == "scaled_dot_product_attention":
-            self._stack[-1].attends |= _mixes(args[1] if len(args) > 1 else (kwargs or {})["key"])
+            self._stack[-1].attends |= self._mixes(args[1] if len(args) > 1 else (kwargs or {})["key"])
         if name == "softmax" and args and args[0].dim() == 4 and args[0].shape[-1] == args[0].shape[-2]:
-            self._stack[-1].attends |= _mixes(args[0])
+            self._stack[-1].attends |= self._mixes(args[0])
         for tensor in _tensors(out):
             if sources:
                 tensor._comes_from = sources  # type: ignore[attr-defined]
         return out
 
+    def _mixes(self, keys: torch.Tensor) -> bool:
+        """Whether attention to keys (B,heads,L,…) goes from frame to frame: where frames are the batch, it does not.
 
-def _mixes(keys: torch.Tensor) -> bool:
-    """Whether an attention of one clip goes over all frames: folded frames would be the batch."""
-    return keys.shape[0] == 1 and keys.shape[-2] > 1
+        It does where the clip is the batch, or where the keys are as many as there are frames (divided attention).
+        """
+        return self._frames > 1 and keys.shape[-2] > 1 and (keys.shape[0] == 1 or keys.shape[-2] == self._frames)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
@@ -256,7 +258,7 @@ def _traced(model: VideoModel, num_frames: int, size: int) -> _Call:
         with torch.no_grad(), Shapes() if device.type == "meta" else nullcontext():
             x = model.zeros(num_frames, size, device=device)
             x._comes_from = frozenset({clip})  # type: ignore[attr-defined]
-            with _Flow(stack):
+            with _Flow(stack, num_frames):
                 model.eval()(x)
     finally:
         for handle in handles:
@@ -274,7 +276,7 @@ _TOGETHER = (
 
 
 def _is_leaf(call: _Call) -> bool:
-    return not call.children or isinstance(call.module, (*_TOGETHER, nn.Conv2d, nn.Conv3d))
+    return not call.children or call.attends or isinstance(call.module, (*_TOGETHER, nn.Conv2d, nn.Conv3d))
 
 
 def _is_silent(call: _Call) -> bool:
@@ -283,11 +285,12 @@ def _is_silent(call: _Call) -> bool:
     known = (*_TOGETHER, *_POOLS, TemporalShift, TemporalPool, EverySecondFrame, Pool, nn.RNNBase)
     if call.children or call.shape != call.shape_in or isinstance(module, known) or call.attends:
         return False
-    return all(parameter.dim() <= 1 or parameter.numel() == max(parameter.shape) for parameter in module.parameters())
+    own = module.parameters(recurse=False)  # (what hooks call is kept in it, too)
+    return all(parameter.dim() <= 1 or parameter.numel() == max(parameter.shape) for parameter in own)
 
 
 def _volume(shape: tuple[int, ...], most_frames: int, *, channels_first: bool = False) -> Volume:
-    """What a tensor of one clip holds. Folded frames are the batch; more steps than the clip has frames are tokens."""
+    """Content of a tensor of one clip. Folded frames are the batch; more steps than the clip has frames are tokens."""
     if len(shape) == 5:
         return Volume(shape[2], shape[3:], shape[1])
     if len(shape) == 4:
@@ -324,8 +327,8 @@ class _Item:
     out: Volume
     names: list[str]
     """Modules whose cost it has."""
-    reach: float = 1.0
-    """Frames of the clip that one step of the output may see."""
+    reach: tuple[float, float] = (0.0, 0.0)
+    """Frames behind and ahead that one step of the output may see."""
     params: int = 0
     conv_macs: int = 0
     macs: int = 0
@@ -333,6 +336,11 @@ class _Item:
     @property
     def ops(self) -> tuple[Op, ...]:
         return tuple(op for branch in self.block.branches for op in branch)
+
+    @property
+    def works(self) -> bool:
+        """Whether it is more than pools and means."""
+        return any(op.widths[1] for op in self.ops)
 
 
 class _Reading:
@@ -483,12 +491,12 @@ class _Reading:
         before, out = _volume(call.shape_in, self.frames), self._out(call)
         width = (out.channels,) * 2
 
-        def look(kind: Kind, frames: int, stride: int = 1, dilation: int = 1) -> tuple[Look, ...]:
-            return (Look(kind, name, frames, stride, dilation),) if self.frames > 1 else ()
+        def look(kind: Kind, frames: int, stride: int = 1, dilation: int = 1, past: bool = False) -> tuple[Look, ...]:
+            return (Look(kind, name, frames, stride, dilation, past),) if self.frames > 1 else ()
 
         if isinstance(module, TemporalShift):
             reach = (3, "shift ±1") if module.direction == "both" else (2, "shift −1")
-            return Op(reach[1], (0, 0), look("shift", reach[0]))
+            return Op(reach[1], (0, 0), look("shift", reach[0], past=module.direction != "both"))
         if isinstance(module, TemporalAggregation):
             taps = module.conv.kernel_size[0]
             kind = f"TAM {taps}×1×1" if module.conv.groups > 1 else f"conv {taps}×1×1"
@@ -533,10 +541,12 @@ class _Reading:
             return Op(label, width)
         if isinstance(module, nn.Conv1d):
             taps, stride = module.kernel_size[0], module.stride[0]
-            return Op(f"{taps} steps", width, look("conv", taps, stride, module.dilation[0]) if taps > 1 else ())
+            past = bool(getattr(call.parent.module if call.parent else None, "causal", False))
+            looks = look("conv", taps, stride, module.dilation[0], past) if taps > 1 else ()
+            return Op(f"{taps} steps", width, looks)
         if isinstance(module, nn.RNNBase):
             label = module.mode.removesuffix("_TANH").removesuffix("_RELU")
-            return Op(label, width, look("recurrence", 0) if before.frames > 1 else ())
+            return Op(label, width, look("recurrence", 0, past=not module.bidirectional) if before.frames > 1 else ())
         if call.attends or any(c.attends for c in call.under()):
             return Op("attention", width, look("attention", 0))
         if isinstance(module, nn.Linear):
@@ -556,21 +566,25 @@ class _Reading:
     # -- reach and costs
 
     def _give_reach(self, items: list[_Item]) -> None:
-        """Give each item the number of frames that it sees, from those that it takes its input from."""
-        reach: dict[_Call, float] = {}
+        """Give each item the frames that it sees, from those that it takes its input from."""
+        reach: dict[_Call, tuple[float, float]] = {}
         for item in items:
-            before = max((reach[source] for source in item.sources if source in reach), default=1.0)
+            before = _farthest(reach[source] for source in item.sources if source in reach)
             steps = self.frames / item.volume_in.frames if item.volume_in.frames else 1.0
-            item.reach = max(self._reach(branch, before, steps) for branch in item.block.branches)
+            item.reach = _farthest(self._reach(branch, before, steps) for branch in item.block.branches)
             reach[item.call] = item.reach
 
-    def _reach(self, ops: tuple[Op, ...], before: float, steps: float) -> float:
-        """Frames that are seen behind operations. `steps`: frames of the clip from one input to the next."""
+    def _reach(self, ops: tuple[Op, ...], before: tuple[float, float], steps: float) -> tuple[float, float]:
+        """Frames behind and ahead that are seen after operations. `steps`: frames of the clip from one input to the next."""
+        behind, ahead = before
+        most = self.frames - 1
         for op in ops:
             for look in op.looks:
-                before = before + (look.span - 1) * steps if look.span else self.frames
+                far = (look.frames - 1) * look.dilation * steps if look.frames else 2 * most
+                behind += far if look.past else far / 2
+                ahead += 0 if look.past else far / 2
                 steps *= look.stride
-        return min(before, self.frames)
+        return min(behind, most), min(ahead, most)
 
     def _give_costs(self, items: list[_Item]) -> int:
         """Give each item the costs of its modules; returns the parameters of modules that are not called."""
@@ -624,11 +638,11 @@ class _Reading:
             for _, several in split:
                 several.append(self._gap(several[-1].call, several[-1].out, behind[0].volume_in, len(lanes)))
                 several[-1].reach = self._reach(several[-1].ops, several[-2].reach, 1.0)
-                behind[0].reach = max(behind[0].reach, several[-1].reach)
+                behind[0].reach = _farthest([behind[0].reach, several[-1].reach])
         return [*split, ("", self._with_gaps(behind, is_first=False))], laterals
 
     def _gap(self, call: _Call, before: Volume, after: Volume, lanes: int = 1) -> _Item:
-        """What is done between two modules where frames or pixels go: nothing, a mean, or all side by side."""
+        """Operations between two modules where frames or pixels go: none, a mean, or all side by side."""
         ops: list[Op] = []
         values = prod(before.size) * before.channels
         is_flat = after.size == () and lanes == 1 and after.channels > before.channels
@@ -653,7 +667,7 @@ class _Reading:
         return _Item(Block("", (), (tuple(ops),), out=out), call, frozenset(), before, out, [])
 
     def _pooled(self, frames: int) -> Op:
-        """How a head makes one step of several, behind its last module."""
+        """Operation by which a head makes one step of several, behind its last module."""
         head = getattr(self.model, "sequence", None)
         if isinstance(head, Recurrent) and head.last:
             return Op(f"last of {frames} frames", (0, 0), (Look("stride", "", 1, frames),))
@@ -668,34 +682,35 @@ class _Reading:
             is_known = bool(found) or (is_first and item.volume_in.channels % self.clip.channels == 0)
             if is_known and len(before.size) != 1:
                 gap = self._gap(item.call, before, item.volume_in)
-                gap.reach = self._reach(gap.ops, found[-1].reach if found else 1.0, 1.0)
+                gap.reach = self._reach(gap.ops, found[-1].reach if found else (0.0, 0.0), 1.0)
                 found += [gap] if gap.ops else []
-            item.reach = max([item.reach, *(gap.reach for gap in found[-1:])])
+            item.reach = _farthest([item.reach, *(gap.reach for gap in found[-1:])])
             found.append(item)
         if found and found[-1].call.module is self.model.fc and found[-1].out.frames > 1:
             answers = Op(f"mean of {found[-1].out.frames} answers", (0, 0), (Look("mean", "", 0),))
             out = Volume(1, (), found[-1].out.channels)
             found.append(_Item(Block("", (), ((answers,),), out=out), found[-1].call, frozenset(), out, out, []))
-            found[-1].reach = self.frames
+            found[-1].reach = (self.frames - 1.0, self.frames - 1.0)
         return found
 
     def _stages(self, lane: str, items: list[_Item]) -> Iterator[Stage]:
         groups: list[list[_Item]] = []
         for _, several in groupby(items, key=lambda item: (item.out.size, item.out.frames)):
             group = list(several)
-            if groups and not any(op.widths[1] for item in groups[-1] for op in item.ops):
+            if groups and not any(item.works for item in groups[-1]):
                 groups[-1] += group  # pools alone belong to what follows
             else:
                 groups.append(group)
         for group in groups:
             blocks = tuple(_collapsed(_merged(group)))
             sums = {key: sum(getattr(item, key) for item in group) for key in ("params", "conv_macs", "macs")}
-            others = {name for item in items if item not in group for name in item.block.names}
-            yield Stage(self._title(lane, group, others), lane, blocks, group[-1].out, round(group[-1].reach), **sums)
+            others = {name for item in items if item not in group and item.works for name in item.block.names}
+            behind, ahead = (ceil(far) for far in group[-1].reach)
+            yield Stage(self._title(lane, group, others), lane, blocks, group[-1].out, behind, ahead, **sums)
 
     def _title(self, lane: str, group: list[_Item], others: set[str]) -> str:
         """Names of a stage's first and last module, or of the module that holds them and no others."""
-        worked = [n for item in group if any(op.widths[1] for op in item.ops) for n in item.block.names]
+        worked = [name for item in group if item.works for name in item.block.names]
         if not worked:
             return "answer" if group[-1].call.module is self.model.fc else "mean"
         shared = _shared(worked[0], worked[-1])
@@ -731,6 +746,12 @@ class _Reading:
                 )
                 yield Lateral(item.call.name, source, target, before, ops, **sums)
                 ops, sums = (), dict.fromkeys(sums, 0)
+
+
+def _farthest(reaches: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The farthest behind and ahead of several; (0, 0) of none."""
+    several = [(0.0, 0.0), *reaches]
+    return max(behind for behind, _ in several), max(ahead for _, ahead in several)
 
 
 def _shared(one: str, another: str) -> str:
