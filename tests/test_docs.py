@@ -90,6 +90,15 @@ def test_the_page_of_fields_is_what_its_program_writes():
         assert f"| `{field}` |" in text
 
 
+def test_drawings_and_costs_of_networks_are_what_their_program_writes():
+    """To write them again: python docs/networks/make.py."""
+    make = ROOT / "docs" / "networks" / "make.py"
+    assert subprocess.run([sys.executable, str(make), "--check"], check=False).returncode == 0, f"python {make}"
+    shown = " ".join(page.read_text() for page in make.parent.glob("*.md"))
+    for drawing in make.parent.glob("*.svg"):
+        assert f"]({drawing.name})" in shown, f"no chapter shows {drawing.name}"
+
+
 def contributed():
     """Python that CONTRIBUTING.md shows, by the name that it is about."""
     text = (ROOT / "CONTRIBUTING.md").read_text()

@@ -868,13 +868,21 @@ def models(
     num_frames: int | None = None,
     size: int | None = None,
     temporal_pooling: bool = False,
+    draw: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Every model with its usual input and public weights (`models`); or, by its name, one model's `layers` for one clip.
 
     A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024.
+    `draw`: a new SVG of the model's structure, which is then part of the answer (`structure`, see `zoo.structure`).
     `options`: of the model's builder. Raises UserError.
     """
+    if draw is not None:
+        from muybridge.reporting.drawing import check_drawing, write_drawing
+
+        if name is None:
+            raise UserError("--draw: a drawing shows one model. Name it")
+        check_drawing(Path(draw))
     if name is None and num_frames is None:  # from the table that is shipped: without torch, at once
         rows = json.loads((Path(__file__).parent / "zoo" / "table.json").read_text(encoding="utf-8"))
         for row in rows:
@@ -892,13 +900,20 @@ def models(
     frames, side = num_frames or frames, size or side
     model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
     measured = layers(model, num_frames=frames, size=side)
-    return {
+    value = {
         "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
         "in_channels": model.in_channels,
         "temporal_pooling": temporal_pooling,
         **{key: sum(getattr(layer, key) for layer in measured) for key in ("params", "conv_macs", "macs")},
         "weights": sorted(model.published), "layers": [layer.as_json() for layer in measured],
     }  # fmt: skip
+    if draw is not None:
+        from muybridge.zoo.structure import structure
+
+        value["structure"] = structure(model, num_frames=frames, size=side).as_json()
+        write_drawing(Path(draw), value)
+        value["drawing"] = str(draw)
+    return value
 
 
 def _check_size(name: str, size: int | None, natural: int) -> None:

@@ -1,6 +1,7 @@
 """Commands about models and recipes: `models`, `recipes`, `measure`."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,12 @@ def models(
     num_frames: NumFrames = None,
     size: Size = None,
     temporal_pooling: TemporalPooling = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.svg", help="Draw the model's structure, and where it looks along time, as a new SVG."
+        ),
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +50,7 @@ def models(
         options, _ = model_options(settings)
         value = muybridge.models(
             name, num_classes=num_classes, num_frames=num_frames, size=size, temporal_pooling=temporal_pooling,
-            options=options,
+            draw=draw, options=options,
         )  # fmt: skip
         answer(as_json, lambda: value, lambda: _print_models(value["models"]) if name is None else _print_layers(value))
 
@@ -196,6 +203,8 @@ def _print_layers(value: dict[str, Any]) -> None:
         f"{value['model']}: {shown}, {value['num_classes']} classes; convolutions take {value['conv_macs']:,} of the "
         f"multiply-adds; public weights: {', '.join(value['weights']) or 'none'}"
     )
+    if "drawing" in value:
+        say(f"Drawn: {value['drawing']}")
 
 
 def _print_measured(rows: list[dict[str, Any]]) -> None:
