@@ -872,8 +872,8 @@ def models(
 ) -> dict[str, Any]:
     """Every model with its usual input and public weights (`models`); or, by its name, one model's `layers` for one clip.
 
-    A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024.
-    `options`: of the model's builder. Raises UserError.
+    A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024. Without `num_frames`
+    each model has its `conv_macs` for one clip of its usual input, too. `options`: of the model's builder. Raises UserError.
     """
     if name is None and num_frames is None:  # from the table that is shipped: without torch, at once
         rows = json.loads((Path(__file__).parent / "zoo" / "table.json").read_text(encoding="utf-8"))
