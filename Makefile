@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow site clean
 
 demo: $(READY)
 	$(BIN)/muybridge demo --out demo
@@ -22,6 +22,10 @@ check: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+site: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/site-cache -c docs/site . build/site
+	@echo build/site/index.html
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "muybridge needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -29,4 +33,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-quick
+	rm -rf $(VENV) demo demo-quick build/site build/site-cache build/jupyter_execute
