@@ -62,9 +62,9 @@ input costs more: `muybridge measure NAME --frames 32 --size 224`. Weights are p
 load](../models.md#weights-to-start-from). Which one to take: [which.md](../which.md)."""
 
 FAMILIES = {
-    "tsn": "Temporal segment network",
-    "tsm": "Temporal shift module",
-    "tam": "Temporal aggregation module",
+    "tsn": "Temporal segments",
+    "tsm": "Temporal shift",
+    "tam": "Temporal aggregation",
     "tconv": "Dense temporal convolutions",
     "nln": "Non-local network",
     "i3d": "Inflated 3D network",

@@ -20,11 +20,13 @@ MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.S)
 
 STUDIES = {
     "demo": {
+        "name": "made videos",
         "set": "2,000 made videos, 10 classes; most pairs differ in the direction of time alone",
         "page": "tour.md",
         "repeat": "muybridge demo --out demo",
     },
     "weizmann": {
+        "name": "Weizmann, from scratch",
         "set": "Weizmann, 90 real clips, 10 actions, 9 people, person-disjoint; from scratch",
         "page": "motion.md",
         "repeat": """\
@@ -35,6 +37,7 @@ muybridge diagnose motion/runs/*-rgb-seed* motion/runs/*-rgb_difference-seed*
 muybridge report motion/runs/*-rgb-seed* motion/runs/*-rgb_difference-seed* --out weizmann.html""",
     },
     "weizmann-finetuned": {
+        "name": "Weizmann, fine-tuned",
         "set": "The same clips; fine-tuned from ImageNet's weights",
         "page": "weizmann.md",
         "repeat": """\
@@ -42,7 +45,8 @@ muybridge compare --recipe finetune --models tsn_efficientnet_lite0,tsm_efficien
     --seeds 3 --out finetuned --set evaluation.every_epochs=100""",
     },
 }
-"""Stored reports in the order of the table: what was tested, the page about it, and the commands that repeat it."""
+"""Stored reports in the order of the table: its word for the set, what was tested, the page about it, and the commands
+that repeat it."""
 
 OF_REPORT = ("title", "muybridge", "measure", "about", "groups", "verdicts")
 OF_MODEL = (
@@ -93,7 +97,7 @@ def table(to_docs: str) -> str:
         report = stored(name)
         for rank, model in enumerate(report["models"]):
             rows.append([
-                f"[{study['set']}]({to_docs}{study['page']})" if rank == 0 else "",
+                f"[{study['name']}]({to_docs}{study['page']})" if rank == 0 else "",
                 _called(model["model"]), f"{model['video_top1']:.3f} [{model['low']:.3f}, {model['high']:.3f}]",
                 _letters(report["groups"], model["model"]), str(model["seeds"]),
                 "–" if model["shuffled"] is None else f"{model['shuffled']:.3f}", f"{model['conv_macs'] / 1e6:.1f} M",

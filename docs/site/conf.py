@@ -17,8 +17,6 @@ source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 nb_execution_mode = "off"
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
-suppress_warnings = ["myst.header"]
 highlight_language = "text"
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -26,9 +24,9 @@ html_theme = "furo"
 html_title = "muybridge"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(Path(__file__).parent / "scorer.js")
 templates_path = ["templates"]
 html_additional_pages = {"index": "start.html"}
 html_copy_source = False
 html_show_sphinx = False
 html_permalinks_icon = "#"
-html_theme_options = {"light_css_variables": {}, "dark_css_variables": {}}

@@ -17,7 +17,6 @@ from pygments.lexers import TextLexer, get_lexer_by_name, get_lexer_for_filename
 from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.builders import Builder
 
 LINK = re.compile(r"\]\(([^)#\s]+\.(?:md|ipynb))\)")
 SHOWN = {".py", ".sh", ".csv", ".css", ".js", ".toml", ".txt", ".json", ".yml", ".yaml", ".cff", ""}
@@ -48,7 +47,10 @@ def behind_a_door(page: Path, root: Path) -> bool:
 
 
 def add_tree(app: Sphinx, name: str, source: list[str]) -> None:
-    """Append to a page the tree of what lies below it, and mark pages that are in no tree."""
+    """Append to a page the tree of what lies below it.
+
+    Pages outside docs/ may be in no tree. Sphinx warns of others.
+    """
     root, page = Path(app.srcdir), Path(app.env.doc2path(name))
     if page.suffix != ".md":
         return
@@ -69,7 +71,7 @@ def add_tree(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", *caption, "", *entries, "```"]) + "\n"
     index = Path(app.env.doc2path(app.config.root_doc))
     in_tree = {one for pages in listed(index.read_text(encoding="utf-8"), index.parent).values() for one in pages}
-    if page != index and page not in in_tree and not behind_a_door(page, root):
+    if not page.is_relative_to(index.parent) and page not in in_tree:
         source[0] = f"---\norphan: true\n---\n{source[0]}"
 
 
@@ -150,16 +152,14 @@ def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.
     context["master_doc"] = "index"  # where the name in the corner leads
 
 
-def check_builder(app: Sphinx) -> None:
-    """Copy the picture of the start page, and make no other builder's output depend on it."""
-    builder: Builder = app.builder
-    if builder.format == "html":
-        builder.config.html_static_path.append(str(Path(app.srcdir) / "docs" / "report.png"))
+def copy_picture(app: Sphinx) -> None:
+    """Copy the picture of the start page."""
+    app.config.html_static_path.append(str(Path(app.srcdir) / "docs" / "report.png"))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it."""
-    app.connect("builder-inited", check_builder)
+    app.connect("builder-inited", copy_picture)
     app.connect("source-read", add_tree)
     app.connect("doctree-resolved", show_sources)
     app.connect("html-collect-pages", collect_sources)
