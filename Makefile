@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow package clean
+.PHONY: demo test check slow site package clean
 
 demo: $(READY)
 	$(BIN)/muybridge demo --out demo
@@ -28,6 +28,10 @@ package: $(READY)
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 	$(BIN)/python -m pytest -m slow tests/test_package.py
 
+site: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/site-cache -c docs/site . build/site
+	@echo build/site/index.html
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "muybridge needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -35,4 +39,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-quick dist
+	rm -rf $(VENV) demo demo-quick dist build/site build/site-cache build/jupyter_execute

@@ -1,5 +1,8 @@
 """What the documents say runs."""
 
+import ast
+import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -20,6 +23,7 @@ from muybridge.recipe import Recipe, Runtime, fields, parse_overrides
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "muybridge"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 
 
 def commands():
@@ -50,16 +54,55 @@ def test_every_command_in_the_documents_parses(words):
             entry(model)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def slugs(page):
+    """Anchors of a page's headings, as forges make them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.M | re.S)
+    found = {}
+    for heading in re.findall(r"^#+ +(.+?) *$", text, flags=re.M):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        found[slug] = found.get(slug, -1) + 1
+    return {slug if number == 0 else f"{slug}-{number}" for slug, last in found.items() for number in range(last + 1)}
+
+
+def linked():
+    """Relative links of pages and of the text in notebooks."""
+    for page in [*PAGES, *NOTEBOOKS]:
+        if page.suffix == ".ipynb":
+            cells = nbformat.read(page, as_version=4).cells
+            text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        else:
+            text = page.read_text()
+        text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+        found = re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", text)
+        yield pytest.param(page, found, id=page.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize(("page", "targets"), list(linked()))
+def test_links_lead_somewhere(page, targets):
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), f"{page.name} links to {target}"
+        if anchor and there.suffix == ".md":
+            assert anchor in slugs(there), f"{page.name} links to {target}: there is no such heading"
 
 
 def test_the_index_has_every_page():
-    listed = set(re.findall(r"\]\(([^)#]+\.(?:md|ipynb))\)", (ROOT / "docs" / "index.md").read_text()))
-    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[2:]} - {"index.md"}
-    assert pages | {"walkthrough.ipynb"} <= listed, f"docs/index.md lacks {sorted(pages - listed)}"
+    """Pages in a folder that has a page of its own name are listed there."""
+    docs = ROOT / "docs"
+
+    def names(page):
+        return {
+            (page.parent / name).resolve() for name in re.findall(r"\]\(([^)#]+\.(?:md|ipynb))\)", page.read_text())
+        }
+
+    for page in [*PAGES[2:], *NOTEBOOKS]:
+        door = (
+            page.parent.with_suffix(".md") if page.parent != docs and page.parent.with_suffix(".md").exists() else None
+        )
+        index = door or docs / "index.md"
+        assert page == docs / "index.md" or page in names(index), f"{index} lacks {page.name}"
 
 
 def named_paths():
@@ -81,13 +124,59 @@ def test_the_pages_name_no_module_that_is_gone():
         assert named <= rooms, f"{page.name} names {sorted(named - rooms)}"
 
 
-def test_the_page_of_fields_is_what_its_program_writes():
-    """To write it again: python docs/reference/make.py."""
-    make = ROOT / "docs" / "reference" / "make.py"
-    assert subprocess.run([sys.executable, str(make), "--check"], check=False).returncode == 0, f"python {make}"
-    text = (ROOT / "docs" / "reference" / "fields.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("room", ["reference", "results"])
+def test_generated_pages_are_what_their_programs_write(room):
+    """To write them again: python docs/reference/make.py, python docs/results/make.py."""
+    make = ROOT / "docs" / room / "make.py"
+    done = subprocess.run([sys.executable, str(make), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_reference_has_every_field_command_verb_and_model():
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")}
     for field in [*fields(Recipe), *(f"runtime.{field}" for field in fields(Runtime))]:
-        assert f"| `{field}` |" in text
+        assert f"| `{field}` |" in pages["fields"]
+    for name, command in get_command(app).commands.items():
+        part = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", pages["commands"], flags=re.M | re.S)[1]
+        for option in command.params:
+            if option.param_type_name == "option" and option.name != "help" and not option.hidden:
+                assert f"`{max(option.opts, key=len)}" in part, f"{name} {option.opts}"
+    for verb in muybridge.__all__:
+        assert f"\n### {verb}\n" in pages["api"]
+    for row in muybridge.models()["models"]:
+        assert f"| `{row['name']}` |" in pages["models"]
+
+
+def test_stored_reports_hold_no_path_and_their_figures_are_in_the_table():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    reports = sorted((ROOT / "docs" / "results").glob("*.json"))
+    assert reports
+    for file in reports:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"[\"' ](?:/|[A-Z]:)\w", text), file.name
+        for model in json.loads(text)["models"]:
+            assert f"| {model['video_top1']:.3f} [{model['low']:.3f}, {model['high']:.3f}] |" in readme
+            assert abs(sum(model["of_seeds"]) / model["seeds"] - model["video_top1"]) < 1e-9
+
+
+def snippets():
+    """Python that pages show. (Those of the reference are signatures.)"""
+    for page in PAGES:
+        blocks = re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(), flags=re.M | re.S)
+        if page.parent.name != "reference" and blocks:
+            yield pytest.param(blocks, id=page.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize("blocks", list(snippets()))
+def test_snippets_are_python_and_what_they_import_is_there(blocks):
+    for block in blocks:
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "muybridge":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "muybridge":
+                assert hasattr(muybridge, node.attr), f"muybridge has no {node.attr}"
 
 
 def test_drawings_and_costs_of_networks_are_what_their_program_writes():

@@ -873,9 +873,9 @@ def models(
 ) -> dict[str, Any]:
     """Every model with its usual input and public weights (`models`); or, by its name, one model's `layers` for one clip.
 
-    A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024.
+    A model of stored vectors has the size 0, and `in_channels` says how many values they have: 1,024. Without `num_frames`
+    each model has its `conv_macs` for one clip of its usual input, too. `options`: of the model's builder. Raises UserError.
     `draw`: a new SVG of the model's structure, which is then part of the answer (`structure`, see `zoo.structure`).
-    `options`: of the model's builder. Raises UserError.
     """
     if draw is not None:
         from muybridge.reporting.drawing import check_drawing, write_drawing

@@ -17,6 +17,7 @@ from muybridge.zoo.count import (
     count_module,
     count_parameters,
     layers,
+    listed_conv_macs,
     listing,
     natural_input,
     outline,
@@ -52,6 +53,8 @@ def test_published_costs_are_counted_and_the_page_tells_them():
 def test_the_table_that_is_shipped_is_what_is_counted():
     """`muybridge models` shows it without torch; `python parity/fidelity.py` writes it anew."""
     shipped, counted = models(num_classes=7)["models"], json.loads(json.dumps(listing(num_classes=7)))
+    for row in counted:
+        row["conv_macs"] = listed_conv_macs(row)
     assert shipped == counted, "zoo/table.json is out of date: python parity/fidelity.py"
 
 
@@ -63,6 +66,8 @@ def test_the_table_that_is_shipped_has_every_model():
         frames = max(8, shipped[name]["num_frames"])
         params = count_parameters(outline(name, num_classes=7, num_frames=frames))
         assert shipped[name]["params"] == params, f"{name}: zoo/table.json is out of date: python parity/fidelity.py"
+        if name.endswith("_tiny"):
+            assert shipped[name]["conv_macs"] == listed_conv_macs(shipped[name]), f"{name}: python parity/fidelity.py"
 
 
 @pytest.mark.parametrize(

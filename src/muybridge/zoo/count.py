@@ -163,15 +163,22 @@ def listing(*, num_classes: int, num_frames: int | None = None, in_channels: int
 
 
 def listing_by_class() -> list[dict[str, Any]]:
-    """Make `listing` for any number of classes: `params` without classes, and `params_per_class`.
+    """Make `listing` for any number of classes: `params` without classes, and `params_per_class`; and `conv_macs`.
 
     (zoo/table.json keeps it, for an answer without torch.)
     """
     one, two = listing(num_classes=1), listing(num_classes=2)
     return [
-        {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"]}
+        {**row, "params": 2 * row["params"] - other["params"], "params_per_class": other["params"] - row["params"],
+         "conv_macs": listed_conv_macs(row)}
         for row, other in zip(one, two, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+def listed_conv_macs(row: dict[str, Any]) -> int:
+    """Multiply-adds of the convolutions for one clip of the input that a row of `listing` names."""
+    model = outline(row["name"], num_classes=1, num_frames=row["num_frames"])
+    return count_module(model, num_frames=row["num_frames"], size=row["size"])[1]
 
 
 def count_parameters(model: nn.Module) -> int:
