@@ -1,6 +1,7 @@
 """The language of the code and the documents: plain sentences in the field's words."""
 
 import ast
+import json
 import re
 from itertools import pairwise, product
 from pathlib import Path
@@ -14,6 +15,7 @@ from muybridge.recipe.fields import replace
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "muybridge").rglob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 GENERATED = {"fidelity.md", "fields.md", "commands.md"}
 """Pages that a program writes."""
 
@@ -80,10 +82,22 @@ def sentences(paragraph):
     return re.split(r"(?<=[.!?:])\s+", plain)
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if page.name not in GENERATED], ids=lambda path: path.name)
+def text_of(page):
+    """Text of a page, or of the cells of a notebook that are no code."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    return "\n\n".join(
+        "".join(c["source"]) for c in json.loads(page.read_text())["cells"] if c["cell_type"] == "markdown"
+    )
+
+
+WRITTEN = [page for page in [*PAGES, *NOTEBOOKS] if page.name not in GENERATED]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_pages_are_written_in_short_sentences(path):
     found = []
-    for paragraph in paragraphs(path.read_text()):
+    for paragraph in paragraphs(text_of(path)):
         if paragraph.count(";") > MOST_SEMICOLONS:
             found.append(f"{paragraph.count(';')} semicolons: {paragraph[:90]}")
         found += [f"{len(s.split())} words: {s[:90]}" for s in sentences(paragraph) if len(s.split()) > MOST_WORDS]
