@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
     from muybridge.machine.check import check
+    from muybridge.reporting.clips import show
     from muybridge.reporting.notebook import plot
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
@@ -89,6 +90,7 @@ _MODULES = {
     "report": "api",
     "resume": "training.loop",
     "runs": "api",
+    "show": "reporting.clips",
     "stream": "inference.stream",
     "train": "api",
     "verify": "api",
@@ -131,6 +133,7 @@ __all__ = [
     "report",
     "resume",
     "runs",
+    "show",
     "stream",
     "train",
     "verify",

@@ -60,7 +60,8 @@ def _main(
 
 
 for _command in (
-    machine.check, study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
+    machine.check, study.demo, data.motions, data.prepare, data.describe, data.show, data.doctor, data.verify, data.pack,
+    data.frames,
     features.features, flow.flow, train.train, train.causal, evaluate.evaluate, evaluate.diagnose, calibrate.calibrate,
     study.compare, work.work, fuse.fuse, study.report, study.judge, use.predict, events.events, stream.stream, export.export,
     export.bundle, models.models, models.recipes, models.measure, train.runs,
