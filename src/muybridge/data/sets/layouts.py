@@ -24,8 +24,8 @@ class Laid:
 
     names: list[str]
     """Path of each clip below the root."""
-    recordings: list[str]
-    """Recording of each clip, one of its class."""
+    places: list[str]
+    """Background of each clip: the number of its recording, the same places for every class; empty: one of its own."""
     lists: dict[str, str]
     """Text of each official list, by its path below the root."""
 
@@ -56,7 +56,7 @@ def laid_out(layout: str, labels: Sequence[str]) -> Laid:
         taken[label, recording] += 1
         clips.append(_Clip(label, recording, taken[label, recording]))
     names, lists = LAYOUTS[layout](clips)
-    return Laid(names, [f"{clip.label}/{clip.recording}" for clip in clips], lists)
+    return Laid(names, [str(clip.recording) for clip in clips], lists)
 
 
 def _ucf101(clips: Sequence[_Clip]) -> tuple[list[str], dict[str, str]]:

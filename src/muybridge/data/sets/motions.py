@@ -5,8 +5,8 @@ first, reversed before encoding; every frame is coded on its own with one quanti
 time either. Two classes can be told from a single frame. Background, texture, shape, size, speed, start, a slow camera
 drift and noise vary from clip to clip.
 
-In the layout of a standard set clips belong to recordings: those of one recording have one background, with its texture and
-drift. So a split that tears recordings apart lets a background tell the class, as with real recordings.
+In the layout of a standard set clips belong to recordings. Those of one recording have one background, with its texture and
+drift. Every class is recorded in the same 25 places, so that no background tells a class.
 """
 
 import os
@@ -129,7 +129,7 @@ def _write(root: Path, laid: Laid, labels: Sequence[str], *, seed: int, jobs: in
 
     def write(index: int) -> str:
         path = root / laid.names[index]
-        encode(path, render(labels[index], seed=seed, index=index, recording=laid.recordings[index]))
+        encode(path, render(labels[index], seed=seed, index=index, place=laid.places[index]))
         return sha256_file(path)
 
     hashes = []
@@ -193,19 +193,19 @@ def render_long(*, seed: int, index: int) -> tuple[np.ndarray, list[tuple[int, i
     return np.concatenate(clips), happens
 
 
-def render(label: str, *, seed: int, index: int, recording: str = "") -> np.ndarray:
-    """(T,H,W,3) uint8 frames of one clip. `recording`: whose background it has; none: one of its own."""
+def render(label: str, *, seed: int, index: int, place: str = "") -> np.ndarray:
+    """(T,H,W,3) uint8 frames of one clip. `place`: whose background it has; none: one of its own."""
     draw = generator(seed, "motions", index, label)
-    place = generator(seed, "recordings of motions", recording) if recording else None
+    background = generator(seed, "places of motions", place) if place else None
     for forward, backward in PAIRS:
         if label == backward:
-            return render_forward(forward, draw, place)[::-1]
-    return render_forward(label, draw, place)
+            return render_forward(forward, draw, background)[::-1]
+    return render_forward(label, draw, background)
 
 
-def render_forward(label: str, draw: np.random.Generator, place: np.random.Generator | None = None) -> np.ndarray:
-    """Frames of a class in its forward direction. `place`: what draws the background, if another than the rest."""
-    scene_THW3 = _background(place or draw)
+def render_forward(label: str, draw: np.random.Generator, background: np.random.Generator | None = None) -> np.ndarray:
+    """Frames of a class in its forward direction. `background`: what draws the background, if another than the rest."""
+    scene_THW3 = _background(background or draw)
     count = {"empty": 0, "crowd": int(draw.integers(6, 10))}.get(label, 1)
     drift_T2 = _drift(draw)
     for _ in range(count):
