@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from typer.main import get_command

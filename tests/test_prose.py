@@ -83,7 +83,17 @@ def sentences(paragraph):
 
 
 def text_of(page):
-@pytest.mark.parametrize("path", [page for page in PAGES if page not in GENERATED], ids=lambda path: path.name)
+    """Text of a page, or of the cells of a notebook that are no code."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+WRITTEN = [page for page in [*PAGES, *NOTEBOOKS] if page not in GENERATED]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_pages_are_written_in_short_sentences(path):
     found = []
     for paragraph in paragraphs(text_of(path)):
