@@ -174,6 +174,7 @@ WRONG = {
     ),
     "motions into a full folder": (["motions", "{one}"], "not empty"),
     "too few motions": (["motions", "{tmp}/m", "--clips", "3"], "too few"),
+    "motions in an unknown layout": (["motions", "{tmp}/m", "--layout", "ucf10"], "'ucf10' is unknown.*ucf101"),
 }  # fmt: skip
 
 
