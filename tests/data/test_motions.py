@@ -4,9 +4,11 @@ import av
 import numpy as np
 import pytest
 
+import muybridge
 from muybridge.data.manifest import Manifest
 from muybridge.data.random import generator
 from muybridge.data.sets import motions as made
+from muybridge.data.sets.layouts import laid_out
 from muybridge.data.sets.motions import (
     CLASSES,
     MIRROR,
@@ -200,3 +202,94 @@ def test_long_videos_show_clips_that_are_in_no_split():
     shown = frames_THW3[happens[0][0] :][:NUM_FRAMES]
     assert any(np.array_equal(shown, render(happens[0][2], seed=5, index=index)) for index in range(50, 100))
     assert not any(np.array_equal(shown, render(happens[0][2], seed=5, index=index)) for index in range(50))
+
+
+# --- in the layout of a standard set
+
+
+@pytest.fixture(scope="module", params=["ucf101", "hmdb51", "ucf11"])
+def laid(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("laid") / request.param
+    return request.param, motions(folder, clips=250, layout=request.param, seed=5, jobs=2)
+
+
+def rows(manifest):
+    return {
+        path: tuple(manifest.text(name)[i] for name in ("label", "group", "sha256", *manifest.split_columns))
+        for i, path in enumerate(manifest.text("path").tolist())
+    }
+
+
+def test_a_layout_is_prepared_as_the_published_set(laid, tmp_path):
+    layout, made_set = laid
+    again = muybridge.prepare(set=layout, root=made_set.manifest.parent, out=tmp_path / "set.csv", seed=5, jobs=1)
+    manifest = Manifest.load(again.manifest)
+    assert rows(manifest) == rows(Manifest.load(made_set.manifest))
+    assert len(manifest) == 250
+    assert len(manifest.classes) == len(CLASSES)
+    assert len(manifest.split_columns) == (1 if layout == "ucf11" else 3)
+    assert again.groups == 250
+    assert any("published are" in warning for warning in again.warnings)
+    assert not [warning for warning in again.warnings if "no list names them" in warning or "several sides" in warning]
+    assert len(again.mirror) == len(MIRROR)
+
+
+def test_a_layout_is_the_same_bytes_with_any_number_of_jobs(laid, tmp_path):
+    layout, made_set = laid
+    motions(tmp_path / "again", clips=250, layout=layout, seed=5, jobs=1)
+    again, first = contents(tmp_path / "again"), contents(made_set.manifest.parent)
+    assert again.keys() == first.keys()
+    assert [name for name in again if again[name] != first[name]] == []
+
+
+@pytest.mark.parametrize("clips", [50, 170, 500])
+def test_official_splits_tear_no_recording_apart_and_test_every_class(clips):
+    labels = [CLASSES[i % len(CLASSES)] for i in range(clips)]
+    ucf101 = laid_out("ucf101", labels)
+    hmdb51 = laid_out("hmdb51", labels)
+    whose = {
+        path.rpartition("/")[2]: recording for path, recording in zip(ucf101.names, ucf101.recordings, strict=True)
+    }
+    tests = []
+    for split in "123":
+        sides = {}
+        for side in ("train", "test"):
+            lines = ucf101.lists[f"ucfTrainTestlist/{side}list0{split}.txt"].splitlines()
+            sides[side] = {whose[line.split()[0].rpartition("/")[2]] for line in lines}
+        assert not sides["train"] & sides["test"]
+        assert {recording.partition("/")[0] for recording in sides["test"]} == set(CLASSES)
+        tests.append(sides["test"])
+        for label in CLASSES:
+            marks = {}
+            for line in hmdb51.lists[f"testTrainMulti_7030_splits/{label}_test_split{split}.txt"].splitlines():
+                name, mark = line.split()
+                marks.setdefault(name.partition(f"_{label}_")[0], set()).add(mark)
+            assert all(len(found) == 1 for found in marks.values())
+            assert {"1", "2"} <= set.union(*marks.values())
+    assert not tests[0] & tests[1]
+    assert not tests[1] & tests[2]
+
+
+def test_names_are_those_of_the_published_sets():
+    labels = [CLASSES[i % len(CLASSES)] for i in range(500)]
+    ucf101, hmdb51, ucf11 = (laid_out(layout, labels) for layout in ("ucf101", "hmdb51", "ucf11"))
+    assert ucf101.names[0] == "UCF-101/MoveRight/v_MoveRight_g01_c01.avi"
+    assert ucf101.lists["ucfTrainTestlist/classInd.txt"].startswith("1 Crowd\r\n2 Empty\r\n")
+    assert "MoveRight/v_MoveRight_g08_c02.avi 6\r\n" in ucf101.lists["ucfTrainTestlist/trainlist01.txt"]
+    assert "MoveRight/v_MoveRight_g08_c02.avi\r\n" in ucf101.lists["ucfTrainTestlist/testlist02.txt"]
+    assert hmdb51.names[0] == "hmdb51_org/move_right/Made_Film_01_move_right_f_cm_np1_fr_med_0.avi"
+    assert ucf11.names[0] == "UCF11_updated_mpg/move_right/v_move_right_01/v_move_right_01_01.mpg"
+    assert not ucf11.lists
+
+
+def test_clips_of_a_recording_have_one_background():
+    one, other = (render("empty", seed=1, index=i, recording="empty/1").astype(float) for i in (0, 10))
+    elsewhere = render("empty", seed=1, index=10, recording="empty/2").astype(float)
+    assert np.abs(one.mean((0, 3)) - other.mean((0, 3))).max() < 5  # noise and coding alone
+    assert np.abs(one.mean((0, 3)) - elsewhere.mean((0, 3))).max() > 10
+
+
+def test_an_unknown_layout_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="--layout: 'ucf10' is unknown"):
+        motions(tmp_path / "set", clips=50, layout="ucf10")
+    assert not (tmp_path / "set").exists()

@@ -396,6 +396,14 @@ def test_jester_swaps_left_and_right():
     assert "Thumb Up" not in mirrored
 
 
+def test_turns_in_names_without_blanks_are_swapped():
+    names = ["MoveLeft", "MoveRight", "TurnClockwise", "TurnCounterclockwise", "Typing"]
+    assert mirror_map(names) == (
+        {names[0]: names[1], names[1]: names[0], names[2]: names[3], names[3]: names[2]}, []
+    )  # fmt: skip
+    assert mirror_map(["TurnClockwise", "TurnOtherwise"]) == ({}, ["TurnClockwise"])
+
+
 def test_templates_that_name_a_side_are_swapped():
     names = ["Moving something to the left of something", "Moving something to the right of something"]
     assert mirror_map(names)[0] == {names[0]: names[1], names[1]: names[0]}

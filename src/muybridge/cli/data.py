@@ -35,6 +35,10 @@ def motions(
     long: Annotated[
         int, typer.Option(min=0, help="Long videos to make as well, with what happens when in long/events.csv.")
     ] = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="Folders, names and official lists of a standard set: ucf101, hmdb51, ucf11."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads; none: one per core.")] = None,
     as_json: Json = False,
@@ -43,7 +47,7 @@ def motions(
     with answering(as_json):
         import muybridge
 
-        prepared = muybridge.motions(folder, clips=clips, long=long, seed=seed, jobs=jobs)
+        prepared = muybridge.motions(folder, clips=clips, long=long, layout=layout, seed=seed, jobs=jobs)
         answer(as_json, prepared.as_json, lambda: _print_prepared(prepared))
 
 

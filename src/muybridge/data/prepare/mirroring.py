@@ -34,7 +34,8 @@ def _mirrored(name: str) -> list[str]:
     candidates = [sided] if sided != name else []
     for clockwise, against in _TURNS:
         for old, new in ((against, clockwise), (clockwise, against)):
-            word = re.search(rf"(?<![A-Za-z]){re.escape(old)}(?![A-Za-z])", sided, re.IGNORECASE)
+            alone = rf"(?i:(?<![A-Za-z]){re.escape(old)}(?![A-Za-z]))"
+            word = re.search(rf"{alone}|(?<=[a-z]){old.capitalize()}(?![a-z])", sided)  # TurnClockwise
             if word and not (old == "clockwise" and _AGAINST.search(sided)):
                 candidates.append(sided[: word.start()] + _like(new, word.group()) + sided[word.end() :])
     return candidates

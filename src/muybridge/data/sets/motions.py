@@ -4,11 +4,14 @@ Classes come in time-reversed pairs. The second class of a pair is the frame rev
 first, reversed before encoding; every frame is coded on its own with one quantiser, so the codec carries no arrow of
 time either. Two classes can be told from a single frame. Background, texture, shape, size, speed, start, a slow camera
 drift and noise vary from clip to clip.
+
+In the layout of a standard set clips belong to recordings: those of one recording have one background, with its texture and
+drift. So a split that tears recordings apart lets a background tell the class, as with real recordings.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,10 +20,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from muybridge.data.manifest import from_columns
-from muybridge.data.prepare.prepare import Prepared, summary
+from muybridge.data.manifest import Manifest, from_columns
+from muybridge.data.prepare.prepare import Prepared, prepare, summary
 from muybridge.data.prepare.splits import assign
 from muybridge.data.random import generator
+from muybridge.data.sets.layouts import Laid, laid_out
 from muybridge.errors import UserError
 from muybridge.runtime.console import progress
 from muybridge.runtime.files import csv_text, sha256_file, within
@@ -55,6 +59,7 @@ class Path2D:
     angle_T: np.ndarray
 
 
+MANIFEST = "manifest.csv"
 LONG = "long"
 """Folder of the long videos."""
 BACKGROUND = "empty"
@@ -63,13 +68,20 @@ EVENTS_OF_A_VIDEO = 12
 
 
 def motions(
-    folder: str | Path, *, clips: int = 2000, long: int = 0, seed: int = 0, jobs: int | None = None
+    folder: str | Path,
+    *,
+    clips: int = 2000,
+    long: int = 0,
+    layout: str | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
 ) -> Prepared:
     """Write `clips` videos (H.264, 64x64, 24 frames) and `manifest.csv` below `folder`.
 
     `long`: number of long videos to write to `long/` as well, of clips in no split; `long/events.csv` says what happens
-    when. The same arguments give the same bytes, with any number of jobs. Raises UserError for too few clips or a folder
-    that is in use.
+    when. `layout`: "ucf101", "hmdb51" or "ucf11": the folders, names, recordings and official lists of that set; the
+    manifest is then what `prepare` makes of them. The same arguments give the same bytes, with any number of jobs. Raises
+    UserError for too few clips, another layout or a folder that is in use.
     """
     folder = Path(folder).resolve()
     if long < 0:
@@ -78,50 +90,69 @@ def motions(
         raise UserError(
             f"--clips {clips}: too few for {len(CLASSES)} classes in three splits. Give at least {5 * len(CLASSES)}"
         )
+    labels = [CLASSES[i % len(CLASSES)] for i in range(clips)]
+    laid = _plain(labels) if layout is None else laid_out(layout, labels)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: it is not empty. Choose another folder")
     unfinished = folder.with_name(f".{folder.name}.partial")  # renamed when whole: a stopped call leaves no half set
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent, f"makes {folder.name} there", name=f".{folder.name}.lock", keep=False):
-        return _made(folder, unfinished, clips=clips, long=long, seed=seed, jobs=jobs)
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: it is not empty. Choose another folder")
+        if within(folder.parent, unfinished.name).exists():
+            shutil.rmtree(unfinished)
+        hashes = _write(unfinished, laid, labels, seed=seed, jobs=jobs)
+        if layout is None:
+            manifest = _manifest(unfinished, laid.names, labels, hashes, seed=seed, where=str(folder))
+            manifest.save(unfinished / MANIFEST)
+        if long:
+            _write_long(unfinished / LONG, long, seed=seed, first=clips)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    if layout is None:
+        return summary(folder / MANIFEST, manifest, rejected=[], warnings=[])
+    return prepare(set=layout, root=folder, out=folder / MANIFEST, seed=seed, jobs=jobs)
 
 
-def _made(folder: Path, unfinished: Path, *, clips: int, long: int, seed: int, jobs: int | None) -> Prepared:
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: it is not empty. Choose another folder")
-    if within(folder.parent, unfinished.name).exists():
-        shutil.rmtree(unfinished)
-    labels = np.array([CLASSES[i % len(CLASSES)] for i in range(clips)])
-    names = [f"{label}/{i:05d}.mp4" for i, label in enumerate(labels)]
-    for label in CLASSES:
-        (unfinished / label).mkdir(parents=True)
+def _plain(labels: Sequence[str]) -> Laid:
+    """Clips in folders of their classes, each a recording of its own."""
+    return Laid([f"{label}/{i:05d}.mp4" for i, label in enumerate(labels)], [""] * len(labels), {})
+
+
+def _write(root: Path, laid: Laid, labels: Sequence[str], *, seed: int, jobs: int | None) -> list[str]:
+    """Write videos and lists below `root`; the videos' hashes."""
+    for path in {root / name for name in [*laid.names, *laid.lists]}:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for name, text in laid.lists.items():
+        (root / name).write_bytes(text.encode())
 
     def write(index: int) -> str:
-        path = unfinished / names[index]
-        encode(path, render(str(labels[index]), seed=seed, index=index))
+        path = root / laid.names[index]
+        encode(path, render(labels[index], seed=seed, index=index, recording=laid.recordings[index]))
         return sha256_file(path)
 
     hashes = []
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, progress("making videos", clips) as bar:
-        for digest in pool.map(write, range(clips)):
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, progress("making videos", len(labels)) as bar:
+        for digest in pool.map(write, range(len(labels))):
             hashes.append(digest)
             bar.advance()
-    part = assign(np.arange(clips), labels, list(SPLIT_SHARES.values()), seed=seed, purpose="split of motions")
+    return hashes
+
+
+def _manifest(
+    root: Path, names: Sequence[str], labels: Sequence[str], hashes: Sequence[str], *, seed: int, where: str
+) -> Manifest:
+    clips = len(names)
+    part = assign(
+        np.arange(clips), np.array(labels), list(SPLIT_SHARES.values()), seed=seed, purpose="split of motions"
+    )
     columns = {
         "id": names, "path": names, "start_frame": np.zeros(clips), "num_frames": np.full(clips, NUM_FRAMES),
         "label": labels, "group": [""] * clips, "fps": np.full(clips, float(FPS)), "width": np.full(clips, SIZE),
         "height": np.full(clips, SIZE), "sha256": hashes, "split": np.array(list(SPLIT_SHARES))[part],
     }  # fmt: skip
-    manifest = from_columns(
-        columns, classes=CLASSES, root=unfinished, mirror=MIRROR, reversed_pairs=PAIRS, where=str(folder)
-    )
-    manifest.save(unfinished / "manifest.csv")
-    if long:
-        _write_long(unfinished / LONG, long, seed=seed, first=clips)
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
-    return summary(folder / "manifest.csv", manifest, rejected=[], warnings=[])
+    return from_columns(columns, classes=CLASSES, root=root, mirror=MIRROR, reversed_pairs=PAIRS, where=where)
 
 
 def _write_long(folder: Path, videos: int, *, seed: int, first: int) -> None:
@@ -162,18 +193,19 @@ def render_long(*, seed: int, index: int) -> tuple[np.ndarray, list[tuple[int, i
     return np.concatenate(clips), happens
 
 
-def render(label: str, *, seed: int, index: int) -> np.ndarray:
-    """(T,H,W,3) uint8 frames of one clip."""
+def render(label: str, *, seed: int, index: int, recording: str = "") -> np.ndarray:
+    """(T,H,W,3) uint8 frames of one clip. `recording`: whose background it has; none: one of its own."""
     draw = generator(seed, "motions", index, label)
+    place = generator(seed, "recordings of motions", recording) if recording else None
     for forward, backward in PAIRS:
         if label == backward:
-            return render_forward(forward, draw)[::-1]
-    return render_forward(label, draw)
+            return render_forward(forward, draw, place)[::-1]
+    return render_forward(label, draw, place)
 
 
-def render_forward(label: str, draw: np.random.Generator) -> np.ndarray:
-    """Frames of a class in its forward direction."""
-    scene_THW3 = _background(draw)
+def render_forward(label: str, draw: np.random.Generator, place: np.random.Generator | None = None) -> np.ndarray:
+    """Frames of a class in its forward direction. `place`: what draws the background, if another than the rest."""
+    scene_THW3 = _background(place or draw)
     count = {"empty": 0, "crowd": int(draw.integers(6, 10))}.get(label, 1)
     drift_T2 = _drift(draw)
     for _ in range(count):

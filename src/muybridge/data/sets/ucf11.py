@@ -21,14 +21,17 @@ def group(item: Item) -> str:
 
 
 def read(files: Files) -> Lists:
-    """Take the classes from the folders."""
+    """Take the classes from the folders: a published class, or whatever holds folders of recordings."""
     items = []
     for path in files.videos:
-        label = next((part for part in PurePosixPath(path).parts[:-1] if part in CLASSES), None)
+        *above, name = PurePosixPath(path).parts
+        label = next((part for part in above if part in CLASSES), None)
+        if label is None and len(above) > 1 and _NAME.fullmatch(name) and name.startswith(f"{above[-1]}_"):
+            label = above[-2]
         if label is not None:
             items.append(Item(path, label))
     present = {item.label for item in items}
-    return Lists(items, [name for name in CLASSES if name in present])
+    return Lists(items, [*(name for name in CLASSES if name in present), *sorted(present - set(CLASSES))])
 
 
 SET = StandardSet(
