@@ -73,6 +73,8 @@ NOT_HERE = {
     "find ": "a pipe; tests/inference/test_answers.py reads paths from standard input",
     "python benchmarks/service.py": "starts that service",
     "muybridge prepare --csv activity_net.json": "needs a list of ActivityNet",
+    "jupyter lab": "waits for a browser",
+    "python docs/course/make.py": "takes minutes; tests/test_course.py runs notebooks",
     "muybridge prepare --csv train.json": "needs a list of Something-Something",
 }
 if importlib.util.find_spec("timm") is None:

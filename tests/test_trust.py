@@ -132,6 +132,7 @@ def commands(manifest):
                                   "--out", "../study", "--dry-run"],
         "calibrate": ["calibrate", "."], "evaluate clips of no class": ["evaluate", ".", "--data", manifest, "--unknown"],
         "evaluate to keep": ["evaluate", ".", "--split", "train", "--keep"], "describe": ["describe", manifest],
+        "show": ["show", manifest, "--out", "../new.html"],
         "doctor by its recipe": ["doctor", manifest, "--recipe", "recipe.json", "--quick"], "verify": ["verify", manifest],
         "doctor by its answers": ["doctor", manifest, "--study", ".", "--out", "../new.html"],
         "fuse": ["fuse", ".", ".", "--weights", "equal", "--out", "../fused"],

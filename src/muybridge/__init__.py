@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from muybridge.inference.export import export
     from muybridge.inference.predict import load, predict
     from muybridge.inference.stream import stream
+    from muybridge.reporting.clips import show
     from muybridge.reporting.notebook import plot
     from muybridge.studies.demo import demo
     from muybridge.studies.work import work
@@ -87,6 +88,7 @@ _MODULES = {
     "report": "api",
     "resume": "training.loop",
     "runs": "api",
+    "show": "reporting.clips",
     "stream": "inference.stream",
     "train": "api",
     "verify": "api",
@@ -128,6 +130,7 @@ __all__ = [
     "report",
     "resume",
     "runs",
+    "show",
     "stream",
     "train",
     "verify",

@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -98,11 +99,24 @@ def test_scores_are_their_videos():
     assert bars == dict(zip(CLASSES, correct_N.astype(float).tolist(), strict=True))
 
 
+def test_scores_show_which_class_gets_which_answer():
+    correct_N = np.array([True, False, True, True, True, False])
+    scores = made_scores(correct_N)
+    layers = scores.plot("confusion").to_dict()
+    drawn = next(rows for rows in layers["datasets"].values())
+    counts = {(cell["true"], cell["predicted"]): cell["count"] for cell in drawn if cell["count"]}
+    rows = scores.as_rows()
+    assert counts == dict(Counter((row["label"], row["predicted"]) for row in rows))
+    with pytest.raises(UserError, match=r"no figure 'confusio'.*'confusion'"):
+        scores.plot("confusio")
+
+
 @pytest.mark.slow
 def test_every_chart_can_be_drawn(runs, other):
     comparison = compared(runs)
     both = WrittenReport("r.html", compared_runs([*runs, other]))
     for chart in (runs[0].plot(), comparison.plot(), comparison.plot("cost-macs"), runs[0].scores().plot(), both.plot(),
+                  runs[0].scores().plot("confusion"),
                   muybridge.plot(comparison, "differences")):  # fmt: skip
         assert "<path" in vl_convert.vegalite_to_svg(chart.to_dict())
     drawn = vl_convert.vegalite_to_svg(both.plot().to_dict())

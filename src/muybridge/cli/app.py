@@ -59,7 +59,7 @@ def _main(
 
 
 for _command in (
-    study.demo, data.motions, data.prepare, data.describe, data.doctor, data.verify, data.pack, data.frames,
+    study.demo, data.motions, data.prepare, data.describe, data.show, data.doctor, data.verify, data.pack, data.frames,
     features.features, flow.flow, train.train, train.causal, evaluate.evaluate, evaluate.diagnose, calibrate.calibrate,
     study.compare, work.work, fuse.fuse, study.report, study.judge, use.predict, events.events, stream.stream, export.export,
     export.bundle, models.models, models.recipes, models.measure, train.runs,

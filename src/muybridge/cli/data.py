@@ -1,6 +1,10 @@
-"""Commands that create, check and rewrite data sets: `motions`, `prepare`, `describe`, `doctor`, `verify`, `pack`, `frames`."""
+"""Commands that create, show, check and rewrite data sets.
+
+They are `motions`, `prepare`, `describe`, `show`, `doctor`, `verify`, `pack` and `frames`.
+"""
 
 import re
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -216,6 +220,47 @@ def describe(
             say(str(described))
 
         answer(as_json, described.as_json, show)
+
+
+def show(
+    data: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest that `prepare` wrote, or a pack.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
+    split: Annotated[str, typer.Option(help="Split of the videos: train, val, test, unused or all.")] = "train",
+    fold: Annotated[int | None, typer.Option(help="Fold of a manifest with folds.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="Show this class alone; repeatable. None: every class.")
+    ] = None,
+    id: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Show this video, of any split; repeatable. None: some of every class."),
+    ] = None,
+    videos: Annotated[int, typer.Option(min=1, help="Videos of each class, drawn by --seed.")] = 1,
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Frames of each video, evenly spread.")] = 8,
+    height: Annotated[int, typer.Option(min=1, max=1080, metavar="PIXELS", help="Height of the frames.")] = 96,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show frames of some videos of every class, on a page that works offline.
+
+    Videos that cannot be read are named.
+    """
+    with answering(as_json):
+        import muybridge
+
+        shown = muybridge.show(
+            data, split=split, fold=fold, labels=label, ids=id, videos=videos, frames=frames, height=height, seed=seed,
+            out=out,
+        )  # fmt: skip
+        if open_it:
+            webbrowser.open(out.resolve().as_uri())
+
+        def told() -> None:
+            for line in str(shown).splitlines():
+                say(line)
+            say(str(out))
+
+        answer(as_json, lambda: {**shown.as_json(), "page": str(out)}, told)
 
 
 def doctor(

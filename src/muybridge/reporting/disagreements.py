@@ -84,9 +84,10 @@ class Strip:
 
 
 class Frames:
-    """Frames of test videos, as strips; each manifest is read once."""
+    """Frames of videos, as strips; each manifest is read once. `frames`: of a video; `height`: of a strip, in pixels."""
 
-    def __init__(self, manifests: Sequence[str]) -> None:
+    def __init__(self, manifests: Sequence[str], *, frames: int = FRAMES, height: int = HEIGHT) -> None:
+        self._frames, self._height = frames, height
         self._sources: list[tuple[Manifest, dict[str, int], str]] = []
         self.problem = ""
         """Reason why frames are missing; empty if they are not."""
@@ -115,16 +116,16 @@ class Frames:
             if video_id not in rows:
                 continue
             row = manifest.row(rows[video_id])
-            indices = np.round(np.linspace(0, row.num_frames - 1, min(FRAMES, row.num_frames))).astype(np.int64)
+            indices = np.round(np.linspace(0, row.num_frames - 1, min(self._frames, row.num_frames))).astype(np.int64)
             try:
-                frames = FileReader(short_side=HEIGHT).read(row, indices)
+                frames = FileReader(short_side=self._height).read(row, indices)
             except (UserError, OSError) as error:
                 self.problem = str(error)
                 continue
             if frames.shape[-1] == 2:
                 flow_THW2 = frames.astype(np.float32) - fields.ZERO
                 frames = flow_colours.coloured(flow_THW2, flow_colours.longest(flow_THW2))
-            shown.setdefault(kind, strip(frames, height=HEIGHT, most=FRAMES))
+            shown.setdefault(kind, strip(frames, height=self._height, most=self._frames))
             counts.add((len(frames), shown[kind].shape[1]))
         if shown:
             kinds = sorted(shown, key=lambda kind: (kind != PICTURES, kind))

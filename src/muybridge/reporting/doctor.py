@@ -11,7 +11,7 @@ from muybridge.data.doctor.finding import RANKS, Example, Finding
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.reporting.disagreements import FRAMES, HEIGHT
-from muybridge.reporting.report import page_of
+from muybridge.reporting.report import check_page, page_of
 from muybridge.reporting.sections.parts import Picture, Section, Table
 from muybridge.runtime.files import csv_text, within, write_atomic
 from muybridge.text import plural
@@ -33,17 +33,13 @@ TITLES = {
     "a-size-of-its-own": "Sizes of their own", "a-rate-of-its-own": "Rates of their own",
 }  # fmt: skip
 """Titles of the sections, by the check."""
-MARK = b"Made by muybridge"
 HEADER = b"id,path,label"
 """Beginning of a list."""
 
 
 def check_free(page: Path) -> None:
     """Refuse a page that cannot be written, or that would overwrite a file which is not ours. Raises UserError."""
-    if page.suffix != ".html" or page.is_dir():
-        raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or 'doctor'}-1.html")
-    if page.exists() and MARK not in page.read_bytes():
-        raise UserError(f"{page}: it is there already, and is not a page of muybridge's. Choose another --out")
+    check_page(page, "doctor")
     for check in TITLES:
         file = page.with_suffix(".files") / f"{check}.csv"
         if file.is_file() and not file.read_bytes().startswith(HEADER):

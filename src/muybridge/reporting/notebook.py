@@ -8,7 +8,7 @@ import numpy as np
 
 from muybridge.analysis.comparison import Comparison
 from muybridge.errors import UserError, nearest
-from muybridge.reporting.charts import accuracy, curves
+from muybridge.reporting.charts import accuracy, classes, curves
 from muybridge.reporting.charts.style import COLORS, Chart, themed, tips, values
 from muybridge.reporting.render import with_key
 from muybridge.reporting.sections import Chapter, sections
@@ -21,15 +21,18 @@ ROW = 22
 
 
 def plot(shown: Run | Scores | Comparison | ShownSets, figure: str = "accuracy") -> Any:
-    """An Altair chart of a run (loss and accuracy over the epochs), of scores (accuracy by class), or of a comparison.
+    """An Altair chart of a run (loss and accuracy over the epochs), of scores, or of a comparison.
 
     `figure`: of comparisons, studies and reports, the name that the chart's file has in a report: accuracy, cost-macs,
-    confusion-1-NAME, …. Raises UserError for one that is not there, and where there is nothing to draw.
+    confusion-1-NAME, …; of scores accuracy (of each class) or confusion. Raises UserError for one that is not there, and
+    where there is nothing to draw.
     """
     if isinstance(shown, Run):
         return _altair(themed(_of_run(shown)))
     if isinstance(shown, Scores):
-        return _altair(themed(_by_class(shown)))
+        if figure not in OF_SCORES:
+            raise UserError(f"plot: scores have no figure '{figure}'. {nearest(figure, OF_SCORES)}")
+        return _altair(themed(OF_SCORES[figure](shown)))
     if isinstance(shown, Comparison):
         return _altair(_figure(shown, figure))
     return _altair(_stacked({name: _figure(one, figure) for name, one in _several(shown).items()}))
@@ -79,9 +82,7 @@ def _of_run(run: Run) -> Chart:
 
 def _by_class(scores: Scores) -> Chart:
     """A bar a class: the share of its videos that is right, the lowest first."""
-    known_N = scores.labels_N >= 0
-    if not known_N.any():
-        raise UserError("plot: the scores have no labels to be held against. Take their rows: frame()")
+    known_N = _known(scores)
     counts_K = np.bincount(scores.labels_N[known_N], minlength=len(scores.classes))
     correct_N = scores.video_scores().argmax(1) == scores.labels_N
     accuracy_K = class_accuracies(correct_N, scores.labels_N, len(scores.classes))
@@ -100,3 +101,23 @@ def _by_class(scores: Scores) -> Chart:
         )
         .properties(width=400, height=ROW * len(rows))
     )
+
+
+def _confusion(scores: Scores) -> Chart:
+    """A count for each pair of class and answer; classes that are taken for each other lie together."""
+    _known(scores)
+    counts_KK = scores.confusion()
+    shares_KK = counts_KK / np.maximum(1, counts_KK.sum(1, keepdims=True))
+    return classes.matrix(counts_KK, shares_KK, scores.classes, classes.neighbours(shares_KK), scores.split, "videos")
+
+
+def _known(scores: Scores) -> np.ndarray:
+    """Mask (N,) of the videos that have a label. Raises UserError where none has."""
+    known_N: np.ndarray = scores.labels_N >= 0
+    if not known_N.any():
+        raise UserError("plot: the scores have no labels to be held against. Take their rows: frame()")
+    return known_N
+
+
+OF_SCORES = {"accuracy": _by_class, "confusion": _confusion}
+"""Figures of scores."""

@@ -45,6 +45,8 @@ from muybridge.runtime.locks import locked
 from muybridge.text import markdown, printable, spreadsheet
 
 MARK = "<!-- Made by muybridge -->"
+ON_PAGE = b"Made by muybridge"
+"""Words at the foot of every page."""
 ENDINGS = (".csv", ".tex", ".svg", ".png", ".jpg")
 """Endings of the files in report.files."""
 LONGEST_FILE_NAME = 100
@@ -223,7 +225,7 @@ def _check_free(out: Path) -> None:
         return
     numbers = out.with_suffix(".json")
     ours = numbers.exists() and "muybridge" in _content(numbers)
-    for path, mark in ((out, b"Made by muybridge"), (out.with_suffix(".md"), MARK.encode()), (numbers, None)):
+    for path, mark in ((out, ON_PAGE), (out.with_suffix(".md"), MARK.encode()), (numbers, None)):
         if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
             raise UserError(f"{path}: it is there already, and is not a report of muybridge's. Choose another --out")
 
@@ -262,6 +264,14 @@ def _ranks(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str]
         missing = next((name for name in pair if name not in every), pair[0])
         raise UserError(f"--pair: no row '{missing}' is beside the other. {nearest(missing, every)}")
     return 0, 1
+
+
+def check_page(page: Path, example: str) -> None:
+    """Refuse a page that is not an .html file, or that would overwrite a file which is not ours. Raises UserError."""
+    if page.suffix != ".html" or page.is_dir():
+        raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or example}-1.html")
+    if page.exists() and ON_PAGE not in page.read_bytes():
+        raise UserError(f"{page}: it is there already, and is not a page of muybridge's. Choose another --out")
 
 
 def page_of(parts: Sequence[Section], title: str, folder: str) -> str:

@@ -289,11 +289,11 @@ class Scores(Shown):
             for video, (label, predicted) in enumerate(zip(self.labels_N.tolist(), predicted_N.tolist(), strict=True))
         ]  # fmt: skip
 
-    def plot(self) -> Any:
-        """An Altair chart of the accuracy of each class. Raises UserError without labels."""
+    def plot(self, figure: str = "accuracy") -> Any:
+        """An Altair chart: the accuracy of each class, or their `confusion`. Raises UserError without labels."""
         import muybridge
 
-        return muybridge.plot(self)
+        return muybridge.plot(self, figure)
 
     def _repr_html_(self) -> str:
         known = metrics(self) if (self.labels_N >= 0).any() else {}

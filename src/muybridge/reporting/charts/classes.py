@@ -1,5 +1,7 @@
 """Charts by class: confusion matrices, and gains of one model over another."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -25,10 +27,14 @@ def order_of_classes(comparison: Comparison) -> list[int]:
     Leaves of a tree over the share of videos that go one way or the other, mean over the models (average linkage, best order
     of the leaves).
     """
-    count = len(comparison.classes)
+    return neighbours(np.mean([normalised(model) for model in comparison.models], axis=0))
+
+
+def neighbours(shares_KK: np.ndarray) -> list[int]:
+    """Order of classes by the share of each one's videos that goes to each other (see `order_of_classes`)."""
+    count = len(shares_KK)
     if count < 3:
         return list(range(count))
-    shares_KK = np.mean([normalised(model) for model in comparison.models], axis=0)
     distance_KK = 1 - np.clip(shares_KK + shares_KK.T, 0, 1)
     np.fill_diagonal(distance_KK, 0)
     tree = linkage(squareform(distance_KK, checks=False), "average", optimal_ordering=count <= 500)
@@ -43,11 +49,17 @@ def normalised(model: ModelResult) -> np.ndarray:
 
 def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> Chart:
     """Confusion matrix of a model, normalised by row; counts are summed over seeds and folds."""
-    counts_KK, classes = model.confusion, [comparison.classes[k] for k in order]
-    shares_KK = normalised(model)
+    return matrix(model.confusion, normalised(model), comparison.classes, order, shortened(model.name), "all seeds")
+
+
+def matrix(
+    counts_KK: np.ndarray, shares_KK: np.ndarray, names_K: Sequence[str], order: list[int], title: str, counted: str
+) -> Chart:
+    """Confusion matrix of `counts_KK`, shaded by the shares of each row. `counted`: what is counted, in words."""
+    classes = [names_K[k] for k in order]
     has_room = len(classes) <= FEW_CLASSES
     rows = [
-        {"true": comparison.classes[i], "predicted": comparison.classes[j], "count": int(counts_KK[i, j]),
+        {"true": names_K[i], "predicted": names_K[j], "count": int(counts_KK[i, j]),
          "share": round(float(shares_KK[i, j]), 4)}
         for i in order
         for j in order
@@ -100,7 +112,7 @@ def confusion(comparison: Comparison, model: ModelResult, order: list[int]) -> C
     return alt.layer(*layers).properties(
         width=side,
         height=side,
-        title=alt.Title(shortened(model.name), subtitle="shade: share of the true class; counts: all seeds"),
+        title=alt.Title(title, subtitle=f"shade: share of the true class; counts: {counted}"),
         view=alt.ViewConfig(stroke="#ccc", fill="white"),
         usermeta={"cells": len(classes), "digits": digits},
     )
