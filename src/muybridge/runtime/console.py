@@ -27,8 +27,10 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(
-        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=launched().rank > 0
-    )  # of several processes, the first logs
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True,
+        force_jupyter=False,  # a notebook, too, has a standard error; what it stores as output are results
+        quiet=launched().rank > 0,  # of several processes, the first logs
+    )  # fmt: skip
 
 
 def log(message: str) -> None:
