@@ -47,7 +47,7 @@ def frame_run(recipe, tmp_path_factory):
 @pytest.fixture(scope="module")
 def stored(frame_run, made_set, tmp_path_factory):
     """A store of every frame's vector."""
-    return features(frame_run.path, data=made_set, out=tmp_path_factory.mktemp("stores") / "store")
+    return features(frame_run, data=made_set, out=tmp_path_factory.mktemp("stores") / "store")
 
 
 def bytes_of(folder):

@@ -32,6 +32,7 @@ from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import read_as, within, write_json
 from muybridge.runtime.locks import locked
+from muybridge.storage.run import Run
 from muybridge.text import duration, gib, plural
 from muybridge.user_code import Consent
 
@@ -71,7 +72,7 @@ class Extracted:
 
 
 def features(
-    source: str | Path,
+    source: str | Path | Run,
     *,
     data: str | Path,
     out: str | Path,
@@ -105,6 +106,7 @@ def features(
     The same call resumes a stopped one, and checks a finished store and its videos. Raises UserError, DecodeError, Interrupted.
     """
     started = time.monotonic()
+    source = source.path if isinstance(source, Run) else source
     out, runtime = Path(out), runtime or Runtime()
     if dtype not in ("float32", "float16"):
         raise UserError(f"--dtype: '{dtype}' is unknown. {nearest(dtype, ('float32', 'float16'))}")

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class ShownClip:
     id: str
     label: str
     seconds: float
-    jpeg: bytes
+    jpeg: bytes = field(repr=False)
     """Strip of its frames; empty where it cannot be read."""
     frames: int = 0
     """Frames side by side, of one width; 0 where rows of the strip differ."""
