@@ -22,6 +22,12 @@ from muybridge.machine import codec, decoding, disk, finding, graphics, memory, 
 from muybridge.machine.finding import Asked, private
 
 ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def needed(name):
+    """What the package asks for, as pyproject.toml has it."""
+    return next(text for text in PROJECT["dependencies"] if text.startswith(name))
 
 
 @pytest.fixture
@@ -235,7 +241,7 @@ def test_versions_are_held_against_the_bounds_of_the_package_itself(installed, a
     told = list(packages.look(asked))
     by_package = {one.figures["package"]: one for one in told if "package" in one.figures}
     assert (by_package["numpy"].check, by_package["numpy"].rank) == ("package-version", "fault")
-    assert by_package["numpy"].remedy == "pip install 'numpy>=1.26'"
+    assert by_package["numpy"].remedy == f"pip install '{needed('numpy')}'"
     assert (by_package["transformers"].check, by_package["transformers"].rank) == ("package-known-as-wrong", "doubt")
     assert "!=5.16.*" in by_package["transformers"].text
     assert (by_package["timm"].check, by_package["timm"].rank) == ("package-version", "doubt")
@@ -253,7 +259,7 @@ def test_what_is_missing_is_named_with_the_command(installed, asked, monkeypatch
     monkeypatch.setattr(metadata, "version", version)
     told = {one.check: one for one in packages.look(asked)}
     assert told["package-missing"].rank == "fault"
-    assert told["package-missing"].remedy == "pip install 'simplejpeg>=1.7'"
+    assert told["package-missing"].remedy == f"pip install '{needed('simplejpeg')}'"
     assert "search" in told["extras-not-installed"].figures["extras"]
     assert any("export (without onnxscript" in one for one in told["extras-in-part"].figures["extras"])
 
@@ -268,8 +274,7 @@ def test_torchvision_must_be_that_of_torch(installed, torch, vision, doubtful):
 
 
 def test_every_extra_has_a_purpose():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(packages.EXTRAS) == set(extras) - {"dev", "bench"}
+    assert set(packages.EXTRAS) == set(PROJECT["optional-dependencies"]) - {"dev", "bench"}
 
 
 def test_a_folder_that_may_not_be_written_is_a_finding(asked):

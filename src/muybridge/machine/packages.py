@@ -19,10 +19,12 @@ EXTRAS = {
     "parquet": "predictions as Parquet",
     "rar": "archives of UCF101 and HMDB51",
     "lite": "ImageNet weights of EfficientNet-Lite0",
+    "course": "the notebooks that teach",
     "cluster": "compare over Ray",
     "export": "export to ONNX",
     "openvino": "export to OpenVINO",
     "sign": "signed cards",
+    "site": "make site",
     "track": "TensorBoard, Weights & Biases, MLflow",
 }
 """Purpose of each extra."""
