@@ -1,7 +1,6 @@
 """The structure of a model, found by sending one clip through it: stages, blocks, branches, and where it looks along time.
 
-Hooks hear every module's call, and every tensor carries the calls that it comes from. So what runs side by side and what
-runs one after another is found out, not guessed from names. Nothing has values, as in `muybridge.zoo.count`.
+`muybridge.zoo.trace` hears the calls of the modules. Here they are read.
 
 A *stage* is what works at one size of the feature map, an *operation* a layer. A *block* is a module whose inside is more
 than a chain: branches, or a shortcut. A *look* is a place where frames meet. What a network does along time in functions
@@ -9,29 +8,25 @@ of its own, between its modules, is seen where it changes the number of frames, 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from math import ceil, prod
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from muybridge.zoo.base import VideoModel
 from muybridge.zoo.count import layers
-from muybridge.zoo.heads.blocks import CrossAttention, SelfAttention
 from muybridge.zoo.heads.pooling import MaxPool, MeanPool, SideBySide
 from muybridge.zoo.heads.recurrent import Recurrent
 from muybridge.zoo.networks.video_resnets import MaxOfPairs
 from muybridge.zoo.networks.x3d import SqueezeExcitation
-from muybridge.zoo.shapes import Shapes
 from muybridge.zoo.temporal.aggregation import TemporalAggregation
 from muybridge.zoo.temporal.frames import EverySecondFrame, TemporalPool, TimeConv
 from muybridge.zoo.temporal.inflation import FrameConvs
 from muybridge.zoo.temporal.non_local import NonLocal
 from muybridge.zoo.temporal.shift import TemporalShift
+from muybridge.zoo.trace import POOLS, Call, is_leaf, is_silent, traced
 from muybridge.zoo.volumes import Pool
 
 Kind = Literal["shift", "conv", "pool", "stride", "attention", "recurrence", "squeeze", "mean", "joined"]
@@ -148,145 +143,12 @@ class Structure:
 
 def structure(model: VideoModel, *, num_frames: int, size: int) -> Structure:
     """Find the structure of a model, which is left in evaluation mode."""
-    root = _traced(model, num_frames, size)
+    root = traced(model, num_frames, size)
     rows = layers(model, num_frames=num_frames, size=size)
     return _Reading(model, root, rows, _volume(tuple(model.zeros(1, 1).shape), 1), num_frames, size).result()
 
 
-# -- the trace --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class _Call:
-    """A call of a module."""
-
-    module: nn.Module
-    name: str
-    parent: "_Call | None"
-    sources: frozenset["_Call"]
-    """Calls that its input comes from; itself empty for the clip."""
-    shape_in: tuple[int, ...]
-    shape: tuple[int, ...] = ()
-    out_sources: frozenset["_Call"] = frozenset()
-    """Calls that its output comes from, seen from inside."""
-    children: list["_Call"] = field(default_factory=list)
-    attends: bool = False
-
-    def under(self) -> Iterator["_Call"]:
-        """This call and all inside it."""
-        yield self
-        for child in self.children:
-            yield from child.under()
-
-
-class _Flow(TorchFunctionMode):
-    """Let tensors carry the calls that they come from, through functions between modules."""
-
-    def __init__(self, stack: list[_Call], frames: int) -> None:
-        super().__init__()
-        self._stack, self._frames = stack, frames
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        sources = _sources((args, kwargs))
-        name = getattr(func, "__name__", "")
-        if name == "scaled_dot_product_attention":
-            self._stack[-1].attends |= self._mixes(args[1] if len(args) > 1 else (kwargs or {})["key"])
-        if name == "softmax" and args and args[0].dim() == 4 and args[0].shape[-1] == args[0].shape[-2]:
-            self._stack[-1].attends |= self._mixes(args[0])
-        for tensor in _tensors(out):
-            if sources:
-                tensor._comes_from = sources  # type: ignore[attr-defined]
-        return out
-
-    def _mixes(self, keys: torch.Tensor) -> bool:
-        """Whether attention to keys (B,heads,L,…) goes from frame to frame: where frames are the batch, it does not.
-
-        It does where the clip is the batch, or where the keys are as many as there are frames (divided attention).
-        """
-        return self._frames > 1 and keys.shape[-2] > 1 and (keys.shape[0] == 1 or keys.shape[-2] == self._frames)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
-def _sources(value: Any) -> frozenset[_Call]:
-    found: frozenset[_Call] = frozenset()
-    for tensor in _tensors(value):
-        found |= getattr(tensor, "_comes_from", frozenset())
-    return found
-
-
-def _traced(model: VideoModel, num_frames: int, size: int) -> _Call:
-    """Send one clip through a model and return the call of the model itself, with all calls inside it."""
-    names = {module: name for name, module in model.named_modules()}
-    device = next(model.parameters()).device
-    stack: list[_Call] = []
-    clip = _Call(nn.Identity(), "", None, frozenset(), ())  # what the clip itself comes from
-    roots: list[_Call] = []
-
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        parent = stack[-1] if stack else None
-        sources = _sources((args, kwargs))
-        if not sources:  # (a function that torch shows nobody)
-            sources = frozenset(parent.children[-1:]) if parent else frozenset({clip})
-        shape = max((tuple(tensor.shape) for tensor in _tensors((args, kwargs))), key=prod, default=())
-        call = _Call(module, names[module], parent, sources, shape)
-        (parent.children if parent else roots).append(call)
-        stack.append(call)
-
-    def leave(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        call = stack.pop()
-        found = list(_tensors(list(out.values()) if isinstance(out, dict) else getattr(out, "to_tuple", lambda: out)()))
-        call.shape = tuple(found[0].shape) if found else ()
-        call.out_sources = _sources(found[:1])
-        passes = _is_silent(call)
-        for tensor in found:
-            tensor._comes_from = call.sources if passes else frozenset({call})  # type: ignore[attr-defined]
-
-    handles = [each.register_forward_pre_hook(enter, with_kwargs=True) for each in model.modules()]
-    # (what other hooks of a module call is not its own work)
-    handles += [each.register_forward_hook(leave, with_kwargs=True, prepend=True) for each in model.modules()]
-    try:
-        with torch.no_grad(), Shapes() if device.type == "meta" else nullcontext():
-            x = model.zeros(num_frames, size, device=device)
-            x._comes_from = frozenset({clip})  # type: ignore[attr-defined]
-            with _Flow(stack, num_frames):
-                model.eval()(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return roots[0]
-
-
 # -- layers -----------------------------------------------------------------------------------------------------------
-
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.MaxPool3d, nn.AvgPool3d)
-_TOGETHER = (
-    TemporalAggregation, NonLocal, SqueezeExcitation, SelfAttention, CrossAttention, nn.MultiheadAttention, FrameConvs,
-)  # fmt: skip
-"""Modules with others inside that are shown as one operation."""
-
-
-def _is_leaf(call: _Call) -> bool:
-    return not call.children or call.attends or isinstance(call.module, (*_TOGETHER, nn.Conv2d, nn.Conv3d))
-
-
-def _is_silent(call: _Call) -> bool:
-    """Whether a module changes values alone: a norm, an activation, dropout."""
-    module = call.module
-    known = (*_TOGETHER, *_POOLS, TemporalShift, TemporalPool, EverySecondFrame, Pool, nn.RNNBase)
-    if call.children or call.shape != call.shape_in or isinstance(module, known) or call.attends:
-        return False
-    own = module.parameters(recurse=False)  # (what hooks call is kept in it, too)
-    return all(parameter.dim() <= 1 or parameter.numel() == max(parameter.shape) for parameter in own)
 
 
 def _volume(shape: tuple[int, ...], most_frames: int, *, channels_first: bool = False) -> Volume:
@@ -320,9 +182,9 @@ class _Item:
     """A block or a layer of the network itself, with the calls that it stands for."""
 
     block: Block
-    call: _Call
+    call: Call
     """The last one: others take their input from it."""
-    sources: frozenset[_Call]
+    sources: frozenset[Call]
     volume_in: Volume
     out: Volume
     names: list[str]
@@ -347,14 +209,14 @@ class _Reading:
     """The structure that a trace shows."""
 
     def __init__(
-        self, model: VideoModel, root: _Call, rows: list[Any], about: Volume, num_frames: int, size: int
+        self, model: VideoModel, root: Call, rows: list[Any], about: Volume, num_frames: int, size: int
     ) -> None:
         self.model, self.root, self.rows, self.frames = model, root, rows, num_frames
         vectors = model.input_kind == "features"
         self.clip = Volume(num_frames, () if vectors else (size, size), model.in_channels)
         self.total = sum(row.params for row in rows)
         self.params = {row.name: row.params for row in rows}
-        calls = [call for call in root.under() if not _is_leaf(call)]
+        calls = [call for call in root.under() if not is_leaf(call)]
         self.block_kinds = {
             type(c.module) for c in calls if c.parent and not self._is_chain(c) and not self._is_network(c)
         }
@@ -371,12 +233,12 @@ class _Reading:
 
     # -- chains and blocks
 
-    def _working(self, call: _Call) -> list[_Call]:
-        return [child for child in call.children if not _is_silent(child)]
+    def _working(self, call: Call) -> list[Call]:
+        return [child for child in call.children if not is_silent(child)]
 
-    def _is_chain(self, call: _Call) -> bool:
+    def _is_chain(self, call: Call) -> bool:
         """Whether its modules run one after another, each on what the one before gives, and nothing goes past them."""
-        before: _Call | None = None
+        before: Call | None = None
         for child in self._working(call):
             inside = {source for source in child.sources if source.parent is call}
             if inside != ({before} if before else set()) or (before and len(child.sources) > 1):
@@ -384,23 +246,23 @@ class _Reading:
             before = child
         return before is None or call.out_sources <= {before}
 
-    def _is_network(self, call: _Call) -> bool:
+    def _is_network(self, call: Call) -> bool:
         """Whether a module is most of the model, and no block of it."""
         prefix = f"{call.name}." if call.name else ""
         inside = sum(params for name, params in self.params.items() if name.startswith(prefix))
         return inside > 0.6 * self.total and any(
-            not _is_leaf(c) and not self._is_chain(c) for c in call.under() if c is not call
+            not is_leaf(c) and not self._is_chain(c) for c in call.under() if c is not call
         )
 
-    def _items(self, call: _Call, silent: list[str]) -> Iterator[_Item]:
+    def _items(self, call: Call, silent: list[str]) -> Iterator[_Item]:
         """Layers and blocks in the order in which they are called; `silent`: names that the next one takes over."""
         last: _Item | None = None
         for child in call.children:
             names = [each.name for each in child.under()]
-            if _is_silent(child):
+            if is_silent(child):
                 (silent if last is None else last.names).extend(names)
                 continue
-            if _is_leaf(child):
+            if is_leaf(child):
                 found = [self._item(child, Block("", (child.name,), ((self._op(child),),)))]
             elif type(child.module) in self.block_kinds and not self._is_network(child):
                 found = [self._item(child, self._block(child))]
@@ -417,19 +279,19 @@ class _Reading:
                 yield item
                 last = item
 
-    def _item(self, call: _Call, block: Block) -> _Item:
+    def _item(self, call: Call, block: Block) -> _Item:
         first = next((c for c in call.under() if c is not call), call) if isinstance(call.module, nn.Conv1d) else call
         out = self._out(call)
         is_conv1d = isinstance(first.module, nn.Conv1d)
         volume_in = _volume(call.shape_in, self.frames, channels_first=is_conv1d)
         return _Item(replace(block, out=out), call, call.sources, volume_in, out, [each.name for each in call.under()])
 
-    def _out(self, call: _Call) -> Volume:
+    def _out(self, call: Call) -> Volume:
         has_conv1d = any(isinstance(c.module, nn.Conv1d) for c in call.under())
         channels_first = has_conv1d and len(call.shape) == 3
         return _volume(call.shape, self.frames, channels_first=channels_first)
 
-    def _block(self, call: _Call) -> Block:
+    def _block(self, call: Call) -> Block:
         parts = self._parts(call)
         branches = [tuple(op for child in part for op in self._ops(child)) for part in parts]
         outside = {s for child in self._working(call) for s in child.sources if s.parent is not call}
@@ -453,13 +315,13 @@ class _Reading:
             ]  # fmt: skip
         return Block(type(call.module).__name__, (call.name,), tuple(branches), joined)
 
-    def _is_shortcut(self, part: list[_Call]) -> bool:
+    def _is_shortcut(self, part: list[Call]) -> bool:
         convs = [c.module for child in part for c in child.under() if isinstance(c.module, nn.Conv2d | nn.Conv3d)]
         return len(convs) <= 1 and all(max(conv.kernel_size) == 1 for conv in convs)
 
-    def _parts(self, call: _Call) -> list[list[_Call]]:
+    def _parts(self, call: Call) -> list[list[Call]]:
         """The modules inside, in groups that share nothing but the input."""
-        parts: list[list[_Call]] = []
+        parts: list[list[Call]] = []
         for child in self._working(call):
             meets = [part for part in parts if any(source in part for source in child.sources)]
             joined = [each for part in meets for each in part] + [child]
@@ -469,9 +331,9 @@ class _Reading:
             part.sort(key=order.__getitem__)
         return sorted(parts, key=lambda part: order[part[0]])
 
-    def _ops(self, call: _Call) -> tuple[Op, ...]:
+    def _ops(self, call: Call) -> tuple[Op, ...]:
         """Operations of a module inside a block."""
-        if _is_leaf(call):
+        if is_leaf(call):
             return (self._op(call),)
         if self._is_chain(call):
             return tuple(op for child in self._working(call) for op in self._ops(child))
@@ -486,7 +348,7 @@ class _Reading:
 
     # -- what an operation is
 
-    def _op(self, call: _Call) -> Op:
+    def _op(self, call: Call) -> Op:
         module, name = call.module, call.name
         before, out = _volume(call.shape_in, self.frames), self._out(call)
         width = (out.channels,) * 2
@@ -516,7 +378,7 @@ class _Reading:
             looks = look("pool", module.kernel[0], module.stride[0]) if module.kernel[0] > 1 else ()
             sides: tuple[int, ...] = module.kernel if module.kernel[0] > 1 else module.kernel[1:]
             return Op(f"{module.kind} {_times(sides)}", (0, 0), looks)
-        if isinstance(module, _POOLS):
+        if isinstance(module, POOLS):
             is_3d = isinstance(module, nn.MaxPool3d | nn.AvgPool3d)
             sides = _sides(module.kernel_size, 3 if is_3d else 2)
             label = "max" if isinstance(module, nn.MaxPool2d | nn.MaxPool3d) else "mean"
@@ -567,7 +429,7 @@ class _Reading:
 
     def _give_reach(self, items: list[_Item]) -> None:
         """Give each item the frames that it sees, from those that it takes its input from."""
-        reach: dict[_Call, tuple[float, float]] = {}
+        reach: dict[Call, tuple[float, float]] = {}
         for item in items:
             before = _farthest(reach[source] for source in item.sources if source in reach)
             steps = self.frames / item.volume_in.frames if item.volume_in.frames else 1.0
@@ -641,7 +503,7 @@ class _Reading:
                 behind[0].reach = _farthest([behind[0].reach, several[-1].reach])
         return [*split, ("", self._with_gaps(behind, is_first=False))], laterals
 
-    def _gap(self, call: _Call, before: Volume, after: Volume, lanes: int = 1) -> _Item:
+    def _gap(self, call: Call, before: Volume, after: Volume, lanes: int = 1) -> _Item:
         """Operations between two modules where frames or pixels go: none, a mean, or all side by side."""
         ops: list[Op] = []
         values = prod(before.size) * before.channels
