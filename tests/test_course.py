@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COURSE = ROOT / "docs" / "course"
-SHORTEST = "first_hour"
+SHORTEST = "ucf101_tsn_vgg16"
 """Notebook that CI runs."""
 MOST_BYTES = 2_000_000
 
