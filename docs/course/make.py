@@ -5,6 +5,8 @@
     python docs/course/make.py --check                # stores nothing, exits with 1 where an output differs from the stored one
     python docs/course/make.py --check --words        # compares words alone: figures of another machine differ in last digits
 
+It exits with 1 where a notebook fails, too, and nothing of that one is stored.
+
 A notebook runs whole in a new kernel, on one thread, with a scratch folder as its temporary folder. A cell tagged `varies`
 shows what no two runs share, such as seconds and memory: it is run, and not compared. Of pictures only the kind is compared.
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 COURSE = Path(__file__).parent
 VARIES = "varies"
@@ -119,16 +122,21 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="store nothing; exit with 1 where an output differs")
     parser.add_argument("--words", action="store_true", help="with --check: numbers do not count")
     arguments = parser.parse_args()
-    differ = False
+    wrong = False
     for name in arguments.names or names():
         before = stored(name)
-        after, seconds = run(before)
+        try:
+            after, seconds = run(before)
+        except CellExecutionError as error:
+            wrong = True
+            print(f"{name}: a cell fails", error, sep="\n", flush=True)
+            continue
         found = differences(before, after, words=arguments.words) if arguments.check else []
-        differ |= bool(found)
+        wrong |= bool(found)
         print(f"{name}: {seconds:.0f} s{', differs' if found else ''}", *found, sep="\n", flush=True)
         if not arguments.check:
             nbformat.write(after, COURSE / f"{name}.ipynb")
-    sys.exit(differ)
+    sys.exit(wrong)
 
 
 if __name__ == "__main__":
