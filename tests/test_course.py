@@ -77,6 +77,20 @@ def test_a_run_is_whole_on_one_thread_and_leaves_nothing(make, tmp_path, monkeyp
     assert 0 < seconds < 600
 
 
+def test_a_notebook_that_fails_is_told_and_stays_as_it_is(make, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make, "COURSE", tmp_path)
+    cells = [nbformat.v4.new_code_cell("assert not 'so', 'TSN is better'")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "wrong.ipynb")
+    before = (tmp_path / "wrong.ipynb").read_bytes()
+    monkeypatch.setattr("sys.argv", ["make.py"])
+    with pytest.raises(SystemExit) as stopped:
+        make.main()
+    assert stopped.value.code == 1
+    assert "wrong: a cell fails" in (said := capsys.readouterr().out)
+    assert "TSN is better" in said
+    assert (tmp_path / "wrong.ipynb").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=() if one == SHORTEST else pytest.mark.slow) for one in NAMES]
 )
