@@ -242,6 +242,17 @@ def test_a_layout_is_the_same_bytes_with_any_number_of_jobs(laid, tmp_path):
     assert [name for name in again if again[name] != first[name]] == []
 
 
+def test_a_layout_that_is_stopped_while_it_is_prepared_can_be_repeated(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(made, "prepare", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt))
+        motions(tmp_path / "set", clips=50, layout="ucf11", jobs=1)
+    assert not (tmp_path / "set").exists()
+    motions(tmp_path / "set", clips=50, layout="ucf11", jobs=1)
+    motions(tmp_path / "whole", clips=50, layout="ucf11", jobs=1)
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
 @pytest.mark.parametrize("clips", [50, 170, 500])
 def test_official_splits_tear_no_recording_apart_and_test_every_class(clips):
     labels = [CLASSES[i % len(CLASSES)] for i in range(clips)]

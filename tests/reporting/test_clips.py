@@ -1,7 +1,9 @@
 """`muybridge.show`: the videos that are asked for, in their frames, wherever they are looked at."""
 
 import json
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -144,7 +146,7 @@ def test_a_page_is_written_over_ours_only(made_set, tmp_path):
     assert page.read_text().count("data:image/jpeg") == 2
     theirs = tmp_path / "mine.html"
     theirs.write_text("mine")
-    with pytest.raises(UserError, match="not a page of muybridge's"):
+    with pytest.raises(UserError, match="not such a page of muybridge's"):
         muybridge.show(made_set, out=theirs)
     assert theirs.read_text() == "mine"
 
@@ -172,3 +174,40 @@ def test_the_command_writes_what_the_verb_shows(made_set, tmp_path):
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert told == {**json.loads(json.dumps(shown.as_json())), "page": str(out)}
     assert out.read_text().count("data:image/jpeg") == 4
+
+
+def test_a_page_that_is_not_of_show_is_kept(made_set, tmp_path):
+    mine = tmp_path / "thesis.html"
+    for text in ("<html>Made by muybridge? my thesis</html>", "<!doctype html>\n<p><footer>Made by muybridge "):
+        mine.write_text(text)
+        if "footer" in text:  # another page of ours
+            mine.write_text(f'<!doctype html>\n<meta name="generator" content="muybridge report"><style>{text}')
+        before = mine.read_bytes()
+        with pytest.raises(UserError, match="it is there already"):
+            muybridge.show(made_set, out=mine)
+        assert mine.read_bytes() == before
+    page = tmp_path / "clips.html"
+    muybridge.show(made_set, out=page)
+    muybridge.show(made_set, videos=2, out=page)  # its own is written again
+
+
+def test_a_pipe_is_named_and_never_read(made_set, tmp_path):
+    os.mkfifo(tmp_path / "clips.html")
+    with pytest.raises(UserError, match="not a regular file"):
+        muybridge.show(made_set, out=tmp_path / "clips.html")
+    shutil.copytree(made_set.parent, tmp_path / "set")
+    name = muybridge.show(made_set).clips[0].id
+    (tmp_path / "set" / name).unlink()
+    os.mkfifo(tmp_path / "set" / name)
+    shown = muybridge.show(tmp_path / "set" / made_set.name)
+    assert "not a regular file" in shown.clips[0].problem
+    assert not any(clip.problem for clip in shown.clips[1:])
+
+
+def test_a_strip_that_no_jpeg_holds_is_named_and_others_are_shown(tmp_path):
+    for name, shape in (("sound", (9, 48, 64, 3)), ("wide", (9, 2, 180, 3))):
+        write_video(tmp_path / "videos" / "a" / f"{name}.mp4", np.zeros(shape, np.uint8))
+    muybridge.prepare(tmp_path / "videos", out=tmp_path / "set.csv", all_as="test")
+    sound, wide = muybridge.show(tmp_path / "set.csv", split="all", ids=["a/sound.mp4", "a/wide.mp4"]).clips
+    assert sound.jpeg
+    assert "pixels wide, more than a JPEG may be" in wide.problem

@@ -75,7 +75,9 @@ class ShownClips(Shown):
             )
             for label, clips in self._by_label()
         ]
-        write_atomic(within(page.parent, page.name), page_of(sections, self.title, page.with_suffix(".files").name))
+        write_atomic(
+            within(page.parent, page.name), page_of(sections, self.title, page.with_suffix(".files").name, "clips")
+        )
         return page
 
     def __str__(self) -> str:

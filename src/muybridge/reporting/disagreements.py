@@ -13,12 +13,15 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.stores.flow import source_of
 from muybridge.data.stores.vectors import about as stored
 from muybridge.errors import UserError
+from muybridge.runtime.files import check_regular
 from muybridge.video import FileReader, fields, flow_colours
 from muybridge.video.strips import jpeg_bytes, stacked, strip
 
 FRAMES = 8
 HEIGHT = 72
 """Pixels of a strip."""
+WIDEST = 65_500
+"""Most pixels of a side of a JPEG."""
 PICTURES = "frames"
 """Kind of a row that shows frames; others are named by their inputs."""
 
@@ -118,6 +121,7 @@ class Frames:
             row = manifest.row(rows[video_id])
             indices = np.round(np.linspace(0, row.num_frames - 1, min(self._frames, row.num_frames))).astype(np.int64)
             try:
+                check_regular(Path(row.path))
                 frames = FileReader(short_side=self._height).read(row, indices)
             except (UserError, OSError) as error:
                 self.problem = str(error)
@@ -129,7 +133,11 @@ class Frames:
             counts.add((len(frames), shown[kind].shape[1]))
         if shown:
             kinds = sorted(shown, key=lambda kind: (kind != PICTURES, kind))
-            jpeg = jpeg_bytes(stacked([shown[kind] for kind in kinds]), quality=75)
+            picture = stacked([shown[kind] for kind in kinds])
+            if picture.shape[1] > WIDEST or picture.shape[0] > WIDEST:
+                self.problem = f"its frames side by side are {picture.shape[1]:,} pixels wide, more than a JPEG may be"
+                return None
+            jpeg = jpeg_bytes(picture, quality=75)
             return Strip(jpeg, tuple(kinds), min(counts)[0] if len(counts) == 1 else 0)
         self.problem = (
             self.problem or f"{video_id} is in none of {', '.join(str(Path(m.root)) for m, *_ in self._sources)}"

@@ -72,7 +72,7 @@ def write(checkup: Checkup, page: Path) -> Checkup:
     checkup = replace(checkup, page=page, lists={check: folder / f"{check}.csv" for check in listed})
     sections = [_summary(checkup), *(_section(checkup, finding) for finding in checkup.findings)]
     title = f"Checkup of {checkup.path.name}: {plural(len(checkup.manifest), 'video')}"
-    write_atomic(within(page.parent, page.name), page_of(sections, title, folder.name))
+    write_atomic(within(page.parent, page.name), page_of(sections, title, folder.name, "doctor"))
     return checkup
 
 

@@ -40,12 +40,13 @@ from muybridge.reporting.charts.style import colors
 from muybridge.reporting.latex import tabular
 from muybridge.reporting.render import drawn
 from muybridge.reporting.sections import Chapter, Figure, Section, Table, of_all, overview, sections
-from muybridge.runtime.files import clear_partials, csv_text, within, write_atomic, write_json
+from muybridge.runtime.files import check_regular, clear_partials, csv_text, within, write_atomic, write_json
 from muybridge.runtime.locks import locked
 from muybridge.text import markdown, printable, spreadsheet
 
 MARK = "<!-- Made by muybridge -->"
-ON_PAGE = b"Made by muybridge"
+FOOTER = b"<footer>Made by muybridge "
+"""Ending of every page: all that tells those of earlier versions."""
 """Words at the foot of every page."""
 ENDINGS = (".csv", ".tex", ".svg", ".png", ".jpg")
 """Endings of the files in report.files."""
@@ -93,7 +94,7 @@ class Report:
 
     def page(self, folder: str = "report.files") -> str:
         """Page as HTML. `folder`: name of the folder of its files."""
-        return _page(self.chapters, self.title, folder)
+        return _page(self.chapters, self.title, folder, "report")
 
     def write(self, out: str | Path) -> None:
         """Write `out` (HTML) and what lies beside it.
@@ -225,8 +226,9 @@ def _check_free(out: Path) -> None:
         return
     numbers = out.with_suffix(".json")
     ours = numbers.exists() and "muybridge" in _content(numbers)
-    for path, mark in ((out, ON_PAGE), (out.with_suffix(".md"), MARK.encode()), (numbers, None)):
-        if path.exists() and not ours and (mark is None or mark not in path.read_bytes()):
+    text = out.with_suffix(".md")
+    for path, is_ours in ((out, _is_page(out, "report")), (text, _is_text(text)), (numbers, False)):
+        if path.exists() and not ours and not is_ours:
             raise UserError(f"{path}: it is there already, and is not a report of muybridge's. Choose another --out")
 
 
@@ -266,20 +268,45 @@ def _ranks(comparisons: Mapping[str, Comparison], data: str, pair: Sequence[str]
     return 0, 1
 
 
-def check_page(page: Path, example: str) -> None:
-    """Refuse a page that is not an .html file, or that would overwrite a file which is not ours. Raises UserError."""
+def check_page(page: Path, kind: str) -> None:
+    """Refuse a page that is not an .html file, or that would overwrite a file other than an older page of its kind.
+
+    Raises UserError.
+    """
     if page.suffix != ".html" or page.is_dir():
-        raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or example}-1.html")
-    if page.exists() and ON_PAGE not in page.read_bytes():
-        raise UserError(f"{page}: it is there already, and is not a page of muybridge's. Choose another --out")
+        raise UserError(f"--out: '{page}' is not one .html file. Name one, for example {page.stem or kind}-1.html")
+    if page.exists() and not _is_page(page, kind):
+        raise UserError(f"{page}: it is there already, and is not such a page of muybridge's. Choose another --out")
 
 
-def page_of(parts: Sequence[Section], title: str, folder: str) -> str:
-    """Page of sections that no comparison is behind. `folder`: name of the folder of its files."""
-    return _page([_Chapter(_FileNames(), "", None, parts)], title, folder)
+def _is_page(path: Path, kind: str) -> bool:
+    """Whether a file is a page of ours, of this kind; one of an earlier version does not tell its kind. Raises UserError."""
+    check_regular(path)
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    if not content.startswith(b"<!doctype html>") or FOOTER not in content:
+        return False
+    head = content[: content.find(b"<style>")]
+    return b'name="generator"' not in head or _generator(kind).encode() in head
 
 
-def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
+def _is_text(path: Path) -> bool:
+    """Whether a file is the Markdown of a report. Raises UserError."""
+    check_regular(path)
+    return path.is_file() and f"\n{MARK}\n".encode() in path.read_bytes()
+
+
+def _generator(kind: str) -> str:
+    return f'<meta name="generator" content="muybridge {kind}">'
+
+
+def page_of(parts: Sequence[Section], title: str, folder: str, kind: str) -> str:
+    """Page of sections that no comparison is behind. `folder`: name of the folder of its files; `kind`: as in `check_page`."""
+    return _page([_Chapter(_FileNames(), "", None, parts)], title, folder, kind)
+
+
+def _page(chapters: Sequence[_Chapter], title: str, folder: str, kind: str) -> str:
     charts: list[dict[str, Any]] = []
     shown = []
     swatches: dict[str, str] = {}
@@ -326,6 +353,7 @@ def _page(chapters: Sequence[_Chapter], title: str, folder: str) -> str:
         script=script,
         bundle=bundle,
         version=__version__,
+        generator=_generator(kind),
     )
     return page
 

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -105,14 +105,16 @@ def motions(
         if layout is None:
             manifest = _manifest(unfinished, laid.names, labels, hashes, seed=seed, where=str(folder))
             manifest.save(unfinished / MANIFEST)
+            prepared = summary(folder / MANIFEST, manifest, rejected=[], warnings=[])
+        else:
+            prepared = prepare(set=layout, root=unfinished, out=unfinished / MANIFEST, seed=seed, jobs=jobs)
+            prepared = replace(prepared, manifest=folder / MANIFEST)
         if long:
             _write_long(unfinished / LONG, long, seed=seed, first=clips)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
-    if layout is None:
-        return summary(folder / MANIFEST, manifest, rejected=[], warnings=[])
-    return prepare(set=layout, root=folder, out=folder / MANIFEST, seed=seed, jobs=jobs)
+    return prepared
 
 
 def _plain(labels: Sequence[str]) -> Laid:
