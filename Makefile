@@ -24,6 +24,8 @@ slow: $(READY)
 
 # Wheel and source archive in dist/, tried in an empty environment.
 package: $(READY)
+	@test -z "$$(git status --porcelain src pyproject.toml README.md)" || { git status --short src pyproject.toml README.md; \
+	  echo "package: these are not committed, and would go into it. Commit or remove them"; exit 2; }
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
 	$(BIN)/python -m pytest -m slow tests/test_package.py
@@ -34,7 +36,7 @@ site: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "muybridge needs Python 3.11 or newer: make PYTHON=python3.12")'
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 

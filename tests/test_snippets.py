@@ -28,7 +28,11 @@ from muybridge.training.loop import train
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+DOCS = ROOT / "docs"
+PAGES = [
+    "README.md",
+    *(f"docs/{page.relative_to(DOCS)}" for page in sorted([*DOCS.glob("*.md"), *DOCS.glob("networks/*.md")])),
+]
 PAGES.remove("docs/api.md")  # whose blocks are one program: tests/test_api_page.py
 
 SMALL = {
@@ -110,6 +114,7 @@ INSTEAD = {
     "tsn_resnet18,tsm_resnet18,tam_resnet18 --seeds 10 --race": "tsn_resnet_tiny,tsm_resnet_tiny --seeds 4 --race",
     ":log:10 --search-by grid": ":log:2 --search-by grid",
     "motions set --clips 600": "motions set --clips 60",
+    "motions made --clips 800": "motions made --clips 60",
     "predict study some.mp4": "predict run some.mp4",
     "--out tsm8.onnx --int8": "--out tsm8.onnx",  # so few val videos cannot show a loss
     "--out tsm16.onnx --fp16": "--out tsm16.onnx",

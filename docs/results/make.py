@@ -143,14 +143,24 @@ def page() -> str:
 
 
 def readme() -> str:
-    """The README with both tables between its marks."""
+    """The README with both tables between its marks. Raises SystemExit where it has none."""
     tables = f"{table('docs/')}\n{SHARED}\n\n{other('docs/')}"
-    return MARKED.sub(lambda marks: marks[1] + tables + marks[2], README.read_text(encoding="utf-8"))
+    text, count = MARKED.subn(lambda marks: marks[1] + tables + marks[2], README.read_text(encoding="utf-8"))
+    return text if count == 1 else sys.exit(f"{README}: it lacks the marks <!-- results --> and <!-- /results -->")
 
 
 def store(name: str, file: Path) -> None:
-    """Keep of a report what the tables need."""
-    report = json.loads(file.read_text(encoding="utf-8"))
+    """Keep of a report what the tables need. Raises SystemExit for an unknown name, or another file."""
+    if name not in STUDIES:
+        sys.exit(f"{name}: no such study. STUDIES names them: {', '.join(STUDIES)}")
+    try:
+        report = json.loads(
+            file.read_text(encoding="utf-8"), parse_constant=lambda word: sys.exit(f"{file}: it has {word}")
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"{file}: it cannot be read ({error})")
+    if not isinstance(report, dict) or not report.get("models"):
+        sys.exit(f"{file}: it is no report.json of a finished study")
     kept = {key: report[key] for key in OF_REPORT}
     kept["models"] = []
     for model in report["models"]:
