@@ -243,9 +243,13 @@ def test_a_layout_is_the_same_bytes_with_any_number_of_jobs(laid, tmp_path):
 
 
 def test_a_layout_that_is_stopped_while_it_is_prepared_can_be_repeated(tmp_path, monkeypatch):
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(made, "prepare", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt))
-        motions(tmp_path / "set", clips=50, layout="ucf11", jobs=1)
+    def stopped(**_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made, "prepare", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            motions(tmp_path / "set", clips=50, layout="ucf11", jobs=1)
     assert not (tmp_path / "set").exists()
     motions(tmp_path / "set", clips=50, layout="ucf11", jobs=1)
     motions(tmp_path / "whole", clips=50, layout="ucf11", jobs=1)
