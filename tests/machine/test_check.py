@@ -200,6 +200,25 @@ def test_the_driver_is_read_from_the_system_where_nvidia_smi_fails(nvidia_smi, t
     assert programs.answer_of("no-such-program", seconds=1.0) == ("", "it is not installed")
 
 
+def test_a_program_that_prints_no_text_is_not_called_a_hang(nvidia_smi, monkeypatch):
+    nvidia_smi(r"printf '\377\376\200'")
+    monkeypatch.setattr(graphics, "DRIVER", Path("/nowhere"))
+    assert graphics.asked_driver() == ("", graphics._on_the_bus(), "")
+    nvidia_smi("echo it gives you no answer; exit 1")
+    assert not graphics.asked_driver()[2].startswith("it gives no answer")
+
+
+def test_only_numbers_are_taken_for_numbers(nvidia_smi, asked, monkeypatch):
+    monkeypatch.setattr(graphics, "DRIVER", Path("/nowhere"))
+    nvidia_smi(f'echo "A, 550, ², 1"; echo "B, 550, {"9" * 5000}, 1"; echo "C, 550.1/../home/bob <b>, 10, 1"')
+    driver, cards, _ = graphics.asked_driver()
+    assert (driver, [card["name"] for card in cards]) == ("", ["C"])
+    assert graphics.major("²") == 0
+    for text in ("²", "9" * 5000, "٣", "-1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert "processors" in str(list(found(processor.look, asked)))
+
+
 def test_a_gpu_without_a_driver_is_seen_on_the_bus(tmp_path, monkeypatch):
     for name, vendor, kind in (("a", "0x10de", "0x030200"), ("b", "0x10de", "0x040300"), ("c", "0x8086", "0x030000")):
         (tmp_path / name).mkdir()
