@@ -234,4 +234,4 @@ def test_many_branches_stay_on_the_paper(networks, tmp_path):
     (tmp_path / "drawing.svg").unlink()
     _, root = drawn(tmp_path, f"{networks}:other", num_frames=2, size=16)
     check_whole(root)
-    assert len([rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "look"]) == 12
+    assert len([rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "look"]) == 12 + 1  # and the mean
