@@ -172,7 +172,7 @@ class _Drawing:
         return listed(found) if found else ""
 
     def _outside(self) -> str:
-        """What is not drawn, as no module does it."""
+        """Line about the costs that are not drawn, as no module has them."""
         outside = self.structure["outside"]
         costs = {"params": outside["params"], "multiply-adds": outside["macs"]}
         found = [f"{_amount(cost)} {name}" for name, cost in costs.items() if cost]

@@ -25,7 +25,7 @@ def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _number(file: Path, name: str | None = None) -> int | None:
-    """A number in a file, or that of a line `name number`; None where the file says "max", or less than 0, which is no limit."""
+    """A number in a file, or that of a line `name number`; None for "max" and for numbers below 0."""
     try:
         text = file.read_text()
         words = text if name is None else next(line.split()[1] for line in text.splitlines() if line.split()[0] == name)

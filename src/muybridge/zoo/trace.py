@@ -109,7 +109,7 @@ def _sources(value: Any) -> frozenset[Call]:
 def traced(model: VideoModel, num_frames: int, size: int) -> tuple[Call, set[int]]:
     """Send one clip through a model. Returns its call, with all calls inside it, and the `id` of each parameter in use.
 
-    A call that raises, where the network goes on, is left out.
+    A call that raises an error, which the network catches, is left out.
     """
     names = {module: name for name, module in model.named_modules()}
     device = next(model.parameters()).device
