@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -22,7 +23,7 @@ from muybridge.runtime.console import log
 from muybridge.runtime.shown import ShownSets, heading
 from muybridge.storage.listing import Standing, find, standing
 from muybridge.storage.run import STATES, Run
-from muybridge.user_code import allow, check_consent
+from muybridge.user_code import allow, check_consent, explained, parsed
 
 if TYPE_CHECKING:
     from muybridge.analysis.comparison import Comparison
@@ -890,16 +891,19 @@ def models(
         return {"num_classes": num_classes, "models": rows}
 
     from muybridge.zoo.count import layers, listing, natural_input, outline
+    from muybridge.zoo.structure import structure
 
     if name is None:
         return {"num_classes": num_classes, "models": listing(num_classes=num_classes, num_frames=num_frames)}
     allow(name)
     more = dict(options or {})
-    frames, side = natural_input(name, temporal_pooling=temporal_pooling, **more)
-    _check_size(name, size, side)
-    frames, side = num_frames or frames, size or side
-    model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
-    measured = layers(model, num_frames=frames, size=side)
+    with explained(name) if parsed(name).code is not None else nullcontext():
+        frames, side = natural_input(name, temporal_pooling=temporal_pooling, **more)
+        _check_size(name, size, side)
+        frames, side = num_frames or frames, size or side
+        model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
+        measured = layers(model, num_frames=frames, size=side)
+        shown = None if draw is None else structure(model, num_frames=frames, size=side)
     value = {
         "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
         "in_channels": model.in_channels,
@@ -907,10 +911,8 @@ def models(
         **{key: sum(getattr(layer, key) for layer in measured) for key in ("params", "conv_macs", "macs")},
         "weights": sorted(model.published), "layers": [layer.as_json() for layer in measured],
     }  # fmt: skip
-    if draw is not None:
-        from muybridge.zoo.structure import structure
-
-        value["structure"] = structure(model, num_frames=frames, size=side).as_json()
+    if draw is not None and shown is not None:
+        value["structure"] = shown.as_json()
         write_drawing(Path(draw), value)
         value["drawing"] = str(draw)
     return value

@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -198,6 +200,25 @@ def test_the_driver_is_read_from_the_system_where_nvidia_smi_fails(nvidia_smi, t
     assert driver == "535.104.05"
     assert "couldn't communicate" in why
     assert programs.answer_of("no-such-program", seconds=1.0) == ("", "it is not installed")
+
+
+def test_a_program_that_prints_no_text_is_not_called_a_hang(nvidia_smi, monkeypatch):
+    nvidia_smi(r"printf '\377\376\200'")
+    monkeypatch.setattr(graphics, "DRIVER", Path("/nowhere"))
+    assert graphics.asked_driver() == ("", graphics._on_the_bus(), "")
+    nvidia_smi("echo it gives you no answer; exit 1")
+    assert not graphics.asked_driver()[2].startswith("it gives no answer")
+
+
+def test_only_numbers_are_taken_for_numbers(nvidia_smi, asked, monkeypatch):
+    monkeypatch.setattr(graphics, "DRIVER", Path("/nowhere"))
+    nvidia_smi(f'echo "A, 550, ², 1"; echo "B, 550, {"9" * 5000}, 1"; echo "C, 550.1/../home/bob <b>, 10, 1"')
+    driver, cards, _ = graphics.asked_driver()
+    assert (driver, [card["name"] for card in cards]) == ("", ["C"])
+    assert graphics.major("²") == 0
+    for text in ("²", "9" * 5000, "٣", "-1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert "processors" in str(list(found(processor.look, asked)))
 
 
 def test_a_gpu_without_a_driver_is_seen_on_the_bus(tmp_path, monkeypatch):
@@ -413,6 +434,99 @@ def test_nothing_says_whose_machine_it_is(monkeypatch, tmp_path):
     assert told["c"] == "(folder) is full"
     assert "https://download.pytorch.org/whl/cu126 and /dev/shm" in told["d"]
     assert told["e"] == 3
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """Says whose machine it is."""
+
+    def say(home="/home/bob", user="bob", host="lab-7.uni.example"):
+        monkeypatch.setenv("HOME", home)
+        monkeypatch.setattr(finding.socket, "gethostname", lambda: host)
+        monkeypatch.setattr(finding.getpass, "getuser", lambda: user)
+
+    return say
+
+
+@pytest.mark.parametrize(("text", "clean"), [
+    ("/data/Jane Doe/secret project/torch/x.so: cannot open", "…/x.so: cannot open"),
+    ("'/mnt/share of ben/my film.mp4' is gone", "'…' is gone"), ("/srv/o'brien/alice/f", "…"), ("in /etc", "in …"),
+    ("file:///home/bob/x and s3://jane/x", "… and …"), ("lib:/home/bob/lib/y.so:/opt/z", "lib:…/y.so:…"),
+    (r"C:/Users/jane/x.py, C:\Users\Jane Doe\x.dll", "…/x.py, …/x.dll"), (r"\\fileserver\jane\x.dll", "…/x.dll"),
+    ("/home/bob", "~"), ("/home/bobby", "…"), ("/home/jane.doe", "…"), ("/work/my set is full", "(folder) is full"),
+    ("/work/my set/of jane/x", "…"), ("bob@lab-7: no user 'bob' on lab-7", "(user)@(host): no user '(user)' on (host)"),
+    ("http://bob:word@proxy:3128/x", "http://proxy:3128/x"), ("/dev/shm/jane/x", "…"),
+])  # fmt: skip
+def test_paths_of_any_form_are_left_out(ours, text, clean):
+    ours()
+    assert private(text, Path("/work/my set")) == clean
+
+
+@pytest.mark.parametrize("text", [
+    "/dev/shm has 23.54 GiB, see /proc/self/mountinfo", "5 MB/s, 4 clips/s and/or 1/2", "a / b",
+    "see https://download.pytorch.org/whl/cu126", "bobbing along", "a bob",
+])  # fmt: skip
+def test_words_that_are_no_path_and_no_name_stay(ours, text):
+    ours(home="/d")
+    assert private(text, Path("/dev")) == text
+
+
+@pytest.mark.parametrize("word", ["fault", "good", "gpu", "disk", "folder", "there", "free"])
+def test_names_that_are_ordinary_words_change_no_finding(ours, word):
+    ours(home=f"/home/{word}", user=word, host=word)
+    one = finding.Finding("no-gpu", "fault", "The folder is not there: no disk is free. No gpu.", look=word)
+    assert one.private(Path("/work")) == one
+
+
+def test_a_user_of_any_name_gets_the_same_verdict(monkeypatch, tmp_path):
+    monkeypatch.setattr(checking, "LOOKS", ((("disk",), 20.0),))
+    monkeypatch.setenv("LOGNAME", "fault")
+    checked = muybridge.check(tmp_path / "none", quick=True)
+    assert not checked.works
+    assert [(one.check, one.rank) for one in checked.findings] == [("folder-missing", "fault")]
+
+
+def test_long_errors_are_cleaned_before_they_are_cut(ours):
+    ours()
+    for padding in range(560, 640):
+        error = RuntimeError("x" * (padding // 2) + " on lab-7.uni.example " + "y" * 400)
+        text = finding.Finding("x", "fault", finding.reason(error)).private(Path("/work")).text
+        assert len(text) <= finding.MOST_LETTERS
+        assert "lab" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_check_leaves_nothing(stub, tmp_path, number):
+    mark, place = tmp_path / "begun", tmp_path / "temporary"
+    place.mkdir()
+    stub("psutil", f"import time; open({str(mark)!r}, 'w').close(); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import muybridge; muybridge.check(quick=True)"],
+        env={**os.environ, "TMPDIR": str(place), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    wait_for(mark.exists)
+    assert list(place.iterdir())
+    process.send_signal(number)
+    process.wait()
+    wait_for(lambda: not list(place.iterdir()))
+
+
+def test_what_libraries_leave_is_removed(stub, asked):
+    stub("torch", """
+        import tempfile
+        folder = tempfile.mkdtemp()
+        raise ImportError(folder)
+    """)  # fmt: skip
+    answers("graphics", asked=asked)
+    assert list(asked.scratch.iterdir())
+
+
+def wait_for(there, seconds=20.0):
+    """Wait until something is so, and fail where it does not come."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_result_shows_itself():

@@ -1,6 +1,7 @@
 """The drawing of a model: whole XML, nothing outside the paper, nothing hostile in it."""
 
 import re
+from textwrap import dedent
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,7 @@ import muybridge
 from muybridge.cli.app import app
 from muybridge.errors import UserError
 from muybridge.reporting.drawing import KINDS, WIDTH, drawing
+from muybridge.text import millions
 from muybridge.zoo import entries
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -152,3 +154,84 @@ def test_the_command_draws(tmp_path):
     assert answer.exit_code == 0, answer.output
     assert "Drawn:" in answer.output
     assert path.read_text(encoding="utf-8").startswith("<svg ")
+
+
+NETWORKS = """
+    import torch
+    from torch import nn
+    from muybridge.zoo import VideoModel
+
+    class Net(VideoModel):
+        def __init__(self, what, classes, branches=0, sides=(1,)):
+            super().__init__(8, classes, dropout=0.0)
+            self.what, self.first = what, nn.Conv3d(3, 8, 1)
+            self.several = Several([nn.Conv3d(8, 8, sides[i % len(sides)], padding="same") for i in range(branches)])
+
+        def features(self, x):
+            return self.what(self, self.first(x)).mean((3, 4)).transpose(1, 2)
+
+    class Several(nn.ModuleList):
+        def forward(self, x):
+            return sum(each(x) for each in self)
+
+    def stop(net, x):
+        raise SystemExit(0)
+
+    def fail(net, x):
+        raise RuntimeError("the wrong clip")
+
+    def function(net, x):
+        return nn.functional.conv3d(x, net.first.weight.new_zeros(8, 8, 3, 3, 3), padding=1)
+
+    class Odd(nn.Conv3d):
+        __hash__ = None
+
+    def odd(net, x):
+        return x
+
+    def exits(*, num_classes, **_): return Net(stop, num_classes)
+    def raises(*, num_classes, **_): return Net(fail, num_classes)
+    def functions(*, num_classes, **_): return Net(function, num_classes)
+    def same(*, num_classes, **_): return Net(lambda net, x: net.several(x), num_classes, 200)
+    def other(*, num_classes, **_): return Net(lambda net, x: net.several(x), num_classes, 13, range(1, 26, 2))
+
+    def unhashable(*, num_classes, **_):
+        net = Net(odd, num_classes)
+        net.odd = Odd(8, 8, 1)
+        return net
+"""
+
+
+@pytest.fixture
+def networks(tmp_path, monkeypatch):
+    """A module with a user's networks."""
+    (tmp_path / "drawn_networks.py").write_text(dedent(NETWORKS))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "drawn_networks"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("exits", r"line \d+: SystemExit: 0"), ("raises", r"line \d+: RuntimeError: the wrong clip"),
+    ("unhashable", "unhashable type: 'Odd'"),
+])  # fmt: skip
+def test_a_network_that_fails_is_named(networks, tmp_path, name, words):
+    with pytest.raises(UserError, match=f"{networks}.*{words}. Correct this code"):
+        muybridge.models(f"{networks}:{name}", draw=tmp_path / "drawing.svg")
+    assert not (tmp_path / "drawing.svg").exists()
+
+
+def test_what_is_not_drawn_is_said(networks, tmp_path):
+    _, root = drawn(tmp_path, f"{networks}:functions")
+    macs = millions(8 * 8 * 27 * 8 * 112 * 112)
+    assert f"Not drawn: {macs} multiply-adds outside of modules." in " ".join(texts(root))
+    check_whole(root)
+
+
+def test_many_branches_stay_on_the_paper(networks, tmp_path):
+    _, root = drawn(tmp_path, f"{networks}:same")
+    check_whole(root)
+    assert {"200 branches, summed", "×200"} <= set(texts(root))
+    (tmp_path / "drawing.svg").unlink()
+    _, root = drawn(tmp_path, f"{networks}:other", num_frames=2, size=16)
+    check_whole(root)
+    assert len([rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "look"]) == 12 + 1  # and the mean

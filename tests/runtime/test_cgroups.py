@@ -60,3 +60,22 @@ def test_no_limit_is_none(groups, files):
     assert cgroups.memory_left() is None
     assert cgroups.processors() is None
     assert 0 < cgroups.free_bytes() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize("files", [
+    {"cpu.max": "100000 0\n"}, {"cpu.max": "-1 100000\n"}, {"cpu.max": "²\n"},
+    {"memory.max": "-5\n", "memory.current": "5\n"}, {"memory.stat": "\n"},
+])  # fmt: skip
+def test_what_no_kernel_writes_is_no_limit(groups, files):
+    groups("0::/\n", files)
+    assert cgroups.memory_left() is None
+    assert cgroups.processors() is None
+
+
+def test_a_group_may_have_any_name(groups):
+    groups("", {})
+    folder = cgroups.ROOT / "job-\udcff"
+    folder.mkdir(parents=True)
+    (folder / "cpu.max").write_text("150000 100000\n")
+    cgroups.OWN.write_bytes(b"0::/job-\xff\n")
+    assert cgroups.processors() == 1.5

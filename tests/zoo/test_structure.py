@@ -1,6 +1,7 @@
 """The structure that is found in a model: figures of the papers, and sums that are the model's."""
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def check_sums(name):
     frames, size = natural_input(name)
     model = outline(name, num_classes=10, num_frames=frames)
     shown = structure(model, num_frames=frames, size=size)
-    parts = [*shown.stages, *shown.laterals]
+    parts = [*shown.stages, *shown.laterals, shown.outside]
     sums = [sum(getattr(part, key) for part in parts) for key in ("params", "conv_macs", "macs")]
     sums[0] += shown.training_params
     assert tuple(sums) == count_module(model, num_frames=frames, size=size)
@@ -173,7 +174,7 @@ def check_sums(name):
 @pytest.mark.parametrize(
     "name",
     ["tsm_resnet18", "i3d_inceptionv1", "s3d_inceptionv3", "nln_mobilenet_v2", "slowfast_resnet50", "x3d_s", "c3d",
-     "cnn_lstm", "s3dv3", "r2plus1d_resnet18", "transformer", "lstm_vgg16", "tam_efficientnet_lite0"],
+     "cnn_lstm", "s3dv3", "r2plus1d_resnet18", "attentive", "transformer", "lstm_vgg16", "tam_efficientnet_lite0"],
 )  # fmt: skip
 def test_costs_of_stages_add_up(name):
     check_sums(name)
@@ -242,3 +243,113 @@ def test_a_network_of_a_users_own():
     assert kinds(shown) == {"stride": 1, "conv": 1, "pool": 1, "mean": 1}
     assert [look.frames for look in shown.looks if look.kind in ("conv", "pool")] == [5, 2]
     assert shown.stages[-1].out == Volume(1, (), 3)
+
+
+class Body(VideoModel):
+    """A video network of a user's around a body that gives (B,C,T,H,W)."""
+
+    def __init__(self, body, channels=8):
+        super().__init__(channels, 3, dropout=0.0)
+        self.body = body
+
+    def features(self, x_BCTHW):
+        return self.body(x_BCTHW).mean((3, 4)).transpose(1, 2)
+
+
+class Does(nn.Module):
+    """A module that does what a function says."""
+
+    def __init__(self, what, **modules):
+        super().__init__()
+        self.what = what
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.what(self, x)
+
+
+def conv(channels_in=8, channels=8, side=1):
+    return nn.Conv3d(channels_in, channels, side, padding=side // 2)
+
+
+def read(body, channels=8):
+    model = Body(body, channels).eval()
+    shown = structure(model, num_frames=8, size=16)
+    parts = [*shown.stages, *shown.laterals, shown.outside]
+    sums = [sum(getattr(part, key) for part in parts) for key in ("params", "conv_macs", "macs")]
+    sums[0] += shown.training_params
+    assert tuple(sums) == count_module(model, num_frames=8, size=16)
+    return shown
+
+
+def test_the_cost_of_functions_is_no_layers():
+    class Functions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.weights = conv(3), nn.ParameterList([torch.zeros(8, 8, 3, 3, 3)])
+            self.unused = nn.ParameterList([torch.zeros(5)])
+
+        def forward(self, x):
+            return nn.functional.conv3d(self.conv(x), self.weights[0], padding=1)
+
+    shown = read(Functions())
+    params = 8 * 8 * 27
+    assert (shown.outside.params, shown.outside.macs, shown.training_params) == (params, params * 8 * 16 * 16, 5)
+    assert [stage.params for stage in shown.stages if stage.params] == [8 * 3 + 8, 8 * 3 + 3]
+
+
+def test_a_call_that_raises_is_left_out():
+    def goes_on(module, x):
+        with suppress(ValueError):
+            module.bad(x)
+        return module.good(x)
+
+    def raises(module, x):
+        module.conv(x)
+        raise ValueError
+
+    shown = read(Does(goes_on, bad=Does(raises, conv=conv(3)), good=conv(3, 8, 3)))
+    assert kinds(shown) == {"conv": 1, "mean": 1}
+    assert shown.stages[-1].out == Volume(1, (), 3)
+    assert shown.outside.macs == 3 * 8 * 8 * 16 * 16
+    assert "mean of 8 answers" in [op.label for stage in shown.stages for b in stage.blocks for op in b.branches[0]]
+
+
+def test_branches_that_are_summed_are_no_shortcuts():
+    several = {f"branch{index}": conv() for index in range(6)}
+    body = Does(lambda module, x: sum(branch(x) for branch in module.children()), **several)
+    (block,) = [b for s in read(nn.Sequential(conv(3), body)).stages for b in s.blocks if b.kind]
+    assert (len(block.branches), block.joined, block.shortcut) == (6, "sum", "")
+    for channels, body in (
+        (8, Does(lambda module, x: module.main(x) + module.beside(x), main=conv(side=3), beside=conv())),
+        (8, Does(lambda module, x: module.main(x) + x, main=conv(side=3))),
+    ):
+        (block,) = [b for s in read(nn.Sequential(conv(3), body), channels).stages for b in s.blocks if b.kind]
+        assert (len(block.branches), block.joined, block.shortcut) == (1, "sum", "plain")
+
+
+def test_branches_that_end_in_two_are_joined_by_channels():
+    """Szegedy et al. 2016, figure 7: the last two blocks, whose branches end in 1 x 3 beside 3 x 1."""
+    shown = found("tsn_inceptionv3", size=299)
+    blocks = [block for stage in shown.stages for block in stage.blocks if block.kind]
+    assert {block.joined for block in blocks} == {"channels"}
+    assert len(blocks[-1].branches) == 4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_scripted_module_counts_as_a_function():
+    shown = read(nn.Sequential(conv(3), torch.jit.script(nn.Sequential(conv()))))
+    assert shown.outside.params == 8 * 8 + 8
+
+
+def test_a_network_may_have_another_last_layer():
+    class Other(VideoModel):
+        def __init__(self):
+            super().__init__(8, 3, dropout=0.0)
+            self.conv, self.fc, self.last = conv(3), nn.Identity(), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.last(self.conv(x).mean((2, 3, 4)))
+
+    assert structure(Other().eval(), num_frames=4, size=16).num_classes == 5

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge import __version__
-from muybridge.machine.finding import RANKS, Finding, private
+from muybridge.machine.finding import RANKS, Finding
 from muybridge.runtime.launch import module_process
 from muybridge.runtime.shown import Shown, heading, table
 from muybridge.text import plural
@@ -85,12 +85,14 @@ def _answers(names: tuple[str, ...], question: dict[str, Any], seconds: float) -
     """Findings of looks that share a process, with one about its end where that came too early."""
     about = module_process("muybridge.machine.look")
     about["args"] += names
+    about["env"] |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), question["scratch"])  # libraries leave files there
     process = subprocess.Popen(
         **about,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     )
     late = False
@@ -122,14 +124,15 @@ def _answers(names: tuple[str, ...], question: dict[str, Any], seconds: float) -
         )
     elif process.returncode:
         how = signal.Signals(-process.returncode).name if process.returncode < 0 else f"status {process.returncode}"
-        last = private((errors.strip().splitlines() or [""])[-1][:200], Path(question["folder"]))
-        yield Finding(
+        last = (errors.strip().splitlines() or [""])[-1]
+        crashed = Finding(
             f"{at}-crashed",
             "fault",
             f"The process that looks at the {at} ends with {how}.{f' {last}' if last and process.returncode > 0 else ''}",
             _REINSTALL.get(at, "Reinstall muybridge: pip install --force-reinstall muybridge"),
             look=at,
         )
+        yield crashed.private(Path(question["folder"]))
 
 
 _SLOW = "Try again when the machine is less busy; then restart it"

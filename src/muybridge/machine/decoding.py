@@ -79,7 +79,12 @@ def _tried(name: str, asked: Asked) -> dict[str, Any]:
     about = module_process("muybridge.machine.codec")
     about["args"] += [name, str(asked.scratch / f"try{CODECS[name][1]}")]
     process = subprocess.Popen(
-        **about, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        **about,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     )
     try:
         said, errors = process.communicate(timeout=CODEC_SECONDS)
@@ -91,7 +96,5 @@ def _tried(name: str, asked: Asked) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
-        return {
-            "fault": f"the process that decodes it fails: {(errors.strip().splitlines() or ['no words'])[-1][:200]}"
-        }
+        return {"fault": f"the process that decodes it fails: {(errors.strip().splitlines() or ['no words'])[-1]}"}
     return answer

@@ -5,9 +5,11 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from muybridge.text import shortened
 
 Rank = Literal["fault", "doubt", "note", "good"]
 RANKS: dict[Rank, str] = {
@@ -17,6 +19,8 @@ RANKS: dict[Rank, str] = {
     "good": "as it should be",
 }
 """Ranks of findings, the worst first."""
+MOST_LETTERS = 600
+"""A longer text of a finding is cut, as errors may be of any length."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """All fields, by name."""
         return asdict(self)
+
+    def private(self, folder: Path) -> "Finding":
+        """The finding without folders, host and user in what others may have said: its text, which is cut, and its figures."""
+        text = private(self.text, folder)
+        return replace(self, text=shortened(text, MOST_LETTERS), figures=private(self.figures, folder))
 
 
 @dataclass(frozen=True)
@@ -63,17 +72,41 @@ def imported(name: str) -> tuple[Any, str]:
 def reason(error: BaseException) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-_PATH = re.compile(r"(?<![\w.:/…])(?!/(?:dev|proc|sys)/)/(?:[^/\s'\":;,()<>]+/)+")
-_WINDOWS_PATH = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\":;,()<>]+\\)+")
-_COMMON = {"", "localhost", "root", "ubuntu", "user"}
-"""Names of hosts and users that tell nothing."""
+_SYSTEM = re.compile(r"/dev/\w+|/(?:proc|sys)(?:/\w+)*")
+"""Paths that are alike on all machines."""
+_LIBRARY = re.compile(r"[^\\/]+\.(?:so(?:\.\d+)*|dylib|dll|pyd|py)")
+"""Files of programs: their names tell what is wrong, and nothing of whose they are."""
+_WORD = r"""(?:[^\s\\/"'<>|:;,]|[:;,](?=[^\s\\/:])|(?<=\w)'(?=\w))+"""
+_PATH = re.compile(
+    rf"""(?P<web>\bhttps?://)(?:[^\s/@]*@)?
+    | (?:(?<![\w.\\/…])(?:~[\w.-]*|\(folder\))?/ | \bfile:/+ | \b[a-z][\w+.-]*://+ | \b[A-Za-z]:[\\/]+ | (?<![\w\\])\\{{2,}})
+    (?:(?<='/)[^'"\n]*(?=') | (?<="/)[^"\n]*(?=")                     # all that is quoted; or folders, which may have spaces
+    | (?:{_WORD}(?:\ {_WORD}){{0,4}}[\\/]+)*(?:{_WORD}(?<![.)]))?)    # inside their names, and a name
+    """,
+    re.VERBOSE,
+)
+_ORDINARY = {
+    "localhost", "root", "ubuntu", "user", "users", "admin", "home", "host", "server", "worker", "runner", "node", "cloud",
+    "test", "me", "it", "is", "the", "a", "an", "packages", "processor", "processors", "memory", "disk", "decoding",
+    "graphics", "training", "fault", "doubt", "note", "good", "folder", "torch", "cuda", "gpu", "cpu", "nvidia", "driver",
+    "python", "muybridge", "ffmpeg", "linux", "windows",
+}  # fmt: skip
+"""Names of hosts and users that tell nothing, as they are words of findings."""
+_NAMED_BEFORE = (
+    r"\b(?:user|host|server|node|owner|login|account|by|on|for|from|to)['\"]?"
+    r"(?:\s+|\s*[=:]\s*)['\"(]?"
+)  # fmt: skip
+"""Words behind which a name of a user or a host stands."""
 
 
 def private(value: Any, folder: Path) -> Any:
-    """A value without folders, host name and user name: for a public issue."""
+    """Words, or values in lists and by names, without folders, host and user: for a public issue.
+
+    A name that is an ordinary word, as "erde", is a name beside "@", in front of a colon, and behind words as "user".
+    """
     if isinstance(value, Mapping):
         return {name: private(one, folder) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -81,18 +114,35 @@ def private(value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         return value
     for place, word in _places(folder):
-        value = value.replace(place, word)
-    value = _WINDOWS_PATH.sub("…\\\\", _PATH.sub("…/", value))
+        value = re.sub(rf"(?<![\w.~-]){re.escape(place)}(?![\w-]|\.\w)", word, value)
+    value = _PATH.sub(_without_folders, value)
     for name, word in _names():
-        value = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", word, value)
+        if re.fullmatch("[A-Za-z]+|[0-9]+", name):
+            value = re.sub(rf"({_NAMED_BEFORE}|@){name}(?![\w-])", rf"\1{word}", value, flags=re.IGNORECASE)
+            value = re.sub(rf"(?<![\w-]){name}(?=@|:[/\d])|(?:^|(?<=: )){name}(?=:)", word, value)
+        else:
+            value = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, value)
     return value
+
+
+def _without_folders(found: re.Match[str]) -> str:
+    """Words to show for a path: those of the system, and names of program files."""
+    path = found[0]
+    if found["web"]:
+        return found["web"]
+    if _SYSTEM.fullmatch(path) or not path.strip("/\\"):
+        return path
+    name = re.split(r"[\\/]", path)[-1]
+    return f"…/{name}" if _LIBRARY.fullmatch(name) else "…"
 
 
 def _places(folder: Path) -> Iterator[tuple[str, str]]:
     found = [(str(folder), "(folder)")]
     with suppress(RuntimeError, KeyError):
         found.append((str(Path.home()), "~"))
-    yield from sorted((one for one in found if len(one[0]) > 1), key=lambda one: -len(one[0]))
+    yield from sorted(
+        (one for one in found if one[0] not in ("/", "/dev", "/proc", "/sys")), key=lambda one: -len(one[0])
+    )
 
 
 def _names() -> Iterator[tuple[str, str]]:
@@ -101,4 +151,4 @@ def _names() -> Iterator[tuple[str, str]]:
         names.append((getpass.getuser(), "(user)"))
     with suppress(RuntimeError, KeyError):
         names.append((Path.home().name, "(user)"))
-    yield from (one for one in names if one[0] not in _COMMON)
+    yield from (one for one in names if one[0] and one[0].lower() not in _ORDINARY)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge.machine.finding import Asked, Finding, imported, reason
-from muybridge.machine.programs import answer_of
+from muybridge.machine.programs import answer_of, whole_number
 from muybridge.text import gib
 
 LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
@@ -40,7 +40,7 @@ def look(asked: Asked) -> Iterator[Finding]:
         return
     cuda, hip = torch.version.cuda, getattr(torch.version, "hip", None)
     figures = {"torch": torch.__version__, "cuda": cuda, "hip": hip, "driver": driver, "gpus": cards}
-    if "no answer" in why:
+    if why.startswith("it gives no answer"):
         yield Finding(
             "nvidia-smi-hangs",
             "doubt",
@@ -65,7 +65,7 @@ def look(asked: Asked) -> Iterator[Finding]:
         warnings.simplefilter("always")
         is_there = torch.cuda.is_available()
     if not is_there:
-        because = f" ({' '.join(str(told[0].message).split())[:200]})" if told else ""
+        because = f" ({' '.join(str(told[0].message).split())})" if told else ""
         if driver or cards:
             yield Finding(
                 "gpu-not-usable",
@@ -90,9 +90,10 @@ def asked_driver() -> tuple[str, list[dict[str, Any]], str]:
     driver = ""
     for line in answer.splitlines():
         parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
-            driver = parts[1]
-            cards.append({"name": parts[0], "total_bytes": int(parts[2]) * 2**20, "used_bytes": int(parts[3]) * 2**20})
+        total, used = (whole_number(part) for part in parts[2:]) if len(parts) == 4 else (None, None)
+        if total is not None and used is not None:
+            driver = parts[1] if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}", parts[1]) else driver
+            cards.append({"name": parts[0], "total_bytes": total * 2**20, "used_bytes": used * 2**20})
     if not driver:
         try:
             found = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", DRIVER.read_text())
@@ -117,8 +118,7 @@ def _on_the_bus() -> list[dict[str, Any]]:
 
 def major(version: str) -> int:
     """First number of a version; 0 without one."""
-    first = version.split(".")[0]
-    return int(first) if first.isdigit() else 0
+    return whole_number(version.split(".")[0]) or 0
 
 
 def wheel(driver: str) -> str:

@@ -8,13 +8,15 @@ found before a crash is known.
 
 import json
 import os
+import shutil
 import sys
 import threading
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from muybridge.machine.finding import Asked, Finding, private, reason
+from muybridge.machine.finding import Asked, Finding, reason
 from muybridge.runtime.launch import end_with_parent
 
 
@@ -25,19 +27,22 @@ def main(names: list[str], question: dict[str, Any]) -> None:
     asked = Asked(Path(question["folder"]), Path(question["scratch"]), question["quick"])
 
     def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(private(answer, asked.folder)) + "\n")
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
     for name in names:
         say({"begins": name})
         try:
             for finding in import_module(f"muybridge.machine.{name}").look(asked):
-                say({"finding": finding.as_json() | {"look": name}})
+                say({"finding": finding.private(asked.folder).as_json() | {"look": name}})
         except Exception as error:  # whatever a broken machine raises: the other looks are taken
             failed = Finding(f"{name}-failed", "doubt", f"The look at {name} fails: {reason(error)}.", look=name)
-            say({"finding": failed.as_json()})
+            say({"finding": failed.private(asked.folder).as_json()})
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    main(sys.argv[1:], json.loads(sys.stdin.readline()))
+    parent = os.getppid()
+    asked_for = json.loads(sys.stdin.readline())
+    forget = partial(shutil.rmtree, asked_for["scratch"], ignore_errors=True)  # as `check` was killed, and cannot
+    threading.Thread(target=end_with_parent, args=(parent, forget), daemon=True).start()
+    main(sys.argv[1:], asked_for)

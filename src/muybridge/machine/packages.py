@@ -8,6 +8,7 @@ from typing import Any
 
 from muybridge import __version__
 from muybridge.machine.finding import Asked, Finding
+from muybridge.machine.programs import whole_number
 
 EXTRAS = {
     "timm": "image networks of timm",
@@ -130,8 +131,8 @@ def _pairs() -> Iterator[Finding]:
     torch, vision = _version("torch"), _version("torchvision")
     if torch is None or vision is None or not torch.startswith("2.") or not vision.startswith("0."):
         return
-    minor = torch.split(".")[1]
-    wanted = int(minor) + 15 if minor.isdigit() else None
+    minor = whole_number(torch.split(".")[1])
+    wanted = None if minor is None else minor + 15
     if wanted is not None and vision.split(".")[1] != str(wanted):
         yield Finding(
             "torchvision-of-another-torch",

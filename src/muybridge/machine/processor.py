@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from muybridge.machine.finding import Asked, Finding
+from muybridge.machine.programs import whole_number
 from muybridge.runtime.cgroups import processors
 
 BUSY_SHARE = 0.5
@@ -54,8 +55,9 @@ def look(asked: Asked) -> Iterator[Finding]:
 
 
 def _threads(allowed: int, usable: int) -> Iterator[Finding]:
-    set_to = {name: os.environ[name] for name in THREADS if os.environ.get(name, "").isdigit()}
-    numbers = [int(text) for text in set_to.values()]
+    values = {name: whole_number(os.environ.get(name, "")) for name in THREADS}
+    set_to = {name: number for name, number in values.items() if number is not None}
+    numbers = list(set_to.values())
     if any(number > allowed for number in numbers):
         yield Finding(
             "threads",
@@ -81,7 +83,7 @@ def _threads(allowed: int, usable: int) -> Iterator[Finding]:
         )
 
 
-def _said(set_to: dict[str, str]) -> str:
+def _said(set_to: dict[str, int]) -> str:
     return ", ".join(f"{name}={value}" for name, value in set_to.items())
 
 

@@ -1,9 +1,15 @@
 """Programs of the system that may hang: asked for an answer, and left behind where none comes."""
 
+import re
 import shutil
 import subprocess
 import threading
 from contextlib import suppress
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a program or a setting writes as up to 12 digits; None for anything else."""
+    return int(text) if re.fullmatch("[0-9]{1,12}", text) else None
 
 
 def answer_of(*words: str, seconds: float) -> tuple[str, str]:
@@ -13,7 +19,12 @@ def answer_of(*words: str, seconds: float) -> tuple[str, str]:
         return "", "it is not installed"
     try:
         process = subprocess.Popen(
-            [program, *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [program, *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         )
     except OSError as error:
         return "", f"it cannot be started ({error.strerror})"
@@ -30,5 +41,5 @@ def answer_of(*words: str, seconds: float) -> tuple[str, str]:
         process.kill()
         return "", f"it gives no answer within {seconds:g} seconds"
     if process.returncode:
-        return "", " ".join(told[0].split())[:200] or f"it ends with status {process.returncode}"
+        return "", " ".join(told[0].split()) or f"it ends with status {process.returncode}"
     return told[0], ""

@@ -7,6 +7,7 @@ The drawing is made for 440 pixels, so that it is read on a phone, too. It follo
 nothing and runs nothing. It is given plain values (`muybridge.models`), and the same values give the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
@@ -29,6 +30,8 @@ GUTTER = 16
 CHIP = 24
 """Height of an operation with one line of text."""
 LINE = 14
+LEAST_COLUMN = 60
+"""Width of a branch beside others; where there are more than fit, those that do the same are one, and the rest go below."""
 MOST_CELLS = 128
 """Steps that are drawn one by one; more are one bar."""
 
@@ -168,10 +171,18 @@ class _Drawing:
         found = [f"{count} {KINDS[kind][0 if count == 1 else 1]}" for kind, count in counts.items()]
         return listed(found) if found else ""
 
+    def _outside(self) -> str:
+        """Line about the costs that are not drawn, as no module has them."""
+        outside = self.structure["outside"]
+        costs = {"params": outside["params"], "multiply-adds": outside["macs"]}
+        found = [f"{_amount(cost)} {name}" for name, cost in costs.items() if cost]
+        return f"Not drawn: {' and '.join(found)} outside of modules." if found else ""
+
     def _description(self) -> str:
         model, structure = self.model, self.structure
         counted = self._counted()
         where = f"Frames meet in {counted}." if counted else "Frames do not meet."
+        where = f"{where} {self._outside()}".strip()
         stages = [
             (f"{stage['pathway']} {stage['name']}" if stage["pathway"] else stage["name"])
             + f" to {_shape(stage['out'])}"
@@ -195,6 +206,7 @@ class _Drawing:
         for line in _wrapped(words, 13, INNER, bold=True):
             self.y += 19
             self._write(MARGIN, self.y, line, "strong time" if counted else "strong")
+        self._lines(MARGIN, INNER, self._outside())
         self.y += 12
 
     # -- data
@@ -349,9 +361,14 @@ class _Drawing:
     def _block(self, x: float, width: float, block: Values) -> None:
         place, top = len(self.parts), self.y
         times = f" ×{len(block['names'])}" if len(block["names"]) > 1 else ""
-        note = "beside a shortcut" if block["joined"] == "sum" else ""
+        branches, beside = block["branches"], ()
+        if block["shortcut"] == "looks":
+            *branches, beside = branches
+        note = "beside a shortcut" if block["shortcut"] else ""
         if block["joined"] == "channels":
-            note = f"{len(block['branches'])} branches, channels joined"
+            note = f"{len(branches)} branches, channels joined"
+        elif len(branches) > 1:
+            note = f"{len(branches)} branches{' and a shortcut' if block['shortcut'] else ''}, summed"
         inner = width - 2 * PAD
         name = _fitting(str(block["kind"]), 12, inner - _wide(times, 12)) + times
         self.y += 17
@@ -361,21 +378,27 @@ class _Drawing:
         else:
             self._lines(x + PAD, inner, note)
         self.y += 7
-        branches = block["branches"]
-        if block["joined"] == "channels" or (len(branches) > 1 and len(branches[1]) > 1):
+        if len(branches) > 1:
             self._columns(x + PAD, inner, branches)
         else:
             self._flow(x + PAD, inner, branches[0] if branches else ())
-            for branch in branches[1:]:
-                self._write(x + PAD, self.y + 15, "shortcut", "soft")
-                self._flow(x + PAD + 60, inner - 60, branch)
+        if beside:
+            self._write(x + PAD, self.y + 15, "shortcut", "soft")
+            self._flow(x + PAD + 60, inner - 60, beside)
         self.y += 1
         box = f'<rect class="box" x="{_n(x)}" y="{_n(top)}" width="{_n(width)}" height="{_n(self.y - top)}" rx="5"/>'
         self.parts.insert(place, box)
         self.y += 7
 
     def _columns(self, x: float, width: float, branches: Sequence[Sequence[Values]]) -> None:
-        """Branches side by side, the first operation above."""
+        """Branches side by side, the first operation above, in as many rows as they need."""
+        most = int((width + 6) // (LEAST_COLUMN + 6))
+        if len(branches) > most:
+            branches = _together(branches)
+        for start in range(0, len(branches), most):
+            self._row(x, width, branches[start : start + most])
+
+    def _row(self, x: float, width: float, branches: Sequence[Sequence[Values]]) -> None:
         column = (width - 6 * (len(branches) - 1)) / len(branches)
         top, ends = self.y, [self.y]
         for index, branch in enumerate(branches):
@@ -463,6 +486,21 @@ class _Drawing:
     def _write(self, x: float, y: float, text: str, kind: str, *, anchor: str = "") -> None:
         about = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
         self.parts.append(f'<text x="{_n(x)}" y="{_n(y)}"{about}>{_text(text)}</text>')
+
+
+def _together(branches: Sequence[Sequence[Values]]) -> list[list[Values]]:
+    """Branches of which those that do the same are one, and its first operation says of how many."""
+
+    def shown(branch: Sequence[Values]) -> str:
+        return repr([(op["label"], op["widths"], [look["kind"] for look in op["looks"]]) for op in branch])
+
+    counts = Counter(shown(branch) for branch in branches)
+    first = {shown(branch): branch for branch in reversed(branches)}
+    found = []
+    for branch, times in counts.items():
+        op, *rest = first[branch]
+        found.append([{**op, "label": f"{op['label']} | ×{times}"} if times > 1 else op, *rest])
+    return found
 
 
 def _text(text: str) -> str:

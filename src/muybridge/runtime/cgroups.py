@@ -10,7 +10,7 @@ OWN = Path("/proc/self/cgroup")
 def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
     """Folders of the groups of this process, from its own to the root, and whether they are of version 2."""
     try:
-        lines = [line.split(":", 2) for line in OWN.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in OWN.read_text(errors="surrogateescape").splitlines()]
     except OSError:  # not Linux
         return
     for _, controllers, path in (line for line in lines if len(line) == 3):
@@ -25,13 +25,12 @@ def _groups(controller: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _number(file: Path, name: str | None = None) -> int | None:
-    """A number in a file, or that of a line `name number`; None where the file says "max"."""
+    """A number in a file, or that of a line `name number`; None for "max" and for numbers below 0."""
     try:
         text = file.read_text()
-        if name is None:
-            return int(text)
-        return next((int(line.split()[1]) for line in text.splitlines() if line.split()[0] == name), None)
-    except (OSError, ValueError, IndexError):
+        words = text if name is None else next(line.split()[1] for line in text.splitlines() if line.split()[0] == name)
+        return number if (number := int(words)) >= 0 else None
+    except (OSError, ValueError, IndexError, StopIteration):
         return None
 
 
@@ -54,14 +53,13 @@ def processors() -> float | None:
     for folder, is_second in _groups("cpu"):
         if is_second:
             try:
-                quota, period = (folder / "cpu.max").read_text().split()
-                found.append(int(quota) / int(period))
+                limit, of = (int(word) for word in (folder / "cpu.max").read_text().split())
             except (OSError, ValueError):  # "max"
                 continue
         else:
-            limit, of = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-            if limit is not None and of and limit > 0:
-                found.append(limit / of)
+            limit, of = _number(folder / "cpu.cfs_quota_us") or 0, _number(folder / "cpu.cfs_period_us") or 0
+        if limit > 0 and of > 0:
+            found.append(limit / of)
     return min(found, default=None)
 
 

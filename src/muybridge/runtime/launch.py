@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,10 +66,14 @@ def safe_children() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def end_with_parent(parent: int) -> None:
-    """End this process when its parent has ended, as nobody waits for an answer any more. Runs in a thread."""
+def end_with_parent(parent: int, before: Callable[[], object] = lambda: None) -> None:
+    """End this process when its parent has ended, as nobody waits for an answer any more. Runs in a thread.
+
+    `before` is called before the end.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
+    before()
     os._exit(1)
 
 

@@ -218,8 +218,11 @@ def layers(model: VideoModel, *, num_frames: int, size: int) -> list[Layer]:
                 calls[-1].inside = (outer[0] + conv_macs, outer[1] + all_macs)
 
         # (what other hooks of a module call is not its own work)
-        handles = [module.register_forward_pre_hook(enter) for module in model.modules()]
-        handles += [module.register_forward_hook(leave, prepend=True) for module in model.modules()]
+        heard = [
+            each for each in model.modules() if not isinstance(each, torch.jit.ScriptModule)
+        ]  # (which takes no hooks)
+        handles = [module.register_forward_pre_hook(enter) for module in heard]
+        handles += [module.register_forward_hook(leave, prepend=True, always_call=True) for module in heard]
         try:
             _pass(model, num_frames, size)
         finally:

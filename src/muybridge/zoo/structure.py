@@ -4,7 +4,8 @@
 
 A *stage* is what works at one size of the feature map, an *operation* a layer. A *block* is a module whose inside is more
 than a chain: branches, or a shortcut. A *look* is a place where frames meet. What a network does along time in functions
-of its own, between its modules, is seen where it changes the number of frames, and where it attends.
+of its own, between its modules, is seen where it changes the number of frames, and where it attends. What that costs is
+counted apart (`Outside`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from itertools import groupby
 from math import ceil, prod
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from muybridge.zoo.base import VideoModel
@@ -87,12 +89,14 @@ class Block:
     branches: tuple[tuple[Op, ...], ...]
     joined: Literal["", "sum", "channels"] = ""
     """Way in which the branches, and the shortcut, come together."""
+    shortcut: Literal["", "plain", "looks"] = ""
+    """Whether the input goes past the branches; "looks": past all but the last, which is what looks along time on its way."""
     out: Volume | None = None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks that work at one size of the feature map. Parameters and multiply-adds summed over stages are the model's."""
+    """Blocks that work at one size of the feature map."""
 
     name: str
     pathway: str
@@ -124,8 +128,20 @@ class Lateral:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """The cost of what a network does in functions of its own, between the modules that are shown."""
+
+    params: int = 0
+    conv_macs: int = 0
+    macs: int = 0
+
+
+@dataclass(frozen=True)
 class Structure:
-    """The structure of a model for one clip."""
+    """The structure of a model for one clip.
+
+    Costs summed over stages, lateral connections and `outside`, with `training_params`, are the model's.
+    """
 
     clip: Volume
     stages: tuple[Stage, ...]
@@ -135,6 +151,7 @@ class Structure:
     training_params: int = 0
     """Parameters of what only training uses, such as an auxiliary head."""
     num_classes: int = 0
+    outside: Outside = Outside()
 
     def as_json(self) -> dict[str, Any]:
         """All fields as plain values."""
@@ -143,9 +160,9 @@ class Structure:
 
 def structure(model: VideoModel, *, num_frames: int, size: int) -> Structure:
     """Find the structure of a model, which is left in evaluation mode."""
-    root = traced(model, num_frames, size)
+    root, used = traced(model, num_frames, size)
     rows = layers(model, num_frames=num_frames, size=size)
-    return _Reading(model, root, rows, _volume(tuple(model.zeros(1, 1).shape), 1), num_frames, size).result()
+    return _Reading(model, root, rows, used, num_frames, size).result()
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -209,8 +226,9 @@ class _Reading:
     """The structure that a trace shows."""
 
     def __init__(
-        self, model: VideoModel, root: Call, rows: list[Any], about: Volume, num_frames: int, size: int
+        self, model: VideoModel, root: Call, rows: list[Any], used: set[int], num_frames: int, size: int
     ) -> None:
+        self.used = used
         self.model, self.root, self.rows, self.frames = model, root, rows, num_frames
         vectors = model.input_kind == "features"
         self.clip = Volume(num_frames, () if vectors else (size, size), model.in_channels)
@@ -223,13 +241,15 @@ class _Reading:
 
     def result(self) -> Structure:
         items = list(self._items(self.root, []))
-        unused = self._give_costs(items)
+        unused, outside = self._give_costs(items)
         self._give_reach(items)
         lanes, laterals = self._lanes(items)
         stages = [stage for lane, several in lanes for stage in self._stages(lane, several)]
         connections = tuple(self._laterals(laterals, items, stages, lanes))
         looks = [look for _, lane in [*lanes, ("", laterals)] for item in lane for op in item.ops for look in op.looks]
-        return Structure(self.clip, tuple(stages), connections, tuple(looks), unused, self.model.fc.out_features)
+        return Structure(
+            self.clip, tuple(stages), connections, tuple(looks), unused, self._out(self.root).channels, outside
+        )
 
     # -- chains and blocks
 
@@ -268,8 +288,6 @@ class _Reading:
                 found = [self._item(child, self._block(child))]
             else:
                 found = list(self._items(child, silent))
-                for item in found[:1]:
-                    item.names.append(child.name)
                 if found:
                     found[-1].call = child
                 elif names:
@@ -299,21 +317,21 @@ class _Reading:
         passes = any(s.parent is not call for s in call.out_sources) or any(
             child.sources & outside for child in self._working(call) if child not in first
         )
-        widths = [self._out(part[-1]).channels for part in parts]
+        fed = {source for child in self._working(call) for source in child.sources}
+        widths = [self._out(child).channels for part in parts for child in part if child not in fed]
         joined: Literal["", "sum", "channels"] = ""
         if len(parts) > 1 and sum(widths) == self._out(call).channels:
             joined = "channels"
         elif passes or len(parts) > 1:
             joined = "sum"
+        shortcut: Literal["", "plain", "looks"] = "plain" if joined == "sum" and passes else ""
         if joined == "sum":  # a convolution of the shortcut is part of it
-            longest = max(range(len(parts)), key=lambda i: len(branches[i]))
-            branches = [
-                branch for i, branch in enumerate(branches) if i == longest or not self._is_shortcut(parts[i])
-            ] + [
-                tuple(op for op in branch if op.looks) for i, branch in enumerate(branches)
-                if i != longest and self._is_shortcut(parts[i]) and any(op.looks for op in branch)
-            ]  # fmt: skip
-        return Block(type(call.module).__name__, (call.name,), tuple(branches), joined)
+            beside = [i for i, part in enumerate(parts) if self._is_shortcut(part)]
+            if len(beside) == 1 and len(parts) == 2:
+                looking = tuple(op for op in branches.pop(beside[0]) if op.looks)
+                branches += [looking] if looking else []
+                shortcut = "looks" if looking else "plain"
+        return Block(type(call.module).__name__, (call.name,), tuple(branches), joined, shortcut)
 
     def _is_shortcut(self, part: list[Call]) -> bool:
         convs = [c.module for child in part for c in child.under() if isinstance(c.module, nn.Conv2d | nn.Conv3d)]
@@ -448,29 +466,33 @@ class _Reading:
                 steps *= look.stride
         return min(behind, most), min(ahead, most)
 
-    def _give_costs(self, items: list[_Item]) -> int:
-        """Give each item the costs of its modules; returns the parameters of modules that are not called."""
+    def _give_costs(self, items: list[_Item]) -> tuple[int, Outside]:
+        """Give each item the costs of its modules; returns the parameters that nothing uses, and what works outside of items."""
         owners: dict[str, _Item] = {}
         for item in items:
             for name in item.names:
                 owners.setdefault(name, item)
-        called = {call.name for call in self.root.under()}
-        unused = 0
+        unused, outside = 0, [0, 0, 0]
         for row in self.rows:
             name, owner = row.name, owners.get(row.name)
             while owner is None and name:
                 name = name.rpartition(".")[0]
                 owner = owners.get(name)
-            if owner is None:  # the model's own, or that of a module whose children alone are called
-                starts = f"{row.name}." if row.name else ""
-                owner = next((i for i in items if any(n.startswith(starts) for n in i.names)), None)
-                if owner is None or (row.name and not any(n.startswith(starts) for n in called)):
-                    unused += row.params
-                    continue
+            if owner is None:
+                works = row.macs or self._is_used(self.model.get_submodule(row.name))
+                unused += 0 if works else row.params
+                costs = (row.params if works else 0, row.conv_macs, row.macs)
+                outside = [before + cost for before, cost in zip(outside, costs, strict=True)]
+                continue
             owner.params += row.params
             owner.conv_macs += row.conv_macs
             owner.macs += row.macs
-        return unused
+        return unused, Outside(*outside)
+
+    def _is_used(self, module: nn.Module) -> bool:
+        """Whether a function was given one of a module's own parameters. Nobody knows of a ScriptModule's: they count as used."""
+        own = module.parameters(recurse=False)
+        return isinstance(module, torch.jit.ScriptModule) or any(id(parameter) in self.used for parameter in own)
 
     # -- pathways and stages
 
@@ -664,7 +686,7 @@ def _sameness(block: Block) -> Any:
     def shown(op: Op) -> Any:
         return op.label, [(look.kind, look.frames, look.stride) for look in op.looks]
 
-    return block.kind, block.joined, [[shown(op) for op in branch] for branch in block.branches]
+    return block.kind, block.joined, block.shortcut, [[shown(op) for op in branch] for branch in block.branches]
 
 
 def _wider(ops: tuple[Op, ...]) -> Op:

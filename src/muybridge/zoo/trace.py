@@ -4,6 +4,7 @@ Hooks hear every module's call, and every tensor carries the calls that it comes
 runs one after another is found out, not guessed from names. Nothing has values, as in `muybridge.zoo.count`.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Call:
     """Calls that its output comes from, seen from inside."""
     children: list["Call"] = field(default_factory=list)
     attends: bool = False
+    handled: BaseException | None = None
+    """Error that was being handled when it began: another one at its end is its own."""
 
     def under(self) -> Iterator["Call"]:
         """This call and all inside it."""
@@ -61,9 +64,12 @@ class _Flow(TorchFunctionMode):
     def __init__(self, stack: list[Call], frames: int) -> None:
         super().__init__()
         self._stack, self._frames = stack, frames
+        self.used: set[int] = set()
+        """Addresses of the parameters that functions were given."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.used |= {id(each) for each in _tensors((args, kwargs)) if isinstance(each, nn.Parameter)}
         sources = _sources((args, kwargs))
         name = getattr(func, "__name__", "")
         if name == "scaled_dot_product_attention":
@@ -100,8 +106,11 @@ def _sources(value: Any) -> frozenset[Call]:
     return found
 
 
-def traced(model: VideoModel, num_frames: int, size: int) -> Call:
-    """Send one clip through a model and return the call of the model itself, with all calls inside it."""
+def traced(model: VideoModel, num_frames: int, size: int) -> tuple[Call, set[int]]:
+    """Send one clip through a model. Returns its call, with all calls inside it, and the `id` of each parameter in use.
+
+    A call that raises an error, which the network catches, is left out.
+    """
     names = {module: name for name, module in model.named_modules()}
     device = next(model.parameters()).device
     stack: list[Call] = []
@@ -115,11 +124,15 @@ def traced(model: VideoModel, num_frames: int, size: int) -> Call:
             sources = frozenset(parent.children[-1:]) if parent else frozenset({clip})
         shape = max((tuple(tensor.shape) for tensor in _tensors((args, kwargs))), key=prod, default=())
         call = Call(module, names[module], parent, sources, shape)
+        call.handled = sys.exc_info()[1]
         (parent.children if parent else roots).append(call)
         stack.append(call)
 
     def leave(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         call = stack.pop()
+        if sys.exc_info()[1] is not call.handled:
+            (stack[-1].children if stack else roots).remove(call)
+            return
         found = list(_tensors(list(out.values()) if isinstance(out, dict) else getattr(out, "to_tuple", lambda: out)()))
         call.shape = tuple(found[0].shape) if found else ()
         call.out_sources = _sources(found[:1])
@@ -127,19 +140,21 @@ def traced(model: VideoModel, num_frames: int, size: int) -> Call:
         for tensor in found:
             tensor._comes_from = call.sources if passes else frozenset({call})  # type: ignore[attr-defined]
 
-    handles = [each.register_forward_pre_hook(enter, with_kwargs=True) for each in model.modules()]
+    heard = [each for each in model.modules() if not isinstance(each, torch.jit.ScriptModule)]  # (which takes no hooks)
+    handles = [each.register_forward_pre_hook(enter, with_kwargs=True) for each in heard]
     # (what other hooks of a module call is not its own work)
-    handles += [each.register_forward_hook(leave, with_kwargs=True, prepend=True) for each in model.modules()]
+    handles += [each.register_forward_hook(leave, with_kwargs=True, prepend=True, always_call=True) for each in heard]
+    flow = _Flow(stack, num_frames)
     try:
         with torch.no_grad(), Shapes() if device.type == "meta" else nullcontext():
             x = model.zeros(num_frames, size, device=device)
             x._comes_from = frozenset({clip})  # type: ignore[attr-defined]
-            with _Flow(stack, num_frames):
+            with flow:
                 model.eval()(x)
     finally:
         for handle in handles:
             handle.remove()
-    return roots[0]
+    return roots[0], flow.used
 
 
 def is_leaf(call: Call) -> bool:
