@@ -4,6 +4,7 @@ The tree is that of docs/index.md: a heading is a part, a list entry a page. A p
 beside it (`course.md` and `course/`) is the door to the pages there that it links to.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,24 @@ def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.
     context["master_doc"] = "index"  # where the name in the corner leads
 
 
+def section_texts(tree: nodes.document) -> list[tuple[str, str]]:
+    """The texts of a page's sections, each with its anchor and without the sections in it."""
+    found = []
+    for section in tree.findall(nodes.section):
+        parts = [part.astext() for part in section.children if not isinstance(part, nodes.section | addnodes.toctree)]
+        found.append((section["ids"][0], " ".join(" ".join(parts).split())))
+    return found
+
+
+def write_texts(app: Sphinx, failed: Exception | None) -> None:
+    """Write the texts that search results show pieces of (static/excerpts.js)."""
+    if failed or app.builder.format != "html":
+        return
+    texts = {name: section_texts(app.env.get_doctree(name)) for name in sorted(app.env.found_docs)}
+    words = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    (Path(app.outdir) / "_static" / "texts.js").write_text(f"const Texts = {words};\n", encoding="utf-8")
+
+
 def copy_picture(app: Sphinx) -> None:
     """Copy the picture of the start page."""
     app.config.html_static_path.append(str(Path(app.srcdir) / "docs" / "report.png"))
@@ -164,4 +183,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", show_sources)
     app.connect("html-collect-pages", collect_sources)
     app.connect("html-page-context", add_start)
+    app.connect("build-finished", write_texts)
     return {"parallel_read_safe": True, "parallel_write_safe": False}
