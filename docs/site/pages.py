@@ -23,6 +23,10 @@ LINK = re.compile(r"\]\(([^)#\s]+\.(?:md|ipynb))\)")
 SHOWN = {".py", ".sh", ".csv", ".css", ".js", ".toml", ".txt", ".json", ".yml", ".yaml", ".cff", ""}
 """Endings of files that get a page of highlighted text. Others are downloads."""
 MOST_BYTES = 400_000
+SENTENCES = 25
+"""Letters in the mean cell from which on a table of three and more columns is one of sentences."""
+UNREAD = (nodes.section, nodes.title, addnodes.toctree)
+"""Parts of a section that its text in search results leaves out."""
 
 
 def listed(text: str, folder: Path) -> dict[str, list[Path]]:
@@ -74,6 +78,15 @@ def add_tree(app: Sphinx, name: str, source: list[str]) -> None:
     in_tree = {one for pages in listed(index.read_text(encoding="utf-8"), index.parent).values() for one in pages}
     if not page.is_relative_to(index.parent) and page not in in_tree:
         source[0] = f"---\norphan: true\n---\n{source[0]}"
+
+
+def mark_tables(app: Sphinx, tree: nodes.document, name: str) -> None:
+    """Mark tables of sentences, which a telephone shows as cards (site.css)."""
+    for table in tree.findall(nodes.table):
+        cells = [len(cell.astext()) for body in table.findall(nodes.tbody) for cell in body.findall(nodes.entry)]
+        columns = len(list(table.findall(nodes.colspec)))
+        if columns >= 3 and cells and sum(cells) / len(cells) >= SENTENCES:
+            table["classes"].append("prose")
 
 
 def source_page(path: Path, root: Path) -> str:
@@ -142,7 +155,7 @@ def code(text: str, kind: str) -> str:
 def to_pages(html: str) -> str:
     """HTML whose links to Markdown lead to the site's pages."""
     html = re.sub(r'href="(?!https?:)([^"#]+)\.md', r'href="\1.html', html)
-    return f'<div class="table-wrapper">{html}</div>'.replace("<table>", '<table class="docutils align-default">')
+    return f'<div class="table-wrapper docutils container">{html}</div>'.replace("<table>", '<table class="docutils align-default">')
 
 
 def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.document | None) -> None:
@@ -155,9 +168,12 @@ def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.
 
 def section_texts(tree: nodes.document) -> list[tuple[str, str]]:
     """The texts of a page's sections, each with its anchor and without the sections in it."""
+    for node in list(tree.findall(nodes.container)):
+        if node.get("nb_element") == "mime_bundle":  # a notebook's pictures and tables
+            node.parent.remove(node)
     found = []
     for section in tree.findall(nodes.section):
-        parts = [part.astext() for part in section.children if not isinstance(part, nodes.section | addnodes.toctree)]
+        parts = [part.astext() for part in section.children if not isinstance(part, UNREAD)]
         found.append((section["ids"][0], " ".join(" ".join(parts).split())))
     return found
 
@@ -180,6 +196,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it."""
     app.connect("builder-inited", copy_picture)
     app.connect("source-read", add_tree)
+    app.connect("doctree-resolved", mark_tables)
     app.connect("doctree-resolved", show_sources)
     app.connect("html-collect-pages", collect_sources)
     app.connect("html-page-context", add_start)
