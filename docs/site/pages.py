@@ -80,8 +80,10 @@ def add_tree(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = f"---\norphan: true\n---\n{source[0]}"
 
 
-def mark_tables(app: Sphinx, tree: nodes.document, name: str) -> None:
-    """Mark tables of sentences, which a telephone shows as cards (site.css)."""
+def mark(app: Sphinx, tree: nodes.document, name: str) -> None:
+    """Mark tables of sentences, which a telephone shows as cards (site.css), and say what pictures of notebooks are."""
+    for image in tree.findall(nodes.image):
+        image.attributes.setdefault("alt", "Picture that the cell above shows")
     for table in tree.findall(nodes.table):
         cells = [len(cell.astext()) for body in table.findall(nodes.tbody) for cell in body.findall(nodes.entry)]
         columns = len(list(table.findall(nodes.colspec)))
@@ -155,7 +157,10 @@ def code(text: str, kind: str) -> str:
 def to_pages(html: str) -> str:
     """HTML whose links to Markdown lead to the site's pages."""
     html = re.sub(r'href="(?!https?:)([^"#]+)\.md', r'href="\1.html', html)
-    return f'<div class="table-wrapper docutils container">{html}</div>'.replace("<table>", '<table class="docutils align-default">')
+    html = html.replace(
+        "<table>", '<div class="table-wrapper docutils container"><table class="docutils align-default">'
+    )
+    return html.replace("</table>", "</table></div>")
 
 
 def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.document | None) -> None:
@@ -196,7 +201,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it."""
     app.connect("builder-inited", copy_picture)
     app.connect("source-read", add_tree)
-    app.connect("doctree-resolved", mark_tables)
+    app.connect("doctree-resolved", mark)
     app.connect("doctree-resolved", show_sources)
     app.connect("html-collect-pages", collect_sources)
     app.connect("html-page-context", add_start)

@@ -158,7 +158,7 @@ def test_mistakes_are_said_before_the_work(tmp_path):
     with pytest.raises(UserError, match="--draw: a drawing shows one model"):
         muybridge.models(draw=tmp_path / "all.svg")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match="--draw: it does not end in .svg"):
+    with pytest.raises(UserError, match=r"--draw: it does not end in \.svg"):
         muybridge.models("tsn_resnet_tiny", draw="")
 
 

@@ -127,7 +127,9 @@ def fitting(driver: str, *, before: str = "") -> str:
     runs = [cuda for cuda, oldest in LEAST_DRIVER.items() if number >= oldest]
     if not runs:
         newest = max(LEAST_DRIVER)
-        return f"Install a newer driver: {LEAST_DRIVER[newest]} runs CUDA {newest}; no torch is left for driver {driver}"
+        return (
+            f"Install a newer driver: {LEAST_DRIVER[newest]} runs CUDA {newest}; no torch is left for driver {driver}"
+        )
     return f"{before}{TORCH} {INDEXES[max(runs)]}"
 
 
