@@ -122,7 +122,7 @@ def major(version: str) -> int:
 
 
 def fitting(driver: str, *, before: str = "") -> str:
-    """What to do: install the torch whose CUDA a driver runs, or a newer driver where no torch does. Unknown: the newest."""
+    """A remedy: the torch whose CUDA a driver runs, or a newer driver where none does. Unknown: the newest torch."""
     number = major(driver) or max(LEAST_DRIVER.values())
     runs = [cuda for cuda, oldest in LEAST_DRIVER.items() if number >= oldest]
     if not runs:
