@@ -39,7 +39,7 @@ ALLOWED = {
         "analysis", "build", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "text",
         "training", "user_code", "video",
     },
-    "machine": {"__init__", "runtime", "text", "training", "video", "zoo"},
+    "machine": {"__init__", "errors", "runtime", "text", "training", "video", "zoo"},
     "api": {
         "analysis", "data", "errors", "evaluation", "recipe", "reporting", "runtime", "storage", "studies", "training",
         "user_code", "zoo",

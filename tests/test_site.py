@@ -178,15 +178,60 @@ def test_the_search_works_from_a_folder(site):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
+    def first(driver, words):
+        driver.get((site / "search.html").as_uri() + "?q=" + words)
+        found = WebDriverWait(driver, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+        return found[0].get_attribute("href").removeprefix(site.as_uri() + "/")
+
     with browser(DESKTOP) as driver:
+        assert first(driver, "tsm") == "docs/networks/tsm.html"
+        assert first(driver, "muybridge.train") == "docs/reference/api.html#train"
+        assert first(driver, "--seeds").startswith("docs/reference/commands.html#")
         driver.get((site / "index.html").as_uri())
         box = driver.find_element(By.CSS_SELECTOR, ".sidebar-search")
         box.send_keys("temporal shift")
         box.submit()
         found = WebDriverWait(driver, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+        pieces = WebDriverWait(driver, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li p"))
+        assert "shift" in pieces[0].text.lower()
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         found[0].click()
         headings = [heading.text.lower() for heading in driver.find_elements(By.CSS_SELECTOR, "h1, h2")]
         assert any("temporal shift" in heading for heading in headings), f"{driver.current_url} comes first"
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_drawings_follow_the_button_of_the_page(site, theme, tmp_path):
+    from PIL import Image
+
+    with browser(DESKTOP) as driver:
+        media = [{"name": "prefers-color-scheme", "value": "light" if theme == "dark" else "dark"}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        driver.get((site / "docs" / "networks" / "tsm.html").as_uri())
+        driver.execute_script(f"document.body.dataset.theme = '{theme}'")
+        drawing = driver.find_element("css selector", "img[src$='.svg']")
+        driver.execute_script("arguments[0].scrollIntoView()", drawing)
+        driver.save_screenshot(tmp_path / "page.png")
+        corner = driver.execute_script("return [arguments[0].getBoundingClientRect().x]", drawing)[0]
+    paper = Image.open(tmp_path / "page.png").convert("L").getpixel((round(corner) + 6, 450))
+    assert (paper < 64) == (theme == "dark")
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_results_on_the_start_page_are_seen_whole(site):
+    """On a desk all columns, on a telephone those up to the accuracy."""
+    column = "return [...document.querySelectorAll('.table-wrapper')][0].querySelectorAll('th')[arguments[0]]"
+    for size, last in ((DESKTOP, 6), (PHONE, 2)):
+        with browser(size) as driver:
+            driver.get((site / "index.html").as_uri())
+            edges = (
+                driver.execute_script(f"{column}.getBoundingClientRect().right", last),
+                driver.execute_script("return document.querySelector('.table-wrapper').getBoundingClientRect().right"),
+            )
+            assert edges[0] <= edges[1] + 1
 
 
 @pytest.mark.slow

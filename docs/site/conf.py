@@ -18,6 +18,7 @@ source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"
 myst_heading_anchors = 4
 highlight_language = "text"
+smartquotes = False  # which would make one dash of the two of an option
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"

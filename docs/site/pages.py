@@ -4,6 +4,7 @@ The tree is that of docs/index.md: a heading is a part, a list entry a page. A p
 beside it (`course.md` and `course/`) is the door to the pages there that it links to.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ LINK = re.compile(r"\]\(([^)#\s]+\.(?:md|ipynb))\)")
 SHOWN = {".py", ".sh", ".csv", ".css", ".js", ".toml", ".txt", ".json", ".yml", ".yaml", ".cff", ""}
 """Endings of files that get a page of highlighted text. Others are downloads."""
 MOST_BYTES = 400_000
+SENTENCES = 25
+"""Letters in the mean cell from which on a table of three and more columns is one of sentences."""
+UNREAD = (nodes.section, nodes.title, addnodes.toctree)
+"""Parts of a section that its text in search results leaves out."""
 
 
 def listed(text: str, folder: Path) -> dict[str, list[Path]]:
@@ -73,6 +78,17 @@ def add_tree(app: Sphinx, name: str, source: list[str]) -> None:
     in_tree = {one for pages in listed(index.read_text(encoding="utf-8"), index.parent).values() for one in pages}
     if not page.is_relative_to(index.parent) and page not in in_tree:
         source[0] = f"---\norphan: true\n---\n{source[0]}"
+
+
+def mark(app: Sphinx, tree: nodes.document, name: str) -> None:
+    """Mark tables of sentences, which a telephone shows as cards (site.css), and say what pictures of notebooks are."""
+    for image in tree.findall(nodes.image):
+        image.attributes.setdefault("alt", "Picture that the cell above shows")
+    for table in tree.findall(nodes.table):
+        cells = [len(cell.astext()) for body in table.findall(nodes.tbody) for cell in body.findall(nodes.entry)]
+        columns = len(list(table.findall(nodes.colspec)))
+        if columns >= 3 and cells and sum(cells) / len(cells) >= SENTENCES:
+            table["classes"].append("prose")
 
 
 def source_page(path: Path, root: Path) -> str:
@@ -141,7 +157,10 @@ def code(text: str, kind: str) -> str:
 def to_pages(html: str) -> str:
     """HTML whose links to Markdown lead to the site's pages."""
     html = re.sub(r'href="(?!https?:)([^"#]+)\.md', r'href="\1.html', html)
-    return f'<div class="table-wrapper">{html}</div>'.replace("<table>", '<table class="docutils align-default">')
+    html = html.replace(
+        "<table>", '<div class="table-wrapper docutils container"><table class="docutils align-default">'
+    )
+    return html.replace("</table>", "</table></div>")
 
 
 def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.document | None) -> None:
@@ -150,6 +169,27 @@ def add_start(app: Sphinx, name: str, template: str, context: dict, tree: nodes.
         context["start"] = start_page(Path(app.srcdir))
         context["title"] = "muybridge"
     context["master_doc"] = "index"  # where the name in the corner leads
+
+
+def section_texts(tree: nodes.document) -> list[tuple[str, str]]:
+    """The texts of a page's sections, each with its anchor and without the sections in it."""
+    for node in list(tree.findall(nodes.container)):
+        if node.get("nb_element") == "mime_bundle":  # a notebook's pictures and tables
+            node.parent.remove(node)
+    found = []
+    for section in tree.findall(nodes.section):
+        parts = [part.astext() for part in section.children if not isinstance(part, UNREAD)]
+        found.append((section["ids"][0], " ".join(" ".join(parts).split())))
+    return found
+
+
+def write_texts(app: Sphinx, failed: Exception | None) -> None:
+    """Write the texts that search results show pieces of (static/excerpts.js)."""
+    if failed or app.builder.format != "html":
+        return
+    texts = {name: section_texts(app.env.get_doctree(name)) for name in sorted(app.env.found_docs)}
+    words = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    (Path(app.outdir) / "_static" / "texts.js").write_text(f"const Texts = {words};\n", encoding="utf-8")
 
 
 def copy_picture(app: Sphinx) -> None:
@@ -161,7 +201,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it."""
     app.connect("builder-inited", copy_picture)
     app.connect("source-read", add_tree)
+    app.connect("doctree-resolved", mark)
     app.connect("doctree-resolved", show_sources)
     app.connect("html-collect-pages", collect_sources)
     app.connect("html-page-context", add_start)
+    app.connect("build-finished", write_texts)
     return {"parallel_read_safe": True, "parallel_write_safe": False}

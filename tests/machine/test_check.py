@@ -118,6 +118,12 @@ def test_a_torch_that_cannot_be_imported_is_one_line_and_the_other_looks_are_tak
     assert not list(Path(tempfile.gettempdir()).glob("muybridge-check-*"))
 
 
+def test_an_empty_name_is_no_folder():
+    result = call("check", "", "--quick")
+    assert result.exit_code == 2
+    assert "the name of the folder is empty" in result.stderr
+
+
 def test_a_missing_decoder_is_a_fault(stub, asked):
     stub("av", "raise ModuleNotFoundError(\"No module named 'av'\")")
     (fault,) = answers("decoding", asked=asked).values()
@@ -156,6 +162,8 @@ def test_a_look_that_hangs_is_ended_with_what_it_started(stub, asked):
     ("535.104.05", CPU_TORCH, "torch-without-cuda", "torch --index-url https://download.pytorch.org/whl/cu126"),
     ("580.65.06", CPU_TORCH, "torch-without-cuda", "--force-reinstall torch"),
     ("535.104.05", GPU_TORCH, "gpu-of-another-architecture", "cu126"),
+    ("440.33.01", CPU_TORCH, "torch-without-cuda", "no torch is left for driver 440.33.01"),
+    ("440.33.01", GPU_TORCH, "driver-too-old", "no torch is left for driver 440.33.01"),
 ])  # fmt: skip
 def test_driver_torch_and_gpu_that_do_not_fit(stub, nvidia_smi, asked, driver, torch, check, remedy):
     nvidia_smi(f'echo "NVIDIA A100-SXM4-40GB, {driver}, 40960, 12"')

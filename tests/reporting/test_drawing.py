@@ -106,6 +106,20 @@ def test_connections_of_pathways_are_drawn(tmp_path):
     assert len([text for text in texts(root) if text.startswith("fast: 7×1×1")]) == 4
 
 
+def test_the_band_covers_what_the_step_in_the_middle_sees(tmp_path):
+    """It lies over the cells, as it is hard to see behind them."""
+    value, root = drawn(tmp_path, "tsm_resnet_tiny", num_frames=8)
+    bands = [(i, each) for i, each in enumerate(root) if each.get("class") == "see"]
+    cell = (WIDTH - 24) / 8
+    seen = [1, *(stage["behind"] + 1 + stage["ahead"] for stage in value["structure"]["stages"])]
+    assert len(bands) == len(seen)
+    for (index, band), frames in zip(bands, seen, strict=True):
+        if frames <= 4:  # the clip's ends cut the others
+            assert float(band.get("width")) == pytest.approx(frames * cell, abs=0.2)
+        assert root[index + 1].get("class") == "mid"
+    assert all(root[index - 1].get("class") == "cell" for index, _ in bands[:-1])
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     for name in ("a.svg", "b.svg"):
         muybridge.models("s3d_resnet_tiny", draw=tmp_path / name)
@@ -146,6 +160,14 @@ def test_mistakes_are_said_before_the_work(tmp_path):
     with pytest.raises(UserError, match="--draw: a drawing shows one model"):
         muybridge.models(draw=tmp_path / "all.svg")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"--draw: it does not end in \.svg"):
+        muybridge.models("tsn_resnet_tiny", draw="")
+
+
+def test_a_place_that_takes_no_file_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--draw: .*/file/tiny\.SVG cannot be written: .* Name another place"):
+        muybridge.models("tsn_resnet_tiny", draw=tmp_path / "file" / "tiny.SVG")
 
 
 def test_the_command_draws(tmp_path):

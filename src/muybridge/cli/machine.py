@@ -1,6 +1,5 @@
 """Command about the machine: `check`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ from muybridge.cli.output import answer, answering, say
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to work in.")] = Path("."),
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder to work in.")] = ".",
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure nothing: no disk, memory, decoding or training.")
     ] = False,

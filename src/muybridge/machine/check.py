@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muybridge import __version__
+from muybridge.errors import UserError
 from muybridge.machine.finding import RANKS, Finding
 from muybridge.runtime.launch import module_process
 from muybridge.runtime.shown import Shown, heading, table
@@ -70,8 +71,10 @@ def check(folder: str | Path = ".", *, quick: bool = False) -> Checked:
     """Look at this machine and at the folder to work in, and say what is good, what is not, and what to do.
 
     Packages, GPU and driver, decoding, disk, memory, processors, and what fits. Each is looked at in a process that is ended
-    where it hangs. `quick`: nothing is measured. Nothing is left in the folder.
+    where it hangs. `quick`: nothing is measured. Nothing is left in the folder. Raises UserError for an empty name.
     """
+    if not str(folder):
+        raise UserError("check: the name of the folder is empty. Name one, or leave it out for the current one")
     started = time.monotonic()
     found: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="muybridge-check-", ignore_cleanup_errors=True) as scratch:

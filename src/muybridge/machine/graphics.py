@@ -34,7 +34,7 @@ def look(asked: Asked) -> Iterator[Finding]:
             "torch-cannot-be-imported",
             "fault",
             f"torch cannot be imported: {broken}.",
-            f"{TORCH} {wheel(driver) if driver or cards else 'torch'}",
+            fitting(driver) if driver or cards else f"{TORCH} torch",
             {"driver": driver},
         )
         return
@@ -57,7 +57,7 @@ def look(asked: Asked) -> Iterator[Finding]:
             "driver-too-old",
             "fault",
             f"torch {torch.__version__} is built for CUDA {cuda}, which needs driver {oldest} or newer; {driver} is here.",
-            f"Install a newer driver, or a torch for this one: {TORCH} {wheel(driver)}",
+            fitting(driver, before="Install a newer driver, or a torch for this one: "),
             figures,
         )
         return
@@ -121,10 +121,16 @@ def major(version: str) -> int:
     return whole_number(version.split(".")[0]) or 0
 
 
-def wheel(driver: str) -> str:
-    """Words for pip: the torch whose CUDA a driver runs."""
-    fitting = [cuda for cuda, oldest in LEAST_DRIVER.items() if major(driver) >= oldest]
-    return INDEXES[max(fitting, default=13)]
+def fitting(driver: str, *, before: str = "") -> str:
+    """A remedy: the torch whose CUDA a driver runs, or a newer driver where none does. Unknown: the newest torch."""
+    number = major(driver) or max(LEAST_DRIVER.values())
+    runs = [cuda for cuda, oldest in LEAST_DRIVER.items() if number >= oldest]
+    if not runs:
+        newest = max(LEAST_DRIVER)
+        return (
+            f"Install a newer driver: {LEAST_DRIVER[newest]} runs CUDA {newest}; no torch is left for driver {driver}"
+        )
+    return f"{before}{TORCH} {INDEXES[max(runs)]}"
 
 
 def _without_cuda(
@@ -144,7 +150,7 @@ def _without_cuda(
             "torch-without-cuda",
             "doubt",
             f"{name} is here (driver {driver}), but torch {torch.__version__} is a build for processors: the GPU stays idle.",
-            f"{TORCH} {wheel(driver)}",
+            fitting(driver),
             figures,
         )
     else:

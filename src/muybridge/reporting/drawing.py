@@ -1,7 +1,7 @@
 """The drawing of a model as one SVG: depth goes down, and time goes from left to right, on one axis from top to bottom.
 
 Between the boxes of the stages lie the steps that pass, as cells over the frames of the clip that they stand for. A band
-behind them shows how much of the clip the step in the middle may see. What looks along time has the accent's colour.
+over them shows how much of the clip the step in the middle may see. What looks along time has the accent's colour.
 
 The drawing is made for 440 pixels, so that it is read on a phone, too. It follows the reader's light or dark setting, loads
 nothing and runs nothing. It is given plain values (`muybridge.models`), and the same values give the same bytes.
@@ -41,14 +41,14 @@ STYLE = """\
 .chip { fill: #ffffff; stroke: #c3cad2; } .cell { fill: #9aa5b1; } .line { stroke: #8894a0; fill: none; }
 text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; fill: #1f2328; }
 .title { font-size: 18px; font-weight: 650; } .strong { font-size: 13px; font-weight: 650; } .soft { fill: #57606a; }
-.time { fill: #a8410b; } .strong.time { fill: #a8410b; } .see { fill: #f6d3bd; } .mid { fill: #c2500f; }
+.time { fill: #a8410b; } .strong.time { fill: #a8410b; } .see { fill: #e9772f; fill-opacity: .45; } .mid { fill: #c2500f; }
 .look { fill: #fbe9df; stroke: #c2500f; } .mark { stroke: #a8410b; fill: none; stroke-width: 1.4; } .dot { fill: #a8410b; }
 .share { fill: #c3cad2; }
 @media (prefers-color-scheme: dark) {
   .paper { fill: #14181d; } .card { fill: #1d232a; stroke: #343b44; } .box { stroke: #5b6672; }
   .chip { fill: #14181d; stroke: #48515c; } .cell { fill: #6d7885; } .line { stroke: #7d8894; }
   text { fill: #e4e8ed; } .soft { fill: #a3adb9; }
-  .time, .strong.time { fill: #f5a06f; } .see { fill: #5a3320; } .mid { fill: #f08a4b; }
+  .time, .strong.time { fill: #f5a06f; } .see { fill: #f08a4b; fill-opacity: .4; } .mid { fill: #f08a4b; }
   .look { fill: #3a2418; stroke: #e07b3c; } .mark { stroke: #f5a06f; } .dot { fill: #f5a06f; } .share { fill: #48515c; }
 }
 """
@@ -86,8 +86,9 @@ ICONS = {
 
 def check_drawing(path: Path) -> None:
     """Raise UserError for a path that a drawing cannot be written to, or that holds a file."""
-    if path.suffix != ".svg":
-        raise UserError(f"--draw: '{path}' does not end in .svg, and a drawing is an SVG. Name a file that does")
+    if path.suffix.lower() != ".svg":
+        shown = f"'{path}'" if path.name else "it"
+        raise UserError(f"--draw: {shown} does not end in .svg, and a drawing is an SVG. Name a file that does")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: it exists already. Choose another --draw")
 
@@ -95,8 +96,11 @@ def check_drawing(path: Path) -> None:
 def write_drawing(path: Path, model: Values) -> None:
     """Draw a model into a new file. `model`: what `muybridge.models` answers. Raises UserError where the file is there."""
     check_drawing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_new(path, drawing(model))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_new(path, drawing(model))
+    except OSError as error:
+        raise UserError(f"--draw: {path} cannot be written: {error.strerror}. Name another place") from error
 
 
 def drawing(model: Values) -> str:
@@ -227,20 +231,18 @@ class _Drawing:
         count = frames or 1
         cell = width / count
         middle = (count - 1) // 2
-        seen = 1.0
+        seen, band = 1.0, ""
         if frames:
             centre = (middle + 0.5) * clip / count
             first, last = max(0.0, centre - 0.5 - behind), min(clip, centre + 0.5 + ahead)
             seen = last - first
             left = x + min(first * width / clip, middle * cell)
             right = x + max(last * width / clip, (middle + 1) * cell)
-            self.parts.append(
-                f'<rect class="see" x="{_n(left)}" y="{_n(top - 3)}" width="{_n(right - left)}" height="{height + 6}" rx="2"/>'
-            )
+            band = f'<rect class="see" x="{_n(left)}" y="{_n(top - 4)}" width="{_n(right - left)}" height="{height + 8}" rx="2"/>'
         gap = 2 if cell > 12 else 1 if cell > 4 else 0
         if not frames or frames > MOST_CELLS:
             self.parts.append(
-                f'<rect class="cell" x="{_n(x)}" y="{_n(top)}" width="{_n(width)}" height="{height}" rx="1"/>'
+                f'<rect class="cell" x="{_n(x)}" y="{_n(top)}" width="{_n(width)}" height="{height}" rx="1"/>{band}'
             )
         else:
             shapes = "".join(
@@ -251,7 +253,7 @@ class _Drawing:
             if shapes:
                 self.parts.append(f'<path class="cell" d="{shapes}"/>')
             self.parts.append(
-                f'<rect class="mid" x="{_n(x + middle * cell + gap / 2)}" y="{_n(top)}" width="{_n(cell - gap)}" '
+                f'{band}<rect class="mid" x="{_n(x + middle * cell + gap / 2)}" y="{_n(top)}" width="{_n(cell - gap)}" '
                 f'height="{height}"/>'
             )
         self.y = top + height + 16
@@ -330,7 +332,7 @@ class _Drawing:
                 x + PAD, inner - 16, [{**op, "label": f"{lateral['source']}: {op['label']}"} for op in lateral["ops"]]
             )
             self.y -= 9
-            self._costs(x + PAD, inner, _cost(lateral))
+            self._costs(x + PAD, inner, f"connection: {_cost(lateral)}")
             self.y += 9
         for block in stage["blocks"]:
             if block["kind"]:
@@ -463,6 +465,8 @@ class _Drawing:
                 self._icon(MARGIN, self.y - 10, kind)
                 self._write(MARGIN + 20, self.y, KINDS[kind][2], "")
         notes = []
+        if any(stage["params"] for stage in self.structure["stages"]):
+            notes.append("Bold: names of the network's modules in its code, the first – the last.")
         clip = self.structure["clip"]
         shape = "frames × height × width × channels" if clip["size"] else "steps × values"
         notes.append(f"Cells are the steps that pass, over their frames: {shape}.")
