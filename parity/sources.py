@@ -235,6 +235,10 @@ def _contradictions() -> str:
         "topheavy": 100 * (1 - _params("s3dv3_topheavy") / _params("s3dv3")),
         "cost": macs[0] / macs[1],
     }
+    with_aux = count("s3dv3", num_classes=5, num_frames=64, size=224).params
+    for name in ("s3d", "i3d"):
+        other = count(name, num_classes=5, num_frames=64, size=224).params
+        figures |= {f"of_{name}": _params("s3dv3") / other, f"aux_{name}": with_aux / other}
     with (HERE / "contradictions.csv").open(newline="", encoding="utf-8") as file:
         lines = [f"| {' | '.join(line)} |\n" for line in list(csv.reader(file))[1:]]
     head = "\n## Where the sources contradict themselves or their code\n\n| said | is | here |\n| --- | --- | --- |\n"
