@@ -234,6 +234,7 @@ def test_a_layout_is_prepared_as_the_published_set(laid, tmp_path):
     assert len(again.mirror) == len(MIRROR)
 
 
+@pytest.mark.slow
 def test_a_layout_is_the_same_bytes_with_any_number_of_jobs(laid, tmp_path):
     layout, made_set = laid
     motions(tmp_path / "again", clips=250, layout=layout, seed=5, jobs=1)

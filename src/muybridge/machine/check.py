@@ -16,6 +16,7 @@ from typing import Any
 from muybridge import __version__
 from muybridge.errors import UserError
 from muybridge.machine.finding import RANKS, Finding
+from muybridge.machine.programs import end
 from muybridge.runtime.launch import module_process
 from muybridge.runtime.shown import Shown, heading, table
 from muybridge.text import plural
@@ -103,13 +104,13 @@ def _answers(names: tuple[str, ...], question: dict[str, Any], seconds: float) -
         said, errors = process.communicate(json.dumps(question) + "\n", timeout=seconds)
     except subprocess.TimeoutExpired as expired:
         late = True
-        _end(process)
+        end(process)
         try:
             said, errors = process.communicate(timeout=1.0)
         except subprocess.TimeoutExpired:  # it waits for a device, and cannot be ended: it is left behind
             said, errors = (expired.stdout or b"").decode(errors="replace"), ""
     finally:
-        _end(process)
+        end(process)
     at = names[0]
     for line in said.splitlines():
         with suppress(ValueError):  # the last one may be cut
@@ -150,10 +151,3 @@ _REINSTALL = {
     "decoding": "pip install --force-reinstall av",
 }
 """Remedies where the process of a look crashes."""
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Kill a process and those that it started."""
-    if process.poll() is None:
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()

@@ -90,6 +90,7 @@ def _tried(name: str, asked: Asked) -> dict[str, Any]:
         said, errors = process.communicate(timeout=CODEC_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()
         return {"fault": f"the process that decodes it gives no answer within {CODEC_SECONDS:.0f} seconds"}
     if process.returncode < 0:
         return {"fault": f"the process that decodes it crashes ({signal.Signals(-process.returncode).name})"}

@@ -1,7 +1,9 @@
 """Programs of the system that may hang: asked for an answer, and left behind where none comes."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from contextlib import suppress
@@ -10,6 +12,13 @@ from contextlib import suppress
 def whole_number(text: str) -> int | None:
     """The number that a program or a setting writes as up to 12 digits; None for anything else."""
     return int(text) if re.fullmatch("[0-9]{1,12}", text) else None
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Kill a process that leads a session, and those that it started."""
+    if process.poll() is None:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
 def answer_of(*words: str, seconds: float) -> tuple[str, str]:
@@ -25,6 +34,7 @@ def answer_of(*words: str, seconds: float) -> tuple[str, str]:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,
         )
     except OSError as error:
         return "", f"it cannot be started ({error.strerror})"
@@ -38,7 +48,8 @@ def answer_of(*words: str, seconds: float) -> tuple[str, str]:
     listener.start()
     listener.join(seconds)
     if not told:
-        process.kill()
+        end(process)
+        listener.join(1.0)
         return "", f"it gives no answer within {seconds:g} seconds"
     if process.returncode:
         return "", " ".join(told[0].split()) or f"it ends with status {process.returncode}"
