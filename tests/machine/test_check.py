@@ -149,7 +149,7 @@ def test_a_look_that_hangs_is_ended_with_what_it_started(stub, asked):
         time.sleep(300)
     """)  # fmt: skip
     started = time.monotonic()
-    told = answers("processor", "graphics", asked=asked, seconds=8.0)
+    told = answers("processor", "graphics", asked=asked, seconds=5.0)
     assert time.monotonic() - started < 30
     assert "processors" in told
     assert (told["graphics-hangs"].rank, told["graphics-hangs"].look) == ("fault", "graphics")
