@@ -51,7 +51,9 @@ def run(notebook: nbformat.NotebookNode) -> tuple[nbformat.NotebookNode, float]:
     fresh = nbformat.from_dict(notebook)
     with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | ONE_THREAD | {"TMPDIR": scratch}
-        client = NotebookClient(fresh, timeout=SECONDS_A_CELL, resources={"metadata": {"path": scratch}})
+        client = NotebookClient(
+            fresh, timeout=SECONDS_A_CELL, coalesce_streams=True, resources={"metadata": {"path": scratch}}
+        )
         started = time.monotonic()
         client.execute(env=environment)
         seconds = time.monotonic() - started
