@@ -115,6 +115,7 @@ INSTEAD = {
     ":log:10 --search-by grid": ":log:2 --search-by grid",
     "motions set --clips 600": "motions set --clips 60",
     "motions made --clips 800": "motions made --clips 60",
+    "--set model.options.size=32": "--set model.options.size=64",  # of the clips here
     "predict study some.mp4": "predict run some.mp4",
     "--out tsm8.onnx --int8": "--out tsm8.onnx",  # so few val videos cannot show a loss
     "--out tsm16.onnx --fp16": "--out tsm16.onnx",
@@ -248,7 +249,8 @@ def small(words):
     hf = any(word.startswith("hf:") for word in words)
     changes = {field: value for field, value in changes.items() if not (hf and field in given)}
     follows = words[words.index(command) + 1]
-    whole = [] if follows.startswith("-") and "--study" not in words else ["--shorten", "0.01"]
+    is_cut = bool({"--epochs", "--steps"}.intersection(words)) or (follows.startswith("-") and "--study" not in words)
+    whole = [] if is_cut else ["--shorten", "0.01"]
     if whole:  # a schedule of its own
         changes = {field: value for field, value in changes.items() if field.partition(".")[0] != "optim"}
         changes["optim.batch_size"] = 8
