@@ -891,7 +891,6 @@ def models(
         return {"num_classes": num_classes, "models": rows}
 
     from muybridge.zoo.count import layers, listing, natural_input, outline
-    from muybridge.zoo.structure import structure
 
     if name is None:
         return {"num_classes": num_classes, "models": listing(num_classes=num_classes, num_frames=num_frames)}
@@ -903,7 +902,11 @@ def models(
         frames, side = num_frames or frames, size or side
         model = outline(name, num_classes=num_classes, num_frames=frames, temporal_pooling=temporal_pooling, **more)
         measured = layers(model, num_frames=frames, size=side)
-        shown = None if draw is None else structure(model, num_frames=frames, size=side)
+        shown = None
+        if draw is not None:
+            from muybridge.zoo.structure import structure
+
+            shown = structure(model, num_frames=frames, size=side)
     value = {
         "model": name, "num_classes": num_classes, "num_frames": frames, "size": side,
         "in_channels": model.in_channels,

@@ -154,7 +154,16 @@ def test_a_look_that_hangs_is_ended_with_what_it_started(stub, asked):
     assert "processors" in told
     assert (told["graphics-hangs"].rank, told["graphics-hangs"].look) == ("fault", "graphics")
     for number in map(int, mark.read_text().split()):
-        assert not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+        wait_for(lambda n=number: not psutil.pid_exists(n) or psutil.Process(n).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_what_a_program_leaves_behind_is_ended_with_it(tmp_path, monkeypatch):
+    (tmp_path / "leaver").write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\n")
+    (tmp_path / "leaver").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert "no answer" in programs.answer_of("leaver", seconds=1.0)[1]
+    number = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize(("driver", "torch", "check", "remedy"), [

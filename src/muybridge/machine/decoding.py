@@ -78,24 +78,19 @@ def _tried(name: str, asked: Asked) -> dict[str, Any]:
 
     about = module_process("muybridge.machine.codec")
     about["args"] += [name, str(asked.scratch / f"try{CODECS[name][1]}")]
-    process = subprocess.Popen(
-        **about,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
     try:
-        said, errors = process.communicate(timeout=CODEC_SECONDS)
+        process = subprocess.run(
+            **about, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=CODEC_SECONDS, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
         return {"fault": f"the process that decodes it gives no answer within {CODEC_SECONDS:.0f} seconds"}
     if process.returncode < 0:
         return {"fault": f"the process that decodes it crashes ({signal.Signals(-process.returncode).name})"}
     try:
-        answer: dict[str, Any] = json.loads(said)
+        answer: dict[str, Any] = json.loads(process.stdout)
     except ValueError:
-        return {"fault": f"the process that decodes it fails: {(errors.strip().splitlines() or ['no words'])[-1]}"}
+        return {
+            "fault": f"the process that decodes it fails: {(process.stderr.strip().splitlines() or ['no words'])[-1]}"
+        }
     return answer

@@ -8,6 +8,7 @@ from pathlib import Path
 from muybridge.machine.finding import Asked, Finding
 from muybridge.machine.programs import whole_number
 from muybridge.runtime.cgroups import processors
+from muybridge.text import plural
 
 BUSY_SHARE = 0.5
 """Doubt where others keep more than this share of the processors busy."""
@@ -34,7 +35,7 @@ def look(asked: Asked) -> Iterator[Finding]:
             figures=figures,
         )
     else:
-        words = f"{there} processor{'s' if there > 1 else ''} ({figures['model']})."
+        words = f"{plural(there, 'processor')} ({figures['model']})."
         yield Finding("processors", "good", words, figures=figures)
     yield from _threads(allowed, usable)
     if asked.is_quick:

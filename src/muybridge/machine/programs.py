@@ -15,8 +15,8 @@ def whole_number(text: str) -> int | None:
 
 
 def end(process: "subprocess.Popen[str]") -> None:
-    """Kill a process that leads a session, and those that it started."""
-    if process.poll() is None:
+    """Kill a process that leads a session, and those that it started, also where it has ended before them."""
+    if process.returncode is None:  # not waited for: its number is still its own
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 

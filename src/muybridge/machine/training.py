@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muybridge.machine.finding import Asked, Finding, imported, reason
-from muybridge.text import duration, gib
+from muybridge.text import duration, gib, plural
 
 MODELS = (
     ("tsm_resnet_tiny", 8, 112),
@@ -88,7 +88,7 @@ def _speed(name: str) -> Iterator[Finding]:
         )
         return
     seconds = UCF101_CLIPS * EPOCHS / rate
-    threads = "" if speed.device.startswith("cuda") else f", {speed.threads} thread{'s' if speed.threads > 1 else ''}"
+    threads = "" if speed.device.startswith("cuda") else f", {plural(speed.threads, 'thread')}"
     yield Finding(
         "training",
         "good",
