@@ -1,7 +1,6 @@
 """From a recipe to clips: readers of frames, worker processes, training clips and test views."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
@@ -15,8 +14,10 @@ from muybridge.data.stores.vectors import CheckedReader
 from muybridge.data.views import TrainClips, VideoViews, Views
 from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime, replace
+from muybridge.runtime import processors
 from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log, progress
+from muybridge.runtime.device import find_device
 from muybridge.runtime.launch import launched
 from muybridge.video import DecodeError, FileReader, RamCache, Reader
 
@@ -138,7 +139,7 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
                 wanted = [manifest.row(int(index)) for index in missing]
                 failed: list[DecodeError] = []
                 cache.fill(
-                    wanted, threads=os.cpu_count() or 1, advance=bar.advance,
+                    wanted, threads=processors.left().jobs, advance=bar.advance,
                     failed=failed.append if recipe.data.on_error == "skip" else None,
                 )  # fmt: skip
             if failed:
@@ -147,8 +148,8 @@ def reader_and_workers(recipe: Recipe, runtime: Runtime, manifest: Manifest, row
                     f"The first: {failed[0]}"
                 )
         return cache, 0
-    cores = max(1, (os.cpu_count() or 1) // launched().local_count)
-    workers = min(8, cores) if runtime.num_workers is None else runtime.num_workers
+    computes = find_device(runtime.device).type == "cpu"
+    workers = processors.left().workers(computes=computes) if runtime.num_workers is None else runtime.num_workers
     if runtime.num_workers is None:
         log(
             f"reading from files with {workers} processes: the decoded set takes {needed / GIB:.1f} GiB, more than the "

@@ -30,6 +30,7 @@ from muybridge.cli import (
     work,
 )
 from muybridge.cli.output import answered
+from muybridge.runtime.waiting import share_with_others
 
 app = typer.Typer(
     name="muybridge",
@@ -74,6 +75,7 @@ def main() -> None:
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # characters that the terminal lacks are written as escapes
             output.reconfigure(errors="backslashreplace")
+    share_with_others()
     try:
         app()
     except SystemExit as ended:

@@ -14,6 +14,7 @@ from muybridge.data.stores.common import check_unchanged, videos_of
 from muybridge.data.stores.parallel import in_order
 from muybridge.data.stores.vectors import CheckedReader
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.console import progress
 from muybridge.runtime.files import check_regular
 from muybridge.text import plural
@@ -85,7 +86,7 @@ def verify(manifest: str | Path, *, jobs: int | None = None) -> Verified:
 
     faults = []
     with progress("hashing", len(units)) as bar:
-        for indices, reason in zip(units, in_order(check, units, jobs=jobs or os.cpu_count() or 1), strict=True):
+        for indices, reason in zip(units, in_order(check, units, jobs=jobs or processors.left().jobs), strict=True):
             if reason:
                 faults.append({"path": str(source.text("path", indices[:1])[0]), "reason": reason})
             bar.advance()

@@ -6,7 +6,6 @@ weights. Heads are then trained on the store in seconds (docs/two-stages.md).
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from muybridge.evaluation.drift import accuracy, change
 from muybridge.evaluation.score import testing
 from muybridge.evaluation.vectors import Work, source_of
 from muybridge.recipe import Runtime
+from muybridge.runtime import processors
 from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import read_as, within, write_json
@@ -147,11 +147,11 @@ def features(
                 log(f"{out} is finished already; reading it again to check it")
                 for part in parts:
                     store.check(out, part, manifest, work.kinds)
-                check_sources(manifest, jobs=jobs or os.cpu_count() or 1)
+                check_sources(manifest, jobs=jobs or processors.left().jobs)
             else:
                 _announce(out, parts, work, estimate)
                 write_json(within(out, "features.json"), about)
-                done = _write(out, work, parts[first::step], jobs or os.cpu_count() or 1)
+                done = _write(out, work, parts[first::step], jobs or processors.left().jobs)
                 stored = _join(out, work, parts, about)
             if format is not None and stored.get("finished"):
                 log(f"--format {format}: {layouts.write(out, format)}")

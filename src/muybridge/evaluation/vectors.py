@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from muybridge.evaluation.score import testing
 from muybridge.evaluation.trained import of_run
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.recipe.fields import with_network
+from muybridge.runtime import processors
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, to_device
 from muybridge.storage.run import Run
@@ -351,7 +351,7 @@ class Work:
         chosen = list(range(min(rows, len(self.manifest))))
         next(self.compute(chosen[:1], 1))  # the first pass takes longer
         started, frames = time.monotonic(), 0
-        for computed in self.compute(chosen, os.cpu_count() or 1):
+        for computed in self.compute(chosen, processors.left().jobs):
             frames += computed.frames
         log(f"{frames / (time.monotonic() - started):.0f} frames a second, by {plural(len(chosen), 'video')}")
         return frames, time.monotonic() - started

@@ -1,7 +1,6 @@
 """A loaded run, or public weights, that answers for videos: files, arrays, bytes, and any number of them."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from muybridge.inference.over_time import (
 from muybridge.inference.results import Prediction, Predictions, best_first
 from muybridge.inference.sources import File, InMemory, check_rate, is_several, source_of
 from muybridge.recipe import Runtime
+from muybridge.runtime import processors
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.video import DecodeError, FileReader, Reader, Row
@@ -101,7 +101,7 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(self.answering.dataset["classes"])
         self._input = inputs.of(self.answering.recipe.clip)
         self._short_side = self.answering.recipe.clip.short_side
-        self._cores = os.cpu_count() or 1
+        self._cores = processors.left().jobs
         self._files = SafeReader(limits, most_processes=max(4, self._cores))
 
     def __enter__(self) -> Self:

@@ -6,7 +6,6 @@ draws them in a process of its own: vl-convert keeps Python's lock while it draw
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 import vl_convert
 
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.files import write_atomic
 from muybridge.runtime.launch import module_process
 
@@ -41,7 +41,7 @@ def draw(path: Path, spec: dict[str, Any]) -> None:
 @contextmanager
 def drawn(drawings: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[None]:
     """When the block ends, all are drawn; many of them meanwhile. Raises UserError where a file cannot be written."""
-    shared = len(drawings) > MANY and (os.cpu_count() or 1) > 1
+    shared = len(drawings) > MANY and processors.left().jobs > 1
     theirs = drawings[1::2] if shared else ()
     with tempfile.TemporaryFile("w+") as charts, tempfile.TemporaryFile("w+") as errors:
         json.dump([[str(path), spec] for path, spec in theirs], charts)

@@ -63,6 +63,15 @@ def processors() -> float | None:
     return min(found, default=None)
 
 
+def stopped_seconds() -> float:
+    """Time for which quotas have stopped the groups of this process since they were made."""
+    stopped = 0.0
+    for folder, is_second in _groups("cpu"):
+        name, unit = ("throttled_usec", 1e6) if is_second else ("throttled_time", 1e9)
+        stopped = max(stopped, (_number(folder / "cpu.stat", name) or 0) / unit)
+    return stopped
+
+
 def free_bytes() -> float:
     """Available memory, also inside a container."""
     import psutil

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.launch import launched
 
 
@@ -58,10 +59,11 @@ def find_device(name: str) -> torch.device:
 def placement(device: str, *, precision: str, threads: int | None, deterministic: bool = True) -> Placement:
     """Choose device and precision; set the number of threads and, for CUDA, whether algorithms must repeat their bits.
 
-    `precision`: fp32, bf16 or fp16. `deterministic`: False leaves algorithms on CUDA to PyTorch's defaults. Raises
-    UserError for a device that is not available.
+    `precision`: fp32, bf16 or fp16. `threads`: None is `usual_threads`. `deterministic`: False leaves
+    algorithms on CUDA to PyTorch's defaults. Raises UserError for a device that is not available.
     """
-    if threads is not None:
+    threads = usual_threads() if threads is None else threads
+    if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     chosen = find_device(device)
     if chosen.type == "cpu":
@@ -75,6 +77,13 @@ def placement(device: str, *, precision: str, threads: int | None, deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products need it
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
     return Placement(chosen, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
+
+
+def usual_threads() -> int:
+    """The number of threads that compute where nobody has said it: torch's, but no more than the processors that are left."""
+    if processors.threads_set_by_user():
+        return torch.get_num_threads()
+    return min(torch.get_num_threads(), processors.left().threads)
 
 
 def keep_memory() -> None:

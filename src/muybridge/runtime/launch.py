@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from muybridge.runtime import waiting
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -36,9 +38,11 @@ def launched() -> Launch:
 def module_process(module: str) -> dict[str, Any]:
     """Arguments of `subprocess.Popen` to run a module of muybridge.
 
-    It imports from the same path as this process, in the same order, and not from the current folder.
+    It imports from the same path as this process, in the same order, and not from the current folder. Its threads share
+    processors well (`muybridge.runtime.waiting`).
     """
-    return {"args": [sys.executable, "-P", "-m", module], "env": {**os.environ, "PYTHONPATH": _import_path()}}
+    environment = {**os.environ, **waiting.environment(), "PYTHONPATH": _import_path()}
+    return {"args": [sys.executable, "-P", "-m", module], "env": environment}
 
 
 def _import_path() -> str:

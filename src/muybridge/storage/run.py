@@ -279,6 +279,10 @@ class Run(Shown):
         environment: dict[str, Any] = read_as(shapes.Environment, self.path / "environment.json")
         return environment
 
+    def save_environment(self, environment: dict[str, Any]) -> None:
+        """Write environment.json."""
+        write_json(self.file("environment.json"), environment)
+
     def result(self) -> dict[str, Any]:
         """Read result.json: final metrics per split."""
         result: dict[str, Any] = read_as(shapes.Result, self.path / "result.json")

@@ -29,9 +29,10 @@ from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
 from muybridge.training.health import relative_update, trained_weights
 from muybridge.training.job import Job, Jobs, input_notes, suggest_balance, suggest_weights
-from muybridge.training.provenance import describe, environment
+from muybridge.training.provenance import DECIDE_NO_BITS, describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
 from muybridge.training.step import set_lr, training_step
+from muybridge.training.threads import kept
 from muybridge.user_code import Consent, check_consent, source_sha256, use_source
 from muybridge.video import DecodeError
 
@@ -146,8 +147,13 @@ def _continue(
     with processes.report_failure(), stoppable(run) as stop:
         job = of if isinstance(of, Job) else Jobs(runtime).job(of, check=False)
         before = {"deterministic": True} | run.environment()  # runs of earlier versions had no choice
+        runtime = kept(runtime, before)
         now = environment(runtime, processes.count)
-        changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
+        changed = [
+            f"{name} was {before.get(name)}, is {now[name]}"
+            for name in now
+            if before.get(name) != now[name] and name not in DECIDE_NO_BITS
+        ]
         if changed:
             log(
                 f"warning: {'; '.join(changed)}: the run continues, but its last bits may differ from an undisturbed one's"
@@ -198,6 +204,8 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                     session.skip(failure)
                 lr = schedule.lr(state.train_seconds if unit == "hours" else state.step)
                 set_lr(session.optimizer, lr)
+                if state.step == 0:
+                    session.choose_threads(batch)
                 start = session.start_facts(batch) if state.step == 0 else {}
                 looks = session.looks_after(state.step + 1)
                 before = trained_weights(session.model) if looks else []
@@ -233,6 +241,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 bar.advance()
                 bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}{session.shown_val}")
                 session.tell_time()
+                session.contention.look(session.num_workers)
 
                 if num_steps is not None and state.step >= num_steps:
                     state.ended = session.budget.ended

@@ -20,6 +20,7 @@ from muybridge.runtime.console import log
 from muybridge.runtime.device import find_device
 from muybridge.runtime.files import write_atomic, write_json
 from muybridge.storage.run import Run
+from muybridge.training import threads
 from muybridge.training.job import Job
 from muybridge.user_code import NETWORK, keep_source
 from muybridge.zoo.user_network import keep
@@ -45,7 +46,7 @@ def describe(run: Run, job: Job, runtime: Runtime, processes: int) -> None:
     before = build.seen_before(recipe, manifest)
     run.save_trained_on(ids=ids, groups=groups, sha256=hashes, before_sha256=before if len(before) else None)
     write_json(run.file("cost.json"), dict(job.cost))
-    write_json(run.file("environment.json"), environment(runtime, processes))
+    run.save_environment(environment(runtime, processes))
     run.forget_skipped()  # of a beginning that was stopped
     _keep_code(run, recipe, len(manifest.classes))
     write_atomic(run.file("runtime.json"), to_json(runtime))
@@ -86,14 +87,18 @@ def _keep_code(run: Run, recipe: Recipe, num_classes: int) -> None:
         log(f"{error}. So whoever loads this run calls the function again, and needs whatever files it reads")
 
 
+DECIDE_NO_BITS = ("threads_chosen_by", "processors", "spins")
+"""Fields of an environment that the results do not depend on."""
+
+
 def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
     """Versions, machine, threads and device: the last bits of a run depend on them, beside its recipe."""
     device = find_device(runtime.device)
     return {
         "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
         "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
-        "threads": runtime.threads or torch.get_num_threads(), "device": device.type,
-        "processes": processes, "deterministic": runtime.deterministic,
+        "device": device.type, "processes": processes, "deterministic": runtime.deterministic,
+        **threads.environment(runtime),
     }  # fmt: skip
 
 

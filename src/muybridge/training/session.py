@@ -29,8 +29,9 @@ from muybridge.storage.checkpoints import State
 from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores, metrics
 from muybridge.text import duration, plural
-from muybridge.training import health
+from muybridge.training import health, threads
 from muybridge.training.job import Job
+from muybridge.training.step import Still, training_step
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
 from muybridge.zoo.candidates import Candidates
@@ -82,6 +83,7 @@ class Session:
     def __init__(self, run: Run, job: Job, runtime: Runtime, processes: Processes) -> None:
         recipe, manifest = job.recipe, job.manifest
         self.run, self.recipe, self.runtime, self.manifest, self.processes = run, recipe, runtime, manifest, processes
+        self._threads_before = torch.get_num_threads()
         self.where = build.placement(recipe, runtime)
         self.pin_memory = self.where.device.type == "cuda"
         self.rows = build.train_rows(recipe, manifest)
@@ -128,6 +130,7 @@ class Session:
         self.shown_val = ""
         self._paced_from: tuple[int, float] | None = None
         self._is_time_told = False
+        self.contention = threads.Contention()
         self.frozen.train()
 
     def __enter__(self) -> Self:
@@ -141,6 +144,7 @@ class Session:
 
     def __exit__(self, *raised: Any) -> None:
         self._entered.__exit__(*raised)
+        torch.set_num_threads(self._threads_before)
 
     def _tell_init(self, loaded: Loaded) -> None:
         log(str(loaded))
@@ -188,6 +192,28 @@ class Session:
                 f"about {duration(left * seconds / steps)} to go: {plural(left, 'step')} of {seconds / steps:.2g} s each, "
                 "validation not counted"
             )
+
+    def choose_threads(self, batch: Batch) -> None:
+        """Choose the number of threads by trying steps on the first batch, and note it. The network stays as it is.
+
+        Not where the user has said a number, nor where others than this process and its CPU compute the steps.
+        """
+        if (
+            not threads.is_free(self.runtime) or self.where.device.type != "cpu"
+            or self.processes.count > 1 or self.runtime.compile
+        ):  # fmt: skip
+            return
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        still = Still(self.model.parameters())
+        with torch.random.fork_rng(devices=[]):
+            chosen = threads.choose(
+                lambda: training_step(self.model, still, batch, self.where, self.recipe, balance=self.balance)
+            )
+        still.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        self.run.save_environment({**self.run.environment(), "threads": chosen, "threads_chosen_by": "first batch"})
 
     def _stored_facts(self) -> learning.Facts:
         """Facts of the steps that were done."""

@@ -33,6 +33,7 @@ from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log
 from muybridge.runtime.device import find_device, has_bf16, to_device
 from muybridge.runtime.launch import end_with_parent, module_process
+from muybridge.runtime.waiting import share_with_others
 from muybridge.storage.run import Run
 from muybridge.training.step import training_step
 from muybridge.user_code import Consent, allow, use_source
@@ -474,6 +475,7 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
 
 
 if __name__ == "__main__":
+    share_with_others()
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     own_words = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints is no answer

@@ -82,6 +82,14 @@ def training_step(
     return loss_sum.item(), int(correct)  # the loop's one point of synchronisation
 
 
+class Still(torch.optim.SGD):
+    """An optimizer that leaves the weights as they are: for steps that are tried."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Change nothing."""
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group of parameters: its own part of `lr`, if it has one."""
     for group in optimizer.param_groups:

@@ -10,7 +10,6 @@ Exact copies have the same hash. Near ones are found in three steps, each for wh
    energy of what moves). Videos of one studio share the background, but not what moves in front of it.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ import numpy as np
 
 from muybridge.data.manifest import Manifest
 from muybridge.data.stores.parallel import in_order
+from muybridge.runtime import processors
 from muybridge.runtime.console import progress
 from muybridge.video import DecodeError, FileReader, Row, packs
 from muybridge.video.arrays import SUFFIX as ARRAY
@@ -93,7 +93,7 @@ def find_copies(manifest: Manifest, looks_N: np.ndarray | None, *, jobs: int | N
         return Copies(tuple(exact))
     known = {(pair.a, pair.b) for pair in exact}
     candidates, left_out = _candidates(looks_N, known)
-    near = _compared(manifest, candidates, jobs or os.cpu_count() or 1)
+    near = _compared(manifest, candidates, jobs or processors.left().jobs)
     return Copies(tuple(sorted([*exact, *near])), left_out)
 
 

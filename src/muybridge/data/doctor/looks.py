@@ -17,6 +17,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.data.stores.common import videos_of
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.console import progress
 from muybridge.runtime.files import allocate, check_regular, clear_partials, partial_name, used_up, within
 from muybridge.runtime.locks import locked
@@ -80,7 +81,7 @@ def look_at(manifest: Manifest, *, cache: Path, jobs: int | None = None) -> np.n
                 if known is not None and key in at:
                     looks_N[index] = known[at[key]]
             with progress("looking at videos", len(todo)) as bar:
-                looked = in_order(look, todo, jobs=jobs or os.cpu_count() or 1)
+                looked = in_order(look, todo, jobs=jobs or processors.left().jobs)
                 for indices, looks in zip(todo, looked, strict=True):
                     looks["key"] = keys_N[indices]
                     looks_N[indices] = looks

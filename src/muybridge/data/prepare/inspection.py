@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from muybridge.data.prepare.folders import Item
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import read_as, within, write_json
 from muybridge.video import DecodeError
@@ -109,7 +110,7 @@ def inspect(
     seen: list[_Seen] = []
     if parts is None or not _part_file(parts, number, count).exists():
         with SafeReader(limits) as safe, progress("decoding", len(own)) as bar:
-            for looked_at in in_order(look, own, jobs=jobs or os.cpu_count() or 1, give_up=safe.close):
+            for looked_at in in_order(look, own, jobs=jobs or processors.left().jobs, give_up=safe.close):
                 seen.append(looked_at)
                 bar.advance()
         if parts is not None:

@@ -9,7 +9,6 @@ In the layout of a standard set clips belong to recordings. Those of one recordi
 drift. Every class is recorded in the same 25 places, so that no background tells a class.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from muybridge.data.prepare.splits import assign
 from muybridge.data.random import generator
 from muybridge.data.sets.layouts import Laid, laid_out
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.console import progress
 from muybridge.runtime.files import csv_text, sha256_file, within
 from muybridge.runtime.locks import locked
@@ -135,7 +135,7 @@ def _write(root: Path, laid: Laid, labels: Sequence[str], *, seed: int, jobs: in
         return sha256_file(path)
 
     hashes = []
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool, progress("making videos", len(labels)) as bar:
+    with ThreadPoolExecutor(jobs or processors.left().jobs) as pool, progress("making videos", len(labels)) as bar:
         for digest in pool.map(write, range(len(labels))):
             hashes.append(digest)
             bar.advance()

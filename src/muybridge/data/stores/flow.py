@@ -16,7 +16,6 @@ several calls may share the work by files (`shard`), and the bytes are the same 
 import functools
 import json
 import math
-import os
 import shutil
 import tempfile
 import time
@@ -49,6 +48,7 @@ from muybridge.data.stores.common import (
 from muybridge.data.stores.packed import check_bytes, check_manifest, close, placed
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import clear_partials, read_as, sync_folder, within, write_json
@@ -155,7 +155,7 @@ def flow(
     DecodeError for a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
-    out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
+    out, source, jobs = Path(out), Manifest.load(manifest), jobs or processors.left().jobs
     form = check_form(short_side, fps, codec, quality, qualities=QUALITIES)
     if not LEAST_BOUND <= bound <= LARGEST_BOUND:
         raise UserError(

@@ -1,7 +1,6 @@
 """`frames`: write a set's frames as folders of JPEGs with list files, in the form that the papers' tools use."""
 
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -29,6 +28,7 @@ from muybridge.data.stores.common import (
     videos_of,
 )
 from muybridge.data.stores.parallel import in_order
+from muybridge.runtime import processors
 from muybridge.runtime.console import progress
 from muybridge.runtime.files import sync_folder, within, write_atomic, write_json
 from muybridge.text import printable
@@ -71,7 +71,7 @@ def frames(
     resumes a stopped one. Raises UserError; DecodeError for a video that cannot be read; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
-    out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
+    out, source, jobs = Path(out), Manifest.load(manifest), jobs or processors.left().jobs
     form = check_form(short_side, fps, "jpeg", quality)
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
     read_record(out, "frames", about)

@@ -7,7 +7,6 @@ uninterrupted one.
 """
 
 import functools
-import os
 import shutil
 import tempfile
 import time
@@ -40,6 +39,7 @@ from muybridge.data.stores.common import (
 from muybridge.data.stores.packed import check_bytes, check_manifest, close, placed
 from muybridge.data.stores.parallel import in_order
 from muybridge.errors import UserError
+from muybridge.runtime import processors
 from muybridge.runtime.cluster import map_shards
 from muybridge.runtime.console import log, progress
 from muybridge.runtime.files import within, write_json
@@ -108,7 +108,7 @@ def pack(
     for a video that cannot be read or has changed since it was prepared; Interrupted after Ctrl-C.
     """
     started = time.monotonic()
-    out, source, jobs = Path(out), Manifest.load(manifest), jobs or os.cpu_count() or 1
+    out, source, jobs = Path(out), Manifest.load(manifest), jobs or processors.left().jobs
     form = check_form(short_side, fps, codec, quality)
     number, count = check_shard(shard)
     about = {"format_version": FORMAT_VERSION, "source_sha256": source.sha256(), **asdict(form)}
