@@ -7,7 +7,7 @@ from pathlib import Path
 
 from muybridge.machine.finding import Asked, Finding
 from muybridge.machine.programs import whole_number
-from muybridge.runtime.cgroups import processors
+from muybridge.runtime.processors import left
 from muybridge.text import plural
 
 BUSY_SHARE = 0.5
@@ -21,23 +21,17 @@ def look(asked: Asked) -> Iterator[Finding]:
     """Count the processors that are left to this process, and what keeps them busy."""
     import psutil
 
-    there = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    quota = processors()
-    allowed = max(1, int(min(usable, quota or usable)))
-    figures = {"model": _model(), "processors": there, "usable": usable, "quota": quota}
-    if allowed < there:
-        why = f"a quota of {quota:g}" if quota is not None and quota < usable else "an affinity"
-        yield Finding(
-            "processors",
-            "note",
-            f"{allowed} of {there} processors are left to this process, by {why}.",
-            figures=figures,
-        )
+    there, own = os.cpu_count() or 1, left()
+    figures = {"model": _model(), "processors": there, **own.as_json(), "threads": own.threads}
+    computes = f"a training computes with {plural(own.threads, 'thread')}"
+    if own.jobs < there:
+        why = f"a quota of {own.quota:g}" if own.quota is not None and own.quota < own.usable else "an affinity"
+        words = f"{own.jobs} of {there} processors are left to this process, by {why}; {computes}."
+        yield Finding("processors", "note", words, figures=figures)
     else:
-        words = f"{plural(there, 'processor')} ({figures['model']})."
+        words = f"{plural(there, 'processor')} ({_model()}); {computes}."
         yield Finding("processors", "good", words, figures=figures)
-    yield from _threads(allowed, usable)
+    yield from _threads(own.threads, own.jobs)
     if asked.is_quick:
         return
     busy = psutil.cpu_percent(MOST_SECONDS) / 100
@@ -55,31 +49,23 @@ def look(asked: Asked) -> Iterator[Finding]:
         yield Finding("processors-idle", "good", f"The processors are {100 * busy:.0f} % busy.", figures=figures)
 
 
-def _threads(allowed: int, usable: int) -> Iterator[Finding]:
+def _threads(cores: int, jobs: int) -> Iterator[Finding]:
     values = {name: whole_number(os.environ.get(name, "")) for name in THREADS}
     set_to = {name: number for name, number in values.items() if number is not None}
     numbers = list(set_to.values())
-    if any(number > allowed for number in numbers):
+    if any(number > jobs for number in numbers):
         yield Finding(
             "threads",
             "doubt",
-            f"{_said(set_to)}: more threads than the {allowed} processors that are left slow each other down.",
-            f"export OMP_NUM_THREADS={allowed}",
+            f"{_said(set_to)}: more threads than the {jobs} processors that are left slow each other down.",
+            f"export OMP_NUM_THREADS={cores}",
             {"threads": set_to},
         )
-    elif not numbers and allowed < usable:
-        yield Finding(
-            "threads",
-            "doubt",
-            f"Libraries see {usable} processors and will start as many threads, but the quota leaves {allowed}.",
-            f"export OMP_NUM_THREADS={allowed}",
-            {"threads": set_to},
-        )
-    elif numbers and min(numbers) < allowed:
+    elif numbers and min(numbers) < cores:
         yield Finding(
             "threads",
             "note",
-            f"{_said(set_to)}: a training uses no more, though {allowed} processors are there.",
+            f"{_said(set_to)}: a training uses no more, though {cores} cores are there.",
             figures={"threads": set_to},
         )
 

@@ -1,4 +1,4 @@
-"""How much of its time this process waits for a processor that others have, by the system's own figures."""
+"""Contention: the share of its time that this process waits for processors, by the system's own figures."""
 
 import os
 import time
@@ -21,7 +21,7 @@ class Waiting:
         self._seen = _Look()
 
     def share(self, threads: int) -> float:
-        """The share since the last look, or since the beginning, of the time of so many threads; 0 … 1."""
+        """The share since the last look, or since the beginning, of the time of this many threads; 0 … 1."""
         before, self._seen = self._seen, _Look()
         seconds = max(1e-9, self._seen.at - before.at)
         if self._seen.waited is not None and before.waited is not None:

@@ -19,7 +19,7 @@ MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Processors:
-    """What the machine, the affinity and a container's quota leave to this process."""
+    """Processors that the machine, the affinity and a container's quota leave to this process."""
 
     usable: int
     """Logical processors that it may run on."""
@@ -32,9 +32,10 @@ class Processors:
     def threads(self) -> int:
         """Threads that compute: one a core. All wait for the slowest, so slow cores and second threads of a core do not help.
 
-        A quota is rounded down: threads beyond it are stopped together, in the middle of a step.
+        A quota is rounded to the nearest number: of 1.5 processors two threads make more than one does, though they are
+        stopped for a quarter of the time; of 1.2 they do not.
         """
-        return max(1, min(self.cores, self.cores if self.quota is None else int(self.quota)))
+        return max(1, min(self.cores, self.cores if self.quota is None else math.floor(self.quota + 0.5)))
 
     @property
     def jobs(self) -> int:
@@ -44,9 +45,13 @@ class Processors:
     def workers(self, *, computes: bool) -> int:
         """Processes that decode ahead of a training. `computes`: its network computes on these processors, too.
 
-        Decoding takes a small part of such a step: a worker for each two threads that compute.
+        Such a step takes far longer than its clips' decoding: a quarter of the cores decodes.
         """
-        return max(1, min(MOST_WORKERS, -(-self.threads // 2) if computes else self.jobs))
+        return max(1, min(MOST_WORKERS, self.threads // 4 if computes else self.jobs))
+
+    def threads_beside(self, workers: int) -> int:
+        """Threads that compute beside processes that decode. A core each: all threads wait for one that has to share its."""
+        return max(1, self.threads - workers)
 
     def as_json(self) -> dict[str, Any]:
         """Fields of environment.json."""

@@ -1,4 +1,4 @@
-"""How the threads of a step wait for each other beside other programs."""
+"""Waiting: the threads of a step wait for each other, beside other programs too."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ def is_set() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """What a process that loads torch needs in its environment to share processors well; empty where the user has chosen."""
+    """Variables for a process that loads torch, with which its threads share processors; empty where the user has chosen."""
     return {} if is_set() else {"GOMP_SPINCOUNT": str(SPINS)}
 
 

@@ -22,6 +22,7 @@ from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import to_device
 from muybridge.runtime.distributed import Processes, ProcessLost
+from muybridge.runtime.processors import left
 from muybridge.runtime.signals import Stop, stop_signals
 from muybridge.runtime.trackers import Trackers
 from muybridge.storage import checkpoints
@@ -95,6 +96,8 @@ class Session:
         reader, self.num_workers = build.reader_and_workers(
             recipe, runtime, manifest, np.concatenate([self.rows, *scored])
         )
+        if self.num_workers and self.where.device.type == "cpu" and threads.is_free(runtime):
+            torch.set_num_threads(min(torch.get_num_threads(), left().threads_beside(self.num_workers)))
         self.clips = build.train_clips(recipe, manifest, reader)
         self.views = build.video_views(recipe, manifest, reader)
         self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
@@ -194,15 +197,19 @@ class Session:
             )
 
     def choose_threads(self, batch: Batch) -> None:
-        """Choose the number of threads by trying steps on the first batch, and note it. The network stays as it is.
+        """Note the number of threads; where nobody has said it, steps are tried on the first batch before.
 
-        Not where the user has said a number, nor where others than this process and its CPU compute the steps.
+        The network stays as it is. Nothing is tried where others than this process and its CPU compute the steps.
         """
-        if (
-            not threads.is_free(self.runtime) or self.where.device.type != "cpu"
-            or self.processes.count > 1 or self.runtime.compile
-        ):  # fmt: skip
-            return
+        full = torch.get_num_threads()
+        if threads.is_free(self.runtime):
+            is_alone = self.where.device.type == "cpu" and self.processes.count == 1 and not self.runtime.compile
+            chosen = self._tried_threads(batch) if is_alone and full > 1 else full
+            if self.processes.is_first:
+                by = {"threads_chosen_by": "first batch"} if chosen < full else {}
+                self.run.save_environment({**self.run.environment(), "threads": chosen, **by})
+
+    def _tried_threads(self, batch: Batch) -> int:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         still = Still(self.model.parameters())
         with torch.random.fork_rng(devices=[]):
@@ -213,7 +220,7 @@ class Session:
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
-        self.run.save_environment({**self.run.environment(), "threads": chosen, "threads_chosen_by": "first batch"})
+        return chosen
 
     def _stored_facts(self) -> learning.Facts:
         """Facts of the steps that were done."""

@@ -23,12 +23,12 @@ TAKEN = 0.05
 """The processors are taken by others where a step waits for them for more than this share of its time."""
 GAIN = 0.9
 """Fewer threads are chosen where a step takes at most this share of the time that it takes with all."""
-TURN_SECONDS, TURNS = 0.25, 3
-"""The numbers of threads take turns of so long, or of one step."""
+TURN_SECONDS, TURNS = 0.5, 3
+"""The numbers of threads take turns of this length, and of one step at least."""
 PATIENCE_SECONDS = 30.0
-"""No further turn after so long."""
+"""No further turn after this time."""
 HELD_UP = 0.15
-"""Share of a training's time, spent waiting for processors, from which on it is told."""
+"""A training says once that it waits, where it waits for processors for more than this share of its time."""
 LOOK_SECONDS = 10.0
 """Time between two looks at how much a training waits."""
 
@@ -56,9 +56,9 @@ def choose(step: Callable[[], object]) -> int:
     """
     full = torch.get_num_threads()
     step()  # the first one prepares
-    waiting = Waiting()
+    seen = Waiting()
     step()
-    if full == 1 or waiting.share(full) < TAKEN:
+    if seen.share(full) < TAKEN:
         return full
     seconds = _tried(step, sorted({full, max(1, full * 3 // 4), max(1, full // 2), max(1, full // 4)}))
     best = min(seconds, key=lambda threads: seconds[threads])
@@ -84,6 +84,7 @@ def _tried(step: Callable[[], object], numbers: Sequence[int]) -> dict[int, floa
             break
         for number in numbers:
             torch.set_num_threads(number)
+            step()  # while the system places the threads
             started, steps = time.perf_counter(), 0
             while not steps or time.perf_counter() - started < TURN_SECONDS:
                 step()
@@ -107,21 +108,27 @@ class Contention:
         if share < HELD_UP:
             return
         self._is_told = True
-        others = "other programs" + (" and the run's own decoding processes" if num_workers else "")
         log(
-            f"{others} keep the processors busy: the threads of this training wait for one {100 * share:.0f} % of the time. "
-            f"{_remedy(threads)}"
+            f"{_cause(num_workers, threads)}: its threads wait for one {100 * share:.0f} % of the time. {_remedy(threads)}"
         )
 
 
+def _cause(num_workers: int, threads: int) -> str:
+    quota = processors.left().quota
+    if quota is not None and quota < threads:
+        return f"this training has {quota:g} processors by a container's quota, and {threads} threads"
+    others = "other programs" + (" or the run's own decoding processes" if num_workers else "")
+    return f"{others} keep the processors of this training busy"
+
+
 def _remedy(threads: int) -> str:
-    """What to do about it."""
+    """Advice against waiting."""
     remedies = ["Stop what else runs"]
     if not waiting.is_set():
         remedies.append(f"start with GOMP_SPINCOUNT={waiting.SPINS} in the environment")
     if threads > 1:
         remedies.append(f"train anew with fewer threads (--set runtime.threads={max(1, threads // 2)})")
-    return f"{', or '.join(remedies)}"
+    return ", or ".join(remedies)
 
 
 def environment(runtime: Runtime) -> dict[str, Any]:
