@@ -22,6 +22,7 @@ import muybridge
 from muybridge.machine import check as checking
 from muybridge.machine import codec, decoding, disk, finding, graphics, memory, packages, processor, programs
 from muybridge.machine.finding import Asked, private
+from muybridge.runtime.processors import Processors
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -377,13 +378,11 @@ def test_small_shared_memory_is_a_doubt(monkeypatch):
 
 
 @pytest.mark.parametrize(("quota", "threads", "check", "remedy"), [
-    (2.5, None, "threads", "export OMP_NUM_THREADS=2"), (2.0, "16", "threads", "export OMP_NUM_THREADS=2"),
-    (None, "16", "", ""), (None, None, "", ""),
+    (2.5, None, "", ""), (2.0, "16", "threads", "export OMP_NUM_THREADS=2"), (None, "16", "", ""), (None, None, "", ""),
 ])  # fmt: skip
 def test_more_threads_than_processors_are_a_doubt(asked, monkeypatch, quota, threads, check, remedy):
-    monkeypatch.setattr(processor, "processors", lambda: quota)
+    monkeypatch.setattr(processor, "left", lambda: Processors(usable=16, cores=16, quota=quota))
     monkeypatch.setattr(processor.os, "cpu_count", lambda: 16)
-    monkeypatch.setattr(processor.os, "sched_getaffinity", lambda _: set(range(16)))
     for name in processor.THREADS:
         monkeypatch.delenv(name, raising=False)
     if threads:
