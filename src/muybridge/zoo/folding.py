@@ -84,8 +84,8 @@ def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
 
     `num_frames`, `size`: of the clips that it will answer. The model is in evaluation mode and will not be trained; a
     folded norm becomes an `nn.Identity`, so that weights of the plain network do not load any more. The answer is the same
-    but for rounding. A norm stays that is used twice, has hooks or no running statistics, or follows something else; and
-    so does every norm of a network that cannot be traced without values.
+    but for rounding. A norm stays that is used twice, has no running statistics or follows something else; and so does
+    every norm of a network that cannot be traced without values.
     """
     try:
         pairs = list(_pairs(model, _traced(model, num_frames, size)))
@@ -95,7 +95,7 @@ def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
     convs: dict[_Pair, Any] = {pair: model.get_submodule(pair.conv) for pair in pairs}
     bare = [pair for pair, conv in convs.items() if conv.bias is None]
     for pair, conv in convs.items():
-        _put(model, pair.norm, nn.Identity())
+        _put(model, pair.norm, _emptied(norms[pair]))
         if pair in bare:
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
     try:  # (a convolution's own code may know no bias, and the network may ask a norm for more than its output)
@@ -127,8 +127,8 @@ def _traced(model: VideoModel, num_frames: int, size: int) -> _Trace:
 
     handles = []
     for module in model.modules():
-        if _is_plain_norm(module):
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        if type(module) in NORMS:  # (what hooks of its own do before and after is not its work)
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, prepend=True)]
     try:
         with torch.no_grad(), left_as_it_was(model), trace:
             clips = model.zeros(num_frames, size, batch_size=2, device="meta")
@@ -182,16 +182,17 @@ def _norm_after(model: VideoModel, trace: _Trace, out: torch.Tensor) -> str | No
     [name] = owners
     norm: Any = model.get_submodule(name)
     own = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    is_whole = norm is step.norm and not norm.training and len(tensors) == sum(each is not None for each in own)
+    is_once = [module for _, module in model.named_modules(remove_duplicate=False)].count(norm) == 1
+    is_whole = norm is step.norm and is_once and not norm.training and len(tensors) == sum(each is not None for each in own)
     is_alike = stand_in.shape[1] == len(channels_C) and bool((stand_in.movedim(1, -1) == channels_C).all())
     return name if is_whole and is_alike else None
 
 
-def _is_plain_norm(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    if type(module) not in NORMS or any(hooks) or module._modules:
-        return False
-    return module.running_mean is not None and module.running_var is not None
+def _emptied(norm: nn.Module) -> nn.Identity:
+    """What a folded norm leaves: its hooks and the modules in it, which networks of frames have behind some norms."""
+    identity = nn.Identity()
+    vars(identity).update(vars(norm) | {"_parameters": {}, "_buffers": {}})
+    return identity
 
 
 def _biased(trace: _Trace) -> Iterator[str]:
@@ -213,8 +214,10 @@ def _fold(conv: Any, norm: Any) -> None:
     bias_C = (conv.bias.double() - norm.running_mean.double()) * scale_C
     if norm.bias is not None:
         bias_C = bias_C + norm.bias.double()
-    conv.weight.copy_(conv.weight.double() * scale_C.view(-1, *[1] * (conv.weight.dim() - 1)))
-    conv.bias.copy_(bias_C)
+    weight = conv.weight.double() * scale_C.view(-1, *[1] * (conv.weight.dim() - 1))
+    # (others may hold the old tensors; the new ones have their layout)
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias_C.to(conv.bias.dtype), requires_grad=False)
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
