@@ -74,6 +74,7 @@ class ExportedNetwork:
         self.calibrated = about.calibrated
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.session = session(data, str(file), runtime=runtime)
+        self.answered_by = "ONNX Runtime"
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores, as the run gives them, of as many views as the graph takes, or fewer clips or crops.

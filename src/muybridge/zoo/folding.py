@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, for networks that only answer.
+"""Convolutions of networks that only answer: batch norms folded into them, or their weights rounded once for all calls.
 
 In evaluation a batch norm's statistics are constants, so that it and the convolution before it are one convolution (Jacob
 et al. 2018, section 3.2). Which convolution a norm follows is found out by one clip that goes through on the meta device,
@@ -110,6 +110,24 @@ def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
         if pair in bare:
             conv.bias = None
     return sum(pair.conv in biased for pair in pairs)
+
+
+def round_weights(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) -> int:
+    """Keep the parameters of convolutions in `dtype`, in place. Returns the number of convolutions.
+
+    Mixed precision rounds them in every call; answers under `torch.autocast(dtype=dtype)` are the same to the bit. Those
+    stay that something else takes, too. `num_frames`, `size`: as in `fold_norms`.
+    """
+    try:
+        trace = _traced(model, num_frames, size)
+    except Exception:  # whatever a network's own code raises without values
+        return 0
+    names = [name for step in trace.steps if (name := _convolution(model, trace, step)) is not None]
+    for name in names:
+        conv: Any = model.get_submodule(name)
+        for kind, parameter in conv.named_parameters(recurse=False):
+            setattr(conv, kind, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+    return len(names)
 
 
 def _traced(model: VideoModel, num_frames: int, size: int) -> _Trace:
