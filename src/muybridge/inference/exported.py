@@ -72,9 +72,9 @@ class ExportedNetwork:
         self.name, self.recipe = str(file), about.recipe
         self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
+        self.answered_by = "ONNX Runtime"
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.session = session(data, str(file), runtime=runtime)
-        self.answered_by = "ONNX Runtime"
 
     def scores(self, views: VideoViews) -> Scores:
         """Per-view scores, as the run gives them, of as many views as the graph takes, or fewer clips or crops.
@@ -141,6 +141,7 @@ class ExportedSteps:
         self.name, self.recipe = str(file), about.recipe
         self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
+        self.answered_by = "ONNX Runtime"
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._loaded = _loaded(data, self.name, runtime)
         self._state = {

@@ -200,8 +200,10 @@ def _norm_after(model: VideoModel, trace: _Trace, out: torch.Tensor) -> str | No
     [name] = owners
     norm: Any = model.get_submodule(name)
     own = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    if norm is not step.norm or norm.training or norm.running_mean is None or norm.running_var is None:
+        return None
     is_once = [module for _, module in model.named_modules(remove_duplicate=False)].count(norm) == 1
-    is_whole = norm is step.norm and is_once and not norm.training and len(tensors) == sum(each is not None for each in own)
+    is_whole = is_once and len(tensors) == sum(each is not None for each in own)
     is_alike = stand_in.shape[1] == len(channels_C) and bool((stand_in.movedim(1, -1) == channels_C).all())
     return name if is_whole and is_alike else None
 
