@@ -171,7 +171,8 @@ def test_what_is_no_plain_pair_is_left_to_the_bit(why):
     assert fold_norms(model, 4, 8) == 0
     assert torch.equal(model(x), expected)
     after = model.state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_hooks_of_a_norm_still_run():
@@ -180,7 +181,8 @@ def test_hooks_of_a_norm_still_run():
     model.norm.register_forward_pre_hook(lambda module, args: None)
     x = torch.randn(2, 3, 4, 8, 8)
     expected = model(x)
-    assert fold_norms(model, 4, 8) == 1 and isinstance(model.norm, nn.Identity)
+    assert fold_norms(model, 4, 8) == 1
+    assert isinstance(model.norm, nn.Identity)
     assert torch.allclose(model(x), expected, atol=1e-6)
 
 
@@ -189,7 +191,8 @@ def test_the_old_tensors_stay_as_they_were_for_others_who_hold_them():
     held = model.conv.weight
     kept = held.detach().clone()
     fold_norms(model, 4, 8)
-    assert torch.equal(held, kept) and not torch.equal(model.conv.weight, kept)
+    assert torch.equal(held, kept)
+    assert not torch.equal(model.conv.weight, kept)
 
 
 @pytest.mark.parametrize("name", ["tsm_resnet_tiny", "i3d_resnet_tiny", "tsm@foreign_networks:made_anew"])

@@ -1,8 +1,9 @@
 """A loaded network made ready to answer: all that makes it faster and leaves its scores as they are, to 1e-4.
 
-By rule, and told: batch norms are folded into convolutions where it computes in the precision of its weights; in mixed
-precision the weights of convolutions are rounded once instead of in every call (then bits stay, and folding would round
-otherwise). 3D convolutions of a single clip go to oneDNN. A network is compiled where that was asked for, or where an evaluation is long and a trial shows that it pays.
+By rule, and told: batch norms are folded into convolutions, and 3D convolutions of single clips go to oneDNN, where a network
+computes in the precision of its weights. In mixed precision the weights of convolutions are rounded once instead of in
+every call; then bits stay, while a folded weight would be rounded otherwise. A network is compiled where that was asked for,
+or where an evaluation is long and a trial shows that it pays.
 """
 
 import shutil
