@@ -144,6 +144,7 @@ def test_what_cannot_be_compiled_answers_without(answering, monkeypatch, capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it loads its compiler
 @pytest.mark.parametrize("name", ["tsm_resnet_tiny", "tsn_resnet_tiny", "i3d_resnet_tiny"])
 def test_compiled_networks_give_the_same_scores(run, name):
     """`tsn` is asked for the features of frames, the others for the answers of clips."""
@@ -160,6 +161,7 @@ def test_compiled_networks_give_the_same_scores(run, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it loads its compiler
 def test_a_compiled_evaluation_gives_the_same_scores(run):
     compiled = muybridge.evaluate(run, runtime=Runtime(compile=True))
     assert compiled.answered_by.endswith("compiled")

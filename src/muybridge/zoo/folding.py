@@ -79,6 +79,7 @@ class _Pair:
     norm: str
 
 
+@torch.inference_mode(mode=False)
 def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
     """Fold batch norms into the convolutions before them, in place. Returns how many were.
 
@@ -112,6 +113,7 @@ def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
     return sum(pair.conv in biased for pair in pairs)
 
 
+@torch.inference_mode(mode=False)
 def round_weights(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) -> int:
     """Keep the parameters of convolutions in `dtype`, in place. Returns the number of convolutions.
 

@@ -40,7 +40,10 @@ def convolve(conv: nn.Conv3d, x_BCTHW: torch.Tensor, pads: Sequence[tuple[int, i
         x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
         pads = [(0, 0)] * 3
     around = tuple(front for front, _ in pads)
-    if x_BCTHW.shape[0] == 1 and getattr(conv, "by_onednn", False):
+    by_onednn = (
+        getattr(conv, "by_onednn", False) and not torch.compiler.is_compiling()
+    )  # (the compiler has its own way)
+    if by_onednn and x_BCTHW.shape[0] == 1:
         return torch.mkldnn_convolution(
             x_BCTHW, conv.weight, conv.bias, around, conv.stride, conv.dilation, conv.groups
         )
