@@ -55,8 +55,10 @@ def num_norms(model):
     return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
-def assert_same_answer(name, folded, before):
+def assert_same_answer(name, folded, before, *, share=5e-5, dtype=torch.float32):
+    """`share`: largest difference, of the largest logit."""
     model, x, clip = made(name)
+    model, x = model.to(dtype), x.to(dtype)
     with torch.inference_mode():
         expected = model(x)
     assert num_norms(model) == before or before is None
@@ -64,7 +66,7 @@ def assert_same_answer(name, folded, before):
     assert count == folded or folded is None
     with torch.inference_mode():
         answer = model(x)
-    assert (answer - expected).abs().max() <= 5e-5 * expected.abs().max()
+    assert (answer - expected).abs().max() <= share * expected.abs().max()
     return model, x
 
 
@@ -85,7 +87,7 @@ def test_folded_norms_leave_the_answer(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_folded_norms_leave_the_answer_of_every_network(name):
-    assert_same_answer(name, None, None)
+    assert_same_answer(name, None, None, share=1e-9, dtype=torch.float64)  # (fresh non-local blocks magnify rounding)
 
 
 class Net(VideoModel):

@@ -48,8 +48,8 @@ def made_ready(
     clip = (recipe.clip.num_frames, recipe.test_size)
     if where.autocast_dtype is None:
         on.append(f"{plural(fold_norms(model, *clip), 'norm')} folded")
-        if where.device.type == "cpu":
-            single_clips_by_onednn(model)
+        if where.device.type == "cpu" and single_clips_by_onednn(model):
+            on.append("single clips by oneDNN")
     else:
         rounded = round_weights(model, *clip, where.autocast_dtype)
         on.append(f"weights of {plural(rounded, 'convolution')} rounded beforehand")
