@@ -61,7 +61,7 @@ class Task:
     model: VideoModel
     where: Placement
     answered_by: str
-    """What computes (`muybridge.evaluation.ready`), for people."""
+    """Words for what computes (`muybridge.evaluation.ready.made_ready`)."""
     reader: Reader
     num_workers: int
     processes: Processes

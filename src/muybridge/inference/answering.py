@@ -43,7 +43,7 @@ class Answering(Protocol):
     calibrated: Calibrated
     """Its temperature and threshold (`muybridge calibrate`)."""
     answered_by: str
-    """What computes, for people: device, precision, threads, folded norms."""
+    """Words for what computes: device, precision, threads, folded norms."""
 
     @property
     def sha256(self) -> str:

@@ -106,7 +106,7 @@ class Predictor:
 
     @property
     def answered_by(self) -> str:
-        """What computes, for people: "cpu, fp32, 2 threads, 20 norms folded"."""
+        """Words for what computes: "cpu, fp32, 2 threads, 20 norms folded"."""
         return self.answering.answered_by
 
     def __enter__(self) -> Self:

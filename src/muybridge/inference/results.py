@@ -69,7 +69,7 @@ class PredictionList(Shown, list[Prediction]):
     """Predictions of any number of videos, a list that shows itself in a notebook."""
 
     answered_by: str = ""
-    """What computed them (`Predictor.answered_by`), where `muybridge.predict` gave them."""
+    """Words for what computed them (`Predictor.answered_by`), where `muybridge.predict` gave them."""
 
     def as_rows(self) -> list[dict[str, Any]]:
         """A row a prediction (`Prediction.as_row`)."""

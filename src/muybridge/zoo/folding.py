@@ -49,7 +49,7 @@ class _Trace(TorchDispatchMode):
 
     steps: list[_Step] = field(default_factory=list)
     takers: dict[int, list[_Step]] = field(default_factory=dict)
-    """By `id` of a tensor; the steps keep all of them alive."""
+    """Operations that take a tensor, by its `id`; the steps keep all tensors alive."""
     norm: nn.Module | None = None
     names: dict[int, str] = field(default_factory=dict)
     """Names of parameters and buffers, by `id` of the tensors that stood for them."""
@@ -211,7 +211,7 @@ def _norm_after(model: VideoModel, trace: _Trace, out: torch.Tensor) -> str | No
 
 
 def _emptied(norm: nn.Module) -> nn.Identity:
-    """What a folded norm leaves: its hooks and the modules in it, which networks of frames have behind some norms."""
+    """The hooks of a folded norm and the modules in it, which networks of frames have behind some norms."""
     identity = nn.Identity()
     vars(identity).update(vars(norm) | {"_parameters": {}, "_buffers": {}})
     return identity

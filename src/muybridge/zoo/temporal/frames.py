@@ -129,7 +129,7 @@ class VolumeConv(nn.Conv3d):
     """A 3D convolution on folded frames."""
 
     by_onednn = False
-    """As in `muybridge.zoo.volumes.Conv`."""
+    """Whether oneDNN convolves single clips, too (`muybridge.zoo.volumes.single_clips_by_onednn`)."""
 
     def __init__(
         self,
