@@ -324,7 +324,7 @@ def test_mistakes_are_told_before_anything_is_scored(run, recipe, manifest, tmp_
         (
             "--set",
             "optim.lr=1",
-        ): "optim.lr: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error",
+        ): "optim.lr: an evaluation cannot change it. Set only evaluation.…, clip.…, data.on_error and precision",
         ("--split", "tests"): "Did you mean 'test'?",
     }
     for words, message in wrong.items():

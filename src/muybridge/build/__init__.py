@@ -12,7 +12,7 @@ from muybridge.build.clips import (
 )
 from muybridge.build.networks import averaged, cost, fill, frozen, model, optimizer, outline
 from muybridge.build.public import answering, ready_made
-from muybridge.build.resolving import placement, resolve, user_network
+from muybridge.build.resolving import placement, resolve, settled_precision, user_network
 from muybridge.build.weights import base_run, check_unseen, run_of, seen_before, weights_file
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "run_of",
     "scoring_batch_size",
     "seen_before",
+    "settled_precision",
     "train_clips",
     "train_rows",
     "user_network",

@@ -33,7 +33,7 @@ def ready_made(name: str, pretrained: str, *, changes: Mapping[str, Any], runtim
     """
     if pretrained.strip() in ("", "none"):
         raise UserError("--pretrained: it names no weights. Name them (kinetics400, hub, a file, a URL)")
-    opens = (*OPEN_FIELDS, "model.options.", "model.temporal_pooling", "precision")
+    opens = (*OPEN_FIELDS, "model.options.", "model.temporal_pooling")
     closed = [field for field in changes if not field.startswith(opens)]
     if closed:
         raise UserError(

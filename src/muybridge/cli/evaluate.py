@@ -72,6 +72,8 @@ def evaluate(
             return
         named = {"run": run} if pretrained is None else {"run": run, "pretrained": pretrained}
         value: dict[str, Any] = {**named, scores.split or "scores": metrics(scores), "average": scores.average}
+        if scores.answered_by:
+            value["answered_by"] = scores.answered_by
         if scores.num_trained_on:
             value["training_accuracy"] = True
         if views_curve:

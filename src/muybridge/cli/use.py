@@ -92,6 +92,7 @@ def predict(
         value = {
             "run": run,
             **({} if pretrained is None else {"pretrained": pretrained}),
+            "answered_by": predictions.answered_by,
             "predictions": [prediction.as_json() for prediction in predictions],
             "failed": [{"path": error.path, "reason": error.reason} for error in failed],
         }

@@ -19,6 +19,7 @@ from muybridge import build
 from muybridge.data.manifest import FLOW, SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
+from muybridge.evaluation.ready import made_ready
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import Trained
 from muybridge.recipe import Recipe, Runtime, replace
@@ -59,6 +60,8 @@ class Task:
     """Whether the videos are of none of the network's classes; their labels are -1."""
     model: VideoModel
     where: Placement
+    answered_by: str
+    """Words for what computes (`muybridge.evaluation.ready.made_ready`)."""
     reader: Reader
     num_workers: int
     processes: Processes
@@ -100,7 +103,9 @@ class Task:
         scored_N = ~np.isin(self.manifest.text("id", self.rows), skipped_ids)
         num_trained_on = int((self.trained_on_N & scored_N).sum())
         return {
-            order: dataclasses.replace(scores, split=self.split, num_trained_on=num_trained_on)
+            order: dataclasses.replace(
+                scores, split=self.split, num_trained_on=num_trained_on, answered_by=self.answered_by
+            )
             for order, scores in scores_of.items()
         }
 
@@ -160,14 +165,17 @@ def prepared(
         _check_unknown(data, checkpoint, changes or {})
     wrong = [name for name in changes or {} if not name.startswith(evaluations.OPEN_FIELDS)]
     if wrong:
-        raise UserError(f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.… and data.on_error")
+        raise UserError(
+            f"{wrong[0]}: an evaluation cannot change it. Set only evaluation.…, clip.…, data.on_error and precision"
+        )
     if asked.evaluation.size and "clip.size" in (changes or {}) and "evaluation.size" not in (changes or {}):
         raise UserError(
             f"clip.size: the recipe of {trained.name} tests at evaluation.size {asked.evaluation.size}. Set "
             f"evaluation.size={(changes or {})['clip.size']}"
         )
-    recipe = replace(asked, changes or {})
     runtime = runtime or Runtime()
+    recipe = replace(asked, changes or {})
+    recipe = replace(recipe, {"precision": build.settled_precision(recipe, runtime)})
     if data is None and not Path(recipe.data.manifest).exists():
         raise UserError(
             f"{recipe.data.manifest}: the manifest of {trained.name} is not there any more. Say where it is: --data "
@@ -214,6 +222,10 @@ def prepared(
         model = trained.load(which)
         where = build.placement(recipe, runtime)
         to_device(model, where)
+        e, num_rows = recipe.evaluation, len(rows[processes.rank :: processes.count])
+        num_clips = None if e.whole else num_rows * e.num_clips * e.num_crops  # (whole videos are of any length)
+        answered_by = made_ready(model, recipe, where, runtime, num_clips=num_clips)
+        log(f"answers: {answered_by}")
         reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
         if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
             manifest = dataclasses.replace(manifest, mirror=trained.dataset["mirror"])
@@ -231,6 +243,7 @@ def prepared(
             is_unknown=unknown,
             model=model,
             where=where,
+            answered_by=answered_by,
             reader=reader,
             num_workers=workers,
             processes=processes,

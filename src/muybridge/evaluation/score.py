@@ -80,7 +80,7 @@ def score(
                 names = views.manifest.text("id", np.array([video.views.row for video in chunk]))
                 raise Diverged(
                     f"{', '.join(names[:3])}: the network's answer is not finite, as its weights are damaged or need "
-                    "another precision. Use another checkpoint, or runtime.precision=fp32"
+                    "another precision. Use another checkpoint, or --set precision=fp32"
                 )
             logits.append(logits_VK)
             bar.advance(len(chunk))

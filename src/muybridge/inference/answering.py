@@ -16,10 +16,11 @@ from muybridge.data import inputs
 from muybridge.data.inputs import Input
 from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
+from muybridge.evaluation.ready import made_ready
 from muybridge.evaluation.score import score
 from muybridge.evaluation.trained import trained
 from muybridge.inference.exported import exported, is_exported
-from muybridge.recipe import Recipe, Runtime
+from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.console import log
 from muybridge.runtime.device import Placement, to_device
 from muybridge.storage.calibration import Calibrated
@@ -27,7 +28,7 @@ from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 from muybridge.storage.study import StudyRecord
 from muybridge.text import plural
-from muybridge.zoo.steps import State, Steps, steps
+from muybridge.zoo.steps import State, Steps, digest, steps
 
 
 class Answering(Protocol):
@@ -41,6 +42,8 @@ class Answering(Protocol):
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
     calibrated: Calibrated
     """Its temperature and threshold (`muybridge calibrate`)."""
+    answered_by: str
+    """Words for what computes: device, precision, threads, folded norms."""
 
     @property
     def sha256(self) -> str:
@@ -132,12 +135,12 @@ def best_on_val(study: Path) -> Run:
     return best
 
 
-def _refuse(changes: Mapping[str, Any] | None) -> None:
-    """Raise UserError where a run's recipe is to be changed."""
-    if changes:
-        raise UserError(
-            f"--set: '{next(iter(changes))}' cannot be set, as the run's own recipe is used. Set runtime.FIELD alone"
-        )
+def _refuse(changes: Mapping[str, Any] | None, *, but: tuple[str, ...] = ()) -> None:
+    """Raise UserError where a run's recipe is to be changed, `but` for these fields."""
+    closed = [name for name in changes or {} if name not in but]
+    if closed:
+        alone = " or ".join([*but, "runtime.FIELD"])
+        raise UserError(f"--set: '{closed[0]}' cannot be set, as the run's own recipe is used. Set {alone} alone")
 
 
 class TrainedNetwork:
@@ -152,19 +155,23 @@ class TrainedNetwork:
         runtime: Runtime | None = None,
         allow_code: bool = False,
     ) -> None:
-        """Load it. `changes`: with `pretrained` alone. Raises UserError, as `muybridge.evaluation.trained` does."""
+        """Load it. `changes`: of a run the precision alone. Raises UserError, as `muybridge.evaluation.trained` does."""
+        runtime = runtime or Runtime()
         if pretrained is None:
-            _refuse(changes)
+            _refuse(changes, but=("precision",))
         network = trained(run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code)
-        self.name, self.recipe, self.dataset = network.name, network.recipe, network.dataset
+        self.name, self.dataset = network.name, network.dataset
+        recipe = network.recipe if pretrained is not None else replace(network.recipe, changes or {})
+        self.recipe = replace(recipe, {"precision": build.settled_precision(recipe, runtime)})
         self.calibrated = Calibrated() if network.run is None else Calibrated.of(network.run)
-        self.where = build.placement(self.recipe, runtime or Runtime())
+        self.where = build.placement(self.recipe, runtime)
         self.model = network.load(self.recipe.evaluation.checkpoint)
         to_device(self.model, self.where)
-        self.model.eval()  # for good: other threads may be computing while one begins
+        self.sha256 = self._sha256()  # of the weights as they are stored, before they are folded
+        self._weights_sha256 = digest(self.model)
+        self.answered_by = made_ready(self.model, self.recipe, self.where, runtime)
 
-    @cached_property
-    def sha256(self) -> str:
+    def _sha256(self) -> str:
         """Hash of the weights, the classes, the calibration and what the network is shown."""
         shown = self.recipe.model_dump(mode="json", include={"clip", "evaluation", "precision"})
         calibrated = [self.calibrated.temperature, self.calibrated.threshold]
@@ -177,7 +184,7 @@ class TrainedNetwork:
 
     def frame_by_frame(self, window_frames: int) -> FrameByFrame | None:
         """The network frame by frame; None where it takes whole clips only. `window_frames`: that an answer is a mean over."""
-        each = steps(self.model, window_frames)
+        each = steps(self.model, window_frames, sha256=self._weights_sha256)
         return None if each is None else _NetworkSteps(each, self.recipe, self.where)
 
     def scores(self, views: VideoViews) -> Scores:

@@ -72,6 +72,7 @@ class ExportedNetwork:
         self.name, self.recipe = str(file), about.recipe
         self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
+        self.answered_by = "ONNX Runtime"
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.session = session(data, str(file), runtime=runtime)
 
@@ -140,6 +141,7 @@ class ExportedSteps:
         self.name, self.recipe = str(file), about.recipe
         self.dataset: Mapping[str, Any] = about.dataset
         self.calibrated = about.calibrated
+        self.answered_by = "ONNX Runtime"
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._loaded = _loaded(data, self.name, runtime)
         self._state = {

@@ -62,6 +62,8 @@ def predict(
     with Predictor(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits
     ) as predictor:
+        log(f"answers: {predictor.answered_by}")
+        predictions.answered_by = predictor.answered_by
         about = [predictor.answering.sha256, top, window_seconds, fps] if out is not None else []
         answered_by = sha256(json.dumps(about).encode()).hexdigest()[:16]
         of_file = nullcontext() if out is None else answers.opened(Path(out), answered_by=answered_by, top=top)

@@ -104,6 +104,11 @@ class Predictor:
         self._cores = processors.left().jobs
         self._files = SafeReader(limits, most_processes=max(4, self._cores))
 
+    @property
+    def answered_by(self) -> str:
+        """Words for what computes: "cpu, fp32, 2 threads, 20 norms folded"."""
+        return self.answering.answered_by
+
     def __enter__(self) -> Self:
         return self
 

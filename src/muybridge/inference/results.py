@@ -68,6 +68,9 @@ class Prediction(Labelled):
 class PredictionList(Shown, list[Prediction]):
     """Predictions of any number of videos, a list that shows itself in a notebook."""
 
+    answered_by: str = ""
+    """Words for what computed them (`Predictor.answered_by`), where `muybridge.predict` gave them."""
+
     def as_rows(self) -> list[dict[str, Any]]:
         """A row a prediction (`Prediction.as_row`)."""
         return [one.as_row() for one in self]

@@ -205,7 +205,7 @@ class Stream:
         self._fps = fps or self._fps
         window_seconds = (self._window_frames - 1) * self.step_seconds + (self._input.step_frames - 1) / self._fps
         return {
-            "network": self.network.name, "classes": len(self.classes),
+            "network": self.network.name, "answered_by": self.network.answered_by, "classes": len(self.classes),
             "way": "frame by frame" if self.is_frame_by_frame else "windows",
             "window_frames": self._window_frames, "crops": self._crops, "step_seconds": self.step_seconds,
             "window_seconds": window_seconds, "every_seconds": self.every_steps * self.step_seconds,
@@ -581,7 +581,7 @@ def _told(about: Mapping[str, Any]) -> str:
     return (
         f"{about['network']}: {about['way']}; looks back {about['window_seconds']:.2g} s "
         f"({about['window_frames']} frames), answers every {about['every_seconds']:.2g} s; an answer is of the middle of "
-        f"what it looks at, {about['delay_seconds']:.2g} s before"
+        f"what it looks at, {about['delay_seconds']:.2g} s before; answered by: {about['answered_by']}"
     )
 
 

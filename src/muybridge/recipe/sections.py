@@ -348,7 +348,11 @@ class Runtime(Section):
     """On a GPU, use algorithms that give the same bits every time. false: PyTorch's defaults, which may be faster; runs may
     then differ in their last bits. CPUs are not affected."""
     compile: bool = False
-    """Compile the network (torch.compile): a slow start, then faster steps on a GPU. Results differ in their last bits."""
+    """Compile the network (torch.compile): a slow start, then faster steps on a GPU. Results differ in their last bits. An
+    evaluation or a prediction that cannot compile says so and does without."""
+    inference: Literal["auto", "plain"] = "auto"
+    """Way in which networks answer in evaluations and predictions. auto: a faster one, with the scores of the trained network
+    to 1e-4 (norms folded into convolutions, long evaluations compiled). plain: that of training, to the bit."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_one_or_more)] = ()
     """Experiment trackers that metrics are also sent to (needs the extra `track`): one, or several as
     ["tensorboard","wandb"]."""

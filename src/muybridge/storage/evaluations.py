@@ -25,7 +25,7 @@ from muybridge.storage.run import Run
 from muybridge.storage.scores import Scores
 
 FORMAT_VERSION = 1
-OPEN_FIELDS = ("evaluation.", "clip.", "data.on_error")
+OPEN_FIELDS = ("evaluation.", "clip.", "data.on_error", "precision")
 """Beginnings of the fields of a recipe that an evaluation may change."""
 LONGEST_NAME = 100
 """Most characters of a folder's name; a longer one ends in a hash."""
@@ -40,6 +40,7 @@ class _Kept(TypedDict):
     checkpoint: str
     changes: dict[str, Any]
     unknown: NotRequired[str]
+    answered_by: NotRequired[str]
     params: _Count
     conv_macs: _Count
     macs: _Count
@@ -130,7 +131,8 @@ def keep(
     scores.save(run.file(kept.scores_file))
     write_json(run.file(f"evaluations/{name}/evaluation.json"), {
         "format_version": FORMAT_VERSION, "split": split, "checkpoint": checkpoint, "changes": changes,
-        **({"unknown": unknown} if unknown else {}), **cost,
+        **({"unknown": unknown} if unknown else {}),
+        **({"answered_by": scores.answered_by} if scores.answered_by else {}), **cost,
     })  # fmt: skip
     return kept
 

@@ -103,6 +103,8 @@ class Scores(Shown):
     """Split of the manifest; empty: unknown."""
     num_trained_on: int = 0
     """Number of the videos that the model was trained on: above 0, metrics are training accuracy."""
+    answered_by: str = ""
+    """Words for what computed them (device, precision, threads, folded norms); empty: unknown. Not stored with them."""
     are_probabilities: bool = False
     """Whether `logits_VK` holds probabilities, which another tool gave; they are averaged as they are, and never saved."""
 

@@ -203,7 +203,7 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
     try:
         before()
         meta = {name: tensor.to("meta") for name, tensor in state.items()}
-        with torch.no_grad(), _left_as_it_was(net), Shapes():
+        with torch.no_grad(), left_as_it_was(net), Shapes():
             # untied: with ties, a module of two names would be left without its weights
             return torch.func.functional_call(
                 net, meta, (torch.zeros(shape, dtype=dtype, device="meta"),), tie_weights=False
@@ -211,7 +211,7 @@ def trial(net: nn.Module, shape: tuple[int, ...], *, before: Callable[[], None] 
     except Exception:  # it computes with values on its way, or has tensors that are no parameters or buffers
         before()
         images = torch.zeros(shape, dtype=dtype, device=next(iter(state.values()), torch.empty(0)).device)
-        with torch.no_grad(), _left_as_it_was(net):
+        with torch.no_grad(), left_as_it_was(net):
             return net(images)
 
 
@@ -231,7 +231,7 @@ def _other_channels(net: nn.Module, in_channels: int, size: int) -> int | None:
 
 
 @contextmanager
-def _left_as_it_was(net: nn.Module) -> Iterator[None]:
+def left_as_it_was(net: nn.Module) -> Iterator[None]:
     """Restore modules' attributes and modes after a pass (it may leave a weight made from others, or a cache)."""
     attributes = {module: dict(vars(module)) for module in net.modules()}
     net.eval()

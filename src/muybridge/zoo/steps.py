@@ -35,13 +35,14 @@ SEEN, WINDOW = "seen", "window"
 _TAG = "muybridge_state"
 
 
-def steps(model: VideoModel, window: int) -> "Steps | None":
+def steps(model: VideoModel, window: int, *, sha256: str = "") -> "Steps | None":
     """A network step by step, in eval mode from now on; None where it takes whole clips only.
 
     `window`: frames that the answer is a mean over (a recipe's `clip.num_frames`). Step by step go networks whose features
     are those of single frames (TSN), heads over the vectors of single frames, and what looks back only: `tsm` with
     `direction=past`, `lstm`, `gru`, `tcn` with `causal=true`. Not so temporal pooling, which looks ahead and leaves no
-    answer for each frame, nor 3D convolutions, TAM and non-local blocks. Raises UserError for a window that does not fit.
+    answer for each frame, nor 3D convolutions, TAM and non-local blocks. `sha256`: the network's `digest` before its norms
+    were folded, which its states are kept with. Raises UserError for a window that does not fit.
     """
     if isinstance(model, Candidates):
         model = model.answering
@@ -56,7 +57,9 @@ def steps(model: VideoModel, window: int) -> "Steps | None":
         kind = _HeadOverVectors
     else:
         return None
-    return kind(model.eval(), window)
+    each = kind(model.eval(), window)
+    each._digest = sha256
+    return each
 
 
 class Steps:
@@ -144,13 +147,9 @@ class Steps:
         return {name: tensor.to(self.model.fc.weight.device) for name, tensor in state.items()}
 
     def digest(self) -> str:
-        """SHA-256 of the network: its name, and the names, shapes and values of its tensors."""
+        """`digest` of the network."""
         if not self._digest:
-            digest = hashlib.sha256(self.model.name.encode())
-            for name, tensor in sorted(self.model.state_dict().items()):
-                digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-            self._digest = digest.hexdigest()
+            self._digest = digest(self.model)
         return self._digest
 
     def _check_input(self, x: torch.Tensor) -> None:
@@ -200,6 +199,17 @@ class _HeadOverVectors(Steps):
         """Logits of the vectors that are there."""
         g_1SE, weights_1S = self.model.sequence(window_1WE, present_1W)
         return self.model.fc((weights_1S[..., None] * g_1SE).sum(1))
+
+
+def digest(model: VideoModel) -> str:
+    """SHA-256 of a network: its name, and the names, shapes and values of its tensors."""
+    if isinstance(model, Candidates):
+        model = model.answering
+    made = hashlib.sha256(model.name.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        made.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        made.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return made.hexdigest()
 
 
 def write_state(path: str | Path, state: Mapping[str, torch.Tensor], *, name: str, sha256: str) -> None:

@@ -1,7 +1,7 @@
 """Layers over volumes x_BCTHW, for networks that are 3D from the start; kernels and strides are (time, height, width)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +40,32 @@ def convolve(conv: nn.Conv3d, x_BCTHW: torch.Tensor, pads: Sequence[tuple[int, i
         x_BCTHW = F.pad(x_BCTHW, [side for pair in reversed(pads) for side in pair])
         pads = [(0, 0)] * 3
     around = tuple(front for front, _ in pads)
+    if getattr(conv, "by_onednn", False) and len(x_BCTHW) == 1 and not torch.compiler.is_compiling():
+        return torch.mkldnn_convolution(
+            x_BCTHW, conv.weight, conv.bias, around, conv.stride, conv.dilation, conv.groups
+        )  # fmt: skip
     return F.conv3d(x_BCTHW, conv.weight, conv.bias, conv.stride, around, conv.dilation, conv.groups)
+
+
+def single_clips_by_onednn(net: nn.Module) -> int:
+    """Let oneDNN convolve single clips, too, in a network in fp32 on a CPU that only answers.
+
+    torch itself takes a plain loop there where the feature map is small, two to three times slower (torch 2.13). Batches of
+    several clips go to oneDNN anyway. Returns the number of convolutions: of those that `convolve` computes.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return 0
+    own: list[Any] = [each for each in net.modules() if hasattr(each, "by_onednn")]
+    for conv in own:
+        conv.by_onednn = conv.weight.dtype == torch.float32
+    return sum(conv.by_onednn for conv in own)
 
 
 class Conv(nn.Conv3d):
     """A 3D convolution, padded with zeros."""
+
+    by_onednn = False
+    """Whether oneDNN convolves single clips, too (`single_clips_by_onednn`)."""
 
     def __init__(
         self,

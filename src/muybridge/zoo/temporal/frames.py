@@ -128,6 +128,9 @@ class TimeConv(nn.Conv2d):
 class VolumeConv(nn.Conv3d):
     """A 3D convolution on folded frames."""
 
+    by_onednn = False
+    """Whether oneDNN convolves single clips, too (`muybridge.zoo.volumes.single_clips_by_onednn`)."""
+
     def __init__(
         self,
         axis: FrameAxis,
