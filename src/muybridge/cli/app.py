@@ -73,7 +73,7 @@ for _command in (
 
 def main() -> None:
     """Entry point of the command line."""
-    atexit.register(gc.freeze)  # at its end Python would look once more for garbage in all that torch has made: a second
+    atexit.register(gc.freeze)  # else Python ends with a look for garbage in all that torch has made: a second
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # characters that the terminal lacks are written as escapes
             output.reconfigure(errors="backslashreplace")

@@ -108,7 +108,7 @@ def normalised(x_BTHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x_BTHWC.device)
     width, channels = x_BTHWC.shape[3:]
     scale_R, shift_R = (values.expand(channels).repeat(width) for values in (scale, shift))
-    x_BTHR = x_BTHWC.flatten(3) * scale_R + shift_R  # whole rows: with three values at a time a CPU takes thrice as long
+    x_BTHR = x_BTHWC.flatten(3) * scale_R + shift_R  # whole rows: a CPU is slow at three values at a time
     return x_BTHR.unflatten(3, (width, channels)).permute(0, 4, 1, 2, 3)
 
 
