@@ -16,13 +16,13 @@ from muybridge.studies.run import Study, run
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
 CLIPS = 1600
 SHORTER: Mapping[str, Any] = {
-    "optim.batch_size": 16, "optim.lr": 5e-3, "optim.epochs": 8, "evaluation.every_epochs": 2,
+    "clip.jitter": "shared", "optim.batch_size": 16, "optim.lr": 4e-3, "optim.epochs": 9, "evaluation.every_epochs": 3,
 }  # fmt: skip
-"""Changes of the recipe: smaller batches, so more updates, of fewer epochs."""
-QUICK_MODELS = MODELS[:2]
+"""Changes of the recipe: frames at even distances, smaller batches, so more updates, and fewer epochs."""
+QUICK_MODELS = (MODELS[0], MODELS[2])
 QUICK_CLIPS = 1000
-QUICK: Mapping[str, Any] = {"clip.num_frames": 4, "clip.jitter": "shared", "evaluation.every_epochs": 4}
-"""Changes of the recipe for `quick`: TAM sees the direction of time in five frames, where I3D needs eight."""
+QUICK: Mapping[str, Any] = SHORTER | {"clip.num_frames": 5, "optim.lr": 5e-3}
+"""Changes of the recipe for `quick`: TAM learns soonest, and sees the direction of time in five frames."""
 
 
 def demo(
