@@ -21,7 +21,7 @@ SHORTER: Mapping[str, Any] = {
 """Changes of the recipe: frames at even distances, smaller batches, so more updates, and fewer epochs."""
 QUICK_MODELS = (MODELS[0], MODELS[2])
 QUICK_CLIPS = 1000
-QUICK: Mapping[str, Any] = SHORTER | {"clip.num_frames": 5, "optim.lr": 5e-3}
+QUICK: Mapping[str, Any] = {**SHORTER, "clip.num_frames": 5, "optim.lr": 5e-3}
 """Changes of the recipe for `quick`: TAM learns soonest, and sees the direction of time in five frames."""
 
 
