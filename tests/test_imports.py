@@ -1,6 +1,7 @@
 """Imports go one way, and what must start fast imports nothing slow."""
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,16 @@ def test_a_trial_loads_nothing_that_only_a_report_needs():
     found = loaded_by("import muybridge.api, muybridge.training.loop")
     assert "torch" in found
     assert not found & {"scipy", "altair", "jinja2", "vl_convert"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_importing_a_verb_leaves_the_garbage_collector_as_it_was(enabled):
+    try:
+        (gc.enable if enabled else gc.disable)()
+        assert callable(muybridge.recipes)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
 
 
 def test_no_room_has_the_name_of_a_verb():

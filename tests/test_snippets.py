@@ -95,9 +95,8 @@ INSTEAD = {
     "--out r8": "--out r8 --pretrained none",  # the recipe's are ImageNet's
     "--nproc-per-node 4": "--nproc-per-node 2",
     "muybridge demo --out demo": "muybridge demo --quick --out demo",
-    "demo/videos-2000-seed0": "demo/videos-QUICK",
-    ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out demo": ",tam_resnet_tiny --out demo/whole",
-    "demo/runs/tam_resnet_tiny-seed0": "demo/whole/runs/tam_resnet_tiny-seed0",
+    "motions videos2000 --clips 2000": "motions videos2000 --clips 60",
+    ",tam_resnet_tiny,i3d_resnet_tiny,s3d_resnet_tiny --seeds 3 --out longer": ",tam_resnet_tiny --epochs 1 --out longer",
     " --cluster ray://FIRST:6379": " --dry-run",  # needs other machines
     "--cluster slurm": "--cluster slurm --dry-run",
     "--models i3d_resnet50 --out big": "--models tsn_resnet_tiny --out big",
@@ -261,9 +260,8 @@ def small(words):
     return [*words, *([] if "--shorten" in words else whole), *settings(changes)]
 
 
-def video_ids(world):
+def video_ids(made):
     """Ids of test videos."""
-    made = next(world.parent.glob("videos-*/manifest.csv"), world / "set.csv")
     manifest = Manifest.load(made)
     return iter(manifest.text("id", manifest.split("test")).tolist())
 
@@ -298,10 +296,9 @@ def shell(code, world):
             line = line.replace(words, others)
         if "STEP" in line:
             line = line.replace("STEP", max((world / "runs" / "tsm" / "checkpoints").glob("step-*")).name)
-        if "QUICK" in line:
-            line = line.replace("videos-QUICK", next((world / "demo").glob("videos-*")).name)
         for video in re.findall(r"--video (\S+)", line):  # of a larger set
-            line = line.replace(video, next(video_ids(world / "demo" / "whole" if "demo" in line else world)))
+            made = world / ("videos2000/manifest.csv" if "longer" in line else "set.csv")
+            line = line.replace(video, next(video_ids(made)))
         words = [one for word in shlex.split(line, comments=True) for one in globbed(word, line, world)]
         if "--resume" in words:  # a run that was stopped
             (world / words[words.index("--resume") + 1] / "result.json").unlink(missing_ok=True)
@@ -365,6 +362,6 @@ def test_every_snippet_runs(page, world):
             continue
         file = world / (name[1] if name else f"snippet_{number}.py")
         if name is None and page == "docs/diagnosis.md":
-            code = f"import muybridge\n{code}".replace("grow/00024.mp4", next(video_ids(world)))
+            code = f"import muybridge\n{code}".replace("grow/00024.mp4", next(video_ids(world / "set.csv")))
         file.write_text(code)
         run([sys.executable, str(ROOT / "tests" / "small_driver.py"), str(file)], world)

@@ -21,7 +21,7 @@ MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.S)
 STUDIES = {
     "demo": {
         "name": "made videos",
-        "set": "2,000 made videos, 10 classes; most pairs differ in the direction of time alone",
+        "set": "1,600 made videos, 10 classes; most pairs differ in the direction of time alone",
         "page": "tour.md",
         "repeat": "muybridge demo --out demo",
     },

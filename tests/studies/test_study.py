@@ -164,11 +164,21 @@ def test_recipes_of_a_study_differ_in_model_seed_and_fold_only(recipe):
 
 
 def test_the_demo_compares_five_models_under_one_recipe():
-    plan = list(of_models(demo.MODELS, recipe=demo_recipe(), data=["set.csv"]).runs.values())
+    shorter = replace(demo_recipe(), demo.SHORTER)
+    plan = list(of_models(demo.MODELS, recipe=shorter, data=["set.csv"]).runs.values())
     assert len(plan) == 5
     assert {planned.recipe.model.name.split("_")[0] for planned in plan} == {"tsn", "tsm", "tam", "i3d", "s3d"}
     for planned in plan[1:]:
         assert set(diff(plan[0].recipe, planned.recipe)) == {"model.name"}
+
+
+@pytest.mark.slow
+def test_the_quick_demo_shows_what_the_demo_shows(tmp_path):
+    study = muybridge.demo(tmp_path / "demo", quick=True)
+    (comparison,) = study.comparisons.values()
+    within = {model.name: model.within_pairs(comparison.pairs).value for model in comparison.models}
+    assert within["tam_resnet_tiny"] >= 0.9
+    assert within["tsn_resnet_tiny"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_wrong_models_stop_before_anything_is_trained(recipe, tmp_path):

@@ -4,6 +4,8 @@ Results go to standard output, everything else to standard error. `--json` print
 the user can fix is one line and exits with 2; Ctrl-C exits with 130.
 """
 
+import atexit
+import gc
 import io
 import json
 import sys
@@ -72,6 +74,7 @@ for _command in (
 
 def main() -> None:
     """Entry point of the command line."""
+    atexit.register(gc.freeze)  # else Python ends with a look for garbage in all that torch has made: a second
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # characters that the terminal lacks are written as escapes
             output.reconfigure(errors="backslashreplace")

@@ -34,7 +34,7 @@ def demo(
         Path | None, typer.Option(help="Folder for videos, runs and report; none: demo, or demo-quick.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos and of the training.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="Finish in under a minute: fewer videos, two models.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Finish in half a minute: fewer videos, two models.")] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:

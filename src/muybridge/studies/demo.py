@@ -14,9 +14,15 @@ from muybridge.studies.plan import of_models, repeated
 from muybridge.studies.run import Study, run
 
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
-CLIPS = 2000
-QUICK_MODELS = MODELS[:2]
-QUICK_CLIPS = 1200
+CLIPS = 1600
+SHORTER: Mapping[str, Any] = {
+    "clip.jitter": "shared", "optim.batch_size": 16, "optim.lr": 4e-3, "optim.epochs": 9, "evaluation.every_epochs": 3,
+}  # fmt: skip
+"""Changes of the recipe: frames at even distances, smaller batches, so more updates, and fewer epochs."""
+QUICK_MODELS = (MODELS[0], MODELS[2])
+QUICK_CLIPS = 1000
+QUICK: Mapping[str, Any] = {**SHORTER, "clip.num_frames": 5, "optim.lr": 5e-3}
+"""Changes of the recipe for `quick`: TAM learns soonest, and sees the direction of time in five frames."""
 
 
 def demo(
@@ -41,7 +47,9 @@ def demo(
         log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
     else:
         motions(manifest.parent, clips=clips, seed=seed)
-    recipe = replace(demo_recipe(), {"data.manifest": str(manifest), **(changes or {})})
+    recipe = replace(
+        demo_recipe(), {"data.manifest": str(manifest), **(QUICK if quick else SHORTER), **(changes or {})}
+    )
     plan = of_models(
         QUICK_MODELS if quick else MODELS, recipe=recipe, data=[recipe.data.manifest],
         title="muybridge demo: which architectures see the direction of time?",

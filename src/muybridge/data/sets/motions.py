@@ -214,8 +214,11 @@ def render_forward(label: str, draw: np.random.Generator, background: np.random.
         motion = _MOTIONS[label](draw)
         moved = Path2D(motion.x_T + drift_T2[:, 0], motion.y_T + drift_T2[:, 1], motion.radius_T, motion.angle_T)
         _paint(scene_THW3, moved, draw)
-    scene_THW3 += np.float32(draw.uniform(1, 5)) * draw.standard_normal(scene_THW3.shape, dtype=np.float32)
-    return np.clip(np.rint(scene_THW3), 0, 255).astype(np.uint8)
+    strength = np.float32(draw.uniform(1, 5))
+    noise_THW3 = draw.standard_normal(scene_THW3.shape, dtype=np.float32)
+    noise_THW3 *= strength
+    scene_THW3 += noise_THW3
+    return np.clip(np.rint(scene_THW3, out=scene_THW3), 0, 255, out=scene_THW3).astype(np.uint8)
 
 
 def encode(path: Path, frames_THWC: np.ndarray, *, fps: int = FPS) -> None:
@@ -305,7 +308,11 @@ def _background(draw: np.random.Generator) -> np.ndarray:
         texture_THW = texture_THW + draw.uniform(4, 14) * np.sin(fx * x_THW + fy * y_THW + phase)
     slope = draw.normal(0, 0.5, 2).astype(np.float32)
     shade_THW = texture_THW + slope[0] * (x_THW - 32) + slope[1] * (y_THW - 32)
-    return base_3 + tint_3 * (y_THW / SIZE - 0.5)[..., None] + shade_THW[..., None]
+    height_THW = y_THW / SIZE - 0.5
+    scene_THW3 = np.empty((*shade_THW.shape, 3), dtype=np.float32)
+    for channel, (base, tint) in enumerate(zip(base_3, tint_3, strict=True)):
+        np.add(base + tint * height_THW, shade_THW, out=scene_THW3[..., channel])
+    return scene_THW3
 
 
 def _grid(drift_T2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +342,8 @@ def _paint(scene_THW3: np.ndarray, path: Path2D, draw: np.random.Generator) -> N
     if np.abs(color_3 - mean_3).max() < 60:  # an object that can be seen
         color_3 = np.where(mean_3 > 128, mean_3 - 90, mean_3 + 90)
     stripes_THW = np.float32(1) + np.float32(strength) * np.sign(np.sin(frequency * u_THW + phase))
-    part_THW3 += inside_THW[..., None] * (color_3.astype(np.float32) * stripes_THW[..., None] - part_THW3)
+    for channel, color in enumerate(color_3.astype(np.float32)):
+        part_THW3[..., channel] += inside_THW * (color * stripes_THW - part_THW3[..., channel])
 
 
 def _shape(u: np.ndarray, v: np.ndarray, draw: np.random.Generator) -> np.ndarray:
