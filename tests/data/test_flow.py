@@ -25,7 +25,7 @@ from muybridge.data.stores import flow as module
 from muybridge.data.stores.flow import flow
 from muybridge.data.transforms import Jitter
 from muybridge.errors import UserError
-from muybridge.recipe import Clip, Recipe, replace
+from muybridge.recipe import Clip, Recipe, Runtime, replace
 from muybridge.reporting.disagreements import Frames
 from muybridge.video import DecodeError, FileReader, fields, packs
 from muybridge.video import flow as methods
@@ -492,7 +492,7 @@ def test_a_run_takes_the_flow_of_its_store(parts_store, parts_set, tmp_path, sta
     run = muybridge.train(recipe, out=tmp_path / "run")
     assert run.recipe().clip.modality == "flow"
     assert build.outline(run.recipe(), 2).in_channels == (10 if stack is None else 2)
-    scores = muybridge.evaluate(run)
+    scores = muybridge.evaluate(run, runtime=Runtime(inference="plain"))
     assert np.array_equal(scores.logits_VK, run.scores("test").logits_VK)
     assert muybridge.diagnose(run).as_json()["videos"] == 1
     video = Manifest.load(parts_set).row(0).path

@@ -7,7 +7,7 @@ import torch
 import muybridge
 from muybridge.data import inputs
 from muybridge.errors import UserError
-from muybridge.recipe import Clip, Recipe, replace
+from muybridge.recipe import Clip, Recipe, Runtime, replace
 from muybridge.training.job import Jobs
 from muybridge.zoo import VideoModel, registry
 
@@ -122,7 +122,7 @@ def test_an_input_from_outside_goes_the_whole_way(made_set, tmp_path, model, mod
     recipe = recipe_of(made_set, model, modality)
     runtime = muybridge.recipe.Runtime(num_workers=workers) if workers else muybridge.recipe.Runtime(cache_gib=1.0)
     run = muybridge.train(recipe, out=tmp_path / "run", runtime=runtime)
-    scores = muybridge.evaluate(run)
+    scores = muybridge.evaluate(run, runtime=Runtime(inference="plain"))
     assert np.array_equal(scores.logits_VK, run.scores("test").logits_VK)
     diagnosis = muybridge.diagnose(run)
     assert diagnosis.as_json()["videos"] == len(scores.ids_N)

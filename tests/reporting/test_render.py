@@ -9,6 +9,7 @@ import pytest
 from muybridge.errors import UserError
 from muybridge.reporting import render as drawing
 from muybridge.reporting.render import drawn
+from muybridge.runtime.processors import Processors
 
 
 def drawings(folder, count):
@@ -31,7 +32,7 @@ def helpers():
 def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
     with drawn(drawings(tmp_path / "one", 5)):
         assert not helpers()
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(drawing.processors, "left", lambda: Processors(usable=2, cores=2, quota=None))
     monkeypatch.setattr(drawing, "MANY", 4)
     with drawn(drawings(tmp_path / "two", 5)):
         assert len(helpers()) == 1
@@ -48,7 +49,7 @@ def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["ours", "theirs"])
 def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, which):
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(drawing.processors, "left", lambda: Processors(usable=2, cores=2, quota=None))
     monkeypatch.setattr(drawing, "MANY", 1)
     asked = drawings(tmp_path / "out", 2)
     (tmp_path / "out" / f"{which}.png").mkdir()
@@ -58,7 +59,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch, which):
 
 
 def test_what_is_broken_off_leaves_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(drawing.processors, "left", lambda: Processors(usable=2, cores=2, quota=None))
     monkeypatch.setattr(drawing, "MANY", 1)
 
     def broken_off():

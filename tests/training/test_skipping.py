@@ -156,7 +156,7 @@ def test_a_new_run_does_not_inherit_the_list_of_a_stopped_beginning(recipe, tmp_
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_leaves_them_out_and_counts_them(skipped_run, broken, tmp_path, capsys, num_workers):
-    runtime = Runtime(num_workers=num_workers)
+    runtime = Runtime(num_workers=num_workers, inference="plain")
     scores = muybridge.evaluate(skipped_run, out=tmp_path / "test.npz", runtime=runtime)
     known = skipped_run.scores("test")
     assert scores.skipped_ids.tolist() == [broken["test"]] == Scores.load(tmp_path / "test.npz").skipped_ids.tolist()
