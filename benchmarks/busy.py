@@ -53,22 +53,27 @@ def main() -> None:
         serve(*arguments.steps_of)
         return
     numbers = [int(number) for number in arguments.neighbours.split(",")]
-    rows = [
-        row
-        for name in arguments.models.split(",")
-        for row in measure(name, numbers, arguments.rounds, arguments.seconds)
-    ]
+    if not arguments.json:
+        print(f"{left().usable} processors, {FRAMES} frames; ms a step, steps a second, ratio to a fair share, threads")
+        print(f"{'model':18}{'neighbours':>11}{'before':>29}{'after':>29}  threads")
+    rows = []
+    for name in arguments.models.split(","):
+        of_model = measure(name, numbers, arguments.rounds, arguments.seconds)
+        rows += of_model
+        if not arguments.json:
+            tell(of_model)
     if arguments.json:
         print(json.dumps({"processors": left().as_json(), "rows": rows}, indent=2))
-        return
-    print(f"{left().usable} processors, {FRAMES} frames; ms a step, steps a second, ratio to a fair share, threads")
-    print(f"{'model':18}{'neighbours':>11}{'before':>29}{'after':>29}{'threads':>9}")
+
+
+def tell(rows: list[dict[str, Any]]) -> None:
+    """Print the rows of a model."""
     for row in rows:
         cells = "".join(
             f"{row[f'{way}_ms']:11.1f} ms{1000 / row[f'{way}_ms']:8.2f}/s{row[f'{way}_ratio']:6.2f}"
             for way in ("before", "after")
         )
-        print(f"{row['model']:18}{row['neighbours']:11}{cells}{row['threads']!s:>9}")
+        print(f"{row['model']:18}{row['neighbours']:11}{cells}  {row['threads']}", flush=True)
 
 
 def measure(name: str, numbers: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:

@@ -120,4 +120,9 @@ def test_a_quota_is_named_as_the_cause(free, taken, monkeypatch, capsys):
     monkeypatch.setattr(processors, "left", lambda: processors.Processors(usable=2, cores=2, quota=1.5))
     taken(0.4)
     threads.Contention().look(0)
-    assert "1.5 processors by a container's quota, and 2 threads" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1.5 processors by a container's quota, and 2 threads" in told
+    assert "runtime.threads" not in told  # two are what 1.5 processors are best used by
+    torch.set_num_threads(4)
+    threads.Contention().look(0)
+    assert "runtime.threads=2" in capsys.readouterr().err

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from muybridge.machine.finding import Asked, Finding
 from muybridge.machine.programs import whole_number
-from muybridge.runtime.processors import left
+from muybridge.runtime.processors import THREADS_SET_BY, left
 from muybridge.text import plural
 
 BUSY_SHARE = 0.5
 """Doubt where others keep more than this share of the processors busy."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = (*THREADS_SET_BY, "OPENBLAS_NUM_THREADS")
 MOST_SECONDS = 0.3
 """Length of the measurement of how busy the processors are."""
 

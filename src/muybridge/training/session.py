@@ -22,7 +22,6 @@ from muybridge.runtime import distributed
 from muybridge.runtime.console import log
 from muybridge.runtime.device import to_device
 from muybridge.runtime.distributed import Processes, ProcessLost
-from muybridge.runtime.processors import left
 from muybridge.runtime.signals import Stop, stop_signals
 from muybridge.runtime.trackers import Trackers
 from muybridge.storage import checkpoints
@@ -97,7 +96,7 @@ class Session:
             recipe, runtime, manifest, np.concatenate([self.rows, *scored])
         )
         if self.num_workers and self.where.device.type == "cpu" and threads.is_free(runtime):
-            torch.set_num_threads(min(torch.get_num_threads(), left().threads_beside(self.num_workers)))
+            threads.leave_cores_to(self.num_workers)
         self.clips = build.train_clips(recipe, manifest, reader)
         self.views = build.video_views(recipe, manifest, reader)
         self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
@@ -197,17 +196,19 @@ class Session:
             )
 
     def choose_threads(self, batch: Batch) -> None:
-        """Note the number of threads; where nobody has said it, steps are tried on the first batch before.
+        """Choose the number of threads where nobody has said it, by steps that are tried on the first batch, and note it.
 
         The network stays as it is. Nothing is tried where others than this process and its CPU compute the steps.
         """
         full = torch.get_num_threads()
-        if threads.is_free(self.runtime):
-            is_alone = self.where.device.type == "cpu" and self.processes.count == 1 and not self.runtime.compile
-            chosen = self._tried_threads(batch) if is_alone and full > 1 else full
-            if self.processes.is_first:
-                by = {"threads_chosen_by": "first batch"} if chosen < full else {}
-                self.run.save_environment({**self.run.environment(), "threads": chosen, **by})
+        if not threads.is_free(self.runtime):
+            return
+        is_alone = self.where.device.type == "cpu" and self.processes.count == 1 and not self.runtime.compile
+        chosen = self._tried_threads(batch) if is_alone and full > 1 else full
+        noted = self.run.environment() if self.processes.is_first else {"threads": chosen}
+        if noted["threads"] != chosen:
+            by = {"threads_chosen_by": "first batch"} if chosen < full else {}
+            self.run.save_environment({**noted, "threads": chosen, **by})
 
     def _tried_threads(self, batch: Batch) -> int:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}

@@ -49,6 +49,11 @@ def is_free(runtime: Runtime) -> bool:
     return runtime.threads is None and not processors.threads_set_by_user()
 
 
+def leave_cores_to(workers: int) -> None:
+    """Let processes that decode have cores of their own: as many threads fewer compute."""
+    torch.set_num_threads(min(torch.get_num_threads(), processors.left().threads_beside(workers)))
+
+
 def choose(step: Callable[[], object]) -> int:
     """The number of threads with which `step` takes the shortest time here and now; it is set, and logged if it is fewer.
 
@@ -108,27 +113,25 @@ class Contention:
         if share < HELD_UP:
             return
         self._is_told = True
-        log(
-            f"{_cause(num_workers, threads)}: its threads wait for one {100 * share:.0f} % of the time. {_remedy(threads)}"
-        )
+        cause, remedies = _advice(num_workers, threads)
+        log(f"{cause}: its threads wait for one {100 * share:.0f} % of the time. {', or '.join(remedies)}")
 
 
-def _cause(num_workers: int, threads: int) -> str:
-    quota = processors.left().quota
-    if quota is not None and quota < threads:
-        return f"this training has {quota:g} processors by a container's quota, and {threads} threads"
-    others = "other programs" + (" or the run's own decoding processes" if num_workers else "")
-    return f"{others} keep the processors of this training busy"
-
-
-def _remedy(threads: int) -> str:
-    """Advice against waiting."""
-    remedies = ["Stop what else runs"]
-    if not waiting.is_set():
-        remedies.append(f"start with GOMP_SPINCOUNT={waiting.SPINS} in the environment")
-    if threads > 1:
-        remedies.append(f"train anew with fewer threads (--set runtime.threads={max(1, threads // 2)})")
-    return ", or ".join(remedies)
+def _advice(num_workers: int, threads: int) -> tuple[str, list[str]]:
+    """Words for the cause of waiting, and what helps against it."""
+    own = processors.left()
+    if own.quota is not None and own.quota < threads:
+        cause = f"this training has {own.quota:g} processors by a container's quota, and {threads} threads"
+        remedies, fewer = ["Give the container more"], own.threads
+    else:
+        others = "other programs" + (" or the run's own decoding processes" if num_workers else "")
+        cause, remedies = f"{others} keep the processors of this training busy", ["Stop what else runs"]
+        fewer = max(1, threads // 2)
+        if not waiting.is_set():
+            remedies.append(f"start with GOMP_SPINCOUNT={waiting.SPINS} in the environment")
+    if fewer < threads:
+        remedies.append(f"train anew with fewer threads (--set runtime.threads={fewer})")
+    return cause, remedies
 
 
 def environment(runtime: Runtime) -> dict[str, Any]:
