@@ -127,6 +127,12 @@ def test_a_trial_loads_nothing_that_only_a_report_needs():
     assert not found & {"scipy", "altair", "jinja2", "vl_convert"}
 
 
+def test_what_answers_loads_no_compiler_of_torch():
+    found = loaded_by("import muybridge.inference.predictor")
+    assert "torch" in found
+    assert "torch._dynamo" not in found
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_importing_a_verb_leaves_the_garbage_collector_as_it_was(enabled):
     try:

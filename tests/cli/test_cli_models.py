@@ -17,6 +17,7 @@ from muybridge.errors import UserError
 from muybridge.runtime.files import sha256_file
 from muybridge.storage.run import Run
 from muybridge.storage.study import RunRecord, StudyRecord
+from muybridge.training import bench as measuring
 from muybridge.training import speed
 from muybridge.zoo import entries
 
@@ -182,7 +183,7 @@ def jobs(monkeypatch):
     """What would be measured: (job, batch size, whether the largest batch is searched for)."""
     asked = []
 
-    def measured(job, batch_size, repetitions, *, search):
+    def measured(job, batch_size, repetitions, *, search, process=None):
         asked.append((job, batch_size, search))
         return speed.Speed(batch_size, 2.0, 1.0, 9 if search else None, None, None, 5, "cpu", "made", "fp32", 1)
 
@@ -309,8 +310,8 @@ def net(*, num_classes, num_frames, temporal_pooling, dropout):
 
 def answers(job, batch, monkeypatch):
     """What the process that measures says, without the process."""
-    monkeypatch.setattr(speed, "_limit_memory", lambda more_bytes: None)
-    bench = speed._Bench(json.loads(json.dumps(job | {"budget_bytes": 0})))
+    monkeypatch.setattr(measuring, "_limit_memory", lambda more_bytes: None)
+    bench = measuring.Bench(json.loads(json.dumps(job | {"budget_bytes": 0})))
     return bench, [bench.answer(what, batch, 1) for what in ("train", "forward")]
 
 
@@ -347,8 +348,8 @@ def test_steps_are_those_of_the_recipe(tmp_path, jobs, monkeypatch):
         assert recipe.optim.micro_batch_size is None
         return real(model, optimizer, batch, where, recipe)
 
-    real = speed.training_step
-    monkeypatch.setattr(speed, "training_step", step)
+    real = measuring.training_step
+    monkeypatch.setattr(measuring, "training_step", step)
     bench, found = answers(jobs[0][0], 6, monkeypatch)
     assert [answer["fits"] for answer in found] == [True, True]
     assert passed == [(6, 8)]

@@ -172,6 +172,14 @@ def test_the_demo_compares_five_models_under_one_recipe():
         assert set(diff(plan[0].recipe, planned.recipe)) == {"model.name"}
 
 
+def test_a_demo_does_not_go_on_in_the_folder_of_another(tmp_path):
+    (tmp_path / "demo" / f"videos-{demo.CLIPS}-seed0").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=f"videos-{demo.CLIPS}-seed0 there belongs to another demo. Choose another --out"
+    ):
+        muybridge.demo(tmp_path / "demo", quick=True)
+
+
 @pytest.mark.slow
 def test_the_quick_demo_shows_what_the_demo_shows(tmp_path):
     study = muybridge.demo(tmp_path / "demo", quick=True)

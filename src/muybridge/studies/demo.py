@@ -14,13 +14,13 @@ from muybridge.studies.plan import of_models, repeated
 from muybridge.studies.run import Study, run
 
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
-CLIPS = 1600
+CLIPS = 1500
 SHORTER: Mapping[str, Any] = {
     "clip.jitter": "shared", "optim.batch_size": 16, "optim.lr": 4e-3, "optim.epochs": 9, "evaluation.every_epochs": 3,
 }  # fmt: skip
 """Changes of the recipe: frames at even distances, smaller batches, so more updates, and fewer epochs."""
 QUICK_MODELS = (MODELS[0], MODELS[2])
-QUICK_CLIPS = 1000
+QUICK_CLIPS = 960
 QUICK: Mapping[str, Any] = {**SHORTER, "clip.num_frames": 5, "optim.lr": 5e-3}
 """Changes of the recipe for `quick`: TAM learns soonest, and sees the direction of time in five frames."""
 
@@ -43,6 +43,8 @@ def demo(
     manifest = out / f"videos-{clips}-seed{seed}" / "manifest.csv"
     if out.is_dir() and any(out.iterdir()) and not list(out.glob("videos-*")) and not list(out.glob(".videos-*")):
         raise UserError(f"{out}: it is not empty and holds no demo. Choose another --out")
+    if other := [videos for videos in out.glob("videos-*-seed*") if not videos.name.startswith(f"videos-{clips}-")]:
+        raise UserError(f"{out}: {other[0].name} there belongs to another demo. Choose another --out")
     if manifest.exists():
         log(f"using the {len(Manifest.load(manifest))} videos in {manifest.parent}")
     else:

@@ -33,7 +33,7 @@ from muybridge.storage.study import StudyRecord
 from muybridge.studies.fusing import fused_streams
 from muybridge.studies.workplace import Workplace, started
 from muybridge.text import plural
-from muybridge.training.speed import measure_run
+from muybridge.training.speed import Measuring, measure_run
 from muybridge.user_code import keep_source, use_copy
 from muybridge.video import DecodeError
 
@@ -307,15 +307,18 @@ class Worker:
 
     def _measure(self) -> None:
         plan = self.plan
-        for names in plan.settings.values():
-            run = _run(plan, names[0])
-            if not run.is_finished:
-                continue
-            known = run.speed()
-            lacks_largest = plan.largest and (known or {}).get("max_batch_size") is None
-            if known is None or known.get("memory_is_unknown") or lacks_largest:
-                self._use_code(plan.recipe(names[0]))
-                measure_run(run, runtime=self.workplace.runtime, largest=plan.largest, allow_code="mine")
+        with Measuring() as process:
+            for names in plan.settings.values():
+                run = _run(plan, names[0])
+                if not run.is_finished:
+                    continue
+                known = run.speed()
+                lacks_largest = plan.largest and (known or {}).get("max_batch_size") is None
+                if known is None or known.get("memory_is_unknown") or lacks_largest:
+                    self._use_code(plan.recipe(names[0]))
+                    measure_run(
+                        run, runtime=self.workplace.runtime, largest=plan.largest, allow_code="mine", process=process
+                    )
         self._done(MEASURE)
 
     def _report(self) -> None:

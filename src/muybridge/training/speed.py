@@ -1,41 +1,30 @@
 """Speed of a model on this machine, and the largest batch that its training takes.
 
-Everything runs in a process of its own (`python -m muybridge.training.speed`, told what to do in lines of JSON), a fresh one for
-each model, so that one model's memory does not count as another's, and so that running out of memory ends nothing but
-that process. On CUDA the device refuses, and doubling and bisection find the largest batch. A CPU's system would not
-refuse, but end whatever it likes: there the memory of two small batches says which should be the largest; it is tried
-under a limit of memory, and less where it fails; the process asks the system to be the first to be ended.
+Everything runs in a process of its own (`muybridge.training.bench`), a fresh one for each model, so that one model's
+memory does not count as another's, and so that running out of memory ends nothing but that process. On CUDA the device
+refuses, and doubling and bisection find the largest batch. A CPU's system would not refuse, but end whatever it likes:
+there the memory of two small batches says which should be the largest; it is tried under a limit of memory, and less
+where it fails; the process asks the system to be the first to be ended.
 """
 
 import json
 import os
-import statistics
+import signal
 import subprocess
-import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
-import psutil
-import torch
-
-from muybridge import build
-from muybridge.data import inputs
-from muybridge.data.views import Batch
 from muybridge.errors import UserError
 from muybridge.recipe import Clip, Model, Recipe, Runtime, replace
 from muybridge.runtime.cgroups import free_bytes
 from muybridge.runtime.console import log
-from muybridge.runtime.device import find_device, has_bf16, to_device
-from muybridge.runtime.launch import end_with_parent, module_process
-from muybridge.runtime.waiting import share_with_others
+from muybridge.runtime.launch import module_process
 from muybridge.storage.run import Run
-from muybridge.training.step import training_step
+from muybridge.training.bench import ENDED, Bench
 from muybridge.user_code import Consent, allow, use_source
 
 SHARE = 0.8
@@ -43,8 +32,6 @@ SHARE = 0.8
 LARGEST = 1024
 """Clips; no larger batch is tried."""
 REPETITIONS = 7
-PATIENCE_SECONDS = 30
-"""No more repetitions after so long."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,71 @@ class Speed:
     def as_json(self) -> dict[str, Any]:
         """The fields of speed.json."""
         return asdict(self)
+
+
+class Measuring:
+    """The process that measures models, one after the other (`muybridge.training.bench`). It starts when it is needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self.has_model = False
+        """Whether it holds a model that can be asked about."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def begin(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """Build a model there, in place of an earlier one: its answer as that of `ask`."""
+        if self.has_model:
+            self._exchange("")
+        if self._process is None:
+            self._process = subprocess.Popen(
+                **module_process("muybridge.training.bench"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+        self.has_model = True
+        return self.ask(job)
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer of the model's process. None where the system has ended it. Raises UserError."""
+        answer = self._exchange(json.dumps(message))
+        if answer is not None and "error" in answer:
+            self.close()
+            raise UserError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process, whatever it is at."""
+        if self._process is not None:
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+            self._process.communicate()
+        self._process, self.has_model = None, False
+
+    def _exchange(self, line: str) -> dict[str, Any] | None:
+        """None where the model's process ended, as it does after an empty line."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self.close()
+            return None
+        told: dict[str, Any] = json.loads(answer)
+        self.has_model = told != ENDED
+        return told if self.has_model else None
 
 
 def measure_model(
@@ -112,14 +164,19 @@ def measure_here(
 ) -> Speed:
     """Measure training steps of a model in this process, which should be one of its own: a full memory may end it."""
     recipe = Recipe(clip=Clip(num_frames=num_frames, size=size), model=Model(name=name, pretrained=None))
-    bench = _Bench({**_job(recipe, num_classes, None), "budget_bytes": SHARE * free_bytes()})
+    bench = Bench({**_job(recipe, num_classes, None), "budget_bytes": SHARE * free_bytes()})
     answer = bench.answer("train", batch_size, repetitions)
     train = answer if answer["fits"] else None
     return Speed(batch_size, None, _rate(train), None, None, None, _peak(train), **bench.about())
 
 
 def measure_recipe(
-    recipe: Recipe, *, num_classes: int, batch_size: int, runtime: Runtime | None = None, repetitions: int = REPETITIONS
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    batch_size: int,
+    runtime: Runtime | None = None,
+    repetitions: int = REPETITIONS,
 ) -> Speed:
     """Measure a network as a recipe trains it, with batches of `batch_size` clips. Raises UserError."""
     at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
@@ -133,11 +190,12 @@ def measure_run(
     repetitions: int = REPETITIONS,
     largest: bool = False,
     allow_code: Consent = False,
+    process: Measuring | None = None,
 ) -> Speed:
     """Measure a run as its recipe trains it, and keep the answer in its speed.json.
 
     The batch is what the run puts through the network at a time. A `module:function` model is imported only with
-    `allow_code`. Raises UserError.
+    `allow_code`. `process` measures several runs, one after the other. Raises UserError.
     """
     run = Run.open(run)
     recipe = run.recipe()
@@ -150,7 +208,7 @@ def measure_run(
         "num_classes": len(run.dataset()["classes"]),
         "source": str(run.path) if own else None,
     }
-    speed = _measured(job, batch_size, repetitions, search=largest)
+    speed = _measured(job, batch_size, repetitions, search=largest, process=process)
     if run.is_finished or run.saved_step() is not None:
         run.save_speed(
             {
@@ -164,10 +222,13 @@ def measure_run(
     return speed
 
 
-def _measured(job: dict[str, Any], batch_size: int, repetitions: int, *, search: bool) -> Speed:
+def _measured(
+    job: dict[str, Any], batch_size: int, repetitions: int, *, search: bool, process: Measuring | None = None
+) -> Speed:
     """`search`: for the largest batch."""
     name = job["recipe"]["model"]["name"]
-    with _Worker(job) as worker:
+    with Measuring() if process is None else nullcontext(process) as started:
+        worker = _Worker(job, started)
         about = worker.about
         log(f"{name}: training with batches of {batch_size}")
         train = worker.ask("train", batch_size, repetitions)
@@ -230,39 +291,23 @@ def _peak(answer: dict[str, Any] | None) -> int | None:
 
 
 class _Worker:
-    """The process that measures; started again where it was ended."""
+    """A model in the process that measures; begun again where the system has ended it."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
-        self._job = job
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, job: dict[str, Any], process: Measuring) -> None:
+        self._job, self._process = job, process
         self._peaks: dict[int, int] = {}
         self._budget = 0.0
-
-    def __enter__(self) -> Self:
-        try:
-            self.about: dict[str, Any] = self._start()
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
+        self.about: dict[str, Any] = self._begin()
 
     def ask(self, what: str, batch: int, repetitions: int) -> dict[str, Any] | None:
         """None where the batch does not fit."""
         untried = what == "train" and batch not in self._peaks
         if untried and self.about["device"] == "cpu" and self._expected(batch) > self._budget:
             return None
-        if self._process is None:
-            self._start()
-        answer = self._exchange({"what": what, "batch": batch, "repetitions": repetitions})
-        if answer is None:
-            self._stop()
-            return None
-        if not answer["fits"]:
+        if not self._process.has_model:
+            self._begin()
+        answer = self._process.ask({"what": what, "batch": batch, "repetitions": repetitions})
+        if answer is None or not answer["fits"]:
             return None
         if what == "train":
             self._peaks.setdefault(batch, answer["peak_bytes"])
@@ -283,200 +328,12 @@ class _Worker:
         a_clip = (last - self._peaks[tried[0]]) / (tried[1] - tried[0])
         return last + max(0.0, a_clip) * (batch - tried[1])
 
-    def _start(self) -> dict[str, Any]:
+    def _begin(self) -> dict[str, Any]:
         self._budget = SHARE * free_bytes()
-        self._process = subprocess.Popen(
-            **module_process("muybridge.training.speed"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        about = self._exchange({**self._job, "budget_bytes": self._budget})
+        about = self._process.begin({**self._job, "budget_bytes": self._budget})
         if about is None:
             raise UserError(
                 f"{self._job['recipe']['model']['name']}: the process that measures it ended before it began. Free "
                 "some memory, and repeat the command"
             )
         return about
-
-    def _exchange(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """None where the process ended."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            return None
-        if not line:
-            return None
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise UserError(answer["error"])
-        return answer
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.communicate()
-        self._process = None
-
-
-class _Bench:
-    """Inside the process: the model, and what it does."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        runtime, recipe = Runtime(**job["runtime"]), Recipe.model_validate(job["recipe"])
-        if recipe.precision == "auto":
-            recipe = replace(recipe, {"precision": "bf16" if has_bf16(find_device(runtime.device)) else "fp32"})
-        self.where = build.placement(recipe, runtime)
-        self.recipe, self.input = recipe, inputs.of(recipe.clip)
-        self.on_cuda = self.where.device.type == "cuda"
-        self.num_classes = job["num_classes"]
-        if job.get("source") is not None:
-            use_source(Path(job["source"]), recipe.model.name, recipe.model.source_sha256, allow_code=True)
-        else:
-            allow(recipe.model.name)  # whoever started this process has asked
-        self.memory_before = psutil.Process().memory_info().rss
-        if not self.on_cuda:
-            _limit_memory(int(job["budget_bytes"]))
-        self.model = build.model(recipe, self.num_classes, pretrained=False)
-        to_device(self.model, self.where)
-        self.frozen = build.frozen(recipe, self.model)
-        self.optimizer = build.optimizer(recipe, self.model)
-
-    def about(self) -> dict[str, Any]:
-        name = (
-            torch.cuda.get_device_name(self.where.device) if self.on_cuda else torch.backends.cpu.get_cpu_capability()
-        )
-        return {
-            "device": str(self.where.device),
-            "device_name": name,
-            "dtype": self.recipe.precision,
-            "threads": torch.get_num_threads(),
-        }
-
-    def answer(self, what: str, batch: int, repetitions: int) -> dict[str, Any]:
-        if self.on_cuda:
-            torch.cuda.reset_peak_memory_stats(self.where.device)
-        try:
-            seconds = self._timed(self._train(batch) if what == "train" else self._forward(batch), repetitions)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            del error
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.on_cuda:
-                torch.cuda.empty_cache()
-                return {"fits": False}
-            raise MemoryError from None
-        return {"fits": True, "batch": batch, "seconds": seconds, "peak_bytes": self._peak_bytes()}
-
-    def _train(self, batch: int) -> Callable[[], Any]:
-        self.frozen.train()
-        clips = self._batch(batch, self.recipe.clip.size)
-        return lambda: training_step(self.model, self.optimizer, clips, self.where, self.recipe)
-
-    def _forward(self, batch: int) -> Callable[[], Any]:
-        self.model.eval()
-        mean, std = self.model.preprocessing.mean, self.model.preprocessing.std
-        x = self.input.to_model(self._batch(batch, self.recipe.test_size).clips_BTHWC, None, mean=mean, std=std)
-
-        def step() -> None:
-            with torch.inference_mode(), self.where.autocast():
-                self.model(x)
-
-        return step
-
-    def _batch(self, batch: int, size: int) -> Batch:
-        clip, device = self.recipe.clip, self.where.device
-        generator = torch.Generator(device).manual_seed(0)
-        pixels = self.input.zeros(batch, clip.num_frames, size).to(device)
-        pixels = torch.randint(0, 256, pixels.shape, dtype=pixels.dtype, device=device, generator=generator)
-        labels = torch.randint(0, self.num_classes, (batch,), device=device, generator=generator)
-        return Batch(pixels, labels, None, None, tuple(range(batch)))
-
-    def _timed(self, step: Callable[[], Any], repetitions: int) -> float:
-        """Median, after one step to warm up where there are several."""
-        if repetitions > 1:
-            step()
-        seconds: list[float] = []
-        while len(seconds) < repetitions and sum(seconds) < PATIENCE_SECONDS:
-            self._synchronise()
-            started = time.perf_counter()
-            step()
-            self._synchronise()
-            seconds.append(time.perf_counter() - started)
-        return statistics.median(seconds)
-
-    def _synchronise(self) -> None:
-        if self.on_cuda:
-            torch.cuda.synchronize(self.where.device)
-
-    def _peak_bytes(self) -> int:
-        if self.on_cuda:
-            return torch.cuda.max_memory_allocated(self.where.device)
-        return max(0, _most_memory() - self.memory_before)
-
-
-def _most_memory() -> int:
-    """The most memory that this process has taken at any moment, in bytes.
-
-    On Linux `ru_maxrss` does not answer that: a process inherits it from the one that started it.
-    """
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is CUDA's, the CPU allocator's, oneDNN's or Python's for memory that ran out."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "could not create")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def _limit_memory(more_bytes: int) -> None:
-    """Limit this process to `more_bytes` beyond what it uses now, and let the system end it first."""
-    try:
-        import resource
-
-        used = psutil.Process().memory_info()
-        limit = getattr(used, "data", used.vms) + more_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except (ImportError, OSError, ValueError):  # not Linux: what is expected of a batch is the only limit
-        pass
-
-
-def _serve(questions: IO[str], answers: IO[str]) -> None:
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-    try:
-        bench = _Bench(json.loads(questions.readline()))
-        say(bench.about())
-        for line in questions:
-            say(bench.answer(**json.loads(line)))
-    except UserError as error:
-        say({"error": str(error)})
-    except MemoryError:  # what is left is nothing to measure with
-        sys.exit(1)
-    except Exception as error:
-        traceback.print_exc()
-        say({"error": f"model: it cannot be measured: {type(error).__name__}: {str(error).strip()}. Mend its code"})
-
-
-if __name__ == "__main__":
-    share_with_others()
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    own_words = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a model prints is no answer
-    _serve(sys.stdin, own_words)

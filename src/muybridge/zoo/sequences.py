@@ -64,8 +64,8 @@ class VectorsNet(Answering):
     """
 
     input_kind = "features"
-    may_lack_steps = True
-    """Whether a graph that is exported looks for steps that are not there. It cannot ask once and choose a shorter way."""
+    may_lack_steps: bool | None = None
+    """Whether steps may be absent; None: each batch is asked, which a graph that is exported cannot do."""
     mean_D: torch.Tensor
     std_D: torch.Tensor
 
@@ -86,17 +86,16 @@ class VectorsNet(Answering):
             f_BTD = f_BTD.masked_fill(~present_BT[..., None], 0.0)
         return f_BTD, present_BT
 
-    @torch.compiler.disable
     def _present(self, x: torch.Tensor) -> torch.Tensor | None:
         """Steps that are there, (B,T); None: all of them."""
         if x.is_meta:
             return None
         present_BT = ~x.isnan().any(2)
-        if torch.compiler.is_compiling():  # an export: `torch.compile` runs this function as it is
+        if self.may_lack_steps is not None:
             return present_BT if self.may_lack_steps else None
-        if bool(present_BT.all()):
+        if present_BT.all():
             return None
-        if not bool(present_BT.any(1).all()):
+        if not present_BT.any(1).all():
             raise UserError(
                 f"{self.name or type(self).__name__}: a video has no vector without a NaN. Check its stored vectors, or "
                 "leave the video out"
