@@ -14,7 +14,7 @@ from muybridge.studies.plan import of_models, repeated
 from muybridge.studies.run import Study, run
 
 MODELS = tuple(f"{method}_resnet_tiny" for method in ("tsn", "tsm", "tam", "i3d", "s3d"))
-CLIPS = 1500
+CLIPS = 1600
 SHORTER: Mapping[str, Any] = {
     "clip.jitter": "shared", "optim.batch_size": 16, "optim.lr": 4e-3, "optim.epochs": 9, "evaluation.every_epochs": 3,
 }  # fmt: skip

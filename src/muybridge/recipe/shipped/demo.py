@@ -6,7 +6,7 @@ from muybridge.recipe.sections import Augment, Clip, Evaluation, Model, Optim, R
 def demo() -> Recipe:
     """`motions` clips from scratch, scored on one clip per video; half a minute a model on 2 cores, of 2,000 videos.
 
-    Source: ours. `muybridge demo` trains by a shorter one, on 1,500 videos.
+    Source: ours. `muybridge demo` trains by a shorter one, on 1,600 videos.
 
     Published: none; expected: every temporal model ≥ .90 within time-reversed pairs, TSN at chance.
     """
