@@ -63,7 +63,7 @@ def test_no_limit_is_none(groups, files):
 
 
 @pytest.mark.parametrize("files", [
-    {"cpu.max": "100000 0\n"}, {"cpu.max": "-1 100000\n"}, {"cpu.max": "²\n"},
+    {"cpu.max": "100000 0\n"}, {"cpu.max": "9" * 400 + " 100000\n"}, {"cpu.max": "-1 100000\n"}, {"cpu.max": "²\n"},
     {"memory.max": "-5\n", "memory.current": "5\n"}, {"memory.stat": "\n"},
 ])  # fmt: skip
 def test_what_no_kernel_writes_is_no_limit(groups, files):
@@ -79,3 +79,17 @@ def test_a_group_may_have_any_name(groups):
     (folder / "cpu.max").write_text("150000 100000\n")
     cgroups.OWN.write_bytes(b"0::/job-\xff\n")
     assert cgroups.processors() == 1.5
+
+
+def test_the_time_that_a_quota_stopped_is_seconds_in_both_versions(groups):
+    groups("0::/slurm/job\n", {
+        "cpu.stat": "usage_usec 9\n", "slurm/cpu.stat": "usage_usec 9\nthrottled_usec 2500000\n",
+        "slurm/job/cpu.stat": "nr_throttled 3\nthrottled_usec 1250000\n",
+    })  # fmt: skip
+    assert cgroups.stopped_seconds() == 2.5
+    groups(
+        "4:cpu,cpuacct:/docker/x\n", {"cpu,cpuacct/none": "", "cpu/docker/x/cpu.stat": "throttled_time 1250000000\n"}
+    )
+    assert cgroups.stopped_seconds() == 1.25
+    groups("", {})
+    assert cgroups.stopped_seconds() == 0.0

@@ -5,12 +5,10 @@ import os
 import struct
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from muybridge.runtime import contention, processors, waiting
-from muybridge.runtime.contention import Waiting
+from muybridge.runtime import processors, waiting
 from muybridge.runtime.launch import module_process
 from muybridge.runtime.processors import Processors
 
@@ -122,33 +120,3 @@ def test_threads_that_start_later_have_short_slices():
         [sys.executable, "-c", SLICES.replace("{getattr}", "315")], capture_output=True, text=True, check=True
     )
     assert shown.stdout.split() == [str(waiting.SLICE_NANOSECONDS)] * 2
-
-
-@pytest.mark.skipif(not contention.THREADS.exists(), reason="Linux")
-def test_waiting_is_what_the_system_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(contention, "THREADS", tmp_path)
-    monkeypatch.setattr(contention.cgroups, "stopped_seconds", lambda: 0.0)
-    for thread, waited in (("1", 5_000_000_000), ("2", 1_000_000_000)):
-        (tmp_path / thread).mkdir()
-        (tmp_path / thread / "schedstat").write_text(f"77 {waited} 3\n")
-    clock = iter((100.0, 104.0, 108.0))
-    monkeypatch.setattr(contention.time, "perf_counter", lambda: next(clock))
-    seen = Waiting()
-    (tmp_path / "2" / "schedstat").write_text("77 3000000000 3\n")
-    assert seen.share(2) == 2 / (4 * 2)
-    (tmp_path / "2" / "schedstat").unlink()  # the thread has ended
-    assert seen.share(2) == 0
-
-
-def test_where_the_system_keeps_no_waits_a_full_machine_tells_the_share_of_others(monkeypatch):
-    monkeypatch.setattr(contention.os, "cpu_count", lambda: 2)
-    figures = iter([(0.0, 10.0, 3.0), (10.0, 30.0, 13.0), (20.0, 45.0, 23.0)])  # seconds: clock, busy, own
-
-    def look():
-        at, busy, own = next(figures)
-        return SimpleNamespace(at=at, busy=busy, own=own, waited=None)
-
-    monkeypatch.setattr(contention, "_Look", look)
-    seen = Waiting()
-    assert seen.share(2) == 0.5  # full, and half of it by others
-    assert seen.share(2) == 0.0  # a quarter is idle

@@ -1,6 +1,7 @@
 """Memory and processors that a container or a batch system leaves to this process, by its cgroups (versions 1 and 2)."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -59,12 +60,16 @@ def processors() -> float | None:
         else:
             limit, of = _number(folder / "cpu.cfs_quota_us") or 0, _number(folder / "cpu.cfs_period_us") or 0
         if limit > 0 and of > 0:
-            found.append(limit / of)
+            with suppress(OverflowError):  # no limit either
+                found.append(limit / of)
     return min(found, default=None)
 
 
 def stopped_seconds() -> float:
-    """Time for which quotas have stopped the groups of this process since they were made."""
+    """Time for which quotas have stopped the groups of this process since they were made, on all processors together.
+
+    Of nested groups that which was stopped longest counts. Others in a group may have been what was stopped.
+    """
     stopped = 0.0
     for folder, is_second in _groups("cpu"):
         name, unit = ("throttled_usec", 1e6) if is_second else ("throttled_time", 1e9)
