@@ -176,7 +176,7 @@ def serve(way: str, name: str) -> None:
         what, text = line.split()
         if what == "choose":
             torch.set_num_threads(full)
-            print(json.dumps({"threads": threads.choose(step)}), flush=True)
+            print(json.dumps({"threads": threads.choose(step).number}), flush=True)
             continue
         started, steps = time.perf_counter(), 0
         while steps < 2 or time.perf_counter() - started < float(text):

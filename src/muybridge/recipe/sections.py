@@ -341,7 +341,7 @@ class Runtime(Section):
     cache_gib: float | None = Field(default=None, ge=0)
     """Memory for decoded frames, in GiB. none: a quarter of the free memory; 0: no cache."""
     threads: int | None = Field(default=None, ge=1, le=4096)
-    """CPU threads of the network. none: PyTorch's choice. Runs are identical to the bit under the same number only."""
+    """CPU threads. none: one a core, fewer beside others. Runs are identical to the bit under the same number only."""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """Steps between extra checkpoints, beside those of `evaluation.every_epochs`. none: no extra ones."""
     deterministic: bool = True

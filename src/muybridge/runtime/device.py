@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,9 @@ from torch import nn
 from muybridge.errors import UserError
 from muybridge.runtime import processors
 from muybridge.runtime.launch import launched
+
+BY_ITSELF = torch.get_num_threads()
+"""Threads that torch had when this module was loaded."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,7 @@ def placement(device: str, *, precision: str, threads: int | None, deterministic
     `precision`: fp32, bf16 or fp16. `threads`: None is `usual_threads`. `deterministic`: False leaves
     algorithms on CUDA to PyTorch's defaults. Raises UserError for a device that is not available.
     """
-    threads = usual_threads() if threads is None else threads
-    if threads != torch.get_num_threads():
-        torch.set_num_threads(threads)
+    set_threads(usual_threads() if threads is None else threads)
     chosen = find_device(device)
     if chosen.type == "cpu":
         keep_memory()
@@ -80,10 +83,52 @@ def placement(device: str, *, precision: str, threads: int | None, deterministic
 
 
 def usual_threads() -> int:
-    """The number of threads that compute where nobody has said it: torch's, but no more than the processors that are left."""
-    if processors.threads_set_by_user():
-        return torch.get_num_threads()
-    return min(torch.get_num_threads(), processors.left().threads)
+    """The number of threads that compute unless `runtime.threads` says it.
+
+    That which somebody has said, or else torch's, but no more than the processors that are left.
+    """
+    found = _found_threads()
+    return found if threads_said() else min(found, processors.left().threads)
+
+
+def threads_said() -> bool:
+    """Whether somebody has said how many threads compute: by a variable, or by `torch.set_num_threads` in Python.
+
+    The latter shows by a number that torch has not by itself: another one than when this module was loaded, or more than
+    the machine's processors.
+    """
+    found = _found_threads()
+    return processors.threads_set_by_user() or found != BY_ITSELF or found > (os.cpu_count() or 1)
+
+
+_found, _set = 0, 0
+"""Threads that torch had before `set_threads`, and since."""
+
+
+def set_threads(number: int) -> None:
+    """Set torch's number of threads. It does not count as what somebody has said."""
+    global _found, _set
+    _found, _set = _found_threads(), number
+    if number != torch.get_num_threads():
+        torch.set_num_threads(number)
+
+
+def _found_threads() -> int:
+    """Torch's number of threads; where it is still the one of `set_threads`, that of before."""
+    now = torch.get_num_threads()
+    return _found if now == _set else now
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch its number of threads back after the block, also where it fails."""
+    global _found, _set
+    before, found, had = torch.get_num_threads(), _found, _set
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _found, _set = found, had
 
 
 def keep_memory() -> None:

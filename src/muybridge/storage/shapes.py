@@ -126,6 +126,17 @@ class Cost(TypedDict):
     test: NotRequired[ViewCost]
 
 
+_Threads = Annotated[int, Field(ge=1)]
+
+
+@_more
+class Continued(TypedDict):
+    """Fields of environment.json that were other ones from a step on."""
+
+    from_step: _Count
+    threads: NotRequired[_Threads]
+
+
 @_more
 class Environment(TypedDict):
     """environment.json."""
@@ -134,8 +145,9 @@ class Environment(TypedDict):
     torch: str
     processor: str
     device: str
-    threads: Annotated[int, Field(ge=1)]
+    threads: _Threads | None
     deterministic: NotRequired[bool]
+    continued: NotRequired[list[Continued]]
 
 
 @_more

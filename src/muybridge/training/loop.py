@@ -10,6 +10,7 @@ precision).
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from muybridge.recipe import Recipe, Runtime, replace, to_json
 from muybridge.recipe.schedule import lr_schedule
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log, progress
-from muybridge.runtime.device import find_device
+from muybridge.runtime.device import find_device, threads_kept
 from muybridge.runtime.distributed import Processes
 from muybridge.runtime.files import write_atomic
 from muybridge.runtime.signals import Stop
@@ -29,7 +30,7 @@ from muybridge.storage import checkpoints
 from muybridge.storage.run import Run
 from muybridge.training.health import relative_update, trained_weights
 from muybridge.training.job import Job, Jobs, input_notes, suggest_balance, suggest_weights
-from muybridge.training.provenance import DECIDE_NO_BITS, describe, environment
+from muybridge.training.provenance import computed_with, describe, environment
 from muybridge.training.session import Session, check_free, ends_early, explaining, last_good, stoppable
 from muybridge.training.step import set_lr, training_step
 from muybridge.training.threads import kept
@@ -98,7 +99,7 @@ def _begin(
         if processes.is_first:
             check_free(run)  # another process may have been there meanwhile
             describe(run, job, runtime, processes.count)
-        with explaining(run), processes.report_failure():
+        with explaining(run), processes.report_failure(), threads_kept():
             return _train(run, job, runtime, processes, stop, until_step)
 
 
@@ -146,18 +147,6 @@ def _continue(
     processes = distributed.join(find_device(runtime.device))
     with processes.report_failure(), stoppable(run) as stop:
         job = of if isinstance(of, Job) else Jobs(runtime).job(of, check=False)
-        before = {"deterministic": True} | run.environment()  # runs of earlier versions had no choice
-        runtime = kept(runtime, before)
-        now = environment(runtime, processes.count)
-        changed = [
-            f"{name} was {before.get(name)}, is {now[name]}"
-            for name in now
-            if before.get(name) != now[name] and name not in DECIDE_NO_BITS
-        ]
-        if changed:
-            log(
-                f"warning: {'; '.join(changed)}: the run continues, but its last bits may differ from an undisturbed one's"
-            )
         with run.lock() if processes.is_first else nullcontext():
             if processes.broadcast(run.is_finished):
                 log(f"{run.path} was finished meanwhile, by another process")
@@ -166,8 +155,19 @@ def _continue(
                 if checkpoint != "last":
                     checkpoints.rewind(run.checkpoints, checkpoint)
                 write_atomic(run.file("recipe.json"), to_json(job.recipe))
-            with explaining(run), processes.report_failure():
+            before = processes.broadcast(_before(run, runtime, processes) if processes.is_first else {})
+            runtime = kept(runtime, before)
+            with explaining(run), processes.report_failure(), threads_kept():
                 return _train(run, job, runtime, processes, stop, until_step)
+
+
+def _before(run: Run, runtime: Runtime, processes: Processes) -> dict[str, Any]:
+    """Environment of a run's last steps before its checkpoint. Without one it begins anew, here, which is noted."""
+    if not checkpoints.exists(run.checkpoints):
+        run.save_environment(environment(runtime, processes.count))
+        return {}
+    with checkpoints.offering_others(run.checkpoints):
+        return computed_with(run.environment(), checkpoints.load_state(run.checkpoints).step)
 
 
 def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Stop, until_step: int | None) -> Run:
@@ -205,7 +205,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 lr = schedule.lr(state.train_seconds if unit == "hours" else state.step)
                 set_lr(session.optimizer, lr)
                 if state.step == 0:
-                    session.choose_threads(batch)
+                    session.begin(batch, stop)
                 start = session.start_facts(batch) if state.step == 0 else {}
                 looks = session.looks_after(state.step + 1)
                 before = trained_weights(session.model) if looks else []
@@ -241,7 +241,7 @@ def _train(run: Run, job: Job, runtime: Runtime, processes: Processes, stop: Sto
                 bar.advance()
                 bar.describe(f"{run.name}  loss {state.loss_sum / state.clips:.3f}{session.shown_val}")
                 session.tell_time()
-                session.contention.look(session.num_workers)
+                session.contention.look()
 
                 if num_steps is not None and state.step >= num_steps:
                     state.ended = session.budget.ended

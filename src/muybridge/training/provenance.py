@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,51 @@ DECIDE_NO_BITS = ("threads_chosen_by", "processors", "spins")
 """Fields of an environment that the results do not depend on."""
 
 
-def environment(runtime: Runtime, processes: int) -> dict[str, Any]:
-    """Versions, machine, threads and device: the last bits of a run depend on them, beside its recipe."""
+def environment(runtime: Runtime, processes: int, settled: threads.Settled | None = None) -> dict[str, Any]:
+    """Versions, machine, threads and device: the last bits of a run depend on them, beside its recipe.
+
+    `settled`: None before the first batch.
+    """
     device = find_device(runtime.device)
     return {
         "muybridge": muybridge.__version__, "python": sys.version.split()[0], "torch": torch.__version__,
         "numpy": np.__version__, "platform": platform.platform(), "processor": _processor(device),
         "device": device.type, "processes": processes, "deterministic": runtime.deterministic,
-        **threads.environment(runtime),
+        "threads": None if settled is None else settled.number,
+        "threads_chosen_by": None if settled is None else settled.by,
+        **threads.environment(),
     }  # fmt: skip
+
+
+def computed_with(noted: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Environment in which a run computed this step, by its environment.json."""
+    now = {"deterministic": True} | dict(noted)  # runs of earlier versions had no choice
+    for part in now.pop("continued", []):
+        if part["from_step"] < step:
+            now |= part
+    now.pop("from_step", None)
+    return now
+
+
+def note_continued(run: Run, now: Mapping[str, Any], step: int) -> None:
+    """Warn where a run that is continued after a step computes with something else than before, and note it.
+
+    `now`: its environment. Notes of steps that are done again are forgotten.
+    """
+    noted = run.environment()
+    before, all_parts = computed_with(noted, step), noted.pop("continued", [])
+    differs = [name for name in now if before.get(name) != now[name]]
+    changed = [name for name in differs if name not in DECIDE_NO_BITS]
+    if changed:
+        log(
+            f"warning: {'; '.join(f'{name} was {before.get(name)}, is {now[name]}' for name in changed)}: the run continues, "
+            "but its last bits may differ from an undisturbed one's"
+        )
+    parts = [part for part in all_parts if part["from_step"] < step]
+    if changed:
+        parts.append({"from_step": step, **{name: now[name] for name in differs}})
+    if parts != all_parts:
+        run.save_environment({**noted, "continued": parts} if parts else noted)
 
 
 def _processor(device: torch.device) -> str:

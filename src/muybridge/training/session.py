@@ -1,6 +1,8 @@
 """A run as it stood at its last checkpoint; scoring it, saving it, and ending it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -31,6 +33,7 @@ from muybridge.storage.scores import Scores, metrics
 from muybridge.text import duration, plural
 from muybridge.training import health, threads
 from muybridge.training.job import Job
+from muybridge.training.provenance import environment, note_continued
 from muybridge.training.step import Still, training_step
 from muybridge.video import DecodeError
 from muybridge.zoo import Loaded, VideoModel
@@ -64,6 +67,18 @@ def ends_early(rule: StopRule, state: State, kind: str, figures: Mapping[str, fl
     return ""
 
 
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """The generators of torch, NumPy and Python draw after the block as if nobody had drawn in it."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+
 def check_free(run: Run) -> None:
     """Raises UserError where the folder holds anything but the beginning of a run."""
     if run.path.exists() and not run.path.is_dir():
@@ -80,10 +95,13 @@ def check_free(run: Run) -> None:
 class Session:
     """Everything a run is trained with, as it stood at its last checkpoint."""
 
+    settled: threads.Settled
+    """The number of threads; of a new run known from `begin` on."""
+    contention: threads.Contention
+
     def __init__(self, run: Run, job: Job, runtime: Runtime, processes: Processes) -> None:
         recipe, manifest = job.recipe, job.manifest
         self.run, self.recipe, self.runtime, self.manifest, self.processes = run, recipe, runtime, manifest, processes
-        self._threads_before = torch.get_num_threads()
         self.where = build.placement(recipe, runtime)
         self.pin_memory = self.where.device.type == "cuda"
         self.rows = build.train_rows(recipe, manifest)
@@ -95,8 +113,6 @@ class Session:
         reader, self.num_workers = build.reader_and_workers(
             recipe, runtime, manifest, np.concatenate([self.rows, *scored])
         )
-        if self.num_workers and self.where.device.type == "cpu" and threads.is_free(runtime):
-            threads.leave_cores_to(self.num_workers)
         self.clips = build.train_clips(recipe, manifest, reader)
         self.views = build.video_views(recipe, manifest, reader)
         self.view_loader = ViewLoader(self.views, num_workers=self.num_workers, pin_memory=self.pin_memory)
@@ -132,8 +148,11 @@ class Session:
         self.shown_val = ""
         self._paced_from: tuple[int, float] | None = None
         self._is_time_told = False
-        self.contention = threads.Contention()
         self.frozen.train()
+        if begun:
+            self._settle_threads()
+            if processes.is_first:
+                note_continued(run, environment(runtime, processes.count, self.settled), self.state.step)
 
     def __enter__(self) -> Self:
         with ExitStack() as entered:
@@ -146,7 +165,6 @@ class Session:
 
     def __exit__(self, *raised: Any) -> None:
         self._entered.__exit__(*raised)
-        torch.set_num_threads(self._threads_before)
 
     def _tell_init(self, loaded: Loaded) -> None:
         log(str(loaded))
@@ -195,33 +213,34 @@ class Session:
                 "validation not counted"
             )
 
-    def choose_threads(self, batch: Batch) -> None:
-        """Choose the number of threads where nobody has said it, by steps that are tried on the first batch, and note it.
+    def begin(self, batch: Batch, stop: Stop) -> None:
+        """Settle before the first step with how many threads the run computes, also by its first batch, and note it.
 
-        The network stays as it is. Nothing is tried where others than this process and its CPU compute the steps.
+        The network stays as it is. Raises KeyboardInterrupt where a stop is asked for while steps are tried.
         """
-        full = torch.get_num_threads()
-        if not threads.is_free(self.runtime):
-            return
-        is_alone = self.where.device.type == "cpu" and self.processes.count == 1 and not self.runtime.compile
-        chosen = self._tried_threads(batch) if is_alone and full > 1 else full
-        noted = self.run.environment() if self.processes.is_first else {"threads": chosen}
-        if noted["threads"] != chosen:
-            by = {"threads_chosen_by": "first batch"} if chosen < full else {}
-            self.run.save_environment({**noted, "threads": chosen, **by})
+        self._settle_threads(batch, lambda: stop.asked)
+        if self.processes.is_first:
+            self.run.save_environment(environment(self.runtime, self.processes.count, self.settled))
 
-    def _tried_threads(self, batch: Batch) -> int:
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        still = Still(self.model.parameters())
-        with torch.random.fork_rng(devices=[]):
-            chosen = threads.choose(
-                lambda: training_step(self.model, still, batch, self.where, self.recipe, balance=self.balance)
-            )
-        still.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(buffers[name])
-        return chosen
+    def _settle_threads(self, batch: Batch | None = None, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Nothing is tried where others than this process and its CPU compute the steps, nor without a batch."""
+        on_cpu = self.where.device.type == "cpu"
+        is_alone = on_cpu and self.processes.count == 1 and not self.runtime.compile
+        with generators_kept():
+            self.settled = threads.settle(
+                self.runtime, num_workers=self.num_workers if on_cpu else 0, is_stopped=is_stopped,
+                trial=lambda: self._trial(batch) if batch is not None and is_alone else None,
+            )  # fmt: skip
+        self.contention = threads.Contention(self.settled, self.num_workers)
+
+    def _trial(self, batch: Batch) -> Callable[[], object] | None:
+        """A step on a copy of the network, with all that steps may change in it. None: it cannot be copied."""
+        try:
+            copied = copy.deepcopy(self.model)
+        except Exception:  # a user's network may hold anything
+            return None
+        still = Still(copied.parameters())
+        return lambda: training_step(copied, still, batch, self.where, self.recipe, balance=self.balance)
 
     def _stored_facts(self) -> learning.Facts:
         """Facts of the steps that were done."""
