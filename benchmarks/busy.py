@@ -1,6 +1,6 @@
 """Training steps beside busy neighbours: what they cost, against a fair share of the processors.
 
-    python benchmarks/busy.py [--models a,b] [--neighbours 0,1,2,4] [--rounds N] [--seconds S] [--json]
+    python benchmarks/busy.py [--models A B] [--neighbours 0 1 2 4] [--rounds N] [--seconds S] [--json]
 
 A neighbour is a process that never rests. Two trainings take turns, each in a process of its own:
 
@@ -9,7 +9,8 @@ after    as `muybridge train` has them: short waits and slices (`muybridge.runti
          the first batch decides on, beside these neighbours (`muybridge.training.threads`)
 
 On P processors, n neighbours and P threads get 1/(P + n) each, so a fair step beside them takes (P + n)/P times as long as
-a quiet one of `before`. `ratio` is the time of a step by that; 1 is fair. A time is the median over rounds of means.
+a quiet one of `before`. `ratio` is the time of a step by that; 1 is fair. A time is the median over rounds of means. Who
+begins changes from round to round. `trial` is the time in which the first batch decides, once a run; no step counts it.
 """
 
 import argparse
@@ -42,23 +43,27 @@ MODELS = {"tsm_resnet_tiny": Setting(16, 64), "tsm_resnet18": Setting(8, 112), "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--neighbours", default="0,1,2,4")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each turn")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="networks (all)")
+    parser.add_argument("--neighbours", nargs="+", type=int, default=[0, 1, 2, 4], help="numbers of them (0 1 2 4)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each number (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print all figures of all rounds")
     parser.add_argument(PROCESS_START, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps_of:
         serve(*arguments.steps_of)
         return
-    numbers = [int(number) for number in arguments.neighbours.split(",")]
+    for option, value, least in (
+        ("neighbours", min(arguments.neighbours), 0), ("rounds", arguments.rounds, 1), ("seconds", arguments.seconds, 0),
+    ):  # fmt: skip
+        if not value >= least:
+            parser.error(f"argument --{option}: {value} is less than {least}")
     if not arguments.json:
-        print(f"{left().usable} processors, {FRAMES} frames; ms a step, steps a second, ratio to a fair share, threads")
-        print(f"{'model':18}{'neighbours':>11}{'before':>29}{'after':>29}  threads")
+        print(f"{left().usable} processors, {FRAMES} frames; ms a step, steps a second, ratio to a fair share")
+        print(f"{'model':18}{'neighbours':>11}{'before':>29}{'after':>29}{'trial':>8}  threads")
     rows = []
-    for name in arguments.models.split(","):
-        of_model = measure(name, numbers, arguments.rounds, arguments.seconds)
+    for name in arguments.models:
+        of_model = measure(name, arguments.neighbours, arguments.rounds, arguments.seconds)
         rows += of_model
         if not arguments.json:
             tell(of_model)
@@ -73,19 +78,19 @@ def tell(rows: list[dict[str, Any]]) -> None:
             f"{row[f'{way}_ms']:11.1f} ms{1000 / row[f'{way}_ms']:8.2f}/s{row[f'{way}_ratio']:6.2f}"
             for way in ("before", "after")
         )
-        print(f"{row['model']:18}{row['neighbours']:11}{cells}  {row['threads']}", flush=True)
+        print(f"{row['model']:18}{row['neighbours']:11}{cells}{row['trial_s']:6.1f} s  {row['threads']}", flush=True)
 
 
 def measure(name: str, numbers: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
     """A row for each number of neighbours."""
     times: dict[tuple[str, int], list[float]] = {}
-    threads: dict[int, list[int]] = {}
+    chosen: dict[int, list[dict[str, Any]]] = {}
     with trainer("before", name) as before, trainer("after", name) as after:
-        for _ in range(rounds):
+        for turn in range(rounds):
             for number in sorted({0, *numbers}):
                 with neighbours(number):
-                    threads.setdefault(number, []).append(ask(after, "choose", 0)["threads"])
-                    for way, process in (("before", before), ("after", after)):
+                    chosen.setdefault(number, []).append(ask(after, "choose", 0))
+                    for way, process in (("before", before), ("after", after))[:: -1 if turn % 2 else 1]:
                         times.setdefault((way, number), []).append(ask(process, "step", seconds)["ms"])
     medians = {key: statistics.median(values) for key, values in times.items()}
     processors = left().usable
@@ -95,7 +100,9 @@ def measure(name: str, numbers: list[int], rounds: int, seconds: float) -> list[
             "model": name, "neighbours": number,
             **{f"{way}_ms": medians[way, number] for way in ("before", "after")},
             **{f"{way}_ratio": medians[way, number] / fair[number] for way in ("before", "after")},
-            "threads": threads[number], "rounds_ms": {way: times[way, number] for way in ("before", "after")},
+            "threads": [one["threads"] for one in chosen[number]],
+            "trial_s": statistics.median(one["s"] for one in chosen[number]),
+            "rounds_ms": {way: times[way, number] for way in ("before", "after")},
         }
         for number in numbers
     ]  # fmt: skip
@@ -103,8 +110,9 @@ def measure(name: str, numbers: list[int], rounds: int, seconds: float) -> list[
 
 @contextmanager
 def neighbours(number: int) -> Iterator[None]:
-    """So many processes that never rest."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    """So many processes that never rest, until the block or this process ends."""
+    never_rest = f"import os\nwhile os.getppid() == {os.getpid()}:\n    for _ in range(1_000_000): pass"
+    processes = [subprocess.Popen([sys.executable, "-c", never_rest]) for _ in range(number)]
     try:
         time.sleep(0.5)
         yield
@@ -174,11 +182,12 @@ def serve(way: str, name: str) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         what, text = line.split()
+        started = time.perf_counter()
         if what == "choose":
             torch.set_num_threads(full)
-            print(json.dumps({"threads": threads.choose(step).number}), flush=True)
+            print(json.dumps({"threads": threads.choose(step).number, "s": time.perf_counter() - started}), flush=True)
             continue
-        started, steps = time.perf_counter(), 0
+        steps = 0
         while steps < 2 or time.perf_counter() - started < float(text):
             step()
             steps += 1

@@ -26,7 +26,9 @@ from muybridge.evaluation import evaluate as evaluation
 from muybridge.evaluation import score as scoring
 from muybridge.evaluation.score import score
 from muybridge.recipe import Runtime, replace
+from muybridge.runtime import device, processors
 from muybridge.runtime.device import Placement
+from muybridge.runtime.processors import Processors
 from muybridge.storage.scores import Scores, ViewGrid, metrics
 from muybridge.training.loop import train
 from muybridge.video import FileReader
@@ -556,6 +558,29 @@ def test_scores_are_computed_in_the_precision_that_is_asked_for(manifest):
     )  # fmt: skip
     assert np.abs(single - half).max() > 1e-4
     assert np.allclose(single, half, rtol=0.1, atol=0.1 * np.abs(single).max())
+
+
+def test_processes_that_decode_have_cores_of_their_own(run, monkeypatch):
+    for name in processors.THREADS_SET_BY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processors, "left", lambda: Processors(usable=4, cores=4, quota=None))
+    seen = []
+
+    def spy(*arguments, **named):
+        seen.append(torch.get_num_threads())
+        return score(*arguments, **named)
+
+    monkeypatch.setattr(evaluation, "score", spy)
+    monkeypatch.setattr(device, "BY_ITSELF", 4)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 4)
+    with device.threads_kept():
+        torch.set_num_threads(4)
+        for chosen in ({}, {"num_workers": 1}, {"num_workers": 1, "threads": 2}):
+            muybridge.evaluate(
+                run, split="val", runtime=Runtime(device="cpu", cache_gib=0 if chosen else None, **chosen)
+            )
+            assert torch.get_num_threads() == chosen.get("threads", 4)  # as before
+        assert seen == [4, 3, 2]
 
 
 def test_answers_that_are_no_numbers_are_no_scores(manifest):

@@ -16,6 +16,7 @@ from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation.trained import of_run
 from muybridge.inference import export as exporting
+from muybridge.inference import exported as inference
 from muybridge.inference import lower
 from muybridge.inference.answering import TrainedNetwork, answering
 from muybridge.inference.clips import Tried, of_split
@@ -24,7 +25,9 @@ from muybridge.inference.exported import ExportedNetwork, ExportedSteps, checked
 from muybridge.inference.metadata import KEY
 from muybridge.inference.predictor import Predictor
 from muybridge.inference.stream import Stream
-from muybridge.recipe import replace, to_json
+from muybridge.recipe import Runtime, replace, to_json
+from muybridge.runtime import device, processors
+from muybridge.runtime.processors import Processors
 from muybridge.storage.run import Run
 from muybridge.training.loop import train
 from muybridge.zoo.steps import steps as by_steps
@@ -349,6 +352,31 @@ def past(recipe, tmp_path_factory):
         "evaluation.num_clips": 1,
     }  # fmt: skip
     return train(replace(recipe, changes), out=tmp_path_factory.mktemp("runs") / "past")
+
+
+@pytest.mark.parametrize(("threads", "policy", "number", "spinning"), [
+    (None, None, 3, "0"), (2, None, 2, "0"), (None, "active", 3, "1"), (None, "passive", 3, "0"),
+])  # fmt: skip
+def test_the_runtime_has_as_many_threads_as_torch_and_they_do_not_spin(
+    exported, monkeypatch, threads, policy, number, spinning
+):
+    for name in (*processors.THREADS_SET_BY, "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setattr(processors, "left", lambda: Processors(usable=8, cores=8, quota=3.2))
+    monkeypatch.setattr(device, "BY_ITSELF", 8)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 8)
+    with device.threads_kept():
+        torch.set_num_threads(8)
+        loaded = inference._loaded(exported.path.read_bytes(), "model.onnx", Runtime(threads=threads))
+    options = loaded.get_session_options()
+    assert options.intra_op_num_threads == number
+    try:
+        asked = options.get_session_config_entry(inference.SPINNING)
+    except RuntimeError:  # not set: its own default
+        asked = "1"
+    assert asked == spinning
 
 
 def test_a_graph_of_one_frame_is_the_network_step_by_step(past, tmp_path):

@@ -394,6 +394,27 @@ def test_more_threads_than_processors_are_a_doubt(asked, monkeypatch, quota, thr
         assert (told[check].rank, told[check].remedy) == ("doubt", remedy)
 
 
+@pytest.mark.parametrize(("quota", "usable", "set_to", "words"), [
+    (1.5, 2, None, "1.5 of 2 processors are left to this process, by a quota; a training computes with 2 threads."),
+    (None, 1, None, "1 of 2 processors are left to this process, by an affinity; a training computes with 1 thread."),
+    (1.5, 2, "1", "1.5 of 2 processors are left to this process, by a quota."),
+])  # fmt: skip
+def test_a_quota_is_told_as_it_is(asked, monkeypatch, quota, usable, set_to, words):
+    monkeypatch.setattr(processor, "left", lambda: Processors(usable=usable, cores=usable, quota=quota))
+    monkeypatch.setattr(processor.os, "cpu_count", lambda: 2)
+    for name in processor.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    if set_to:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    told = found(processor.look, asked)
+    assert (told["processors"].rank, told["processors"].text) == ("note", words)
+    if set_to:
+        assert (
+            told["threads"].text
+            == "OMP_NUM_THREADS=1: a training uses no more threads, though it would use 2 by itself."
+        )
+
+
 def test_codecs_are_encoded_decoded_and_compared(asked):
     told = found(decoding.look, Asked(asked.folder, asked.scratch, is_quick=False))
     rates = told["decoding"].figures["frames_per_s"]

@@ -7,7 +7,7 @@ of the report, come from per-view scores that are computed once.
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,7 +25,7 @@ from muybridge.evaluation.trained import Trained
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime import distributed
 from muybridge.runtime.console import log
-from muybridge.runtime.device import Placement, find_device, to_device
+from muybridge.runtime.device import Placement, cores_left_to, find_device, to_device
 from muybridge.runtime.distributed import Processes
 from muybridge.storage import evaluations
 from muybridge.storage.run import Run, data_name, view_cost
@@ -182,7 +182,7 @@ def prepared(
             "MANIFEST"
         )
     processes = distributed.join(find_device(runtime.device))
-    with processes.report_failure():
+    with processes.report_failure(), ExitStack() as stack:
         manifest = Manifest.load(data or recipe.data.manifest)
         if data is None and manifest.sha256() != recipe.data.sha256:
             raise UserError(
@@ -221,12 +221,13 @@ def prepared(
         which = checkpoint or asked.evaluation.checkpoint
         model = trained.load(which)
         where = build.placement(recipe, runtime)
+        reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
+        stack.enter_context(cores_left_to(workers, where, threads=runtime.threads))
         to_device(model, where)
         e, num_rows = recipe.evaluation, len(rows[processes.rank :: processes.count])
         num_clips = None if e.whole else num_rows * e.num_clips * e.num_crops  # (whole videos are of any length)
         answered_by = made_ready(model, recipe, where, runtime, num_clips=num_clips)
         log(f"answers: {answered_by}")
-        reader, workers = build.reader_and_workers(recipe, runtime, manifest, rows[processes.rank :: processes.count])
         if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
             manifest = dataclasses.replace(manifest, mirror=trained.dataset["mirror"])
         yield Task(

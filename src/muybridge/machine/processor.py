@@ -7,7 +7,7 @@ from pathlib import Path
 
 from muybridge.machine.finding import Asked, Finding
 from muybridge.machine.programs import whole_number
-from muybridge.runtime.processors import THREADS_SET_BY, left
+from muybridge.runtime.processors import THREADS_SET_BY, left, threads_set_by_user
 from muybridge.text import plural
 
 BUSY_SHARE = 0.5
@@ -23,13 +23,14 @@ def look(asked: Asked) -> Iterator[Finding]:
 
     there, own = os.cpu_count() or 1, left()
     figures = {"model": _model(), "processors": there, **own.as_json(), "threads": own.threads}
-    computes = f"a training computes with {plural(own.threads, 'thread')}"
-    if own.jobs < there:
-        why = f"a quota of {own.quota:g}" if own.quota is not None and own.quota < own.usable else "an affinity"
-        words = f"{own.jobs} of {there} processors are left to this process, by {why}; {computes}."
+    computes = "" if threads_set_by_user() else f"; a training computes with {plural(own.threads, 'thread')}"
+    by_quota = own.quota is not None and own.quota < own.usable
+    if by_quota or own.usable < there:
+        number, why = (own.quota, "a quota") if by_quota else (own.usable, "an affinity")
+        words = f"{number:g} of {there} processors are left to this process, by {why}{computes}."
         yield Finding("processors", "note", words, figures=figures)
     else:
-        words = f"{plural(there, 'processor')} ({_model()}); {computes}."
+        words = f"{plural(there, 'processor')} ({_model()}){computes}."
         yield Finding("processors", "good", words, figures=figures)
     yield from _threads(own.threads, own.jobs)
     if asked.is_quick:
@@ -65,7 +66,7 @@ def _threads(cores: int, jobs: int) -> Iterator[Finding]:
         yield Finding(
             "threads",
             "note",
-            f"{_said(set_to)}: a training uses no more, though {cores} cores are there.",
+            f"{_said(set_to)}: a training uses no more threads, though it would use {cores} by itself.",
             figures={"threads": set_to},
         )
 

@@ -131,6 +131,18 @@ def threads_kept() -> Iterator[None]:
         _found, _set = found, had
 
 
+@contextmanager
+def cores_left_to(workers: int, where: Placement, *, threads: int | None) -> Iterator[None]:
+    """Let processes that decode have cores of their own: as many threads fewer compute in the block.
+
+    Nothing is changed where a GPU computes, or where `threads` or somebody else has said their number.
+    """
+    with threads_kept():
+        if workers and where.device.type == "cpu" and threads is None and not threads_said():
+            set_threads(min(torch.get_num_threads(), processors.left().threads_beside(workers)))
+        yield
+
+
 def keep_memory() -> None:
     """Let glibc keep the memory of freed tensors, in one place for all threads.
 

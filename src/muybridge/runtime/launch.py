@@ -41,7 +41,7 @@ def module_process(module: str) -> dict[str, Any]:
     It imports from the same path as this process, in the same order, and not from the current folder. Its threads share
     processors well (`muybridge.runtime.waiting`).
     """
-    environment = {**os.environ, **waiting.environment(), "PYTHONPATH": _import_path()}
+    environment = {**os.environ, **waiting.variables(), "PYTHONPATH": _import_path()}
     return {"args": [sys.executable, "-P", "-m", module], "env": environment}
 
 

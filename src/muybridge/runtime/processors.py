@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,10 @@ THREADS_SET_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a user says how many threads compute."""
 MOST_WORKERS = 8
 """Most processes that decode by themselves."""
+WORTH_JOINING = 0.125
+"""Slower cores compute along where each adds at least this share of a fast core's speed."""
+SLOW_OF_INTEL = 1 / 3
+"""Speed of an efficient core of Intel by that of a fast one: half the width of vectors, at two thirds of the frequency."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,13 @@ class Processors:
     usable: int
     """Logical processors that it may run on."""
     cores: int
-    """Physical cores among them; of a hybrid processor the fast ones alone."""
+    """Physical cores among them that a step is shared by; of a hybrid processor those that are fastest together."""
     quota: float | None
     """Processors that the cgroups allow, as 1.5; None without a limit."""
 
     @property
     def threads(self) -> int:
-        """Threads that compute: one a core. All wait for the slowest, so slow cores and second threads of a core do not help.
+        """Threads that compute: one a core. Second threads of a core do not help, as they share what computes.
 
         A quota is rounded to the nearest number: of 1.5 processors two threads make more than one does, though they are
         stopped for a quarter of the time; of 1.2 they do not.
@@ -59,43 +65,74 @@ class Processors:
 
 
 def left() -> Processors:
-    """Count the processors of this process; of several that were started together on a machine its share."""
-    there = os.cpu_count() or 1
-    try:
-        affinity = sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        affinity = list(range(there))
-    here = launched().local_count if len(affinity) == there else 1  # else a batch system has parted them already
+    """Count the processors of this process; of several that were started together on a machine its share.
+
+    Each counts the processors that it may run on, and those of its parent. Where each may run on all that the parent may,
+    as under torchrun, they share them; where Slurm has given each its own, nothing is left to share. A quota is that of all.
+    """
+    affinity = _affinity(0)
+    together = launched().local_count
+    sharing = max(1, math.ceil(together * len(affinity) / len(affinity | _affinity(os.getppid()))))
     quota = cgroups.processors()
     return Processors(
-        max(1, len(affinity) // here), max(1, _cores(affinity) // here), None if quota is None else quota / here
+        max(1, len(affinity) // sharing),
+        max(1, _cores(sorted(affinity)) // sharing),
+        None if quota is None else quota / together,
     )
 
 
-def _cores(affinity: list[int]) -> int:
-    """Number of fast physical cores among logical processors."""
-    fast = _fast(affinity)
-    cores = set()
-    for number in fast:
+def _affinity(process: int) -> set[int]:
+    """Processors that a process may run on. 0: this one, and so is a parent outside of the container."""
+    try:
+        return os.sched_getaffinity(process)
+    except AttributeError:  # not Linux
+        return set(range(os.cpu_count() or 1))
+    except OSError:  # it has ended
+        return os.sched_getaffinity(0)
+
+
+def _cores(affinity: Sequence[int]) -> int:
+    """Number of physical cores, among logical processors, that compute fastest together."""
+    speeds, is_known = _speeds(affinity), True
+    cores: dict[str, float] = {}
+    for number in affinity:
         try:
-            cores.add((SYSTEM / f"system/cpu/cpu{number}/topology/thread_siblings_list").read_text().strip())
+            core = (SYSTEM / f"system/cpu/cpu{number}/topology/thread_siblings_list").read_text().strip()
         except OSError:  # not Linux, or hidden
-            import psutil
+            core, is_known = str(number), False
+        cores[core] = speeds[number]
+    fastest = _fastest_together(list(cores.values()))
+    if is_known:
+        return fastest
+    import psutil
 
-            physical = psutil.cpu_count(logical=False) or len(affinity)
-            return max(1, min(physical, len(fast)))
-    return len(cores)
+    return max(1, min(psutil.cpu_count(logical=False) or fastest, fastest))
 
 
-def _fast(affinity: list[int]) -> list[int]:
-    """The processors of the fast kind, where the machine has two; else all."""
-    with suppress(OSError, ValueError):  # Intel
-        kind = _listed((SYSTEM / "cpu_core/cpus").read_text())
-        return [number for number in affinity if number in kind] or affinity
+def _fastest_together(speeds: Sequence[float]) -> int:
+    """Number of cores that share a step: the fast ones, and a slower kind where each of it adds WORTH_JOINING of a fast one.
+
+    Threads get equal parts and wait for the slowest, so n cores are n times as fast as the slowest of them.
+    """
+    fastest, number = max(speeds), 0
+    together = 0.0
+    for slowest in sorted(set(speeds), reverse=True):
+        more = sum(speed >= slowest for speed in speeds)
+        if more * slowest - together >= WORTH_JOINING * fastest * (more - number):
+            number, together = more, more * slowest
+    return number
+
+
+def _speeds(affinity: Iterable[int]) -> dict[int, float]:
+    """Speed of the core of each processor, by that of a fast one."""
     with suppress(OSError, ValueError):  # Arm
-        capacity = {number: int((SYSTEM / f"system/cpu/cpu{number}/cpu_capacity").read_text()) for number in affinity}
-        return [number for number in affinity if capacity[number] == max(capacity.values())]
-    return affinity
+        return {
+            number: int((SYSTEM / f"system/cpu/cpu{number}/cpu_capacity").read_text()) / 1024 for number in affinity
+        }
+    slow: set[int] = set()
+    with suppress(OSError, ValueError):  # Intel
+        slow = _listed((SYSTEM / "cpu_atom/cpus").read_text())
+    return {number: SLOW_OF_INTEL if number in slow else 1.0 for number in affinity}
 
 
 def _listed(text: str) -> set[int]:
@@ -108,5 +145,12 @@ def _listed(text: str) -> set[int]:
 
 
 def threads_set_by_user() -> bool:
-    """Whether the environment says how many threads compute."""
-    return any(os.environ.get(name) for name in THREADS_SET_BY)
+    """Whether the environment says how many threads compute: by a number that the libraries take, and that is not torchrun's.
+
+    torchrun writes OMP_NUM_THREADS=1 where nobody has set it.
+    """
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and launched().local_count > 1
+    said = {name: os.environ.get(name, "") for name in THREADS_SET_BY}
+    if by_torchrun and said["OMP_NUM_THREADS"] == "1":
+        del said["OMP_NUM_THREADS"]
+    return any(re.fullmatch(r"(0*[1-9]\d*)(,0*[1-9]\d*)*", "".join(text.split())) for text in said.values())

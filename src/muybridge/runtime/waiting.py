@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import struct
 import sys
 from contextlib import suppress
@@ -15,15 +16,25 @@ Measured by `benchmarks/busy.py`: fewer make a quiet step slower, as threads hav
 the very thread that is waited for.
 """
 SLICE_NANOSECONDS = 100_000
-"""Time slice of the threads. Linux's own is 3 ms: all threads of a step wait so long for one that lost its processor."""
+"""Time slice of the threads. Linux's own is a few milliseconds: all threads of a step wait so long for one that lost its
+processor."""
 
 
 def is_set() -> bool:
-    """Whether the environment says how threads wait for each other, by the user or by `share_with_others`."""
-    return any(os.environ.get(name) for name in WAITING_SET_BY)
+    """Whether the environment says how threads wait for each other, by the user or by `share_with_others`.
+
+    Only what GNU OpenMP takes counts: anything else leaves its own default.
+    """
+    spins, policy = (os.environ.get(name, "").strip().lower() for name in WAITING_SET_BY)
+    return bool(re.fullmatch(r"\d+\s*[kmgt]?|infinite|infinity", spins)) or policy in ("active", "passive")
 
 
-def environment() -> dict[str, str]:
+def may_spin() -> bool:
+    """Whether the user wants threads that wait to keep their processors, in other libraries of threads, too."""
+    return os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "active"
+
+
+def variables() -> dict[str, str]:
     """Variables for a process that loads torch, with which its threads share processors; empty where the user has chosen."""
     return {} if is_set() else {"GOMP_SPINCOUNT": str(SPINS)}
 
@@ -34,8 +45,12 @@ def share_with_others() -> None:
     A step is computed by threads that wait for each other. On a busy machine one of them has to wait for its processor; the
     others then spin for as long, on processors that it could have had. Here they sleep soon, and ask for short time slices
     (Linux 6.12; earlier ones take no notice), so that none is waited for long. The share of the processors stays the same.
+    Where the user has chosen another way of waiting, nothing is changed.
     """
-    os.environ.update(environment())
+    ours = {"GOMP_SPINCOUNT": str(SPINS)}  # a child finds what its parent has set
+    if is_set() and {name: os.environ[name] for name in WAITING_SET_BY if os.environ.get(name)} != ours:
+        return
+    os.environ.update(ours)
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             nice = os.getpriority(os.PRIO_PROCESS, 0)

@@ -13,7 +13,7 @@ from muybridge.errors import UserError
 from muybridge.recipe import Recipe, Runtime
 from muybridge.recipe.schedule import peak_lr
 from muybridge.runtime.console import log, progress
-from muybridge.runtime.device import to_device
+from muybridge.runtime.device import cores_left_to, to_device
 from muybridge.runtime.launch import launched
 from muybridge.training.job import Jobs
 from muybridge.training.step import set_lr, training_step
@@ -52,7 +52,8 @@ def lr_range(recipe: Recipe, *, allow_code: bool = False, runtime: Runtime | Non
         num_workers=num_workers, pin_memory=where.device.type == "cuda", on_error=recipe.data.on_error,
         balanced=recipe.data.balanced_sampling,
     )  # fmt: skip
-    with closing(batches), progress("finding a learning rate", NUM_STEPS) as bar:
+    beside = cores_left_to(num_workers, where, threads=runtime.threads)
+    with closing(batches), beside, progress("finding a learning rate", NUM_STEPS) as bar:
         for step in range(NUM_STEPS):
             batch = next(batches)
             for failure in batch.unreadable:
