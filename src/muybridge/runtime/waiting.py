@@ -9,7 +9,7 @@ from contextlib import suppress
 
 WAITING_SET_BY = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """Variables by which a user says how the threads of GNU OpenMP, torch's on Linux, wait for each other."""
-SPINS = 5000
+SPINS = 10_000
 """Turns in which a thread waits for the others before it sleeps; 300,000 is the library's own default.
 
 Measured by `benchmarks/busy.py`: fewer make a quiet step slower, as threads have to be woken; more keep a processor from
