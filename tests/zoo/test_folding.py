@@ -157,6 +157,15 @@ LEFT = {
     "two names": Net(lambda net, x: net.again[0](net.conv(x)), norm := nn.BatchNorm2d(4), again=nn.ModuleList([norm])),
     "a convolution without a place for a bias": Net(lambda net, x: net.norm(net.conv(x)), conv=Biasless(3, 4, 3, bias=False)),
     "the norm's own values": Net(asks),
+    "a norm for several clips alone": Net(lambda net, x: net.norm(net.conv(x)) if len(x) > 4 else net.conv(x)),
+    "a norm for a single clip alone": Net(lambda net, x: net.norm(net.conv(x)) if len(x) <= 4 else net.conv(x)),
+    "a question for the norm's class": Net(
+        lambda net, x: net.norm(net.conv(x)) if isinstance(net.norm, nn.BatchNorm2d) else net.conv(x) * 3
+    ),
+    "a question for the bias": Net(lambda net, x: net.norm(net.conv(x)) * (1 if net.conv.bias is None else 2)),
+    "a question for the norm's parameters": Net(
+        lambda net, x: net.norm(net.conv(x)) * sum(p.numel() for p in net.norm.parameters())
+    ),
     "a transposed convolution": Net(lambda net, x: net.norm(net.conv(x)), conv=nn.ConvTranspose2d(3, 4, 3)),
 }  # fmt: skip
 
@@ -168,10 +177,10 @@ def test_what_is_no_plain_pair_is_left_to_the_bit(why):
         stirred(model)
     model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    x = torch.randn(2, 3, 4, 8, 8)
-    expected = model(x)
+    clips = torch.randn(1, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8)
+    expected = [model(x) for x in clips]
     assert fold_norms(model, 4, 8) == 0
-    assert torch.equal(model(x), expected)
+    assert all(map(torch.equal, map(model, clips), expected))
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -186,6 +195,50 @@ def test_hooks_of_a_norm_still_run():
     assert fold_norms(model, 4, 8) == 1
     assert isinstance(model.norm, nn.Identity)
     assert torch.allclose(model(x), expected, atol=1e-6)
+
+
+class Remembers(Net):
+    """Keeps what it makes for a length of clips in a dictionary, as positions and masks often are."""
+
+    def __init__(self, run, **parts):
+        super().__init__(run, **parts)
+        self.kept = {}
+
+    def features(self, x_BCTHW):
+        if x_BCTHW.shape[-1] not in self.kept:
+            self.kept[x_BCTHW.shape[-1]] = torch.linspace(0, 1, x_BCTHW.shape[-1], device=x_BCTHW.device)
+        return super().features(x_BCTHW + self.kept[x_BCTHW.shape[-1]])
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_trace_leaves_nothing_in_what_a_network_remembers(rounded):
+    model = stirred(Remembers(lambda net, x: net.norm(net.conv(x))))
+    plain, x = copy.deepcopy(model), torch.randn(2, 3, 4, 8, 8)
+    assert (round_weights(model, 4, 8, torch.bfloat16) if rounded else fold_norms(model, 4, 8)) == 1
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+        assert torch.allclose(model(x), plain(x), atol=1e-6)
+
+
+def without_autocast(net, x):
+    with torch.autocast("cpu", enabled=False):
+        return net.norm(net.conv(x.float()))
+
+
+def by_its_weight(net, x):
+    with torch.autocast("cpu", enabled=False):
+        return net.norm(net.conv(x.to(net.conv.weight.dtype)).float())
+
+
+@pytest.mark.parametrize("run", [without_autocast, by_its_weight])
+def test_weights_stay_where_a_network_switches_mixed_precision_off(run):
+    """Rounded, the first would end in an error and the second have other bits."""
+    model = stirred(Net(run))
+    plain, x = copy.deepcopy(model), torch.randn(2, 3, 4, 8, 8)
+    weight = model.conv.weight
+    assert round_weights(model, 4, 8, torch.bfloat16) == 0
+    assert model.conv.weight is weight
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(x), plain(x))
 
 
 def test_the_old_tensors_stay_as_they_were_for_others_who_hold_them():
@@ -208,10 +261,16 @@ def test_weights_rounded_beforehand_give_the_same_bits(name):
         assert torch.equal(rounded(x), model(x))
 
 
-def test_onednn_convolves_single_clips_alike():
+def test_onednn_convolves_single_clips_alike(monkeypatch):
     model, x, _ = made("i3d_resnet_tiny")
+    convolve, seen = torch.mkldnn_convolution, []
+    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *args: seen.append(len(args[0])) or convolve(*args))
+    convs = sum(isinstance(module, nn.Conv3d) for module in model.modules())
     with torch.inference_mode():
         expected = model(x[:1])
-        single_clips_by_onednn(model)
+        assert not seen
+        assert single_clips_by_onednn(model) == convs
         assert torch.allclose(model(x[:1]), expected, rtol=1e-4, atol=1e-5)
+        assert seen == [1] * convs
         assert torch.equal(model(x), made("i3d_resnet_tiny")[0](x))  # batches take torch's own way
+        assert len(seen) == convs

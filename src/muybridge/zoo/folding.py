@@ -1,11 +1,14 @@
 """Convolutions of networks that only answer: batch norms folded into them, or their weights rounded once for all calls.
 
 In evaluation a batch norm's statistics are constants, so that it and the convolution before it are one convolution (Jacob
-et al. 2018, section 3.2). Which convolution a norm follows is found out by one clip that goes through on the meta device,
-operation by operation, not guessed from names. Where the trace does not prove that a pair is one, both stay.
+et al. 2018, section 3.2). Which convolution a norm follows is found out by clips that go through a copy on the meta device,
+operation by operation, not guessed from names: one alone, and two together. A second trace proves that the folded network
+does the same without the norms. Where the traces prove nothing, all stays.
 """
 
-from collections.abc import Iterator
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +17,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from muybridge.zoo.anatomy import left_as_it_was
 from muybridge.zoo.base import VideoModel
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Modules that are a batch norm and nothing else; subclasses may do more."""
+TRACED = (1, 2)
+"""Numbers of clips that are traced: a network may treat one alone otherwise."""
 MOVES = frozenset({
     "aten::view", "aten::_unsafe_view", "aten::reshape", "aten::permute", "aten::transpose", "aten::unsqueeze",
     "aten::squeeze", "aten::clone", "aten::alias", "aten::detach",
@@ -45,8 +49,10 @@ class _Step:
 
 @dataclass
 class _Trace(TorchDispatchMode):
-    """The operations that a clip meets, and which of them take each tensor."""
+    """The operations that clips meet, and which of them take each tensor."""
 
+    net: Any
+    """The copy that they go through."""
     steps: list[_Step] = field(default_factory=list)
     takers: dict[int, list[_Step]] = field(default_factory=dict)
     """Operations that take a tensor, by its `id`; the steps keep all tensors alive."""
@@ -86,31 +92,35 @@ def fold_norms(model: VideoModel, num_frames: int, size: int) -> int:
     `num_frames`, `size`: of the clips that it will answer. The model is in evaluation mode and will not be trained; a
     folded norm becomes an `nn.Identity`, so that weights of the plain network do not load any more. The answer is the same
     but for rounding. A norm stays that is used twice, has no running statistics or follows something else; and so does
-    every norm of a network that cannot be traced without values.
+    every norm of a network that cannot be copied or traced without values.
     """
     try:
-        pairs = list(_pairs(model, _traced(model, num_frames, size)))
+        traces = _traces(model, num_frames, size)
+        found = [list(_pairs(trace)) for trace in traces]
     except Exception:  # whatever a network's own code raises without values
         return 0
-    norms = {pair: model.get_submodule(pair.norm) for pair in pairs}
-    convs: dict[_Pair, Any] = {pair: model.get_submodule(pair.conv) for pair in pairs}
-    bare = [pair for pair, conv in convs.items() if conv.bias is None]
-    for pair, conv in convs.items():
-        _put(model, pair.norm, _emptied(norms[pair]))
-        if pair in bare:
-            conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
-    try:  # (a convolution's own code may know no bias, and the network may ask a norm for more than its output)
-        biased = set(_biased(_traced(model, num_frames, size))) if pairs else set()
-    except Exception:
-        biased = set()
-    for pair, conv in convs.items():
-        if pair.conv in biased:
-            _fold(conv, norms[pair])
-            continue
-        _put(model, pair.norm, norms[pair])
-        if pair in bare:
-            conv.bias = None
-    return sum(pair.conv in biased for pair in pairs)
+    pairs = [pair for pair in found[0] if all(pair in others for others in found)]
+    while pairs:
+        norms = {pair: model.get_submodule(pair.norm) for pair in pairs}
+        convs: dict[_Pair, Any] = {pair: model.get_submodule(pair.conv) for pair in pairs}
+        bare = [pair for pair in pairs if convs[pair].bias is None]
+        for pair in pairs:
+            _put(model, pair.norm, _emptied(norms[pair]))
+            if pair in bare:
+                convs[pair].bias = nn.Parameter(
+                    convs[pair].weight.new_zeros(convs[pair].out_channels), requires_grad=False
+                )
+        proven = _proven(model, traces, pairs, num_frames, size)
+        if proven == pairs:
+            for pair in pairs:
+                _fold(convs[pair], norms[pair])
+            break
+        for pair in pairs:
+            _put(model, pair.norm, norms[pair])
+            if pair in bare:
+                convs[pair].bias = None
+        pairs = proven
+    return len(pairs)
 
 
 @torch.inference_mode(mode=False)
@@ -118,26 +128,53 @@ def round_weights(model: VideoModel, num_frames: int, size: int, dtype: torch.dt
     """Keep the parameters of convolutions in `dtype`, in place. Returns the number of convolutions.
 
     Mixed precision rounds them in every call; answers under `torch.autocast(dtype=dtype)` are the same to the bit. Those
-    stay that something else takes, too. `num_frames`, `size`: as in `fold_norms`.
+    stay that something else takes, too; and all, where a clip of noise gets other bits, as a network that switches mixed
+    precision off on its way. `num_frames`, `size`: as in `fold_norms`.
     """
     try:
-        trace = _traced(model, num_frames, size)
+        traces = _traces(model, num_frames, size)
     except Exception:  # whatever a network's own code raises without values
         return 0
-    names = [name for step in trace.steps if (name := _convolution(model, trace, step)) is not None]
-    for name in names:
-        conv: Any = model.get_submodule(name)
-        for kind, parameter in conv.named_parameters(recurse=False):
+    found = [{name for step in trace.steps if (name := _convolution(trace, step)) is not None} for trace in traces]
+    convs = [model.get_submodule(name) for name in sorted(set.intersection(*found))]
+    if not convs:
+        return 0
+    expected = _answer_to_noise(model, num_frames, size, dtype)
+    before = [dict(conv.named_parameters(recurse=False)) for conv in convs]
+    for conv, parameters in zip(convs, before, strict=True):
+        for kind, parameter in parameters.items():
             setattr(conv, kind, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
-    return len(names)
+    try:
+        is_same = all(map(torch.equal, expected, _answer_to_noise(model, num_frames, size, dtype)))
+    except Exception:  # what a convolution raises that gets a weight of another type than its input
+        is_same = False
+    if is_same:
+        return len(convs)
+    for conv, parameters in zip(convs, before, strict=True):
+        for kind, parameter in parameters.items():
+            setattr(conv, kind, parameter)
+    return 0
 
 
-def _traced(model: VideoModel, num_frames: int, size: int) -> _Trace:
-    """Send two clips without values through a model, which keeps nothing of it."""
-    trace = _Trace()
+def _answer_to_noise(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Tensors that a model answers to a clip of noise in mixed precision; always the same noise."""
+    device = next(model.parameters()).device
+    x = model.zeros(num_frames, size).normal_(generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode(), torch.autocast(device.type, dtype):
+        return list(_tensors(model(x)))
+
+
+def _traces(model: VideoModel, num_frames: int, size: int) -> list[_Trace]:
+    return [_traced(model, num_frames, size, batch_size) for batch_size in TRACED]
+
+
+def _traced(model: VideoModel, num_frames: int, size: int, batch_size: int) -> _Trace:
+    """Send clips without values through a copy without values, so that the model keeps nothing of them."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    meta = {name: tensor.detach().to("meta") for name, tensor in state.items()}
-    trace.names = {id(tensor): name for name, tensor in meta.items()}
+    meta = {name: _without_values(tensor) for name, tensor in state.items()}
+    memo = {id(each): each.detach().to("meta") for each in _attributes(model)}  # (a weight that is made from others)
+    net: Any = copy.deepcopy(model, memo | {id(tensor): meta[name] for name, tensor in state.items()})
+    trace = _Trace(net, names={id(tensor): name for name, tensor in meta.items()})
 
     def enter(module: nn.Module, args: Any) -> None:
         trace.norm = module
@@ -145,44 +182,97 @@ def _traced(model: VideoModel, num_frames: int, size: int) -> _Trace:
     def leave(module: nn.Module, args: Any, out: Any) -> None:
         trace.norm = None
 
-    handles = []
-    for module in model.modules():
+    for module in net.modules():
         if type(module) in NORMS:  # (what hooks of its own do before and after is not its work)
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, prepend=True)]
-    try:
-        with torch.no_grad(), left_as_it_was(model), trace:
-            clips = model.zeros(num_frames, size, batch_size=2, device="meta")
-            # untied: with ties, a module of two names would be left without its weights
-            torch.func.functional_call(model, meta, (clips,), tie_weights=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    trace.steps.append(_Step("", None, tuple(meta.values()), {}, None, None))  # which keeps them alive
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave, prepend=True)
+    with torch.no_grad(), trace:
+        _ = net(net.zeros(num_frames, size, batch_size=batch_size, device="meta"))
     return trace
 
 
-def _pairs(model: VideoModel, trace: _Trace) -> Iterator[_Pair]:
+def _attributes(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors that modules keep as plain attributes."""
+    return (each for module in model.modules() for each in vars(module).values() if isinstance(each, torch.Tensor))
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    empty = tensor.detach().to("meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _proven(
+    model: VideoModel, traces: Sequence[_Trace], pairs: Sequence[_Pair], num_frames: int, size: int
+) -> list[_Pair]:
+    """Those of `pairs` that may be folded, by how a model does without their norms; all of them: it is proven.
+
+    A convolution's own code may know no bias, and the network may ask a norm for more than its output.
+    """
+    try:
+        without = _traces(model, num_frames, size)
+    except Exception:
+        return []
+    biased = set.intersection(*(set(_biased(trace)) for trace in without))
+    if any(pair.conv not in biased for pair in pairs):
+        return [pair for pair in pairs if pair.conv in biased]
+    is_same = all(_work(a, pairs) == _work(b, pairs) for a, b in zip(traces, without, strict=True))
+    return list(pairs) if is_same else []
+
+
+def _work(trace: _Trace, pairs: Sequence[_Pair]) -> list[str]:
+    """A line an operation: its name, the tensors by who made them, and all else that it takes.
+
+    Norms of the pairs are left out, and what they return is what they take. So is whether the convolutions have a bias.
+    """
+    norms = {trace.net.get_submodule(pair.norm) for pair in pairs}
+    biases = {f"{pair.conv}.weight": f"{pair.conv}.bias" for pair in pairs}
+    called: dict[int, str] = dict(trace.names)
+    lines: list[str] = []
+    constants = itertools.count()
+
+    def word(value: Any) -> str:
+        if not isinstance(value, torch.Tensor):
+            return repr(value)
+        if id(value) not in called:  # a constant of the code
+            called[id(value)] = f"constant {next(constants)}"
+        return called[id(value)]
+
     for step in trace.steps:
-        conv = _convolution(model, trace, step)
-        norm = None if conv is None else _norm_after(model, trace, step.out)
+        if step.norm in norms:
+            if step.name in BATCH_NORMS:
+                called[id(step.out[0])] = word(step.args[0])
+            continue
+        taken = [word(leaf) for leaf in tree_leaves((step.args, step.kwargs))]
+        if step.name == "aten::convolution" and taken[1] in biases:
+            taken[2] = biases[taken[1]]
+        lines.append(f"{step.name}({', '.join(taken)})")
+        for number, tensor in enumerate(_tensors(step.out)):
+            called.setdefault(id(tensor), f"{len(lines)}.{number}")
+    return lines
+
+
+def _pairs(trace: _Trace) -> Iterator[_Pair]:
+    for step in trace.steps:
+        conv = _convolution(trace, step)
+        norm = None if conv is None else _norm_after(trace, step.out)
         if conv is not None and norm is not None:
             yield _Pair(conv, norm)
 
 
-def _convolution(model: VideoModel, trace: _Trace, step: _Step) -> str | None:
+def _convolution(trace: _Trace, step: _Step) -> str | None:
     """Name of the convolution whose parameters, which nothing else takes, an operation computes with."""
     if step.name != "aten::convolution" or step.args[6]:  # transposed
         return None
     weight, bias = step.args[1:3]
     name, _, kind = trace.names.get(id(weight), "").rpartition(".")
     is_alone = trace.only_taker(weight) is step and (bias is None or trace.only_taker(bias) is step)
-    if kind != "weight" or not is_alone or not isinstance(model.get_submodule(name), CONVOLUTIONS):
+    if kind != "weight" or not is_alone or not isinstance(trace.net.get_submodule(name), CONVOLUTIONS):
         return None
     is_own = bias is None or trace.names.get(id(bias)) == f"{name}.bias"
-    return name if is_own and hasattr(model.get_submodule(name), "bias") else None
+    return name if is_own and hasattr(trace.net.get_submodule(name), "bias") else None
 
 
-def _norm_after(model: VideoModel, trace: _Trace, out: torch.Tensor) -> str | None:
+def _norm_after(trace: _Trace, out: torch.Tensor) -> str | None:
     """Name of the batch norm that alone takes the output of a convolution; views that keep the channels may lie between.
 
     Each value of a stand-in is the number of its channel: it is moved as the output is, and shows where channels lie.
@@ -200,11 +290,11 @@ def _norm_after(model: VideoModel, trace: _Trace, out: torch.Tensor) -> str | No
     if len(owners) != 1 or any(trace.only_taker(tensor) is not step for tensor in tensors):
         return None
     [name] = owners
-    norm: Any = model.get_submodule(name)
+    norm: Any = trace.net.get_submodule(name)
     own = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
     if norm is not step.norm or norm.training or norm.running_mean is None or norm.running_var is None:
         return None
-    is_once = [module for _, module in model.named_modules(remove_duplicate=False)].count(norm) == 1
+    is_once = [module for _, module in trace.net.named_modules(remove_duplicate=False)].count(norm) == 1
     is_whole = is_once and len(tensors) == sum(each is not None for each in own)
     is_alike = stand_in.shape[1] == len(channels_C) and bool((stand_in.movedim(1, -1) == channels_C).all())
     return name if is_whole and is_alike else None
