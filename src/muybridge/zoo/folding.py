@@ -128,40 +128,47 @@ def round_weights(model: VideoModel, num_frames: int, size: int, dtype: torch.dt
     """Keep the parameters of convolutions in `dtype`, in place. Returns the number of convolutions.
 
     Mixed precision rounds them in every call; answers under `torch.autocast(dtype=dtype)` are the same to the bit. Those
-    stay that something else takes, too; and all, where a clip of noise gets other bits, as a network that switches mixed
-    precision off on its way. `num_frames`, `size`: as in `fold_norms`.
+    stay that something else takes, too, or that a clip does not find rounded, as where a network switches mixed precision
+    off. `num_frames`, `size`: as in `fold_norms`.
     """
     try:
         traces = _traces(model, num_frames, size)
     except Exception:  # whatever a network's own code raises without values
         return 0
     found = [{name for step in trace.steps if (name := _convolution(trace, step)) is not None} for trace in traces]
-    convs = [model.get_submodule(name) for name in sorted(set.intersection(*found))]
-    if not convs:
-        return 0
-    expected = _answer_to_noise(model, num_frames, size, dtype)
-    before = [dict(conv.named_parameters(recurse=False)) for conv in convs]
-    for conv, parameters in zip(convs, before, strict=True):
-        for kind, parameter in parameters.items():
+    names = set.intersection(*found)
+    rounded = _rounded(model, num_frames, size, dtype) if names else set()
+    convs: list[Any] = [model.get_submodule(name) for name in names]
+    convs = [conv for conv in convs if all(id(parameter) in rounded for parameter in conv.parameters(recurse=False))]
+    for conv in convs:
+        for kind, parameter in conv.named_parameters(recurse=False):
             setattr(conv, kind, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
-    try:
-        is_same = all(map(torch.equal, expected, _answer_to_noise(model, num_frames, size, dtype)))
-    except Exception:  # what a convolution raises that gets a weight of another type than its input
-        is_same = False
-    if is_same:
-        return len(convs)
-    for conv, parameters in zip(convs, before, strict=True):
-        for kind, parameter in parameters.items():
-            setattr(conv, kind, parameter)
-    return 0
+    return len(convs)
 
 
-def _answer_to_noise(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Tensors that a model answers to a clip of noise in mixed precision; always the same noise."""
+def _rounded(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) -> set[int]:
+    """The `id` of each tensor that is rounded to `dtype`, and not taken otherwise, when a clip meets mixed precision."""
     device = next(model.parameters()).device
-    x = model.zeros(num_frames, size).normal_(generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.inference_mode(), torch.autocast(device.type, dtype):
-        return list(_tensors(model(x)))
+    taken = _Taken(dtype)
+    with torch.no_grad(), torch.autocast(device.type, dtype), taken:
+        _ = model(model.zeros(num_frames, size, device=device))
+    return taken.rounded - taken.otherwise
+
+
+class _Taken(TorchDispatchMode):
+    """Which tensors, by `id`, were rounded to a type, and which taken by something else. Keeps none."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self.rounded: set[int] = set()
+        self.otherwise: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        is_rounding = func._schema.name == "aten::_to_copy" and kwargs.get("dtype") == self._dtype
+        (self.rounded if is_rounding else self.otherwise).update(id(tensor) for tensor in _tensors((args, kwargs)))
+        return func(*args, **kwargs)
 
 
 def _traces(model: VideoModel, num_frames: int, size: int) -> list[_Trace]:
