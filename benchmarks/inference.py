@@ -25,7 +25,7 @@ from torch import nn
 
 import muybridge
 from muybridge import build
-from muybridge.evaluation.ready import made_ready
+from muybridge.evaluation.ready import Work, made_ready
 from muybridge.evaluation.score import answer
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime.device import to_device
@@ -84,7 +84,7 @@ def timed(name: str, ways: list[str], frames: int, size: int, clips: int, rounds
                 return out.float()
 
         start = time.perf_counter()
-        told = made_ready(model, recipe, where, runtime)
+        told = str(made_ready(model, recipe, where, runtime, Work((clips,))))
         call()
         rows.append({"network": name, "size": size, "clips": clips, "way": way, "answered_by": told})
         rows[-1]["ready_s"] = time.perf_counter() - start

@@ -411,9 +411,8 @@ def stored(run, tmp_path_factory):
 def test_stored_scores_give_all_figures_again_without_a_model(stored):
     file, answer = stored
     again = call("evaluate", file, "--views-curve", "--json")
-    told = answer.pop("answered_by")
     assert json.loads(again.stdout) == {**answer, "run": str(file)}
-    assert "12 norms folded" in told
+    assert "12 norms folded" in answer["answered_by"]
     assert answer["views_curve"]["left_out"] == {"num_clips": [5, 6], "num_crops": [3]}
     scores = Scores.load(file)
     assert (scores.num_views, scores.split, scores.num_trained_on) == (70, "test", 0)

@@ -16,12 +16,13 @@ from muybridge.cli.app import app
 from muybridge.data.manifest import Manifest
 from muybridge.errors import UserError
 from muybridge.evaluation import ready
-from muybridge.evaluation.ready import made_ready
+from muybridge.evaluation.ready import Work, made_ready
 from muybridge.evaluation.trained import of_run
 from muybridge.inference.answering import TrainedNetwork
 from muybridge.recipe import Runtime, replace
 from muybridge.storage import evaluations
 from muybridge.storage.run import Run
+from muybridge.storage.scores import Scores
 
 PLAIN = Runtime(inference="plain")
 
@@ -59,6 +60,16 @@ def test_what_answered_is_told_everywhere(run, video, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     own = Run(tmp_path / "run")
     assert call("evaluate", own.path, "--keep", "--set", "evaluation.num_clips=1")["answered_by"] == told
+    assert call("events", run.path, video, "--out", tmp_path / "events.json")["answered_by"] == told
+    assert json.loads((tmp_path / "events.json").read_text())["answered_by"] == told
+    assert call("diagnose", own.path)["answered_by"] == told
+    assert json.loads((own.path / "diagnosis" / "diagnosis.json").read_text())["answered_by"] == told
+    assert own.diagnosed_scores("reversed").answered_by == told
+    call("evaluate", own.path, "--out", tmp_path / "scores.npz")
+    assert Scores.load(tmp_path / "scores.npz").answered_by == told
+    stored = CliRunner().invoke(app, ["evaluate", str(tmp_path / "scores.npz"), "--json"])  # without any network
+    assert json.loads(stored.stdout)["answered_by"] == told
+    assert own.scores("test").answered_by == ""  # training's, by the network as it is
     (name,) = evaluations.names(own)
     assert json.loads((own.path / "evaluations" / name / "evaluation.json").read_text())["answered_by"] == told
 
@@ -97,15 +108,15 @@ def answering(run):
     return model, recipe, build.placement(recipe, Runtime())
 
 
-def slower(model):
+def slower(model, ready):
     forward = model.forward
     model.forward = lambda x: (time.sleep(0.05), forward(x))[1]
     return lambda: delattr(model, "forward")
 
 
-def faster(model):
-    forward, kept = model.forward, []
-    model.forward = lambda x: kept[0] if kept else kept.append(forward(x)) or kept[0]
+def faster(model, ready):
+    forward, kept = model.forward, {}
+    model.forward = lambda x: kept[len(x)] if len(x) in kept else kept.setdefault(len(x), forward(x))
     return lambda: delattr(model, "forward")
 
 
@@ -119,8 +130,112 @@ def test_a_long_evaluation_is_compiled_where_a_trial_shows_that_it_pays(
     monkeypatch.setattr(ready, "_has_compiler", lambda where: True)
     monkeypatch.setattr(ready, "_compile", compiled)
     monkeypatch.setattr(ready, "LONG_SECONDS", long_seconds)
-    assert ("compiled (" in made_ready(*answering, Runtime(), num_clips=num_clips)) is told
+    assert ("compiled (" in str(made_ready(*answering, Runtime(), Work((3, 1), num_clips)))) is told
     assert ("forward" in vars(answering[0])) is told
+
+
+def test_the_trial_has_the_batches_of_the_work(answering, monkeypatch):
+    """A network that gains with batches alone is compiled for batches alone."""
+
+    def of_batches(model, ready):
+        forward = model.forward
+        model.forward = lambda x: x.new_zeros(len(x), 5) if len(x) > 1 else (time.sleep(0.05), forward(x))[1]
+        return lambda: delattr(model, "forward")
+
+    monkeypatch.setattr(ready, "_has_compiler", lambda where: True)
+    monkeypatch.setattr(ready, "_compile", of_batches)
+    monkeypatch.setattr(ready, "LONG_SECONDS", 0.0)
+    assert "compiled (" not in str(made_ready(*answering, Runtime(), Work((1,), 10**6)))
+    assert "compiled (" in str(made_ready(*answering, Runtime(), Work((16, 4), 10**6)))
+
+
+@pytest.mark.parametrize("views", [(1, 1), (2, 1), (3, 1)])
+def test_the_trial_has_the_shapes_that_scoring_asks(run, monkeypatch, views):
+    shapes = []
+
+    def compile(model):
+        model._compiled_call_impl = lambda x: (shapes.append(tuple(x.shape)), model._call_impl(x))[1]
+
+    def marked(*args):
+        made = made_ready(*args)
+        shapes.append("ready")
+        return made
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    monkeypatch.setattr("muybridge.evaluation.evaluate.made_ready", marked)
+    changes = dict(zip(("evaluation.num_clips", "evaluation.num_crops"), views, strict=True))
+    scores = muybridge.evaluate(run, split="train", changes=changes, runtime=Runtime(compile=True))
+    asked = shapes[shapes.index("ready") + 1 :]
+    assert sum(shape[0] for shape in asked) == len(scores.logits_VK)
+    assert set(shapes[: shapes.index("ready")]) == set(asked)
+    assert shapes[0] == max(asked, key=asked.count)
+
+
+def test_the_trial_asks_single_frames_of_a_network_that_looks_at_them(run, monkeypatch):
+    shapes, recipe = [], replace(run.recipe(), {"model.name": "tsn_resnet_tiny"})
+    monkeypatch.setattr(torch, "compile", lambda features: lambda x: (shapes.append(tuple(x.shape)), features(x))[1])
+    model = build.model(recipe, 5, pretrained=False)
+    made_ready(model, recipe, build.placement(recipe, Runtime()), Runtime(compile=True), Work((3, 2)))
+    assert shapes == [(12, 3, 1, 32, 32), (8, 3, 1, 32, 32)]
+
+
+@pytest.mark.parametrize("fails_at", ["trial", "evaluation"])
+def test_a_compiled_network_that_fails_goes_on_without(run, monkeypatch, capsys, fails_at):
+    """With one line, and the same scores."""
+    expected = muybridge.evaluate(run)
+    assert "not compiled" not in capsys.readouterr().err
+    calls = []
+
+    def compile(model):
+        def compiled(x):
+            calls.append(len(x))
+            if fails_at == "trial" or len(calls) > 2:
+                raise RuntimeError("no kernel for this shape\nand more")
+            return model._call_impl(x)
+
+        model._compiled_call_impl = compiled
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    scores = muybridge.evaluate(run, runtime=Runtime(compile=True))
+    assert len(calls) == (1 if fails_at == "trial" else 3)  # not asked again
+    assert np.array_equal(scores.logits_VK, expected.logits_VK)
+    assert scores.answered_by == expected.answered_by
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not compiled" in line]
+    assert lines == ["not compiled, as torch cannot do it here (no kernel for this shape); the network answers without"]
+
+
+def test_a_network_of_frames_that_fails_goes_on_without(run, monkeypatch):
+    recipe = replace(run.recipe(), {"model.name": "tsn_resnet_tiny"})
+    model = build.model(recipe, 5, pretrained=False).eval()
+    x = torch.randn(3, 3, 1, 32, 32)
+
+    def compile(features):
+        return lambda x: features(x) if len(x) == 4 else (_ for _ in ()).throw(ValueError("another shape"))
+
+    monkeypatch.setattr(torch, "compile", compile)
+    made = made_ready(model, recipe, build.placement(recipe, Runtime()), Runtime(compile=True))
+    assert str(made).endswith("compiled")
+    answer = model.features(x)
+    assert not str(made).endswith("compiled")
+    assert "features" not in vars(model)
+    assert torch.equal(answer, model.features(x))
+
+
+def test_what_is_wrong_with_the_input_is_no_fault_of_compiling(answering, monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", lambda model: setattr(model, "_compiled_call_impl", model._call_impl))
+    made = made_ready(*answering, Runtime(compile=True))
+    with pytest.raises(UserError):
+        answering[0](torch.zeros(1, 3, 4, 1, 1))
+    assert str(made).endswith("compiled")
+
+
+def test_torch_that_cannot_begin_to_compile(answering, monkeypatch, capsys):
+    def compile(model):
+        raise PermissionError("no place for its cache")
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    assert "compiled" not in str(made_ready(*answering, Runtime(compile=True)))
+    assert capsys.readouterr().err.count("not compiled") == 1
 
 
 def test_no_compiler_no_trial(answering, monkeypatch):
@@ -128,7 +243,7 @@ def test_no_compiler_no_trial(answering, monkeypatch):
     monkeypatch.setenv("CXX", "none_such")
     monkeypatch.setattr(ready, "_compile", None)
     monkeypatch.setattr(ready, "LONG_SECONDS", 0.0)
-    assert "compiled" not in made_ready(*answering, Runtime(), num_clips=10**6)
+    assert "compiled" not in str(made_ready(*answering, Runtime(), Work((1,), 10**6)))
 
 
 def test_what_cannot_be_compiled_answers_without(answering, monkeypatch, capsys):
@@ -137,7 +252,7 @@ def test_what_cannot_be_compiled_answers_without(answering, monkeypatch, capsys)
 
     monkeypatch.setattr(nn.Module, "compile", lambda model: setattr(model, "_compiled_call_impl", broken))
     model, recipe, where = answering
-    assert "compiled" not in made_ready(model, recipe, where, Runtime(compile=True))
+    assert "compiled" not in str(made_ready(model, recipe, where, Runtime(compile=True)))
     lines = [line for line in capsys.readouterr().err.splitlines() if "not compiled" in line]
     assert lines == ["not compiled, as torch cannot do it here (no compiler here); the network answers without"]
     assert model(model.zeros(4, 32)).isfinite().all()
@@ -154,8 +269,8 @@ def test_compiled_networks_give_the_same_scores(run, name):
     x = torch.randn(3, 3, 4, 32, 32)
     with torch.inference_mode():
         expected = model(x)
-        told = made_ready(model, recipe, build.placement(recipe, Runtime()), Runtime(compile=True))
-        assert told.endswith("compiled")
+        made = made_ready(model, recipe, build.placement(recipe, Runtime()), Runtime(compile=True))
+        assert str(made).endswith("compiled")
         assert (model.head(model.features(x)) - expected).abs().max() < 1e-4
         assert (model(x) - expected).abs().max() < 1e-4
 

@@ -207,7 +207,7 @@ def test_a_file_that_was_cut_off_anywhere_is_mended(tmp_path, ending):
 
     def write(path):
         asked = []
-        with answers.opened(path, answered_by="a" * 16, top=2) as file:
+        with answers.opened(path, call_sha256="a" * 16, top=2) as file:
             for name in videos:
                 if file.key(name) not in file.done:
                     asked.append(name)

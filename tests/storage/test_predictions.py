@@ -129,7 +129,7 @@ def write_own(folder):
 
 def write_answers(folder):
     header = ["path", "window", "windows", "start_seconds", "end_seconds", "label", "score"]
-    header += [name for n in (2, 3, 4) for name in (f"label_{n}", f"score_{n}")] + ["error", "answered_by"]
+    header += [name for n in (2, 3, 4) for name in (f"label_{n}", f"score_{n}")] + ["error", "call_sha256"]
     rows = []
     for video, row in zip(VIDEOS, SCORES, strict=True):
         best = [cell for c in np.argsort(-row) for cell in (spreadsheet(CLASSES[c]), f"{row[c]:.6f}")]
@@ -303,7 +303,7 @@ def test_own_answers_are_whole_scores_where_all_labels_are_there(tmp_path):
         for video, row in zip(VIDEOS, SCORES, strict=True):
             best = np.argsort(-row)[:2].tolist()
             line = {"path": video, "window": 1, "windows": 1, "label": CLASSES[best[0]], "labels": [CLASSES[c] for c in best],
-                    "scores": row[best].tolist(), "error": "", "answered_by": "0"}  # fmt: skip
+                    "scores": row[best].tolist(), "error": "", "call_sha256": "0"}  # fmt: skip
             file.write(json.dumps(line) + "\n")
     (found,) = read(path)
     assert found.scores_RC is None

@@ -29,7 +29,7 @@ def ready_made(name: str, pretrained: str, *, changes: Mapping[str, Any], runtim
 
     Frames, size and sampling are those that the weights are made for, where that is known; else the network's usual input.
     `changes` win: dotted fields of `evaluation` and `clip`, `data.on_error`, `precision`, and the model's own
-    (`model.options.…`, `model.temporal_pooling`). Raises UserError.
+    (`model.options.…`, `model.temporal_pooling`). The precision is fp32 unless they name one. Raises UserError.
     """
     if pretrained.strip() in ("", "none"):
         raise UserError("--pretrained: it names no weights. Name them (kinetics400, hub, a file, a URL)")
@@ -40,7 +40,7 @@ def ready_made(name: str, pretrained: str, *, changes: Mapping[str, Any], runtim
             f"{closed[0]}: nothing is trained here. Set only evaluation.…, clip.…, data.on_error, precision, "
             "model.options.… and model.temporal_pooling"
         )
-    given = replace(with_network(Recipe(), name), {"model.pretrained": pretrained, **changes})
+    given = replace(with_network(Recipe(), name), {"model.pretrained": pretrained, "precision": "fp32", **changes})
     if starts_from(given) is None:
         raise UserError(
             f"--pretrained {pretrained}: it names no weights of {name}. Name them (kinetics400, a file, a URL)"

@@ -149,7 +149,8 @@ def _answer_unknown(run: str, data: str, scores: Any, *, as_json: bool) -> None:
             say(f'answered "unknown": {found.refused:.1%} of them, and {found.refused_known:.1%} of {known.split}')
         say(f"kept in {run}, for its reports")
 
-    answer(as_json, lambda: {"run": run, "unknown": found.as_json(), "known": known.split}, show)
+    value = {"run": run, "unknown": found.as_json(), "known": known.split, "answered_by": scores.answered_by}
+    answer(as_json, lambda: value, show)
 
 
 def _print_evaluated(value: dict[str, Any], scores: Any) -> None:

@@ -19,8 +19,8 @@ from muybridge import build
 from muybridge.data.manifest import FLOW, SPLITS, Manifest
 from muybridge.data.sampling import Order
 from muybridge.errors import UserError, nearest
-from muybridge.evaluation.ready import made_ready
-from muybridge.evaluation.score import score
+from muybridge.evaluation.ready import Ready, Work, made_ready
+from muybridge.evaluation.score import batches, score
 from muybridge.evaluation.trained import Trained
 from muybridge.recipe import Recipe, Runtime, replace
 from muybridge.runtime import distributed
@@ -60,8 +60,8 @@ class Task:
     """Whether the videos are of none of the network's classes; their labels are -1."""
     model: VideoModel
     where: Placement
-    answered_by: str
-    """Words for what computes (`muybridge.evaluation.ready.made_ready`)."""
+    ready: Ready
+    """What computes (`muybridge.evaluation.ready.made_ready`)."""
     reader: Reader
     num_workers: int
     processes: Processes
@@ -104,7 +104,7 @@ class Task:
         num_trained_on = int((self.trained_on_N & scored_N).sum())
         return {
             order: dataclasses.replace(
-                scores, split=self.split, num_trained_on=num_trained_on, answered_by=self.answered_by
+                scores, split=self.split, num_trained_on=num_trained_on, answered_by=str(self.ready)
             )
             for order, scores in scores_of.items()
         }
@@ -225,9 +225,11 @@ def prepared(
         stack.enter_context(cores_left_to(workers, where, threads=runtime.threads))
         to_device(model, where)
         e, num_rows = recipe.evaluation, len(rows[processes.rank :: processes.count])
-        num_clips = None if e.whole else num_rows * e.num_clips * e.num_crops  # (whole videos are of any length)
-        answered_by = made_ready(model, recipe, where, runtime, num_clips=num_clips)
-        log(f"answers: {answered_by}")
+        num_views, work = e.num_clips * e.num_crops, None
+        if num_rows and not e.whole:  # (whole videos are of any length)
+            work = Work(batches(num_rows, num_views, build.scoring_batch_size(recipe)), num_rows * num_views)
+        ready = made_ready(model, recipe, where, runtime, work)
+        log(f"answers: {ready}")
         if manifest.mirror is not None:  # what the model's classes become, not those of another manifest
             manifest = dataclasses.replace(manifest, mirror=trained.dataset["mirror"])
         yield Task(
@@ -244,7 +246,7 @@ def prepared(
             is_unknown=unknown,
             model=model,
             where=where,
-            answered_by=answered_by,
+            ready=ready,
             reader=reader,
             num_workers=workers,
             processes=processes,

@@ -3,14 +3,16 @@
 By rule, and told: batch norms are folded into convolutions, and 3D convolutions of single clips go to oneDNN, where a network
 computes in the precision of its weights. In mixed precision the weights of convolutions are rounded once instead of in
 every call; then bits stay, while a folded weight would be rounded otherwise. A network is compiled where that was asked for,
-or where an evaluation is long and a trial shows that it pays.
+or where an evaluation is long and a trial shows that it pays. One that fails once it is compiled goes on without.
 """
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -32,19 +34,39 @@ PAYS = 0.9
 TRIALS = 3
 
 
-def made_ready(
-    model: VideoModel, recipe: Recipe, where: Placement, runtime: Runtime, *, num_clips: int | None = None
-) -> str:
-    """Make a network ready in place, which is on its device and will not be trained. Returns what computes, for people.
+@dataclass(eq=False)
+class Ready:
+    """A network that is ready. Its `str` says what computes, for people."""
 
-    `num_clips`: about how many clips are to come; None: not known, and nothing is compiled by itself.
-    """
+    on: tuple[str, ...]
+    """Device, precision, threads, and what was done to the network."""
+    compiled: str = ""
+    """Words for a network that is compiled; empty: it is not, or not any more."""
+
+    def __str__(self) -> str:
+        return ", ".join([*self.on, *([self.compiled] if self.compiled else [])])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a network is made ready for."""
+
+    batches: Sequence[int] = (1,)
+    """Numbers of clips that go through it together, that of most batches first."""
+    num_clips: int | None = None
+    """About how many clips are to come; None: not known, and nothing is compiled by itself."""
+
+
+def made_ready(
+    model: VideoModel, recipe: Recipe, where: Placement, runtime: Runtime, work: Work | None = None
+) -> Ready:
+    """Make a network ready in place, which is on its device and will not be trained. `work`: what it is to answer."""
     model.eval()
     on = [where.device.type, recipe.precision if where.autocast_dtype else "fp32"]
     if where.device.type == "cpu":
         on.append(plural(torch.get_num_threads(), "thread"))
     if runtime.inference == "plain":
-        return ", ".join([*on, "as trained"])
+        return Ready((*on, "as trained"))
     clip = (recipe.clip.num_frames, recipe.test_size)
     if where.autocast_dtype is None:
         on.append(f"{plural(fold_norms(model, *clip), 'norm')} folded")
@@ -53,10 +75,10 @@ def made_ready(
     else:
         rounded = round_weights(model, *clip, where.autocast_dtype)
         on.append(f"weights of {plural(rounded, 'convolution')} rounded beforehand")
-    if runtime.compile or (num_clips is not None and num_clips >= MANY_CLIPS and _has_compiler(where)):
-        told = _compiled(model, recipe, where, num_clips=num_clips, is_asked=runtime.compile)
-        on += [told] if told else []
-    return ", ".join(on)
+    ready, work = Ready(tuple(on)), work or Work()
+    if runtime.compile or (work.num_clips is not None and work.num_clips >= MANY_CLIPS and _has_compiler(where)):
+        _compile_if_good(model, recipe, where, work, ready, is_asked=runtime.compile)
+    return ready
 
 
 def _has_compiler(where: Placement) -> bool:
@@ -70,45 +92,76 @@ def _has_compiler(where: Placement) -> bool:
     return False
 
 
-def _compiled(model: VideoModel, recipe: Recipe, where: Placement, *, num_clips: int | None, is_asked: bool) -> str:
-    """Compile a network in place if it was asked for, or pays. Returns words for it; empty: it is not compiled."""
-    x = model.zeros(recipe.clip.num_frames, recipe.test_size, device=where.device)
+def _compile_if_good(
+    model: VideoModel, recipe: Recipe, where: Placement, work: Work, ready: Ready, *, is_asked: bool
+) -> None:
+    """Compile a network in place if it was asked for, or pays for the batches that are to come; `ready` then says so."""
 
-    def seconds() -> float:
+    def seconds(clips: int) -> float:
+        if model.looks_at == "frame":  # as `score` asks it
+            x = model.zeros(1, recipe.test_size, batch_size=clips * recipe.clip.num_frames, device=where.device)
+        else:
+            x = model.zeros(recipe.clip.num_frames, recipe.test_size, batch_size=clips, device=where.device)
         start = time.perf_counter()
         with torch.inference_mode(), where.autocast():
             _ = model.features(x) if model.looks_at == "frame" else answer(model, x)
         return time.perf_counter() - start
 
-    seconds()
-    plain = seconds()
-    if not is_asked and (num_clips or 0) * plain < LONG_SECONDS:
-        return ""
-    undo = _compile(model)
-    try:
-        took = seconds()
-    except Exception as error:  # a backend's, of any kind
-        undo()
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        log(f"not compiled, as torch cannot do it here ({line}); the network answers without")
-        return ""
-    if is_asked:
-        return "compiled"
-    compiled = [seconds() for _ in range(TRIALS)]
+    usual, num_clips = work.batches[0], work.num_clips or 0
+    if not is_asked:
+        for clips in dict.fromkeys((1, usual)):  # (alone a clip takes as long as in a batch, or longer)
+            seconds(clips)
+            if num_clips * seconds(clips) / clips < LONG_SECONDS:
+                return
+    ready.compiled = "compiled"
+    undo = _compile(model, ready)
+    took = sum(seconds(clips) for clips in work.batches)
+    if is_asked or not ready.compiled:
+        return
+    compiled = [seconds(usual) for _ in range(TRIALS)]
     undo()
-    plain = median(seconds() for _ in range(TRIALS))
-    share = median(compiled) / plain
+    share = median(compiled) / median(seconds(usual) for _ in range(TRIALS))
     if share > PAYS:
+        ready.compiled = ""
         log(f"not compiled: a trial took {duration(took)}, and then {share:.0%} of the time without")
-        return ""
-    _compile(model)
-    return f"compiled ({share:.0%} of the time without)"
+        return
+    ready.compiled = f"compiled ({share:.0%} of the time without)"
+    _compile(model, ready)
 
 
-def _compile(model: VideoModel) -> Callable[[], None]:
-    """Compile what scoring calls, in place. Returns what undoes it."""
-    if model.looks_at == "frame":
-        model.features = torch.compile(model.features)  # type: ignore[method-assign]
-        return lambda: delattr(model, "features")
-    model.compile()
-    return lambda: setattr(model, "_compiled_call_impl", None)
+def _compile(model: VideoModel, ready: Ready) -> Callable[[], None]:
+    """Compile what scoring calls, in place, until it fails. Returns what undoes it."""
+    net: Any = model
+    of_frames = model.looks_at == "frame"
+    plain = net.features if of_frames else net._call_impl
+
+    def undo() -> None:
+        if of_frames:
+            vars(net).pop("features", None)
+        else:
+            net._compiled_call_impl = None
+
+    def fail(error: Exception) -> None:
+        undo()
+        told, ready.compiled = ready.compiled, ""
+        if told:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            log(f"not compiled, as torch cannot do it here ({line}); the network answers without")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return compiled(*args, **kwargs)
+        except Exception as error:  # a backend's, of any kind, at any shape that is new to it
+            out = plain(*args, **kwargs)  # which raises what is the network's own fault
+            fail(error)
+            return out
+
+    try:
+        if of_frames:
+            compiled, net.features = torch.compile(plain), call
+        else:
+            net.compile()
+            compiled, net._compiled_call_impl = net._compiled_call_impl, call
+    except Exception as error:  # as where torch finds no folder to write to
+        fail(error)
+    return undo

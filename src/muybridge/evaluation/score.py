@@ -1,5 +1,6 @@
 """Per-view scores: each distinct frame of a video is decoded once, each distinct input goes through the network once."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -115,6 +116,20 @@ def score(
         )
         for number, order in enumerate(views.orders)
     }
+
+
+def batches(num_videos: int, num_views: int, batch_size: int) -> list[int]:
+    """Numbers of clips that `score` puts through a network together, that of most batches first.
+
+    Where no frame is shown twice: what is the same goes through once.
+    """
+    videos = min(num_videos, -(-batch_size // num_views))
+    counts: Counter[int] = Counter()
+    for together, times in ((videos, num_videos // videos), (num_videos % videos, 1)):
+        clips = together * num_views
+        for part in np.array_split(np.arange(clips), num_batches(clips, batch_size)) if clips else ():
+            counts[len(part)] += times
+    return [clips for clips, _ in counts.most_common()]
 
 
 @contextmanager

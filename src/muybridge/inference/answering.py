@@ -16,8 +16,8 @@ from muybridge.data import inputs
 from muybridge.data.inputs import Input
 from muybridge.data.views import VideoViews
 from muybridge.errors import UserError
-from muybridge.evaluation.ready import made_ready
-from muybridge.evaluation.score import score
+from muybridge.evaluation.ready import Work, made_ready
+from muybridge.evaluation.score import batches, score
 from muybridge.evaluation.trained import trained
 from muybridge.inference.exported import exported, is_exported
 from muybridge.recipe import Recipe, Runtime, replace
@@ -42,8 +42,11 @@ class Answering(Protocol):
     """Content of a run's dataset.json, as far as it is known: `classes`, `mirror`, `longest_trained_seconds`."""
     calibrated: Calibrated
     """Its temperature and threshold (`muybridge calibrate`)."""
-    answered_by: str
-    """Words for what computes: device, precision, threads, folded norms."""
+
+    @property
+    def answered_by(self) -> str:
+        """Words for what computes: device, precision, threads, folded norms."""
+        ...
 
     @property
     def sha256(self) -> str:
@@ -169,7 +172,14 @@ class TrainedNetwork:
         to_device(self.model, self.where)
         self.sha256 = self._sha256()  # of the weights as they are stored, before they are folded
         self._weights_sha256 = digest(self.model)
-        self.answered_by = made_ready(self.model, self.recipe, self.where, runtime)
+        e = self.recipe.evaluation
+        work = None if e.whole else Work(batches(1, e.num_clips * e.num_crops, build.scoring_batch_size(self.recipe)))
+        self._ready = made_ready(self.model, self.recipe, self.where, runtime, work)
+
+    @property
+    def answered_by(self) -> str:
+        """Words for what computes."""
+        return str(self._ready)
 
     def _sha256(self) -> str:
         """Hash of the weights, the classes, the calibration and what the network is shown."""

@@ -1,6 +1,6 @@
 """A file of answers, a row a prediction, that is written as they come: CSV or JSON Lines. The same command continues it.
 
-Every row names what answered, so that answers of different runs never mix. The rows of a video are written at once, and
+Every row names the call by its hash, so that answers of different runs never mix. The rows of a video are written at once, and
 each says how many they are: a video whose rows are not all there, as the writer was killed, is answered again.
 """
 
@@ -27,8 +27,8 @@ _BEGINNINGS = (b'{"label": ', b'{"path": ')
 class AnswersFile:
     """Answers on disk. Use it by `opened`."""
 
-    def __init__(self, path: Path, answered_by: str, columns: Sequence[str]) -> None:
-        self.path, self.answered_by, self._columns = path, answered_by, list(columns)
+    def __init__(self, path: Path, call_sha256: str, columns: Sequence[str]) -> None:
+        self.path, self.call_sha256, self._columns = path, call_sha256, list(columns)
         self._is_csv = path.suffix == ".csv"
         self.done: set[str] = set()
         """Names of the videos whose answers are there, as `key` gives them."""
@@ -47,7 +47,7 @@ class AnswersFile:
         else:
             shown = [one.as_row() if self._is_csv else one.as_json() for one in answer]
             rows = [{**row, "path": name} for row in shown]
-        about = {"windows": len(rows), "answered_by": self.answered_by}
+        about = {"windows": len(rows), "call_sha256": self.call_sha256}
         self._append([{**row, "window": number, **about} for number, row in enumerate(rows, start=1)])
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
@@ -112,12 +112,12 @@ class AnswersFile:
         try:
             text = line.decode()
             row = dict(zip(self._columns, next(csv.reader([text])), strict=True)) if self._is_csv else json.loads(text)
-            path, by, _ = row["path"], row["answered_by"], (int(row["window"]), int(row["windows"]))
+            path, by, _ = row["path"], row["call_sha256"], (int(row["window"]), int(row["windows"]))
         except (ValueError, LookupError, TypeError, RecursionError, csv.Error):
             raise self._foreign("a line of it is not an answer") from None
         if not isinstance(path, str):
             raise self._foreign("a line of it is not an answer")
-        if by != self.answered_by:
+        if by != self.call_sha256:
             raise UserError(
                 f"{self.path}: it holds answers of another run, or by other options (--top, --window-seconds, --fps). Choose "
                 "another --out"
@@ -139,14 +139,14 @@ def check_answers(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path, *, answered_by: str, top: int) -> Iterator[AnswersFile]:
+def opened(path: Path, *, call_sha256: str, top: int) -> Iterator[AnswersFile]:
     """The file of answers at a path, for this process alone. `top`: most labels of a row. Raises UserError."""
     check_answers(path)
     labels = [name for place in range(1, top + 1) for name in _labels(place)]
-    columns = ["path", "window", "windows", "start_seconds", "end_seconds", *labels, "error", "answered_by"]
+    columns = ["path", "window", "windows", "start_seconds", "end_seconds", *labels, "error", "call_sha256"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, f"writes {path.name}", name=f".{path.name}.lock", keep=False):
-        file = AnswersFile(path, answered_by, columns)
+        file = AnswersFile(path, call_sha256, columns)
         file.begin()
         yield file
 

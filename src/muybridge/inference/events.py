@@ -55,10 +55,13 @@ class Events:
     """Agreement with annotated events, of the videos that could be read."""
     notes: tuple[str, ...] = ()
     """Remarks about the annotated events."""
+    answered_by: str = ""
+    """Words for what computed the scores (`Predictor.answered_by`)."""
 
     def as_json(self) -> dict[str, Any]:
         """Content of `muybridge events --json`."""
         return {
+            "answered_by": self.answered_by,
             "videos": [video.as_json() for video in self.videos],
             "failed": [{"path": error.path, "reason": error.reason} for error in self.failed],
             "truth": None if self.judgement is None else self.judgement.as_json(),
@@ -121,6 +124,7 @@ def events(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits
     ) as predictor:
         rules.check(predictor.classes)
+        log(f"answers: {predictor.answered_by}")
         expected = None if truth is None else _expected(Path(truth), predictor.classes, background, names)
         for name, source in by_name.items():
             try:
@@ -137,12 +141,13 @@ def events(
                 files.write_subtitles(name, video.events)
             if ready is not None:
                 ready(video)
+        answered_by = predictor.answered_by
     judgement: Judgement | None = None
     notes: tuple[str, ...] = ()
     if expected is not None:
         judgement = judge([_held_against(video, expected.of[video.path]) for video in found], predictor.classes)
         notes = expected.notes + tuple(_beyond(found, expected.of))
-    result = Events(tuple(found), tuple(failed), judgement, notes)
+    result = Events(tuple(found), tuple(failed), judgement, notes, answered_by)
     if files is not None and not files.is_a_video_each and found:
         files.write_all([(video.path, video.events) for video in found], result.as_json())
     return result

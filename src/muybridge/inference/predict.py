@@ -63,10 +63,9 @@ def predict(
         run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code, limits=limits
     ) as predictor:
         log(f"answers: {predictor.answered_by}")
-        predictions.answered_by = predictor.answered_by
         about = [predictor.answering.sha256, top, window_seconds, fps] if out is not None else []
-        answered_by = sha256(json.dumps(about).encode()).hexdigest()[:16]
-        of_file = nullcontext() if out is None else answers.opened(Path(out), answered_by=answered_by, top=top)
+        call_sha256 = sha256(json.dumps(about).encode()).hexdigest()[:16]
+        of_file = nullcontext() if out is None else answers.opened(Path(out), call_sha256=call_sha256, top=top)
         shown = None if ready is not None and out is None else "predicting"
         with of_file as kept, progress(shown, several.total) as bar:
             there = set(kept.done) if kept is not None else set()
@@ -100,6 +99,7 @@ def predict(
                 else:
                     predictions += answer
                 bar.advance()
+        predictions.answered_by = predictor.answered_by
     return predictions, failed
 
 

@@ -91,9 +91,9 @@ class Predictor:
     ) -> None:
         """Load a run, or the best run of a study; or, with `pretrained`, the network called `run` with these weights.
 
-        `changes`: with `pretrained` alone, dotted fields of what it is shown (`clip.num_frames`) and of the model's options.
-        Raises UserError for a run that is not there or not whole, for a model of its own without `allow_code`, and for
-        weights that give no answers.
+        `changes`: with `pretrained`, dotted fields of what it is shown (`clip.num_frames`) and of the model's options; of a
+        run its `precision` alone. Raises UserError for a run that is not there or not whole, for a model of its own without
+        `allow_code`, and for weights that give no answers.
         """
         self.answering: Answering = answering(
             run, pretrained=pretrained, changes=changes, runtime=runtime, allow_code=allow_code

@@ -104,7 +104,7 @@ class Scores(Shown):
     num_trained_on: int = 0
     """Number of the videos that the model was trained on: above 0, metrics are training accuracy."""
     answered_by: str = ""
-    """Words for what computed them (device, precision, threads, folded norms); empty: unknown. Not stored with them."""
+    """Words for what computed them (device, precision, threads, folded norms); empty: unknown, or in training."""
     are_probabilities: bool = False
     """Whether `logits_VK` holds probabilities, which another tool gave; they are averaged as they are, and never saved."""
 
@@ -319,11 +319,12 @@ class Scores(Shown):
         grid_fields: dict[str, Any] = {}
         if grid is not None:
             grid_fields = {"sampling": grid.sampling, "num_clips": grid.num_clips, "num_crops": grid.num_crops}
+        told: dict[str, Any] = {"answered_by": self.answered_by} if self.answered_by else {}
         np.savez(
             buffer, format_version=FORMAT_VERSION, classes=np.array(self.classes), ids=self.ids_N, labels=self.labels_N,
             groups=self.groups_N, video=self.video_V, clip_start=self.clip_start_V, crop=self.crop_V,
             logits=self.logits_VK, average=self.average, skipped=self.skipped_ids, split=self.split,
-            num_trained_on=self.num_trained_on, **grid_fields,
+            num_trained_on=self.num_trained_on, **grid_fields, **told,
         )  # fmt: skip
         write_atomic(path, buffer.getvalue())
 
@@ -346,6 +347,7 @@ class Scores(Shown):
                 skipped_ids=arrays["skipped"] if "skipped" in arrays else np.array([], dtype=np.str_),
                 grid=_grid(arrays), split=str(arrays["split"]) if "split" in arrays else "",
                 num_trained_on=int(arrays["num_trained_on"]) if "num_trained_on" in arrays else 0,
+                answered_by=str(arrays["answered_by"]) if "answered_by" in arrays else "",
             )  # fmt: skip
         except UserError:
             raise

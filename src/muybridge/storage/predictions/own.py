@@ -12,7 +12,7 @@ from muybridge.storage.predictions.table import Table
 from muybridge.storage.scores import Scores
 from muybridge.text import from_spreadsheet, listed, plural
 
-_ANSWERS = {"path", "window", "windows", "label", "score", "error", "answered_by"}
+_ANSWERS = {"path", "window", "windows", "label", "score", "error", "call_sha256"}
 
 
 def of_scores(path: Path) -> list[Predictions]:
