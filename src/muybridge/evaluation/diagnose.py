@@ -92,7 +92,6 @@ class Diagnosis:
             "split": ordered.split,
             "data": self.data,
             "num_frames": self.num_frames,
-            **({"answered_by": ordered.answered_by} if ordered.answered_by else {}),
             "videos": len(ordered.ids_N),
             "views": ordered.num_views,
             **{name: count for name, count in left_out.items() if count},
@@ -102,6 +101,7 @@ class Diagnosis:
             "largest_change": self.largest_change(),
             "pairs": self.pairs(),
             "findings": self.findings(),
+            **({"answered_by": ordered.answered_by} if ordered.answered_by else {}),
         }
 
 

@@ -61,7 +61,7 @@ class Task:
     model: VideoModel
     where: Placement
     ready: Ready
-    """What computes (`muybridge.evaluation.ready.made_ready`)."""
+    """The network made ready (`muybridge.evaluation.ready.made_ready`): it says what computes."""
     reader: Reader
     num_workers: int
     processes: Processes

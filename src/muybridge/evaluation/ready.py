@@ -49,7 +49,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Work:
-    """What a network is made ready for."""
+    """Clips that a network is made ready for."""
 
     batches: Sequence[int] = (1,)
     """Numbers of clips that go through it together, that of most batches first."""

@@ -156,7 +156,7 @@ def _rounded(model: VideoModel, num_frames: int, size: int, dtype: torch.dtype) 
 
 
 class _Taken(TorchDispatchMode):
-    """Which tensors, by `id`, were rounded to a type, and which taken by something else. Keeps none."""
+    """Tensors, by `id`, that were rounded to a type, and those that something else took. Keeps none of them."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
