@@ -3,7 +3,7 @@
 By rule, and told: batch norms are folded into convolutions, and 3D convolutions of single clips go to oneDNN, where a network
 computes in the precision of its weights. In mixed precision the weights of convolutions are rounded once instead of in
 every call; then bits stay, while a folded weight would be rounded otherwise. A network is compiled where that was asked for,
-or where an evaluation is long and a trial shows that it pays. One that fails once it is compiled goes on without.
+or where an evaluation is long and a trial shows that it pays. Where a compiled one fails, the plain one answers.
 """
 
 import shutil
