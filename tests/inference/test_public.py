@@ -320,3 +320,10 @@ def test_a_damaged_file_of_weights_is_named(learned, tmp_path, video, damage):
     file.write_bytes(DAMAGES[damage](learned[1].read_bytes()))
     result = call("predict", "tsm_resnet_tiny", video, "--pretrained", file, code=2)
     assert file.name in result.output.replace("\n", "")
+
+
+def test_public_weights_answer_in_fp32_unless_asked_otherwise(monkeypatch):
+    monkeypatch.setattr("muybridge.build.resolving.has_bf16", lambda device: True)
+    for changes, precision in (({}, "fp32"), ({"precision": "bf16"}, "bf16"), ({"precision": "auto"}, "bf16")):
+        recipe = build.ready_made("x3d_s", "kinetics400", changes=changes, runtime=Runtime(device="cpu"))
+        assert recipe.precision == precision
