@@ -283,7 +283,7 @@ def test_a_damaged_file_is_computed_again_as_the_message_says(frame_run, made_se
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda data: data[:-4],
+        pytest.param(lambda data: data[:-4], marks=pytest.mark.slow),
         pytest.param(lambda data: b"7" + data, marks=pytest.mark.slow),
         pytest.param(lambda data: b"x\n" * 5000, marks=pytest.mark.slow),
     ],

@@ -329,7 +329,7 @@ def test_a_loss_that_a_small_val_cannot_show_is_none_that_passes(videos, right, 
     assert verdict.loses is loses
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_fewer_bits_are_kept_where_val_shows_no_loss(run, made_set, tmp_path, precision, monkeypatch):
     monkeypatch.setattr(lower, "FEWEST_VIDEOS", 1)
     made = document(call("export", run.path, "--out", tmp_path / "m.onnx", f"--{precision}", "--json"))

@@ -219,6 +219,7 @@ def test_what_cannot_be_planned_is_refused(short, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow  # four whole processes
 def test_the_users_code_travels_with_its_hash(short, tmp_path, monkeypatch):
     """A worker elsewhere, without that file on its path, trains by the copy; another copy is refused."""
     (tmp_path / "here").mkdir()
