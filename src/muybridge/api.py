@@ -832,33 +832,34 @@ def measure(
             "with names of models"
         )
     rows: list[dict[str, Any]] = []
-    for name in asked:
-        for run in folders.get(name, ()):
-            row = {"run": name if Path(name).is_file() else str(run.path), **run.cost()}
+    with measuring.Measuring() as process:
+        for name in asked:
+            for run in folders.get(name, ()):
+                row = {"run": name if Path(name).is_file() else str(run.path), **run.cost()}
+                if speed:
+                    check_writable(run.path)
+                    row |= measuring.measure_run(
+                        run, runtime=runtime, largest=bool(largest), allow_code=allow_code, process=process
+                    ).as_json()
+                rows.append(row)
+            if name in folders:
+                continue
+            model, more = name, dict(options or {})
+            frames, side = natural_input(model, temporal_pooling=temporal_pooling, **more)
+            _check_size(model, size, side)
+            if speed and not side:
+                raise UserError(
+                    f"{model}: it takes stored vectors, and how fast they come depends on them. Measure a run of it, or count "
+                    "only: --no-speed"
+                )
+            clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
+            row = count(model, **clip, temporal_pooling=temporal_pooling, **more).as_json()
             if speed:
-                check_writable(run.path)
-                row |= measuring.measure_run(
-                    run, runtime=runtime, largest=bool(largest), allow_code=allow_code
-                ).as_json()
+                row |= measuring.measure_model(
+                    model, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size or 8,
+                    precision=precision or "auto", runtime=runtime, options=more, largest=largest is not False, process=process,
+                ).as_json()  # fmt: skip
             rows.append(row)
-        if name in folders:
-            continue
-        model, more = name, dict(options or {})
-        frames, side = natural_input(model, temporal_pooling=temporal_pooling, **more)
-        _check_size(model, size, side)
-        if speed and not side:
-            raise UserError(
-                f"{model}: it takes stored vectors, and how fast they come depends on them. Measure a run of it, or count "
-                "only: --no-speed"
-            )
-        clip = {"num_classes": num_classes or 10, "num_frames": num_frames or frames, "size": size or side}
-        row = count(model, **clip, temporal_pooling=temporal_pooling, **more).as_json()
-        if speed:
-            row |= measuring.measure_model(
-                model, **clip, temporal_pooling=temporal_pooling, batch_size=batch_size or 8,
-                precision=precision or "auto", runtime=runtime, options=more, largest=largest is not False,
-            ).as_json()  # fmt: skip
-        rows.append(row)
     return rows
 
 

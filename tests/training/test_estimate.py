@@ -17,7 +17,7 @@ def measured(monkeypatch):
     """Names of the models that were measured, at 10 clips a second in training and 40 in scoring."""
     names = []
 
-    def measure_recipe(recipe, *, num_classes, batch_size, runtime, repetitions):
+    def measure_recipe(recipe, *, num_classes, batch_size, runtime, repetitions, process):
         names.append((recipe.model.name, batch_size))
         return Speed(batch_size, FORWARD, TRAIN, None, None, None, 1, "cpu", "", "fp32", 1)
 

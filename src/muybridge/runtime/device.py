@@ -139,8 +139,13 @@ def cores_left_to(workers: int, where: Placement, *, threads: int | None) -> Ite
     """
     with threads_kept():
         if workers and where.device.type == "cpu" and threads is None and not threads_said():
-            set_threads(min(torch.get_num_threads(), processors.left().threads_beside(workers)))
+            leave_cores_to(workers)
         yield
+
+
+def leave_cores_to(workers: int) -> None:
+    """Compute with as many threads fewer as processes decode."""
+    set_threads(min(torch.get_num_threads(), processors.left().threads_beside(workers)))
 
 
 def keep_memory() -> None:

@@ -42,6 +42,7 @@ from muybridge.studies.work import Worker, store
 from muybridge.studies.workplace import Workplace
 from muybridge.text import listed
 from muybridge.training.estimate import Estimates
+from muybridge.training.speed import Measuring
 
 
 @dataclass(frozen=True)
@@ -224,9 +225,9 @@ def _check(plan: Plan, search: Search | None, race_from: int | None, workplace: 
 
 def _estimated(plan: Plan, workplace: Workplace) -> dict[str, float | None]:
     """Computing time of each run in seconds, by a step that is measured."""
-    estimates, jobs = Estimates(workplace.runtime), workplace.jobs
     seconds: dict[str, float | None] = {}
-    with progress("measuring steps", len(plan.runs)) as bar:
+    with progress("measuring steps", len(plan.runs)) as bar, Measuring() as process:
+        estimates, jobs = Estimates(workplace.runtime, process), workplace.jobs
         for name, planned in plan.runs.items():
             manifest = jobs.manifest(planned.recipe.data.manifest)
             recipe = build.with_stored_input(planned.recipe, manifest)

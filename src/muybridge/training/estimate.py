@@ -9,7 +9,7 @@ from muybridge.data import inputs
 from muybridge.data.manifest import Manifest
 from muybridge.recipe import Recipe, Runtime, fingerprint, replace
 from muybridge.recipe.schedule import Budget, budget
-from muybridge.training.speed import measure_recipe
+from muybridge.training.speed import Measuring, measure_recipe
 
 MOST_CLIPS = 2
 """Clips of the largest batch of pictures that is measured. A clip of a larger batch takes about as long, or less."""
@@ -21,8 +21,9 @@ PATIENCE_SECONDS = 60.0
 class Estimates:
     """Estimates of trainings. A step of each setting is measured once, as far as patience lasts."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, process: Measuring | None = None) -> None:
+        """`process` measures all settings, one after the other."""
+        self._runtime, self._process = runtime, process
         self._rates: dict[str, tuple[float, float] | None] = {}
         self._macs_per_s: list[tuple[float, float]] = []
         self._spent_seconds = 0.0
@@ -71,8 +72,9 @@ class Estimates:
         if not inputs.of(recipe.clip).is_in_place:  # batches of vectors take milliseconds
             batch_size = min(MOST_CLIPS, batch_size)
         speed = measure_recipe(
-            recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS
-        )
+            recipe, num_classes=num_classes, batch_size=batch_size, runtime=self._runtime, repetitions=REPETITIONS,
+            process=self._process,
+        )  # fmt: skip
         self._spent_seconds += time.monotonic() - started
         train, forward = speed.train_clips_per_s, speed.forward_clips_per_s
         if train is None or forward is None:

@@ -139,10 +139,12 @@ def measure_model(
     repetitions: int = REPETITIONS,
     options: dict[str, Any] | None = None,
     largest: bool = True,
+    process: Measuring | None = None,
 ) -> Speed:
     """Measure a model as `train` would run it: device, precision and memory format by the same rules.
 
-    `largest`: search for the largest batch, too, which takes longest. Raises UserError.
+    `largest`: search for the largest batch, too, which takes longest. `process` measures several, one after the other.
+    Raises UserError.
     """
     allow(name)
     recipe = replace(
@@ -152,7 +154,7 @@ def measure_model(
         ),
         {"precision": precision},
     )
-    return _measured(_job(recipe, num_classes, runtime), batch_size, repetitions, search=largest)
+    return _measured(_job(recipe, num_classes, runtime), batch_size, repetitions, search=largest, process=process)
 
 
 def _job(recipe: Recipe, num_classes: int, runtime: Runtime | None) -> dict[str, Any]:
@@ -177,10 +179,14 @@ def measure_recipe(
     batch_size: int,
     runtime: Runtime | None = None,
     repetitions: int = REPETITIONS,
+    process: Measuring | None = None,
 ) -> Speed:
-    """Measure a network as a recipe trains it, with batches of `batch_size` clips. Raises UserError."""
+    """Measure a network as a recipe trains it, with batches of `batch_size` clips.
+
+    `process` measures several, one after the other. Raises UserError.
+    """
     at_once = replace(recipe, {"optim.micro_batch_size": None})  # whatever batch is asked for
-    return _measured(_job(at_once, num_classes, runtime), batch_size, repetitions, search=False)
+    return _measured(_job(at_once, num_classes, runtime), batch_size, repetitions, search=False, process=process)
 
 
 def measure_run(

@@ -21,7 +21,7 @@ from muybridge.recipe import Runtime
 from muybridge.runtime import processors, waiting
 from muybridge.runtime.console import log
 from muybridge.runtime.contention import Waiting
-from muybridge.runtime.device import set_threads, threads_said
+from muybridge.runtime.device import leave_cores_to, set_threads, threads_said
 from muybridge.text import plural
 
 TAKEN = 0.05
@@ -65,7 +65,7 @@ def settle(
     """
     if runtime.threads is not None or threads_said():
         return Settled(torch.get_num_threads(), "user")
-    set_threads(min(torch.get_num_threads(), processors.left().threads_beside(num_workers)))
+    leave_cores_to(num_workers)
     number = torch.get_num_threads()
     step = trial() if number > 1 else None
     return Settled(number, "machine") if step is None else choose(step, num_workers=num_workers, is_stopped=is_stopped)
